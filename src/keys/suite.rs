@@ -1,0 +1,156 @@
+//! The two cipher suites and their raw primitives; nothing else in the program names an algorithm.
+//!
+//! `intl` = AES-256-GCM with HMAC-SHA-256 (FIPS 197, SP 800-38D, FIPS 198-1).
+//! `gm` = SM4-GCM with HMAC-SM3 (GB/T 32907, GB/T 32905, RFC 8998). SM4 takes the first 128 bits of a key.
+
+use aes_gcm::aead::{AeadInOut, KeyInit, inout::InOutBuf};
+use aes_gcm::{AesGcm, aes::cipher::consts::U12};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use thiserror::Error;
+
+use super::Key;
+
+/// Bytes of an authentication tag, in both suites.
+pub const TAG_BYTES: usize = 16;
+
+/// A cipher suite; the number is what stands in headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Suite {
+    /// AES-256-GCM and HMAC-SHA-256.
+    Intl = 1,
+    /// SM4-GCM and HMAC-SM3.
+    Gm = 2,
+}
+
+/// What can go wrong with a sealed message. None of these is cured by trying again.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum SealError {
+    /// The message does not open: another key, another context, or changed bytes.
+    #[error("the sealed message does not open with this key and context")]
+    DoesNotOpen,
+    /// The header names a suite that this version does not know.
+    #[error("unknown cipher suite {0}; a newer version of the program may know it")]
+    UnknownSuite(u8),
+    /// The primitive refused its input, for example a message beyond its length limit.
+    #[error("the cipher refused the message")]
+    Refused,
+}
+
+impl TryFrom<u8> for Suite {
+    type Error = SealError;
+
+    fn try_from(number: u8) -> Result<Self, SealError> {
+        match number {
+            1 => Ok(Self::Intl),
+            2 => Ok(Self::Gm),
+            other => Err(SealError::UnknownSuite(other)),
+        }
+    }
+}
+
+impl Suite {
+    /// The algorithm's common name, for people.
+    #[must_use]
+    pub fn cipher_name(self) -> &'static str {
+        match self {
+            Self::Intl => "AES-256-GCM",
+            Self::Gm => "SM4-GCM",
+        }
+    }
+}
+
+/// HMAC of the suite over the concatenation of length-prefixed `parts` (so that different splits differ).
+#[must_use]
+pub fn mac(suite: Suite, key: &Key, parts: &[&[u8]]) -> [u8; 32] {
+    let mut out = [0; 32];
+    match suite {
+        Suite::Intl => {
+            let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key.dangerous_bytes());
+            let mut context = aws_lc_rs::hmac::Context::with_key(&key);
+            each_part(parts, |bytes| context.update(bytes));
+            out.copy_from_slice(context.sign().as_ref());
+        }
+        Suite::Gm => {
+            use hmac::{Hmac, Mac};
+            if let Ok(mut context) = Hmac::<sm3::Sm3>::new_from_slice(key.dangerous_bytes()) {
+                each_part(parts, |bytes| context.update(bytes));
+                out.copy_from_slice(&context.finalize().into_bytes());
+            }
+        }
+    }
+    out
+}
+
+fn each_part(parts: &[&[u8]], mut take: impl FnMut(&[u8])) {
+    for part in parts {
+        take(&(part.len() as u64).to_be_bytes());
+        take(part);
+    }
+}
+
+/// Derives a key of the suite from `key` for the use that `parts` name.
+#[must_use]
+pub fn derive_key(suite: Suite, key: &Key, parts: &[&[u8]]) -> Key {
+    let mut bytes = mac(suite, key, parts);
+    let derived = Key::dangerous_from_bytes(&bytes);
+    zeroize::Zeroize::zeroize(&mut bytes);
+    derived
+}
+
+/// Seals `plain` in place: encrypts it and appends the tag. A (key, nonce) pair must never be used twice.
+///
+/// # Errors
+/// [`SealError::Refused`] when the message is too long for the cipher.
+pub fn seal(suite: Suite, key: &Key, nonce: [u8; 12], aad: &[u8], plain: &mut Vec<u8>) -> Result<(), SealError> {
+    match suite {
+        Suite::Intl => aes(key)?
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), plain)
+            .map_err(|_| SealError::Refused),
+        Suite::Gm => {
+            let tag = sm4(key)
+                .encrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(plain.as_mut_slice()))
+                .map_err(|_| SealError::Refused)?;
+            plain.extend_from_slice(&tag);
+            Ok(())
+        }
+    }
+}
+
+/// Opens what [`seal`] made, in place; `sealed` then holds the plain text.
+///
+/// # Errors
+/// [`SealError::DoesNotOpen`]; `sealed` then holds nothing useful.
+pub fn open(suite: Suite, key: &Key, nonce: [u8; 12], aad: &[u8], sealed: &mut Vec<u8>) -> Result<(), SealError> {
+    let length = sealed.len().checked_sub(TAG_BYTES).ok_or(SealError::DoesNotOpen)?;
+    match suite {
+        Suite::Intl => {
+            aes(key)?
+                .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(aad), sealed)
+                .map_err(|_| SealError::DoesNotOpen)?;
+        }
+        Suite::Gm => {
+            let tag: [u8; TAG_BYTES] = sealed[length..].try_into().map_err(|_| SealError::DoesNotOpen)?;
+            sm4(key)
+                .decrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(&mut sealed[..length]), &tag.into())
+                .map_err(|_| SealError::DoesNotOpen)?;
+        }
+    }
+    sealed.truncate(length);
+    Ok(())
+}
+
+fn aes(key: &Key) -> Result<LessSafeKey, SealError> {
+    let key = UnboundKey::new(&AES_256_GCM, key.dangerous_bytes()).map_err(|_| SealError::Refused)?;
+    Ok(LessSafeKey::new(key))
+}
+
+type Sm4Gcm = AesGcm<sm4::Sm4, U12>;
+
+fn sm4(key: &Key) -> Sm4Gcm {
+    let mut half = [0; 16];
+    half.copy_from_slice(&key.dangerous_bytes()[..16]);
+    let cipher = Sm4Gcm::new(&half.into());
+    zeroize::Zeroize::zeroize(&mut half);
+    cipher
+}

@@ -1,0 +1,19 @@
+//! wangchuan (忘川): a retention and secure-erasure agent for customer data.
+
+pub mod audit;
+pub mod backup;
+pub mod certify;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod erase;
+pub mod keys;
+pub mod log;
+pub mod plan;
+pub mod policy;
+pub mod quickstart;
+pub mod random;
+pub mod schedule;
+pub mod stores;
+pub mod value;

@@ -1,0 +1,205 @@
+//! The registry: stores, collections and policies as the configuration declares them, already typed.
+
+use std::collections::BTreeMap;
+
+use chrono_tz::Tz;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::calendar::{BucketWidth, Grace, Period};
+use super::classification::{Category, FieldKind, Level};
+
+/// A registered data store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSpec {
+    /// Its name, unique.
+    pub name: String,
+    /// Where it is; see [`SecretText`].
+    pub url: SecretText,
+    /// Where to read from, if not from `url`.
+    pub read_url: Option<SecretText>,
+    /// The responsible person or department.
+    pub owner: Option<String>,
+    /// What the data is for (`payment`, `medical`, `marketing`, …).
+    pub purpose: Option<String>,
+    /// The place it stands at, compared with the backup's site.
+    pub site: Option<String>,
+    /// The zone of its columns without one.
+    pub timezone: Tz,
+    /// Whether the agent backs it up; `none` must be said explicitly.
+    pub backup: BackupMode,
+    /// Further copies that the agent does not control.
+    pub copies: Vec<CopySpec>,
+    /// Its registered collections.
+    pub collections: Vec<CollectionSpec>,
+}
+
+/// Whether a store is backed up by the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackupMode {
+    /// Yes, to the configured bucket.
+    #[default]
+    Bucket,
+    /// No; whoever writes this has other backups, and declares them as copies.
+    None,
+}
+
+/// A declared further copy of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CopySpec {
+    /// Its name.
+    pub name: String,
+    /// What it is (`replica`, `dump`, `export`, …).
+    pub kind: String,
+    /// When the records in it are gone: a period after erasure such as `30 days`, or `never`.
+    pub dies: String,
+}
+
+/// A registered collection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CollectionSpec {
+    /// The table.
+    pub table: String,
+    /// The column that holds the subject's id.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// Or the way to it: `["order_id -> orders"]`, hops separated by items. Composite: `"a, b -> parent"`.
+    #[serde(default)]
+    pub via: Vec<String>,
+    /// The key columns, when the catalogue has none or another is wanted.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// Columns that stay when the row must stay for the sake of a kept child (keys and foreign keys always stay).
+    #[serde(default)]
+    pub minimum: Vec<String>,
+    /// Declared fields.
+    #[serde(default)]
+    pub fields: BTreeMap<String, FieldSpec>,
+    /// Triggers on DELETE or UPDATE that are known and harmless, by name.
+    #[serde(default)]
+    pub triggers: Vec<String>,
+}
+
+/// What a field holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FieldSpec {
+    /// Its kind, which decides mask and cipher.
+    pub kind: FieldKind,
+    /// Its category, if stricter than the kind's own.
+    #[serde(default)]
+    pub category: Option<Category>,
+    /// Its level, if stricter than the kind's own.
+    #[serde(default)]
+    pub level: Option<Level>,
+}
+
+/// What a policy does to due rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// The row goes.
+    Delete,
+}
+
+/// Who must agree before a plan of the policy runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Approval {
+    /// Nobody: the policy itself is the approval.
+    #[default]
+    None,
+    /// One person.
+    One,
+    /// Two different persons.
+    Two,
+}
+
+/// The largest harm a single run may do; beyond it the run is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cap {
+    /// Rows per run.
+    #[serde(default = "Cap::default_rows")]
+    pub rows: u64,
+    /// Share of the collection's rows, in percent.
+    #[serde(default = "Cap::default_percent")]
+    pub percent: u8,
+}
+
+impl Cap {
+    fn default_rows() -> u64 {
+        100_000
+    }
+
+    fn default_percent() -> u8 {
+        25
+    }
+}
+
+impl Default for Cap {
+    fn default() -> Self {
+        Self { rows: Self::default_rows(), percent: Self::default_percent() }
+    }
+}
+
+/// A deletion rule (ISO/IEC 27555).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Its id, unique.
+    pub id: String,
+    /// The collections it governs, `table` or `store.table`. Collections that hang on one of them by `via` and have no policy
+    /// of their own follow their parent row.
+    pub collections: Vec<String>,
+    /// How long rows are kept after the start event.
+    pub retention: Period,
+    /// The column with the start event.
+    pub start: String,
+    /// What happens then.
+    pub action: Action,
+    /// The legal basis of the processing (`contract`, `consent`, …).
+    pub basis: String,
+    /// Statutes that bind these rows, by catalogue key.
+    #[serde(default)]
+    pub statutes: Vec<String>,
+    /// Time between deletion and the shred.
+    #[serde(default)]
+    pub grace: Grace,
+    /// Width of the buckets.
+    #[serde(default)]
+    pub bucket: BucketWidth,
+    /// Caps.
+    #[serde(default)]
+    pub max: Cap,
+    /// Who must agree.
+    #[serde(default)]
+    pub approval: Approval,
+}
+
+/// Text that may hold a password: never printed, wiped on drop.
+#[derive(Clone, PartialEq, Eq, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// Takes the text over.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself, for the driver that needs it.
+    #[must_use]
+    pub fn dangerous_text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretText(…)")
+    }
+}
