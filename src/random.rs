@@ -26,3 +26,14 @@ impl Random for SystemRandom {
         aws_lc_rs::rand::fill(out).map_err(|_| RandomUnavailable)
     }
 }
+
+/// A UUID version 7 (RFC 9562) of this instant: sortable, and without any meaning.
+///
+/// # Errors
+/// When no randomness is to be had.
+pub fn uuid7(now: chrono::DateTime<chrono::Utc>, random: &dyn Random) -> Result<String, RandomUnavailable> {
+    let mut bytes = [0; 10];
+    random.fill(&mut bytes)?;
+    let millis = u64::try_from(now.timestamp_millis()).unwrap_or(0);
+    Ok(uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid().to_string())
+}

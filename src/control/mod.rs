@@ -1,1 +1,306 @@
-//! Placeholder to be written.
+//! The control database: what the agent must remember to lose nothing, repeat nothing and miscount nothing.
+//!
+//! All its SQL is in this folder. Callers open a transaction ([`Control::begin`]) and call typed functions on [`Tx`];
+//! what belongs together is committed together. Subject ids, row keys and plan lists enter only sealed (see
+//! [`crate::keys::sealed`]); row and subject digests are keyed by leaves of the key tree.
+//!
+//! An old copy of this database must never be restored: its keys are gone by design.
+
+mod cells;
+mod jobs;
+pub mod log_store;
+mod people;
+mod plans;
+mod proof;
+mod snapshots;
+mod tree;
+
+pub use cells::{BucketName, CellRow, CellSecretSource, DyingKeys, PinKind, PinRow};
+pub use jobs::JobRun;
+pub use people::{HoldRow, RequestRow};
+pub use plans::{ChunkCounts, ChunkRow, LedgerEntry, LedgerKind, PlanRow, RunRow};
+pub use proof::{CertificateRow, DrillRow, OutboxRow};
+pub use snapshots::SnapshotRow;
+pub use tree::{NodeRow, SlotTable};
+
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row as _, Sqlite, SqlitePool, Transaction};
+use thiserror::Error;
+
+/// What can go wrong with the control database.
+#[derive(Debug, Error)]
+pub enum ControlError {
+    /// The file is missing; `init` or `quickstart` makes it.
+    #[error("the control database {path} does not exist; `wangchuan init` makes a new installation")]
+    Missing {
+        /// Its path.
+        path: String,
+    },
+    /// It was made by a newer program.
+    #[error("the control database has schema version {found}, this program knows {known}; use the newer program")]
+    TooNew {
+        /// The version found.
+        found: i64,
+        /// The newest version known here.
+        known: i64,
+    },
+    /// The disk is full. Nothing was changed; make room and run again.
+    #[error("the disk that holds the control database is full; nothing was changed: make room and run again")]
+    DiskFull,
+    /// Another process holds the write lock for too long. Worth retrying.
+    #[error("the control database is busy: another command is writing")]
+    Busy,
+    /// What stands there contradicts itself; a human must look.
+    #[error("the control database is inconsistent: {0}")]
+    Inconsistent(String),
+    /// Any other database error.
+    #[error("the control database failed")]
+    Database(#[source] sqlx::Error),
+}
+
+impl ControlError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Busy | Self::DiskFull)
+    }
+}
+
+impl From<sqlx::Error> for ControlError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
+        match code.as_ref() {
+            // SQLITE_FULL; SQLITE_BUSY and SQLITE_LOCKED with their extended codes.
+            "13" => Self::DiskFull,
+            "5" | "6" | "261" | "262" | "517" => Self::Busy,
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// What functions of this module return.
+pub type Result<T, E = ControlError> = std::result::Result<T, E>;
+
+const SCHEMA_VERSION: i64 = 1;
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// The control database.
+#[derive(Debug, Clone)]
+pub struct Control {
+    pool: SqlitePool,
+}
+
+/// A transaction on the control database. Dropped without [`Tx::commit`], it never happened.
+pub struct Tx {
+    inner: Transaction<'static, Sqlite>,
+}
+
+impl Control {
+    /// Makes a new control database at `path` for a new installation.
+    pub async fn create(path: &Path, installation: [u8; 16]) -> Result<Self> {
+        let control = Self::connect(path, true).await?;
+        let mut tx = control.begin().await?;
+        if !tx.has_schema().await? {
+            sqlx::raw_sql(SCHEMA).execute(&mut *tx.inner).await?;
+            tx.set_meta("schema_version", &SCHEMA_VERSION.to_string()).await?;
+            tx.set_meta("installation", &hex::encode(installation)).await?;
+        }
+        tx.commit().await?;
+        Ok(control)
+    }
+
+    /// Opens an existing control database.
+    pub async fn open(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Err(ControlError::Missing { path: path.display().to_string() });
+        }
+        let control = Self::connect(path, false).await?;
+        let mut tx = control.begin().await?;
+        if !tx.has_schema().await? {
+            return Err(ControlError::Missing { path: path.display().to_string() });
+        }
+        let found = tx.meta("schema_version").await?.and_then(|text| text.parse().ok()).unwrap_or(0);
+        if found > SCHEMA_VERSION {
+            return Err(ControlError::TooNew { found, known: SCHEMA_VERSION });
+        }
+        tx.commit().await?;
+        Ok(control)
+    }
+
+    async fn connect(path: &Path, create: bool) -> Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(create)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(10))
+            .pragma("secure_delete", "ON");
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+        restrict_to_owner(path);
+        Ok(Self { pool })
+    }
+
+    /// Begins a transaction that may write; it waits for other writers.
+    pub async fn begin(&self) -> Result<Tx> {
+        Ok(Tx { inner: self.pool.begin_with("BEGIN IMMEDIATE").await? })
+    }
+
+    /// Begins a transaction that only reads, beside any writer.
+    pub async fn read(&self) -> Result<Tx> {
+        Ok(Tx { inner: self.pool.begin().await? })
+    }
+
+    /// The log store that shares this database (the operation log).
+    pub async fn log_store(&self) -> Result<log_store::SqlLeafStore> {
+        log_store::SqlLeafStore::from_pool(self.pool.clone()).await.map_err(|error| ControlError::Inconsistent(error.to_string()))
+    }
+
+    /// Closes all connections and folds the journal into the file.
+    pub async fn close(self) {
+        self.pool.close().await;
+    }
+}
+
+/// State files are for their owner only; a file system without modes is the operator's business.
+fn restrict_to_owner(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+}
+
+impl Tx {
+    /// Makes everything done in this transaction durable.
+    pub async fn commit(self) -> Result<()> {
+        Ok(self.inner.commit().await?)
+    }
+
+    async fn has_schema(&mut self) -> Result<bool> {
+        let found = sqlx::query("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetch_optional(&mut *self.inner).await?;
+        Ok(found.is_some())
+    }
+
+    /// A remembered setting.
+    pub async fn meta(&mut self, name: &str) -> Result<Option<String>> {
+        let row = sqlx::query("SELECT value FROM meta WHERE name = $1").bind(name).fetch_optional(&mut *self.inner).await?;
+        row.map(|row| row.try_get(0)).transpose().map_err(Into::into)
+    }
+
+    /// Remembers a setting.
+    pub async fn set_meta(&mut self, name: &str, value: &str) -> Result<()> {
+        sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")
+            .bind(name)
+            .bind(value)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Forgets a setting.
+    pub async fn clear_meta(&mut self, name: &str) -> Result<()> {
+        sqlx::query("DELETE FROM meta WHERE name = $1").bind(name).execute(&mut *self.inner).await?;
+        Ok(())
+    }
+
+    /// The installation's random id.
+    pub async fn installation(&mut self) -> Result<[u8; 16]> {
+        let text = self.meta("installation").await?.unwrap_or_default();
+        let mut id = [0; 16];
+        hex::decode_to_slice(&text, &mut id).map_err(|_| ControlError::Inconsistent("no installation id".to_owned()))?;
+        Ok(id)
+    }
+
+    /// Takes the lease `name` when it is free, expired or already `holder`'s; returns the fencing token, or the pid of
+    /// who holds it. Every taking by a new holder raises the token.
+    pub async fn take_lease(&mut self, name: &str, holder: &str, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Lease> {
+        let pid = i64::from(std::process::id());
+        let row = sqlx::query("SELECT holder, pid, token, expires_at FROM lease WHERE name = $1")
+            .bind(name)
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        let mut token = 1;
+        if let Some(row) = row {
+            let current: String = row.try_get(0)?;
+            let current_pid: i64 = row.try_get(1)?;
+            token = row.try_get(2)?;
+            let expires = parse_time(&row.try_get::<String, _>(3)?)?;
+            if current != holder {
+                if expires > now && process_lives(current_pid) {
+                    return Ok(Lease::HeldBy { pid: current_pid });
+                }
+                token += 1;
+            }
+        }
+        sqlx::query(
+            "INSERT INTO lease (name, holder, pid, token, expires_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) \
+             DO UPDATE SET holder = excluded.holder, pid = excluded.pid, token = excluded.token, expires_at = excluded.expires_at",
+        )
+        .bind(name)
+        .bind(holder)
+        .bind(pid)
+        .bind(token)
+        .bind(time_text(until))
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(Lease::Taken { token })
+    }
+
+    /// The pid of the live process that holds the lease, if any.
+    pub async fn lease_holder(&mut self, name: &str, now: DateTime<Utc>) -> Result<Option<i64>> {
+        let row = sqlx::query("SELECT pid, expires_at FROM lease WHERE name = $1").bind(name).fetch_optional(&mut *self.inner).await?;
+        let Some(row) = row else { return Ok(None) };
+        let pid: i64 = row.try_get(0)?;
+        let expires = parse_time(&row.try_get::<String, _>(1)?)?;
+        Ok((expires > now && process_lives(pid)).then_some(pid))
+    }
+
+    /// Gives the lease back.
+    pub async fn release_lease(&mut self, name: &str, holder: &str) -> Result<()> {
+        sqlx::query("UPDATE lease SET expires_at = $1, holder = '' WHERE name = $2 AND holder = $3")
+            .bind(time_text(DateTime::UNIX_EPOCH))
+            .bind(name)
+            .bind(holder)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+}
+
+/// The answer to [`Tx::take_lease`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lease {
+    /// It is ours, under this fencing token.
+    Taken {
+        /// The fencing token.
+        token: i64,
+    },
+    /// Another live process has it.
+    HeldBy {
+        /// That process.
+        pid: i64,
+    },
+}
+
+/// Whether a process with this id exists on this host (leases on SQLite are between processes of one host).
+fn process_lives(pid: i64) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}
+
+/// The one text form of instants in the database: RFC 3339, UTC, milliseconds; it sorts as time does.
+#[must_use]
+pub fn time_text(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Reads what [`time_text`] wrote.
+pub fn parse_time(text: &str) -> Result<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text)
+        .map(|time| time.with_timezone(&Utc))
+        .map_err(|_| ControlError::Inconsistent(format!("`{text}` is not a time")))
+}
+
+fn optional_time(text: Option<String>) -> Result<Option<DateTime<Utc>>> {
+    text.map(|text| parse_time(&text)).transpose()
+}

@@ -1,1 +1,187 @@
-//! Placeholder to be written.
+//! The plan: the fixed set of what a run will do, decided before anything is touched. Pure.
+//!
+//! [`model`] joins configuration and catalogue into one checked picture of a store; [`decide`] turns surveyed rows into
+//! verdicts; [`digest`] fixes the result under a salted hash. Nothing here reads a clock or a database.
+//!
+//! Invariants: every due row has exactly one verdict; a row with an unknown, future or unreadable start event is never
+//! due; a parent whose child stays is never erased.
+
+pub mod decide;
+pub mod digest;
+pub mod model;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::value::{RowKey, Value};
+
+/// What a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlanKind {
+    /// Rows past their retention period.
+    Retention,
+    /// Everything about one subject, on request.
+    Request,
+}
+
+/// Why a due row stays.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "id")]
+pub enum Reason {
+    /// A legal hold, by its id.
+    Hold(String),
+    /// A statutory minimum that still runs, by its catalogue key.
+    Statute(String),
+    /// A row that refers to it stays.
+    KeptChild,
+    /// A table that is not registered refers to it, by its name.
+    UnregisteredChild(String),
+    /// A statute binds it, but its start event is missing, unreadable or in the future.
+    UnknownStart,
+    /// It changed between the plan and the batch, so it no longer is what was planned.
+    Changed,
+    /// Deleting it failed.
+    Failed,
+}
+
+impl Reason {
+    /// One word or key for tables, pins and certificates.
+    #[must_use]
+    pub fn code(&self) -> String {
+        match self {
+            Self::Hold(id) => format!("hold:{id}"),
+            Self::Statute(key) => format!("statute:{key}"),
+            Self::KeptChild => "kept-child".to_owned(),
+            Self::UnregisteredChild(table) => format!("unregistered-child:{table}"),
+            Self::UnknownStart => "unknown-start".to_owned(),
+            Self::Changed => "changed".to_owned(),
+            Self::Failed => "failed".to_owned(),
+        }
+    }
+}
+
+/// What will become of a due row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes.
+    Erase,
+    /// It stays, stripped to its minimum.
+    Strip(Reason),
+    /// It stays untouched.
+    Keep(Reason),
+}
+
+/// A due row as surveyed. Holds customer data: only sealed forms of it are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedRow {
+    /// Its key.
+    pub key: RowKey,
+    /// Its subject's id in canonical text.
+    pub subject: Option<Subject>,
+    /// The start event exactly as the store has it, to recognise a renewed row.
+    pub start: Option<Value>,
+    /// The bucket period of that start event, or `open`.
+    pub period: String,
+}
+
+/// A subject's id. Never printable.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
+pub struct Subject(String);
+
+impl Subject {
+    /// Takes the canonical text of an id over.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The canonical text of the value of a subject column; none for NULL.
+    #[must_use]
+    pub fn of(value: &Value) -> Option<Self> {
+        match value {
+            Value::Null => None,
+            Value::Integer(number) => Some(Self(number.to_string())),
+            Value::Real(number) => Some(Self(number.to_string())),
+            Value::Text(text) => Some(Self(text.clone())),
+            Value::Blob(bytes) => Some(Self(hex::encode(bytes))),
+        }
+    }
+
+    /// The text, for a query or a keyed digest.
+    #[must_use]
+    pub fn dangerous_text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Subject(…)")
+    }
+}
+
+/// A decided row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Index of the collection in the [`model::Model`].
+    pub collection: usize,
+    /// The row.
+    pub row: PlannedRow,
+    /// Its verdict.
+    pub verdict: Verdict,
+}
+
+/// Counts of one collection in a plan. Public: no personal data.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CollectionCounts {
+    /// The store.
+    pub store: String,
+    /// The collection.
+    pub collection: String,
+    /// The policy that made rows due.
+    pub policy: Option<String>,
+    /// All rows of the collection when surveyed.
+    pub total: u64,
+    /// Due rows.
+    pub due: u64,
+    /// Of them: to erase.
+    pub erase: u64,
+    /// Of them: to strip.
+    pub strip: u64,
+    /// Of them: to keep, by reason.
+    pub keep: Vec<(String, u64)>,
+    /// Rows that are not due because their start event is missing, unreadable or in the future.
+    pub unknown_start: u64,
+}
+
+/// The public part of a plan; its hash covers it and the sealed lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanBody {
+    /// What it is for.
+    pub kind: PlanKind,
+    /// The fixed cutoff.
+    pub cutoff: DateTime<Utc>,
+    /// SHA-256 of the policies, statutes and registry that decided, hex.
+    pub policy_digest: String,
+    /// SHA-256 of the schema of each store, hex.
+    pub schema_digest: Vec<(String, String)>,
+    /// Hold ids in force.
+    pub holds: Vec<String>,
+    /// Random salt, hex, so that the hash says nothing about its content.
+    pub salt: String,
+    /// SHA-256 over the keyed digests of all rows with their verdicts, hex.
+    pub rows_digest: String,
+    /// Counts by collection.
+    pub collections: Vec<CollectionCounts>,
+    /// Stores that could not be surveyed, with the reason; while there are any the result is never complete.
+    pub skipped: Vec<(String, String)>,
+}
+
+impl PlanBody {
+    /// Sum of the due rows.
+    #[must_use]
+    pub fn due(&self) -> u64 {
+        self.collections.iter().map(|counts| counts.due).sum()
+    }
+}

@@ -1,0 +1,417 @@
+//! Plans, runs and the ledger of erasures.
+
+use chrono::{DateTime, Utc};
+use sqlx::Row as _;
+
+use super::{Result, Tx, optional_time, parse_time, time_text};
+
+/// A stored plan. The body is public JSON (counts, policies, reasons); the lists are in its chunks, sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanRow {
+    /// Its id.
+    pub id: String,
+    /// Its salted hash, hex.
+    pub hash: String,
+    /// `retention` or `request`.
+    pub kind: String,
+    /// The request it serves.
+    pub request: Option<i64>,
+    /// The fixed cutoff.
+    pub cutoff: DateTime<Utc>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// Public JSON.
+    pub body: String,
+    /// `planned`, `executed` or `void`.
+    pub state: String,
+}
+
+/// A chunk of a plan: rows of one collection with one verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChunkRow {
+    /// Its number; chunks run in this order.
+    pub number: i64,
+    /// The store.
+    pub store: String,
+    /// The collection.
+    pub collection: String,
+    /// `erase`, `strip` or `keep`.
+    pub verdict: String,
+    /// How many rows.
+    pub rows: i64,
+    /// The sealed list.
+    pub sealed: Vec<u8>,
+    /// `planned`, `running` or `done`.
+    pub state: String,
+    /// What became of the rows.
+    pub counts: ChunkCounts,
+}
+
+/// What became of the rows of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChunkCounts {
+    /// Absent from the live store.
+    pub erased: i64,
+    /// Stripped to their minimum.
+    pub stripped: i64,
+    /// Found to be kept only at execution time.
+    pub kept: i64,
+    /// Not done.
+    pub failed: i64,
+}
+
+/// A run as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRow {
+    /// Its id.
+    pub id: String,
+    /// `retention` or `request`.
+    pub kind: String,
+    /// Its plan.
+    pub plan: Option<String>,
+    /// Its request.
+    pub request: Option<i64>,
+    /// `approved`, `deleted`, `verified`, `shred-pending`, `shredded`, `failed`.
+    pub state: String,
+    /// When it began.
+    pub begun_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// When absence was read back.
+    pub verified_at: Option<DateTime<Utc>>,
+    /// The newest snapshot number given out when absence had been read back: the barrier snapshot has a higher one.
+    pub verified_snapshot: Option<i64>,
+    /// When its grace ends.
+    pub grace_until: Option<DateTime<Utc>>,
+    /// The generation that no longer holds its keys.
+    pub generation: Option<i64>,
+    /// When its keys were destroyed.
+    pub shredded_at: Option<DateTime<Utc>>,
+    /// Public JSON.
+    pub body: String,
+}
+
+/// What an erasure did to a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LedgerKind {
+    /// It is gone.
+    Erased,
+    /// It was stripped to its minimum.
+    Stripped,
+}
+
+impl LedgerKind {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Erased => "erased",
+            Self::Stripped => "stripped",
+        }
+    }
+}
+
+/// An entry of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// Its position.
+    pub position: i64,
+    /// The store.
+    pub store: String,
+    /// The collection.
+    pub collection: String,
+    /// Keyed digest of the row's key.
+    pub row_mac: [u8; 16],
+    /// What was done.
+    pub kind: LedgerKind,
+    /// `intended`, `done` or `void`.
+    pub state: String,
+}
+
+const PLAN: &str = "SELECT id, hash, kind, request, cutoff, created_at, body, state FROM plan";
+const RUN: &str = "SELECT id, kind, plan, request, state, begun_at, ended_at, verified_at, verified_snapshot, grace_until, \
+     generation, shredded_at, body FROM run";
+
+impl Tx {
+    /// Stores a plan.
+    pub async fn add_plan(&mut self, plan: &PlanRow, chunks: &[ChunkRow]) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO plan (id, hash, kind, request, cutoff, created_at, body, state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(&plan.id)
+        .bind(&plan.hash)
+        .bind(&plan.kind)
+        .bind(plan.request)
+        .bind(time_text(plan.cutoff))
+        .bind(time_text(plan.created_at))
+        .bind(&plan.body)
+        .bind(&plan.state)
+        .execute(&mut *self.inner)
+        .await?;
+        for chunk in chunks {
+            sqlx::query(
+                "INSERT INTO plan_chunk (plan, number, store, collection, verdict, rows, sealed, state, erased, stripped, kept, failed) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, 'planned', 0, 0, 0, 0)",
+            )
+            .bind(&plan.id)
+            .bind(chunk.number)
+            .bind(&chunk.store)
+            .bind(&chunk.collection)
+            .bind(&chunk.verdict)
+            .bind(chunk.rows)
+            .bind(&chunk.sealed)
+            .execute(&mut *self.inner)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Plans whose hash begins so (two at most: more means the prefix is ambiguous).
+    pub async fn plans_by_hash(&mut self, prefix: &str) -> Result<Vec<PlanRow>> {
+        let text = format!("{PLAN} WHERE substr(hash, 1, length($1)) = $1 LIMIT 2");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(prefix).fetch_all(&mut *self.inner).await?;
+        rows.iter().map(plan_row).collect()
+    }
+
+    /// A plan by its id.
+    pub async fn plan(&mut self, id: &str) -> Result<Option<PlanRow>> {
+        let text = format!("{PLAN} WHERE id = $1");
+        let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(id).fetch_optional(&mut *self.inner).await?;
+        row.as_ref().map(plan_row).transpose()
+    }
+
+    /// Changes a plan's state.
+    pub async fn set_plan_state(&mut self, id: &str, state: &str) -> Result<()> {
+        sqlx::query("UPDATE plan SET state = $2 WHERE id = $1").bind(id).bind(state).execute(&mut *self.inner).await?;
+        Ok(())
+    }
+
+    /// The chunks of a plan in order.
+    pub async fn chunks(&mut self, plan: &str) -> Result<Vec<ChunkRow>> {
+        let rows = sqlx::query(
+            "SELECT number, store, collection, verdict, rows, sealed, state, erased, stripped, kept, failed FROM plan_chunk \
+             WHERE plan = $1 ORDER BY number",
+        )
+        .bind(plan)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(ChunkRow {
+                    number: row.try_get(0)?,
+                    store: row.try_get(1)?,
+                    collection: row.try_get(2)?,
+                    verdict: row.try_get(3)?,
+                    rows: row.try_get(4)?,
+                    sealed: row.try_get(5)?,
+                    state: row.try_get(6)?,
+                    counts: ChunkCounts {
+                        erased: row.try_get(7)?,
+                        stripped: row.try_get(8)?,
+                        kept: row.try_get(9)?,
+                        failed: row.try_get(10)?,
+                    },
+                })
+            })
+            .collect()
+    }
+
+    /// Intent: the chunk is about to run, and these rows are about to go.
+    pub async fn begin_chunk(&mut self, run: &RunRow, chunk: &ChunkRow, kind: LedgerKind, rows: &[[u8; 16]], now: DateTime<Utc>) -> Result<()> {
+        sqlx::query("UPDATE plan_chunk SET state = 'running' WHERE plan = $1 AND number = $2")
+            .bind(&run.plan)
+            .bind(chunk.number)
+            .execute(&mut *self.inner)
+            .await?;
+        sqlx::query("DELETE FROM ledger WHERE run = $1 AND chunk = $2 AND state = 'intended'")
+            .bind(&run.id)
+            .bind(chunk.number)
+            .execute(&mut *self.inner)
+            .await?;
+        for mac in rows {
+            sqlx::query(
+                "INSERT INTO ledger (run, chunk, store, collection, row_mac, kind, state, at) VALUES ($1, $2, $3, $4, $5, $6, 'intended', $7)",
+            )
+            .bind(&run.id)
+            .bind(chunk.number)
+            .bind(&chunk.store)
+            .bind(&chunk.collection)
+            .bind(&mac[..])
+            .bind(kind.text())
+            .bind(time_text(now))
+            .execute(&mut *self.inner)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Outcome: what became of the chunk; the ledger entries of `gone` are done, the others of the chunk void.
+    pub async fn end_chunk(&mut self, run: &RunRow, chunk: &ChunkRow, counts: ChunkCounts, gone: &[[u8; 16]], note: Option<&str>) -> Result<()> {
+        sqlx::query(
+            "UPDATE plan_chunk SET state = 'done', erased = $3, stripped = $4, kept = $5, failed = $6, note = $7 WHERE plan = $1 AND number = $2",
+        )
+        .bind(&run.plan)
+        .bind(chunk.number)
+        .bind(counts.erased)
+        .bind(counts.stripped)
+        .bind(counts.kept)
+        .bind(counts.failed)
+        .bind(note)
+        .execute(&mut *self.inner)
+        .await?;
+        for mac in gone {
+            sqlx::query("UPDATE ledger SET state = 'done' WHERE run = $1 AND chunk = $2 AND row_mac = $3")
+                .bind(&run.id)
+                .bind(chunk.number)
+                .bind(&mac[..])
+                .execute(&mut *self.inner)
+                .await?;
+        }
+        sqlx::query("UPDATE ledger SET state = 'void' WHERE run = $1 AND chunk = $2 AND state = 'intended'")
+            .bind(&run.id)
+            .bind(chunk.number)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Notes of chunks that did not go well.
+    pub async fn chunk_notes(&mut self, plan: &str) -> Result<Vec<String>> {
+        let rows = sqlx::query("SELECT DISTINCT note FROM plan_chunk WHERE plan = $1 AND note IS NOT NULL").bind(plan).fetch_all(&mut *self.inner).await?;
+        rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// The last ledger position given out.
+    pub async fn ledger_head(&mut self) -> Result<i64> {
+        let row = sqlx::query("SELECT COALESCE(MAX(position), 0) FROM ledger").fetch_one(&mut *self.inner).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Ledger entries of a store behind a position, void ones left out.
+    pub async fn ledger_after(&mut self, store: &str, position: i64) -> Result<Vec<LedgerEntry>> {
+        let rows = sqlx::query(
+            "SELECT position, store, collection, row_mac, kind, state FROM ledger WHERE store = $1 AND position > $2 AND state <> 'void' ORDER BY position",
+        )
+        .bind(store)
+        .bind(position)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.iter().map(ledger_entry).collect()
+    }
+
+    /// The done entries of a run.
+    pub async fn ledger_of_run(&mut self, run: &str) -> Result<Vec<LedgerEntry>> {
+        let rows = sqlx::query(
+            "SELECT position, store, collection, row_mac, kind, state FROM ledger WHERE run = $1 AND state = 'done' ORDER BY position",
+        )
+        .bind(run)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.iter().map(ledger_entry).collect()
+    }
+
+    /// Of a run's erased and stripped rows, how many still lie in a cell that can be opened.
+    pub async fn rows_still_readable(&mut self, run: &str, barrier: i64) -> Result<i64> {
+        let row = sqlx::query(
+            "SELECT COUNT(DISTINCT l.position) FROM ledger l JOIN sealed_row s ON s.row_mac = l.row_mac \
+             JOIN cell c ON c.id = s.cell WHERE l.run = $1 AND l.state = 'done' AND c.state = 'live' AND s.first_snapshot <= $2",
+        )
+        .bind(run)
+        .bind(barrier)
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Stores a new run.
+    pub async fn add_run(&mut self, run: &RunRow) -> Result<()> {
+        sqlx::query("INSERT INTO run (id, kind, plan, request, state, begun_at, body) VALUES ($1, $2, $3, $4, $5, $6, $7)")
+            .bind(&run.id)
+            .bind(&run.kind)
+            .bind(&run.plan)
+            .bind(run.request)
+            .bind(&run.state)
+            .bind(time_text(run.begun_at))
+            .bind(&run.body)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Stores the changed fields of a run, but only when it is still in state `from` (each state is entered from its predecessor).
+    pub async fn step_run(&mut self, run: &RunRow, from: &str) -> Result<bool> {
+        let done = sqlx::query(
+            "UPDATE run SET state = $2, ended_at = $3, verified_at = $4, verified_snapshot = $5, grace_until = $6, generation = $7, \
+             shredded_at = $8, body = $9 WHERE id = $1 AND state = $10",
+        )
+        .bind(&run.id)
+        .bind(&run.state)
+        .bind(run.ended_at.map(time_text))
+        .bind(run.verified_at.map(time_text))
+        .bind(run.verified_snapshot)
+        .bind(run.grace_until.map(time_text))
+        .bind(run.generation)
+        .bind(run.shredded_at.map(time_text))
+        .bind(&run.body)
+        .bind(from)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Runs in a state, oldest first; all when `None`.
+    pub async fn runs(&mut self, state: Option<&str>) -> Result<Vec<RunRow>> {
+        let text = format!("{RUN} WHERE ($1 IS NULL OR state = $1) ORDER BY begun_at, id");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(state).fetch_all(&mut *self.inner).await?;
+        rows.iter().map(run_row).collect()
+    }
+
+    /// A run by its id.
+    pub async fn run(&mut self, id: &str) -> Result<Option<RunRow>> {
+        let text = format!("{RUN} WHERE id = $1");
+        let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(id).fetch_optional(&mut *self.inner).await?;
+        row.as_ref().map(run_row).transpose()
+    }
+}
+
+fn plan_row(row: &sqlx::sqlite::SqliteRow) -> Result<PlanRow> {
+    Ok(PlanRow {
+        id: row.try_get(0)?,
+        hash: row.try_get(1)?,
+        kind: row.try_get(2)?,
+        request: row.try_get(3)?,
+        cutoff: parse_time(&row.try_get::<String, _>(4)?)?,
+        created_at: parse_time(&row.try_get::<String, _>(5)?)?,
+        body: row.try_get(6)?,
+        state: row.try_get(7)?,
+    })
+}
+
+fn run_row(row: &sqlx::sqlite::SqliteRow) -> Result<RunRow> {
+    Ok(RunRow {
+        id: row.try_get(0)?,
+        kind: row.try_get(1)?,
+        plan: row.try_get(2)?,
+        request: row.try_get(3)?,
+        state: row.try_get(4)?,
+        begun_at: parse_time(&row.try_get::<String, _>(5)?)?,
+        ended_at: optional_time(row.try_get(6)?)?,
+        verified_at: optional_time(row.try_get(7)?)?,
+        verified_snapshot: row.try_get(8)?,
+        grace_until: optional_time(row.try_get(9)?)?,
+        generation: row.try_get(10)?,
+        shredded_at: optional_time(row.try_get(11)?)?,
+        body: row.try_get(12)?,
+    })
+}
+
+fn ledger_entry(row: &sqlx::sqlite::SqliteRow) -> Result<LedgerEntry> {
+    let mac: Vec<u8> = row.try_get(3)?;
+    let kind: String = row.try_get(4)?;
+    Ok(LedgerEntry {
+        position: row.try_get(0)?,
+        store: row.try_get(1)?,
+        collection: row.try_get(2)?,
+        row_mac: mac.try_into().map_err(|_| super::ControlError::Inconsistent("a ledger digest has a wrong length".to_owned()))?,
+        kind: if kind == "stripped" { LedgerKind::Stripped } else { LedgerKind::Erased },
+        state: row.try_get(5)?,
+    })
+}

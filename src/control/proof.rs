@@ -1,0 +1,204 @@
+//! Certificates, their outbox, and drill records.
+
+use chrono::{DateTime, Utc};
+use sqlx::Row as _;
+
+use super::{Result, Tx, optional_time, parse_time, time_text};
+
+/// A certificate as issued: the envelope's bytes are never serialised again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateRow {
+    /// Its id.
+    pub id: String,
+    /// Its gap-free number.
+    pub sequence: i64,
+    /// The run it is about.
+    pub run: String,
+    /// `complete`, `partial`, …
+    pub result: String,
+    /// SHA-256 of the signed bytes (PAE), hex.
+    pub digest: String,
+    /// The signed envelope.
+    pub envelope: Vec<u8>,
+    /// The evidence file whose digest it names.
+    pub evidence: Vec<u8>,
+    /// When it was issued.
+    pub issued_at: DateTime<Utc>,
+    /// The certificate it replaces.
+    pub supersedes: Option<String>,
+}
+
+/// A certificate on its way to the audit service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// The certificate.
+    pub certificate: String,
+    /// `pending`, `receipted` or `quarantined`.
+    pub state: String,
+    /// Tries so far.
+    pub attempts: i64,
+    /// When to try next.
+    pub next_at: DateTime<Utc>,
+    /// Why the last try failed.
+    pub problem: Option<String>,
+    /// The verified receipt.
+    pub receipt: Option<Vec<u8>>,
+    /// The receipt's grade.
+    pub grade: Option<String>,
+    /// When it came.
+    pub receipted_at: Option<DateTime<Utc>>,
+}
+
+/// A drill's signed record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrillRow {
+    /// Its id.
+    pub id: String,
+    /// The store.
+    pub store: String,
+    /// The snapshot restored.
+    pub snapshot: String,
+    /// Whether it passed.
+    pub passed: bool,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The signed record.
+    pub record: Vec<u8>,
+}
+
+const CERTIFICATE: &str = "SELECT id, sequence, run, result, digest, envelope, evidence, issued_at, supersedes FROM certificate";
+const OUTBOX: &str = "SELECT certificate, state, attempts, next_at, problem, receipt, grade, receipted_at FROM outbox";
+
+impl Tx {
+    /// The next certificate number and the digest of the one before it.
+    pub async fn next_certificate(&mut self) -> Result<(i64, Option<String>)> {
+        let row = sqlx::query("SELECT sequence, digest FROM certificate ORDER BY sequence DESC LIMIT 1").fetch_optional(&mut *self.inner).await?;
+        match row {
+            Some(row) => Ok((row.try_get::<i64, _>(0)? + 1, Some(row.try_get(1)?))),
+            None => Ok((1, None)),
+        }
+    }
+
+    /// Stores a certificate and its outbox row together.
+    pub async fn add_certificate(&mut self, certificate: &CertificateRow) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO certificate (id, sequence, run, result, digest, envelope, evidence, issued_at, supersedes) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        )
+        .bind(&certificate.id)
+        .bind(certificate.sequence)
+        .bind(&certificate.run)
+        .bind(&certificate.result)
+        .bind(&certificate.digest)
+        .bind(&certificate.envelope)
+        .bind(&certificate.evidence)
+        .bind(time_text(certificate.issued_at))
+        .bind(&certificate.supersedes)
+        .execute(&mut *self.inner)
+        .await?;
+        sqlx::query("INSERT INTO outbox (certificate, state, attempts, next_at) VALUES ($1, 'pending', 0, $2)")
+            .bind(&certificate.id)
+            .bind(time_text(certificate.issued_at))
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Certificates by number; of one run when given.
+    pub async fn certificates(&mut self, run: Option<&str>) -> Result<Vec<CertificateRow>> {
+        let text = format!("{CERTIFICATE} WHERE ($1 IS NULL OR run = $1) ORDER BY sequence");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(run).fetch_all(&mut *self.inner).await?;
+        rows.iter().map(certificate_row).collect()
+    }
+
+    /// A certificate by its id.
+    pub async fn certificate(&mut self, id: &str) -> Result<Option<CertificateRow>> {
+        let text = format!("{CERTIFICATE} WHERE id = $1");
+        let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(id).fetch_optional(&mut *self.inner).await?;
+        row.as_ref().map(certificate_row).transpose()
+    }
+
+    /// Outbox rows in a state (all when `None`), oldest first.
+    pub async fn outbox(&mut self, state: Option<&str>) -> Result<Vec<OutboxRow>> {
+        let text = format!("{OUTBOX} WHERE ($1 IS NULL OR state = $1) ORDER BY next_at, certificate");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(state).fetch_all(&mut *self.inner).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(OutboxRow {
+                    certificate: row.try_get(0)?,
+                    state: row.try_get(1)?,
+                    attempts: row.try_get(2)?,
+                    next_at: parse_time(&row.try_get::<String, _>(3)?)?,
+                    problem: row.try_get(4)?,
+                    receipt: row.try_get(5)?,
+                    grade: row.try_get(6)?,
+                    receipted_at: optional_time(row.try_get(7)?)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Stores the outcome of a filing.
+    pub async fn set_outbox(&mut self, row: &OutboxRow) -> Result<()> {
+        sqlx::query(
+            "UPDATE outbox SET state = $2, attempts = $3, next_at = $4, problem = $5, receipt = $6, grade = $7, receipted_at = $8 \
+             WHERE certificate = $1 AND state <> 'receipted'",
+        )
+        .bind(&row.certificate)
+        .bind(&row.state)
+        .bind(row.attempts)
+        .bind(time_text(row.next_at))
+        .bind(&row.problem)
+        .bind(&row.receipt)
+        .bind(&row.grade)
+        .bind(row.receipted_at.map(time_text))
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Stores a drill record.
+    pub async fn add_drill(&mut self, drill: &DrillRow) -> Result<()> {
+        sqlx::query("INSERT INTO drill (id, store, snapshot, passed, at, record) VALUES ($1, $2, $3, $4, $5, $6)")
+            .bind(&drill.id)
+            .bind(&drill.store)
+            .bind(&drill.snapshot)
+            .bind(i64::from(drill.passed))
+            .bind(time_text(drill.at))
+            .bind(&drill.record)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Drill records, oldest first.
+    pub async fn drills(&mut self) -> Result<Vec<DrillRow>> {
+        let rows = sqlx::query("SELECT id, store, snapshot, passed, at, record FROM drill ORDER BY at, id").fetch_all(&mut *self.inner).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(DrillRow {
+                    id: row.try_get(0)?,
+                    store: row.try_get(1)?,
+                    snapshot: row.try_get(2)?,
+                    passed: row.try_get::<i64, _>(3)? != 0,
+                    at: parse_time(&row.try_get::<String, _>(4)?)?,
+                    record: row.try_get(5)?,
+                })
+            })
+            .collect()
+    }
+}
+
+fn certificate_row(row: &sqlx::sqlite::SqliteRow) -> Result<CertificateRow> {
+    Ok(CertificateRow {
+        id: row.try_get(0)?,
+        sequence: row.try_get(1)?,
+        run: row.try_get(2)?,
+        result: row.try_get(3)?,
+        digest: row.try_get(4)?,
+        envelope: row.try_get(5)?,
+        evidence: row.try_get(6)?,
+        issued_at: parse_time(&row.try_get::<String, _>(7)?)?,
+        supersedes: row.try_get(8)?,
+    })
+}

@@ -1,0 +1,110 @@
+-- Version 1 of the control database. Portable to PostgreSQL but for BLOB (BYTEA) and AUTOINCREMENT (identity).
+-- Nothing here identifies a person in clear: ids are numbers, digests are keyed, everything else is sealed.
+
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+
+CREATE TABLE lease (
+    name TEXT PRIMARY KEY, holder TEXT NOT NULL, pid BIGINT NOT NULL, token BIGINT NOT NULL, expires_at TEXT NOT NULL
+);
+
+-- The key tree. A node's row is replaced in place by an insertion and joined by a new version at a re-key.
+CREATE TABLE tree_root (generation BIGINT PRIMARY KEY, crown BLOB NOT NULL, created_at TEXT NOT NULL);
+CREATE TABLE tree_node (
+    subtree BIGINT NOT NULL, level BIGINT NOT NULL, idx BIGINT NOT NULL, version BIGINT NOT NULL, sealed BLOB NOT NULL,
+    PRIMARY KEY (subtree, level, idx, version)
+);
+CREATE TABLE rekey (
+    generation BIGINT PRIMARY KEY, step TEXT NOT NULL, begun_at TEXT NOT NULL, ended_at TEXT, evidence TEXT
+);
+
+-- What the leaves of the tree are for. state: active | dying | destroyed.
+CREATE TABLE subject (slot BIGINT PRIMARY KEY, lookup BLOB, state TEXT NOT NULL, run TEXT);
+CREATE UNIQUE INDEX subject_lookup ON subject (lookup) WHERE lookup IS NOT NULL;
+CREATE TABLE bucket (
+    slot BIGINT PRIMARY KEY, store TEXT NOT NULL, collection TEXT NOT NULL, policy TEXT NOT NULL, period TEXT NOT NULL,
+    state TEXT NOT NULL, run TEXT
+);
+CREATE UNIQUE INDEX bucket_active ON bucket (store, collection, policy, period) WHERE state = 'active';
+CREATE TABLE chain (slot BIGINT PRIMARY KEY, store TEXT NOT NULL, state TEXT NOT NULL, created_at TEXT NOT NULL);
+CREATE TABLE work (
+    slot BIGINT PRIMARY KEY, purpose TEXT NOT NULL, reference TEXT NOT NULL, state TEXT NOT NULL, UNIQUE (purpose, reference)
+);
+
+-- A cell is subject × bucket; pin is set once its secret lies (or will lie) in a slot of its own.
+CREATE TABLE cell (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, subject BIGINT, bucket BIGINT NOT NULL, pin BIGINT, state TEXT NOT NULL
+);
+CREATE UNIQUE INDEX cell_ref ON cell (COALESCE(subject, -1), bucket, COALESCE(pin, -1));
+CREATE INDEX cell_by_bucket ON cell (bucket);
+CREATE INDEX cell_by_subject ON cell (subject);
+CREATE TABLE pin (
+    slot BIGINT PRIMARY KEY, cell BIGINT NOT NULL, lookup BLOB NOT NULL, bucket_name TEXT NOT NULL, kind TEXT NOT NULL,
+    reason TEXT NOT NULL, state TEXT NOT NULL, run TEXT NOT NULL, rows BIGINT NOT NULL
+);
+CREATE INDEX pin_lookup ON pin (lookup, bucket_name);
+
+-- Sealing history: which row (keyed digest) was ever sealed in which cell, and by which snapshots.
+CREATE TABLE sealed_row (
+    row_mac BLOB NOT NULL, cell BIGINT NOT NULL, first_snapshot BIGINT NOT NULL, last_snapshot BIGINT NOT NULL,
+    PRIMARY KEY (row_mac, cell)
+);
+CREATE INDEX sealed_row_cell ON sealed_row (cell);
+
+CREATE TABLE snapshot (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, store TEXT NOT NULL, chain BIGINT NOT NULL,
+    kind TEXT NOT NULL, ledger_position BIGINT NOT NULL, sequence BIGINT NOT NULL, state TEXT NOT NULL,
+    manifest TEXT, manifest_sha256 TEXT, rows BIGINT NOT NULL, frames BIGINT NOT NULL, bytes BIGINT NOT NULL,
+    begun_at TEXT NOT NULL, committed_at TEXT
+);
+
+CREATE TABLE plan (
+    id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, request BIGINT, cutoff TEXT NOT NULL,
+    created_at TEXT NOT NULL, body TEXT NOT NULL, state TEXT NOT NULL
+);
+CREATE TABLE plan_chunk (
+    plan TEXT NOT NULL, number BIGINT NOT NULL, store TEXT NOT NULL, collection TEXT NOT NULL, verdict TEXT NOT NULL,
+    rows BIGINT NOT NULL, sealed BLOB NOT NULL, state TEXT NOT NULL,
+    erased BIGINT NOT NULL, stripped BIGINT NOT NULL, kept BIGINT NOT NULL, failed BIGINT NOT NULL, note TEXT,
+    PRIMARY KEY (plan, number)
+);
+
+CREATE TABLE run (
+    id TEXT PRIMARY KEY, kind TEXT NOT NULL, plan TEXT, request BIGINT, state TEXT NOT NULL, begun_at TEXT NOT NULL,
+    ended_at TEXT, verified_at TEXT, verified_snapshot BIGINT, grace_until TEXT, generation BIGINT, shredded_at TEXT,
+    body TEXT NOT NULL
+);
+
+-- The ledger of erasures: append-only but for the outcome of an entry. state: intended | done | void.
+CREATE TABLE ledger (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, chunk BIGINT NOT NULL, store TEXT NOT NULL,
+    collection TEXT NOT NULL, row_mac BLOB NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, at TEXT NOT NULL
+);
+CREATE INDEX ledger_run ON ledger (run, chunk);
+CREATE INDEX ledger_row ON ledger (row_mac);
+
+CREATE TABLE request (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, lookup BLOB NOT NULL, sealed BLOB NOT NULL,
+    state TEXT NOT NULL, received_at TEXT NOT NULL, due_at TEXT NOT NULL, run TEXT, closed_at TEXT
+);
+CREATE TABLE hold (
+    id TEXT PRIMARY KEY, scope TEXT NOT NULL, store TEXT, collection TEXT, subject BLOB, reason TEXT NOT NULL,
+    placed_at TEXT NOT NULL, placed_by TEXT NOT NULL, released_at TEXT, released_by TEXT
+);
+
+CREATE TABLE certificate (
+    id TEXT PRIMARY KEY, sequence BIGINT NOT NULL UNIQUE, run TEXT NOT NULL, result TEXT NOT NULL, digest TEXT NOT NULL,
+    envelope BLOB NOT NULL, evidence BLOB NOT NULL, issued_at TEXT NOT NULL, supersedes TEXT
+);
+CREATE TABLE outbox (
+    certificate TEXT PRIMARY KEY, state TEXT NOT NULL, attempts BIGINT NOT NULL, next_at TEXT NOT NULL,
+    problem TEXT, receipt BLOB, grade TEXT, receipted_at TEXT
+);
+
+CREATE TABLE job_run (
+    job TEXT NOT NULL, scheduled_for TEXT NOT NULL, state TEXT NOT NULL, begun_at TEXT NOT NULL, ended_at TEXT,
+    outcome TEXT, PRIMARY KEY (job, scheduled_for)
+);
+CREATE TABLE drill (
+    id TEXT PRIMARY KEY, store TEXT NOT NULL, snapshot TEXT NOT NULL, passed BIGINT NOT NULL, at TEXT NOT NULL,
+    record BLOB NOT NULL
+);

@@ -1,0 +1,147 @@
+//! Snapshots and chains.
+
+use chrono::{DateTime, Utc};
+use sqlx::Row as _;
+
+use super::{Result, Tx, optional_time, parse_time, time_text};
+
+/// A snapshot as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotRow {
+    /// Its number, rising over the whole installation.
+    pub number: i64,
+    /// Its id.
+    pub id: String,
+    /// The store.
+    pub store: String,
+    /// The chain's slot.
+    pub chain: u32,
+    /// `full`.
+    pub kind: String,
+    /// The ledger position when it was begun.
+    pub ledger_position: i64,
+    /// Its place in the store's chain of manifests.
+    pub sequence: i64,
+    /// `running`, `committed` or `cancelled`.
+    pub state: String,
+    /// The manifest's object name.
+    pub manifest: Option<String>,
+    /// The manifest's SHA-256, hex.
+    pub manifest_sha256: Option<String>,
+    /// Rows sealed.
+    pub rows: i64,
+    /// Frames sealed.
+    pub frames: i64,
+    /// Bytes stored.
+    pub bytes: i64,
+    /// When its view of the store was opened.
+    pub begun_at: DateTime<Utc>,
+    /// When its manifest was stored.
+    pub committed_at: Option<DateTime<Utc>>,
+}
+
+const COLUMNS: &str = "SELECT number, id, store, chain, kind, ledger_position, sequence, state, manifest, manifest_sha256, \
+     rows, frames, bytes, begun_at, committed_at FROM snapshot";
+
+impl Tx {
+    /// Registers a new chain.
+    pub async fn add_chain(&mut self, slot: u32, store: &str, now: DateTime<Utc>) -> Result<()> {
+        sqlx::query("INSERT INTO chain (slot, store, state, created_at) VALUES ($1, $2, 'active', $3)")
+            .bind(i64::from(slot))
+            .bind(store)
+            .bind(time_text(now))
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Begins a snapshot: its ledger position is the ledger's head of this moment. Returns its number.
+    pub async fn begin_snapshot(&mut self, id: &str, store: &str, chain: u32, sequence: i64, now: DateTime<Utc>) -> Result<i64> {
+        let position = self.ledger_head().await?;
+        let row = sqlx::query(
+            "INSERT INTO snapshot (id, store, chain, kind, ledger_position, sequence, state, rows, frames, bytes, begun_at) \
+             VALUES ($1, $2, $3, 'full', $4, $5, 'running', 0, 0, 0, $6) RETURNING number",
+        )
+        .bind(id)
+        .bind(store)
+        .bind(i64::from(chain))
+        .bind(position)
+        .bind(sequence)
+        .bind(time_text(now))
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Commits a snapshot whose manifest is stored.
+    pub async fn commit_snapshot(&mut self, snapshot: &SnapshotRow, now: DateTime<Utc>) -> Result<()> {
+        sqlx::query(
+            "UPDATE snapshot SET state = 'committed', manifest = $2, manifest_sha256 = $3, rows = $4, frames = $5, bytes = $6, \
+             committed_at = $7 WHERE number = $1 AND state = 'running'",
+        )
+        .bind(snapshot.number)
+        .bind(&snapshot.manifest)
+        .bind(&snapshot.manifest_sha256)
+        .bind(snapshot.rows)
+        .bind(snapshot.frames)
+        .bind(snapshot.bytes)
+        .bind(time_text(now))
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Cancels snapshots that a dead process left running; their chains die with the next re-key.
+    pub async fn cancel_running_snapshots(&mut self) -> Result<u64> {
+        sqlx::query("UPDATE chain SET state = 'dying' WHERE slot IN (SELECT chain FROM snapshot WHERE state = 'running')")
+            .execute(&mut *self.inner)
+            .await?;
+        let done = sqlx::query("UPDATE snapshot SET state = 'cancelled' WHERE state = 'running'").execute(&mut *self.inner).await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Committed snapshots, oldest first; of one store when given.
+    pub async fn snapshots(&mut self, store: Option<&str>) -> Result<Vec<SnapshotRow>> {
+        let text = format!("{COLUMNS} WHERE state = 'committed' AND ($1 IS NULL OR store = $1) ORDER BY number");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(store).fetch_all(&mut *self.inner).await?;
+        rows.iter().map(snapshot_row).collect()
+    }
+
+    /// How many snapshots are running.
+    pub async fn running_snapshots(&mut self) -> Result<i64> {
+        let row = sqlx::query("SELECT COUNT(*) FROM snapshot WHERE state = 'running'").fetch_one(&mut *self.inner).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// The newest snapshot number given out.
+    pub async fn snapshot_head(&mut self) -> Result<i64> {
+        let row = sqlx::query("SELECT COALESCE(MAX(number), 0) FROM snapshot").fetch_one(&mut *self.inner).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// The state of a chain's key.
+    pub async fn chain_state(&mut self, slot: u32) -> Result<Option<String>> {
+        let row = sqlx::query("SELECT state FROM chain WHERE slot = $1").bind(i64::from(slot)).fetch_optional(&mut *self.inner).await?;
+        row.map(|row| Ok(row.try_get(0)?)).transpose()
+    }
+}
+
+fn snapshot_row(row: &sqlx::sqlite::SqliteRow) -> Result<SnapshotRow> {
+    Ok(SnapshotRow {
+        number: row.try_get(0)?,
+        id: row.try_get(1)?,
+        store: row.try_get(2)?,
+        chain: row.try_get::<i64, _>(3)? as u32,
+        kind: row.try_get(4)?,
+        ledger_position: row.try_get(5)?,
+        sequence: row.try_get(6)?,
+        state: row.try_get(7)?,
+        manifest: row.try_get(8)?,
+        manifest_sha256: row.try_get(9)?,
+        rows: row.try_get(10)?,
+        frames: row.try_get(11)?,
+        bytes: row.try_get(12)?,
+        begun_at: parse_time(&row.try_get::<String, _>(13)?)?,
+        committed_at: optional_time(row.try_get(14)?)?,
+    })
+}

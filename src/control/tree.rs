@@ -1,0 +1,206 @@
+//! Rows of the key tree: crown, nodes, re-key intents, and what the work leaves are for.
+
+use chrono::{DateTime, Utc};
+use sqlx::Row as _;
+
+use super::{Result, Tx, time_text};
+
+/// A stored node: (subtree, level, index, version) and its sealed bytes.
+pub type NodeRow = ((u8, u8, u32, i64), Vec<u8>);
+
+impl Tx {
+    /// The newest generation and its crown.
+    pub async fn tree_root(&mut self) -> Result<Option<(i64, Vec<u8>)>> {
+        let row = sqlx::query("SELECT generation, crown FROM tree_root ORDER BY generation DESC LIMIT 1")
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    }
+
+    /// Stores the crown of a generation; it replaces all older ones.
+    pub async fn put_tree_root(&mut self, generation: i64, crown: &[u8], now: DateTime<Utc>) -> Result<()> {
+        sqlx::query("DELETE FROM tree_root WHERE generation <> $1").bind(generation).execute(&mut *self.inner).await?;
+        sqlx::query(
+            "INSERT INTO tree_root (generation, crown, created_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (generation) DO UPDATE SET crown = excluded.crown",
+        )
+        .bind(generation)
+        .bind(crown)
+        .bind(time_text(now))
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// A number that changes with every change of the tree, so that cached trees know when to reload.
+    pub async fn tree_version(&mut self) -> Result<i64> {
+        Ok(self.meta("tree_version").await?.and_then(|text| text.parse().ok()).unwrap_or(0))
+    }
+
+    /// All nodes.
+    pub async fn tree_nodes(&mut self) -> Result<Vec<NodeRow>> {
+        let rows = sqlx::query("SELECT subtree, level, idx, version, sealed FROM tree_node").fetch_all(&mut *self.inner).await?;
+        rows.into_iter()
+            .map(|row| {
+                let number = |at: usize| row.try_get::<i64, _>(at);
+                Ok(((number(0)? as u8, number(1)? as u8, number(2)? as u32, number(3)?), row.try_get(4)?))
+            })
+            .collect()
+    }
+
+    /// Stores nodes (replacing those with the same id) and notes the change.
+    pub async fn put_tree_nodes(&mut self, nodes: &[NodeRow]) -> Result<()> {
+        for ((subtree, level, index, version), sealed) in nodes {
+            sqlx::query(
+                "INSERT INTO tree_node (subtree, level, idx, version, sealed) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (subtree, level, idx, version) DO UPDATE SET sealed = excluded.sealed",
+            )
+            .bind(i64::from(*subtree))
+            .bind(i64::from(*level))
+            .bind(i64::from(*index))
+            .bind(version)
+            .bind(sealed)
+            .execute(&mut *self.inner)
+            .await?;
+        }
+        let version = self.tree_version().await? + 1;
+        self.set_meta("tree_version", &version.to_string()).await
+    }
+
+    /// Removes nodes that no crown reaches any more.
+    pub async fn drop_tree_nodes(&mut self, nodes: &[(u8, u8, u32, i64)]) -> Result<()> {
+        for (subtree, level, index, version) in nodes {
+            sqlx::query("DELETE FROM tree_node WHERE subtree = $1 AND level = $2 AND idx = $3 AND version = $4")
+                .bind(i64::from(*subtree))
+                .bind(i64::from(*level))
+                .bind(i64::from(*index))
+                .bind(version)
+                .execute(&mut *self.inner)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The re-key in progress, if any: the new generation and the last step noted.
+    pub async fn open_rekey(&mut self) -> Result<Option<(i64, String)>> {
+        let row = sqlx::query("SELECT generation, step FROM rekey WHERE ended_at IS NULL").fetch_optional(&mut *self.inner).await?;
+        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    }
+
+    /// Notes a step of the re-key to `generation` (the first one begins it).
+    pub async fn note_rekey(&mut self, generation: i64, step: &str, now: DateTime<Utc>) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO rekey (generation, step, begun_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (generation) DO UPDATE SET step = excluded.step, ended_at = NULL",
+        )
+        .bind(generation)
+        .bind(step)
+        .bind(time_text(now))
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Ends a re-key with its evidence.
+    pub async fn end_rekey(&mut self, generation: i64, step: &str, evidence: &str, now: DateTime<Utc>) -> Result<()> {
+        sqlx::query("UPDATE rekey SET step = $2, evidence = $3, ended_at = $4 WHERE generation = $1")
+            .bind(generation)
+            .bind(step)
+            .bind(evidence)
+            .bind(time_text(now))
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// When and with what evidence the re-key to `generation` ended.
+    pub async fn rekey_evidence(&mut self, generation: i64) -> Result<Option<(String, String)>> {
+        let row = sqlx::query("SELECT ended_at, evidence FROM rekey WHERE generation = $1 AND ended_at IS NOT NULL")
+            .bind(generation)
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    }
+
+    /// The slot of a work leaf.
+    pub async fn work_slot(&mut self, purpose: &str, reference: &str) -> Result<Option<u32>> {
+        let row = sqlx::query("SELECT slot FROM work WHERE purpose = $1 AND reference = $2 AND state = 'active'")
+            .bind(purpose)
+            .bind(reference)
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        row.map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).transpose()
+    }
+
+    /// Registers a work leaf.
+    pub async fn add_work(&mut self, slot: u32, purpose: &str, reference: &str) -> Result<()> {
+        sqlx::query("INSERT INTO work (slot, purpose, reference, state) VALUES ($1, $2, $3, 'active')")
+            .bind(i64::from(slot))
+            .bind(purpose)
+            .bind(reference)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Marks the work leaf of a finished run or request for the next re-key.
+    pub async fn retire_work(&mut self, purpose: &str, reference: &str) -> Result<()> {
+        sqlx::query("UPDATE work SET state = 'dying' WHERE purpose = $1 AND reference = $2 AND state = 'active'")
+            .bind(purpose)
+            .bind(reference)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Whether a slot number was ever given out in a subtree (numbers are never used twice).
+    pub async fn slots_in_use(&mut self, table: SlotTable) -> Result<std::collections::HashSet<u32>> {
+        let rows = sqlx::query(table.select()).fetch_all(&mut *self.inner).await?;
+        rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
+    }
+}
+
+impl Tx {
+    /// The state of a slot as recorded.
+    pub async fn slot_state(&mut self, table: SlotTable, number: u32) -> Result<Option<String>> {
+        let row = sqlx::query(table.select_state()).bind(i64::from(number)).fetch_optional(&mut *self.inner).await?;
+        row.map(|row| Ok(row.try_get(0)?)).transpose()
+    }
+}
+
+/// The tables that hand out slot numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotTable {
+    /// Subject slots.
+    Subject,
+    /// Bucket slots.
+    Bucket,
+    /// Chain slots.
+    Chain,
+    /// Pin slots.
+    Pin,
+    /// Work slots.
+    Work,
+}
+
+impl SlotTable {
+    fn select(self) -> &'static str {
+        match self {
+            Self::Subject => "SELECT slot FROM subject",
+            Self::Bucket => "SELECT slot FROM bucket",
+            Self::Chain => "SELECT slot FROM chain",
+            Self::Pin => "SELECT slot FROM pin",
+            Self::Work => "SELECT slot FROM work",
+        }
+    }
+
+    fn select_state(self) -> &'static str {
+        match self {
+            Self::Subject => "SELECT state FROM subject WHERE slot = $1",
+            Self::Bucket => "SELECT state FROM bucket WHERE slot = $1",
+            Self::Chain => "SELECT state FROM chain WHERE slot = $1",
+            Self::Pin => "SELECT state FROM pin WHERE slot = $1",
+            Self::Work => "SELECT state FROM work WHERE slot = $1",
+        }
+    }
+}

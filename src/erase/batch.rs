@@ -1,0 +1,340 @@
+//! Carries out one chunk of a plan as one transaction in its store.
+
+use std::collections::HashSet;
+
+use super::chunk::{ChunkItem, open_items};
+use super::planner::covering_hold;
+use super::survey::{ReadRow, Shape, Surveyor, Target, subject_value};
+use super::{EraseError, Ground, Site};
+use crate::control::{ChunkCounts, ChunkRow, LedgerKind, RunRow};
+use crate::crash_point;
+use crate::keyring::Purpose;
+use crate::keys::Key;
+use crate::plan::digest::row_mac;
+use crate::plan::model::Collection;
+use crate::stores::{Batch, BatchMarker, Column, ColumnKind, ColumnRef, Engine, Filter, RowQuery};
+use crate::value::{RowKey, Value, encode_values};
+
+/// The outcome of a chunk.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChunkOutcome {
+    /// What became of its rows.
+    pub counts: ChunkCounts,
+    /// A problem, as one sentence without values.
+    pub note: Option<String>,
+}
+
+/// Keys that a run needs, opened once.
+pub struct RunKeys {
+    /// For row digests.
+    pub suppression: Key,
+    /// For subject digests.
+    pub lookup: Key,
+    /// For the plan's lists.
+    pub plan: Key,
+}
+
+impl RunKeys {
+    /// Opens them.
+    pub async fn open(ground: &Ground<'_>, plan: &str) -> Result<Self, EraseError> {
+        let mut tx = ground.control.begin().await?;
+        let keys = Self {
+            suppression: ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?,
+            lookup: ground.keyring.work_key(&mut tx, Purpose::Lookup, "").await?,
+            plan: ground
+                .keyring
+                .find_work_key(&mut tx, Purpose::Plan, plan)
+                .await?
+                .ok_or_else(|| EraseError::Inconsistent("the plan's key is gone: it was executed or expired".to_owned()))?,
+        };
+        tx.commit().await?;
+        Ok(keys)
+    }
+}
+
+/// Runs one chunk: intent, transaction with marker, outcome. A chunk left `running` by a crash is settled first.
+///
+/// # Errors
+/// When the control database fails, or the store fails before anything was changed.
+pub async fn run_chunk(
+    ground: &Ground<'_>,
+    run: &RunRow,
+    token: i64,
+    chunk: &ChunkRow,
+    keys: &RunKeys,
+    target: &Target,
+) -> Result<ChunkOutcome, EraseError> {
+    let site = ground.site(&chunk.store).ok_or_else(|| EraseError::Inconsistent(format!("store {} is not registered", chunk.store)))?;
+    let (_, collection) = site
+        .model
+        .collection(&chunk.collection)
+        .ok_or_else(|| EraseError::Inconsistent(format!("collection {} is not registered", chunk.collection)))?;
+    let plan = run.plan.as_deref().unwrap_or_default();
+    let items = open_items(&keys.plan, plan, chunk.number, &chunk.sealed)?;
+    let work = Work { ground, site, collection, run, chunk, keys, items: &items, token };
+    if chunk.state == "running"
+        && let Some(marker) = site.store.batch_outcome(&run.id, chunk.number).await?
+    {
+        return work.settle(&marker).await;
+    }
+    work.intend().await?;
+    crash_point::reached("batch.intended");
+    match work.transaction(target).await {
+        Ok((marker, gone, note)) => {
+            crash_point::reached("batch.committed");
+            work.record(&marker, &gone, note).await
+        }
+        Err(error) => work.fail(error).await,
+    }
+}
+
+struct Work<'a> {
+    ground: &'a Ground<'a>,
+    site: &'a Site,
+    collection: &'a Collection,
+    run: &'a RunRow,
+    chunk: &'a ChunkRow,
+    keys: &'a RunKeys,
+    items: &'a [ChunkItem],
+    token: i64,
+}
+
+impl Work<'_> {
+    fn mac(&self, key: &RowKey) -> [u8; 16] {
+        row_mac(&self.keys.suppression, &self.chunk.store, &self.chunk.collection, key)
+    }
+
+    fn ledger_kind(&self) -> LedgerKind {
+        if self.chunk.verdict == "strip" { LedgerKind::Stripped } else { LedgerKind::Erased }
+    }
+
+    async fn intend(&self) -> Result<(), EraseError> {
+        let macs: Vec<[u8; 16]> = self.items.iter().map(|item| self.mac(&item.row.key)).collect();
+        let mut tx = self.ground.control.begin().await?;
+        tx.begin_chunk(self.run, self.chunk, self.ledger_kind(), &macs, self.ground.clock.now()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The destructive transaction. Returns its marker, the digests of the rows that are gone (or stripped), and a note.
+    async fn transaction(&self, target: &Target) -> Result<(BatchMarker, Vec<[u8; 16]>, Option<String>), EraseError> {
+        let mut tx = self.ground.control.read().await?;
+        let holds = tx.holds(true).await?;
+        drop(tx);
+        let shape = Shape::of(self.collection);
+        let never = |_: Option<&crate::plan::Subject>, _: &str| None;
+        let body: crate::plan::PlanBody = self.plan_body().await?;
+        let surveyor = Surveyor { model: &self.site.model, engine: self.site.store.engine(), cutoff: body.cutoff, held_by: &never };
+        let predicate = surveyor
+            .filter(self.collection, target)?
+            .ok_or_else(|| EraseError::Inconsistent("a planned collection has no predicate any more".to_owned()))?;
+        let keys: Vec<RowKey> = self.items.iter().map(|item| item.row.key.clone()).collect();
+        let in_plan = Filter::In(self.collection.key.clone(), keys);
+
+        let mut batch = self.site.store.begin_batch().await?;
+        let mut query = shape.query(self.collection, Filter::And(vec![in_plan.clone(), predicate.clone()]));
+        query.limit = self.items.len() as u32 + 1;
+        let found: Vec<ReadRow> = batch.read_for_update(&query).await?.into_iter().map(|row| shape.read(row)).collect();
+        let now = self.ground.clock.now();
+        let mut doomed = Vec::new();
+        for row in found {
+            let planned = self.items.iter().find(|item| item.row.key == row.key);
+            let unchanged = planned.is_some_and(|item| item.row.start == row.start && item.row.subject == row.subject);
+            let held = covering_hold(&holds, &self.keys.lookup, now, &self.chunk.store, &self.chunk.collection, row.subject.as_ref());
+            if unchanged && held.is_none() {
+                doomed.push(row.key);
+            }
+        }
+        let (done, note) = if self.chunk.verdict == "strip" {
+            (self.strip(batch.as_mut(), &doomed).await?, None)
+        } else {
+            self.delete(batch.as_mut(), &shape, &doomed, &predicate).await?
+        };
+        crash_point::reached("batch.deleted");
+        let stripped = self.chunk.verdict == "strip";
+        // Rows of the plan that are absent now, whoever deleted them, count as erased; the others of the plan stay.
+        let present = self.present(batch.as_mut(), in_plan).await?;
+        let gone: Vec<[u8; 16]> = if stripped {
+            done.iter().map(|key| self.mac(key)).collect()
+        } else {
+            self.items.iter().filter(|item| !present.contains(&encode_values(&item.row.key.0))).map(|item| self.mac(&item.row.key)).collect()
+        };
+        let marker = BatchMarker {
+            run: self.run.id.clone(),
+            chunk: self.chunk.number,
+            token: self.token,
+            erased: if stripped { 0 } else { gone.len() as i64 },
+            changed: if stripped { gone.len() as i64 } else { 0 },
+        };
+        batch.commit(&marker).await?;
+        Ok((marker, gone, note))
+    }
+
+    async fn plan_body(&self) -> Result<crate::plan::PlanBody, EraseError> {
+        let mut tx = self.ground.control.read().await?;
+        let plan = tx.plan(self.run.plan.as_deref().unwrap_or_default()).await?;
+        let plan = plan.ok_or_else(|| EraseError::Inconsistent("the run has no plan".to_owned()))?;
+        serde_json::from_str(&plan.body).map_err(|_| EraseError::Inconsistent("the plan's public part is damaged".to_owned()))
+    }
+
+    /// Deletes the doomed rows whose children are all gone; children that appeared since the plan keep their parent.
+    async fn delete(
+        &self,
+        batch: &mut dyn Batch,
+        shape: &Shape,
+        doomed: &[RowKey],
+        predicate: &Filter,
+    ) -> Result<(Vec<RowKey>, Option<String>), EraseError> {
+        let mut blocked: HashSet<Vec<u8>> = HashSet::new();
+        let mut note = None;
+        for child in &self.collection.children {
+            if doomed.is_empty() || child.parent_columns != self.collection.key {
+                continue;
+            }
+            let query = RowQuery {
+                table: child.table.clone(),
+                path: Vec::new(),
+                columns: child.columns.iter().map(|column| ColumnRef::own(column)).collect(),
+                filter: Filter::In(child.columns.clone(), doomed.to_vec()),
+                key: child.columns.clone(),
+                after: None,
+                limit: u32::MAX,
+            };
+            for row in batch.read_for_update(&query).await? {
+                // A table that refers to itself: rows deleted together do not hold each other.
+                if child.table != self.collection.table.name {
+                    blocked.insert(encode_values(&row));
+                    note = Some(format!("rows of {} still refer to {}", child.table, self.collection.table.name));
+                }
+            }
+        }
+        let keys: Vec<RowKey> = doomed.iter().filter(|key| !blocked.contains(&encode_values(&key.0))).cloned().collect();
+        if keys.is_empty() {
+            return Ok((keys, note));
+        }
+        let filter = Filter::And(vec![Filter::In(self.collection.key.clone(), keys.clone()), predicate.clone()]);
+        let deleted = batch.delete(&self.collection.table.name, shape.path(), &filter).await?;
+        if deleted != keys.len() as u64 {
+            return Err(EraseError::Inconsistent(format!(
+                "{}.{}: {} rows were locked but {deleted} were deleted; a trigger or rule may swallow the DELETE",
+                self.chunk.store,
+                self.chunk.collection,
+                keys.len()
+            )));
+        }
+        Ok((keys, note))
+    }
+
+    async fn strip(&self, batch: &mut dyn Batch, doomed: &[RowKey]) -> Result<Vec<RowKey>, EraseError> {
+        for key in doomed {
+            let mut set = Vec::new();
+            for column in &self.collection.table.columns {
+                if !self.collection.stays_when_stripped(&column.name) {
+                    set.push((column.name.clone(), self.placeholder(column)?));
+                }
+            }
+            if !set.is_empty() {
+                let one = Filter::In(self.collection.key.clone(), vec![key.clone()]);
+                batch.update(&self.collection.table.name, &set, &one).await?;
+            }
+        }
+        Ok(doomed.to_vec())
+    }
+
+    /// What a stripped column holds: NULL, or where that is forbidden an empty value, or a random one where it is unique.
+    fn placeholder(&self, column: &Column) -> Result<Value, EraseError> {
+        if column.nullable {
+            return Ok(Value::Null);
+        }
+        let unique = self.collection.table.unique.iter().any(|columns| columns.contains(&column.name));
+        neutral_value(column, self.site.store.engine(), unique, self.ground)?.ok_or_else(|| EraseError::Unsupported {
+            what: format!(
+                "column {}.{} is NOT NULL and its type {} has no neutral value; list it under `minimum` or allow NULL",
+                self.collection.table.name, column.name, column.type_name
+            ),
+        })
+    }
+
+    async fn present(&self, batch: &mut dyn Batch, in_plan: Filter) -> Result<HashSet<Vec<u8>>, EraseError> {
+        let query = RowQuery {
+            table: self.collection.table.name.clone(),
+            path: Vec::new(),
+            columns: self.collection.key.iter().map(|column| ColumnRef::own(column)).collect(),
+            filter: in_plan,
+            key: self.collection.key.clone(),
+            after: None,
+            limit: u32::MAX,
+        };
+        Ok(batch.read_for_update(&query).await?.iter().map(|row| encode_values(row)).collect())
+    }
+
+    async fn record(&self, marker: &BatchMarker, gone: &[[u8; 16]], note: Option<String>) -> Result<ChunkOutcome, EraseError> {
+        let left = self.items.len() as i64 - marker.erased - marker.changed;
+        let counts = ChunkCounts { erased: marker.erased, stripped: marker.changed, kept: left, failed: 0 };
+        let note = note.or_else(|| (left > 0).then(|| "rows changed, or were put on hold, after the plan".to_owned()));
+        let mut tx = self.ground.control.begin().await?;
+        tx.end_chunk(self.run, self.chunk, counts, gone, note.as_deref()).await?;
+        tx.commit().await?;
+        crash_point::reached("batch.recorded");
+        Ok(ChunkOutcome { counts, note })
+    }
+
+    /// After a crash: the marker says that the transaction was committed; which rows it took shows in the store.
+    async fn settle(&self, marker: &BatchMarker) -> Result<ChunkOutcome, EraseError> {
+        let keys: Vec<RowKey> = self.items.iter().map(|item| item.row.key.clone()).collect();
+        let mut batch = self.site.store.begin_batch().await?;
+        let present = self.present(batch.as_mut(), Filter::In(self.collection.key.clone(), keys)).await?;
+        batch.roll_back().await?;
+        let gone: Vec<[u8; 16]> = self
+            .items
+            .iter()
+            .filter(|item| self.chunk.verdict == "strip" || !present.contains(&encode_values(&item.row.key.0)))
+            .map(|item| self.mac(&item.row.key))
+            .collect();
+        let marker = BatchMarker { erased: if marker.changed > 0 { 0 } else { gone.len() as i64 }, ..marker.clone() };
+        self.record(&marker, &gone, None).await
+    }
+
+    /// Nothing was committed: the rows count as failed, unless the failure is one that goes away by itself.
+    async fn fail(&self, error: EraseError) -> Result<ChunkOutcome, EraseError> {
+        if error.is_retryable() || matches!(error, EraseError::Control(_) | EraseError::Keyring(_)) {
+            return Err(error);
+        }
+        if self.site.store.batch_outcome(&self.run.id, self.chunk.number).await?.is_some() {
+            return Err(error);
+        }
+        let counts = ChunkCounts { failed: self.items.len() as i64, ..ChunkCounts::default() };
+        let note = error.to_string();
+        let mut tx = self.ground.control.begin().await?;
+        tx.end_chunk(self.run, self.chunk, counts, &[], Some(&note)).await?;
+        tx.commit().await?;
+        Ok(ChunkOutcome { counts, note: Some(note) })
+    }
+}
+
+/// A value without meaning for a NOT NULL column; none where the type has none that is sure to be accepted.
+fn neutral_value(column: &Column, engine: Engine, unique: bool, ground: &Ground<'_>) -> Result<Option<Value>, EraseError> {
+    let number = |text: &str| if engine == Engine::Sqlite { Value::Integer(0) } else { Value::Text(text.to_owned()) };
+    Ok(match column.kind {
+        Some(ColumnKind::Text) if unique => {
+            let mut bytes = [0; 8];
+            ground.random.fill(&mut bytes)?;
+            Some(Value::Text(hex::encode(bytes)))
+        }
+        _ if unique => None,
+        Some(ColumnKind::Text) => Some(Value::Text(String::new())),
+        Some(ColumnKind::Integer | ColumnKind::Real | ColumnKind::Decimal) => Some(number("0")),
+        Some(ColumnKind::Boolean) => Some(if engine == Engine::Postgres { Value::Text("false".to_owned()) } else { number("0") }),
+        Some(ColumnKind::Bytes) => Some(Value::Blob(Vec::new())),
+        Some(ColumnKind::Date) => Some(Value::Text("1970-01-01".to_owned())),
+        Some(ColumnKind::LocalTime | ColumnKind::Instant) => Some(Value::Text("1970-01-01 00:00:00".to_owned())),
+        Some(ColumnKind::Other) | None => None,
+    })
+}
+
+/// The value of a subject in the terms of a site's column, for callers that look a subject up.
+#[must_use]
+pub fn subject_in(site: &Site, collection: &Collection, subject: &crate::plan::Subject) -> Option<Value> {
+    let owner = collection.owner.as_ref()?;
+    subject_value(subject, owner.kind, site.store.engine())
+}

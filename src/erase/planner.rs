@@ -1,0 +1,240 @@
+//! Makes and stores plans: surveys every store, decides, checks the caps, seals the lists and fixes the hash.
+
+use chrono::{DateTime, Utc};
+
+use super::chunk::{CHUNK_ROWS, ChunkItem, seal_items};
+use super::survey::{Surveyor, Target};
+use super::{EraseError, Ground, Site};
+use crate::control::{ChunkCounts, ChunkRow, HoldRow, PlanRow};
+use crate::keyring::Purpose;
+use crate::keys::{Key, cell::pseudonym};
+use crate::plan::decide::decide;
+use crate::plan::digest::{plan_hash, rows_digest};
+use crate::plan::{CollectionCounts, Decision, PlanBody, PlanKind, Subject, Verdict};
+use crate::policy::hold::{Hold, HoldScope, Row as HeldRow, covering};
+use crate::random::uuid7;
+
+/// A plan with its public part.
+#[derive(Debug, Clone)]
+pub struct StoredPlan {
+    /// The stored row.
+    pub row: PlanRow,
+    /// Its public part.
+    pub body: PlanBody,
+}
+
+/// The digest by which control database and holds know a subject.
+#[must_use]
+pub fn subject_lookup(lookup: &Key, subject: &Subject) -> [u8; 32] {
+    pseudonym(lookup, "subject", &[subject.dangerous_text().as_bytes()])
+}
+
+/// Plans and stores the plan. Reads the stores, writes only to the control database.
+///
+/// # Errors
+/// When no store can be read, when a cap is exceeded, or when keys or control database fail.
+pub async fn make_plan(ground: &Ground<'_>, target: &Target, request: Option<i64>) -> Result<StoredPlan, EraseError> {
+    let cutoff = ground.clock.now();
+    let mut tx = ground.control.begin().await?;
+    let suppression = ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?;
+    let lookup = ground.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
+    let holds = tx.holds(true).await?;
+    tx.commit().await?;
+
+    let mut body = PlanBody {
+        kind: if matches!(target, Target::Retention) { PlanKind::Retention } else { PlanKind::Request },
+        cutoff,
+        policy_digest: ground.policy_digest.to_owned(),
+        schema_digest: Vec::new(),
+        holds: holds.iter().map(|hold| hold.id.clone()).collect(),
+        salt: salt(ground)?,
+        rows_digest: String::new(),
+        collections: Vec::new(),
+        skipped: ground.skipped.to_vec(),
+    };
+    let mut digests = Vec::new();
+    let mut lists: Vec<(String, String, &'static str, Vec<ChunkItem>)> = Vec::new();
+    for site in ground.sites {
+        match plan_site(site, &holds, &lookup, target, cutoff, body.kind).await {
+            Ok((decisions, counts)) => {
+                let names: Vec<String> = site.model.collections.iter().map(|collection| collection.table.name.clone()).collect();
+                digests.extend(rows_digest(&suppression, &site.model.spec.name, &names, &decisions));
+                body.schema_digest.push((site.model.spec.name.clone(), site.model.schema_digest.clone()));
+                body.collections.extend(counts);
+                lists.extend(lists_of(site, &names, decisions));
+            }
+            Err(EraseError::Store(error)) => body.skipped.push((site.model.spec.name.clone(), error.to_string())),
+            Err(other) => return Err(other),
+        }
+    }
+    if body.collections.is_empty() && !body.skipped.is_empty() {
+        let reasons: Vec<&str> = body.skipped.iter().map(|(_, reason)| reason.as_str()).collect();
+        return Err(EraseError::Refused {
+            what: format!("no store could be read: {}", reasons.join("; ")),
+            advice: "see `wangchuan store check`".to_owned(),
+        });
+    }
+    body.rows_digest = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &digests));
+    if body.kind == PlanKind::Retention {
+        check_caps(ground, &body)?;
+    }
+    store_plan(ground, body, request, lists).await
+}
+
+fn salt(ground: &Ground<'_>) -> Result<String, EraseError> {
+    let mut bytes = [0; 16];
+    ground.random.fill(&mut bytes)?;
+    Ok(hex::encode(bytes))
+}
+
+/// Holds as the policy module matches them.
+fn as_policy_holds(rows: &[HoldRow]) -> Vec<Hold> {
+    rows.iter()
+        .map(|row| {
+            let store = row.store.clone().unwrap_or_default();
+            let scope = match (row.scope.as_str(), row.subject) {
+                ("subject", Some(digest)) => HoldScope::Subject(digest),
+                ("collection", _) => HoldScope::Collection { store, collection: row.collection.clone().unwrap_or_default() },
+                ("store", _) => HoldScope::Store(store),
+                // An unknown scope holds everything: to keep too much can be mended.
+                _ => HoldScope::Everything,
+            };
+            Hold { id: row.id.clone(), scope, expires: None, released: row.released_at }
+        })
+        .collect()
+}
+
+/// The hold that covers a row, if any.
+#[must_use]
+pub fn covering_hold(
+    holds: &[HoldRow],
+    lookup: &Key,
+    at: DateTime<Utc>,
+    store: &str,
+    collection: &str,
+    subject: Option<&Subject>,
+) -> Option<String> {
+    if holds.is_empty() {
+        return None;
+    }
+    let digest = subject.map(|subject| subject_lookup(lookup, subject));
+    let holds = as_policy_holds(holds);
+    let row = HeldRow { store, collection, subject: digest.as_ref() };
+    covering(&holds, &row, at).next().map(|hold| hold.id.clone())
+}
+
+async fn plan_site(
+    site: &Site,
+    holds: &[HoldRow],
+    lookup: &Key,
+    target: &Target,
+    cutoff: DateTime<Utc>,
+    kind: PlanKind,
+) -> Result<(Vec<Decision>, Vec<CollectionCounts>), EraseError> {
+    let store = site.model.spec.name.as_str();
+    let held_by =
+        |subject: Option<&Subject>, collection: &str| covering_hold(holds, lookup, cutoff, store, collection, subject);
+    let surveyor = Surveyor { model: &site.model, engine: site.store.engine(), cutoff, held_by: &held_by };
+    let mut view = site.store.open_snapshot().await?;
+    let survey = surveyor.run(view.as_mut(), target).await?;
+    view.close().await?;
+    let mut counts = survey.counts;
+    let decisions = decide(kind, survey.candidates, &survey.references);
+    for decision in &decisions {
+        let Some(counts) = counts.get_mut(decision.collection) else { continue };
+        counts.due += 1;
+        match &decision.verdict {
+            Verdict::Erase => counts.erase += 1,
+            Verdict::Strip(_) => counts.strip += 1,
+            Verdict::Keep(reason) => {
+                let code = reason.code();
+                match counts.keep.iter_mut().find(|(known, _)| *known == code) {
+                    Some((_, count)) => *count += 1,
+                    None => counts.keep.push((code, 1)),
+                }
+            }
+        }
+    }
+    Ok((decisions, counts))
+}
+
+fn lists_of(site: &Site, names: &[String], decisions: Vec<Decision>) -> Vec<(String, String, &'static str, Vec<ChunkItem>)> {
+    let mut by_list: Vec<(usize, &'static str, Vec<ChunkItem>)> = Vec::new();
+    for decision in decisions {
+        let (verdict, reason) = match decision.verdict {
+            Verdict::Erase => ("erase", None),
+            Verdict::Strip(reason) => ("strip", Some(reason.code())),
+            Verdict::Keep(reason) => ("keep", Some(reason.code())),
+        };
+        let item = ChunkItem { row: decision.row, reason };
+        match by_list.iter_mut().find(|(collection, known, items)| {
+            *collection == decision.collection && *known == verdict && items.len() < CHUNK_ROWS
+        }) {
+            Some((_, _, items)) => items.push(item),
+            None => by_list.push((decision.collection, verdict, vec![item])),
+        }
+    }
+    let name = |index: usize| names.get(index).cloned().unwrap_or_default();
+    by_list.into_iter().map(|(index, verdict, items)| (site.model.spec.name.clone(), name(index), verdict, items)).collect()
+}
+
+/// Refuses a plan that would erase more than its policies allow in one run.
+fn check_caps(ground: &Ground<'_>, body: &PlanBody) -> Result<(), EraseError> {
+    for counts in &body.collections {
+        let collection = ground.site(&counts.store).and_then(|site| site.model.collection(&counts.collection).map(|(_, found)| found.clone()));
+        let Some(governed) = collection.and_then(|collection| collection.governed) else { continue };
+        let cap = governed.policy.max;
+        let gone = counts.erase + counts.strip;
+        if gone > cap.rows || gone * 100 > u64::from(cap.percent) * counts.total {
+            return Err(EraseError::Refused {
+                what: format!(
+                    "policy {} would erase {gone} of {} rows of {}.{}, beyond its cap of {} rows or {} %",
+                    governed.policy.id, counts.total, counts.store, counts.collection, cap.rows, cap.percent
+                ),
+                advice: "look at `wangchuan plan`; if it is right, raise `max` in the policy for this run and lower it afterwards".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn store_plan(
+    ground: &Ground<'_>,
+    body: PlanBody,
+    request: Option<i64>,
+    lists: Vec<(String, String, &'static str, Vec<ChunkItem>)>,
+) -> Result<StoredPlan, EraseError> {
+    let now = ground.clock.now();
+    let hash = plan_hash(&body).map_err(|_| EraseError::Inconsistent("the plan cannot be written as JSON".to_owned()))?;
+    let text = serde_json::to_string(&body).map_err(|_| EraseError::Inconsistent("the plan cannot be written as JSON".to_owned()))?;
+    let row = PlanRow {
+        id: uuid7(now, ground.random)?,
+        hash,
+        kind: if body.kind == PlanKind::Retention { "retention" } else { "request" }.to_owned(),
+        request,
+        cutoff: body.cutoff,
+        created_at: now,
+        body: text,
+        state: "planned".to_owned(),
+    };
+    let mut tx = ground.control.begin().await?;
+    let key = ground.keyring.work_key(&mut tx, Purpose::Plan, &row.id).await?;
+    let mut chunks = Vec::new();
+    for (number, (store, collection, verdict, items)) in lists.into_iter().enumerate() {
+        let number = number as i64;
+        let sealed = seal_items(&key, &row.id, number, &items, ground.random)?;
+        chunks.push(ChunkRow {
+            number,
+            store,
+            collection,
+            verdict: verdict.to_owned(),
+            rows: items.len() as i64,
+            sealed,
+            state: "planned".to_owned(),
+            counts: ChunkCounts::default(),
+        });
+    }
+    tx.add_plan(&row, &chunks).await?;
+    tx.commit().await?;
+    Ok(StoredPlan { row, body })
+}

@@ -1,0 +1,362 @@
+//! The survey: reads, in one read-only view, every due row of a store and what refers to it. Writes nothing.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+
+use super::EraseError;
+use crate::plan::decide::{Candidate, Reference, ReferringRow};
+use crate::plan::model::{Child, Collection, Governed, Model, Reach};
+use crate::plan::{CollectionCounts, PlannedRow, Reason, Subject};
+use crate::policy::calendar::{Bias, bucket_of, end_of_period, latest_due_start};
+use crate::policy::start::{StartEvent, StartKind, read_start};
+use crate::policy::statute;
+use crate::stores::{ColumnKind, ColumnRef, Engine, Filter, Hop, RowQuery, Snapshot, Threshold};
+use crate::value::{Row, RowKey, Value, encode_values};
+
+/// The period of rows whose start event is not known, or that no policy governs.
+pub const OPEN: &str = "open";
+
+/// Rows read at once.
+const PAGE: u32 = 1000;
+
+/// What is being looked for.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// Rows whose retention is over.
+    Retention,
+    /// Rows of one subject.
+    Request(Subject),
+}
+
+/// Tells which hold, if any, covers a row of a collection and a subject.
+pub type HeldBy<'a> = &'a (dyn Fn(Option<&Subject>, &str) -> Option<String> + Send + Sync);
+
+/// What the survey of a store found.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Due rows.
+    pub candidates: Vec<Candidate>,
+    /// What refers to them.
+    pub references: Vec<Reference>,
+    /// Totals by collection, in the model's order.
+    pub counts: Vec<CollectionCounts>,
+}
+
+/// Surveys a store at a fixed cutoff.
+pub struct Surveyor<'a> {
+    /// The store's model.
+    pub model: &'a Model,
+    /// Its engine.
+    pub engine: Engine,
+    /// The cutoff of the run.
+    pub cutoff: DateTime<Utc>,
+    /// The hold check.
+    pub held_by: HeldBy<'a>,
+}
+
+impl Surveyor<'_> {
+    /// Reads everything the decision needs.
+    ///
+    /// # Errors
+    /// When the store cannot be read; then nothing may be concluded about it.
+    pub async fn run(&self, view: &mut dyn Snapshot, target: &Target) -> Result<Survey, EraseError> {
+        let mut survey = Survey::default();
+        for (index, collection) in self.model.collections.iter().enumerate() {
+            let mut counts = CollectionCounts {
+                store: self.model.spec.name.clone(),
+                collection: collection.table.name.clone(),
+                policy: collection.governed.as_ref().map(|governed| governed.policy.id.clone()),
+                ..CollectionCounts::default()
+            };
+            let shape = Shape::of(collection);
+            counts.total = view.count(&shape.query(collection, Filter::All)).await?;
+            if let (Target::Retention, Some(governed)) = (target, &collection.governed) {
+                let started = Filter::Before(governed.start.column.clone(), self.threshold_now());
+                counts.unknown_start = counts.total.saturating_sub(view.count(&shape.query(collection, started)).await?);
+            }
+            if let Some(filter) = self.filter(collection, target)? {
+                let rows = read_all(view, shape.query(collection, filter)).await?;
+                let found = rows.into_iter().filter_map(|row| self.candidate(index, collection, &shape, row, target).transpose());
+                survey.candidates.extend(found.collect::<Result<Vec<_>, _>>()?);
+            }
+            survey.counts.push(counts);
+        }
+        survey.references = self.references(view, &survey.candidates).await?;
+        Ok(survey)
+    }
+
+    fn threshold_now(&self) -> Threshold {
+        Threshold { instant: self.cutoff, local: self.cutoff.with_timezone(&self.model.spec.timezone).naive_local() }
+    }
+
+    /// The predicate of due rows; the same one is repeated inside the DELETE. `None` when nothing can be due.
+    ///
+    /// # Errors
+    /// When the cutoff lies outside the supported years.
+    pub fn filter(&self, collection: &Collection, target: &Target) -> Result<Option<Filter>, EraseError> {
+        match target {
+            Target::Retention => {
+                let Some(governed) = &collection.governed else { return Ok(None) };
+                let bound = latest_due_start(self.cutoff, governed.policy.retention, self.model.spec.timezone)?;
+                let threshold = Threshold { instant: bound.instant, local: bound.local };
+                Ok(Some(Filter::Before(governed.start.column.clone(), threshold)))
+            }
+            Target::Request(subject) => Ok(collection
+                .owner
+                .as_ref()
+                .and_then(|owner| subject_value(subject, owner.kind, self.engine).map(|value| Filter::Equals(owner.column.clone(), value)))),
+        }
+    }
+
+    fn candidate(
+        &self,
+        index: usize,
+        collection: &Collection,
+        shape: &Shape,
+        row: Row,
+        target: &Target,
+    ) -> Result<Option<Candidate>, EraseError> {
+        let read = shape.read(row);
+        let zone = self.model.spec.timezone;
+        let start = collection.governed.as_ref().zip(read.start.as_ref());
+        let event = start.map(|(governed, value)| read_start(value, start_kind(governed.start.kind), zone, self.cutoff));
+        if let (Target::Retention, Some(governed)) = (target, &collection.governed) {
+            let Some(StartEvent::At(at)) = event else { return Ok(None) };
+            if end_of_period(at, governed.policy.retention, zone, Bias::Minimum)? > self.cutoff {
+                return Ok(None);
+            }
+        }
+        let keep = (self.held_by)(read.subject.as_ref(), &collection.table.name).map(Reason::Hold);
+        let keep = match (keep, &collection.governed) {
+            (None, Some(governed)) => self.statutory(governed, event)?,
+            (keep, _) => keep,
+        };
+        let period = match (event, &collection.governed) {
+            (Some(StartEvent::At(at)), Some(governed)) => bucket_of(at, governed.policy.bucket, zone)?.to_string(),
+            _ => OPEN.to_owned(),
+        };
+        let follows = read.anchor.and_then(|key| {
+            let anchor = collection.governed.as_ref()?.follows.as_ref()?;
+            Some((self.model.collection(anchor)?.0, encode_values(&key)))
+        });
+        let row = PlannedRow { key: read.key, subject: read.subject, start: read.start, period };
+        Ok(Some(Candidate { collection: index, row, keep, follows }))
+    }
+
+    /// The statutory minimum that still binds a row, if any. A bound row without a usable start event stays.
+    fn statutory(&self, governed: &Governed, event: Option<StartEvent>) -> Result<Option<Reason>, EraseError> {
+        if governed.policy.statutes.is_empty() {
+            return Ok(None);
+        }
+        let Some(StartEvent::At(at)) = event else { return Ok(Some(Reason::UnknownStart)) };
+        let bound = statute::earliest_end(at, &governed.policy.statutes, self.model.spec.timezone)?;
+        Ok(bound.filter(|bound| bound.runs_at(self.cutoff)).map(|bound| Reason::Statute(bound.key.to_owned())))
+    }
+
+    async fn references(&self, view: &mut dyn Snapshot, candidates: &[Candidate]) -> Result<Vec<Reference>, EraseError> {
+        let mut references = Vec::new();
+        for (index, collection) in self.model.collections.iter().enumerate() {
+            let parents: Vec<&Candidate> =
+                candidates.iter().filter(|candidate| candidate.collection == index && candidate.keep.is_none()).collect();
+            if parents.is_empty() {
+                continue;
+            }
+            for child in &collection.children {
+                for page in parents.chunks(PAGE as usize / 2) {
+                    references.extend(self.references_of(view, (index, collection), child, page).await?);
+                }
+            }
+        }
+        Ok(references)
+    }
+
+    async fn references_of(
+        &self,
+        view: &mut dyn Snapshot,
+        (index, collection): (usize, &Collection),
+        child: &Child,
+        parents: &[&Candidate],
+    ) -> Result<Vec<Reference>, EraseError> {
+        let mut by_tuple: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+        let mut tuples = Vec::new();
+        for parent in parents {
+            let tuple = referred_values(collection, child, &parent.row.key).ok_or_else(|| EraseError::Unsupported {
+                what: format!(
+                    "table {} refers to {} by columns that are not its key; this version cannot follow that",
+                    child.table, collection.table.name
+                ),
+            })?;
+            by_tuple.insert(encode_values(&tuple), encode_values(&parent.row.key.0));
+            tuples.push(RowKey(tuple));
+        }
+        let child_key = child.registered.and_then(|at| self.model.collections.get(at)).map(|found| found.key.clone());
+        let columns = child.columns.iter().chain(child_key.iter().flatten()).map(|column| ColumnRef::own(column)).collect();
+        let query = RowQuery {
+            table: child.table.clone(),
+            path: Vec::new(),
+            columns,
+            filter: Filter::In(child.columns.clone(), tuples),
+            key: child_key.clone().unwrap_or_else(|| child.columns.clone()),
+            after: None,
+            limit: PAGE,
+        };
+        let rows = read_all(view, query).await?;
+        let found = rows.into_iter().filter_map(|mut row| {
+            let own_key = row.split_off(child.columns.len());
+            let parent = by_tuple.get(&encode_values(&row))?.clone();
+            let child_row = match child.registered {
+                Some(at) => ReferringRow::Registered(at, encode_values(&own_key)),
+                None => ReferringRow::Unregistered(child.table.clone()),
+            };
+            Some(Reference { parent: (index, parent), child: child_row })
+        });
+        Ok(found.collect())
+    }
+}
+
+/// The parent's values that a child's columns must equal, when they are part of its key.
+fn referred_values(collection: &Collection, child: &Child, key: &RowKey) -> Option<Vec<Value>> {
+    child
+        .parent_columns
+        .iter()
+        .map(|column| collection.key.iter().position(|known| known == column).and_then(|at| key.0.get(at)).cloned())
+        .collect()
+}
+
+/// Which columns a candidate is read with, and where they are in the row.
+pub struct Shape {
+    path: Vec<Hop>,
+    columns: Vec<ColumnRef>,
+    key_length: usize,
+    owner_at: Option<usize>,
+    start_at: Option<usize>,
+    anchor: std::ops::Range<usize>,
+}
+
+/// A row read through a [`Shape`].
+pub struct ReadRow {
+    /// Its key.
+    pub key: RowKey,
+    /// Its subject.
+    pub subject: Option<Subject>,
+    /// Its start event as stored.
+    pub start: Option<Value>,
+    /// The key of the row it follows.
+    pub anchor: Option<Vec<Value>>,
+}
+
+impl Shape {
+    /// The shape for a collection.
+    #[must_use]
+    pub fn of(collection: &Collection) -> Self {
+        let mut columns: Vec<ColumnRef> = collection.key.iter().map(|column| ColumnRef::own(column)).collect();
+        let key_length = columns.len();
+        let mut path: Vec<Hop> = Vec::new();
+        let mut add = |reach: &Reach, columns: &mut Vec<ColumnRef>| {
+            // Owner path and start path run along the same chain of parents, so one is the beginning of the other.
+            if reach.path.len() > path.len() {
+                path.clone_from(&reach.path);
+            }
+            columns.push(reach.column.clone());
+            columns.len() - 1
+        };
+        let owner_at = collection.owner.as_ref().map(|owner| add(owner, &mut columns));
+        let start_at = collection.governed.as_ref().map(|governed| add(&governed.start, &mut columns));
+        let first = columns.len();
+        if let Some(governed) = collection.governed.as_ref().filter(|governed| governed.follows.is_some())
+            && let Some(hop) = governed.start.path.last()
+        {
+            let level = governed.start.path.len();
+            columns.extend(hop.parent_columns.iter().map(|column| ColumnRef { hop: level, column: column.clone() }));
+        }
+        let anchor = first..columns.len();
+        Self { path, columns, key_length, owner_at, start_at, anchor }
+    }
+
+    /// The query that reads it.
+    #[must_use]
+    pub fn query(&self, collection: &Collection, filter: Filter) -> RowQuery {
+        RowQuery {
+            table: collection.table.name.clone(),
+            path: self.path.clone(),
+            columns: self.columns.clone(),
+            filter,
+            key: collection.key.clone(),
+            after: None,
+            limit: PAGE,
+        }
+    }
+
+    /// The parents joined.
+    #[must_use]
+    pub fn path(&self) -> &[Hop] {
+        &self.path
+    }
+
+    /// How many values the shape's columns take; further columns of a query follow.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Takes a row apart.
+    #[must_use]
+    pub fn read(&self, row: Row) -> ReadRow {
+        let at = |index: Option<usize>| index.and_then(|index| row.get(index));
+        let subject = at(self.owner_at).and_then(Subject::of);
+        let start = at(self.start_at).cloned();
+        let anchor = (!self.anchor.is_empty()).then(|| row.get(self.anchor.clone()).unwrap_or_default().to_vec());
+        let mut key = row;
+        key.truncate(self.key_length);
+        ReadRow { key: RowKey(key), subject, start, anchor }
+    }
+}
+
+/// Reads all pages of a query.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn read_all(view: &mut dyn Snapshot, mut query: RowQuery) -> Result<Vec<Row>, EraseError> {
+    // Paging needs the key in the rows; append it and cut it off again.
+    let width = query.columns.len();
+    query.columns.extend(query.key.iter().map(|column| ColumnRef::own(column)));
+    let mut all = Vec::new();
+    loop {
+        let page = view.read(&query).await?;
+        let last = page.len() < query.limit as usize;
+        for mut row in page {
+            query.after = Some(RowKey(row.split_off(width)));
+            all.push(row);
+        }
+        if last {
+            return Ok(all);
+        }
+    }
+}
+
+/// The kind of start event a column can hold.
+#[must_use]
+pub fn start_kind(kind: ColumnKind) -> StartKind {
+    match kind {
+        ColumnKind::Integer => StartKind::Integer,
+        ColumnKind::Date | ColumnKind::LocalTime => StartKind::Local,
+        ColumnKind::Instant => StartKind::Instant,
+        ColumnKind::Text | ColumnKind::Other => StartKind::Text,
+        ColumnKind::Real | ColumnKind::Decimal | ColumnKind::Boolean | ColumnKind::Bytes => StartKind::Unsuitable,
+    }
+}
+
+/// A subject's id as a value of its column; `None` when the column cannot hold such an id.
+#[must_use]
+pub fn subject_value(subject: &Subject, kind: ColumnKind, engine: Engine) -> Option<Value> {
+    let text = subject.dangerous_text();
+    match kind {
+        ColumnKind::Integer => {
+            let number: i64 = text.trim().parse().ok()?;
+            Some(if engine == Engine::Sqlite { Value::Integer(number) } else { Value::Text(number.to_string()) })
+        }
+        ColumnKind::Text | ColumnKind::Other => Some(Value::Text(text.to_owned())),
+        _ => None,
+    }
+}

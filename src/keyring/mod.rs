@@ -1,0 +1,300 @@
+//! The keyring: the key tree as it is stored in the control database and opened by the root slot.
+//!
+//! All changes happen inside a control-database transaction, so a key and the row that says what it is for become durable
+//! together. The opened tree is cached and thrown away as soon as the stored one changed.
+
+mod rekey;
+
+pub use rekey::{Shredded, recover, shred};
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use thiserror::Error;
+use tokio::sync::Mutex;
+
+use crate::control::{CellRow, Control, ControlError, NodeRow, SlotTable, Tx};
+use crate::keys::cell::{CellSecret, Factor, derive_cell_secret};
+use crate::keys::slot::{RootSlot, SlotError};
+use crate::keys::tree::{BadSlotNumber, COHORT_SLOTS, KeyTree, KeyTreeError, NodeId, NodePlace, NodeSet, NodeWrite, ReloadFault, Slot, Subtree};
+use crate::keys::{InstallationId, Key};
+use crate::random::{Random, RandomUnavailable};
+
+/// What a work leaf is for. All but the first three are per plan or request and die with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Row digests of ledger, sealing history and plans. Outlives every chain.
+    Suppression,
+    /// Subject digests of slots, requests and holds.
+    Lookup,
+    /// Subject pseudonyms in certificates.
+    Certificate,
+    /// Subject pseudonyms in the operation log.
+    Log,
+    /// A plan's lists.
+    Plan,
+    /// A request's subject id.
+    Request,
+}
+
+impl Purpose {
+    /// The name in the control database.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Suppression => "suppression",
+            Self::Lookup => "lookup",
+            Self::Certificate => "certificate",
+            Self::Log => "log",
+            Self::Plan => "plan",
+            Self::Request => "request",
+        }
+    }
+}
+
+/// What can go wrong with the keyring.
+#[derive(Debug, Error)]
+pub enum KeyringError {
+    /// The control database failed.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The root slot failed.
+    #[error(transparent)]
+    Slot(#[from] SlotError),
+    /// The key tree is damaged, or refused a change.
+    #[error(transparent)]
+    Tree(#[from] KeyTreeError),
+    /// The reloaded generation is not what it must be; the old root was not destroyed.
+    #[error("the new key generation failed its check; the old root key was kept")]
+    Reload(#[from] ReloadFault),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomUnavailable),
+    /// A slot number out of range.
+    #[error(transparent)]
+    SlotNumber(#[from] BadSlotNumber),
+    /// A slot that is in use has no key in the tree: lost, not shredded.
+    #[error("the key in {0} is lost: the slot is in use but the tree holds no key for it")]
+    Lost(String),
+    /// The control database is older than the root slot: a copy from before the last shred was put back.
+    #[error(
+        "the control database is at key generation {database}, but the root slot holds only generation {slot}: \
+         an old copy of the control database must never be restored"
+    )]
+    RolledBack {
+        /// Generation of the control database.
+        database: i64,
+        /// Newest generation in the slot.
+        slot: i64,
+    },
+    /// There is no key tree yet.
+    #[error("this installation has no key tree; `wangchuan init` makes one")]
+    NoTree,
+}
+
+impl KeyringError {
+    /// Whether the same call may succeed later with nothing else done.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Control(error) => error.is_retryable(),
+            Self::Slot(error) => error.is_retryable(),
+            Self::Tree(error) => error.is_retryable(),
+            Self::Random(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What functions of this module return.
+pub type Result<T, E = KeyringError> = std::result::Result<T, E>;
+
+/// The opened key tree of an installation.
+pub struct Keyring {
+    installation: InstallationId,
+    slot: Arc<dyn RootSlot>,
+    random: Arc<dyn Random>,
+    cache: Mutex<Option<Cached>>,
+}
+
+struct Cached {
+    token: String,
+    tree: KeyTree,
+}
+
+/// The meta entry that changes with every change of the tree.
+const TREE_TOKEN: &str = "tree_token";
+
+impl Keyring {
+    /// A keyring on a slot. Nothing is read yet.
+    #[must_use]
+    pub fn new(installation: InstallationId, slot: Arc<dyn RootSlot>, random: Arc<dyn Random>) -> Self {
+        Self { installation, slot, random, cache: Mutex::new(None) }
+    }
+
+    /// The root slot.
+    #[must_use]
+    pub fn slot(&self) -> &Arc<dyn RootSlot> {
+        &self.slot
+    }
+
+    /// Makes the first generation of a new installation; does nothing when there is one.
+    pub async fn create_tree(&self, control: &Control, now: DateTime<Utc>) -> Result<()> {
+        let root = self.slot.create(1, self.random.as_ref()).await?;
+        let mut tx = control.begin().await?;
+        if tx.tree_root().await?.is_none() {
+            let first = KeyTree::create(self.installation, &root, self.random.as_ref())?;
+            tx.put_tree_root(first.generation, &first.crown, now).await?;
+            self.store_nodes(&mut tx, &first.nodes).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn store_nodes(&self, tx: &mut Tx, nodes: &[NodeWrite]) -> Result<String> {
+        let rows: Vec<NodeRow> = nodes.iter().map(|node| (node_number(node.id), node.sealed.clone())).collect();
+        tx.put_tree_nodes(&rows).await?;
+        let mut token = [0; 16];
+        self.random.fill(&mut token)?;
+        let token = hex::encode(token);
+        tx.set_meta(TREE_TOKEN, &token).await?;
+        Ok(token)
+    }
+
+    /// Loads the tree unless the cached one is what is stored.
+    async fn load(&self, tx: &mut Tx, cache: &mut Option<Cached>) -> Result<()> {
+        let token = tx.meta(TREE_TOKEN).await?.unwrap_or_default();
+        if cache.as_ref().is_some_and(|cached| cached.token == token) {
+            return Ok(());
+        }
+        *cache = None;
+        let tree = self.open_tree(tx).await?;
+        *cache = Some(Cached { token, tree });
+        Ok(())
+    }
+
+    /// Opens the stored tree afresh, without the cache.
+    async fn open_tree(&self, tx: &mut Tx) -> Result<KeyTree> {
+        let (generation, crown) = tx.tree_root().await?.ok_or(KeyringError::NoTree)?;
+        let root = match self.slot.open(generation).await {
+            Err(SlotError::Missing { .. }) => return Err(self.explain_missing(generation).await?),
+            other => other?,
+        };
+        let nodes: NodeSet = tx.tree_nodes().await?.into_iter().filter_map(|(id, sealed)| Some((node_id(id)?, sealed))).collect();
+        Ok(KeyTree::open(self.installation, generation, &root, &crown, nodes)?)
+    }
+
+    async fn explain_missing(&self, database: i64) -> Result<KeyringError> {
+        let newest = self.slot.list().await?.last().map(|present| present.generation);
+        Ok(match newest {
+            Some(slot) if slot > database => KeyringError::RolledBack { database, slot },
+            _ => KeyringError::Slot(SlotError::Missing { generation: database, place: "configured under [root]".to_owned() }),
+        })
+    }
+
+    /// Lets `look` look at the present tree.
+    pub async fn with_tree<R>(&self, tx: &mut Tx, look: impl FnOnce(&KeyTree) -> R) -> Result<R> {
+        let mut cache = self.cache.lock().await;
+        self.load(tx, &mut cache).await?;
+        let cached = cache.as_ref().ok_or(KeyringError::NoTree)?;
+        Ok(look(&cached.tree))
+    }
+
+    /// Puts keys into free slots; durable with the transaction.
+    pub async fn insert(&self, tx: &mut Tx, keys: &[(Slot, Key)]) -> Result<()> {
+        let mut cache = self.cache.lock().await;
+        self.load(tx, &mut cache).await?;
+        let cached = cache.as_mut().ok_or(KeyringError::NoTree)?;
+        let writes = cached.tree.insert(keys, self.random.as_ref())?;
+        cached.token = self.store_nodes(tx, &writes).await?;
+        // Should the transaction be rolled back, the token no longer fits and the tree is loaded again.
+        cached.tree.supply(writes.into_iter().map(|write| (write.id, write.sealed)));
+        Ok(())
+    }
+
+    /// A copy of the key in a slot; `None` when it is empty or shredded.
+    pub async fn key(&self, tx: &mut Tx, subtree: Subtree, number: u32) -> Result<Option<Key>> {
+        let slot = Slot::new(subtree, number)?;
+        self.with_tree(tx, |tree| tree.key(slot).map(|key| key.map(copy))).await?.map_err(Into::into)
+    }
+
+    /// The key of a work leaf, made when it is missing.
+    pub async fn work_key(&self, tx: &mut Tx, purpose: Purpose, reference: &str) -> Result<Key> {
+        if let Some(key) = self.find_work_key(tx, purpose, reference).await? {
+            return Ok(key);
+        }
+        let number = self.free_numbers(tx, SlotTable::Work, 1).await?[0];
+        let key = Key::make(self.random.as_ref())?;
+        self.insert(tx, &[(Slot::new(Subtree::Work, number)?, copy(&key))]).await?;
+        tx.add_work(number, purpose.name(), reference).await?;
+        Ok(key)
+    }
+
+    /// The key of a work leaf, if the leaf is active.
+    pub async fn find_work_key(&self, tx: &mut Tx, purpose: Purpose, reference: &str) -> Result<Option<Key>> {
+        let Some(number) = tx.work_slot(purpose.name(), reference).await? else { return Ok(None) };
+        let key = self.key(tx, Subtree::Work, number).await?;
+        key.map(Some).ok_or_else(|| KeyringError::Lost(format!("work leaf {}", purpose.name())))
+    }
+
+    /// Draws `count` slot numbers that were never used; the caller inserts keys and registers them in this transaction.
+    pub async fn free_numbers(&self, tx: &mut Tx, table: SlotTable, count: usize) -> Result<Vec<u32>> {
+        let mut taken: HashSet<u32> = tx.slots_in_use(table).await?;
+        let mut numbers = Vec::with_capacity(count);
+        let mut cohort = 0;
+        let mut in_cohort = cohort_use(&taken, cohort);
+        while numbers.len() < count {
+            // Number 0 is never used, so a cohort is full one below its size; leave room to draw quickly.
+            if in_cohort + 1 >= COHORT_SLOTS as usize {
+                cohort += 1;
+                in_cohort = cohort_use(&taken, cohort);
+                continue;
+            }
+            let number = KeyTree::allocate(cohort, &|number| taken.contains(&number), self.random.as_ref())?;
+            taken.insert(number);
+            in_cohort += 1;
+            numbers.push(number);
+        }
+        Ok(numbers)
+    }
+
+    /// The secret of a cell: from its pin, or from its subject's and bucket's keys. `None` when a factor is shredded.
+    pub async fn cell_secret(&self, tx: &mut Tx, cell: &CellRow) -> Result<Option<CellSecret>> {
+        let cell = *cell;
+        self.with_tree(tx, move |tree| cell_secret_in(tree, &cell)).await?
+    }
+}
+
+/// The secret of a cell as a tree has it.
+pub fn cell_secret_in(tree: &KeyTree, cell: &CellRow) -> Result<Option<CellSecret>> {
+    if let Some(pin) = cell.pin {
+        return Ok(tree.key(Slot::new(Subtree::Pins, pin)?)?.map(CellSecret::from_pin));
+    }
+    let Some(bucket_key) = tree.key(Slot::new(Subtree::Buckets, cell.bucket)?)? else { return Ok(None) };
+    let bucket = Factor { number: cell.bucket, key: bucket_key };
+    match cell.subject {
+        None => Ok(Some(derive_cell_secret(None, bucket))),
+        Some(number) => {
+            let Some(key) = tree.key(Slot::new(Subtree::Subjects, number)?)? else { return Ok(None) };
+            Ok(Some(derive_cell_secret(Some(Factor { number, key }), bucket)))
+        }
+    }
+}
+
+fn cohort_use(taken: &HashSet<u32>, cohort: u32) -> usize {
+    taken.iter().filter(|number| **number / COHORT_SLOTS == cohort && **number != 0).count()
+}
+
+fn copy(key: &Key) -> Key {
+    Key::dangerous_from_bytes(key.dangerous_bytes())
+}
+
+fn node_number(id: NodeId) -> (u8, u8, u32, i64) {
+    (id.place.subtree.number(), id.place.level, id.place.index, id.version)
+}
+
+fn node_id((subtree, level, index, version): (u8, u8, u32, i64)) -> Option<NodeId> {
+    let place = NodePlace { subtree: Subtree::from_number(subtree)?, level, index };
+    Some(NodeId { place, version })
+}

@@ -1,0 +1,172 @@
+//! The re-key: one generation change that destroys keys for good. Every step is named, durable and resumable.
+//!
+//! 1. intent noted; 2. the new root made in the slot; 3. new nodes, crown, pins and burials committed in one transaction;
+//! 4. reloaded from disk and checked on survivors and victims; 5. the old root destroyed; 6. read back; 7. evidence stored.
+//! A crash before 3 leaves the old generation in force, and the unused root is destroyed; a crash after 3 is finished
+//! forwards from 4. The old root is never destroyed before 4 succeeded.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::{Keyring, KeyringError, Result, cell_secret_in, node_number};
+use crate::control::{CellRow, Control, DyingKeys, PinKind, PinRow};
+use crate::crash_point;
+use crate::keys::slot::{DestroyEvidence, GoneEvidence, SlotClaim};
+use crate::keys::tree::{KeyTree, Slot, Subtree, check_reload};
+
+/// Survivors that are opened in the reloaded generation before the old root is destroyed.
+const CANARIES: usize = 64;
+
+/// A finished shred.
+#[derive(Debug, Clone)]
+pub struct Shredded {
+    /// The new generation; the one before it is gone.
+    pub generation: i64,
+    /// When the old root was read back as gone.
+    pub at: DateTime<Utc>,
+}
+
+#[derive(Serialize)]
+struct Evidence<'a> {
+    destroyed: &'a DestroyEvidence,
+    gone: &'a GoneEvidence,
+    claim: &'a SlotClaim,
+}
+
+/// Destroys `dying` and lets `preserved` cells survive under their pins, in one generation change.
+///
+/// # Errors
+/// At any failure the state is one that [`recover`] finishes or undoes.
+pub async fn shred(
+    keyring: &Keyring,
+    control: &Control,
+    dying: &DyingKeys,
+    preserved: &[(PinRow, CellRow)],
+    now: DateTime<Utc>,
+) -> Result<Shredded> {
+    let mut tx = control.begin().await?;
+    let (generation, _) = tx.tree_root().await?.ok_or(KeyringError::NoTree)?;
+    let next = generation + 1;
+    tx.note_rekey(next, "intended", now).await?;
+    tx.commit().await?;
+    crash_point::reached("rekey.intended");
+
+    let root = keyring.slot.create(next, keyring.random.as_ref()).await?;
+    crash_point::reached("rekey.root-created");
+
+    let mut tx = control.begin().await?;
+    let victims = slots_of(dying)?;
+    let old = keyring.open_tree(&mut tx).await?;
+    if old.generation() != generation {
+        return Err(KeyringError::Tree(crate::keys::tree::KeyTreeError::CrownDoesNotOpen { generation }));
+    }
+    let mut pinned = Vec::new();
+    for (pin, cell) in preserved.iter().filter(|(pin, _)| pin.kind == PinKind::Preserving) {
+        let secret = cell_secret_in(&old, cell)?.ok_or_else(|| KeyringError::Lost("a cell that must be preserved".to_owned()))?;
+        pinned.push((Slot::new(Subtree::Pins, pin.slot)?, secret.to_pin()));
+    }
+    let sealed = old.rekey(&victims, &pinned, &root, keyring.random.as_ref())?;
+    tx.put_tree_root(next, &sealed.crown, now).await?;
+    keyring.store_nodes(&mut tx, &sealed.nodes).await?;
+    for (pin, cell) in preserved.iter().filter(|(pin, _)| pin.kind == PinKind::Preserving) {
+        tx.set_cell_pin(cell.id, pin.slot).await?;
+    }
+    tx.bury(dying).await?;
+    let replaced: Vec<_> = sealed.replaced.iter().map(|id| node_number(*id)).collect();
+    let survivors = canaries(&old, dying, preserved)?;
+    tx.note_rekey(next, "committed", now).await?;
+    tx.commit().await?;
+    crash_point::reached("rekey.committed");
+
+    let mut tx = control.begin().await?;
+    let new = keyring.open_tree(&mut tx).await?;
+    check_reload(&old, &new, &victims, &survivors)?;
+    tx.drop_tree_nodes(&replaced).await?;
+    tx.note_rekey(next, "reloaded", now).await?;
+    tx.commit().await?;
+    drop(old);
+    crash_point::reached("rekey.reloaded");
+    finish(keyring, control, next, now).await
+}
+
+/// Destroys the root before `generation` and stores the evidence.
+async fn finish(keyring: &Keyring, control: &Control, generation: i64, now: DateTime<Utc>) -> Result<Shredded> {
+    let destroyed = keyring.slot.destroy(generation - 1).await?;
+    crash_point::reached("rekey.root-destroyed");
+    let gone = keyring.slot.verify_gone(generation - 1).await?;
+    let claim = keyring.slot.claim();
+    let evidence = serde_json::to_string(&Evidence { destroyed: &destroyed, gone: &gone, claim: &claim }).unwrap_or_default();
+    let mut tx = control.begin().await?;
+    tx.end_rekey(generation, "root-destroyed", &evidence, now).await?;
+    tx.commit().await?;
+    crash_point::reached("rekey.evidence-stored");
+    Ok(Shredded { generation, at: now })
+}
+
+/// Finishes or undoes a generation change that a crash interrupted.
+///
+/// # Errors
+/// When the slot lacks the root of the stored generation: nothing is touched then.
+pub async fn recover(keyring: &Keyring, control: &Control, now: DateTime<Utc>) -> Result<Option<Shredded>> {
+    let mut tx = control.read().await?;
+    let open = tx.open_rekey().await?;
+    let root = tx.tree_root().await?;
+    drop(tx);
+    let (Some((next, _)), Some((generation, _))) = (open, root) else { return Ok(None) };
+    if generation < next {
+        // Not committed: the old generation stays in force and the unused root goes.
+        keyring.slot.open(generation).await?;
+        keyring.slot.destroy(next).await?;
+        let mut tx = control.begin().await?;
+        tx.end_rekey(next, "abandoned", "{}", now).await?;
+        tx.commit().await?;
+        return Ok(None);
+    }
+    let mut tx = control.begin().await?;
+    let new = keyring.open_tree(&mut tx).await?;
+    let survey = new.survey();
+    if let Some(id) = survey.missing.first().or(survey.corrupt.first()) {
+        return Err(KeyringError::Tree(crate::keys::tree::KeyTreeError::Missing { node: *id }));
+    }
+    let orphans: Vec<_> = survey.orphans.iter().map(|id| node_number(*id)).collect();
+    tx.drop_tree_nodes(&orphans).await?;
+    tx.commit().await?;
+    finish(keyring, control, next, now).await.map(Some)
+}
+
+fn slots_of(dying: &DyingKeys) -> Result<Vec<Slot>> {
+    let mut slots = Vec::with_capacity(dying.count());
+    for (subtree, numbers) in [
+        (Subtree::Subjects, &dying.subjects),
+        (Subtree::Buckets, &dying.buckets),
+        (Subtree::Chains, &dying.chains),
+        (Subtree::Work, &dying.work),
+    ] {
+        for number in numbers {
+            slots.push(Slot::new(subtree, *number)?);
+        }
+    }
+    Ok(slots)
+}
+
+/// Slots that must read the same in both generations: the buckets and subjects of preserved cells that do not die.
+fn canaries(old: &KeyTree, dying: &DyingKeys, preserved: &[(PinRow, CellRow)]) -> Result<Vec<Slot>> {
+    let mut slots = Vec::new();
+    for (_, cell) in preserved.iter().take(CANARIES) {
+        if !dying.buckets.contains(&cell.bucket) {
+            slots.push(Slot::new(Subtree::Buckets, cell.bucket)?);
+        }
+        if let Some(subject) = cell.subject.filter(|subject| !dying.subjects.contains(subject)) {
+            slots.push(Slot::new(Subtree::Subjects, subject)?);
+        }
+    }
+    let mut present = Vec::new();
+    for slot in slots {
+        if old.key(slot)?.is_some() {
+            present.push(slot);
+        }
+    }
+    present.sort_unstable_by_key(|slot| (slot.subtree().number(), slot.number()));
+    present.dedup();
+    Ok(present)
+}

@@ -1,0 +1,171 @@
+//! Verdicts: from surveyed rows to what will become of each.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Decision, PlanKind, PlannedRow, Reason, Verdict};
+use crate::value::encode_values;
+
+/// A due row with what its own policy, statutes and holds say about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Index of the collection in the model.
+    pub collection: usize,
+    /// The row.
+    pub row: PlannedRow,
+    /// Why it must stay on its own account, if it must.
+    pub keep: Option<Reason>,
+    /// The row it follows (collection index, encoded key): what stays there stays here.
+    pub follows: Option<(usize, Vec<u8>)>,
+}
+
+/// A row that refers to a candidate from below.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The parent: collection index and encoded key.
+    pub parent: (usize, Vec<u8>),
+    /// The child.
+    pub child: ReferringRow,
+}
+
+/// Which row refers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReferringRow {
+    /// A row of a registered collection: its index and encoded key.
+    Registered(usize, Vec<u8>),
+    /// Some row of a table that is not registered.
+    Unregistered(String),
+}
+
+/// Decides all candidates. Collections are numbered children before parents, and the result keeps that order.
+#[must_use]
+pub fn decide(kind: PlanKind, candidates: Vec<Candidate>, references: &[Reference]) -> Vec<Decision> {
+    let own: HashMap<(usize, Vec<u8>), Option<Reason>> =
+        candidates.iter().map(|candidate| ((candidate.collection, row_id(&candidate.row)), candidate.keep.clone())).collect();
+    let mut by_parent: HashMap<&(usize, Vec<u8>), Vec<&ReferringRow>> = HashMap::new();
+    for reference in references {
+        by_parent.entry(&reference.parent).or_default().push(&reference.child);
+    }
+    let mut order: Vec<Candidate> = candidates;
+    order.sort_by_key(|candidate| candidate.collection);
+    let mut erased: HashSet<(usize, Vec<u8>)> = HashSet::new();
+    let mut decisions = Vec::with_capacity(order.len());
+    for candidate in order {
+        let id = (candidate.collection, row_id(&candidate.row));
+        let inherited = candidate.follows.as_ref().and_then(|anchor| own.get(anchor).cloned().flatten());
+        let verdict = match candidate.keep.or(inherited) {
+            Some(reason) => Verdict::Keep(reason),
+            None => match staying_child(by_parent.get(&id).map_or(&[][..], Vec::as_slice), &erased, &id) {
+                None => Verdict::Erase,
+                Some(reason) if kind == PlanKind::Request => Verdict::Strip(reason),
+                Some(reason) => Verdict::Keep(reason),
+            },
+        };
+        if verdict == Verdict::Erase {
+            erased.insert(id);
+        }
+        decisions.push(Decision { collection: candidate.collection, row: candidate.row, verdict });
+    }
+    decisions
+}
+
+/// The reason a parent cannot go: a child that stays. A row that refers to itself does not hold itself.
+fn staying_child(children: &[&ReferringRow], erased: &HashSet<(usize, Vec<u8>)>, parent: &(usize, Vec<u8>)) -> Option<Reason> {
+    children.iter().find_map(|child| match child {
+        ReferringRow::Unregistered(table) => Some(Reason::UnregisteredChild(table.clone())),
+        ReferringRow::Registered(collection, key) => {
+            let id = (*collection, key.clone());
+            (id != *parent && !erased.contains(&id)).then_some(Reason::KeptChild)
+        }
+    })
+}
+
+fn row_id(row: &PlannedRow) -> Vec<u8> {
+    encode_values(&row.key.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::{RowKey, Value};
+    use proptest::prelude::*;
+
+    const LINES: usize = 0;
+    const ORDERS: usize = 1;
+    const CUSTOMERS: usize = 2;
+
+    fn candidate(collection: usize, key: i64, keep: Option<Reason>) -> Candidate {
+        let row = PlannedRow { key: RowKey(vec![Value::Integer(key)]), subject: None, start: None, period: "open".to_owned() };
+        Candidate { collection, row, keep, follows: None }
+    }
+
+    fn id(collection: usize, key: i64) -> (usize, Vec<u8>) {
+        (collection, encode_values(&[Value::Integer(key)]))
+    }
+
+    fn refers(parent: (usize, Vec<u8>), child: (usize, Vec<u8>)) -> Reference {
+        Reference { parent, child: ReferringRow::Registered(child.0, child.1) }
+    }
+
+    fn verdict(decisions: &[Decision], collection: usize, key: i64) -> &Verdict {
+        let wanted = RowKey(vec![Value::Integer(key)]);
+        &decisions.iter().find(|d| d.collection == collection && d.row.key == wanted).unwrap().verdict
+    }
+
+    #[test]
+    fn a_kept_order_keeps_its_lines_and_strips_its_customer() {
+        let statute = Reason::Statute("cn.ecl.31".to_owned());
+        let mut line = candidate(LINES, 7, None);
+        line.follows = Some(id(ORDERS, 1));
+        let candidates = vec![candidate(CUSTOMERS, 5, None), candidate(ORDERS, 1, Some(statute.clone())), candidate(ORDERS, 2, None), line];
+        let references = [
+            refers(id(CUSTOMERS, 5), id(ORDERS, 1)),
+            refers(id(CUSTOMERS, 5), id(ORDERS, 2)),
+            refers(id(ORDERS, 1), id(LINES, 7)),
+        ];
+        let decisions = decide(PlanKind::Request, candidates.clone(), &references);
+        assert_eq!(verdict(&decisions, LINES, 7), &Verdict::Keep(statute));
+        assert_eq!(verdict(&decisions, ORDERS, 2), &Verdict::Erase);
+        assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Strip(Reason::KeptChild));
+        let decisions = decide(PlanKind::Retention, candidates, &references);
+        assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Keep(Reason::KeptChild));
+    }
+
+    #[test]
+    fn a_child_that_is_not_due_or_not_registered_holds_its_parent() {
+        let not_due = [refers(id(CUSTOMERS, 5), id(ORDERS, 9))];
+        let decisions = decide(PlanKind::Retention, vec![candidate(CUSTOMERS, 5, None)], &not_due);
+        assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Keep(Reason::KeptChild));
+        let unknown = [Reference { parent: id(CUSTOMERS, 5), child: ReferringRow::Unregistered("loyalty".to_owned()) }];
+        let decisions = decide(PlanKind::Retention, vec![candidate(CUSTOMERS, 5, None)], &unknown);
+        assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Keep(Reason::UnregisteredChild("loyalty".to_owned())));
+    }
+
+    proptest! {
+        #[test]
+        fn no_erased_parent_has_a_staying_child(
+            kept in proptest::collection::vec(any::<bool>(), 12),
+            links in proptest::collection::vec((0usize..2, 0i64..4, 0i64..5), 0..24),
+        ) {
+            let mut candidates = Vec::new();
+            for collection in 0..3 {
+                for key in 0..4 {
+                    let keep = kept[collection * 4 + key as usize].then(|| Reason::Hold("h".to_owned()));
+                    candidates.push(candidate(collection, key, keep));
+                }
+            }
+            let references: Vec<Reference> =
+                links.iter().map(|(child, parent_key, child_key)| refers(id(child + 1, *parent_key), id(*child, *child_key))).collect();
+            let decisions = decide(PlanKind::Retention, candidates, &references);
+            prop_assert_eq!(decisions.len(), 12);
+            let erased: HashSet<_> = decisions
+                .iter()
+                .filter(|d| d.verdict == Verdict::Erase)
+                .map(|d| (d.collection, encode_values(&d.row.key.0)))
+                .collect();
+            for reference in &references {
+                let ReferringRow::Registered(collection, key) = &reference.child else { unreachable!() };
+                prop_assert!(!erased.contains(&reference.parent) || erased.contains(&(*collection, key.clone())));
+            }
+        }
+    }
+}

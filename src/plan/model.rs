@@ -1,0 +1,291 @@
+//! The model of a store: its registered collections joined with the catalogue, checked and put in order.
+
+use crate::policy::registry::{CollectionSpec, Policy, StoreSpec};
+use crate::stores::{Catalogue, ColumnKind, ColumnRef, Hop, Table};
+
+/// A store as the planner and the eraser see it.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// The store's declaration.
+    pub spec: StoreSpec,
+    /// Registered collections, children before parents.
+    pub collections: Vec<Collection>,
+    /// Fingerprint of the schema, hex.
+    pub schema_digest: String,
+}
+
+/// A registered collection.
+#[derive(Debug, Clone)]
+pub struct Collection {
+    /// Its table.
+    pub table: Table,
+    /// Its declaration.
+    pub spec: CollectionSpec,
+    /// The key columns used.
+    pub key: Vec<String>,
+    /// The way to the subject's id.
+    pub owner: Option<Reach>,
+    /// The policy that governs it, its own or that of the row it follows.
+    pub governed: Option<Governed>,
+    /// Tables whose rows refer to rows of this one.
+    pub children: Vec<Child>,
+}
+
+/// A column at the end of a path of parents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// The parents, nearest first; empty when the column is the collection's own.
+    pub path: Vec<Hop>,
+    /// The column.
+    pub column: ColumnRef,
+    /// What the column holds.
+    pub kind: ColumnKind,
+}
+
+/// The policy of a collection.
+#[derive(Debug, Clone)]
+pub struct Governed {
+    /// The policy.
+    pub policy: Policy,
+    /// The start event's column.
+    pub start: Reach,
+    /// The collection the rows follow (by name), when the policy is not their own.
+    pub follows: Option<String>,
+}
+
+/// A reference to a collection from below.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Child {
+    /// The referring table.
+    pub table: String,
+    /// Its columns.
+    pub columns: Vec<String>,
+    /// The columns they refer to.
+    pub parent_columns: Vec<String>,
+    /// Index of the referring collection in the model, when it is registered.
+    pub registered: Option<usize>,
+}
+
+impl Model {
+    /// The collection of this name.
+    #[must_use]
+    pub fn collection(&self, name: &str) -> Option<(usize, &Collection)> {
+        self.collections.iter().enumerate().find(|(_, collection)| collection.table.name == name)
+    }
+}
+
+impl Collection {
+    /// Columns a strip leaves alone: the key, every column of a foreign key, columns others refer to, the way to the
+    /// owner, the start event, generated columns, and the declared minimum.
+    #[must_use]
+    pub fn stays_when_stripped(&self, column: &str) -> bool {
+        let named = |columns: &[String]| columns.iter().any(|name| name == column);
+        let own = |reach: &Reach| reach.path.first().map_or(reach.column.column == column, |hop| named(&hop.columns));
+        named(&self.key)
+            || named(&self.spec.minimum)
+            || self.table.foreign_keys.iter().any(|key| named(&key.columns))
+            || self.children.iter().any(|child| named(&child.parent_columns))
+            || self.owner.as_ref().is_some_and(own)
+            || self.governed.as_ref().is_some_and(|governed| own(&governed.start))
+            || self.table.columns.iter().any(|known| known.name == column && known.generated)
+    }
+}
+
+/// Joins a store's declaration with its catalogue. All problems are reported, each as one sentence for the operator.
+///
+/// # Errors
+/// The sentences, when there are any.
+pub fn resolve(spec: &StoreSpec, catalogue: &Catalogue, policies: &[Policy]) -> Result<Model, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut collections = Vec::new();
+    for declared in &spec.collections {
+        match resolve_collection(spec, declared, catalogue, policies) {
+            Ok(collection) => collections.push(collection),
+            Err(found) => problems.extend(found),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut collections = in_order(collections).map_err(|problem| vec![problem])?;
+    let names: Vec<String> = collections.iter().map(|collection| collection.table.name.clone()).collect();
+    for collection in &mut collections {
+        collection.children = children_of(&collection.table.name, catalogue, &names);
+    }
+    Ok(Model { spec: spec.clone(), collections, schema_digest: super::digest::schema_digest(catalogue) })
+}
+
+fn resolve_collection(
+    spec: &StoreSpec,
+    declared: &CollectionSpec,
+    catalogue: &Catalogue,
+    policies: &[Policy],
+) -> Result<Collection, Vec<String>> {
+    let at = format!("store {}, collection {}", spec.name, declared.table);
+    let Some(table) = catalogue.table(&declared.table) else {
+        return Err(vec![format!("{at}: there is no such table; correct `table` or remove the collection")]);
+    };
+    let mut problems = Vec::new();
+    let mut must_exist = |columns: &[String], what: &str| {
+        for column in columns {
+            if !table.columns.iter().any(|known| known.name == *column) {
+                problems.push(format!("{at}: {what} names column `{column}`, which the table does not have"));
+            }
+        }
+    };
+    must_exist(&declared.key, "`key`");
+    must_exist(&declared.minimum, "`minimum`");
+    must_exist(&declared.fields.keys().cloned().collect::<Vec<_>>(), "`fields`");
+    must_exist(declared.subject.as_slice(), "`subject`");
+    let key = if declared.key.is_empty() { table.key.clone() } else { declared.key.clone() };
+    if key.is_empty() {
+        problems.push(format!("{at}: the table has no key; add a primary key, or declare `key` with unique columns"));
+    }
+    for column in &table.columns {
+        if column.kind.is_none() && !column.generated {
+            problems.push(format!("{at}: column `{}` has type {}, which cannot be backed up without loss", column.name, column.type_name));
+        }
+    }
+    let owner = collect(owner_reach(spec, declared, catalogue, 0), &at, &mut problems).flatten();
+    let governed = collect(governing(spec, declared, catalogue, policies), &at, &mut problems).flatten();
+    if problems.is_empty() {
+        Ok(Collection { table: table.clone(), spec: declared.clone(), key, owner, governed, children: Vec::new() })
+    } else {
+        Err(problems)
+    }
+}
+
+fn collect<T>(result: Result<T, String>, at: &str, problems: &mut Vec<String>) -> Option<T> {
+    result.map_err(|problem| problems.push(format!("{at}: {problem}"))).ok()
+}
+
+/// How deep owner paths may be; deeper ones are circles.
+const MAX_HOPS: usize = 8;
+
+/// The declared or derived next step from a collection towards its owner.
+fn next_hops(spec: &StoreSpec, declared: &CollectionSpec, catalogue: &Catalogue) -> Result<Vec<Hop>, String> {
+    if !declared.via.is_empty() {
+        return declared.via.iter().map(|item| parse_hop(item, catalogue)).collect();
+    }
+    let Some(table) = catalogue.table(&declared.table) else { return Ok(Vec::new()) };
+    let registered = |name: &str| spec.collections.iter().any(|other| other.table == name && other.table != declared.table);
+    let mut candidates = table.foreign_keys.iter().filter(|key| registered(&key.parent));
+    match (candidates.next(), candidates.next()) {
+        (Some(key), None) => {
+            Ok(vec![Hop { columns: key.columns.clone(), parent: key.parent.clone(), parent_columns: key.parent_columns.clone() }])
+        }
+        (Some(_), Some(_)) => Err("it has several foreign keys to registered collections; declare `subject` or `via`".to_owned()),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn parse_hop(item: &str, catalogue: &Catalogue) -> Result<Hop, String> {
+    let (left, parent) = item.split_once("->").ok_or_else(|| format!("`via` item `{item}` is not of the form `column -> table`"))?;
+    let columns: Vec<String> = left.split(',').map(|column| column.trim().to_owned()).collect();
+    let parent = parent.trim().to_owned();
+    let table = catalogue.table(&parent).ok_or_else(|| format!("`via` names table `{parent}`, which does not exist"))?;
+    if table.key.len() != columns.len() {
+        return Err(format!("`via` item `{item}` has {} columns, the key of `{parent}` has {}", columns.len(), table.key.len()));
+    }
+    Ok(Hop { columns, parent, parent_columns: table.key.clone() })
+}
+
+fn reach(catalogue: &Catalogue, path: Vec<Hop>, table: &str, column: &str) -> Result<Reach, String> {
+    let known = catalogue.table(table).and_then(|table| table.columns.iter().find(|known| known.name == column));
+    let known = known.ok_or_else(|| format!("table `{table}` has no column `{column}`"))?;
+    let kind = known.kind.ok_or_else(|| format!("column `{table}.{column}` has an unsupported type"))?;
+    Ok(Reach { column: ColumnRef { hop: path.len(), column: column.to_owned() }, path, kind })
+}
+
+fn owner_reach(spec: &StoreSpec, declared: &CollectionSpec, catalogue: &Catalogue, depth: usize) -> Result<Option<Reach>, String> {
+    if depth > MAX_HOPS {
+        return Err("the way to the subject goes round in a circle".to_owned());
+    }
+    if let Some(subject) = &declared.subject {
+        return reach(catalogue, Vec::new(), &declared.table, subject).map(Some);
+    }
+    let hops = next_hops(spec, declared, catalogue)?;
+    let Some(last) = hops.last() else { return Ok(None) };
+    let parent = spec.collections.iter().find(|other| other.table == last.parent);
+    let parent = parent.ok_or_else(|| format!("`via` ends at `{}`, which is not a registered collection", last.parent))?;
+    let Some(rest) = owner_reach(spec, parent, catalogue, depth + 1)? else {
+        return Err(format!("`via` ends at `{}`, which has no way to a subject", last.parent));
+    };
+    let mut path = hops;
+    path.extend(rest.path);
+    let column = ColumnRef { hop: path.len(), column: rest.column.column };
+    Ok(Some(Reach { path, column, kind: rest.kind }))
+}
+
+fn own_policy<'a>(spec: &StoreSpec, table: &str, policies: &'a [Policy]) -> Option<&'a Policy> {
+    let qualified = format!("{}.{table}", spec.name);
+    policies.iter().find(|policy| policy.collections.iter().any(|name| *name == qualified || name == table))
+}
+
+fn governing(
+    spec: &StoreSpec,
+    declared: &CollectionSpec,
+    catalogue: &Catalogue,
+    policies: &[Policy],
+) -> Result<Option<Governed>, String> {
+    let mut current = declared;
+    let mut path: Vec<Hop> = Vec::new();
+    while path.len() <= MAX_HOPS {
+        if let Some(policy) = own_policy(spec, &current.table, policies) {
+            let start = reach(catalogue, path, &current.table, &policy.start).map_err(|what| format!("policy {}: start: {what}", policy.id))?;
+            if !is_time(start.kind) {
+                return Err(format!("policy {}: start column `{}.{}` is not a date or time", policy.id, current.table, policy.start));
+            }
+            let follows = (current.table != declared.table).then(|| current.table.clone());
+            return Ok(Some(Governed { policy: policy.clone(), start, follows }));
+        }
+        if current.subject.is_some() {
+            return Ok(None);
+        }
+        let hops = next_hops(spec, current, catalogue)?;
+        let Some(last) = hops.last() else { return Ok(None) };
+        let Some(parent) = spec.collections.iter().find(|other| other.table == last.parent) else { return Ok(None) };
+        path.extend(hops);
+        current = parent;
+    }
+    Ok(None)
+}
+
+/// SQLite keeps times as text or as Unix seconds, so these kinds are accepted too.
+fn is_time(kind: ColumnKind) -> bool {
+    matches!(kind, ColumnKind::Date | ColumnKind::LocalTime | ColumnKind::Instant | ColumnKind::Text | ColumnKind::Integer)
+}
+
+/// Children before parents, by foreign keys and owner paths.
+fn in_order(mut waiting: Vec<Collection>) -> Result<Vec<Collection>, String> {
+    let mut ordered = Vec::new();
+    while !waiting.is_empty() {
+        let refers = |from: &Collection, to: &str| {
+            from.table.name != to
+                && (from.table.foreign_keys.iter().any(|key| key.parent == to)
+                    || from.owner.as_ref().is_some_and(|owner| owner.path.iter().any(|hop| hop.parent == to)))
+        };
+        let free = waiting.iter().position(|candidate| !waiting.iter().any(|other| refers(other, &candidate.table.name)));
+        let Some(free) = free else {
+            let names: Vec<&str> = waiting.iter().map(|collection| collection.table.name.as_str()).collect();
+            return Err(format!("the foreign keys of {} form a circle, which this version cannot put in order", names.join(", ")));
+        };
+        ordered.push(waiting.remove(free));
+    }
+    Ok(ordered)
+}
+
+fn children_of(parent: &str, catalogue: &Catalogue, names: &[String]) -> Vec<Child> {
+    let mut children = Vec::new();
+    for table in &catalogue.tables {
+        for key in table.foreign_keys.iter().filter(|key| key.parent == parent) {
+            children.push(Child {
+                table: table.name.clone(),
+                columns: key.columns.clone(),
+                parent_columns: key.parent_columns.clone(),
+                registered: names.iter().position(|name| *name == table.name),
+            });
+        }
+    }
+    children
+}

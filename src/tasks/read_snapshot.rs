@@ -1,0 +1,239 @@
+//! Reads a committed snapshot back: every frame of its directory is opened, or said to be shredded, lost or corrupt.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::backup::codec::{Id128, Sha256};
+use crate::backup::directory::{CellRef, DirectoryPart, FrameEntry, MAX_PART_BYTES, check_complete, directory_name, open_part};
+use crate::backup::frame::{FrameContent, FrameContext, FrameError, open_frame};
+use crate::backup::group::rejoin;
+use crate::backup::manifest::{MAX_MANIFEST_BYTES, Manifest};
+use crate::backup::object_store::ObjectStore;
+use crate::backup::pack::{max_pack_bytes, pack_name, read_pack};
+use crate::backup::schema::CapturedSchema;
+use crate::control::{CellRow, SnapshotRow, Tx};
+use crate::erase::Ground;
+use crate::installation::ManifestSigner;
+use crate::keyring::{KeyringError, cell_secret_in};
+use crate::keys::Key;
+use crate::keys::cell::{CellSecret, FrameKey, derive_chain_part_key, derive_frame_key};
+use crate::keys::suite::Suite;
+use crate::keys::tree::Subtree;
+use crate::value::Row;
+
+use super::backup::DIRECTORY_PURPOSE;
+use super::{Result, TaskError};
+
+/// What a frame turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FrameState {
+    /// It opened.
+    Opened,
+    /// Its key was destroyed on purpose.
+    Shredded,
+    /// Its key should be there and is not.
+    Lost,
+    /// Its bytes are not what was sealed.
+    Corrupt,
+}
+
+/// A snapshot whose manifest and directory were read.
+pub struct OpenSnapshot {
+    /// The control database's row of it.
+    pub row: SnapshotRow,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its captured schema.
+    pub schema: CapturedSchema,
+    /// All frames.
+    pub entries: Vec<FrameEntry>,
+    chain: Key,
+    cells: HashMap<CellRef, Option<CellSecret>>,
+    states: HashMap<CellRef, FrameState>,
+}
+
+/// Rows of a snapshot, and what became of every frame.
+#[derive(Debug, Default)]
+pub struct SnapshotRows {
+    /// Full rows by collection number, with the ordinals of their columns.
+    pub rows: BTreeMap<u32, (Vec<u16>, Vec<Row>)>,
+    /// Frames by state.
+    pub frames: BTreeMap<FrameState, u64>,
+    /// Rows by collection and state; rows of several column groups count once.
+    pub row_states: BTreeMap<(u32, FrameState), u64>,
+}
+
+impl SnapshotRows {
+    /// Frames in a state.
+    #[must_use]
+    pub fn frames_in(&self, state: FrameState) -> u64 {
+        self.frames.get(&state).copied().unwrap_or(0)
+    }
+}
+
+/// Reads manifest and directory of a snapshot, and finds the secrets of all its cells.
+///
+/// # Errors
+/// When an object is missing or changed, or the chain's key is gone.
+pub async fn open(ground: &Ground<'_>, repository: &dyn ObjectStore, signer: &ManifestSigner, row: SnapshotRow) -> Result<OpenSnapshot> {
+    let name = row.manifest.clone().ok_or_else(|| TaskError::Inconsistent("a committed snapshot has no manifest".to_owned()))?;
+    let bytes = repository.get(&name, MAX_MANIFEST_BYTES).await?;
+    let manifest = Manifest::open(&name, &bytes, &|key_id, pae, signature| signer.verifies(key_id, pae, signature))?;
+    let mut tx = ground.control.begin().await?;
+    let chain = ground.keyring.key(&mut tx, Subtree::Chains, row.chain).await?;
+    let chain = chain.ok_or_else(|| TaskError::Unknown {
+        what: format!("the key of snapshot {} is destroyed", row.id),
+        advice: "choose a newer snapshot: `wangchuan backup list`".to_owned(),
+    })?;
+    let part_key = |id: &Id128| derive_chain_part_key(Suite::Intl, &chain, DIRECTORY_PURPOSE, &id.0);
+    let mut parts: Vec<DirectoryPart> = Vec::new();
+    for (number, part) in manifest.directory.iter().enumerate() {
+        let bytes = fetch(repository, &directory_name(&part.sha256), MAX_PART_BYTES, &part.sha256).await?;
+        parts.push(open_part(&bytes, manifest.installation, manifest.snapshot, number as u32, &part_key)?);
+    }
+    let schema = check_complete(&parts)?.schema.clone();
+    let entries: Vec<FrameEntry> = parts.into_iter().flat_map(|part| part.entries).collect();
+    let mut snapshot =
+        OpenSnapshot { row, manifest, schema, entries, chain, cells: HashMap::new(), states: HashMap::new() };
+    snapshot.find_secrets(ground, &mut tx).await?;
+    tx.commit().await?;
+    Ok(snapshot)
+}
+
+async fn fetch(repository: &dyn ObjectStore, name: &str, limit: usize, sha256: &Sha256) -> Result<Vec<u8>> {
+    let bytes = repository.get(name, limit).await?;
+    if Sha256::of(&bytes) != *sha256 {
+        let what = "its bytes have another SHA-256 than its name says".to_owned();
+        return Err(crate::backup::object_store::RepositoryError::Corrupt { name: name.to_owned(), what }.into());
+    }
+    Ok(bytes)
+}
+
+impl OpenSnapshot {
+    async fn find_secrets(&mut self, ground: &Ground<'_>, tx: &mut Tx) -> Result<()> {
+        let known: HashMap<(Option<u32>, u32), CellRow> = tx
+            .living_cells()
+            .await?
+            .into_iter()
+            .map(|cell| ((cell.subject, if cell.subject.is_none() { cell.pin.unwrap_or(cell.bucket) } else { cell.bucket }), cell))
+            .collect();
+        let wanted: std::collections::HashSet<CellRef> = self.entries.iter().map(|entry| entry.cell).collect();
+        for cell in wanted {
+            let lookup = (cell.subject, if cell.subject.is_none() { cell.pin.unwrap_or(cell.bucket) } else { cell.bucket });
+            // A preserving pin that came later is in the control database only.
+            let pin = known.get(&lookup).and_then(|row| row.pin).or(cell.pin);
+            let row = CellRow { id: 0, subject: cell.subject, bucket: cell.bucket, pin };
+            let secret = ground.keyring.with_tree(tx, |tree| cell_secret_in(tree, &row)).await?;
+            let (secret, state) = match secret {
+                Ok(Some(secret)) => (Some(secret), FrameState::Opened),
+                Ok(None) if is_destroyed(tx, &row).await? => (None, FrameState::Shredded),
+                Ok(None) => (None, FrameState::Lost),
+                Err(KeyringError::Tree(error)) if error.is_damage() => (None, FrameState::Lost),
+                Err(error) => return Err(error.into()),
+            };
+            self.cells.insert(cell, secret);
+            self.states.insert(cell, state);
+        }
+        Ok(())
+    }
+
+    /// The key of a frame under a given cell secret; for drills that try every key they can reach.
+    #[must_use]
+    pub fn frame_key(&self, suite: Suite, secret: &CellSecret, frame_id: &[u8; 16]) -> FrameKey {
+        derive_frame_key(suite, secret, &self.chain, frame_id)
+    }
+
+    /// Every cell secret that could be found.
+    pub fn secrets(&self) -> impl Iterator<Item = &CellSecret> {
+        self.cells.values().flatten()
+    }
+
+    /// What is known about a cell's key before any frame is opened.
+    #[must_use]
+    pub fn state_of(&self, cell: &CellRef) -> FrameState {
+        self.states.get(cell).copied().unwrap_or(FrameState::Lost)
+    }
+
+    /// Reads every pack and opens every frame that can be opened.
+    ///
+    /// # Errors
+    /// When the object store fails; a damaged pack is not an error but makes its frames corrupt.
+    pub async fn read(&self, repository: &dyn ObjectStore) -> Result<SnapshotRows> {
+        let mut result = SnapshotRows::default();
+        let mut pending: HashMap<(u32, u32), (usize, Vec<FrameContent>)> = HashMap::new();
+        let groups = self.groups_per_chunk();
+        for (index, pack) in self.manifest.packs.iter().enumerate() {
+            let bytes = match fetch(repository, &pack_name(&pack.sha256), max_pack_bytes(), &pack.sha256).await {
+                Ok(bytes) => Some(bytes),
+                Err(TaskError::Repository(error)) if !error.is_retryable() => None,
+                Err(error) => return Err(error),
+            };
+            let parsed = bytes.as_deref().and_then(|bytes| read_pack(bytes, &pack.sha256).ok());
+            for entry in self.entries.iter().filter(|entry| entry.pack as usize == index) {
+                let (state, content) = match &parsed {
+                    None => (FrameState::Corrupt, None),
+                    Some((id, frames)) => {
+                        let place = FrameContext { repository: self.manifest.installation, pack: *id, ordinal: entry.ordinal };
+                        self.open_entry(entry, frames.get(entry.ordinal as usize).map(|frame| (frame.bytes, frame.header.id)), &place)
+                    }
+                };
+                *result.frames.entry(state).or_default() += 1;
+                let wanted = groups.get(&(entry.collection, entry.chunk)).copied().unwrap_or(1);
+                if entry.group == 0 && (state != FrameState::Opened || wanted == 0) {
+                    *result.row_states.entry((entry.collection, state)).or_default() += u64::from(entry.rows);
+                }
+                let Some(content) = content else { continue };
+                let slot = pending.entry((entry.collection, entry.chunk)).or_insert((wanted, Vec::new()));
+                slot.1.push(content);
+                if slot.1.len() == slot.0 {
+                    let (_, parts) = pending.remove(&(entry.collection, entry.chunk)).unwrap_or_default();
+                    match rejoin(parts) {
+                        Ok((columns, rows)) => {
+                            *result.row_states.entry((entry.collection, FrameState::Opened)).or_default() += rows.len() as u64;
+                            result.rows.entry(entry.collection).or_insert_with(|| (columns, Vec::new())).1.extend(rows);
+                        }
+                        Err(_) => *result.row_states.entry((entry.collection, FrameState::Corrupt)).or_default() += u64::from(entry.rows),
+                    }
+                }
+            }
+        }
+        for ((collection, _), (_, parts)) in pending {
+            let rows = parts.first().map_or(0, |part| part.rows.len() as u64);
+            *result.row_states.entry((collection, FrameState::Corrupt)).or_default() += rows;
+        }
+        Ok(result)
+    }
+
+    fn groups_per_chunk(&self) -> HashMap<(u32, u32), usize> {
+        let mut groups: HashMap<(u32, u32), usize> = HashMap::new();
+        for entry in &self.entries {
+            *groups.entry((entry.collection, entry.chunk)).or_default() += 1;
+        }
+        groups
+    }
+
+    fn open_entry(&self, entry: &FrameEntry, frame: Option<(&[u8], Id128)>, place: &FrameContext) -> (FrameState, Option<FrameContent>) {
+        let state = self.state_of(&entry.cell);
+        let (Some((bytes, id)), Some(Some(secret))) = (frame, self.cells.get(&entry.cell)) else {
+            return (if frame.is_none() { FrameState::Corrupt } else { state }, None);
+        };
+        let key = derive_frame_key(entry.suite, secret, &self.chain, &id.0);
+        match open_frame(bytes, &key, place) {
+            Ok(content) if content.rows.len() == entry.rows as usize => (FrameState::Opened, Some(content)),
+            Err(FrameError::WrongKey) => (FrameState::Lost, None),
+            _ => (FrameState::Corrupt, None),
+        }
+    }
+}
+
+/// Whether a key of the cell was destroyed on purpose, by the record of the control database.
+async fn is_destroyed(tx: &mut Tx, cell: &CellRow) -> Result<bool> {
+    if let Some(pin) = cell.pin {
+        return Ok(tx.slot_state(crate::control::SlotTable::Pin, pin).await?.as_deref() == Some("destroyed"));
+    }
+    let bucket = tx.slot_state(crate::control::SlotTable::Bucket, cell.bucket).await?;
+    let subject = match cell.subject {
+        Some(subject) => tx.slot_state(crate::control::SlotTable::Subject, subject).await?,
+        None => None,
+    };
+    Ok(bucket.as_deref() == Some("destroyed") || subject.as_deref() == Some("destroyed"))
+}
