@@ -2,14 +2,16 @@
 //!
 //! Names follow NIST SP 800-57. `make_` draws from randomness, `derive_` is deterministic, `shred_` destroys.
 //! A [`Key`] never leaves its box: it has no `Debug`, `Clone`, `Copy` or serde, and is wiped when dropped.
-
 //!
 //! The way down: a root slot ([`slot`]) holds one root key per generation; it opens the crown of the key tree ([`tree`]), whose
 //! leaves are the keys of subjects, buckets, chains, pins and works. Cells and frames ([`cell`]) are computed from those;
 //! sealed columns of the control database ([`sealed`]) hang on one of them. [`rekey`] names the steps in which leaves are shredded.
 
 pub mod cell;
+pub mod file_slot;
+pub mod rekey;
 pub mod sealed;
+pub mod slot;
 pub mod suite;
 #[cfg(test)]
 mod testing;

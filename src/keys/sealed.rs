@@ -60,18 +60,18 @@ pub fn seal_column(key: &Key, context: &[&[u8]], plain: &[u8], random: &dyn Rand
     }
     let mut nonce = [0; NONCE_BYTES];
     random.fill(&mut nonce)?;
-    let padded = (plain.len() + 1).next_multiple_of(PADDED_BYTES);
+    let length = (plain.len() + 1).next_multiple_of(PADDED_BYTES);
     // Room for the tag as well: growing would leave a copy of the plain text behind.
-    let mut content = Zeroizing::new(Vec::with_capacity(padded + TAG_BYTES));
-    content.extend_from_slice(plain);
-    content.push(0x80);
-    content.resize(padded, 0);
-    suite::seal(Suite::Intl, &column_key(key, context), nonce, &column_context(context), &mut content)
+    let mut padded = Zeroizing::new(Vec::with_capacity(length + TAG_BYTES));
+    padded.extend_from_slice(plain);
+    padded.push(0x80);
+    padded.resize(length, 0);
+    suite::seal(Suite::Intl, &column_key(key, context), nonce, &column_context(context), &mut padded)
         .map_err(ColumnError::Cipher)?;
-    let mut sealed = Vec::with_capacity(1 + NONCE_BYTES + content.len());
+    let mut sealed = Vec::with_capacity(1 + NONCE_BYTES + padded.len());
     sealed.push(COLUMN_FORMAT);
     sealed.extend_from_slice(&nonce);
-    sealed.extend_from_slice(&content);
+    sealed.extend_from_slice(&padded);
     Ok(sealed)
 }
 
@@ -87,12 +87,12 @@ pub fn open_column(key: &Key, context: &[&[u8]], sealed: &[u8]) -> Result<Zeroiz
         _ => return Err(ColumnError::DoesNotOpen),
     }
     let (nonce, body) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(ColumnError::DoesNotOpen)?;
-    let mut content = Zeroizing::new(body.to_vec());
-    suite::open(Suite::Intl, &column_key(key, context), *nonce, &column_context(context), &mut content)
+    let mut padded = Zeroizing::new(body.to_vec());
+    suite::open(Suite::Intl, &column_key(key, context), *nonce, &column_context(context), &mut padded)
         .map_err(|_| ColumnError::DoesNotOpen)?;
-    let end = content.iter().rposition(|byte| *byte != 0).filter(|end| content[*end] == 0x80);
-    content.truncate(end.ok_or(ColumnError::DoesNotOpen)?);
-    Ok(content)
+    let end = padded.iter().rposition(|byte| *byte != 0).filter(|end| padded[*end] == 0x80);
+    padded.truncate(end.ok_or(ColumnError::DoesNotOpen)?);
+    Ok(padded)
 }
 
 fn column_key(key: &Key, context: &[&[u8]]) -> Key {

@@ -22,7 +22,7 @@ use std::sync::OnceLock;
 
 use thiserror::Error;
 
-pub use change::{NodeWrite, ReloadFault, SealedGeneration, check_reload};
+pub use change::{NodeWrite, ReloadFault, ReplacedNode, SealedGeneration, check_reload};
 pub use node::{NODE_FORMAT, NodeKind, SEED_LEAF_KIND, node_mark};
 pub use place::{BadSlotNumber, COHORT_SLOTS, DEPTH, FAN_OUT, NodeId, NodePlace, SLOTS, Slot, Subtree, places};
 
@@ -244,6 +244,10 @@ impl KeyTree {
 
     fn crown_entry(&self, subtree: Subtree) -> Result<&Entry> {
         self.crown[subtree.position()].as_ref().ok_or(KeyTreeError::CrownDoesNotOpen { generation: self.generation })
+    }
+
+    fn mark(&self, id: NodeId) -> Option<[u8; 12]> {
+        node_mark(&self.nodes.get(&id)?.sealed)
     }
 
     fn entries(&self, id: NodeId, key: &Key) -> Result<&Entries> {

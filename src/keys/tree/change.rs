@@ -19,6 +19,16 @@ pub struct NodeWrite {
     pub replaces: Option<[u8; 12]>,
 }
 
+/// A node that a new generation does not use any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplacedNode {
+    /// The node.
+    pub id: NodeId,
+    /// Its [`super::node_mark`] when it was read. If it bears another one at the commit, keys were inserted meanwhile; they would be
+    /// lost, so the generation must be computed again.
+    pub mark: [u8; 12],
+}
+
 /// A new generation, to be stored as a whole before it is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedGeneration {
@@ -29,7 +39,7 @@ pub struct SealedGeneration {
     /// The new nodes.
     pub nodes: Vec<NodeWrite>,
     /// Nodes that it no longer needs: garbage once the old generation's root key is destroyed.
-    pub replaced: Vec<NodeId>,
+    pub replaced: Vec<ReplacedNode>,
 }
 
 impl SealedGeneration {
@@ -111,7 +121,7 @@ struct Draft<'t> {
     renews: bool,
     random: &'t dyn Random,
     writes: Vec<NodeWrite>,
-    replaced: Vec<NodeId>,
+    replaced: Vec<ReplacedNode>,
 }
 
 impl KeyTree {
@@ -247,16 +257,15 @@ impl<'t> Draft<'t> {
         entries: &[Option<&Entry>; FAN_OUT],
     ) -> Result<Outcome> {
         let kind = if place.is_leaf() { NodeKind::Leaf } else { NodeKind::Inner };
-        let old_id = old.map(|entry| place.at(entry.version));
+        let stored = old.map(|entry| place.at(entry.version)).and_then(|id| Some((id, self.tree?.mark(id)?)));
         if let (Some(entry), false) = (old, self.renews) {
             let id = place.at(entry.version);
             let context = node::node_context(kind, &self.installation, id);
             let sealed = node::seal_entries(kind, &entry.key, &context, entries, self.random)?;
-            let replaces = self.tree.and_then(|tree| tree.nodes.get(&id)).and_then(|old| super::node_mark(&old.sealed));
-            self.writes.push(NodeWrite { id, sealed, replaces });
+            self.writes.push(NodeWrite { id, sealed, replaces: stored.map(|(_, mark)| mark) });
             return Ok(Outcome::SameKey);
         }
-        self.replaced.extend(old_id);
+        self.replaced.extend(stored.map(|(id, mark)| ReplacedNode { id, mark }));
         if place.level > 0 && entries.iter().all(Option::is_none) {
             return Ok(Outcome::Empty);
         }

@@ -88,12 +88,12 @@ pub(super) fn seal_entries(
 ) -> Result<Vec<u8>, KeyTreeError> {
     let mut nonce = [0; NONCE_BYTES];
     random.fill(&mut nonce)?;
-    let mut content = encode(kind, entries);
-    suite::seal(Suite::Intl, key, nonce, context, &mut content).map_err(KeyTreeError::Cipher)?;
-    let mut sealed = Vec::with_capacity(HEADER_BYTES + content.len());
+    let mut plain = encode(kind, entries);
+    suite::seal(Suite::Intl, key, nonce, context, &mut plain).map_err(KeyTreeError::Cipher)?;
+    let mut sealed = Vec::with_capacity(HEADER_BYTES + plain.len());
     sealed.extend_from_slice(&[NODE_FORMAT, kind as u8]);
     sealed.extend_from_slice(&nonce);
-    sealed.extend_from_slice(&content);
+    sealed.extend_from_slice(&plain);
     Ok(sealed)
 }
 
@@ -107,9 +107,9 @@ pub(super) fn open_entries(kind: NodeKind, key: &Key, context: &[u8], sealed: &[
         return Err(Unreadable::Corrupt);
     }
     let nonce = header[2..].try_into().map_err(|_| Unreadable::Corrupt)?;
-    let mut content = Zeroizing::new(body.to_vec());
-    suite::open(Suite::Intl, key, nonce, context, &mut content).map_err(|_| Unreadable::Corrupt)?;
-    decode(kind, &content).ok_or(Unreadable::Corrupt)
+    let mut plain = Zeroizing::new(body.to_vec());
+    suite::open(Suite::Intl, key, nonce, context, &mut plain).map_err(|_| Unreadable::Corrupt)?;
+    decode(kind, &plain).ok_or(Unreadable::Corrupt)
 }
 
 /// The nonce of a sealed node: different after every change, so it serves as the mark of one written state.

@@ -437,8 +437,9 @@ proptest! {
                     let shred: BTreeSet<Slot> = numbers.into_iter().map(slot).collect();
                     used.extend(&shred);
                     let next = world.shred(&shred.into_iter().collect::<Vec<_>>(), &[]);
-                    for id in next.replaced {
-                        prop_assert!(world.nodes.remove(&id).is_some());
+                    for old in next.replaced {
+                        let sealed = world.nodes.remove(&old.id).unwrap();
+                        prop_assert_eq!(node_mark(&sealed), Some(old.mark));
                     }
                     world.tree = world.reopened();
                 }
