@@ -143,6 +143,17 @@ mod tests {
     }
 
     #[test]
+    fn other_padding_is_refused() {
+        for (ending, is_fine) in [(0x80, true), (0x81, false), (0x00, false)] {
+            let mut padded = vec![0; 32];
+            padded[5] = ending;
+            suite::seal(Suite::Intl, &column_key(&key_of(1), &[]), [0; 12], &column_context(&[]), &mut padded).unwrap();
+            let sealed = [&[COLUMN_FORMAT][..], &[0; 12], &padded].concat();
+            assert_eq!(open_column(&key_of(1), &[], &sealed).is_ok(), is_fine);
+        }
+    }
+
+    #[test]
     fn sealing_matches_the_golden_vectors() {
         for vector in Vector::all(include_str!("../../tests/vectors/keys/column.json")) {
             let context: Vec<Vec<u8>> = vector.list("context").iter().map(|part| part.bytes("part")).collect();

@@ -305,6 +305,44 @@ fn a_reload_is_compared_with_the_generation_before() {
 }
 
 #[test]
+fn a_survivor_with_another_key_stops_the_destruction() {
+    let mut world = World::new(10);
+    world.insert(&[slot(10)]);
+    let old = world.reopened();
+    world.shred(&[slot(10)], &[]);
+    world.insert(&[slot(10)]);
+    let changed = check_reload(&old, &world.tree, &[], &[slot(10)]);
+    assert!(matches!(changed, Err(ReloadFault::SurvivorLost { .. })));
+}
+
+#[test]
+fn a_crown_names_exactly_the_five_subtrees() {
+    let random = SeededRandom::new(13);
+    let open_with = |positions: &[usize]| {
+        let entry = Entry { key: key_of(1), version: 1 };
+        let entries = std::array::from_fn(|at| positions.contains(&at).then_some(&entry));
+        let context = crown_context(&INSTALLATION, 1);
+        let crown = seal_entries(NodeKind::Crown, &key_of(2), &context, &entries, &random).unwrap();
+        KeyTree::open(INSTALLATION, 1, &key_of(2), &crown, NodeSet::new()).map(|_| ())
+    };
+    open_with(&[0, 1, 2, 3, 4]).unwrap();
+    for wrong in [&[0, 1, 2, 3][..], &[1, 2, 3, 4], &[0, 1, 2, 3, 4, 5], &[]] {
+        assert!(matches!(open_with(wrong), Err(KeyTreeError::CrownDoesNotOpen { generation: 1 })));
+    }
+}
+
+#[test]
+fn a_child_without_a_generation_is_malformed() {
+    let random = SeededRandom::new(13);
+    for (version, is_fine) in [(1, true), (0, false), (-1, false)] {
+        let entry = Entry { key: key_of(1), version };
+        let entries = std::array::from_fn(|at| (at == 9).then_some(&entry));
+        let sealed = seal_entries(NodeKind::Inner, &key_of(2), b"context", &entries, &random).unwrap();
+        assert_eq!(open_entries(NodeKind::Inner, &key_of(2), b"context", &sealed).is_ok(), is_fine);
+    }
+}
+
+#[test]
 fn numbers_are_drawn_from_the_cohort_until_it_is_full() {
     let random = SeededRandom::new(11);
     let mut taken = BTreeSet::new();
@@ -474,5 +512,36 @@ proptest! {
             sealed.extend_from_slice(&body);
             let _ = open_entries(kind, &key_of(1), b"context", &sealed);
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_shredded_key_is_reachable_from_the_present_root(history in ops(), seed: u8) {
+        let mut world = World::new(seed);
+        let mut used: BTreeSet<Slot> = BTreeSet::new();
+        let mut keys: BTreeMap<Slot, [u8; 32]> = BTreeMap::new();
+        let mut dead: Vec<[u8; 32]> = Vec::new();
+        for op in history {
+            match op {
+                Op::Insert(numbers) => {
+                    let slots: Vec<Slot> = numbers.into_iter().map(slot).filter(|slot| used.insert(*slot)).collect();
+                    keys.extend(world.insert(&slots));
+                }
+                Op::Shred(numbers, _) => {
+                    let shred: BTreeSet<Slot> = numbers.into_iter().map(slot).collect();
+                    used.extend(&shred);
+                    dead.extend(shred.iter().filter_map(|slot| keys.remove(slot)));
+                    world.shred(&shred.into_iter().collect::<Vec<_>>(), &[]);
+                }
+                Op::Restart => {}
+            }
+        }
+        // `world.nodes` still holds every node of every generation, as a thief's copies would.
+        let reachable = reachable_keys(&world);
+        prop_assert!(dead.iter().all(|key| !reachable.contains(key)));
+        prop_assert!(keys.values().all(|key| reachable.contains(key)));
     }
 }
