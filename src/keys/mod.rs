@@ -2,12 +2,31 @@
 //!
 //! Names follow NIST SP 800-57. `make_` draws from randomness, `derive_` is deterministic, `shred_` destroys.
 //! A [`Key`] never leaves its box: it has no `Debug`, `Clone`, `Copy` or serde, and is wiped when dropped.
+//!
+//! The way down: a root slot ([`slot`]) holds one root key per generation; it opens the crown of the key tree ([`tree`]), whose
+//! leaves are the keys of subjects, buckets, chains, pins and works. Cells and frames ([`cell`]) are computed from those;
+//! sealed columns of the control database ([`sealed`]) hang on one of them. [`rekey`] names the steps in which leaves are shredded.
 
+pub mod cell;
+pub mod file_slot;
+pub mod rekey;
+pub mod sealed;
+pub mod slot;
 pub mod suite;
+#[cfg(test)]
+mod testing;
+pub mod tree;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::random::{Random, RandomUnavailable};
+
+/// A generation of the key tree: 1 for the first, one more with every shred. 64-bit and signed, as databases store it.
+pub type Generation = i64;
+
+/// The 16 random bytes that name an installation. They stand in the context of everything sealed, so that nothing of one
+/// installation opens in another.
+pub type InstallationId = [u8; 16];
 
 /// A 256-bit secret key. Wiped on drop, never printable.
 #[derive(Zeroize, ZeroizeOnDrop)]
@@ -34,6 +53,12 @@ impl Key {
     #[must_use]
     pub fn dangerous_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// Whether both are the same key; takes the same time whatever the answer.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.0[..], &other.0[..]).is_ok()
     }
 
     /// The exclusive-or of two keys: unknown as soon as either is.

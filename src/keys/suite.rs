@@ -63,30 +63,32 @@ impl Suite {
 /// HMAC of the suite over the concatenation of length-prefixed `parts` (so that different splits differ).
 #[must_use]
 pub fn mac(suite: Suite, key: &Key, parts: &[&[u8]]) -> [u8; 32] {
+    let lengths: Vec<[u8; 8]> = parts.iter().map(|part| (part.len() as u64).to_be_bytes()).collect();
+    raw_mac(suite, key, lengths.iter().zip(parts).flat_map(|(length, part)| [&length[..], part]))
+}
+
+/// HMAC of the suite over the concatenation of `chunks`, as the standards define it.
+fn raw_mac<'c>(suite: Suite, key: &Key, chunks: impl Iterator<Item = &'c [u8]>) -> [u8; 32] {
     let mut out = [0; 32];
     match suite {
         Suite::Intl => {
             let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key.dangerous_bytes());
             let mut context = aws_lc_rs::hmac::Context::with_key(&key);
-            each_part(parts, |bytes| context.update(bytes));
+            chunks.for_each(|chunk| context.update(chunk));
             out.copy_from_slice(context.sign().as_ref());
         }
         Suite::Gm => {
-            use hmac::{Hmac, Mac};
-            if let Ok(mut context) = Hmac::<sm3::Sm3>::new_from_slice(key.dangerous_bytes()) {
-                each_part(parts, |bytes| context.update(bytes));
-                out.copy_from_slice(&context.finalize().into_bytes());
-            }
+            use hmac::{Hmac, KeyInit as _, Mac as _};
+            // HMAC pads its key with zeros to one block of the hash; a block-sized key cannot be refused.
+            let mut block = [0; 64];
+            block[..32].copy_from_slice(key.dangerous_bytes());
+            let mut context = Hmac::<sm3::Sm3>::new(&block.into());
+            zeroize::Zeroize::zeroize(&mut block);
+            chunks.for_each(|chunk| context.update(chunk));
+            out.copy_from_slice(&context.finalize().into_bytes());
         }
     }
     out
-}
-
-fn each_part(parts: &[&[u8]], mut take: impl FnMut(&[u8])) {
-    for part in parts {
-        take(&(part.len() as u64).to_be_bytes());
-        take(part);
-    }
 }
 
 /// Derives a key of the suite from `key` for the use that `parts` name.
@@ -154,3 +156,6 @@ fn sm4(key: &Key) -> Sm4Gcm {
     zeroize::Zeroize::zeroize(&mut half);
     cipher
 }
+
+#[cfg(test)]
+mod tests;
