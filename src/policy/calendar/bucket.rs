@@ -115,11 +115,7 @@ pub fn bucket_end(bucket: BucketPeriod, zone: Tz) -> Result<Option<DateTime<Utc>
 ///
 /// # Errors
 /// [`CalendarError::OutOfRange`] when that lies outside the supported years.
-pub fn bucket_due(
-    bucket: BucketPeriod,
-    retention: Period,
-    zone: Tz,
-) -> Result<Option<DateTime<Utc>>, CalendarError> {
+pub fn bucket_due(bucket: BucketPeriod, retention: Period, zone: Tz) -> Result<Option<DateTime<Utc>>, CalendarError> {
     let Some(end) = bucket_end(bucket, zone)? else { return Ok(None) };
     // The end of a period never decreases with its start, so the bucket's last instant decides.
     let last = end - TimeDelta::nanoseconds(1);

@@ -244,7 +244,8 @@ fn parts(text: &str, units: &[Words]) -> Option<Vec<(u64, Unit)>> {
         }
         let (number, after) = split_where(rest, |c| !c.is_ascii_digit());
         let after = if iso.is_some() { after } else { after.trim_start() };
-        let (word, after) = split_where(after, |c| c.is_ascii_digit() || c.is_whitespace() || (iso.is_some() && c == 't'));
+        let (word, after) =
+            split_where(after, |c| c.is_ascii_digit() || c.is_whitespace() || (iso.is_some() && c == 't'));
         let found = units.iter().find(|unit| match iso {
             Some(_) => unit.letter == word && unit.behind_t == behind_t,
             None => unit.everyday.contains(&word),
