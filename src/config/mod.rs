@@ -1,1 +1,232 @@
-//! Placeholder to be written.
+//! Configuration: one TOML file, turned once into typed values.
+//!
+//! Every key is known or refused, every fault is reported with its place and what to do, all faults at once. Secrets are
+//! resolved here (see [`secret`]) and leave this module only as [`crate::policy::registry::SecretText`].
+//! Paths are relative to the file, and absolute from here on.
+
+mod agent;
+mod audit;
+mod backup;
+mod diagnostic;
+mod document;
+mod find;
+mod policies;
+mod root;
+pub mod schema;
+pub mod secret;
+mod section;
+mod stores;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+pub use agent::{Agent, LogLevel, StateLocation};
+pub use audit::{Audit, AuditService};
+pub use backup::{Backup, Credentials, Endpoint, Keep, Lock, LockMode};
+pub use diagnostic::{Fault, Faults, Position};
+pub use document::{Document, Place};
+pub use find::{Found, Origin, Surroundings, find};
+pub use policies::{PolicyRules, Registry, UnknownCollection};
+pub use root::Root;
+
+use crate::policy::registry::Policy;
+use secret::Resolver;
+use section::Reading;
+
+/// The commented file that `init` starts from.
+pub const TEMPLATE: &str = include_str!("../../config/default.toml");
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// The file it came from.
+    pub source: PathBuf,
+    /// The folder of the file, from which its paths are counted.
+    pub base_dir: PathBuf,
+    /// Who this agent is.
+    pub agent: Agent,
+    /// The root slot.
+    pub root: Root,
+    /// Where backups go, if any store is backed up.
+    pub backup: Option<Backup>,
+    /// Where certificates go.
+    pub audit: Audit,
+    /// The stores and policies.
+    pub registry: Registry,
+    /// What is allowed but doubtful; to be shown, one line each.
+    pub warnings: Vec<String>,
+    effective: String,
+}
+
+impl Configuration {
+    /// The configuration in effect as TOML: defaults filled in, literal secrets masked, references as written.
+    #[must_use]
+    pub fn show(&self) -> &str {
+        &self.effective
+    }
+}
+
+/// Why there is no configuration. None of these goes away by retrying.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// No file was found.
+    #[error("no configuration file found; looked for {}", looked_for.join(", "))]
+    NotFound {
+        /// The places, in order, with what was the matter there.
+        looked_for: Vec<String>,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the configuration file `{}`", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is wrong.
+    #[error("{0}")]
+    Invalid(Faults),
+}
+
+/// The whole file as written. The sections are read one by one, this type describes them together.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RawConfiguration {
+    /// Who this agent is.
+    agent: agent::RawAgent,
+    /// Where the root key lies.
+    root: root::RawRoot,
+    /// Where backups go.
+    #[serde(default)]
+    backup: Option<backup::RawBackup>,
+    /// Where certificates go.
+    audit: audit::RawAudit,
+    /// Registered data stores.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    store: Vec<stores::RawStore>,
+    /// Deletion rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    policy: Vec<Policy>,
+}
+
+const SECTIONS: [&str; 6] = ["agent", "root", "backup", "audit", "store", "policy"];
+
+/// Reads and checks the configuration file at `path`.
+///
+/// # Errors
+/// When it cannot be read, or with everything that is wrong with it.
+pub fn load(
+    path: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+    rules: &PolicyRules<'_>,
+) -> Result<Configuration, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(unreadable)?);
+    let source = std::path::absolute(path).map_err(unreadable)?;
+    let is_readable = secret::is_world_readable(&metadata);
+    let file = File { shown_as: path, source: &source, is_world_readable: is_readable };
+    parse(&text, &file, variable, rules).map_err(|faults| ConfigError::Invalid(Faults(faults)))
+}
+
+/// The file a text came from.
+struct File<'a> {
+    shown_as: &'a Path,
+    source: &'a Path,
+    is_world_readable: bool,
+}
+
+fn parse(
+    text: &str,
+    file: &File<'_>,
+    variable: &dyn Fn(&str) -> Option<String>,
+    rules: &PolicyRules<'_>,
+) -> Result<Configuration, Vec<Fault>> {
+    let document = Document::parse(file.shown_as, text)?;
+    let raw = read_sections(&document)?;
+    let base_dir = file.source.parent().unwrap_or(Path::new("/"));
+    let allow_readable: Vec<PathBuf> =
+        raw.agent.allow_readable_secrets.iter().map(|path| base_dir.join(path)).collect();
+    let resolver = Resolver { variable, base_dir, allow_readable: &allow_readable };
+    let mut reading = Reading::new(&document, resolver);
+    if file.is_world_readable && !allow_readable.iter().any(|path| path == file.source) {
+        check_literals(&raw, file, &mut reading);
+    }
+    let agent = raw.agent.check(&mut reading);
+    let root = raw.root.check(&mut reading);
+    let backup = raw.backup.as_ref().map(|backup| backup.check(&mut reading));
+    let audit = raw.audit.check(&mut reading);
+    let mut stores = Vec::new();
+    for (number, store) in raw.store.iter().enumerate() {
+        stores.push(store.check(&Place::of("store").index(number), agent.as_ref(), &mut reading));
+    }
+    // Cross checks would only repeat what is already known to be wrong with a store or the bucket.
+    let stores: Option<Vec<_>> = stores.into_iter().collect();
+    let backup = backup.map_or(Some(None), |backup| backup.map(Some));
+    let registry = stores.map(|stores| Registry { stores, policies: raw.policy.clone() });
+    if let (Some(registry), Some(backup)) = (&registry, &backup) {
+        policies::check(registry, backup.as_ref(), rules, &mut reading);
+    }
+    let effective = toml::to_string_pretty(&raw);
+    let (Some(agent), Some(root), Some(backup), Some(audit), Some(registry), Ok(effective), true) =
+        (agent, root, backup, audit, registry, effective, reading.faults.is_empty())
+    else {
+        return Err(sorted(reading.faults));
+    };
+    let (source, base_dir) = (file.source.to_owned(), base_dir.to_owned());
+    Ok(Configuration { source, base_dir, agent, root, backup, audit, registry, warnings: reading.warnings, effective })
+}
+
+fn read_sections(document: &Document<'_>) -> Result<RawConfiguration, Vec<Fault>> {
+    let mut faults = document.unknown_keys(&SECTIONS);
+    let mut note = |more: Vec<Fault>| faults.extend(more);
+    let agent = document.section(&Place::of("agent")).map_err(&mut note).ok();
+    let root = document.section(&Place::of("root")).map_err(&mut note).ok();
+    let backup = if document.has("backup") {
+        document.section(&Place::of("backup")).map_err(&mut note).ok().map(Some)
+    } else {
+        Some(None)
+    };
+    let audit = document.section(&Place::of("audit")).map_err(&mut note).ok();
+    let store = document.elements("store").map_err(&mut note).ok();
+    let policy = document.elements("policy").map_err(&mut note).ok();
+    match (agent, root, backup, audit, store, policy, faults.is_empty()) {
+        (Some(agent), Some(root), Some(backup), Some(audit), Some(store), Some(policy), true) => {
+            Ok(RawConfiguration { agent, root, backup, audit, store, policy })
+        }
+        _ => Err(sorted(faults)),
+    }
+}
+
+/// A literal password in a file that everybody can read is as good as published.
+fn check_literals(raw: &RawConfiguration, file: &File<'_>, reading: &mut Reading<'_>) {
+    let mut places = raw.agent.literals();
+    places.extend(raw.backup.iter().flat_map(backup::RawBackup::literals));
+    places.extend(raw.audit.literals());
+    for (number, store) in raw.store.iter().enumerate() {
+        places.extend(store.literals(&Place::of("store").index(number)));
+    }
+    for place in places {
+        let what = "a secret stands here in clear, and everybody on this host can read the file";
+        let advice = format!(
+            "use `${{VARIABLE}}` or `file:PATH`, or chmod o-r '{}', or name the file in `allow_readable_secrets`",
+            file.shown_as.display()
+        );
+        reading.fault(&place, what, advice);
+    }
+}
+
+/// In the order of the file.
+fn sorted(mut faults: Vec<Fault>) -> Vec<Fault> {
+    faults.sort_by_key(|fault| fault.position);
+    faults
+}

@@ -1,0 +1,117 @@
+//! `[agent]`: who this agent is, its control database, its zone and its jobs.
+
+use std::path::PathBuf;
+
+use chrono_tz::Tz;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::secret::SecretUrl;
+use super::section::{Reading, sqlite_file};
+
+/// `[agent]`, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// The installation's name; part of object names, so it must not identify anybody.
+    pub name: String,
+    /// Where the control database lies.
+    pub state: StateLocation,
+    /// The zone of schedules and of calendar days.
+    pub timezone: Tz,
+    /// The place the agent's host stands at.
+    pub site: Option<String>,
+    /// The folder of job files.
+    pub jobs: PathBuf,
+    /// The least severe events that are logged.
+    pub log: LogLevel,
+    /// Secret files that everybody on the host may read, by explicit choice.
+    pub allow_readable_secrets: Vec<PathBuf>,
+}
+
+/// Where the control database lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateLocation {
+    /// An SQLite file, which may not exist yet.
+    Sqlite(PathBuf),
+}
+
+/// The least severe events that are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    /// Failures only.
+    Error,
+    /// And what needs attention.
+    Warn,
+    /// And what the agent did.
+    #[default]
+    Info,
+    /// And why.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Who this agent is.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAgent {
+    /// Name of the installation: letters, digits, `-`, `_`; at most 64.
+    name: String,
+    /// Control database, `sqlite://PATH`.
+    #[serde(default = "default_state")]
+    #[schemars(with = "String")]
+    state: SecretUrl,
+    /// IANA zone of schedules and calendar days, for example `Asia/Shanghai`.
+    timezone: String,
+    /// Place of the agent's host.
+    #[serde(default)]
+    site: Option<String>,
+    /// Folder of job files.
+    #[serde(default = "default_jobs")]
+    jobs: PathBuf,
+    /// Log level.
+    #[serde(default)]
+    log: LogLevel,
+    /// Secret files, or this file, that everybody on the host may read.
+    #[serde(default)]
+    pub(super) allow_readable_secrets: Vec<PathBuf>,
+}
+
+fn default_state() -> SecretUrl {
+    SecretUrl::new("sqlite://wangchuan.db")
+}
+
+fn default_jobs() -> PathBuf {
+    PathBuf::from("jobs")
+}
+
+impl RawAgent {
+    pub(super) fn literals(&self) -> Vec<super::Place> {
+        if self.state.is_literal() { vec![super::Place::of("agent").key("state")] } else { Vec::new() }
+    }
+
+    pub(super) fn check(&self, reading: &mut Reading<'_>) -> Option<Agent> {
+        let place = super::Place::of("agent");
+        let named = reading.name(&place.key("name"), &self.name);
+        let timezone = reading.zone(&place.key("timezone"), &self.timezone);
+        let state = reading.url(&place.key("state"), &self.state).and_then(|url| {
+            let file = sqlite_file(url.dangerous_text(), reading.base_dir());
+            if file.is_none() {
+                let what = "the control database must be an SQLite file; other databases are not in this version";
+                reading.fault(&place.key("state"), what, "write `state = \"sqlite://wangchuan.db\"`");
+            }
+            file
+        });
+        named?;
+        Some(Agent {
+            name: self.name.clone(),
+            state: StateLocation::Sqlite(state?),
+            timezone: timezone?,
+            site: self.site.clone(),
+            jobs: reading.path(&self.jobs),
+            log: self.log,
+            allow_readable_secrets: self.allow_readable_secrets.iter().map(|path| reading.path(path)).collect(),
+        })
+    }
+}

@@ -1,0 +1,203 @@
+//! `[[policy]]`, and what must fit between policies, stores and the rest of the file.
+
+use std::collections::BTreeMap;
+
+use super::Place;
+use super::backup::{Backup, Endpoint};
+use super::section::Reading;
+use crate::policy::registry::{Approval, BackupMode, CollectionSpec, Policy, StoreSpec};
+
+/// What the policy catalogue says about a policy; the configuration itself knows no statutes.
+pub struct PolicyRules<'a> {
+    /// Whether the catalogue has this statute.
+    pub is_known_statute: &'a dyn Fn(&str) -> bool,
+    /// What is wrong with a policy by itself, such as a retention shorter than a statute's minimum.
+    pub conflict: &'a dyn Fn(&Policy) -> Option<String>,
+}
+
+/// The registered stores and policies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// The stores, in the order of the file.
+    pub stores: Vec<StoreSpec>,
+    /// The policies, in the order of the file.
+    pub policies: Vec<Policy>,
+}
+
+/// Why a collection's name means no single collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownCollection {
+    /// No store has it.
+    #[error("no store has this collection")]
+    Nowhere,
+    /// Several stores have it.
+    #[error("several stores have this collection")]
+    Ambiguous,
+}
+
+impl Registry {
+    /// The store with this name.
+    pub fn store(&self, name: &str) -> Option<&StoreSpec> {
+        self.stores.iter().find(|store| store.name == name)
+    }
+
+    /// What `table` or `store.table` means. A table's own name may contain a dot (`schema.table`), so the whole name is
+    /// tried first.
+    ///
+    /// # Errors
+    /// When it is none, or not one.
+    pub fn collection(&self, name: &str) -> Result<(&StoreSpec, &CollectionSpec), UnknownCollection> {
+        let with_table = |table: &str, store: &'_ StoreSpec| store.collections.iter().position(|c| c.table == table);
+        let mut found = self.stores.iter().filter_map(|store| Some((store, with_table(name, store)?)));
+        if let Some((store, at)) = found.next() {
+            return if found.next().is_some() {
+                Err(UnknownCollection::Ambiguous)
+            } else {
+                Ok((store, &store.collections[at]))
+            };
+        }
+        let (store, table) = name.split_once('.').ok_or(UnknownCollection::Nowhere)?;
+        let store = self.store(store).ok_or(UnknownCollection::Nowhere)?;
+        let at = with_table(table, store).ok_or(UnknownCollection::Nowhere)?;
+        Ok((store, &store.collections[at]))
+    }
+
+    /// The policy that names this collection itself.
+    pub fn policy_of(&self, store: &str, table: &str) -> Option<&Policy> {
+        self.policies.iter().find(|policy| {
+            policy.collections.iter().any(|name| {
+                self.collection(name).is_ok_and(|(s, collection)| s.name == store && collection.table == table)
+            })
+        })
+    }
+}
+
+/// Checks everything that concerns more than one section.
+pub(super) fn check(registry: &Registry, backup: Option<&Backup>, rules: &PolicyRules<'_>, reading: &mut Reading<'_>) {
+    check_store_names(registry, reading);
+    check_backups(registry, backup, reading);
+    let mut governed: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    let mut ids = BTreeMap::new();
+    for (number, policy) in registry.policies.iter().enumerate() {
+        let place = Place::of("policy").index(number);
+        reading.name(&place.key("id"), &policy.id);
+        if ids.insert(&policy.id, number).is_some() {
+            let what = format!("two policies are called `{}`", policy.id);
+            reading.fault(&place.key("id"), what, "give each its own id");
+        }
+        check_policy(&place, policy, rules, reading);
+        check_collections(&place, policy, registry, &mut governed, reading);
+    }
+}
+
+fn check_store_names(registry: &Registry, reading: &mut Reading<'_>) {
+    for (number, store) in registry.stores.iter().enumerate() {
+        if registry.stores[..number].iter().any(|earlier| earlier.name == store.name) {
+            let what = format!("two stores are called `{}`", store.name);
+            reading.fault(&Place::of("store").index(number).key("name"), what, "give each its own name");
+        }
+        if store.collections.is_empty() {
+            reading
+                .warn(format!("store {}: no collection is registered, so nothing of it is kept or erased", store.name));
+        }
+    }
+}
+
+fn check_backups(registry: &Registry, backup: Option<&Backup>, reading: &mut Reading<'_>) {
+    for (number, store) in registry.stores.iter().enumerate() {
+        let place = Place::of("store").index(number);
+        match (store.backup, backup) {
+            (BackupMode::Bucket, None) => {
+                let what = format!("store `{}` is to be backed up, but there is no [backup]", store.name);
+                let advice = "add [backup], or write `backup = \"none\"` if somebody else backs it up";
+                reading.fault(&place.key("name"), what, advice);
+            }
+            (BackupMode::Bucket, Some(backup)) if store.site.is_some() && store.site == backup.site => {
+                let site = store.site.as_deref().unwrap_or_default();
+                reading.warn(format!("store {}: its backups stand at the same site, {site}: not off site", store.name));
+            }
+            (BackupMode::None, _) if store.copies.is_empty() => {
+                reading.warn(format!(
+                    "store {}: `backup = \"none\"` and no declared copy: whoever backs it up keeps records that no \
+                     certificate mentions",
+                    store.name
+                ));
+            }
+            _ => {}
+        }
+    }
+    match backup {
+        Some(Backup { endpoint: Endpoint::Embedded { .. }, .. }) => {
+            reading.warn("the embedded backup server stands on the agent's own host: not off site");
+        }
+        Some(Backup { site: None, .. }) => {
+            reading.warn("[backup] has no `site`, so nobody can check that backups stand elsewhere than their stores");
+        }
+        _ => {}
+    }
+}
+
+fn check_policy(place: &Place, policy: &Policy, rules: &PolicyRules<'_>, reading: &mut Reading<'_>) {
+    for (number, statute) in policy.statutes.iter().enumerate() {
+        if !(rules.is_known_statute)(statute) {
+            let what = format!("the catalogue has no statute `{statute}`");
+            reading.fault(&place.key("statutes").index(number), what, "see `wangchuan statute list`");
+        }
+    }
+    if let Some(conflict) = (rules.conflict)(policy) {
+        reading.fault(&place.key("retention"), conflict, "lengthen `retention`, or correct `statutes`");
+    }
+    if policy.approval != Approval::None {
+        let what = "approvals of plans are not in this version";
+        reading.fault(&place.key("approval"), what, "write `approval = \"none\"`, or leave it out");
+    }
+    if policy.max.percent > 100 || policy.max.percent == 0 || policy.max.rows == 0 {
+        let what = "a cap has at least 1 row and 1 to 100 percent";
+        reading.fault(&place.key("max"), what, "correct `rows` and `percent`");
+    }
+    for (key, value) in [("start", &policy.start), ("basis", &policy.basis)] {
+        if value.trim().is_empty() {
+            reading.fault(&place.key(key), format!("`{key}` is empty"), "write it");
+        }
+    }
+}
+
+fn check_collections<'r>(
+    place: &Place,
+    policy: &'r Policy,
+    registry: &'r Registry,
+    governed: &mut BTreeMap<(&'r str, &'r str), &'r str>,
+    reading: &mut Reading<'_>,
+) {
+    if policy.collections.is_empty() {
+        reading.fault(&place.key("collections"), "the policy governs no collection", "name at least one");
+    }
+    for (number, name) in policy.collections.iter().enumerate() {
+        let place = place.key("collections").index(number);
+        match registry.collection(name) {
+            Ok((store, collection)) => {
+                let earlier = governed.insert((&store.name, &collection.table), &policy.id);
+                if let Some(earlier) = earlier {
+                    let what = format!(
+                        "`{}.{}` is governed by `{earlier}` already; one policy decides about a row",
+                        store.name, collection.table
+                    );
+                    reading.fault(&place, what, "take it out of one of the two");
+                }
+            }
+            Err(UnknownCollection::Ambiguous) => {
+                let what = format!("several stores have a collection `{name}`");
+                reading.fault(&place, what, format!("write `STORE.{name}`"));
+            }
+            Err(UnknownCollection::Nowhere) => {
+                let known: Vec<&str> = registry
+                    .stores
+                    .iter()
+                    .flat_map(|store| store.collections.iter().map(|collection| collection.table.as_str()))
+                    .collect();
+                let advice = super::diagnostic::suggest(name, &known);
+                reading.fault(&place, format!("no store has a collection `{name}`"), advice);
+            }
+        }
+    }
+}

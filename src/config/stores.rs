@@ -1,0 +1,236 @@
+//! `[[store]]`, `[[store.copy]]` and `[[store.collection]]`: the registered data stores.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Place;
+use super::agent::Agent;
+use super::secret::SecretUrl;
+use super::section::{Reading, host_of, is_loopback, sqlite_file};
+use crate::policy::calendar::Period;
+use crate::policy::registry::{BackupMode, CollectionSpec, CopySpec, SecretText, StoreSpec};
+
+const SERVER_SCHEMES: [&str; 4] = ["postgres", "postgresql", "mysql", "mariadb"];
+
+/// A registered data store.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawStore {
+    /// Its name, unique: letters, digits, `-`, `_`; at most 64.
+    name: String,
+    /// Where it is: `sqlite://PATH`, `postgres://…`, `mysql://…`, `mariadb://…`; may hold secret references.
+    #[schemars(with = "String")]
+    url: SecretUrl,
+    /// Where to read from, if not from `url`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    read_url: Option<SecretUrl>,
+    /// The responsible person or department.
+    #[serde(default)]
+    owner: Option<String>,
+    /// What the data is for.
+    #[serde(default)]
+    purpose: Option<String>,
+    /// The place it stands at.
+    #[serde(default)]
+    site: Option<String>,
+    /// The zone of its columns without one; by default the agent's.
+    #[serde(default)]
+    timezone: Option<String>,
+    /// `bucket`, or `none` if the agent does not back it up.
+    #[serde(default)]
+    backup: BackupMode,
+    /// Further copies that the agent does not control.
+    #[serde(default)]
+    copy: Vec<CopySpec>,
+    /// Its registered collections.
+    #[serde(default)]
+    collection: Vec<CollectionSpec>,
+}
+
+impl RawStore {
+    pub(super) fn literals(&self, place: &Place) -> Vec<Place> {
+        let mut places = Vec::new();
+        if self.url.is_literal() {
+            places.push(place.key("url"));
+        }
+        if self.read_url.as_ref().is_some_and(SecretUrl::is_literal) {
+            places.push(place.key("read_url"));
+        }
+        places
+    }
+
+    /// `agent` is absent when `[agent]` itself is wrong; the rest of the store is checked all the same.
+    pub(super) fn check(&self, place: &Place, agent: Option<&Agent>, reading: &mut Reading<'_>) -> Option<StoreSpec> {
+        let named = reading.name(&place.key("name"), &self.name);
+        let url = self.address(&place.key("url"), &self.url, reading);
+        let read_url = match &self.read_url {
+            Some(source) => Some(self.address(&place.key("read_url"), source, reading)?),
+            None => None,
+        };
+        let timezone = match &self.timezone {
+            Some(name) => reading.zone(&place.key("timezone"), name),
+            None => agent.map(|agent| agent.timezone),
+        };
+        self.check_copies(place, reading);
+        self.check_collections(place, reading);
+        named?;
+        Some(StoreSpec {
+            name: self.name.clone(),
+            url: url?,
+            read_url,
+            owner: self.owner.clone(),
+            purpose: self.purpose.clone(),
+            site: self.site.clone(),
+            timezone: timezone?,
+            backup: self.backup,
+            copies: self.copy.clone(),
+            collections: self.collection.clone(),
+        })
+    }
+
+    fn address(&self, place: &Place, source: &SecretUrl, reading: &mut Reading<'_>) -> Option<SecretText> {
+        let url = reading.url(place, source)?;
+        let text = url.dangerous_text();
+        if text.starts_with("sqlite:") {
+            let absolute = absolute_sqlite(text, reading);
+            if absolute.is_none() {
+                let what = "an in-memory database holds nothing that could be registered";
+                reading.fault(place, what, "write `sqlite://PATH`");
+            }
+            return absolute;
+        }
+        let Some((_, rest)) = text.split_once("://").filter(|(scheme, _)| SERVER_SCHEMES.contains(scheme)) else {
+            let what = "not the address of a database this version knows";
+            let advice = "begin with sqlite://, postgres://, mysql:// or mariadb://";
+            reading.fault(place, what, advice);
+            return None;
+        };
+        let host = host_of(rest.rsplit('@').next().and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default());
+        let is_encrypted = rest.to_ascii_lowercase().split_once('?').is_some_and(|(_, query)| {
+            query.split('&').any(|pair| {
+                pair.split_once('=').is_some_and(|(key, value)| {
+                    ["sslmode", "ssl-mode"].contains(&key)
+                        && !["disable", "disabled", "prefer", "preferred", "allow"].contains(&value)
+                })
+            })
+        });
+        if !host.is_empty() && !is_loopback(host) && !is_encrypted {
+            reading.warn(format!(
+                "store {}: the connection may be unencrypted; add `sslmode=verify-full` (MariaDB: \
+                 `ssl-mode=VERIFY_IDENTITY`) to its address",
+                self.name
+            ));
+        }
+        Some(url)
+    }
+
+    fn check_copies(&self, place: &Place, reading: &mut Reading<'_>) {
+        let mut seen = BTreeSet::new();
+        for (number, copy) in self.copy.iter().enumerate() {
+            let place = place.key("copy").index(number);
+            if !seen.insert(&copy.name) {
+                let what = format!("two copies of the store are called `{}`", copy.name);
+                reading.fault(&place.key("name"), what, "give each its own name");
+            }
+            if copy.dies == "never" {
+                reading.warn(format!(
+                    "store {}: copy {} never dies, so no certificate about this store can promise that all copies are gone",
+                    self.name, copy.name
+                ));
+            } else if let Err(why) = Period::try_from(copy.dies.clone()) {
+                let advice = format!("write a period after erasure such as `30 days`, or `never` ({why})");
+                reading.fault(&place.key("dies"), format!("`{}` is no period", copy.dies), advice);
+            }
+        }
+    }
+
+    fn check_collections(&self, place: &Place, reading: &mut Reading<'_>) {
+        let mut by_table: BTreeMap<&str, &CollectionSpec> = BTreeMap::new();
+        for (number, collection) in self.collection.iter().enumerate() {
+            let place = place.key("collection").index(number);
+            if collection.table.is_empty() {
+                reading.fault(&place.key("table"), "the table has no name", "write the table's name");
+            }
+            if by_table.insert(&collection.table, collection).is_some() {
+                let what = format!("the collection `{}` is declared twice", collection.table);
+                reading.fault(&place.key("table"), what, "keep one of them");
+            }
+            if collection.subject.is_some() && !collection.via.is_empty() {
+                let what = format!("`{}` has both `subject` and `via`", collection.table);
+                let advice = "keep `subject` if the table itself holds the customer's id, else `via`";
+                reading.fault(&place.key("via"), what, advice);
+            }
+        }
+        for (number, collection) in self.collection.iter().enumerate() {
+            let place = place.key("collection").index(number).key("via");
+            self.check_owner_path(&place, collection, &by_table, reading);
+        }
+    }
+
+    /// Follows `via` to the collection that holds the subject's id.
+    fn check_owner_path(
+        &self,
+        place: &Place,
+        collection: &CollectionSpec,
+        by_table: &BTreeMap<&str, &CollectionSpec>,
+        reading: &mut Reading<'_>,
+    ) {
+        let mut seen = BTreeSet::new();
+        let mut at = collection;
+        while !at.via.is_empty() {
+            if !seen.insert(&at.table) {
+                let what = format!("the owner path of `{}` runs in a circle", collection.table);
+                reading.fault(place, what, "end it at a collection with `subject`");
+                return;
+            }
+            let mut last = "";
+            for (number, hop) in at.via.iter().enumerate() {
+                let Some(parent) = hop_parent(hop) else {
+                    if std::ptr::eq(at, collection) {
+                        let advice = "write `column -> parent_table`, for a composite key `a, b -> parent_table`";
+                        reading.fault(&place.index(number), format!("`{hop}` is no hop of an owner path"), advice);
+                    }
+                    return;
+                };
+                last = parent;
+            }
+            let Some(next) = by_table.get(last) else {
+                if std::ptr::eq(at, collection) {
+                    let what =
+                        format!("the owner path ends at `{last}`, which is no collection of store `{}`", self.name);
+                    let near = super::diagnostic::suggest(last, &by_table.keys().copied().collect::<Vec<_>>());
+                    reading.fault(place, what, format!("declare `{last}` as a collection of this store; {near}"));
+                }
+                return;
+            };
+            at = next;
+        }
+    }
+}
+
+/// The parent table of `a, b -> parent`, if every part is there.
+fn hop_parent(hop: &str) -> Option<&str> {
+    let (columns, parent) = hop.split_once("->")?;
+    let is_complete = columns.split(',').all(|column| !column.trim().is_empty());
+    let parent = parent.trim();
+    (is_complete && !parent.is_empty() && !parent.contains("->")).then_some(parent)
+}
+
+/// An `sqlite:` address with an absolute path. What the driver would decode in the folder's own name is encoded.
+fn absolute_sqlite(url: &str, reading: &Reading<'_>) -> Option<SecretText> {
+    let file = sqlite_file(url, reading.base_dir())?;
+    let rest = url.trim_start_matches("sqlite:").trim_start_matches("//");
+    let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+    let absolute = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        let folder = reading.base_dir().to_str()?.replace('%', "%25").replace('?', "%3F");
+        debug_assert!(file.ends_with(path));
+        format!("{folder}/{path}")
+    };
+    let query = query.map_or(String::new(), |query| format!("?{query}"));
+    Some(SecretText::new(format!("sqlite://{absolute}{query}")))
+}
