@@ -21,9 +21,63 @@ enum Holds {
 
 use Holds::{Code, Date, Money, Number, Time, Words};
 
-/// All tables, parents before children.
+/// A column's name, what it holds, and whether it may be NULL.
+type Outline = (&'static str, Holds, bool);
+
+const PRODUCTS: &[Outline] = &[("sku", Code, false), ("title", Code, false), ("price", Money, false)];
+
+const CUSTOMERS: &[Outline] = &[
+    ("customer_id", Code, false),
+    ("name", Code, false),
+    ("id_card", Code, false),
+    ("mobile", Code, false),
+    ("bank_card", Code, false),
+    ("email", Code, false),
+    ("address", Words, false),
+    ("birth_date", Date, false),
+    ("created_at", Time, false),
+    ("closed_at", Time, true),
+    ("credit_limit", Money, false),
+    ("notes", Words, true),
+];
+
+const ORDERS: &[Outline] = &[
+    ("order_id", Number, false),
+    ("customer_id", Code, false),
+    ("status", Code, false),
+    ("placed_at", Time, false),
+    ("completed_at", Time, true),
+    ("total", Money, false),
+    ("shipping_address", Words, false),
+];
+
+const ORDER_LINES: &[Outline] = &[
+    ("line_id", Number, false),
+    ("order_id", Number, false),
+    ("sku", Code, false),
+    ("quantity", Number, false),
+    ("unit_price", Money, false),
+];
+
+const COMPLAINTS: &[Outline] = &[
+    ("complaint_id", Number, false),
+    ("customer_id", Code, false),
+    ("opened_at", Time, false),
+    ("closed_at", Time, true),
+    ("body", Words, false),
+];
+
+const NEWSLETTER: &[Outline] = &[
+    ("email", Code, false),
+    ("customer_id", Code, false),
+    ("subscribed_at", Time, false),
+    ("unsubscribed_at", Time, true),
+];
+
+/// All tables, parents before children. The first column of each is its key.
 pub fn tables(engine: Engine) -> Vec<Table> {
-    let table = |name: &str, columns: &[(&str, Holds, bool)], parents: &[(&str, &str)]| Table {
+    let customer = ("customer_id", "customers");
+    let table = |name: &str, columns: &[Outline], parents: &[(&str, &str)]| Table {
         name: name.to_owned(),
         columns: columns.iter().map(|(name, holds, nullable)| column(engine, name, *holds, *nullable)).collect(),
         key: vec![columns[0].0.to_owned()],
@@ -34,70 +88,12 @@ pub fn tables(engine: Engine) -> Vec<Table> {
         index_statements: parents.iter().map(|(column, _)| index(name, column)).collect(),
     };
     vec![
-        table("products", &[("sku", Code, false), ("title", Code, false), ("price", Money, false)], &[]),
-        table(
-            "customers",
-            &[
-                ("customer_id", Code, false),
-                ("name", Code, false),
-                ("id_card", Code, false),
-                ("mobile", Code, false),
-                ("bank_card", Code, false),
-                ("email", Code, false),
-                ("address", Words, false),
-                ("birth_date", Date, false),
-                ("created_at", Time, false),
-                ("closed_at", Time, true),
-                ("credit_limit", Money, false),
-                ("notes", Words, true),
-            ],
-            &[],
-        ),
-        table(
-            "orders",
-            &[
-                ("order_id", Number, false),
-                ("customer_id", Code, false),
-                ("status", Code, false),
-                ("placed_at", Time, false),
-                ("completed_at", Time, true),
-                ("total", Money, false),
-                ("shipping_address", Words, false),
-            ],
-            &[("customer_id", "customers")],
-        ),
-        table(
-            "order_lines",
-            &[
-                ("line_id", Number, false),
-                ("order_id", Number, false),
-                ("sku", Code, false),
-                ("quantity", Number, false),
-                ("unit_price", Money, false),
-            ],
-            &[("order_id", "orders"), ("sku", "products")],
-        ),
-        table(
-            "complaints",
-            &[
-                ("complaint_id", Number, false),
-                ("customer_id", Code, false),
-                ("opened_at", Time, false),
-                ("closed_at", Time, true),
-                ("body", Words, false),
-            ],
-            &[("customer_id", "customers")],
-        ),
-        table(
-            "newsletter",
-            &[
-                ("email", Code, false),
-                ("customer_id", Code, false),
-                ("subscribed_at", Time, false),
-                ("unsubscribed_at", Time, true),
-            ],
-            &[("customer_id", "customers")],
-        ),
+        table("products", PRODUCTS, &[]),
+        table("customers", CUSTOMERS, &[]),
+        table("orders", ORDERS, &[customer]),
+        table("order_lines", ORDER_LINES, &[("order_id", "orders"), ("sku", "products")]),
+        table("complaints", COMPLAINTS, &[customer]),
+        table("newsletter", NEWSLETTER, &[customer]),
     ]
 }
 
