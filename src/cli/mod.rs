@@ -1,1 +1,3 @@
-//! Placeholder to be written.
+//! The command line: the only folder that speaks to people, and the only one that knows exit codes.
+
+pub mod output;

@@ -1,1 +1,6 @@
-//! The tests.
+//! The tests that use the program from outside. One binary, because linking costs more than running.
+#![cfg(test)]
+
+mod suites;
+mod support;
+mod tidy;

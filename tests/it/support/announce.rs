@@ -1,0 +1,27 @@
+//! Suites that need a server or much time, and the variables by which `tests/run` switches them on.
+
+use std::io::Write;
+
+/// A private PostgreSQL: `postgres://user@host:port/database` of a superuser.
+pub const POSTGRES: &str = "WANGCHUAN_TEST_POSTGRES";
+/// A private MariaDB: `mysql://root@host:port/`.
+pub const MARIADB: &str = "WANGCHUAN_TEST_MARIADB";
+/// Set to 1 for suites that take minutes.
+pub const LONG: &str = "WANGCHUAN_TEST_LONG";
+
+/// The suites that depend on a variable, with what they are.
+pub const SUITES: [(&str, &str); 3] = [
+    (POSTGRES, "PostgreSQL stores (tests/run starts a private server)"),
+    (MARIADB, "MariaDB stores (tests/run starts a private server)"),
+    (LONG, "long suites (tests/run --long)"),
+];
+
+/// The value of a suite's variable; empty counts as unset.
+pub fn switched_on(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|value| !value.is_empty())
+}
+
+/// Tells on standard error that a suite does not run here. The test harness captures the print macros, but not a handle.
+pub fn announce_not_run(suite: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "not run here: {suite}");
+}
