@@ -1,1 +1,416 @@
-//! Placeholder to be written.
+//! The SQL builder: engine-neutral queries become one statement with bound values.
+//!
+//! This is the only file that vouches for SQL text ([`trusted`]). Names come from the catalogue and are quoted; values are
+//! always bound, never written into the text. What the catalogue does not know is refused before anything is sent, so a
+//! misspelt column can never read as "no row matches".
+//!
+//! A filter is compiled by one function ([`filter`]) for planning, counting, deleting and reading back. In a DELETE the
+//! conditions on the table itself stand in its own WHERE, where an index can serve them; those on ancestors go into a
+//! correlated EXISTS over outer joins. That form is the same on all three engines and needs neither a key nor the
+//! deleted table inside its own subquery, which MySQL does not allow.
+
+mod ddl;
+mod filter;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+use thiserror::Error;
+
+use super::{Catalogue, Column, ColumnKind, Engine, Filter, Hop, RowQuery, Table};
+use crate::value::{Row, Value};
+
+pub(super) use ddl::create_table;
+pub(super) use value::Purpose;
+
+/// Most key values in one filter, or values in one INSERT; below the parameter limits of all engines (32,766 for SQLite,
+/// 65,535 for the others).
+pub const MAX_BOUND_VALUES: usize = 30_000;
+
+/// Vouches for SQL text that this module or an adapter put together from literals and quoted names.
+pub(super) fn trusted(sql: impl Into<String>) -> SqlStr {
+    AssertSqlSafe(sql.into()).into_sql_str()
+}
+
+/// A bound value, in the form the driver sends.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Argument {
+    /// NULL of any type but bytes.
+    Null,
+    /// NULL for a column of bytes.
+    NullBytes,
+    /// A signed integer.
+    Integer(i64),
+    /// An unsigned integer beyond the signed range.
+    Unsigned(u64),
+    /// A double.
+    Real(f64),
+    /// Characters.
+    Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// One PostgreSQL array of texts.
+    TextList(Vec<String>),
+    /// One PostgreSQL array of byte strings.
+    BytesList(Vec<Vec<u8>>),
+}
+
+/// How a result column is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Output {
+    /// By the value's own storage class (SQLite).
+    Native,
+    /// As characters.
+    Text,
+    /// As bytes.
+    Bytes,
+    /// As a 64-bit integer (counts).
+    Integer,
+}
+
+/// A statement ready to run.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Statement {
+    /// The text, with the engine's placeholders.
+    pub sql: String,
+    /// The bound values, in order.
+    pub arguments: Vec<Argument>,
+    /// How to read each result column.
+    pub outputs: Vec<Output>,
+}
+
+impl Statement {
+    /// A statement without values and results.
+    pub fn plain(sql: impl Into<String>) -> Self {
+        Self { sql: sql.into(), arguments: Vec::new(), outputs: Vec::new() }
+    }
+}
+
+/// A query that cannot be put to this database. Retrying does not help.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(super) enum SqlError {
+    #[error("table {0} does not exist, or this login may not see it")]
+    UnknownTable(String),
+    #[error("table {table} has no column {column}")]
+    UnknownColumn { table: String, column: String },
+    #[error("column {table}.{column} has the type {type_name}, which this version cannot carry without loss")]
+    Unsupported { table: String, column: String, type_name: String },
+    #[error("column {table}.{column} of type {type_name} cannot hold a start event")]
+    NotATime { table: String, column: String, type_name: String },
+    #[error("a value does not fit column {table}.{column} of type {type_name}")]
+    DoesNotFit { table: String, column: String, type_name: String },
+    #[error("table {0}: a page of rows needs key columns")]
+    NoKey(String),
+    #[error("table {table}: expected {expected} values, found {found}")]
+    WrongWidth { table: String, expected: usize, found: usize },
+    #[error("the way from {table} to {parent} goes over columns that are not unique there, so rows would count twice")]
+    NotUnique { table: String, parent: String },
+    #[error("{found} values in one statement; at most {MAX_BOUND_VALUES} fit")]
+    TooManyValues { found: usize },
+    #[error("a condition names ancestor {hop}, but the path has {length} steps")]
+    UnknownHop { hop: usize, length: usize },
+}
+
+type Result<T, E = SqlError> = std::result::Result<T, E>;
+
+/// Where a table lies: its schema, if the engine has such, and its plain name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The schema; `None` where the connection's database is meant.
+    pub schema: Option<String>,
+    /// The table's own name.
+    pub table: String,
+}
+
+/// The catalogue together with what only the SQL needs.
+#[derive(Debug, Clone)]
+pub(super) struct Schema {
+    /// The engine, which is also the dialect.
+    pub engine: Engine,
+    /// The tables.
+    pub catalogue: Catalogue,
+    /// Where each table lies; a table that is missing here lies under its own name.
+    pub places: BTreeMap<String, Place>,
+    /// Types as a CAST must name them without length or precision, by table and column (PostgreSQL only: a cast to
+    /// `varchar(3)` would cut the value silently).
+    pub casts: BTreeMap<(String, String), String>,
+}
+
+impl Schema {
+    /// A schema without separate places and casts.
+    pub fn new(engine: Engine, catalogue: Catalogue) -> Self {
+        Self { engine, catalogue, places: BTreeMap::new(), casts: BTreeMap::new() }
+    }
+
+    /// The table, or the reason why it cannot be used.
+    pub fn table(&self, name: &str) -> Result<&Table> {
+        self.catalogue.table(name).ok_or_else(|| SqlError::UnknownTable(name.to_owned()))
+    }
+
+    /// The table's name as SQL.
+    pub fn place(&self, name: &str) -> String {
+        let Some(place) = self.places.get(name) else { return quote(self.engine, name) };
+        let table = quote(self.engine, &place.table);
+        place.schema.as_ref().map_or_else(|| table.clone(), |schema| format!("{}.{table}", quote(self.engine, schema)))
+    }
+}
+
+/// A column of a table, or the reason why it cannot be used.
+pub(super) fn column<'t>(table: &'t Table, name: &str) -> Result<&'t Column> {
+    let unknown = || SqlError::UnknownColumn { table: table.name.clone(), column: name.to_owned() };
+    table.columns.iter().find(|column| column.name == name).ok_or_else(unknown)
+}
+
+/// Quotes an identifier.
+pub(super) fn quote(engine: Engine, name: &str) -> String {
+    match engine {
+        Engine::Sqlite | Engine::Postgres => format!("\"{}\"", name.replace('"', "\"\"")),
+        Engine::Mysql => format!("`{}`", name.replace('`', "``")),
+    }
+}
+
+/// Quotes identifiers and joins them with commas.
+pub(super) fn quote_all(engine: Engine, names: &[String]) -> String {
+    names.iter().map(|name| quote(engine, name)).collect::<Vec<_>>().join(", ")
+}
+
+/// The tables that a statement can name: the queried one and its ancestors, each with the prefix of its columns.
+struct Scope<'s> {
+    tables: Vec<(&'s Table, String)>,
+}
+
+impl<'s> Scope<'s> {
+    fn of(schema: &'s Schema, table: &str, path: &[Hop], own_prefix: String) -> Result<Self> {
+        let mut tables = vec![(schema.table(table)?, own_prefix)];
+        for (index, hop) in path.iter().enumerate() {
+            let parent = schema.table(&hop.parent)?;
+            let unique = std::iter::once(&parent.key).chain(&parent.unique);
+            if !unique
+                .into_iter()
+                .any(|key| !key.is_empty() && key.iter().all(|part| hop.parent_columns.contains(part)))
+            {
+                return Err(SqlError::NotUnique { table: table.to_owned(), parent: hop.parent.clone() });
+            }
+            tables.push((parent, format!("t{}.", index + 1)));
+        }
+        Ok(Self { tables })
+    }
+
+    fn at(&self, hop: usize) -> Result<(&'s Table, &str)> {
+        let found = self.tables.get(hop).map(|(table, prefix)| (*table, prefix.as_str()));
+        found.ok_or(SqlError::UnknownHop { hop, length: self.tables.len() - 1 })
+    }
+}
+
+/// A statement in the making.
+struct Builder<'s> {
+    schema: &'s Schema,
+    sql: String,
+    arguments: Vec<Argument>,
+    outputs: Vec<Output>,
+}
+
+impl<'s> Builder<'s> {
+    fn new(schema: &'s Schema) -> Self {
+        Self { schema, sql: String::new(), arguments: Vec::new(), outputs: Vec::new() }
+    }
+
+    fn push(&mut self, sql: &str) {
+        self.sql.push_str(sql);
+    }
+
+    fn quoted(&self, name: &str) -> String {
+        quote(self.schema.engine, name)
+    }
+
+    fn finish(self) -> Result<Statement> {
+        if self.arguments.len() > MAX_BOUND_VALUES + 100 {
+            return Err(SqlError::TooManyValues { found: self.arguments.len() });
+        }
+        Ok(Statement { sql: self.sql, arguments: self.arguments, outputs: self.outputs })
+    }
+
+    /// `LEFT JOIN parent AS tN ON …` for every step of the path.
+    fn joins(&mut self, scope: &Scope<'_>, path: &[Hop]) -> Result<()> {
+        for (index, hop) in path.iter().enumerate() {
+            let (child, child_prefix) = scope.at(index)?;
+            let (parent, prefix) = scope.at(index + 1)?;
+            if hop.columns.len() != hop.parent_columns.len() || hop.columns.is_empty() {
+                let (expected, found) = (hop.columns.len(), hop.parent_columns.len());
+                return Err(SqlError::WrongWidth { table: parent.name.clone(), expected, found });
+            }
+            let mut conditions = Vec::new();
+            for (from, to) in hop.columns.iter().zip(&hop.parent_columns) {
+                column(child, from)?;
+                column(parent, to)?;
+                conditions.push(format!("{prefix}{} = {child_prefix}{}", self.quoted(to), self.quoted(from)));
+            }
+            let place = self.schema.place(&hop.parent);
+            self.push(&format!(" LEFT JOIN {place} AS t{} ON {}", index + 1, conditions.join(" AND ")));
+        }
+        Ok(())
+    }
+
+    /// `FROM table AS t0 LEFT JOIN … WHERE filter`, returning the scope.
+    fn from_where(&mut self, query: &RowQuery) -> Result<Scope<'s>> {
+        let scope = Scope::of(self.schema, &query.table, &query.path, "t0.".to_owned())?;
+        self.push(&format!(" FROM {} AS t0", self.schema.place(&query.table)));
+        self.joins(&scope, &query.path)?;
+        self.push(" WHERE ");
+        self.filter(&scope, &query.filter)?;
+        Ok(scope)
+    }
+}
+
+/// One page in key order; with `lock`, the rows are locked for writing where the engine has row locks.
+pub(super) fn select_page(schema: &Schema, query: &RowQuery, lock: bool) -> Result<Statement> {
+    if query.key.is_empty() {
+        return Err(SqlError::NoKey(query.table.clone()));
+    }
+    let mut builder = Builder::new(schema);
+    let scope = Scope::of(schema, &query.table, &query.path, "t0.".to_owned())?;
+    builder.push("SELECT ");
+    for (index, wanted) in query.columns.iter().enumerate() {
+        let (table, prefix) = scope.at(wanted.hop)?;
+        let (expression, output) = value::output(schema.engine, table, column(table, &wanted.column)?, prefix)?;
+        builder.push(if index == 0 { "" } else { ", " });
+        builder.push(&expression);
+        builder.outputs.push(output);
+    }
+    if query.columns.is_empty() {
+        builder.push("1");
+    }
+    builder.from_where(query)?;
+    if let Some(after) = &query.after {
+        builder.push(" AND ");
+        builder.key_after(&scope, &query.key, after)?;
+    }
+    let order = builder.key_expressions(&scope, &query.key)?;
+    builder.push(&format!(" ORDER BY {} LIMIT {}", order.join(", "), query.limit));
+    if lock {
+        builder.push(match schema.engine {
+            Engine::Sqlite => "",
+            Engine::Postgres => " FOR UPDATE OF t0",
+            Engine::Mysql => " FOR UPDATE",
+        });
+    }
+    builder.finish()
+}
+
+/// How many rows match.
+pub(super) fn select_count(schema: &Schema, query: &RowQuery) -> Result<Statement> {
+    let mut builder = Builder::new(schema);
+    builder.push("SELECT count(*)");
+    builder.outputs.push(Output::Integer);
+    builder.from_where(query)?;
+    builder.finish()
+}
+
+/// One row if a key column of a matching row is NULL; nothing to ask when the catalogue excludes it.
+pub(super) fn select_null_key(schema: &Schema, query: &RowQuery) -> Result<Option<Statement>> {
+    let table = schema.table(&query.table)?;
+    let mut nullable = Vec::new();
+    for name in &query.key {
+        if column(table, name)?.nullable {
+            nullable.push(format!("t0.{} IS NULL", quote(schema.engine, name)));
+        }
+    }
+    if nullable.is_empty() {
+        return Ok(None);
+    }
+    let mut builder = Builder::new(schema);
+    builder.push("SELECT 1");
+    builder.outputs.push(Output::Integer);
+    builder.from_where(query)?;
+    builder.push(&format!(" AND ({}) LIMIT 1", nullable.join(" OR ")));
+    builder.finish().map(Some)
+}
+
+/// One row if two rows of the table share the query's key; nothing to ask when a constraint excludes it.
+pub(super) fn select_duplicate_key(schema: &Schema, query: &RowQuery) -> Result<Option<Statement>> {
+    let table = schema.table(&query.table)?;
+    let mut unique = std::iter::once(&table.key).chain(&table.unique);
+    if unique.any(|key| !key.is_empty() && key.iter().all(|part| query.key.contains(part))) {
+        return Ok(None);
+    }
+    for name in &query.key {
+        column(table, name)?;
+    }
+    let key = quote_all(schema.engine, &query.key);
+    let place = schema.place(&query.table);
+    let sql = format!("SELECT 1 FROM {place} GROUP BY {key} HAVING count(*) > 1 LIMIT 1");
+    Ok(Some(Statement { sql, arguments: Vec::new(), outputs: vec![Output::Integer] }))
+}
+
+/// Deletes the rows that match.
+pub(super) fn delete(schema: &Schema, table: &str, path: &[Hop], filter: &Filter) -> Result<Statement> {
+    let place = schema.place(table);
+    let scope = Scope::of(schema, table, path, format!("{place}."))?;
+    let mut builder = Builder::new(schema);
+    builder.push(&format!("DELETE FROM {place} WHERE "));
+    builder.split_filter(&scope, path, filter)?;
+    builder.finish()
+}
+
+/// Sets columns of the rows that match.
+pub(super) fn update(schema: &Schema, table: &str, set: &[(String, Value)], filter: &Filter) -> Result<Statement> {
+    let place = schema.place(table);
+    let scope = Scope::of(schema, table, &[], format!("{place}."))?;
+    let (facts, _) = scope.at(0)?;
+    let mut builder = Builder::new(schema);
+    builder.push(&format!("UPDATE {place} SET "));
+    for (index, (name, value)) in set.iter().enumerate() {
+        let target = format!("{}{} = ", if index == 0 { "" } else { ", " }, builder.quoted(name));
+        builder.push(&target);
+        builder.bind(facts, column(facts, name)?, value, Purpose::Store)?;
+    }
+    if set.is_empty() {
+        return Err(SqlError::WrongWidth { table: table.to_owned(), expected: 1, found: 0 });
+    }
+    builder.push(" WHERE ");
+    builder.filter(&scope, filter)?;
+    builder.finish()
+}
+
+/// The columns that an INSERT writes: all that the engine does not compute itself.
+pub(super) fn stored_columns<'c>(table: &Table, columns: &'c [String]) -> Result<Vec<(usize, &'c String)>> {
+    let mut stored = Vec::new();
+    for (index, name) in columns.iter().enumerate() {
+        if !column(table, name)?.generated {
+            stored.push((index, name));
+        }
+    }
+    Ok(stored)
+}
+
+/// Inserts rows in one statement.
+pub(super) fn insert(schema: &Schema, table: &str, columns: &[String], rows: &[Row]) -> Result<Statement> {
+    let facts = schema.table(table)?;
+    let stored = stored_columns(facts, columns)?;
+    let names: Vec<String> = stored.iter().map(|(_, name)| quote(schema.engine, name)).collect();
+    let mut builder = Builder::new(schema);
+    let overriding = if schema.engine == Engine::Postgres { " OVERRIDING SYSTEM VALUE" } else { "" };
+    builder.push(&format!("INSERT INTO {} ({}){overriding} VALUES ", schema.place(table), names.join(", ")));
+    for (number, row) in rows.iter().enumerate() {
+        if row.len() != columns.len() {
+            let (expected, found) = (columns.len(), row.len());
+            return Err(SqlError::WrongWidth { table: table.to_owned(), expected, found });
+        }
+        builder.push(if number == 0 { "(" } else { ", (" });
+        for (position, (index, name)) in stored.iter().enumerate() {
+            builder.push(if position == 0 { "" } else { ", " });
+            builder.bind(facts, column(facts, name)?, &row[*index], Purpose::Store)?;
+        }
+        builder.push(")");
+    }
+    builder.finish()
+}
+
+/// Whether values of this kind are compared and carried as bytes.
+fn is_bytes(column: &Column) -> bool {
+    column.kind == Some(ColumnKind::Bytes)
+}

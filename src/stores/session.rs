@@ -1,0 +1,255 @@
+//! What the three adapters share: a snapshot and a batch over a session that can run statements.
+//!
+//! An adapter opens the session and begins the transaction; from there on the port's calls are the same for every engine,
+//! because [`sql`](super::sql) writes the engine's dialect.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use super::sql::{self, Argument, Output, Schema, SqlError, Statement, quote};
+use super::{Batch, BatchMarker, Engine, Filter, Hop, Result, RowQuery, Snapshot, StoreError};
+use crate::value::{Row, Value};
+
+/// The marker table's name.
+pub(super) const MARKER_TABLE: &str = "wangchuan_batch";
+
+/// One connection, able to run what [`sql`](super::sql) makes. Every error it returns is already free of values.
+#[async_trait]
+pub(super) trait Session: Send + Sized + 'static {
+    /// Runs a query and returns all its rows.
+    async fn fetch(&mut self, statement: Statement) -> Result<Vec<Row>>;
+    /// Runs a statement and returns how many rows it touched.
+    async fn execute(&mut self, statement: Statement) -> Result<u64>;
+    /// Runs text without values: transaction control, settings, definitions.
+    async fn script(&mut self, sql: &str) -> Result<()>;
+}
+
+/// Keeps one idle connection for the next caller, so that a batch does not pay for a login.
+pub(super) struct Lane<S>(Mutex<Option<S>>);
+
+impl<S> Lane<S> {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(None)))
+    }
+
+    pub fn take(&self) -> Option<S> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub fn put(&self, session: S) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+    }
+}
+
+/// Turns a query that cannot be put into the port's error.
+pub(super) fn refused(store: &str) -> impl Fn(SqlError) -> StoreError + '_ {
+    move |error| StoreError::Refused { store: store.to_owned(), what: error.to_string() }
+}
+
+/// The one integer of a counting query.
+pub(super) async fn fetch_integer<S: Session>(session: &mut S, statement: Statement) -> Result<Option<i64>> {
+    let rows = session.fetch(statement).await?;
+    Ok(match rows.first().and_then(|row| row.first()) {
+        Some(Value::Integer(number)) => Some(*number),
+        _ => None,
+    })
+}
+
+/// A counting query that must answer.
+pub(super) async fn fetch_count<S: Session>(session: &mut S, store: &str, statement: Statement) -> Result<u64> {
+    let count = fetch_integer(session, statement).await?.and_then(|count| u64::try_from(count).ok());
+    count.ok_or_else(|| StoreError::Failed { store: store.to_owned(), what: "a count returned no number".to_owned() })
+}
+
+/// Reads one page. On the first page it makes sure that paging by this key can miss no row: no key value is NULL, and no
+/// two rows share a key.
+async fn read_page<S: Session>(
+    session: &mut S,
+    schema: &Schema,
+    store: &str,
+    query: &RowQuery,
+    lock: bool,
+) -> Result<Vec<Row>> {
+    let refuse = |what: String| StoreError::Refused { store: store.to_owned(), what };
+    if query.after.is_none() {
+        if let Some(statement) = sql::select_null_key(schema, query).map_err(refused(store))?
+            && fetch_integer(session, statement).await?.is_some()
+        {
+            let what = format!("table {} has rows whose key ({}) is NULL", query.table, query.key.join(", "));
+            return Err(refuse(format!("{what}; they cannot be told apart")));
+        }
+        if let Some(statement) = sql::select_duplicate_key(schema, query).map_err(refused(store))?
+            && fetch_integer(session, statement).await?.is_some()
+        {
+            let what = format!("table {} has several rows with the same key ({})", query.table, query.key.join(", "));
+            return Err(refuse(format!("{what}; choose a key that is unique")));
+        }
+    }
+    session.fetch(sql::select_page(schema, query, lock).map_err(refused(store))?).await
+}
+
+async fn count_rows<S: Session>(session: &mut S, schema: &Schema, store: &str, query: &RowQuery) -> Result<u64> {
+    let statement = sql::select_count(schema, query).map_err(refused(store))?;
+    fetch_count(session, store, statement).await
+}
+
+/// Inserts rows in as few statements as the parameter limits allow.
+pub(super) async fn insert_rows<S: Session>(
+    session: &mut S,
+    schema: &Schema,
+    store: &str,
+    table: &str,
+    columns: &[String],
+    rows: &[Row],
+) -> Result<()> {
+    let at_once = (sql::MAX_BOUND_VALUES / columns.len().max(1)).clamp(1, 500);
+    for chunk in rows.chunks(at_once) {
+        let statement = sql::insert(schema, table, columns, chunk).map_err(refused(store))?;
+        session.execute(statement).await?;
+    }
+    Ok(())
+}
+
+/// How many rows a table holds.
+pub(super) async fn count_table<S: Session>(session: &mut S, schema: &Schema, store: &str, table: &str) -> Result<u64> {
+    schema.table(table).map_err(refused(store))?;
+    let sql = format!("SELECT count(*) FROM {}", schema.place(table));
+    let statement = Statement { sql, arguments: Vec::new(), outputs: vec![Output::Integer] };
+    fetch_count(session, store, statement).await
+}
+
+/// CREATE TABLE of the marker table.
+pub(super) fn create_marker_table(engine: Engine) -> String {
+    let (text, end) = match engine {
+        Engine::Sqlite | Engine::Postgres => ("text", ""),
+        Engine::Mysql => ("varchar(64) CHARACTER SET ascii COLLATE ascii_bin", " ENGINE=InnoDB"),
+    };
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} (run {text} NOT NULL, chunk bigint NOT NULL, token bigint NOT NULL, \
+         erased bigint NOT NULL, changed bigint NOT NULL, PRIMARY KEY (run, chunk)){end}",
+        quote(engine, MARKER_TABLE)
+    )
+}
+
+/// Placeholders for `count` values.
+fn places(engine: Engine, count: usize) -> Vec<String> {
+    (1..=count).map(|n| if engine == Engine::Postgres { format!("${n}") } else { "?".to_owned() }).collect()
+}
+
+/// The primary key makes a second commit of the same chunk impossible, whoever tries it.
+fn insert_marker(engine: Engine, marker: &BatchMarker) -> Statement {
+    let numbers = [marker.chunk, marker.token, marker.erased, marker.changed].map(Argument::Integer);
+    let table = quote(engine, MARKER_TABLE);
+    let values = places(engine, 5).join(", ");
+    Statement {
+        sql: format!("INSERT INTO {table} (run, chunk, token, erased, changed) VALUES ({values})"),
+        arguments: std::iter::once(Argument::Text(marker.run.clone())).chain(numbers).collect(),
+        outputs: Vec::new(),
+    }
+}
+
+/// Reads a marker.
+pub(super) async fn fetch_marker<S: Session>(
+    session: &mut S,
+    engine: Engine,
+    run: &str,
+    chunk: i64,
+) -> Result<Option<BatchMarker>> {
+    let places = places(engine, 2);
+    let statement = Statement {
+        sql: format!(
+            "SELECT token, erased, changed FROM {} WHERE run = {} AND chunk = {}",
+            quote(engine, MARKER_TABLE),
+            places[0],
+            places[1]
+        ),
+        arguments: vec![Argument::Text(run.to_owned()), Argument::Integer(chunk)],
+        outputs: vec![Output::Integer; 3],
+    };
+    let rows = session.fetch(statement).await?;
+    Ok(match rows.first().map(Vec::as_slice) {
+        Some([Value::Integer(token), Value::Integer(erased), Value::Integer(changed)]) => {
+            let (token, erased, changed) = (*token, *erased, *changed);
+            Some(BatchMarker { run: run.to_owned(), chunk, token, erased, changed })
+        }
+        _ => None,
+    })
+}
+
+/// Deletes a run's markers.
+pub(super) fn delete_markers(engine: Engine, run: &str) -> Statement {
+    let (table, place) = (quote(engine, MARKER_TABLE), &places(engine, 1)[0]);
+    let sql = format!("DELETE FROM {table} WHERE run = {place}");
+    Statement { sql, arguments: vec![Argument::Text(run.to_owned())], outputs: Vec::new() }
+}
+
+/// A session inside an open transaction, with what is needed to build statements.
+pub(super) struct Open<S> {
+    pub session: S,
+    pub schema: Arc<Schema>,
+    pub store: String,
+    pub lane: Arc<Lane<S>>,
+}
+
+#[async_trait]
+impl<S: Session> Snapshot for Open<S> {
+    async fn read(&mut self, query: &RowQuery) -> Result<Vec<Row>> {
+        read_page(&mut self.session, &self.schema, &self.store, query, false).await
+    }
+
+    async fn count(&mut self, query: &RowQuery) -> Result<u64> {
+        count_rows(&mut self.session, &self.schema, &self.store, query).await
+    }
+
+    async fn close(self: Box<Self>) -> Result<()> {
+        roll_back(*self).await
+    }
+}
+
+async fn roll_back<S: Session>(mut open: Open<S>) -> Result<()> {
+    open.session.script("ROLLBACK").await?;
+    open.lane.put(open.session);
+    Ok(())
+}
+
+/// A write transaction; a type of its own so that a snapshot cannot be taken for one.
+pub(super) struct OpenBatch<S>(pub Open<S>);
+
+#[async_trait]
+impl<S: Session> Batch for OpenBatch<S> {
+    async fn read_for_update(&mut self, query: &RowQuery) -> Result<Vec<Row>> {
+        read_page(&mut self.0.session, &self.0.schema, &self.0.store, query, true).await
+    }
+
+    async fn count(&mut self, query: &RowQuery) -> Result<u64> {
+        count_rows(&mut self.0.session, &self.0.schema, &self.0.store, query).await
+    }
+
+    async fn delete(&mut self, table: &str, path: &[Hop], filter: &Filter) -> Result<u64> {
+        let statement = sql::delete(&self.0.schema, table, path, filter).map_err(refused(&self.0.store))?;
+        self.0.session.execute(statement).await
+    }
+
+    async fn update(&mut self, table: &str, set: &[(String, Value)], filter: &Filter) -> Result<u64> {
+        let statement = sql::update(&self.0.schema, table, set, filter).map_err(refused(&self.0.store))?;
+        self.0.session.execute(statement).await
+    }
+
+    async fn insert(&mut self, table: &str, columns: &[String], row: &Row) -> Result<()> {
+        let rows = std::slice::from_ref(row);
+        insert_rows(&mut self.0.session, &self.0.schema, &self.0.store, table, columns, rows).await
+    }
+
+    async fn commit(self: Box<Self>, marker: &BatchMarker) -> Result<()> {
+        let mut open = self.0;
+        open.session.execute(insert_marker(open.schema.engine, marker)).await?;
+        open.session.script("COMMIT").await?;
+        open.lane.put(open.session);
+        Ok(())
+    }
+
+    async fn roll_back(self: Box<Self>) -> Result<()> {
+        roll_back(self.0).await
+    }
+}
