@@ -1,1 +1,3 @@
 //! Placeholder to be written.
+
+pub mod log_store;
