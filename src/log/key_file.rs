@@ -1,0 +1,126 @@
+//! Private keys of the proof part on disk: PKCS#8 in PEM, readable by its owner only.
+//!
+//! Signing keys are not part of the key tree: they protect no customer data, and losing one loses no proof.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// The PEM label of an unencrypted PKCS#8 key (RFC 7468 §10).
+const PRIVATE_KEY: &str = "PRIVATE KEY";
+/// No PKCS#8 file of ours comes near this many bytes.
+const MAX_FILE_BYTES: u64 = 16 * 1024;
+
+/// Why a key file cannot be used. Trying again does not help before someone has acted.
+#[derive(Debug, Error)]
+pub enum KeyFileError {
+    /// The file exists although it was to be created.
+    #[error("the key file {0} exists already; it is never overwritten")]
+    Exists(PathBuf),
+    /// Others may read or write the file.
+    #[error("the key file {path} has mode {mode:04o}: others could read or change it; set it to 0600")]
+    OpenToOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file is not what was expected.
+    #[error("the key file {path} is not usable: {what}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The file system refused.
+    #[error("the key file {path} cannot be read or written")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The crypto library could not make a key.
+    #[error("no new key could be made")]
+    NotMade,
+}
+
+/// Creates the file with mode 0600 and makes it durable. An existing file is an error.
+pub fn create(path: &Path, pkcs8: &[u8]) -> Result<(), KeyFileError> {
+    let io_error = |source| KeyFileError::Io { path: path.to_owned(), source };
+    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(KeyFileError::Exists(path.to_owned()));
+        }
+        other => other.map_err(io_error)?,
+    };
+    let text = Zeroizing::new(encode_pem(PRIVATE_KEY, pkcs8));
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io_error)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error)
+}
+
+/// Reads the PKCS#8 bytes of a file that only its owner can read.
+pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    let io_error = |source| KeyFileError::Io { path: path.to_owned(), source };
+    let malformed = |what| KeyFileError::Malformed { path: path.to_owned(), what };
+    let file = File::open(path).map_err(io_error)?;
+    // Asked of the open file, so that it cannot be swapped in between.
+    let metadata = file.metadata().map_err(io_error)?;
+    if !metadata.is_file() || metadata.size() > MAX_FILE_BYTES {
+        return Err(malformed("not a small regular file"));
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyFileError::OpenToOthers { path: path.to_owned(), mode });
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(io_error)?;
+    let bytes = decode_pem(PRIVATE_KEY, &text).ok_or_else(|| malformed("no PEM block of a PKCS#8 private key"))?;
+    Ok(Zeroizing::new(bytes))
+}
+
+/// Replaces a file's content in one step and makes it durable (write beside it, flush, rename, flush the folder).
+pub fn replace_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// A PEM block with 64-character lines (RFC 7468).
+#[must_use]
+pub fn encode_pem(label: &str, der: &[u8]) -> String {
+    let encoded = Zeroizing::new(STANDARD.encode(der));
+    let mut out = format!("-----BEGIN {label}-----\n");
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, tail) = rest.split_at(rest.len().min(64));
+        out.push_str(line);
+        out.push('\n');
+        rest = tail;
+    }
+    out.push_str(&format!("-----END {label}-----\n"));
+    out
+}
+
+/// The bytes of the first PEM block with this label.
+#[must_use]
+pub fn decode_pem(label: &str, text: &str) -> Option<Vec<u8>> {
+    let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;
+    let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
+    let body: Zeroizing<String> = Zeroizing::new(body.chars().filter(|c| !c.is_ascii_whitespace()).collect());
+    STANDARD.decode(body.as_bytes()).ok()
+}

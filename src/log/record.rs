@@ -1,0 +1,206 @@
+//! A record of the operation log: who, when, from where, what, on which object, with what outcome. Pure.
+//!
+//! Names and numbers are those of OCSF 1.8 (classes Datastore Activity 6005, Entity Management 3004, API Activity 6003,
+//! Authentication 3002); what OCSF has no name for stands under `unmapped`, as it prescribes. Customers appear by
+//! pseudonym, values before and after only as keyed digests or sealed masks, so a record alone identifies no customer.
+//! Operators' ids and addresses are personal data too: the tree holds SHA-256(salt ‖ record), and both can be dropped.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::store::NewLeaf;
+use super::tree::{Hash, sha256};
+
+/// The OCSF version the names are taken from.
+const OCSF_VERSION: &str = "1.8.0";
+/// Bytes of the salt of a record.
+pub const SALT_BYTES: usize = 32;
+
+/// What kind of thing happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Activity {
+    /// Customer data was read or looked up.
+    Read,
+    /// Customer data was changed (restored, anonymised, corrected).
+    Update,
+    /// Customer data was deleted.
+    Delete,
+    /// Customer data was exported.
+    Export,
+    /// Something the agent manages was created: a plan, a request, a hold, a snapshot.
+    EntityCreate,
+    /// Something the agent manages was read.
+    EntityRead,
+    /// Something the agent manages was changed: an approval, a release, a configuration.
+    EntityUpdate,
+    /// Something the agent manages was deleted: a key, a snapshot, a hold.
+    EntityDelete,
+    /// Someone identified themselves, or failed to.
+    Logon,
+    /// Any other call.
+    Call,
+}
+
+impl Activity {
+    /// OCSF `category_uid`, `class_uid` and `activity_id`.
+    #[must_use]
+    pub fn ocsf(self) -> (u32, u32, u32) {
+        match self {
+            Self::Read => (6, 6005, 1),
+            Self::Update => (6, 6005, 2),
+            Self::Delete => (6, 6005, 7),
+            // Datastore Activity has no export; 99 is OCSF's "other", the operation names it.
+            Self::Export => (6, 6005, 99),
+            Self::EntityCreate => (3, 3004, 1),
+            Self::EntityRead => (3, 3004, 2),
+            Self::EntityUpdate => (3, 3004, 3),
+            Self::EntityDelete => (3, 3004, 4),
+            Self::Logon => (3, 3002, 1),
+            Self::Call => (6, 6003, 99),
+        }
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It was done.
+    Success,
+    /// It was refused, or went wrong.
+    Failure,
+    /// It is about to be done; a record with the outcome follows.
+    Intent,
+}
+
+/// Who acted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The operator's id, or `agent`.
+    pub uid: String,
+    /// Their role then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The session or job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+}
+
+/// On what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resource {
+    /// `store`, `collection`, `subject`, `plan`, `key`, `snapshot`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its id; a pseudonym for a subject.
+    pub uid: String,
+}
+
+/// A changed field, without its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The field's name.
+    pub field: String,
+    /// Keyed digest of the value before, hex; absent when there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// Keyed digest of the value after, hex; absent when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// Masked values before and after, sealed under the subject's key, base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// A random id (UUID).
+    pub id: String,
+    /// When.
+    pub time: DateTime<Utc>,
+    /// Who.
+    pub actor: Actor,
+    /// From which address; none for what the agent did by itself.
+    pub ip: Option<String>,
+    /// On which host.
+    pub host: String,
+    /// What kind of thing.
+    pub activity: Activity,
+    /// What exactly: the command or step, `erase.batch`.
+    pub operation: String,
+    /// On which objects.
+    pub resources: Vec<Resource>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// A code of the outcome, or the reason given.
+    pub detail: Option<String>,
+    /// What changed.
+    pub changes: Vec<Change>,
+    /// Further identifiers: run, request, approver, ticket, trace.
+    pub references: Vec<(String, String)>,
+}
+
+impl Record {
+    /// The record as one line of JSON, without a newline.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let (category, class, activity) = self.activity.ocsf();
+        let (status, severity) = match self.outcome {
+            Outcome::Success => (1, 1),
+            Outcome::Failure => (2, 3),
+            Outcome::Intent => (99, 1),
+        };
+        let references: serde_json::Map<String, serde_json::Value> =
+            self.references.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+        let mut json = serde_json::json!({
+            "category_uid": category, "class_uid": class, "activity_id": activity, "type_uid": class * 100 + activity,
+            "severity_id": severity, "status_id": status, "time": self.time.timestamp_millis(),
+            "metadata": {
+                "version": OCSF_VERSION, "uid": self.id,
+                "product": {"name": "wangchuan", "vendor_name": "wangchuan", "version": env!("CARGO_PKG_VERSION")},
+            },
+            "actor": {"user": {"uid": self.actor.uid}},
+            "device": {"type_id": 0, "hostname": self.host},
+            "api": {"operation": self.operation},
+            "resources": self.resources,
+            "unmapped": {"changes": self.changes, "references": references},
+        });
+        if let Some(role) = &self.actor.role {
+            json["actor"]["user"]["groups"] = serde_json::json!([{"name": role}]);
+        }
+        if let Some(session) = &self.actor.session {
+            json["actor"]["session"] = serde_json::json!({"uid": session});
+        }
+        if let Some(ip) = &self.ip {
+            json["src_endpoint"] = serde_json::json!({"ip": ip});
+        }
+        if let Some(detail) = &self.detail {
+            json["status_detail"] = detail.as_str().into();
+        }
+        if matches!(self.outcome, Outcome::Intent) {
+            json["status"] = "intent".into();
+        }
+        json.to_string()
+    }
+
+    /// The record as a leaf.
+    #[must_use]
+    pub fn to_leaf(&self, salt: [u8; SALT_BYTES]) -> NewLeaf {
+        let content = self.to_json().into_bytes();
+        NewLeaf {
+            id: self.id.clone(),
+            entry: commitment(&salt, &content).to_vec(),
+            salt: Some(salt.to_vec()),
+            content,
+            time_ms: self.time.timestamp_millis(),
+        }
+    }
+}
+
+/// What the tree holds of a record: SHA-256(salt ‖ record).
+#[must_use]
+pub fn commitment(salt: &[u8], record: &[u8]) -> Hash {
+    let mut bytes = salt.to_vec();
+    bytes.extend_from_slice(record);
+    sha256(&bytes)
+}
