@@ -155,8 +155,8 @@ impl Control {
     }
 
     /// The log store that shares this database (the operation log).
-    pub async fn log_store(&self) -> Result<log_store::SqlLeafStore> {
-        log_store::SqlLeafStore::from_pool(self.pool.clone()).await.map_err(|error| ControlError::Inconsistent(error.to_string()))
+    pub async fn log_store(&self, log: &str) -> Result<log_store::SqliteLogStore> {
+        log_store::SqliteLogStore::from_pool(self.pool.clone(), log).await.map_err(|error| ControlError::Inconsistent(error.to_string()))
     }
 
     /// Closes all connections and folds the journal into the file.

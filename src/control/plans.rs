@@ -120,6 +120,8 @@ pub struct LedgerEntry {
     pub collection: String,
     /// Keyed digest of the row's key.
     pub row_mac: [u8; 16],
+    /// Keyed digest of the row's content as it was read just before; zero when it was gone by then.
+    pub content_mac: [u8; 32],
     /// What was done.
     pub kind: LedgerKind,
     /// `intended`, `done` or `void`.
@@ -244,7 +246,7 @@ impl Tx {
     }
 
     /// Outcome: what became of the chunk; the ledger entries of `gone` are done, the others of the chunk void.
-    pub async fn end_chunk(&mut self, run: &RunRow, chunk: &ChunkRow, counts: ChunkCounts, gone: &[[u8; 16]], note: Option<&str>) -> Result<()> {
+    pub async fn end_chunk(&mut self, run: &RunRow, chunk: &ChunkRow, counts: ChunkCounts, gone: &[([u8; 16], [u8; 32])], note: Option<&str>) -> Result<()> {
         sqlx::query(
             "UPDATE plan_chunk SET state = 'done', erased = $3, stripped = $4, kept = $5, failed = $6, note = $7 WHERE plan = $1 AND number = $2",
         )
@@ -257,11 +259,12 @@ impl Tx {
         .bind(note)
         .execute(&mut *self.inner)
         .await?;
-        for mac in gone {
-            sqlx::query("UPDATE ledger SET state = 'done' WHERE run = $1 AND chunk = $2 AND row_mac = $3")
+        for (mac, content) in gone {
+            sqlx::query("UPDATE ledger SET state = 'done', content_mac = $4 WHERE run = $1 AND chunk = $2 AND row_mac = $3")
                 .bind(&run.id)
                 .bind(chunk.number)
                 .bind(&mac[..])
+                .bind(&content[..])
                 .execute(&mut *self.inner)
                 .await?;
         }
@@ -288,7 +291,7 @@ impl Tx {
     /// Ledger entries of a store behind a position, void ones left out.
     pub async fn ledger_after(&mut self, store: &str, position: i64) -> Result<Vec<LedgerEntry>> {
         let rows = sqlx::query(
-            "SELECT position, store, collection, row_mac, kind, state FROM ledger WHERE store = $1 AND position > $2 AND state <> 'void' ORDER BY position",
+            "SELECT position, store, collection, row_mac, kind, state, content_mac FROM ledger WHERE store = $1 AND position > $2 AND state <> 'void' ORDER BY position",
         )
         .bind(store)
         .bind(position)
@@ -300,7 +303,7 @@ impl Tx {
     /// The done entries of a run.
     pub async fn ledger_of_run(&mut self, run: &str) -> Result<Vec<LedgerEntry>> {
         let rows = sqlx::query(
-            "SELECT position, store, collection, row_mac, kind, state FROM ledger WHERE run = $1 AND state = 'done' ORDER BY position",
+            "SELECT position, store, collection, row_mac, kind, state, content_mac FROM ledger WHERE run = $1 AND state = 'done' ORDER BY position",
         )
         .bind(run)
         .fetch_all(&mut *self.inner)
@@ -319,6 +322,19 @@ impl Tx {
         .fetch_one(&mut *self.inner)
         .await?;
         Ok(row.try_get(0)?)
+    }
+
+    /// The buckets of those cells in which rows of a run still open.
+    pub async fn readable_buckets(&mut self, run: &str, barrier: i64) -> Result<Vec<u32>> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT c.bucket FROM ledger l JOIN sealed_row s ON s.row_mac = l.row_mac \
+             JOIN cell c ON c.id = s.cell WHERE l.run = $1 AND l.state = 'done' AND c.state = 'live' AND s.first_snapshot <= $2",
+        )
+        .bind(run)
+        .bind(barrier)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
     }
 
     /// Stores a new run.
@@ -413,5 +429,6 @@ fn ledger_entry(row: &sqlx::sqlite::SqliteRow) -> Result<LedgerEntry> {
         row_mac: mac.try_into().map_err(|_| super::ControlError::Inconsistent("a ledger digest has a wrong length".to_owned()))?,
         kind: if kind == "stripped" { LedgerKind::Stripped } else { LedgerKind::Erased },
         state: row.try_get(5)?,
+        content_mac: row.try_get::<Option<Vec<u8>>, _>(6)?.and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; 32]),
     })
 }

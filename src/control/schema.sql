@@ -77,7 +77,8 @@ CREATE TABLE run (
 -- The ledger of erasures: append-only but for the outcome of an entry. state: intended | done | void.
 CREATE TABLE ledger (
     position INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, chunk BIGINT NOT NULL, store TEXT NOT NULL,
-    collection TEXT NOT NULL, row_mac BLOB NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, at TEXT NOT NULL
+    collection TEXT NOT NULL, row_mac BLOB NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, at TEXT NOT NULL,
+    content_mac BLOB
 );
 CREATE INDEX ledger_run ON ledger (run, chunk);
 CREATE INDEX ledger_row ON ledger (row_mac);

@@ -1,6 +1,6 @@
 //! Carries out one chunk of a plan as one transaction in its store.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::chunk::{ChunkItem, open_items};
 use super::planner::covering_hold;
@@ -10,6 +10,7 @@ use crate::control::{ChunkCounts, ChunkRow, LedgerKind, RunRow};
 use crate::crash_point;
 use crate::keyring::Purpose;
 use crate::keys::Key;
+use crate::keys::suite::{Suite, mac};
 use crate::plan::digest::row_mac;
 use crate::plan::model::Collection;
 use crate::stores::{Batch, BatchMarker, Column, ColumnKind, ColumnRef, Engine, Filter, RowQuery};
@@ -32,7 +33,12 @@ pub struct RunKeys {
     pub lookup: Key,
     /// For the plan's lists.
     pub plan: Key,
+    /// For content digests in evidence.
+    pub certificate: Key,
 }
+
+/// A row that is gone: the digest of its key and that of its content.
+type Gone = ([u8; 16], [u8; 32]);
 
 impl RunKeys {
     /// Opens them.
@@ -46,6 +52,7 @@ impl RunKeys {
                 .find_work_key(&mut tx, Purpose::Plan, plan)
                 .await?
                 .ok_or_else(|| EraseError::Inconsistent("the plan's key is gone: it was executed or expired".to_owned()))?,
+            certificate: ground.keyring.work_key(&mut tx, Purpose::Certificate, "").await?,
         };
         tx.commit().await?;
         Ok(keys)
@@ -117,7 +124,7 @@ impl Work<'_> {
     }
 
     /// The destructive transaction. Returns its marker, the digests of the rows that are gone (or stripped), and a note.
-    async fn transaction(&self, target: &Target) -> Result<(BatchMarker, Vec<[u8; 16]>, Option<String>), EraseError> {
+    async fn transaction(&self, target: &Target) -> Result<(BatchMarker, Vec<Gone>, Option<String>), EraseError> {
         let mut tx = self.ground.control.read().await?;
         let holds = tx.holds(true).await?;
         drop(tx);
@@ -134,7 +141,15 @@ impl Work<'_> {
         let mut batch = self.site.store.begin_batch().await?;
         let mut query = shape.query(self.collection, Filter::And(vec![in_plan.clone(), predicate.clone()]));
         query.limit = self.items.len() as u32 + 1;
-        let found: Vec<ReadRow> = batch.read_for_update(&query).await?.into_iter().map(|row| shape.read(row)).collect();
+        query.columns.extend(self.collection.table.columns.iter().map(|column| ColumnRef::own(&column.name)));
+        let mut contents = HashMap::new();
+        let mut found: Vec<ReadRow> = Vec::new();
+        for mut row in batch.read_for_update(&query).await? {
+            let content = encode_values(&row.split_off(shape.width()));
+            let row = shape.read(row);
+            contents.insert(encode_values(&row.key.0), mac(Suite::Intl, &self.keys.certificate, &[b"content", &content]));
+            found.push(row);
+        }
         let now = self.ground.clock.now();
         let mut doomed = Vec::new();
         for row in found {
@@ -154,10 +169,12 @@ impl Work<'_> {
         let stripped = self.chunk.verdict == "strip";
         // Rows of the plan that are absent now, whoever deleted them, count as erased; the others of the plan stay.
         let present = self.present(batch.as_mut(), in_plan).await?;
-        let gone: Vec<[u8; 16]> = if stripped {
-            done.iter().map(|key| self.mac(key)).collect()
+        let gone_row = |key: &RowKey| (self.mac(key), contents.get(&encode_values(&key.0)).copied().unwrap_or([0; 32]));
+        let gone: Vec<Gone> = if stripped {
+            done.iter().map(gone_row).collect()
         } else {
-            self.items.iter().filter(|item| !present.contains(&encode_values(&item.row.key.0))).map(|item| self.mac(&item.row.key)).collect()
+            let absent = self.items.iter().filter(|item| !present.contains(&encode_values(&item.row.key.0)));
+            absent.map(|item| gone_row(&item.row.key)).collect()
         };
         let marker = BatchMarker {
             run: self.run.id.clone(),
@@ -268,7 +285,7 @@ impl Work<'_> {
         Ok(batch.read_for_update(&query).await?.iter().map(|row| encode_values(row)).collect())
     }
 
-    async fn record(&self, marker: &BatchMarker, gone: &[[u8; 16]], note: Option<String>) -> Result<ChunkOutcome, EraseError> {
+    async fn record(&self, marker: &BatchMarker, gone: &[Gone], note: Option<String>) -> Result<ChunkOutcome, EraseError> {
         let left = self.items.len() as i64 - marker.erased - marker.changed;
         let counts = ChunkCounts { erased: marker.erased, stripped: marker.changed, kept: left, failed: 0 };
         let note = note.or_else(|| (left > 0).then(|| "rows changed, or were put on hold, after the plan".to_owned()));
@@ -285,11 +302,11 @@ impl Work<'_> {
         let mut batch = self.site.store.begin_batch().await?;
         let present = self.present(batch.as_mut(), Filter::In(self.collection.key.clone(), keys)).await?;
         batch.roll_back().await?;
-        let gone: Vec<[u8; 16]> = self
+        let gone: Vec<Gone> = self
             .items
             .iter()
             .filter(|item| self.chunk.verdict == "strip" || !present.contains(&encode_values(&item.row.key.0)))
-            .map(|item| self.mac(&item.row.key))
+            .map(|item| (self.mac(&item.row.key), [0; 32]))
             .collect();
         let marker = BatchMarker { erased: if marker.changed > 0 { 0 } else { gone.len() as i64 }, ..marker.clone() };
         self.record(&marker, &gone, None).await

@@ -88,6 +88,9 @@ pub enum KeyringError {
         /// Newest generation in the slot.
         slot: i64,
     },
+    /// The records of an interrupted generation change do not fit together; a human must look.
+    #[error("the records of an interrupted key change contradict each other: {0}")]
+    Contradiction(String),
     /// There is no key tree yet.
     #[error("this installation has no key tree; `wangchuan init` makes one")]
     NoTree,

@@ -11,8 +11,9 @@ use serde::Serialize;
 use super::{Keyring, KeyringError, Result, cell_secret_in, node_number};
 use crate::control::{CellRow, Control, DyingKeys, PinKind, PinRow};
 use crate::crash_point;
-use crate::keys::slot::{DestroyEvidence, GoneEvidence, SlotClaim};
-use crate::keys::tree::{KeyTree, Slot, Subtree, check_reload};
+use crate::keys::rekey::{RecoveryAction, RekeyIntent, RekeyStep, recover as plan_recovery};
+use crate::keys::slot::{DestroyEvidence, GoneEvidence, Presence, SlotClaim, SlotError};
+use crate::keys::tree::{KeyTree, KeyTreeError, Slot, Subtree, check_reload};
 
 /// Survivors that are opened in the reloaded generation before the old root is destroyed.
 const CANARIES: usize = 64;
@@ -47,7 +48,7 @@ pub async fn shred(
     let mut tx = control.begin().await?;
     let (generation, _) = tx.tree_root().await?.ok_or(KeyringError::NoTree)?;
     let next = generation + 1;
-    tx.note_rekey(next, "intended", now).await?;
+    tx.note_rekey(next, RekeyStep::CreateSlot.code(), now).await?;
     tx.commit().await?;
     crash_point::reached("rekey.intended");
 
@@ -56,82 +57,97 @@ pub async fn shred(
 
     let mut tx = control.begin().await?;
     let victims = slots_of(dying)?;
+    // Opened inside the writing transaction: nobody can insert a key between this reading and the commit.
     let old = keyring.open_tree(&mut tx).await?;
-    if old.generation() != generation {
-        return Err(KeyringError::Tree(crate::keys::tree::KeyTreeError::CrownDoesNotOpen { generation }));
-    }
+    let preserving: Vec<_> = preserved.iter().filter(|(pin, cell)| pin.kind == PinKind::Preserving && cell.pin.is_none()).collect();
     let mut pinned = Vec::new();
-    for (pin, cell) in preserved.iter().filter(|(pin, _)| pin.kind == PinKind::Preserving) {
+    for (pin, cell) in &preserving {
         let secret = cell_secret_in(&old, cell)?.ok_or_else(|| KeyringError::Lost("a cell that must be preserved".to_owned()))?;
         pinned.push((Slot::new(Subtree::Pins, pin.slot)?, secret.to_pin()));
     }
     let sealed = old.rekey(&victims, &pinned, &root, keyring.random.as_ref())?;
     tx.put_tree_root(next, &sealed.crown, now).await?;
     keyring.store_nodes(&mut tx, &sealed.nodes).await?;
-    for (pin, cell) in preserved.iter().filter(|(pin, _)| pin.kind == PinKind::Preserving) {
+    for (pin, cell) in &preserving {
         tx.set_cell_pin(cell.id, pin.slot).await?;
     }
     tx.bury(dying).await?;
-    let replaced: Vec<_> = sealed.replaced.iter().map(|id| node_number(*id)).collect();
     let survivors = canaries(&old, dying, preserved)?;
-    tx.note_rekey(next, "committed", now).await?;
+    tx.note_rekey(next, RekeyStep::CommitCrown.code(), now).await?;
     tx.commit().await?;
     crash_point::reached("rekey.committed");
 
     let mut tx = control.begin().await?;
     let new = keyring.open_tree(&mut tx).await?;
     check_reload(&old, &new, &victims, &survivors)?;
-    tx.drop_tree_nodes(&replaced).await?;
-    tx.note_rekey(next, "reloaded", now).await?;
+    tx.note_rekey(next, RekeyStep::DestroyOldSlot.code(), now).await?;
     tx.commit().await?;
     drop(old);
     crash_point::reached("rekey.reloaded");
-    finish(keyring, control, next, now).await
+    finish(keyring, control, next, &[generation], now).await
 }
 
-/// Destroys the root before `generation` and stores the evidence.
-async fn finish(keyring: &Keyring, control: &Control, generation: i64, now: DateTime<Utc>) -> Result<Shredded> {
-    let destroyed = keyring.slot.destroy(generation - 1).await?;
-    crash_point::reached("rekey.root-destroyed");
-    let gone = keyring.slot.verify_gone(generation - 1).await?;
+/// Destroys old roots, reads back, stores the evidence and collects what no crown reaches any more.
+async fn finish(keyring: &Keyring, control: &Control, generation: i64, old: &[i64], now: DateTime<Utc>) -> Result<Shredded> {
     let claim = keyring.slot.claim();
-    let evidence = serde_json::to_string(&Evidence { destroyed: &destroyed, gone: &gone, claim: &claim }).unwrap_or_default();
+    let mut evidence = Vec::new();
+    for doomed in old {
+        let destroyed = keyring.slot.destroy(*doomed).await?;
+        crash_point::reached("rekey.root-destroyed");
+        let gone = keyring.slot.verify_gone(*doomed).await?;
+        evidence.push(serde_json::to_value(Evidence { destroyed: &destroyed, gone: &gone, claim: &claim }).unwrap_or_default());
+    }
     let mut tx = control.begin().await?;
-    tx.end_rekey(generation, "root-destroyed", &evidence, now).await?;
+    let orphans: Vec<_> = keyring.open_tree(&mut tx).await?.survey().orphans.iter().map(|id| node_number(*id)).collect();
+    tx.drop_tree_nodes(&orphans).await?;
+    tx.end_rekey(generation, RekeyStep::CollectOldNodes.code(), &serde_json::Value::from(evidence).to_string(), now).await?;
     tx.commit().await?;
     crash_point::reached("rekey.evidence-stored");
     Ok(Shredded { generation, at: now })
 }
 
-/// Finishes or undoes a generation change that a crash interrupted.
+/// Finishes or undoes a generation change that a crash interrupted, and destroys old roots that came back.
 ///
 /// # Errors
-/// When the slot lacks the root of the stored generation: nothing is touched then.
+/// When slot and control database do not belong together: nothing is touched then.
 pub async fn recover(keyring: &Keyring, control: &Control, now: DateTime<Utc>) -> Result<Option<Shredded>> {
     let mut tx = control.read().await?;
     let open = tx.open_rekey().await?;
-    let root = tx.tree_root().await?;
+    let (committed, _) = tx.tree_root().await?.ok_or(KeyringError::NoTree)?;
     drop(tx);
-    let (Some((next, _)), Some((generation, _))) = (open, root) else { return Ok(None) };
-    if generation < next {
-        // Not committed: the old generation stays in force and the unused root goes.
-        keyring.slot.open(generation).await?;
-        keyring.slot.destroy(next).await?;
-        let mut tx = control.begin().await?;
-        tx.end_rekey(next, "abandoned", "{}", now).await?;
-        tx.commit().await?;
-        return Ok(None);
+    let intent = match &open {
+        Some((to, step)) => {
+            let begun = RekeyStep::from_code(step).ok_or_else(|| KeyringError::Contradiction(format!("unknown step {step}")))?;
+            Some(RekeyIntent { from: to - 1, to: *to, begun })
+        }
+        None => None,
+    };
+    let present = keyring.slot.list().await?;
+    let usable: Vec<i64> = present.iter().filter(|root| root.presence == Presence::Usable).map(|root| root.generation).collect();
+    match plan_recovery(&usable, committed, intent) {
+        RecoveryAction::Nothing => Ok(None),
+        RecoveryAction::DestroyUnusedSlot { generation } => {
+            keyring.slot.destroy(generation).await?;
+            let mut tx = control.begin().await?;
+            tx.end_rekey(generation, "abandoned", "[]", now).await?;
+            tx.commit().await?;
+            Ok(None)
+        }
+        RecoveryAction::FinishFrom { destroy, .. } => {
+            let mut tx = control.begin().await?;
+            let survey = keyring.open_tree(&mut tx).await?.survey();
+            drop(tx);
+            if let Some(id) = survey.missing.first().or(survey.corrupt.first()) {
+                return Err(KeyringError::Tree(KeyTreeError::Missing { node: *id }));
+            }
+            finish(keyring, control, committed, &destroy, now).await.map(Some)
+        }
+        RecoveryAction::RefuseMissingRoot { generation } => {
+            Err(KeyringError::Slot(SlotError::Missing { generation, place: "configured under [root]".to_owned() }))
+        }
+        RecoveryAction::RefuseUnknownRoot { generation } => Err(KeyringError::RolledBack { database: committed, slot: generation }),
+        RecoveryAction::RefuseContradiction(what) => Err(KeyringError::Contradiction(format!("{what:?}"))),
     }
-    let mut tx = control.begin().await?;
-    let new = keyring.open_tree(&mut tx).await?;
-    let survey = new.survey();
-    if let Some(id) = survey.missing.first().or(survey.corrupt.first()) {
-        return Err(KeyringError::Tree(crate::keys::tree::KeyTreeError::Missing { node: *id }));
-    }
-    let orphans: Vec<_> = survey.orphans.iter().map(|id| node_number(*id)).collect();
-    tx.drop_tree_nodes(&orphans).await?;
-    tx.commit().await?;
-    finish(keyring, control, next, now).await.map(Some)
 }
 
 fn slots_of(dying: &DyingKeys) -> Result<Vec<Slot>> {

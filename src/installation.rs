@@ -1,0 +1,468 @@
+//! The composition root: an installation opened from its configuration. Builds adapters; decides nothing.
+//!
+//! One live process holds the work lease and may destroy, back up and run the embedded services; others read status and
+//! write rows beside it.
+
+mod services;
+
+pub use services::{AuditConnection, BackupConnection};
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::certify::signer::{CertificateSigner, SignerError, TrustedKeys};
+use crate::clock::Clock;
+use crate::config::{Configuration, Root, StateLocation};
+use crate::control::{Control, Lease, time_text};
+use crate::erase::{Ground, Site};
+use crate::keyring::{Keyring, recover};
+use crate::keys::file_slot::FileSlot;
+use crate::keys::slot::RootSlot;
+use crate::log::record::{Activity, Actor, Outcome, Record, Resource};
+use crate::plan::model::resolve;
+use crate::policy::registry::StoreSpec;
+use crate::random::{Random, uuid7};
+use crate::stores::{DataStore, Limits, StoreAddress};
+use crate::tasks::{Result, TaskError};
+
+/// The lease under which everything that destroys, backs up or serves runs.
+pub const WORK_LEASE: &str = "work";
+/// How long the lease lasts without being renewed.
+pub const LEASE_SECONDS: i64 = 600;
+/// The clock may differ from a database's by so much before destruction stops.
+const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(5);
+/// The clock may run ahead of the last time it was looked at by so much before a person must confirm it.
+const MAX_CLOCK_LEAP: TimeDelta = TimeDelta::days(120);
+
+/// Signs manifests, certificates and drill records with the installation's one signing key.
+pub struct ManifestSigner {
+    signer: CertificateSigner,
+    trusted: TrustedKeys,
+}
+
+impl ManifestSigner {
+    fn open(path: &Path, create: bool) -> Result<Self, SignerError> {
+        let signer = if create && !path.exists() { CertificateSigner::create(path)? } else { CertificateSigner::open(path)? };
+        let trusted = TrustedKeys::from_iter([signer.public().clone()]);
+        Ok(Self { signer, trusted })
+    }
+
+    /// The key's id.
+    #[must_use]
+    pub fn key_id(&self) -> &str {
+        self.signer.public().key_id()
+    }
+
+    /// Signs.
+    ///
+    /// # Errors
+    /// When the crypto library refuses.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, crate::backup::manifest::SignerError> {
+        Ok(self.signer.sign(message)?)
+    }
+
+    /// Whether the signature is by a key that this installation trusts.
+    #[must_use]
+    pub fn verifies(&self, key_id: &str, message: &[u8], signature: &[u8]) -> bool {
+        self.trusted.get(key_id).is_some_and(|key| key.verifies(message, signature))
+    }
+
+    /// The signer for certificates.
+    #[must_use]
+    pub fn certificates(&self) -> &CertificateSigner {
+        &self.signer
+    }
+
+    /// All keys whose signatures count.
+    #[must_use]
+    pub fn trusted(&self) -> &TrustedKeys {
+        &self.trusted
+    }
+}
+
+/// An opened installation.
+pub struct Installation {
+    /// Its configuration.
+    pub config: Configuration,
+    /// Its control database.
+    pub control: Control,
+    /// Its key tree.
+    pub keyring: Keyring,
+    /// Its signing key.
+    pub signer: ManifestSigner,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// The fencing token of the work lease, 0 without it.
+    pub token: i64,
+    /// Who acts, for the operation log.
+    pub operator: String,
+    sites: Vec<Site>,
+    skipped: Vec<(String, String)>,
+    policy_digest: String,
+    backup: Option<BackupConnection>,
+    audit: Option<AuditConnection>,
+    holder: String,
+    installation: [u8; 16],
+}
+
+/// What to open beyond the control database and the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// The stores, with their catalogues.
+    pub stores: bool,
+    /// The bucket.
+    pub backup: bool,
+    /// The audit service.
+    pub audit: bool,
+    /// The work lease.
+    pub lease: bool,
+}
+
+impl Needs {
+    /// Only state.
+    pub const STATE: Self = Self { stores: false, backup: false, audit: false, lease: false };
+    /// Everything, and the lease.
+    pub const ALL: Self = Self { stores: true, backup: true, audit: true, lease: true };
+}
+
+/// The folder of the control database; signing keys and the log's anchor lie beside it.
+#[must_use]
+pub fn state_folder(config: &Configuration) -> PathBuf {
+    let StateLocation::Sqlite(path) = &config.agent.state;
+    path.parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+fn control_path(config: &Configuration) -> &Path {
+    let StateLocation::Sqlite(path) = &config.agent.state;
+    path
+}
+
+impl Installation {
+    /// Makes a new installation: control database, first key generation, signing key. Does nothing where they exist.
+    ///
+    /// # Errors
+    /// When a file cannot be made.
+    pub async fn create(config: &Configuration, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<()> {
+        let path = control_path(config);
+        let folder = state_folder(config);
+        std::fs::create_dir_all(&folder).map_err(|error| cannot("make", &folder, &error))?;
+        if !path.exists() {
+            let mut id = [0; 16];
+            random.fill(&mut id)?;
+            Control::create(path, id).await?.close().await;
+        }
+        let control = Control::open(path).await?;
+        let installation = control.read().await?.installation().await?;
+        let Root::File { path: root } = &config.root;
+        if let Some(parent) = root.parent() {
+            std::fs::create_dir_all(parent).map_err(|error| cannot("make", parent, &error))?;
+        }
+        let slot: Arc<dyn RootSlot> = Arc::new(FileSlot::prepare(root, installation).map_err(crate::keyring::KeyringError::from)?);
+        Keyring::new(installation, slot, random.clone()).create_tree(&control, clock.now()).await?;
+        ManifestSigner::open(&folder.join("signing-key.pem"), true).map_err(|error| TaskError::Proof(error.to_string()))?;
+        services::create_operation_log_key(&folder, config, random.as_ref())?;
+        control.close().await;
+        Ok(())
+    }
+
+    /// Opens an installation.
+    ///
+    /// # Errors
+    /// When something needed is missing or another process holds the lease.
+    pub async fn open(config: Configuration, needs: Needs, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Self> {
+        let control = Control::open(control_path(&config)).await?;
+        let folder = state_folder(&config);
+        let installation = control.read().await?.installation().await?;
+        let Root::File { path: root } = &config.root;
+        let slot: Arc<dyn RootSlot> = Arc::new(FileSlot::at(root, installation).map_err(crate::keyring::KeyringError::from)?);
+        let keyring = Keyring::new(installation, slot, random.clone());
+        let signer =
+            ManifestSigner::open(&folder.join("signing-key.pem"), false).map_err(|error| TaskError::Proof(error.to_string()))?;
+        let holder = uuid7(clock.now(), random.as_ref())?;
+        let policy_digest = policy_digest(&config);
+        let operator = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "agent".to_owned());
+        let mut opened = Self {
+            config,
+            control,
+            keyring,
+            signer,
+            clock,
+            random,
+            token: 0,
+            operator,
+            sites: Vec::new(),
+            skipped: Vec::new(),
+            policy_digest,
+            backup: None,
+            audit: None,
+            holder,
+            installation,
+        };
+        if needs.lease {
+            opened.take_lease().await?;
+        }
+        if needs.stores {
+            opened.connect_stores().await?;
+        }
+        if needs.backup {
+            opened.backup = BackupConnection::open(&opened).await?;
+        }
+        if needs.audit {
+            opened.audit = Some(AuditConnection::open(&opened).await?);
+        }
+        Ok(opened)
+    }
+
+    /// The installation's random id.
+    #[must_use]
+    pub fn id(&self) -> [u8; 16] {
+        self.installation
+    }
+
+    async fn take_lease(&mut self) -> Result<()> {
+        let now = self.clock.now();
+        let mut tx = self.control.begin().await?;
+        match tx.take_lease(WORK_LEASE, &self.holder, now, now + TimeDelta::seconds(LEASE_SECONDS)).await? {
+            Lease::Taken { token } => self.token = token,
+            Lease::HeldBy { pid } => {
+                return Err(TaskError::refused(
+                    format!("process {pid} is working on this installation already"),
+                    "wait for it, or let the running agent do it: it works on requests and jobs by itself",
+                ));
+            }
+        }
+        tx.cancel_running_snapshots().await?;
+        tx.commit().await?;
+        recover(&self.keyring, &self.control, now).await?;
+        Ok(())
+    }
+
+    /// Keeps the lease; called between pieces of work.
+    ///
+    /// # Errors
+    /// When another process has taken it.
+    pub async fn renew_lease(&self) -> Result<()> {
+        if self.token == 0 {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let mut tx = self.control.begin().await?;
+        let lease = tx.take_lease(WORK_LEASE, &self.holder, now, now + TimeDelta::seconds(LEASE_SECONDS)).await?;
+        tx.commit().await?;
+        if lease == (Lease::Taken { token: self.token }) {
+            Ok(())
+        } else {
+            Err(TaskError::refused("another process has taken over the work", "start again"))
+        }
+    }
+
+    /// The adapter of a store.
+    ///
+    /// # Errors
+    /// When its URL is of no known kind.
+    pub fn adapter(&self, spec: &StoreSpec) -> Result<Arc<dyn DataStore>> {
+        Ok(crate::stores::open(&StoreAddress {
+            name: spec.name.clone(),
+            url: spec.url.clone(),
+            read_url: spec.read_url.clone(),
+            base: self.config.base_dir.clone(),
+            create: false,
+            limits: Limits::default(),
+        })?)
+    }
+
+    async fn connect_stores(&mut self) -> Result<()> {
+        for spec in &self.config.registry.stores {
+            let store = self.adapter(spec)?;
+            let catalogue = match store.catalogue().await {
+                Ok(catalogue) => catalogue,
+                Err(error) => {
+                    self.skipped.push((spec.name.clone(), error.to_string()));
+                    continue;
+                }
+            };
+            let model = resolve(spec, &catalogue, &self.config.registry.policies).map_err(crate::erase::EraseError::Registry)?;
+            self.sites.push(Site { model: Arc::new(model), store });
+        }
+        Ok(())
+    }
+
+    /// The stores that could be reached.
+    #[must_use]
+    pub fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    /// The stores that could not, with the reason.
+    #[must_use]
+    pub fn skipped(&self) -> &[(String, String)] {
+        &self.skipped
+    }
+
+    /// Whether the configured bucket stands on this host.
+    #[must_use]
+    pub fn is_bucket_on_this_host(&self) -> bool {
+        self.config.backup.as_ref().is_some_and(|backup| matches!(backup.endpoint, crate::config::Endpoint::Embedded { .. }))
+    }
+
+    /// Whether the audited party runs the audit log itself.
+    #[must_use]
+    pub fn is_audit_self_hosted(&self) -> bool {
+        matches!(self.config.audit.service, crate::config::AuditService::Embedded { .. })
+    }
+
+    /// The ground that the eraser works on.
+    ///
+    /// # Errors
+    /// Never at present.
+    pub fn ground(&self) -> Result<Ground<'_>> {
+        Ok(Ground {
+            control: &self.control,
+            keyring: &self.keyring,
+            clock: self.clock.as_ref(),
+            random: self.random.as_ref(),
+            sites: &self.sites,
+            skipped: &self.skipped,
+            policy_digest: &self.policy_digest,
+        })
+    }
+
+    /// The bucket.
+    ///
+    /// # Errors
+    /// When no backup is configured.
+    pub fn backup(&self) -> Result<&BackupConnection> {
+        self.backup.as_ref().ok_or_else(|| TaskError::Unknown {
+            what: "no backup is configured".to_owned(),
+            advice: "add a [backup] section to the configuration".to_owned(),
+        })
+    }
+
+    /// The audit service.
+    ///
+    /// # Errors
+    /// When it was not asked for.
+    pub fn audit(&self) -> Result<&AuditConnection> {
+        self.audit.as_ref().ok_or_else(|| TaskError::Proof("the audit service was not opened".to_owned()))
+    }
+
+    /// Whether destruction is allowed now (P8): not held, lease kept, clock believable, operation log writable.
+    ///
+    /// # Errors
+    /// Refused, with what to do.
+    pub async fn may_destroy(&self) -> Result<()> {
+        self.renew_lease().await?;
+        let mut tx = self.control.read().await?;
+        if let Some(since) = tx.meta("agent_hold").await? {
+            return Err(TaskError::refused(
+                format!("all destruction is held since {since}"),
+                "`wangchuan agent resume` ends the hold",
+            ));
+        }
+        drop(tx);
+        self.check_clock().await
+    }
+
+    /// Compares the clock with the last time it was looked at and with every reachable database.
+    async fn check_clock(&self) -> Result<()> {
+        let now = self.clock.now();
+        let mut tx = self.control.begin().await?;
+        let seen = tx.meta("clock_seen").await?.and_then(|text| text.parse::<DateTime<Utc>>().ok());
+        if let Some(seen) = seen {
+            if now + MAX_CLOCK_DIFFERENCE < seen {
+                return Err(TaskError::refused(
+                    format!("the clock says {now}, but it was {seen} already: it was set back"),
+                    "set the clock right; nothing is destroyed by a doubtful clock",
+                ));
+            }
+            if now - seen > MAX_CLOCK_LEAP {
+                return Err(TaskError::refused(
+                    format!("the clock says {now}, and was last seen at {seen}: it may have been set forward"),
+                    "check the clock, then confirm it with `wangchuan doctor --confirm-clock`",
+                ));
+            }
+        }
+        for site in &self.sites {
+            let theirs = site.store.server_time().await?;
+            if (theirs - now).abs() > MAX_CLOCK_DIFFERENCE {
+                return Err(TaskError::refused(
+                    format!("the clock here says {now}, that of store {} says {theirs}", site.model.spec.name),
+                    "set the clocks right; nothing is destroyed by a doubtful clock",
+                ));
+            }
+        }
+        tx.set_meta("clock_seen", &time_text(now.max(seen.unwrap_or(now)))).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Writes a record to the operation log; what cannot be logged is not done.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub async fn log_operation(&self, operation: &str, object: &str, outcome: &str) -> Result<()> {
+        let (activity, outcome) = match outcome {
+            "intent" => (Activity::Delete, Outcome::Intent),
+            "success" => (Activity::EntityUpdate, Outcome::Success),
+            _ => (Activity::EntityUpdate, Outcome::Failure),
+        };
+        let record = Record {
+            id: uuid7(self.clock.now(), self.random.as_ref())?,
+            time: self.clock.now(),
+            actor: Actor { uid: self.operator.clone(), role: None, session: None },
+            ip: None,
+            host: host_name(),
+            activity,
+            operation: operation.to_owned(),
+            resources: vec![Resource { kind: operation.split('.').next().unwrap_or(operation).to_owned(), uid: object.to_owned() }],
+            outcome,
+            detail: None,
+            changes: Vec::new(),
+            references: Vec::new(),
+        };
+        services::append_operation(self, record).await
+    }
+
+    /// Stops embedded services, gives the lease back and closes the control database.
+    ///
+    /// # Errors
+    /// When the lease cannot be given back; it then runs out by itself.
+    pub async fn close(mut self) -> Result<()> {
+        if let Some(audit) = self.audit.take() {
+            audit.close().await?;
+        }
+        if let Some(backup) = self.backup.take() {
+            backup.close().await;
+        }
+        if self.token != 0 {
+            let mut tx = self.control.begin().await?;
+            tx.release_lease(WORK_LEASE, &self.holder).await?;
+            tx.commit().await?;
+        }
+        self.control.close().await;
+        Ok(())
+    }
+}
+
+/// SHA-256 of everything in the configuration that decides what is erased, hex.
+fn policy_digest(config: &Configuration) -> String {
+    let text = format!("{:?}", (&config.registry.policies, collections(config)));
+    hex::encode(digest(&SHA256, text.as_bytes()))
+}
+
+fn collections(config: &Configuration) -> Vec<(&str, &Vec<crate::policy::registry::CollectionSpec>)> {
+    config.registry.stores.iter().map(|store| (store.name.as_str(), &store.collections)).collect()
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_else(|_| "unknown".to_owned())
+}
+
+fn cannot(what: &str, path: &Path, error: &std::io::Error) -> TaskError {
+    TaskError::Unknown { what: format!("cannot {what} {}: {error}", path.display()), advice: "check the path and its permissions".to_owned() }
+}

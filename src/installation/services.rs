@@ -1,0 +1,220 @@
+//! The bucket, the audit service and the operation log of an installation, embedded or elsewhere.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Installation, cannot, state_folder};
+use crate::audit::client::{AuditClient, ClientSetup};
+use crate::audit::receipt::LogOperator;
+use crate::audit::service::{ServiceHandle, ServiceSetup, start};
+use crate::audit::{AuditSink, BearerToken};
+use crate::backup::codec::Id128;
+use crate::backup::embedded::{EmbeddedServer, EmbeddedSettings};
+use crate::backup::object_store::ObjectStore;
+use crate::backup::repository::{Patience, RepositoryCredentials, RepositorySettings, S3Repository};
+use crate::config::{AuditService, Configuration, Endpoint};
+use crate::control::log_store::SqliteLogStore;
+use crate::log::checkpoint::{CheckpointKey, CheckpointSigner};
+use crate::log::key_file::{create_checkpoint_key, open_checkpoint_key};
+use crate::log::operations::OperationLog;
+use crate::log::record::Record;
+use crate::log::sequencer::{FileAnchor, Sequencer};
+use crate::policy::registry::SecretText;
+use crate::random::Random;
+use crate::tasks::{Result, TaskError};
+
+fn proof(error: impl std::fmt::Display) -> TaskError {
+    TaskError::Proof(error.to_string())
+}
+
+/// The bucket, and the embedded server when there is one.
+pub struct BackupConnection {
+    /// Objects under the configured prefix.
+    pub repository: Arc<dyn ObjectStore>,
+    /// Whether the bucket is on this host.
+    pub embedded: bool,
+    server: Option<EmbeddedServer>,
+}
+
+impl BackupConnection {
+    pub(super) async fn open(installation: &Installation) -> Result<Option<Self>> {
+        let Some(backup) = &installation.config.backup else { return Ok(None) };
+        let (endpoint, credentials, server) = match &backup.endpoint {
+            Endpoint::Embedded { data } => {
+                let secret = embedded_secret(installation).await?;
+                let server = EmbeddedServer::start(EmbeddedSettings {
+                    root: data.clone(),
+                    port: 0,
+                    access_key: ACCESS_KEY.to_owned(),
+                    secret_key: secret.clone(),
+                    bucket: backup.bucket.clone(),
+                })
+                .await
+                .map_err(|error| TaskError::refused(error.to_string(), "wait for the process that serves it"))?;
+                let credentials = RepositoryCredentials::Keys { access_key: ACCESS_KEY.to_owned(), secret_key: secret, session_token: None };
+                (Some(server.endpoint()), credentials, Some(server))
+            }
+            Endpoint::Url(url) => {
+                let credentials = match &backup.credentials {
+                    None => RepositoryCredentials::DefaultChain,
+                    Some(keys) => RepositoryCredentials::Keys {
+                        access_key: keys.access_key_id.dangerous_text().to_owned(),
+                        secret_key: keys.secret_access_key.clone(),
+                        session_token: None,
+                    },
+                };
+                (Some(url.clone()), credentials, None)
+            }
+        };
+        let repository = S3Repository::connect(&RepositorySettings {
+            endpoint,
+            region: backup.region.clone(),
+            bucket: backup.bucket.clone(),
+            prefix: backup.prefix.clone(),
+            path_style: true,
+            credentials,
+            ca: read_optional(backup.ca.as_deref())?,
+            patience: Patience::default(),
+        })
+        .await?;
+        repository.check_bucket().await?;
+        crate::backup::object_store::claim(&repository, Id128(installation.id())).await?;
+        Ok(Some(Self { repository: Arc::new(repository), embedded: server.is_some(), server }))
+    }
+
+    pub(super) async fn close(self) {
+        if let Some(server) = self.server {
+            server.stop().await;
+        }
+    }
+}
+
+const ACCESS_KEY: &str = "wangchuan";
+
+/// The embedded server's secret key: random per process, for only this process uses the server that it started.
+async fn embedded_secret(installation: &Installation) -> Result<SecretText> {
+    let mut bytes = [0; 24];
+    installation.random.fill(&mut bytes)?;
+    Ok(SecretText::new(hex::encode(bytes)))
+}
+
+fn read_optional(path: Option<&Path>) -> Result<Option<Vec<u8>>> {
+    path.map(|path| std::fs::read(path).map_err(|error| cannot("read", path, &error))).transpose()
+}
+
+/// The audit service, and the embedded one when there is one.
+pub struct AuditConnection {
+    /// Where certificates are filed.
+    pub sink: Arc<dyn AuditSink>,
+    /// The key of its log.
+    pub log: CheckpointKey,
+    /// Who runs it.
+    pub operator: LogOperator,
+    service: Option<ServiceHandle>,
+}
+
+impl AuditConnection {
+    pub(super) async fn open(installation: &Installation) -> Result<Self> {
+        let config = &installation.config.audit;
+        let (url, log, token, operator, service) = match &config.service {
+            AuditService::Embedded { data } => {
+                std::fs::create_dir_all(data).map_err(|error| cannot("make", data, &error))?;
+                let (service, log, token) = start_embedded(installation, data).await?;
+                (service.url(), log, Some(token), LogOperator::SelfHosted, Some(service))
+            }
+            AuditService::Url(url) => {
+                let vkey = state_folder(&installation.config).join("audit-log.vkey");
+                let text = std::fs::read_to_string(&vkey).map_err(|error| cannot("read the audit log's public key", &vkey, &error))?;
+                let log = CheckpointKey::parse(text.trim()).map_err(proof)?;
+                let token = config.token.as_ref().map(|token| BearerToken::new(token.dangerous_text())).transpose().map_err(proof)?;
+                (url.clone(), log, token, LogOperator::Independent, None)
+            }
+        };
+        let ca = read_optional(config.ca.as_deref())?;
+        let client = AuditClient::new(ClientSetup {
+            url,
+            log: log.clone(),
+            signers: installation.signer.trusted().clone(),
+            token,
+            ca,
+            clock: installation.clock.clone(),
+        })
+        .map_err(proof)?;
+        Ok(Self { sink: Arc::new(client), log, operator, service })
+    }
+
+    pub(super) async fn close(self) -> Result<()> {
+        match self.service {
+            Some(service) => service.stop().await.map_err(proof),
+            None => Ok(()),
+        }
+    }
+}
+
+fn log_origin(config: &Configuration, log: &str) -> String {
+    format!("{}.wangchuan.invalid/{log}", config.agent.name)
+}
+
+fn checkpoint_key(path: &Path, origin: &str, random: &dyn Random) -> Result<CheckpointSigner> {
+    if path.exists() { open_checkpoint_key(path, origin) } else { create_checkpoint_key(path, origin, random) }.map_err(proof)
+}
+
+async fn start_embedded(installation: &Installation, data: &Path) -> Result<(ServiceHandle, CheckpointKey, BearerToken)> {
+    let origin = log_origin(&installation.config, "certificates");
+    let signer = checkpoint_key(&data.join("log-key.pem"), &origin, installation.random.as_ref())?;
+    let key = signer.key().clone();
+    let store = SqliteLogStore::open(&data.join("audit.db"), "certificates").await.map_err(proof)?;
+    let anchor = FileAnchor(data.join("log-head.txt"));
+    let sequencer = Sequencer::open(Arc::new(store), signer, Some(Box::new(anchor))).await.map_err(proof)?;
+    let mut bytes = [0; 24];
+    installation.random.fill(&mut bytes)?;
+    let token = hex::encode(bytes);
+    let service = start(ServiceSetup {
+        bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        sequencer,
+        trusted: installation.signer.trusted().clone(),
+        token: Some(BearerToken::new(&token).map_err(proof)?),
+        operator: LogOperator::SelfHosted,
+        clock: installation.clock.clone(),
+    })
+    .await
+    .map_err(proof)?;
+    Ok((service, key, BearerToken::new(&token).map_err(proof)?))
+}
+
+fn operation_key_path(folder: &Path) -> PathBuf {
+    folder.join("operation-log-key.pem")
+}
+
+pub(super) fn create_operation_log_key(folder: &Path, config: &Configuration, random: &dyn Random) -> Result<()> {
+    checkpoint_key(&operation_key_path(folder), &log_origin(config, "operations"), random).map(|_| ())
+}
+
+/// Opens the operation log, which lies in the control database.
+pub async fn operation_log(installation: &Installation) -> Result<OperationLog> {
+    let folder = state_folder(&installation.config);
+    let signer = open_checkpoint_key(&operation_key_path(&folder), &log_origin(&installation.config, "operations")).map_err(proof)?;
+    let store = installation.control.log_store("operations").await?;
+    let anchor = FileAnchor(folder.join("operation-log-head.txt"));
+    let sequencer = Sequencer::open(Arc::new(store), signer, Some(Box::new(anchor))).await.map_err(proof)?;
+    Ok(OperationLog::new(sequencer, installation.random.clone()))
+}
+
+/// Tries of an append when another process appends at the same time.
+const APPEND_TRIES: usize = 8;
+
+pub(super) async fn append_operation(installation: &Installation, record: Record) -> Result<()> {
+    let mut last = None;
+    for _ in 0..APPEND_TRIES {
+        // Opened anew each time: another process may have appended since.
+        match operation_log(installation).await?.append(std::slice::from_ref(&record)).await {
+            Ok(_) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(TaskError::Proof(format!(
+        "the operation log cannot be written, so nothing is done: {}",
+        last.map(|error| error.to_string()).unwrap_or_default()
+    )))
+}

@@ -1,0 +1,139 @@
+//! `outbox`: files certificates with the audit service, oldest first, for as long as it takes.
+
+use chrono::TimeDelta;
+use serde::Serialize;
+
+use crate::audit::{FiledOutcome, backoff};
+use crate::certify::signer::TrustedKeys;
+use crate::control::OutboxRow;
+use crate::crash_point;
+use crate::installation::Installation;
+
+use super::Result;
+
+/// What a round of filing did.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct FilingReport {
+    /// Certificates with a verified receipt.
+    pub receipted: Vec<String>,
+    /// Certificates that wait, with the reason.
+    pub waiting: Vec<(String, String)>,
+    /// Certificates that the service refuses, with the reason; a person must look.
+    pub quarantined: Vec<(String, String)>,
+}
+
+/// Files everything whose time has come; `now_all` tries waiting ones at once.
+///
+/// # Errors
+/// When the control database fails. An unreachable service is not an error: certificates wait.
+pub async fn file_due(installation: &Installation, now_all: bool) -> Result<FilingReport> {
+    let mut report = FilingReport::default();
+    let mut tx = installation.control.read().await?;
+    let waiting = tx.outbox(Some("pending")).await?;
+    drop(tx);
+    let connection = installation.audit()?;
+    for mut row in waiting {
+        let now = installation.clock.now();
+        if !now_all && row.next_at > now {
+            report.waiting.push((row.certificate.clone(), row.problem.clone().unwrap_or_default()));
+            continue;
+        }
+        let mut tx = installation.control.read().await?;
+        let certificate = tx.certificate(&row.certificate).await?;
+        drop(tx);
+        let Some(certificate) = certificate else { continue };
+        let outcome = connection.sink.file(&certificate.id, &certificate.envelope).await;
+        crash_point::reached("outbox.filed");
+        enter(installation, connection.operator, &mut row, outcome, &mut report)?;
+        let mut tx = installation.control.begin().await?;
+        tx.set_outbox(&row).await?;
+        tx.commit().await?;
+        crash_point::reached("outbox.receipted");
+    }
+    Ok(report)
+}
+
+fn enter(
+    installation: &Installation,
+    operator: crate::audit::receipt::LogOperator,
+    row: &mut OutboxRow,
+    outcome: FiledOutcome,
+    report: &mut FilingReport,
+) -> Result<()> {
+    let now = installation.clock.now();
+    row.attempts += 1;
+    match outcome {
+        FiledOutcome::Receipted(receipt) => {
+            "receipted".clone_into(&mut row.state);
+            row.problem = None;
+            row.grade = Some(format!("{:?}: {}", receipt.verified.grade, receipt.verified.grade.describe(operator)));
+            row.receipt = Some(receipt.bytes);
+            row.receipted_at = Some(now);
+            report.receipted.push(row.certificate.clone());
+        }
+        FiledOutcome::Quarantine(reason) => {
+            "quarantined".clone_into(&mut row.state);
+            row.problem = Some(reason.to_string());
+            report.quarantined.push((row.certificate.clone(), reason.to_string()));
+        }
+        FiledOutcome::Retry { after, reason, .. } => {
+            let delay = match after {
+                Some(after) => after,
+                None => backoff(u32::try_from(row.attempts).unwrap_or(u32::MAX), installation.random.as_ref())?,
+            };
+            row.next_at = now + TimeDelta::from_std(delay).unwrap_or(TimeDelta::minutes(15));
+            row.problem = Some(reason.to_string());
+            report.waiting.push((row.certificate.clone(), reason.to_string()));
+        }
+    }
+    Ok(())
+}
+
+/// A certificate's offline verification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CertificateVerdict {
+    /// `valid` or `invalid`.
+    pub result: &'static str,
+    /// What was checked, and how it ended, one line each.
+    pub checks: Vec<(String, bool, String)>,
+}
+
+/// Verifies a stored certificate, its evidence and its receipt, with nothing but public keys.
+///
+/// # Errors
+/// When there is no such certificate.
+pub async fn verify_certificate(installation: &Installation, id: &str) -> Result<CertificateVerdict> {
+    let mut tx = installation.control.read().await?;
+    let certificate = tx.certificate(id).await?.ok_or_else(|| super::TaskError::Unknown {
+        what: format!("there is no certificate {id}"),
+        advice: "see `wangchuan certificate list`".to_owned(),
+    })?;
+    let receipt = tx.outbox(None).await?.into_iter().find(|row| row.certificate == id).and_then(|row| row.receipt);
+    drop(tx);
+    let trusted: &TrustedKeys = installation.signer.trusted();
+    let mut checks = Vec::new();
+    let verified = crate::certify::verify(&certificate.envelope, trusted);
+    checks.push(line("signature", &verified.as_ref().map(|found| found.key_id.clone())));
+    if let Ok(found) = &verified {
+        let evidence = crate::certify::evidence::verify_evidence(&certificate.evidence, &found.statement);
+        checks.push(line("evidence", &evidence.map(|totals| format!("{} rows absent", totals.absent.values().sum::<u64>()))));
+    }
+    match (receipt, crate::certify::dsse::Envelope::parse(&certificate.envelope)) {
+        (Some(receipt), Ok(envelope)) => {
+            let connection = installation.audit()?;
+            let checked = crate::audit::receipt::verify(&receipt, &envelope, installation.signer.certificates().public(), &connection.log);
+            let said = checked.map(|found| format!("index {}, {}", found.index, found.grade.describe(connection.operator)));
+            checks.push(line("receipt", &said));
+        }
+        _ => checks.push(("receipt".to_owned(), false, "not filed yet".to_owned())),
+    }
+    let valid = checks.iter().all(|(_, good, _)| *good);
+    Ok(CertificateVerdict { result: if valid { "valid" } else { "invalid" }, checks })
+}
+
+fn line<E: std::fmt::Display>(what: &str, outcome: &std::result::Result<String, E>) -> (String, bool, String) {
+    match outcome {
+        Ok(text) => (what.to_owned(), true, text.clone()),
+        Err(error) => (what.to_owned(), false, error.to_string()),
+    }
+}

@@ -1,0 +1,162 @@
+//! `request`: a customer asks to be erased. The same person twice is the same request; an unknown id finds nothing.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+
+use crate::control::RequestRow;
+use crate::erase::batch::subject_in;
+use crate::erase::planner::{StoredPlan, make_plan, subject_lookup};
+use crate::erase::survey::{Target, read_all};
+use crate::installation::Installation;
+use crate::keyring::Purpose;
+use crate::keys::sealed::seal_column;
+use crate::plan::Subject;
+use crate::policy::mask::{Profile, mask_field};
+use crate::stores::{ColumnRef, Filter, RowQuery};
+use crate::value::Value;
+
+use super::{Result, TaskError};
+
+/// Days to answer a request (GB/T 35273-2020 8.7 guidance; GDPR one month is longer or equal).
+pub const ANSWER_DAYS: i64 = 30;
+
+/// A masked picture of what the stores hold about a subject, shown before the clerk says yes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct SubjectCard {
+    /// Masked values of declared fields: (kind, masked).
+    pub fields: Vec<(String, String)>,
+    /// Rows by store and collection.
+    pub rows: Vec<(String, String, u64)>,
+    /// Stores that could not be read.
+    pub unread: Vec<(String, String)>,
+}
+
+impl SubjectCard {
+    /// Whether anything was found.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.iter().all(|(_, _, rows)| *rows == 0)
+    }
+}
+
+/// Looks a subject up in all stores, masked.
+///
+/// # Errors
+/// When the control database fails; unreadable stores are named in the card.
+pub async fn look_up(installation: &Installation, subject: &Subject) -> Result<SubjectCard> {
+    let ground = installation.ground()?;
+    let mut card = SubjectCard { unread: ground.skipped.to_vec(), ..SubjectCard::default() };
+    for site in ground.sites {
+        let mut view = site.store.open_snapshot().await?;
+        for collection in site.model.collections.iter().rev() {
+            let (Some(owner), Some(value)) = (&collection.owner, subject_in(site, collection, subject)) else { continue };
+            let declared: Vec<(&String, &crate::policy::registry::FieldSpec)> = collection.spec.fields.iter().collect();
+            let mut query = RowQuery {
+                table: collection.table.name.clone(),
+                path: owner.path.clone(),
+                columns: declared.iter().map(|(name, _)| ColumnRef::own(name)).collect(),
+                filter: Filter::Equals(owner.column.clone(), value),
+                key: collection.key.clone(),
+                after: None,
+                limit: 1000,
+            };
+            let rows = view.count(&query).await?;
+            card.rows.push((site.model.spec.name.clone(), collection.table.name.clone(), rows));
+            query.limit = 1;
+            if rows == 0 || !owner.path.is_empty() || owner.column.column.is_empty() || declared.is_empty() {
+                continue;
+            }
+            let found = if rows == 1 { read_all(view.as_mut(), query).await? } else { Vec::new() };
+            for row in found {
+                for ((_, spec), value) in declared.iter().zip(row) {
+                    if let Value::Text(text) = value {
+                        card.fields.push((spec.kind.name().to_owned(), mask_field(spec.kind, &text, Profile::Standard)));
+                    }
+                }
+            }
+        }
+        view.close().await?;
+    }
+    Ok(card)
+}
+
+/// A new or existing request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// The request.
+    pub request: RequestRow,
+    /// Whether it existed already.
+    pub existing: bool,
+}
+
+/// Records a request. Needs no store.
+///
+/// # Errors
+/// When the id is empty, or keys or control database fail.
+pub async fn receive(installation: &Installation, subject: &Subject) -> Result<Received> {
+    if subject.dangerous_text().trim().is_empty() {
+        return Err(TaskError::Unknown { what: "the customer's id is empty".to_owned(), advice: "give the id as the stores have it".to_owned() });
+    }
+    let now = installation.clock.now();
+    let mut tx = installation.control.begin().await?;
+    let lookup_key = installation.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
+    let lookup = subject_lookup(&lookup_key, subject);
+    if let Some(request) = tx.open_request_of(&lookup).await? {
+        return Ok(Received { request, existing: true });
+    }
+    let number = tx.add_request("erase", &lookup, now, due_at(now)).await?;
+    let key = installation.keyring.work_key(&mut tx, Purpose::Request, &number.to_string()).await?;
+    let sealed = seal_column(&key, &[b"request", &number.to_be_bytes()], subject.dangerous_text().as_bytes(), installation.random.as_ref())
+        .map_err(crate::erase::EraseError::from)?;
+    tx.set_request_subject(number, &sealed).await?;
+    let request = tx.request(number).await?.ok_or_else(|| TaskError::Inconsistent("a request just stored is missing".to_owned()))?;
+    tx.commit().await?;
+    installation.log_operation("request.new", &format!("request-{number}"), "success").await?;
+    Ok(Received { request, existing: false })
+}
+
+fn due_at(received: DateTime<Utc>) -> DateTime<Utc> {
+    received + TimeDelta::days(ANSWER_DAYS)
+}
+
+/// Plans a received request.
+///
+/// # Errors
+/// When it is not waiting any more, or nothing can be read.
+pub async fn plan_request(installation: &Installation, number: i64) -> Result<StoredPlan> {
+    let mut tx = installation.control.read().await?;
+    let request = tx.request(number).await?;
+    drop(tx);
+    match request {
+        None => Err(TaskError::Unknown { what: format!("there is no request {number}"), advice: "see `wangchuan request list`".to_owned() }),
+        Some(request) if request.state != "received" => Err(TaskError::refused(
+            format!("request {number} is {} already", request.state),
+            "see `wangchuan request show`",
+        )),
+        Some(_) => {
+            let subject = super::erasure::request_subject(installation, number).await?;
+            let ground = installation.ground()?;
+            let plan = make_plan(&ground, &Target::Request(subject), Some(number)).await?;
+            crate::crash_point::reached("plan.stored");
+            Ok(plan)
+        }
+    }
+}
+
+/// Withdraws a request that was not begun.
+///
+/// # Errors
+/// Refused when it was begun: what is gone cannot be withdrawn.
+pub async fn cancel(installation: &Installation, number: i64) -> Result<()> {
+    let now = installation.clock.now();
+    let mut tx = installation.control.begin().await?;
+    if tx.request(number).await?.is_none() {
+        return Err(TaskError::Unknown { what: format!("there is no request {number}"), advice: "see `wangchuan request list`".to_owned() });
+    }
+    if !tx.step_request(number, "received", "cancelled", None, Some(now)).await? {
+        return Err(TaskError::refused(format!("request {number} was begun already"), "see `wangchuan request show`"));
+    }
+    tx.retire_work(Purpose::Request.name(), &number.to_string()).await?;
+    tx.commit().await?;
+    installation.log_operation("request.cancel", &format!("request-{number}"), "success").await
+}

@@ -1,0 +1,132 @@
+//! `status`: what is due, overdue or failing, from the control database alone, so that it answers at once.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+
+use crate::clock::Clock;
+use crate::control::Control;
+use crate::installation::WORK_LEASE;
+use crate::policy::registry::BackupMode;
+
+use super::Result;
+
+/// Something that needs a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Overdue {
+    /// A code for scripts.
+    pub code: &'static str,
+    /// One sentence, without personal data.
+    pub what: String,
+    /// Since when, or when it was due.
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// The state of an installation.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Status {
+    /// The pid of the process that works, if any.
+    pub working: Option<i64>,
+    /// Since when all destruction is held.
+    pub held_since: Option<String>,
+    /// The newest snapshot of every store: name, time, rows.
+    pub snapshots: Vec<(String, Option<DateTime<Utc>>, i64)>,
+    /// Requests by state.
+    pub requests: Vec<(String, u64)>,
+    /// Runs by state.
+    pub runs: Vec<(String, u64)>,
+    /// Active holds.
+    pub holds: u64,
+    /// Certificates: issued, receipted, waiting, quarantined.
+    pub certificates: [u64; 4],
+    /// The last drill: when, and whether it passed.
+    pub last_drill: Option<(DateTime<Utc>, bool)>,
+    /// What needs a person; exit code 5 when there is any.
+    pub overdue: Vec<Overdue>,
+}
+
+/// A snapshot older than this is overdue.
+const SNAPSHOT_AGE: TimeDelta = TimeDelta::hours(50);
+/// A drill older than a quarter and a bit is overdue.
+const DRILL_AGE: TimeDelta = TimeDelta::days(95);
+/// Keys that should have died so long ago are overdue.
+const SHRED_AGE: TimeDelta = TimeDelta::hours(26);
+/// A certificate that waits so long is overdue.
+const FILING_AGE: TimeDelta = TimeDelta::hours(24);
+
+/// Reads the state.
+///
+/// # Errors
+/// When the control database cannot be read.
+pub async fn status(control: &Control, config: &crate::config::Configuration, clock: &dyn Clock) -> Result<Status> {
+    let now = clock.now();
+    let mut status = Status::default();
+    let mut tx = control.read().await?;
+    status.working = tx.lease_holder(WORK_LEASE, now).await?;
+    status.held_since = tx.meta("agent_hold").await?;
+    let mut overdue = Vec::new();
+    let mut add = |code, what: String, since| overdue.push(Overdue { code, what, since });
+    for store in config.registry.stores.iter().filter(|store| store.backup == BackupMode::Bucket) {
+        let newest = tx.snapshots(Some(&store.name)).await?.pop();
+        match &newest {
+            None => add("no-snapshot", format!("store {} has no snapshot", store.name), None),
+            Some(row) if now - row.begun_at > SNAPSHOT_AGE => {
+                add("old-snapshot", format!("the newest snapshot of store {} is old", store.name), Some(row.begun_at));
+            }
+            Some(_) => {}
+        }
+        status.snapshots.push((store.name.clone(), newest.as_ref().map(|row| row.begun_at), newest.map_or(0, |row| row.rows)));
+    }
+    for request in tx.requests(None).await? {
+        count(&mut status.requests, &request.state);
+        if matches!(request.state.as_str(), "received" | "running") && request.due_at < now {
+            add("request-overdue", format!("request {} is past its date", request.number), Some(request.due_at));
+        }
+    }
+    for run in tx.runs(None).await? {
+        count(&mut status.runs, &run.state);
+        let shred_due = run.grace_until.filter(|until| run.state == "shred-pending" && run.generation.is_none() && now - *until > SHRED_AGE);
+        if shred_due.is_some() {
+            add("shred-overdue", format!("the keys of run {} should be destroyed", run.id), shred_due);
+        }
+        if run.state == "failed" {
+            add("run-failed", format!("run {} failed", run.id), run.ended_at);
+        }
+    }
+    status.holds = tx.holds(true).await?.len() as u64;
+    status.certificates[0] = tx.certificates(None).await?.len() as u64;
+    for row in tx.outbox(None).await? {
+        match row.state.as_str() {
+            "receipted" => status.certificates[1] += 1,
+            "quarantined" => {
+                status.certificates[3] += 1;
+                add("certificate-quarantined", format!("the audit service refuses certificate {}", row.certificate), None);
+            }
+            _ => {
+                status.certificates[2] += 1;
+                let issued = tx.certificate(&row.certificate).await?.map(|certificate| certificate.issued_at);
+                if issued.is_some_and(|issued| now - issued > FILING_AGE) {
+                    add("filing-overdue", format!("certificate {} is not filed yet", row.certificate), issued);
+                }
+            }
+        }
+    }
+    status.last_drill = tx.drills().await?.last().map(|drill| (drill.at, drill.passed));
+    match status.last_drill {
+        Some((at, true)) if now - at <= DRILL_AGE => {}
+        Some((at, false)) => add("drill-failed", "the last restore drill failed".to_owned(), Some(at)),
+        Some((at, true)) => add("drill-overdue", "the last restore drill is more than a quarter old".to_owned(), Some(at)),
+        None if status.snapshots.iter().any(|(_, newest, _)| newest.is_some()) => {
+            add("no-drill", "there was no restore drill yet".to_owned(), None);
+        }
+        None => {}
+    }
+    status.overdue = overdue;
+    Ok(status)
+}
+
+fn count(counts: &mut Vec<(String, u64)>, state: &str) {
+    match counts.iter_mut().find(|(known, _)| known == state) {
+        Some((_, count)) => *count += 1,
+        None => counts.push((state.to_owned(), 1)),
+    }
+}
