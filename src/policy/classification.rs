@@ -148,11 +148,18 @@ impl FieldKind {
     #[must_use]
     pub fn default_class(self) -> (Category, Level) {
         match self {
-            Self::Name | Self::Mobile | Self::Landline | Self::Email | Self::Address => {
-                (Category::Basic, Level::Internal)
-            }
-            Self::BirthDate | Self::IpAddress | Self::DeviceId | Self::FreeText => (Category::Basic, Level::Internal),
-            Self::IdCard | Self::Licence | Self::SocialSecurity => (Category::Basic, Level::Internal),
+            Self::Name
+            | Self::IdCard
+            | Self::Mobile
+            | Self::Landline
+            | Self::Email
+            | Self::Address
+            | Self::Licence
+            | Self::SocialSecurity
+            | Self::BirthDate
+            | Self::IpAddress
+            | Self::DeviceId
+            | Self::FreeText => (Category::Basic, Level::Internal),
             Self::CustomerId => (Category::Basic, Level::General),
             Self::BankCard
             | Self::Credit

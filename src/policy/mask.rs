@@ -40,7 +40,7 @@ pub fn mask(kind: FieldKind, value: &str, profile: Profile) -> String {
     }
     let strict = profile == Profile::Strict;
     let masked = match kind {
-        FieldKind::Name if strict => None,
+        FieldKind::Name | FieldKind::BirthDate | FieldKind::IpAddress if strict => None,
         FieldKind::Name => name::mask(value),
         FieldKind::IdCard => number::id_card(value, strict),
         FieldKind::Mobile => number::mobile(value, strict),
@@ -52,9 +52,7 @@ pub fn mask(kind: FieldKind, value: &str, profile: Profile) -> String {
         FieldKind::DeviceId => number::identifier(value, strict),
         FieldKind::Email => text::email(value, strict),
         FieldKind::Address => address::mask(value, strict),
-        FieldKind::BirthDate if strict => None,
         FieldKind::BirthDate => number::birth_date(value),
-        FieldKind::IpAddress if strict => None,
         FieldKind::IpAddress => number::ip_address(value),
         FieldKind::FreeText | FieldKind::Complaint | FieldKind::Preference | FieldKind::History => {
             Some(text::mask(value, strict))

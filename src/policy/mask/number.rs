@@ -79,7 +79,7 @@ fn split_landline(text: &str) -> Option<(&str, &str)> {
     let length = if text.starts_with("01") || text.starts_with("02") { 3 } else { 4 };
     let (area, rest) = text.split_at_checked(length)?;
     let local = rest.strip_prefix(['-', ' ']).unwrap_or(rest);
-    let area_exists = area == "010" || matches!(area.as_bytes(), [b'0', b'2', ..] | [b'0', b'3'..=b'9', ..]);
+    let area_exists = area == "010" || matches!(area.as_bytes(), [b'0', b'2'..=b'9', ..]);
     let local_exists = matches!(local.len(), 7 | 8) && !local.starts_with(['0', '1']);
     (area_exists && local_exists && all_digits(area) && all_digits(local)).then_some((area, local))
 }
