@@ -36,6 +36,7 @@ pub use document::{Document, Place};
 pub use find::{Found, Origin, Surroundings, find};
 pub use policies::{PolicyRules, Registry, UnknownCollection};
 pub use root::Root;
+pub(crate) use section::zone_advice;
 
 use crate::policy::registry::Policy;
 use secret::Resolver;
