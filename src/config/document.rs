@@ -61,7 +61,7 @@ impl<'t> Document<'t> {
         }
         let fault = |error: &toml::de::Error| {
             let span = error.span().unwrap_or(0..0);
-            Fault::at(file, text, span, Showing::KeyOnly, format!("not valid TOML: {}", error.message()))
+            Fault::at(file, text, span, Showing::KnownKeyOnly, format!("not valid TOML: {}", error.message()))
                 .advice("correct the line; text values stand in \"double quotes\"")
         };
         Err(errors.iter().map(fault).collect())
