@@ -189,7 +189,7 @@ pub(crate) fn nearest<'k>(typed: &str, known: impl IntoIterator<Item = &'k str>)
 }
 
 /// `did you mean …?` if something near is known, else the list of what is known.
-pub(crate) fn suggest<'k>(typed: &str, known: &[&'k str]) -> String {
+pub(crate) fn suggest(typed: &str, known: &[&str]) -> String {
     match nearest(typed, known.iter().copied()) {
         Some(word) => format!("did you mean `{word}`?"),
         None if known.is_empty() => "remove it".to_owned(),

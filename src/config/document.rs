@@ -115,17 +115,15 @@ impl<'t> Document<'t> {
     /// # Errors
     /// All unknown keys in it, and the first other fault.
     pub fn section<T: DeserializeOwned>(&self, place: &Place) -> Result<T, Vec<Fault>> {
-        match self.walk(place) {
-            (Some(value), _) => self.read_value(value.clone()),
-            (None, _) => {
-                let name = match place.0.last() {
-                    Some(Step::Key(key)) => key.as_str(),
-                    _ => "?",
-                };
-                let what = format!("the section [{name}] is missing");
-                Err(vec![Fault::of_file(self.file, what).advice(format!("add a section [{name}]"))])
-            }
+        if let (Some(value), _) = self.walk(place) {
+            return self.read_value(value.clone());
         }
+        let name = match place.0.last() {
+            Some(Step::Key(key)) => key.as_str(),
+            _ => "?",
+        };
+        let what = format!("the section [{name}] is missing");
+        Err(vec![Fault::of_file(self.file, what).advice(format!("add a section [{name}]"))])
     }
 
     /// Reads every element of the array of tables `key`; none when it is absent.

@@ -20,7 +20,7 @@ const FILE_LIMIT: u64 = 65_536;
 /// The longest name of a job.
 const NAME_LIMIT: usize = 64;
 /// The longest run time and grace that can be declared.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+const LONGEST: Duration = Duration::from_hours(366 * 24);
 
 /// A declared job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -263,62 +263,60 @@ pub fn parse_job(file: &Path, text: &str, default_zone: Tz) -> Result<Job, Vec<F
     let document = Document::parse(file, text)?;
     let raw: RawJob = document.read()?;
     let mut faults = Vec::new();
-    let mut fault = |key: &str, what: String, advice: String| {
+    let mut fault = |key: &str, what: String, advice: &str| {
         faults.push(document.fault(&Place::of(key), what).advice(advice));
     };
     let name = file.file_stem().map_or(String::new(), |stem| stem.to_string_lossy().into_owned());
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
     if name.is_empty() || name.len() > NAME_LIMIT || !name.chars().all(is_plain) {
         let advice = format!("rename the file: 1 to {NAME_LIMIT} of a-z, 0-9, `-` and `_`, then `.toml`");
-        fault("task", format!("`{name}` cannot be a job's name"), advice);
+        fault("task", format!("`{name}` cannot be a job's name"), &advice);
     }
-    let zone = match &raw.timezone {
-        None => Some(default_zone),
-        Some(zone) => {
-            let parsed = zone.parse().ok();
-            if parsed.is_none() {
-                fault("timezone", format!("unknown time zone `{zone}`"), zone_advice(zone));
-            }
-            parsed
-        }
-    };
-    // In a wrong zone the schedule can still be checked.
-    let cron = Cron::parse(&raw.schedule, zone.unwrap_or(default_zone));
-    let cron = cron
-        .map_err(|error| {
-            fault("schedule", error.to_string(), "see crontab(5); for example `0 3 * * 0` is Sunday 03:00".to_owned())
-        })
-        .ok();
-    let mut span = |key: &str, text: &str| {
-        let span = parse_span(text);
-        if span.is_none() {
-            fault(
-                key,
-                format!("`{text}` is no length of time"),
-                "write for example `90 seconds`, `10 minutes`, `6 hours` or `2 days`".to_owned(),
-            );
-        }
-        span
-    };
-    let missed_grace = span("missed_grace", &raw.missed_grace);
-    let timeout = span("timeout", &raw.timeout).filter(|timeout| !timeout.is_zero());
-    if timeout.is_none() && parse_span(&raw.timeout).is_some() {
-        fault("timeout", "a run cannot end before it begins".to_owned(), "write for example `6 hours`".to_owned());
+    let cron = cron(&raw, default_zone, &mut fault);
+    let missed_grace = span("missed_grace", &raw.missed_grace, &mut fault);
+    let timeout = span("timeout", &raw.timeout, &mut fault);
+    if timeout.is_some_and(|timeout| timeout.is_zero()) {
+        fault("timeout", "a run cannot end before it begins".to_owned(), "write for example `6 hours`");
     }
     let task = task(&raw, &mut fault);
-    match (cron, missed_grace, timeout, task, faults.is_empty()) {
-        (Some(cron), Some(missed_grace), Some(timeout), Some(task), true) => {
-            Ok(Job { name, task, cron, missed: raw.missed, missed_grace, timeout })
+    if let (Some(cron), Some(missed_grace), Some(timeout), Some(task), true) =
+        (cron, missed_grace, timeout, task, faults.is_empty())
+    {
+        return Ok(Job { name, task, cron, missed: raw.missed, missed_grace, timeout });
+    }
+    faults.sort_by_key(|fault| fault.position);
+    Err(faults)
+}
+
+fn cron(raw: &RawJob, default_zone: Tz, fault: &mut impl FnMut(&str, String, &str)) -> Option<Cron> {
+    let mut zone = Some(default_zone);
+    if let Some(name) = &raw.timezone {
+        zone = name.parse().ok();
+        if zone.is_none() {
+            fault("timezone", format!("unknown time zone `{name}`"), &zone_advice(name));
         }
-        _ => {
-            faults.sort_by_key(|fault| fault.position);
-            Err(faults)
+    }
+    // In a wrong zone the schedule can still be checked.
+    match Cron::parse(&raw.schedule, zone.unwrap_or(default_zone)) {
+        Ok(cron) => Some(cron).filter(|_| zone.is_some()),
+        Err(error) => {
+            fault("schedule", error.to_string(), "see crontab(5); for example `0 3 * * 0` is Sunday 03:00");
+            None
         }
     }
 }
 
+fn span(key: &str, text: &str, fault: &mut impl FnMut(&str, String, &str)) -> Option<Duration> {
+    let span = parse_span(text);
+    if span.is_none() {
+        let advice = "write for example `90 seconds`, `10 minutes`, `6 hours` or `2 days`";
+        fault(key, format!("`{text}` is no length of time"), advice);
+    }
+    span
+}
+
 /// The task with its parameters; parameters of other tasks are refused.
-fn task(raw: &RawJob, fault: &mut impl FnMut(&str, String, String)) -> Option<Task> {
+fn task(raw: &RawJob, fault: &mut impl FnMut(&str, String, &str)) -> Option<Task> {
     let given =
         [("stores", raw.stores.is_some()), ("policies", raw.policies.is_some()), ("targets", raw.targets.is_some())];
     let allowed = match raw.task {
@@ -332,7 +330,7 @@ fn task(raw: &RawJob, fault: &mut impl FnMut(&str, String, String)) -> Option<Ta
         is_fitting = false;
         let advice =
             if allowed.is_empty() { "remove it".to_owned() } else { format!("remove it; it knows `{allowed}`") };
-        fault(key, format!("this task has no `{key}`"), advice);
+        fault(key, format!("this task has no `{key}`"), &advice);
     }
     let stores = raw.stores.clone().unwrap_or_default();
     is_fitting.then(|| match raw.task {
@@ -368,5 +366,4 @@ fn parse_span(text: &str) -> Option<Duration> {
 }
 
 #[cfg(test)]
-#[path = "declaration_tests.rs"]
 mod tests;
