@@ -1,6 +1,8 @@
 //! Bad input is pinned by the full text of its error; every shipped file loads; secrets show nowhere.
 
+#[cfg(test)]
 mod secrets;
+#[cfg(test)]
 mod shipped;
 
 use std::path::Path;

@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn clock_is_judged_both_ways() {
         let wall = at("2026-03-02T12:00:00Z");
-        let hour = Some(Duration::from_secs(3600));
+        let hour = Some(Duration::from_hours(1));
         let judge = |elapsed, now: &str| judge_clock(Some(Look { wall, elapsed }), at(now));
         assert_eq!(judge_clock(None, wall), ClockState::Trusted);
         assert_eq!(judge(hour, "2026-03-02T13:01:00Z"), ClockState::Trusted);

@@ -55,11 +55,11 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn wakes_until_stopped_and_merges_what_is_not_taken() {
-        let (waker, mut wakes) = Waker::start(1).await.unwrap();
-        wakes.recv().await.unwrap();
+        let (waker, mut receiver) = Waker::start(1).await.unwrap();
+        receiver.recv().await.unwrap();
         // Several seconds without anybody taking them: one message waits, and no more.
         tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
-        assert_eq!(wakes.len(), 1);
+        assert_eq!(receiver.len(), 1);
         waker.stop().await.unwrap();
     }
 }
