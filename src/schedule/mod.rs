@@ -9,8 +9,12 @@ pub mod calendar;
 pub mod cron;
 pub mod declaration;
 pub mod due;
+mod references;
 pub mod waker;
 
+pub use calendar::{Preview, Upcoming, preview};
 pub use cron::{Cron, CronError};
 pub use declaration::{Job, Missed, ScheduleError, Task, VerifyTarget, job_schema, load_folder, parse_job};
 pub use due::{Agenda, ClockState, Due, Look, Lost, agenda, judge_clock};
+pub use references::check_references;
+pub use waker::{Waker, WakerError};

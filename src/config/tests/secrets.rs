@@ -163,4 +163,9 @@ fn a_readable_configuration_must_not_hold_secrets() {
 fn unreadable_file_is_told() {
     let error = load(Path::new("/nonexistent/wangchuan.toml"), &no_variable, &RULES).unwrap_err();
     assert_eq!(error.to_string(), "cannot read the configuration file `/nonexistent/wangchuan.toml`");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wangchuan.toml");
+    fs::write(&file, "#".repeat(1 << 20) + HEAD).unwrap();
+    let error = load(&file, &no_variable, &RULES).unwrap_err().to_string();
+    assert!(error.contains("a configuration file has at most 1048576 bytes"), "{error}");
 }
