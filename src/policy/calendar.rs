@@ -166,22 +166,22 @@ pub fn resolve_local(local: NaiveDateTime, zone: Tz, bias: Bias) -> Result<DateT
 /// need not be the local time of `instant`: around a fold it lies before the repeated hour, around a gap before the gap.
 fn first_local_not_before(instant: DateTime<Utc>, zone: Tz) -> Result<NaiveDateTime, CalendarError> {
     let around = instant.with_timezone(&zone).naive_local();
-    let reaches = |nanoseconds: i64| {
+    let is_late_enough = |nanoseconds: i64| {
         let local = around + TimeDelta::nanoseconds(nanoseconds);
         resolve_local(local, zone, Bias::Minimum).map(|resolved| resolved >= instant)
     };
     // No zone has ever moved its clocks by more than a day.
     let two_days = TimeDelta::days(2).num_nanoseconds().unwrap_or(i64::MAX);
-    let (mut before, mut reached) = (-two_days, two_days);
-    while reached - before > 1 {
-        let middle = before + (reached - before) / 2;
-        if reaches(middle)? {
-            reached = middle;
+    let (mut early, mut late) = (-two_days, two_days);
+    while late - early > 1 {
+        let middle = early + (late - early) / 2;
+        if is_late_enough(middle)? {
+            late = middle;
         } else {
-            before = middle;
+            early = middle;
         }
     }
-    Ok(around + TimeDelta::nanoseconds(reached))
+    Ok(around + TimeDelta::nanoseconds(late))
 }
 
 /// `day` plus `period`: first the months, then the days.

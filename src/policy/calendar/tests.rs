@@ -152,6 +152,15 @@ fn local_bounds_stand_before_gaps_and_folds() {
 }
 
 #[test]
+fn between_two_midnights_the_day_has_not_surely_begun() {
+    let zone = Tz::America__Havana;
+    let start = utc("2017-11-04T12:00:00-04:00");
+    let is_due = |cutoff: &str| start < latest_due_start(utc(cutoff), period("1 year"), zone).unwrap().instant;
+    assert!(!is_due("2018-11-04T00:30:00-04:00"), "the first of the two midnights has passed");
+    assert!(is_due("2018-11-04T00:00:00-05:00"), "the second one has");
+}
+
+#[test]
 fn periods_are_read_in_every_accepted_form() {
     let accepted = [
         ("3 years", 36, 0),
@@ -370,6 +379,14 @@ proptest! {
             let instant = resolve_local(local, zone, Bias::Minimum).unwrap();
             prop_assert_eq!(local < bound.local, instant < bound.instant, "local {} is {}", local, instant);
         }
+    }
+
+    #[test]
+    fn a_start_is_due_from_its_end_on(start in any_instant(), length in any_period(), zone in any_zone()) {
+        let end = end_of_period(start, length, zone, Bias::Minimum).unwrap();
+        prop_assert!(start < latest_due_start(end, length, zone).unwrap().instant);
+        let before = end - TimeDelta::nanoseconds(1);
+        prop_assert!(start >= latest_due_start(before, length, zone).unwrap().instant);
     }
 
     #[test]

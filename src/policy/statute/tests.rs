@@ -177,6 +177,8 @@ fn buckets_wait_for_their_statutes() {
     assert_eq!(due("2023Q2", &["cn.acct.report"]), Earliest::At(shanghai("2034-01-01")));
     assert_eq!(due("2023Q2", &["cn.acct.annual"]), Earliest::Never);
     assert_eq!(due("open", &[]), Earliest::Never);
+    let at_once = bucket_due_with("2023Q2".parse().unwrap(), Period::of_days(0), &[], SHANGHAI);
+    assert_eq!(at_once, Ok(Earliest::At(shanghai("2023-07-01"))), "not before the bucket is over");
 }
 
 #[test]
