@@ -146,6 +146,7 @@ impl RawBackup {
         let place = Place::of("backup");
         let endpoint = self.endpoint(reading);
         let credentials = self.credentials(reading);
+        let is_incomplete = credentials.is_none() && (self.access_key_id.is_some() || self.secret_access_key.is_some());
         let is_bucket_char = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c);
         if !(3..=63).contains(&self.bucket.len()) || !self.bucket.chars().all(is_bucket_char) {
             let what = "a bucket's name has 3 to 63 lower-case letters, digits, `.` and `-`";
@@ -155,10 +156,13 @@ impl RawBackup {
         if !prefix.is_empty() {
             prefix.push('/');
         }
+        if is_incomplete {
+            return None;
+        }
         let region = self.region.clone();
         let (bucket, site, ca) = (self.bucket.clone(), self.site.clone(), self.ca.as_ref().map(|ca| reading.path(ca)));
         let (keep, lock) = (self.keep, self.lock);
-        Some(Backup { endpoint: endpoint?, region, bucket, prefix, site, ca, credentials: credentials?, keep, lock })
+        Some(Backup { endpoint: endpoint?, region, bucket, prefix, site, ca, credentials, keep, lock })
     }
 
     fn endpoint(&self, reading: &mut Reading<'_>) -> Option<Endpoint> {
@@ -178,15 +182,15 @@ impl RawBackup {
         reading.endpoint(&place.key("endpoint"), &self.endpoint).map(Endpoint::Url)
     }
 
-    fn credentials(&self, reading: &mut Reading<'_>) -> Option<Option<Credentials>> {
+    /// None when no keys are given, and after a fault.
+    fn credentials(&self, reading: &mut Reading<'_>) -> Option<Credentials> {
         let place = Place::of("backup");
         match (&self.access_key_id, &self.secret_access_key) {
-            (None, None) => Some(None),
+            (None, None) => None,
             (Some(id), Some(key)) => {
                 let access_key_id = reading.secret(&place.key("access_key_id"), id);
                 let secret_access_key = reading.secret(&place.key("secret_access_key"), key);
-                let credentials = Credentials { access_key_id: access_key_id?, secret_access_key: secret_access_key? };
-                Some(Some(credentials))
+                Some(Credentials { access_key_id: access_key_id?, secret_access_key: secret_access_key? })
             }
             (id, _) => {
                 let (there, missing) = match id {

@@ -106,6 +106,17 @@ pub(super) enum Showing {
     Value,
     /// Keys and table headers only.
     KeyOnly,
+    /// Keys that are known and table headers only: in a broken line the first word may be half of a secret.
+    KnownKeyOnly,
+}
+
+/// The keys of job files; those of the configuration stand in its template.
+const JOB_KEYS: [&str; 9] =
+    ["task", "schedule", "timezone", "missed", "missed_grace", "timeout", "stores", "policies", "targets"];
+
+fn is_known_key(word: &str) -> bool {
+    let key_of = |line: &'static str| line.trim_start_matches('#').split_once(" = ").map(|(key, _)| key);
+    JOB_KEYS.contains(&word) || super::TEMPLATE.lines().filter_map(key_of).any(|key| key == word)
 }
 
 /// Words whose appearance on a line hides its values. `@` and `://` catch addresses with passwords under any key.
@@ -124,7 +135,12 @@ fn locate(text: &str, span: Range<usize>, showing: Showing) -> (Position, Option
     }
     let lower = line.to_ascii_lowercase();
     let is_whole = showing == Showing::Value && !SECRET_SIGNS.iter().any(|sign| lower.contains(sign));
-    let shown = if is_whole { line.to_owned() } else { cut_values(line) }.replace('\t', " ");
+    let shown = match showing {
+        _ if is_whole => line.to_owned(),
+        Showing::KnownKeyOnly => cut_values(line, is_known_key),
+        Showing::Value | Showing::KeyOnly => cut_values(line, |_| true),
+    };
+    let shown = shown.replace('\t', " ");
     let caret_from = before.replace('\t', " ").width();
     let end = floor_char_boundary(text, span.end).clamp(start, (line_start + line.len()).max(start));
     let room = shown.width();
@@ -136,7 +152,7 @@ fn locate(text: &str, span: Range<usize>, showing: Showing) -> (Position, Option
 }
 
 /// The line without anything that could be a value: a table header, or the key before the first sign of a value.
-fn cut_values(line: &str) -> String {
+fn cut_values(line: &str, may_show: impl Fn(&str) -> bool) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-. []".contains(c);
     let trimmed = line.trim();
     if trimmed.is_empty() || (trimmed.starts_with('[') && trimmed.ends_with(']') && trimmed.chars().all(is_plain)) {
@@ -146,6 +162,9 @@ fn cut_values(line: &str) -> String {
     let word = line[indent..].find(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c)));
     let key_end = indent + word.unwrap_or(line.len() - indent);
     let rest = line[key_end..].trim_start();
+    if !may_show(&line[indent..key_end]) {
+        return format!("{}…", &line[..indent]);
+    }
     let sign = if rest.starts_with('=') { " = …" } else { " …" };
     if rest.is_empty() { line.to_owned() } else { format!("{}{sign}", &line[..key_end]) }
 }
@@ -170,7 +189,7 @@ pub(crate) fn nearest<'k>(typed: &str, known: impl IntoIterator<Item = &'k str>)
 }
 
 /// `did you mean …?` if something near is known, else the list of what is known.
-pub(crate) fn suggest<'k>(typed: &str, known: &[&'k str]) -> String {
+pub(crate) fn suggest(typed: &str, known: &[&str]) -> String {
     match nearest(typed, known.iter().copied()) {
         Some(word) => format!("did you mean `{word}`?"),
         None if known.is_empty() => "remove it".to_owned(),

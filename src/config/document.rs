@@ -61,7 +61,7 @@ impl<'t> Document<'t> {
         }
         let fault = |error: &toml::de::Error| {
             let span = error.span().unwrap_or(0..0);
-            Fault::at(file, text, span, Showing::KeyOnly, format!("not valid TOML: {}", error.message()))
+            Fault::at(file, text, span, Showing::KnownKeyOnly, format!("not valid TOML: {}", error.message()))
                 .advice("correct the line; text values stand in \"double quotes\"")
         };
         Err(errors.iter().map(fault).collect())
@@ -115,17 +115,15 @@ impl<'t> Document<'t> {
     /// # Errors
     /// All unknown keys in it, and the first other fault.
     pub fn section<T: DeserializeOwned>(&self, place: &Place) -> Result<T, Vec<Fault>> {
-        match self.walk(place) {
-            (Some(value), _) => self.read_value(value.clone()),
-            (None, _) => {
-                let name = match place.0.last() {
-                    Some(Step::Key(key)) => key.as_str(),
-                    _ => "?",
-                };
-                let what = format!("the section [{name}] is missing");
-                Err(vec![Fault::of_file(self.file, what).advice(format!("add a section [{name}]"))])
-            }
+        if let (Some(value), _) = self.walk(place) {
+            return self.read_value(value.clone());
         }
+        let name = match place.0.last() {
+            Some(Step::Key(key)) => key.as_str(),
+            _ => "?",
+        };
+        let what = format!("the section [{name}] is missing");
+        Err(vec![Fault::of_file(self.file, what).advice(format!("add a section [{name}]"))])
     }
 
     /// Reads every element of the array of tables `key`; none when it is absent.

@@ -20,7 +20,7 @@ mod stores;
 mod tests;
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -31,11 +31,13 @@ use zeroize::Zeroizing;
 pub use agent::{Agent, LogLevel, StateLocation};
 pub use audit::{Audit, AuditService};
 pub use backup::{Backup, Credentials, Endpoint, Keep, Lock, LockMode};
+pub(crate) use diagnostic::suggest;
 pub use diagnostic::{Fault, Faults, Position};
 pub use document::{Document, Place};
 pub use find::{Found, Origin, Surroundings, find};
 pub use policies::{PolicyRules, Registry, UnknownCollection};
 pub use root::Root;
+pub(crate) use section::zone_advice;
 
 use crate::policy::registry::Policy;
 use secret::Resolver;
@@ -118,6 +120,9 @@ struct RawConfiguration {
     policy: Vec<Policy>,
 }
 
+/// A larger file is not what was meant. In bytes.
+const FILE_LIMIT: u64 = 1 << 20;
+
 const SECTIONS: [&str; 6] = ["agent", "root", "backup", "audit", "store", "policy"];
 
 /// Reads and checks the configuration file at `path`.
@@ -130,8 +135,14 @@ pub fn load(
     rules: &PolicyRules<'_>,
 ) -> Result<Configuration, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(unreadable)?);
+    let mut opened = fs::File::open(path).map_err(unreadable)?;
+    let metadata = opened.metadata().map_err(unreadable)?;
+    if metadata.len() > FILE_LIMIT {
+        let fault = Fault::of_file(path, format!("a configuration file has at most {FILE_LIMIT} bytes"));
+        return Err(ConfigError::Invalid(Faults(vec![fault.advice("name the right file")])));
+    }
+    let mut text = Zeroizing::new(String::new());
+    opened.read_to_string(&mut text).map_err(unreadable)?;
     let source = std::path::absolute(path).map_err(unreadable)?;
     let is_readable = secret::is_world_readable(&metadata);
     let file = File { shown_as: path, source: &source, is_world_readable: is_readable };

@@ -14,3 +14,23 @@ pub fn configuration_schema() -> String {
 pub(crate) fn schema_text(schema: &schemars::Schema) -> String {
     format!("{:#}\n", schema.as_value())
 }
+
+/// Compares a schema with the published file, or renews the file when `WANGCHUAN_UPDATE_SCHEMAS` is set.
+#[cfg(test)]
+pub(crate) fn check_published(name: &str, schema: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schema").join(name);
+    if std::env::var_os("WANGCHUAN_UPDATE_SCHEMAS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, schema).unwrap();
+    }
+    let published = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(published == schema, "config/schema/{name} is out of date; renew it with WANGCHUAN_UPDATE_SCHEMAS=1");
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn schema_is_published() {
+        super::check_published("wangchuan.schema.json", &super::configuration_schema());
+    }
+}
