@@ -72,6 +72,7 @@ async fn read_page<S: Session>(
     lock: bool,
 ) -> Result<Vec<Row>> {
     let refuse = |what: String| StoreError::Refused { store: store.to_owned(), what };
+    let page = sql::select_page(schema, query, lock).map_err(refused(store))?;
     if query.after.is_none() {
         if let Some(statement) = sql::select_null_key(schema, query).map_err(refused(store))?
             && fetch_integer(session, statement).await?.is_some()
@@ -86,7 +87,7 @@ async fn read_page<S: Session>(
             return Err(refuse(format!("{what}; choose a key that is unique")));
         }
     }
-    session.fetch(sql::select_page(schema, query, lock).map_err(refused(store))?).await
+    session.fetch(page).await
 }
 
 async fn count_rows<S: Session>(session: &mut S, schema: &Schema, store: &str, query: &RowQuery) -> Result<u64> {

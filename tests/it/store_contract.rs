@@ -1,0 +1,157 @@
+//! The contract of the data-store port: one list of checks, run for each engine.
+
+#[path = "support/servers.rs"]
+mod servers;
+
+mod batches;
+mod facts;
+mod reading;
+mod restores;
+mod values;
+
+use std::sync::Arc;
+
+use servers::Lab;
+use wangchuan::stores::{BatchMarker, ColumnRef, DataStore, Engine, Filter, Hop, RowQuery};
+use wangchuan::value::{Row, RowKey, Value};
+
+/// One test per check and engine, so that a failure names both.
+macro_rules! contract {
+    ($($engine:ident $kind:expr => [$($module:ident::$check:ident as $name:ident),* $(,)?];)*) => {$(
+        mod $engine {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let Some(lab) = super::servers::Lab::start($kind).await else { return };
+                    super::$module::$check(&lab).await;
+                    lab.finish().await;
+                }
+            )*
+        }
+    )*};
+}
+
+macro_rules! every_check {
+    ($($engine:ident $kind:expr;)*) => {
+        contract! {$(
+            $engine $kind => [
+                facts::catalogue_tells_tables_keys_and_triggers as catalogue_tells_tables_keys_and_triggers,
+                facts::check_finds_what_stands_in_the_way as check_finds_what_stands_in_the_way,
+                facts::clock_is_near_ours as clock_is_near_ours,
+                facts::nobody_answers as nobody_answers,
+                facts::settle_says_what_remains as settle_says_what_remains,
+                reading::pages_over_a_composite_key as pages_over_a_composite_key,
+                reading::filters_and_nulls as filters_and_nulls,
+                reading::start_events_before_a_bound as start_events_before_a_bound,
+                reading::owner_path_joins as owner_path_joins,
+                reading::a_snapshot_does_not_see_later_commits as a_snapshot_does_not_see_later_commits,
+                reading::keys_that_cannot_page_are_refused as keys_that_cannot_page_are_refused,
+                reading::odd_names as odd_names,
+                values::every_type_comes_back_exactly as every_type_comes_back_exactly,
+                values::same_compares_the_carried_form as same_compares_the_carried_form,
+                batches::a_row_changed_since_is_not_deleted as a_row_changed_since_is_not_deleted,
+                batches::deleting_by_ancestors as deleting_by_ancestors,
+                batches::marker_and_rows_commit_together as marker_and_rows_commit_together,
+                batches::a_chunk_commits_once as a_chunk_commits_once,
+                batches::children_before_parents as children_before_parents,
+                batches::updates_count_what_matched as updates_count_what_matched,
+                batches::undo_never_overwrites as undo_never_overwrites,
+                batches::a_lock_ends_in_busy as a_lock_ends_in_busy,
+                batches::errors_hold_no_values as errors_hold_no_values,
+                batches::many_keys_in_one_batch as many_keys_in_one_batch,
+                restores::into_an_empty_database as restores_into_an_empty_database,
+                restores::into_an_existing_schema as restores_into_an_existing_schema,
+                restores::orphans_are_reported as orphans_are_reported,
+                restores::giving_up_leaves_nothing as giving_up_leaves_nothing,
+            ];
+        )*}
+    };
+}
+
+every_check! {
+    sqlite wangchuan::stores::Engine::Sqlite;
+}
+
+/// Customers, orders (parent: customers), lines (parent: orders), in the engine's own types.
+async fn make_shop(lab: &Lab) {
+    let time = match lab.engine() {
+        Engine::Sqlite => "text",
+        Engine::Postgres => "timestamp",
+        Engine::Mysql => "datetime",
+    };
+    lab.run(&format!(
+        "CREATE TABLE customers (id varchar(20) NOT NULL PRIMARY KEY, name varchar(100), vip int);
+         CREATE TABLE orders (id bigint NOT NULL PRIMARY KEY, customer_id varchar(20), done {time}, total decimal(12,2),
+           FOREIGN KEY (customer_id) REFERENCES customers (id));
+         CREATE INDEX orders_by_customer ON orders (customer_id);
+         CREATE TABLE order_lines (order_id bigint NOT NULL, line int NOT NULL, sku varchar(20),
+           PRIMARY KEY (order_id, line), FOREIGN KEY (order_id) REFERENCES orders (id));
+         INSERT INTO customers VALUES ('C1', '张三', 1), ('C2', 'Bob', NULL), ('C3', 'Eve', 0);
+         INSERT INTO orders VALUES (1, 'C1', '2020-01-01 00:00:00', 10.50), (2, 'C1', '2023-05-10 08:30:00', 20),
+           (3, 'C2', NULL, 5), (4, NULL, '2019-12-31 23:59:59', 1);
+         INSERT INTO order_lines VALUES (1, 1, 'a'), (1, 2, 'b'), (2, 1, 'c'), (3, 1, 'd'), (3, 2, NULL)"
+    ))
+    .await;
+}
+
+fn text(value: &str) -> Value {
+    Value::Text(value.to_owned())
+}
+
+fn key(values: &[&str]) -> RowKey {
+    RowKey(values.iter().map(|value| text(value)).collect())
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// A query for these columns of the table itself, all rows, ordered by `key`.
+fn query(table: &str, columns: &[&str], key: &[&str]) -> RowQuery {
+    RowQuery {
+        table: table.to_owned(),
+        path: Vec::new(),
+        columns: columns.iter().map(|column| ColumnRef::own(column)).collect(),
+        filter: Filter::All,
+        key: names(key),
+        after: None,
+        limit: 1000,
+    }
+}
+
+fn hop(column: &str, parent: &str, parent_column: &str) -> Hop {
+    Hop { columns: names(&[column]), parent: parent.to_owned(), parent_columns: names(&[parent_column]) }
+}
+
+/// The value as text, whatever form the engine carries it in.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".to_owned(),
+        Value::Integer(number) => number.to_string(),
+        Value::Real(number) => number.to_string(),
+        Value::Text(text) => text.clone(),
+        Value::Blob(bytes) => hex::encode(bytes),
+    }
+}
+
+fn rows_shown(rows: &[Row]) -> Vec<String> {
+    rows.iter().map(|row| row.iter().map(shown).collect::<Vec<_>>().join(" ")).collect()
+}
+
+async fn read(store: &Arc<dyn DataStore>, query: &RowQuery) -> Vec<Row> {
+    let mut snapshot = store.open_snapshot().await.unwrap();
+    let rows = snapshot.read(query).await.unwrap();
+    snapshot.close().await.unwrap();
+    rows
+}
+
+async fn count(store: &Arc<dyn DataStore>, query: &RowQuery) -> u64 {
+    let mut snapshot = store.open_snapshot().await.unwrap();
+    let count = snapshot.count(query).await.unwrap();
+    snapshot.close().await.unwrap();
+    count
+}
+
+fn marker(chunk: i64, erased: i64) -> BatchMarker {
+    BatchMarker { run: "run-1".to_owned(), chunk, token: 7, erased, changed: 0 }
+}

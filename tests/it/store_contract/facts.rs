@@ -1,0 +1,169 @@
+//! The catalogue, checks before work, and what a store says about itself.
+
+use wangchuan::clock::{Clock, SystemClock};
+use wangchuan::stores::{ColumnKind, Engine, Finding, FindingKind, OnDelete, StoreError};
+
+use super::servers::Lab;
+use super::*;
+
+pub async fn catalogue_tells_tables_keys_and_triggers(lab: &Lab) {
+    make_shop(lab).await;
+    let (numbered, computed, partial) = match lab.engine() {
+        Engine::Sqlite => ("integer NOT NULL PRIMARY KEY AUTOINCREMENT", "STORED", " WHERE b > 0"),
+        Engine::Postgres => ("bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "STORED", " WHERE b > 0"),
+        Engine::Mysql => ("bigint NOT NULL AUTO_INCREMENT PRIMARY KEY", "STORED", ""),
+    };
+    lab.run(&format!(
+        "CREATE TABLE things (id {numbered}, a varchar(10) NOT NULL, b int NOT NULL DEFAULT 7, \
+           c int GENERATED ALWAYS AS (b * 2) {computed}, order_id bigint, line int, UNIQUE (a, b), \
+           FOREIGN KEY (order_id, line) REFERENCES order_lines (order_id, line) ON DELETE CASCADE, \
+           FOREIGN KEY (order_id) REFERENCES orders (id) ON DELETE SET NULL);
+         CREATE INDEX things_by_b ON things (b){partial};
+         CREATE TABLE keyless (a int); CREATE TABLE second_key (a int, b int NOT NULL, UNIQUE (a), UNIQUE (b));
+         CREATE VIEW seen AS SELECT * FROM things"
+    ))
+    .await;
+    let trigger = |name: &str, event: &str| match lab.engine() {
+        Engine::Sqlite => format!("CREATE TRIGGER {name} BEFORE {event} ON things BEGIN SELECT 1; END"),
+        Engine::Postgres => {
+            format!("CREATE TRIGGER {name} BEFORE {event} ON things FOR EACH ROW EXECUTE FUNCTION nothing()")
+        }
+        Engine::Mysql => format!("CREATE TRIGGER {name} BEFORE {event} ON things FOR EACH ROW SET @x = 1"),
+    };
+    if lab.engine() == Engine::Postgres {
+        lab.run("CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'").await;
+    }
+    for (name, event) in [("t_delete", "DELETE"), ("t_update", "UPDATE"), ("t_insert", "INSERT")] {
+        lab.run(&trigger(name, event)).await;
+    }
+    let store = lab.store();
+    let catalogue = store.catalogue().await.unwrap();
+    let tables: Vec<&str> = catalogue.tables.iter().map(|table| table.name.as_str()).collect();
+    assert_eq!(tables, ["customers", "keyless", "order_lines", "orders", "second_key", "things"]);
+    let things = catalogue.table("things").unwrap();
+    let columns: Vec<&str> = things.columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(columns, ["id", "a", "b", "c", "order_id", "line"]);
+    assert_eq!(things.key, names(&["id"]));
+    assert_eq!(things.unique, [names(&["a", "b"])]);
+    let flags: Vec<_> = things.columns.iter().map(|c| (c.nullable, c.generated, c.numbered)).collect();
+    let (plain, required) = ((true, false, false), (false, false, false));
+    assert_eq!(flags, [(false, false, true), required, required, (true, true, false), plain, plain]);
+    assert!(things.columns[2].default.as_deref().unwrap().contains('7'));
+    assert_eq!(things.columns[1].kind, Some(ColumnKind::Text));
+    assert_eq!(things.columns[2].kind, Some(ColumnKind::Integer));
+    assert!(things.columns[1].type_name.contains("(10)"), "{}", things.columns[1].type_name);
+    let mut keys = things.foreign_keys.clone();
+    keys.sort_by_key(|key| key.columns.len());
+    assert_eq!((keys[0].parent.as_str(), keys[0].on_delete), ("orders", OnDelete::Unset));
+    assert_eq!((keys[1].parent.as_str(), keys[1].on_delete), ("order_lines", OnDelete::Cascade));
+    assert_eq!(
+        (&keys[1].columns, &keys[1].parent_columns),
+        (&names(&["order_id", "line"]), &names(&["order_id", "line"]))
+    );
+    let triggers: Vec<_> = things.triggers.iter().map(|trigger| (trigger.name.as_str(), trigger.on_delete)).collect();
+    assert_eq!(triggers, [("t_delete", true), ("t_update", false)]);
+    assert_eq!(things.index_statements.iter().filter(|sql| sql.contains("things_by_b")).count(), 1);
+    let lines = catalogue.table("order_lines").unwrap();
+    assert_eq!(lines.key, names(&["order_id", "line"]));
+    assert_eq!(lines.foreign_keys[0].on_delete, OnDelete::Refuse);
+    assert_eq!(catalogue.table("keyless").unwrap().key, Vec::<String>::new());
+    let second = catalogue.table("second_key").unwrap();
+    assert_eq!((&second.key, &second.unique), (&names(&["b"]), &vec![names(&["a"])]));
+    let orders = catalogue.table("orders").unwrap();
+    assert_eq!(orders.columns[3].kind, Some(ColumnKind::Decimal));
+    let time = if lab.engine() == Engine::Sqlite { ColumnKind::Text } else { ColumnKind::LocalTime };
+    assert_eq!(orders.columns[2].kind, Some(time));
+}
+
+fn kinds<'f>(findings: &'f [Finding], table: &str) -> Vec<&'f FindingKind> {
+    findings.iter().filter(|finding| finding.table.as_deref() == Some(table)).map(|finding| &finding.kind).collect()
+}
+
+pub async fn check_finds_what_stands_in_the_way(lab: &Lab) {
+    make_shop(lab).await;
+    lab.run("CREATE TABLE keyless (a int)").await;
+    let fires = match lab.engine() {
+        Engine::Sqlite => "CREATE TRIGGER keep BEFORE DELETE ON order_lines BEGIN SELECT RAISE(IGNORE); END",
+        Engine::Postgres => {
+            "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+             CREATE TRIGGER keep BEFORE DELETE ON order_lines FOR EACH ROW EXECUTE FUNCTION swallow()"
+        }
+        Engine::Mysql => "CREATE TRIGGER keep BEFORE DELETE ON order_lines FOR EACH ROW SET @kept = OLD.line",
+    };
+    lab.run(fires).await;
+    let store = lab.store();
+    let all = names(&["customers", "keyless", "order_lines", "gone"]);
+    let findings = store.check(&all).await.unwrap();
+    assert_eq!(kinds(&findings, "customers"), Vec::<&FindingKind>::new());
+    assert_eq!(kinds(&findings, "keyless"), [&FindingKind::NoKey]);
+    assert_eq!(kinds(&findings, "order_lines"), [&FindingKind::Trigger("keep".to_owned())]);
+    assert_eq!(kinds(&findings, "gone"), [&FindingKind::MissingTable]);
+    assert!(findings.iter().all(|finding| !finding.what.is_empty() && !finding.remedy.is_empty()));
+    assert_eq!(store.check(&names(&["customers"])).await.unwrap(), Vec::new());
+    if lab.engine() != Engine::Mysql {
+        // The swallowed delete shows in the count, which is the engine's own.
+        let mut batch = store.begin_batch().await.unwrap();
+        assert_eq!(batch.delete("order_lines", &[], &Filter::All).await.unwrap(), 0);
+        batch.roll_back().await.unwrap();
+    }
+}
+
+pub async fn clock_is_near_ours(lab: &Lab) {
+    let difference = lab.store().server_time().await.unwrap() - SystemClock.now();
+    assert!(difference.num_seconds().abs() <= 5, "{difference}");
+}
+
+pub async fn nobody_answers(lab: &Lab) {
+    let (absent, login) = match lab.engine() {
+        Engine::Sqlite => ("sqlite://absent.db".to_owned(), None),
+        Engine::Postgres => ("postgres://u:hunter2secret@127.0.0.1:9/x".to_owned(), Some("postgres")),
+        Engine::Mysql => ("mysql://u:hunter2secret@127.0.0.1:9/x".to_owned(), Some("mysql")),
+    };
+    let store = lab.store_at(&absent, false);
+    for error in [store.server_time().await.map(|_| ()), store.begin_batch().await.map(|_| ())] {
+        let error = error.unwrap_err();
+        assert!(matches!(error, StoreError::Unreachable { .. }) && error.is_retryable(), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    }
+    assert!(!lab.folder().join("absent.db").exists(), "a missing file is never created");
+    if login.is_some() {
+        let store = lab.store_at(&lab.url_as("nobody_here", "hunter2secret"), false);
+        let error = store.server_time().await.map(|_| ());
+        // A server that trusts every local login refuses the unknown role all the same.
+        let error = error.unwrap_err();
+        assert!(matches!(error, StoreError::Login { .. }) && !error.is_retryable(), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    }
+}
+
+pub async fn settle_says_what_remains(lab: &Lab) {
+    make_shop(lab).await;
+    let store = lab.store();
+    if lab.engine() != Engine::Sqlite {
+        let state = store.settle().await.unwrap();
+        assert!(!state.clean && state.note.len() > 20, "{state:?}");
+        return;
+    }
+    lab.run("PRAGMA journal_mode = WAL; CREATE TABLE secrets (id int NOT NULL PRIMARY KEY, s text)").await;
+    let secret = "canary-0815-canary";
+    lab.run(&format!("INSERT INTO secrets VALUES (1, '{secret}')")).await;
+    let store = lab.store();
+    let mut reading = store.open_snapshot().await.unwrap();
+    let mut batch = store.begin_batch().await.unwrap();
+    assert_eq!(batch.delete("secrets", &[], &Filter::All).await.unwrap(), 1);
+    batch.commit(&marker(1, 1)).await.unwrap();
+    let blocked = store.settle().await.unwrap();
+    assert!(!blocked.clean, "a reader holds older pages: {blocked:?}");
+    assert_eq!(reading.count(&query("secrets", &["id"], &["id"])).await.unwrap(), 1);
+    reading.close().await.unwrap();
+    let state = store.settle().await.unwrap();
+    assert!(state.clean, "{state:?}");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(lab.folder()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        seen += bytes.len();
+        let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+        assert!(!found, "the deleted value is still in a file");
+    }
+    assert!(seen > 4096);
+}
