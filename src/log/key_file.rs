@@ -112,8 +112,7 @@ pub fn encode_pem(label: &str, der: &[u8]) -> String {
         out.push('\n');
         rest = tail;
     }
-    out.push_str(&format!("-----END {label}-----\n"));
-    out
+    out + "-----END " + label + "-----\n"
 }
 
 /// The bytes of the first PEM block with this label.
