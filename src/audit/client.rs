@@ -27,9 +27,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a whole exchange. Rekor v2 needs 20 s, because it answers after the next checkpoint.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Delay after faults that only people mend.
-const SLOW_RETRY: Duration = Duration::from_secs(15 * 60);
+const SLOW_RETRY: Duration = Duration::from_mins(15);
 /// The longest delay a service may ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 /// No receipt comes near this size.
 const MAX_RECEIPT_BYTES: usize = 256 * 1024;
 
@@ -80,8 +80,8 @@ impl AuditClient {
     /// A client for one audit service.
     pub fn new(setup: ClientSetup) -> Result<Self, ClientError> {
         let base = Url::parse(&setup.url).map_err(|_| ClientError::Url)?;
-        let bare = base.username().is_empty() && base.password().is_none();
-        if !bare || base.query().is_some() || base.fragment().is_some() || base.cannot_be_a_base() {
+        let no_user = base.username().is_empty() && base.password().is_none();
+        if !no_user || base.query().is_some() || base.fragment().is_some() || base.cannot_be_a_base() {
             return Err(ClientError::Url);
         }
         let loopback = is_loopback(&base);

@@ -8,6 +8,8 @@
 //! an envelope's bytes travel as they are stored; bodies and tokens are never logged.
 
 pub mod client;
+#[cfg(test)]
+mod kill_tests;
 pub mod receipt;
 pub mod service;
 #[cfg(test)]

@@ -167,8 +167,8 @@ pub fn verify(
     if entry.log_id.key_id.0 != log.log_id() {
         return Err(ReceiptError::OtherLog);
     }
-    let signed = signer.verifies(&envelope.signed_bytes(), envelope.signature());
-    if !signed || entry.canonicalized_body.0 != leaf_body(envelope, signer) {
+    let genuine = signer.verifies(&envelope.signed_bytes(), envelope.signature());
+    if !genuine || entry.canonicalized_body.0 != leaf_body(envelope, signer) {
         return Err(ReceiptError::OtherCertificate);
     }
     let proof = &entry.inclusion_proof;

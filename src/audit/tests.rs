@@ -1,8 +1,6 @@
 //! Tests of receipts, of the service over real HTTP with kill and restart, and of the client against good and bad services.
 
-use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,23 +18,22 @@ use super::receipt::{self, Grade, LogOperator, ReceiptError};
 use super::service::{ServiceError, ServiceHandle, ServiceSetup, start};
 use super::{AuditSink, BearerToken, FiledOutcome, QuarantineReason, RetryReason, backoff};
 use crate::certify::dsse::Envelope;
+use crate::certify::issue;
 use crate::certify::signer::{CertificateSigner, PublicKey};
 use crate::certify::tests::{sample, sample_with_id, signer, trusted, vector};
-use crate::certify::{issue, verify};
 use crate::clock::FixedClock;
 use crate::control::log_store::SqliteLogStore;
 use crate::log::checkpoint::{CheckpointKey, CheckpointSigner};
 use crate::log::key_file::{create_checkpoint_key, open_checkpoint_key};
 use crate::log::sequencer::{FileAnchor, Sequencer};
 use crate::log::tree::{Frontier, leaf_hash, verify_consistency, verify_inclusion};
-use crate::log::verify::verify_log;
 use crate::random::{Random, RandomUnavailable, SystemRandom};
 
 const ORIGIN: &str = "wangchuan.example/audit";
 const TOKEN: &str = "a-token-of-some-length";
 const ID: &str = "0190a1b2-c3d4-7abc-8def-0123456789ab";
 
-fn id(number: usize) -> String {
+pub(super) fn id(number: usize) -> String {
     format!("0190a1b2-c3d4-7abc-8def-{number:012x}")
 }
 
@@ -44,7 +41,7 @@ fn clock() -> Arc<FixedClock> {
     Arc::new(FixedClock(DateTime::<Utc>::from_timestamp(1_772_800_000, 0).unwrap()))
 }
 
-fn log_signer(folder: &Path) -> CheckpointSigner {
+pub(super) fn log_signer(folder: &Path) -> CheckpointSigner {
     let path = folder.join("checkpoint.pem");
     if path.exists() {
         return open_checkpoint_key(&path, ORIGIN).unwrap();
@@ -52,12 +49,12 @@ fn log_signer(folder: &Path) -> CheckpointSigner {
     create_checkpoint_key(&path, ORIGIN, &SystemRandom).unwrap()
 }
 
-fn certificate_signer(folder: &Path) -> CertificateSigner {
+pub(super) fn certificate_signer(folder: &Path) -> CertificateSigner {
     let path = folder.join("certificate.pem");
     if path.exists() { CertificateSigner::open(&path) } else { CertificateSigner::create(&path) }.unwrap()
 }
 
-async fn serve(folder: &Path) -> ServiceHandle {
+pub(super) async fn serve(folder: &Path) -> ServiceHandle {
     let store = Arc::new(SqliteLogStore::open(&folder.join("audit.db"), "certificates").await.unwrap());
     let anchor = Box::new(FileAnchor(folder.join("anchor")));
     let sequencer = Sequencer::open(store, log_signer(folder), Some(anchor)).await.unwrap();
@@ -72,7 +69,7 @@ async fn serve(folder: &Path) -> ServiceHandle {
     start(setup).await.unwrap()
 }
 
-fn client(folder: &Path, url: &str) -> AuditClient {
+pub(super) fn client(folder: &Path, url: &str) -> AuditClient {
     client_with(folder, url, Some(TOKEN)).unwrap()
 }
 
@@ -87,7 +84,7 @@ fn client_with(folder: &Path, url: &str, token: Option<&str>) -> Result<AuditCli
     })
 }
 
-fn index_of(outcome: &FiledOutcome) -> u64 {
+pub(super) fn index_of(outcome: &FiledOutcome) -> u64 {
     match outcome {
         FiledOutcome::Receipted(filed) => filed.verified.index,
         other => panic!("not receipted: {other:?}"),
@@ -534,101 +531,5 @@ fn back_off_grows_to_a_quarter_of_an_hour() {
         let longest = (0..200).map(|_| backoff(attempt, &SystemRandom).unwrap()).max().unwrap();
         let limit = Duration::from_secs(limit);
         assert!(longest <= limit && longest * 2 > limit, "{attempt}: {longest:?}");
-    }
-}
-
-const CHILD_FOLDER: &str = "WANGCHUAN_TEST_AUDIT_FOLDER";
-
-/// Not a test by itself: the service in a process of its own, until it is killed.
-#[test]
-#[ignore = "run as a child process by `a_killed_service_loses_and_repeats_nothing`"]
-fn serve_until_killed() {
-    let Ok(folder) = std::env::var(CHILD_FOLDER) else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().unwrap();
-    runtime.block_on(async {
-        let service = serve(Path::new(&folder)).await;
-        let address = Path::new(&folder).join("address");
-        std::fs::write(address.with_extension("new"), service.address().to_string()).unwrap();
-        std::fs::rename(address.with_extension("new"), address).unwrap();
-        std::future::pending::<()>().await;
-    });
-}
-
-/// Kills its process when dropped, so that a failing test leaves none behind.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-async fn spawn_service(folder: &Path) -> (Killed, String) {
-    let address = folder.join("address");
-    let _ = std::fs::remove_file(&address);
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "audit::tests::serve_until_killed", "--ignored", "--nocapture"])
-        .env(CHILD_FOLDER, folder)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let child = Killed(child);
-    for _ in 0..2000 {
-        if let Ok(text) = std::fs::read_to_string(&address) {
-            return (child, format!("http://{}", text.parse::<SocketAddr>().unwrap()));
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the service did not start");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_service_loses_and_repeats_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    let signer = certificate_signer(path);
-    log_signer(path);
-    let envelopes: Vec<Envelope> = (0..400).map(|n| issue(&sample_with_id(&id(n)), &signer).unwrap()).collect();
-    let mut known: Vec<Option<u64>> = vec![None; envelopes.len()];
-    for round in 0..6u64 {
-        let (child, url) = spawn_service(path).await;
-        let sink = Arc::new(client(path, &url));
-        let mut tasks = Vec::new();
-        for (number, envelope) in envelopes.iter().enumerate() {
-            let (sink, bytes) = (sink.clone(), envelope.as_bytes().to_vec());
-            tasks.push(tokio::spawn(async move { sink.file(&id(number), &bytes).await }));
-        }
-        if round < 5 {
-            // SIGKILL at another moment each time, in the middle of the filings.
-            tokio::time::sleep(Duration::from_millis(15 + 23 * round)).await;
-            drop(child);
-            for (number, task) in tasks.into_iter().enumerate() {
-                if let FiledOutcome::Receipted(filed) = task.await.unwrap() {
-                    let before = known[number].replace(filed.verified.index);
-                    assert!(before.is_none_or(|before| before == filed.verified.index));
-                }
-            }
-            continue;
-        }
-        let mut places = Vec::new();
-        for (number, task) in tasks.into_iter().enumerate() {
-            let place = index_of(&task.await.unwrap());
-            assert!(known[number].is_none_or(|before| before == place), "a receipted place never changes");
-            places.push(place);
-        }
-        places.sort_unstable();
-        assert_eq!(places, (0..400).collect::<Vec<_>>(), "each certificate stands exactly once");
-        drop(child);
-    }
-    let store = SqliteLogStore::open(&path.join("audit.db"), "certificates").await.unwrap();
-    let anchor = std::fs::read_to_string(path.join("anchor")).unwrap();
-    let report = verify_log(&store, log_signer(path).key(), Some(&anchor)).await.unwrap();
-    assert_eq!((report.leaves, report.unsigned), (400, 0));
-    // The envelopes are stored as they were filed.
-    let stored = crate::log::store::LeafStore::leaves(&store, 0..400).await.unwrap();
-    for leaf in stored {
-        verify(&leaf.content.unwrap(), &trusted(&signer)).unwrap();
     }
 }

@@ -13,6 +13,8 @@ pub mod codes;
 pub mod dsse;
 pub mod evidence;
 pub mod lint;
+#[cfg(test)]
+mod lint_tests;
 pub mod signer;
 pub mod statement;
 #[cfg(test)]
