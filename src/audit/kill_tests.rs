@@ -4,15 +4,19 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
+use super::receipt::check_content;
 use super::tests::{certificate_signer, client, id, index_of, log_signer, serve};
 use super::{AuditSink, FiledOutcome};
 use crate::certify::dsse::Envelope;
+use crate::certify::issue;
 use crate::certify::tests::{sample_with_id, trusted};
-use crate::certify::{issue, verify};
 use crate::control::log_store::SqliteLogStore;
-use crate::log::store::LeafStore;
+use crate::log::store::StoredLeaf;
 use crate::log::verify::verify_log;
 
 const CHILD_FOLDER: &str = "WANGCHUAN_TEST_AUDIT_FOLDER";
@@ -70,43 +74,53 @@ async fn a_killed_service_loses_and_repeats_nothing() {
     log_signer(path);
     let envelopes: Vec<Envelope> = (0..400).map(|n| issue(&sample_with_id(&id(n)), &signer).unwrap()).collect();
     let mut known: Vec<Option<u64>> = vec![None; envelopes.len()];
-    for round in 0..6u64 {
+    for round in 0..6 {
         let (child, url) = spawn_service(path).await;
-        let sink = Arc::new(client(path, &url));
+        let (sink, receipted) = (Arc::new(client(path, &url)), Arc::new(AtomicUsize::new(0)));
+        let at_once = Arc::new(Semaphore::new(24));
         let mut tasks = Vec::new();
-        for (number, envelope) in envelopes.iter().enumerate() {
-            let (sink, bytes) = (sink.clone(), envelope.as_bytes().to_vec());
-            tasks.push(tokio::spawn(async move { sink.file(&id(number), &bytes).await }));
+        // Another order each round, so that filed and new certificates are mixed.
+        for place in 0..envelopes.len() {
+            let number = (place * 171 + round * 53) % envelopes.len();
+            let (sink, receipted, at_once) = (sink.clone(), receipted.clone(), at_once.clone());
+            let bytes = envelopes[number].as_bytes().to_vec();
+            tasks.push(tokio::spawn(async move {
+                let _permit = at_once.acquire().await.unwrap();
+                let outcome = sink.file(&id(number), &bytes).await;
+                receipted.fetch_add(usize::from(matches!(outcome, FiledOutcome::Receipted(_))), Ordering::SeqCst);
+                (number, outcome)
+            }));
         }
         if round < 5 {
-            // SIGKILL at another moment each time, in the middle of the filings.
-            tokio::time::sleep(Duration::from_millis(15 + 23 * round)).await;
-            drop(child);
-            for (number, task) in tasks.into_iter().enumerate() {
-                if let FiledOutcome::Receipted(filed) = task.await.unwrap() {
-                    let before = known[number].replace(filed.verified.index);
-                    assert!(before.is_none_or(|before| before == filed.verified.index));
+            // SIGKILL while the next filings are on their way, at another stage each round.
+            let enough = async {
+                while receipted.load(Ordering::SeqCst) < 20 + 37 * round {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
+            };
+            tokio::time::timeout(Duration::from_mins(2), enough).await.unwrap();
+            drop(child);
+        }
+        let mut unanswered = 0;
+        for task in tasks {
+            let (number, outcome) = task.await.unwrap();
+            if round < 5 && !matches!(outcome, FiledOutcome::Receipted(_)) {
+                unanswered += 1;
+                continue;
             }
-            continue;
+            let place = index_of(&outcome);
+            let before = known[number].replace(place);
+            assert!(before.is_none_or(|before| before == place), "a receipted place never changes");
         }
-        let mut places = Vec::new();
-        for (number, task) in tasks.into_iter().enumerate() {
-            let place = index_of(&task.await.unwrap());
-            assert!(known[number].is_none_or(|before| before == place), "a receipted place never changes");
-            places.push(place);
-        }
-        places.sort_unstable();
-        assert_eq!(places, (0..400).collect::<Vec<_>>(), "each certificate stands exactly once");
-        drop(child);
+        assert_eq!(unanswered > 0, round < 5, "the kill came in the middle");
     }
+    let mut places: Vec<u64> = known.into_iter().flatten().collect();
+    places.sort_unstable();
+    assert_eq!(places, (0..400).collect::<Vec<_>>(), "each certificate stands exactly once");
     let store = SqliteLogStore::open(&path.join("audit.db"), "certificates").await.unwrap();
     let anchor = std::fs::read_to_string(path.join("anchor")).unwrap();
-    let report = verify_log(&store, log_signer(path).key(), Some(&anchor)).await.unwrap();
-    assert_eq!((report.leaves, report.unsigned), (400, 0));
-    // The envelopes are stored as they were filed.
-    let stored = store.leaves(0..400).await.unwrap();
-    for leaf in stored {
-        verify(&leaf.content.unwrap(), &trusted(&signer)).unwrap();
-    }
+    let trusted = trusted(&signer);
+    let check = |leaf: &StoredLeaf| check_content(leaf, &trusted);
+    let report = verify_log(&store, log_signer(path).key(), Some(&anchor), &check).await.unwrap();
+    assert_eq!((report.leaves, report.unsigned, report.dropped), (400, 0, 0));
 }

@@ -11,8 +11,9 @@ use thiserror::Error;
 
 use super::wire::{Base64, Entry, InclusionProof, Int64, KindVersion, LogId, Note};
 use crate::certify::dsse::Envelope;
-use crate::certify::signer::PublicKey;
+use crate::certify::signer::{PublicKey, TrustedKeys};
 use crate::log::checkpoint::{Checkpoint, CheckpointError, CheckpointKey, SignedCheckpoint};
+use crate::log::store::StoredLeaf;
 use crate::log::tree::{Hash, leaf_hash, verify_inclusion};
 
 /// The media type of the file that stock Sigstore verifiers read.
@@ -125,6 +126,18 @@ pub fn leaf_body(envelope: &Envelope, key: &PublicKey) -> Vec<u8> {
 pub(super) fn body_digest(body: &[u8]) -> Option<Vec<u8>> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
     STANDARD.decode(value.pointer("/spec/hashedRekordV002/data/digest")?.as_str()?).ok()
+}
+
+/// What is wrong with a filed certificate, if its envelope is still there: for [`crate::log::verify::verify_log`].
+#[must_use]
+pub fn check_content(leaf: &StoredLeaf, trusted: &TrustedKeys) -> Option<&'static str> {
+    let content = leaf.content.as_deref()?;
+    let (Ok(verified), Ok(envelope)) = (crate::certify::verify(content, trusted), Envelope::parse(content)) else {
+        return Some("it holds no certificate by a trusted key");
+    };
+    let key = trusted.get(&verified.key_id)?;
+    let fits = leaf_body(&envelope, key) == leaf.entry && verified.statement.predicate.certificate_id == leaf.id;
+    (!fits).then_some("its certificate is not the one that was filed")
 }
 
 /// Makes the receipt of the leaf at `index` from its inclusion proof in the checkpoint's tree.

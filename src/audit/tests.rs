@@ -26,6 +26,7 @@ use crate::control::log_store::SqliteLogStore;
 use crate::log::checkpoint::{CheckpointKey, CheckpointSigner};
 use crate::log::key_file::{create_checkpoint_key, open_checkpoint_key};
 use crate::log::sequencer::{FileAnchor, Sequencer};
+use crate::log::store::StoredLeaf;
 use crate::log::tree::{Frontier, leaf_hash, verify_consistency, verify_inclusion};
 use crate::random::{Random, RandomUnavailable, SystemRandom};
 
@@ -181,6 +182,26 @@ fn a_leaf_is_canonical_json_without_content() {
     assert!((485..=493).contains(&body.len()), "{}", body.len());
     let text = String::from_utf8(body).unwrap();
     assert!(!text.contains(ID) && !text.contains("crm"));
+}
+
+#[test]
+fn a_changed_stored_certificate_is_noticed() {
+    let signer = signer();
+    let keys = trusted(&signer);
+    let envelope = issue(&sample(), &signer).unwrap();
+    let entry = receipt::leaf_body(&envelope, signer.public());
+    let content = Some(envelope.as_bytes().to_vec());
+    let leaf = StoredLeaf { index: 0, id: ID.into(), hash: leaf_hash(&entry), entry, salt: None, content, time_ms: 0 };
+    assert_eq!(receipt::check_content(&leaf, &keys), None);
+    assert_eq!(receipt::check_content(&StoredLeaf { content: None, ..leaf.clone() }, &keys), None);
+    let resigned = issue(&sample(), &signer).unwrap().as_bytes().to_vec();
+    let other = issue(&sample_with_id(&id(1)), &signer).unwrap().as_bytes().to_vec();
+    let foreign = issue(&sample(), &self::signer()).unwrap().as_bytes().to_vec();
+    for content in [resigned, other, foreign, b"{}".to_vec()] {
+        let changed = StoredLeaf { content: Some(content), ..leaf.clone() };
+        assert!(receipt::check_content(&changed, &keys).is_some());
+    }
+    assert!(receipt::check_content(&StoredLeaf { id: id(1), ..leaf }, &keys).is_some());
 }
 
 #[test]
