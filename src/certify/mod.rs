@@ -1,1 +1,103 @@
-//! Placeholder to be written.
+//! Deletion certificates: what was shown, signed, and nothing more.
+//!
+//! A certificate is an in-toto Statement v1 with our predicate ([`statement`]) in a DSSE envelope ([`dsse`]) with exactly
+//! one ECDSA P-256 signature ([`signer`]). [`issue`] refuses to sign what contradicts itself, claims more than it shows, or
+//! looks as if it held personal data ([`check`], [`lint`]).
+//!
+//! Invariants:
+//! * The bytes of an envelope are made once and never again: whoever stores, sends or verifies one uses those bytes.
+//! * Verification trusts keys handed to it, never one that a certificate names.
+
+pub mod check;
+pub mod codes;
+pub mod dsse;
+pub mod evidence;
+pub mod lint;
+#[cfg(test)]
+mod lint_tests;
+pub mod signer;
+pub mod statement;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use thiserror::Error;
+
+use self::check::CheckError;
+use self::dsse::{Envelope, EnvelopeError, PAYLOAD_TYPE};
+use self::signer::{CertificateSigner, SignerError, TrustedKeys};
+use self::statement::Statement;
+use crate::log::tree::Hash;
+
+/// Why a statement was not signed. Only [`IssueError::Signer`] may go away by itself.
+#[derive(Debug, Error)]
+pub enum IssueError {
+    /// It contradicts itself or says what it must not.
+    #[error("the certificate must not be signed as it is")]
+    Check(#[from] CheckError),
+    /// It cannot be written as JSON.
+    #[error("the certificate cannot be encoded")]
+    Encode(#[source] serde_json::Error),
+    /// The key did not sign.
+    #[error("the certificate could not be signed")]
+    Signer(#[from] SignerError),
+}
+
+/// Why an envelope is not a certificate that can be trusted. Trying again does not help.
+#[derive(Debug, Error)]
+pub enum VerifyError {
+    /// The envelope itself is malformed.
+    #[error("the envelope is malformed")]
+    Envelope(#[from] EnvelopeError),
+    /// It holds something else than an in-toto statement.
+    #[error("the envelope's payload type is not that of a statement")]
+    PayloadType,
+    /// None of the trusted keys made the signature.
+    #[error("the certificate is signed by a key that is not trusted")]
+    UnknownKey,
+    /// The signature does not fit the payload.
+    #[error("the certificate's signature is wrong")]
+    WrongSignature,
+    /// The signed payload is not one of our statements.
+    #[error("the signed payload is not an erasure statement of this version")]
+    Statement(#[source] serde_json::Error),
+    /// The signed statement breaks the rules every certificate keeps.
+    #[error("the signed statement breaks the rules of a certificate")]
+    Check(#[from] CheckError),
+}
+
+/// A certificate whose signature was checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VerifiedCertificate {
+    /// What it says.
+    pub statement: Statement,
+    /// SHA-256 of the signed bytes (the DSSE pre-authentication encoding): the certificate's digest everywhere.
+    pub digest: Hash,
+    /// Id of the key that signed it.
+    pub key_id: String,
+}
+
+/// Checks the statement, signs it and returns the envelope: the bytes to store, send and verify.
+pub fn issue(statement: &Statement, signer: &CertificateSigner) -> Result<Envelope, IssueError> {
+    check::check(statement)?;
+    let payload = serde_json::to_vec(statement).map_err(IssueError::Encode)?;
+    check::check_size(payload.len())?;
+    lint::check_payload(&payload)?;
+    let signature = signer.sign(&dsse::pae(PAYLOAD_TYPE, &payload))?;
+    Ok(Envelope::make(PAYLOAD_TYPE, payload, signature, signer.public().key_id()))
+}
+
+/// Checks an envelope against trusted keys and reads the statement from the very bytes that were verified.
+pub fn verify(envelope: &[u8], trusted: &TrustedKeys) -> Result<VerifiedCertificate, VerifyError> {
+    let envelope = Envelope::parse(envelope)?;
+    if envelope.payload_type() != PAYLOAD_TYPE {
+        return Err(VerifyError::PayloadType);
+    }
+    let key = trusted.get(envelope.key_id()).ok_or(VerifyError::UnknownKey)?;
+    if !key.verifies(&envelope.signed_bytes(), envelope.signature()) {
+        return Err(VerifyError::WrongSignature);
+    }
+    check::check_size(envelope.payload().len())?;
+    let statement: Statement = serde_json::from_slice(envelope.payload()).map_err(VerifyError::Statement)?;
+    check::check(&statement)?;
+    Ok(VerifiedCertificate { statement, digest: envelope.digest(), key_id: envelope.key_id().to_owned() })
+}

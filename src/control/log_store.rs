@@ -317,3 +317,12 @@ impl LeafStore for SqliteLogStore {
         Ok(done.rows_affected())
     }
 }
+
+/// Runs statements on a database file behind every store's back, for tests that tamper.
+#[cfg(test)]
+pub(crate) async fn run_raw(path: &Path, statements: &str) -> Result<(), sqlx::Error> {
+    let pool = SqlitePool::connect(&format!("sqlite://{}", path.display())).await?;
+    let done = sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned())).execute(&pool).await;
+    pool.close().await;
+    done.map(|_| ())
+}

@@ -12,6 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::checkpoint::{CheckpointError, CheckpointSigner};
+use crate::random::Random;
+
 /// The PEM label of an unencrypted PKCS#8 key (RFC 7468 §10).
 const PRIVATE_KEY: &str = "PRIVATE KEY";
 /// No PKCS#8 file of ours comes near this many bytes.
@@ -48,6 +51,9 @@ pub enum KeyFileError {
         #[source]
         source: io::Error,
     },
+    /// The key in the file, or the log's origin, cannot be used for checkpoints.
+    #[error("the key cannot sign checkpoints")]
+    Checkpoint(#[source] CheckpointError),
     /// The crypto library could not make a key.
     #[error("no new key could be made")]
     NotMade,
@@ -88,6 +94,19 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     Ok(Zeroizing::new(bytes))
 }
 
+/// Makes a checkpoint key for the log with this origin, in a new file.
+pub fn create_checkpoint_key(path: &Path, origin: &str, random: &dyn Random) -> Result<CheckpointSigner, KeyFileError> {
+    let pkcs8 = CheckpointSigner::make_pkcs8(random).map_err(|_| KeyFileError::NotMade)?;
+    let signer = CheckpointSigner::from_pkcs8(origin, &pkcs8).map_err(KeyFileError::Checkpoint)?;
+    create(path, &pkcs8)?;
+    Ok(signer)
+}
+
+/// Opens the checkpoint key of the log with this origin.
+pub fn open_checkpoint_key(path: &Path, origin: &str) -> Result<CheckpointSigner, KeyFileError> {
+    CheckpointSigner::from_pkcs8(origin, &read(path)?).map_err(KeyFileError::Checkpoint)
+}
+
 /// Replaces a file's content in one step and makes it durable (write beside it, flush, rename, flush the folder).
 pub fn replace_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
@@ -112,8 +131,7 @@ pub fn encode_pem(label: &str, der: &[u8]) -> String {
         out.push('\n');
         rest = tail;
     }
-    out.push_str(&format!("-----END {label}-----\n"));
-    out
+    out + "-----END " + label + "-----\n"
 }
 
 /// The bytes of the first PEM block with this label.

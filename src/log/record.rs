@@ -8,7 +8,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::store::NewLeaf;
+use super::store::{NewLeaf, StoredLeaf};
 use super::tree::{Hash, sha256};
 
 /// The OCSF version the names are taken from.
@@ -203,4 +203,17 @@ pub fn commitment(salt: &[u8], record: &[u8]) -> Hash {
     let mut bytes = salt.to_vec();
     bytes.extend_from_slice(record);
     sha256(&bytes)
+}
+
+/// What is wrong with a stored record, if it is still there: for [`super::verify::verify_log`].
+#[must_use]
+pub fn check_content(leaf: &StoredLeaf) -> Option<&'static str> {
+    match (&leaf.salt, &leaf.content) {
+        (Some(salt), Some(content)) => {
+            (commitment(salt, content)[..] != leaf.entry).then_some("its content does not fit its commitment")
+        }
+        (None, None) => None,
+        (None, Some(_)) => Some("its salt is missing"),
+        (Some(_), None) => Some("its content is missing although its salt is there"),
+    }
 }

@@ -222,7 +222,7 @@ async fn load(
     let size = store.size().await?;
     let mut reader = ProofReader::new(store);
     let frontier = reader.frontier(size).await?;
-    let mut signed: Option<SignedCheckpoint> = None;
+    let mut newest: Option<SignedCheckpoint> = None;
     let anchored = match anchor {
         Some(anchor) => anchor.last().await.map_err(SequencerError::Anchor)?,
         None => None,
@@ -238,11 +238,11 @@ async fn load(
         if !same {
             return Err(SequencerError::RolledBack { log: store.name().to_owned(), signed: old });
         }
-        if signed.as_ref().is_none_or(|signed| signed.checkpoint.size <= old) {
-            signed = Some(checkpoint);
+        if newest.as_ref().is_none_or(|newest| newest.checkpoint.size <= old) {
+            newest = Some(checkpoint);
         }
     }
-    let checkpoint = match signed {
+    let checkpoint = match newest {
         Some(checkpoint) if checkpoint.checkpoint.size == size => checkpoint,
         Some(older) => sign_extension(store, signer, &older, &frontier).await?,
         None => signer.sign(size, if size == 0 { empty_root() } else { frontier.root() }),
@@ -258,13 +258,13 @@ async fn load(
 async fn sign_extension(
     store: &dyn LeafStore,
     signer: &CheckpointSigner,
-    signed: &SignedCheckpoint,
+    last: &SignedCheckpoint,
     frontier: &Frontier,
 ) -> Result<SignedCheckpoint, SequencerError> {
-    let (old, new) = (signed.checkpoint.size, frontier.size());
+    let (old, new) = (last.checkpoint.size, frontier.size());
     let proof = ProofReader::new(store).consistency(old, new).await?;
     let root = frontier.root();
-    let extends = proof.is_some_and(|proof| verify_consistency(old, new, &signed.checkpoint.root, &root, &proof));
+    let extends = proof.is_some_and(|proof| verify_consistency(old, new, &last.checkpoint.root, &root, &proof));
     if !extends {
         return Err(SequencerError::RolledBack { log: store.name().to_owned(), signed: old });
     }

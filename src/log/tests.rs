@@ -10,12 +10,12 @@ use super::checkpoint::{CheckpointError, CheckpointKey, CheckpointSigner};
 use super::key_file::{self, KeyFileError};
 use super::operations::{OperationLog, OperationLogError};
 use super::proofs::ProofReader;
-use super::record::{Activity, Actor, Change, Outcome, Record, Resource};
+use super::record::{Activity, Actor, Change, Outcome, Record, Resource, check_content};
 use super::sequencer::{CheckpointAnchor, FileAnchor, Placement, Sequencer, SequencerError};
 use super::store::{LeafStore, LeafStoreError, NewLeaf};
 use super::tree::*;
 use super::verify::{VerifyLogError, verify_log};
-use crate::control::log_store::SqliteLogStore;
+use crate::control::log_store::{SqliteLogStore, run_raw};
 use crate::random::{Random, RandomUnavailable, SystemRandom};
 
 /// The eight leaves of the reference tests of certificate-transparency.
@@ -232,6 +232,20 @@ fn altered_checkpoints_are_refused() {
 }
 
 #[test]
+fn malformed_notes_are_refused() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/proof");
+    let key = CheckpointKey::parse(&std::fs::read_to_string(folder.join("checkpoint.vkey")).unwrap()).unwrap();
+    let good = std::fs::read_to_string(folder.join("checkpoint.txt")).unwrap();
+    let cases = std::fs::read_to_string(folder.join("malformed-checkpoints.json")).unwrap();
+    let cases: Vec<(String, String)> = serde_json::from_str(&cases).unwrap();
+    assert!(key.open(&good).is_ok() && cases.len() > 10);
+    for (name, note) in cases {
+        assert_ne!(note, good);
+        assert!(key.open(&note).is_err(), "{name}");
+    }
+}
+
+#[test]
 fn key_files_are_private() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
@@ -299,7 +313,7 @@ async fn stored_tree_equals_the_naive_one_across_tiles() {
     }
     assert_eq!(reader.inclusion(5, 5).await.unwrap(), None);
     assert!(matches!(reader.inclusion(0, 1501).await, Err(LeafStoreError::Damaged { .. })));
-    let report = verify_log(&*store, log.key(), None).await.unwrap();
+    let report = verify_log(&*store, log.key(), None, &|_| None).await.unwrap();
     assert_eq!((report.leaves, report.checkpoints, report.unsigned), (1500, 8, 0));
 }
 
@@ -336,7 +350,7 @@ async fn two_writers_keep_one_consistent_tree() {
         });
         assert_ne!(a.placements, b.placements);
     }
-    let report = verify_log(&*one, first.key(), None).await.unwrap();
+    let report = verify_log(&*one, first.key(), None, &|_| None).await.unwrap();
     assert_eq!((report.leaves, report.unsigned), (40, 0));
 }
 
@@ -349,7 +363,7 @@ async fn a_crash_between_append_and_signature_is_made_good() {
     log.append(&[new_leaf(0)]).await.unwrap();
     // What a killed append leaves behind: leaves without a head.
     store.append(1, &[new_leaf(1)], &[]).await.unwrap();
-    let report = verify_log(&*store, log.key(), None).await.unwrap();
+    let report = verify_log(&*store, log.key(), None, &|_| None).await.unwrap();
     assert_eq!(report.unsigned, 1);
     // The living sequencer notices …
     let again = log.append(&[new_leaf(1)]).await.unwrap();
@@ -411,12 +425,10 @@ async fn filled(path: &Path, records: u32) -> (Arc<SqliteLogStore>, OperationLog
 
 /// Opens the file behind the store's back, without its triggers.
 async fn tamper(path: &Path, statement: &str) {
-    let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.unwrap();
     let triggers = "DROP TRIGGER log_leaf_stays; DROP TRIGGER log_leaf_fixed; DROP TRIGGER log_leaf_content;
         DROP TRIGGER log_checkpoint_stays;";
-    sqlx::raw_sql(triggers).execute(&pool).await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&pool).await.unwrap();
-    pool.close().await;
+    run_raw(path, triggers).await.unwrap();
+    run_raw(path, statement).await.unwrap();
 }
 
 #[tokio::test]
@@ -429,7 +441,8 @@ async fn tampering_with_a_thousand_records_is_found_where_it_is() {
     };
     let swap = "UPDATE log_leaf SET idx = -1 WHERE idx = 10; UPDATE log_leaf SET idx = 10 WHERE idx = 11;
         UPDATE log_leaf SET idx = 11 WHERE idx = -1";
-    let cases: [(&str, &str); 6] = [
+    let cases: [(&str, &str); 7] = [
+        ("UPDATE log_leaf SET salt = NULL WHERE idx = 41", "entry 41 was"),
         ("DELETE FROM log_leaf WHERE idx = 500", "entry 500 was"),
         ("UPDATE log_leaf SET content = replace(content, 'u7', 'u8') WHERE idx = 42", "entry 42 was"),
         ("UPDATE log_leaf SET entry = x'00' WHERE idx = 43", "entry 43 was"),
@@ -438,7 +451,7 @@ async fn tampering_with_a_thousand_records_is_found_where_it_is() {
         ("DELETE FROM log_leaf WHERE idx >= 990", "has 990 entries, 1000 were signed"),
     ];
     let (store, log) = filled(&folder.path().join("log.db"), 1000).await;
-    let report = verify_log(&*store, log.sequencer().key(), None).await.unwrap();
+    let report = verify_log(&*store, log.sequencer().key(), None, &check_content).await.unwrap();
     assert_eq!((report.leaves, report.dropped), (1000, 0));
     let head = log.sequencer().checkpoint().await;
     store.close().await;
@@ -446,7 +459,7 @@ async fn tampering_with_a_thousand_records_is_found_where_it_is() {
         let copy = folder.path().join(format!("{number}.db"));
         std::fs::copy(folder.path().join("log.db"), &copy).unwrap();
         tamper(&copy, statement).await;
-        let error = verify_log(&*open(&copy).await, log.sequencer().key(), None).await.unwrap_err();
+        let error = verify_log(&*open(&copy).await, log.sequencer().key(), None, &check_content).await.unwrap_err();
         assert!(error.to_string().contains(expected), "{statement}: {error}");
     }
     // Leaves and their checkpoints cut off together: only a head from elsewhere shows it.
@@ -454,8 +467,8 @@ async fn tampering_with_a_thousand_records_is_found_where_it_is() {
     std::fs::copy(folder.path().join("log.db"), &copy).unwrap();
     tamper(&copy, "DELETE FROM log_leaf WHERE idx >= 900; DELETE FROM log_checkpoint WHERE size > 900").await;
     let cut = open(&copy).await;
-    assert!(verify_log(&*cut, log.sequencer().key(), None).await.is_ok());
-    let error = verify_log(&*cut, log.sequencer().key(), Some(&head.note)).await.unwrap_err();
+    assert!(verify_log(&*cut, log.sequencer().key(), None, &check_content).await.is_ok());
+    let error = verify_log(&*cut, log.sequencer().key(), Some(&head.note), &check_content).await.unwrap_err();
     assert!(matches!(error, VerifyLogError::Truncated { leaves: 900, signed: 1000 }));
 }
 
@@ -464,7 +477,6 @@ async fn stored_entries_cannot_be_changed_and_content_can_expire() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.db");
     let (store, log) = filled(&path, 20).await;
-    let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.unwrap();
     for statement in [
         "DELETE FROM log_leaf WHERE idx = 1",
         "UPDATE log_leaf SET entry = x'00' WHERE idx = 1",
@@ -472,14 +484,14 @@ async fn stored_entries_cannot_be_changed_and_content_can_expire() {
         "DELETE FROM log_checkpoint",
         "UPDATE log_checkpoint SET note = ''",
     ] {
-        assert!(sqlx::raw_sql(statement).execute(&pool).await.is_err(), "{statement}");
+        assert!(run_raw(&path, statement).await.is_err(), "{statement}");
     }
     let before = 1_772_000_005_000;
     assert_eq!(store.drop_content(0..20, before).await.unwrap(), 5);
     assert_eq!(store.drop_content(0..3, i64::MAX).await.unwrap(), 0);
     let leaves = store.leaves(4..6).await.unwrap();
     assert!(leaves[0].content.is_none() && leaves[0].salt.is_none() && leaves[1].content.is_some());
-    let report = verify_log(&*store, log.sequencer().key(), None).await.unwrap();
+    let report = verify_log(&*store, log.sequencer().key(), None, &check_content).await.unwrap();
     assert_eq!((report.leaves, report.dropped), (20, 5));
     let taken = log.append(&[record(3)]).await;
     assert!(matches!(taken, Err(OperationLogError::IdTaken)), "a used id with a new salt is refused");

@@ -1,0 +1,234 @@
+//! Files certificates with an audit service over HTTP: `PUT {base}/v1/certificates/{id}`.
+//!
+//! https only, except to a loopback address; redirects are never followed (they would carry the token elsewhere); replies
+//! are read up to a bound and never logged.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
+use thiserror::Error;
+
+use super::{AuditSink, BearerToken, FiledOutcome, FiledReceipt, QuarantineReason, RetryReason, receipt};
+use crate::certify::dsse::Envelope;
+use crate::certify::signer::{PublicKey, TrustedKeys};
+use crate::clock::Clock;
+use crate::log::checkpoint::CheckpointKey;
+use crate::log::tree::sha256;
+
+/// Time to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a whole exchange. Rekor v2 needs 20 s, because it answers after the next checkpoint.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Delay after faults that only people mend.
+const SLOW_RETRY: Duration = Duration::from_mins(15);
+/// The longest delay a service may ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+/// No receipt comes near this size.
+const MAX_RECEIPT_BYTES: usize = 256 * 1024;
+
+/// How to reach the audit service, and what to trust.
+pub struct ClientSetup {
+    /// Base address; `https://…`, or `http://` on a loopback address.
+    pub url: String,
+    /// The log's key, from the configuration.
+    pub log: CheckpointKey,
+    /// The keys our certificates are signed with.
+    pub signers: TrustedKeys,
+    /// The bearer token, if the service wants one.
+    pub token: Option<BearerToken>,
+    /// Certificate authorities in PEM to trust instead of the system's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// The clock, for `Retry-After` dates.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A setup that cannot work. Trying again does not help.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The address is malformed.
+    #[error("the audit service's address is not an http or https URL without user, query and fragment")]
+    Url,
+    /// Plain HTTP to another host.
+    #[error("the audit service's address must be https: plain http is allowed only to this host")]
+    NotHttps,
+    /// The CA file is not PEM.
+    #[error("the CA certificates of the audit service are not usable")]
+    Ca(#[source] reqwest::Error),
+    /// The HTTP client could not be set up.
+    #[error("the HTTP client cannot be set up")]
+    Build(#[source] reqwest::Error),
+}
+
+/// The adapter.
+pub struct AuditClient {
+    http: Client,
+    base: Url,
+    log: CheckpointKey,
+    signers: TrustedKeys,
+    token: Option<BearerToken>,
+    clock: Arc<dyn Clock>,
+}
+
+impl AuditClient {
+    /// A client for one audit service.
+    pub fn new(setup: ClientSetup) -> Result<Self, ClientError> {
+        let base = Url::parse(&setup.url).map_err(|_| ClientError::Url)?;
+        let no_user = base.username().is_empty() && base.password().is_none();
+        if !no_user || base.query().is_some() || base.fragment().is_some() || base.cannot_be_a_base() {
+            return Err(ClientError::Url);
+        }
+        let loopback = is_loopback(&base);
+        match base.scheme() {
+            "https" => {}
+            "http" if loopback => {}
+            "http" => return Err(ClientError::NotHttps),
+            _ => return Err(ClientError::Url),
+        }
+        let mut builder = Client::builder()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TOTAL_TIMEOUT)
+            .user_agent(concat!("wangchuan/", env!("CARGO_PKG_VERSION")))
+            .https_only(!loopback);
+        if loopback {
+            builder = builder.no_proxy();
+        }
+        if let Some(pem) = &setup.ca_pem {
+            let roots = Certificate::from_pem_bundle(pem).map_err(ClientError::Ca)?;
+            builder = builder.tls_certs_only(roots);
+        }
+        let http = builder.build().map_err(ClientError::Build)?;
+        let ClientSetup { log, signers, token, clock, .. } = setup;
+        Ok(Self { http, base, log, signers, token, clock })
+    }
+
+    fn address(&self, id: &str, last: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["v1", "certificates", id]).extend(last);
+        }
+        url
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let token = self.token.as_ref().map(BearerToken::header);
+        if let Some(mut value) = token.and_then(|token| HeaderValue::from_str(&token).ok()) {
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        headers
+    }
+
+    async fn put(&self, id: &str, envelope: &[u8]) -> Result<Response, reqwest::Error> {
+        let digest = format!("sha-256=:{}:", STANDARD.encode(sha256(envelope)));
+        self.http
+            .put(self.address(id, &[]))
+            .headers(self.headers())
+            .header(CONTENT_TYPE, "application/json")
+            .header("content-digest", digest)
+            // A hint for proxies; PUT is idempotent by itself.
+            .header("idempotency-key", format!("\"{id}\""))
+            .body(envelope.to_vec())
+            .send()
+            .await
+    }
+
+    /// Reads the receipt out of a reply and verifies it.
+    async fn receipted(&self, reply: Response, envelope: &Envelope, key: &PublicKey) -> FiledOutcome {
+        let Some(bytes) = read_bounded(reply).await else {
+            return retry(None, RetryReason::Unreachable);
+        };
+        match receipt::verify(&bytes, envelope, key, &self.log) {
+            Ok(verified) => FiledOutcome::Receipted(FiledReceipt { bytes, verified }),
+            Err(_) => alarm(RetryReason::BadReceipt),
+        }
+    }
+
+    /// After 202: the receipt may be there already.
+    async fn poll(&self, id: &str, after: Option<Duration>, envelope: &Envelope, key: &PublicKey) -> FiledOutcome {
+        let reply = self.http.get(self.address(id, &["receipt"])).headers(self.headers()).send().await;
+        match reply {
+            Ok(reply) if reply.status() == StatusCode::OK => self.receipted(reply, envelope, key).await,
+            _ => retry(after, RetryReason::Pending),
+        }
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn retry(after: Option<Duration>, reason: RetryReason) -> FiledOutcome {
+    FiledOutcome::Retry { after, alarm: false, reason }
+}
+
+fn alarm(reason: RetryReason) -> FiledOutcome {
+    FiledOutcome::Retry { after: Some(SLOW_RETRY), alarm: true, reason }
+}
+
+/// The body, unless it is too long or breaks off.
+async fn read_bounded(mut reply: Response) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = reply.chunk().await.ok()? {
+        if bytes.len() + chunk.len() > MAX_RECEIPT_BYTES {
+            return Some(Vec::new());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Some(bytes)
+}
+
+/// `Retry-After` as seconds or date (RFC 9110 §10.2.3), at most an hour.
+fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let delay = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => (DateTime::parse_from_rfc2822(text).ok()?.with_timezone(&Utc) - now).to_std().unwrap_or_default(),
+    };
+    Some(delay.min(MAX_RETRY_AFTER))
+}
+
+/// What a status other than 200, 201 and 202 means (audit contract).
+fn judge(status: StatusCode, after: Option<Duration>) -> FiledOutcome {
+    let code = status.as_u16();
+    match code {
+        409 => FiledOutcome::Quarantine(QuarantineReason::Conflict),
+        400 | 413 | 415 | 422 => FiledOutcome::Quarantine(QuarantineReason::Refused(code)),
+        408 | 425 | 429 | 500..=599 => retry(after, RetryReason::NotReady(code)),
+        // A wrong password, path or redirect must not poison certificates: keep them and tell someone.
+        _ => alarm(RetryReason::Misconfigured(code)),
+    }
+}
+
+#[async_trait]
+impl AuditSink for AuditClient {
+    async fn file(&self, id: &str, envelope: &[u8]) -> FiledOutcome {
+        let ours = crate::certify::verify(envelope, &self.signers).ok();
+        let ours = ours.filter(|verified| verified.statement.predicate.certificate_id == id);
+        let key = ours.as_ref().and_then(|verified| self.signers.get(&verified.key_id));
+        let (Some(key), Ok(parsed)) = (key, Envelope::parse(envelope)) else {
+            return FiledOutcome::Quarantine(QuarantineReason::NotOurs);
+        };
+        let Ok(reply) = self.put(id, envelope).await else {
+            return retry(None, RetryReason::Unreachable);
+        };
+        let after = retry_after(reply.headers(), self.clock.now());
+        match reply.status() {
+            StatusCode::OK | StatusCode::CREATED => self.receipted(reply, &parsed, key).await,
+            StatusCode::ACCEPTED => self.poll(id, after, &parsed, key).await,
+            // Any other success carries no receipt, so it proves nothing.
+            status if status.is_success() => alarm(RetryReason::BadReceipt),
+            status => judge(status, after),
+        }
+    }
+}

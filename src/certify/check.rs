@@ -1,0 +1,304 @@
+//! What must hold before a statement is signed, and again when one is read. Pure.
+//!
+//! A certificate whose numbers do not add up, or whose result says more than its parts, is worse than none.
+
+use thiserror::Error;
+
+use super::statement::{
+    Action, BackupState, CopyState, Digest, ErasureResult, Limitation, PREDICATE_TYPE, Predicate, STATEMENT_TYPE,
+    Sanitization, SlotClass, Statement, Target, VerificationMethod, evidence_name,
+};
+
+/// The largest signed payload, in bytes.
+pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
+/// The most targets in one certificate; more go to the evidence file, with totals here.
+pub const MAX_TARGETS: usize = 200;
+/// Numbers stay below 2^53, so that every JSON reader keeps them exact.
+const MAX_NUMBER: u64 = (1 << 53) - 1;
+/// The longest string.
+const MAX_ID_BYTES: usize = 256;
+
+/// A rule that a statement breaks. Trying again does not help.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{place} {what}")]
+pub struct CheckError {
+    /// Where in the statement (a JSON pointer, or a member's name).
+    pub place: String,
+    /// What is wrong there; never the content.
+    pub what: String,
+}
+
+impl CheckError {
+    pub(super) fn new(place: &str, what: &str) -> Self {
+        Self { place: if place.is_empty() { "/".to_owned() } else { place.to_owned() }, what: what.to_owned() }
+    }
+}
+
+type Result = std::result::Result<(), CheckError>;
+
+fn require(holds: bool, place: &str, what: &str) -> Result {
+    if holds { Ok(()) } else { Err(CheckError::new(place, what)) }
+}
+
+/// Whether the text is 64 lower-case hex digits.
+#[must_use]
+pub fn is_sha256_hex(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether the text is a UUID in lower case with hyphens.
+#[must_use]
+pub fn is_uuid(text: &str) -> bool {
+    let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => hex(byte),
+        })
+}
+
+/// Whether the text can be an id: not empty, at most 256 bytes, ASCII letters, digits and `. _ : / + - ( ) % { } *`.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/+-()%{}*".contains(&byte);
+    !text.is_empty() && text.len() <= MAX_ID_BYTES && text.bytes().all(allowed)
+}
+
+/// A target's location: registered names of the store and the collection, other characters than id characters
+/// percent-encoded (UTF-8), so that a table called 客户 can be named.
+#[must_use]
+pub fn location(store: &str, collection: &str) -> String {
+    let encode = |name: &str| {
+        name.bytes().fold(String::new(), |mut out, byte| {
+            if byte.is_ascii_alphanumeric() || b"._-".contains(&byte) {
+                out.push(char::from(byte));
+            } else {
+                out.push('%');
+                out.push_str(&hex::encode_upper([byte]));
+            }
+            out
+        })
+    };
+    format!("{}/{}", encode(store), encode(collection))
+}
+
+/// The payload's size.
+pub(super) fn check_size(bytes: usize) -> Result {
+    require(bytes <= MAX_PAYLOAD_BYTES, "/", "is larger than 256 KiB")
+}
+
+/// All rules but the size and the scan for personal data.
+pub fn check(statement: &Statement) -> Result {
+    require(statement.statement_type == STATEMENT_TYPE, "_type", "is not in-toto Statement v1")?;
+    require(statement.predicate_type == PREDICATE_TYPE, "predicateType", "is not erasure v1")?;
+    let predicate = &statement.predicate;
+    let [subject] = &statement.subject[..] else {
+        return Err(CheckError::new("subject", "must be exactly the evidence file"));
+    };
+    require(is_uuid(&predicate.certificate_id), "certificateId", "is not a UUID")?;
+    require(subject.name == evidence_name(&predicate.certificate_id), "subject", "names another evidence file")?;
+    check_digest(&subject.digest, "subject/digest")?;
+    check_identity(predicate)?;
+    check_times(predicate)?;
+    require(predicate.targets.len() <= MAX_TARGETS, "targets", "are more than 200")?;
+    for (number, target) in predicate.targets.iter().enumerate() {
+        check_target(target, &format!("targets/{number}"))?;
+    }
+    check_scope(predicate)?;
+    check_retained(predicate)?;
+    check_root_slot(predicate)?;
+    check_result(predicate)
+}
+
+fn check_digest(digest: &Digest, place: &str) -> Result {
+    require(is_sha256_hex(&digest.sha256), place, "is not a SHA-256 in hex")
+}
+
+fn check_identity(predicate: &Predicate) -> Result {
+    let sequence = predicate.sequence;
+    require((1..=MAX_NUMBER).contains(&sequence), "sequence", "is not a number from 1")?;
+    match &predicate.previous_certificate {
+        None => require(sequence == 1, "previousCertificate", "is missing")?,
+        Some(digest) => {
+            require(sequence > 1, "previousCertificate", "stands in the first certificate")?;
+            check_digest(digest, "previousCertificate")?;
+        }
+    }
+    if let Some(policy) = &predicate.policy {
+        check_digest(&policy.digest, "policy/digest")?;
+        let period = policy.retention_period.as_deref();
+        require(period.is_none_or(is_iso_duration), "policy/retentionPeriod", "is not an ISO 8601 duration")?;
+    }
+    if let Some(supersedes) = &predicate.supersedes {
+        let other = supersedes.certificate_id != predicate.certificate_id && is_uuid(&supersedes.certificate_id);
+        require(other, "supersedes", "does not name another certificate")?;
+    }
+    require(predicate.privacy.scan.hits == 0, "privacy/scan", "found personal data")?;
+    let mut limitations = predicate.limitations.clone();
+    limitations.sort_unstable();
+    limitations.dedup();
+    require(limitations.len() == predicate.limitations.len(), "limitations", "name a code twice")
+}
+
+/// `P`, then years, months, weeks, days in this order, or hours, minutes, seconds after `T`.
+fn is_iso_duration(text: &str) -> bool {
+    let parts = |text: &str, units: &str| {
+        let mut left = units;
+        let mut digits = 0;
+        for c in text.chars() {
+            if c.is_ascii_digit() {
+                digits += 1;
+            } else {
+                let Some(at) = left.find(c) else { return false };
+                if digits == 0 {
+                    return false;
+                }
+                left = &left[at + 1..];
+                digits = 0;
+            }
+        }
+        digits == 0
+    };
+    let Some(rest) = text.strip_prefix('P').filter(|rest| !rest.is_empty()) else { return false };
+    match rest.split_once('T') {
+        None => parts(rest, "YMWD"),
+        Some((date, time)) => parts(date, "YMWD") && !time.is_empty() && parts(time, "HMS"),
+    }
+}
+
+fn check_times(predicate: &Predicate) -> Result {
+    let (started, finished, issued) = (predicate.started_at, predicate.finished_at, predicate.issued_at);
+    require(started <= finished, "finishedAt", "is before startedAt")?;
+    require(finished <= issued, "issuedAt", "is before finishedAt")?;
+    if let Some(checked) = predicate.absence_checked_at {
+        require(started <= checked && checked <= issued, "absenceCheckedAt", "is not between start and issue")?;
+    }
+    if let Some(until) = predicate.absence_valid_until {
+        let checked = predicate.absence_checked_at.is_some_and(|checked| checked <= until);
+        require(checked, "absenceValidUntil", "is before the check, or there was none")?;
+    }
+    let residual = predicate.residual_date;
+    let today = issued.instant().date_naive();
+    require(residual.is_none_or(|date| date >= today), "residualDate", "is before the issue")
+}
+
+fn check_target(target: &Target, place: &str) -> Result {
+    let at = |member: &str| format!("{place}/{member}");
+    let counts = [target.records_erased, target.records_anonymized, target.records_retained, target.records_failed];
+    let numbers = [target.records_selected, target.objects_erased, target.bytes_erased, target.duration_ms];
+    let small = counts.iter().chain(&numbers).all(|number| *number <= MAX_NUMBER);
+    require(small, place, "has a number beyond 2^53")?;
+    let reconciled = counts.iter().sum::<u64>() == target.records_selected;
+    require(reconciled, &at("recordsSelected"), "is not the sum of erased, anonymized, retained and failed")?;
+    for key in &target.keys {
+        require(is_sha256_hex(&key.key_id_sha256), &at("keys"), "have an id that is not a SHA-256 in hex")?;
+    }
+    // NIST SP 800-88 Rev. 2 §3.2: a destroyed key purges only when no copy of it is left.
+    let no_key_left = !target.keys.is_empty()
+        && target.keys.iter().all(|key| key.destroyed_at.is_some() && key.copies_known == 0 && !key.escrow);
+    let purge = target.action == Action::CryptoShred && target.sanitization == Sanitization::Purge;
+    require(!purge || no_key_left, &at("sanitization"), "claims a purge although a key may be left")?;
+    let irreversible = target.anonymization.as_ref().is_some_and(|done| !done.reversible);
+    require(target.records_anonymized == 0 || irreversible, &at("anonymization"), "is missing or reversible")?;
+    let verification = &target.verification;
+    let percent = (0.0..=100.0).contains(&verification.sample_percent);
+    require(percent, &at("verification/samplePercent"), "is not between 0 and 100")?;
+    let checked = (verification.method == VerificationMethod::None) == verification.checked_at.is_none();
+    require(checked, &at("verification/checkedAt"), "does not fit the method")?;
+    let evidence = verification.evidence_sha256.as_deref();
+    require(evidence.is_none_or(is_sha256_hex), &at("verification/evidenceSha256"), "is not a SHA-256 in hex")?;
+    let dated = target.backups.state != BackupState::Expires || target.backups.expires_by.is_some();
+    require(dated, &at("backups/expiresBy"), "is missing")?;
+    let copies_dated = target.copies.iter().all(|copy| copy.state == CopyState::Absent || copy.dies_by.is_some());
+    require(copies_dated, &at("copies"), "have no date by which they die")
+}
+
+fn check_scope(predicate: &Predicate) -> Result {
+    let scope = &predicate.scope;
+    require(scope.targets_reached <= scope.targets_declared, "scope/targetsReached", "is more than declared")?;
+    let small = scope.targets_declared <= MAX_NUMBER && scope.subjects_count <= MAX_NUMBER;
+    require(small, "scope", "has a number beyond 2^53")?;
+    let keyed = |reference: &String| {
+        let parts = reference.strip_prefix("hmac-sha256:").and_then(|rest| rest.split_once(':'));
+        parts.is_some_and(|(key, digest)| key == predicate.privacy.ref_key_id && is_sha256_hex(digest))
+    };
+    let all_keyed = scope.subject_refs.iter().all(keyed);
+    require(all_keyed, "scope/subjectRefs", "are not keyed pseudonyms under privacy/refKeyId")
+}
+
+fn check_retained(predicate: &Predicate) -> Result {
+    for target in &predicate.targets {
+        let entries = predicate.retained.iter().filter(|kept| kept.target_id == target.target_id);
+        let explained = entries.fold(0, |sum: u64, kept| sum.saturating_add(kept.records));
+        let place = format!("retained/{}", if is_id(&target.target_id) { &target.target_id } else { "?" });
+        require(explained == target.records_retained, &place, "does not explain the target's retained rows")?;
+    }
+    let known = |id: &str| predicate.targets.iter().any(|target| target.target_id == id);
+    let all_known = predicate.retained.iter().all(|kept| known(&kept.target_id));
+    require(all_known, "retained", "names a target that is not there")
+}
+
+/// A file slot destroys only on this host; whoever relies on it must read that.
+fn check_root_slot(predicate: &Predicate) -> Result {
+    let relies = |target: &Target| {
+        target.action == Action::CryptoShred || target.backups.state == BackupState::Erased || !target.keys.is_empty()
+    };
+    if !predicate.targets.iter().any(relies) {
+        return Ok(());
+    }
+    let slot = predicate.root_slot.as_ref().ok_or_else(|| CheckError::new("rootSlot", "is missing"))?;
+    let told = predicate.limitations.contains(&Limitation::RootSlotClassD);
+    require((slot.class == SlotClass::D) == told, "limitations", "do not fit the class of the root slot")
+}
+
+fn check_result(predicate: &Predicate) -> Result {
+    let sum = |of: fn(&Target) -> u64| predicate.targets.iter().map(of).fold(0, u64::saturating_add);
+    let done = sum(|target| target.records_erased).saturating_add(sum(|target| target.records_anonymized));
+    let failed = sum(|target| target.records_failed);
+    let kept = sum(|target| target.records_retained);
+    let told = |code| predicate.limitations.contains(&code);
+    let unreached = predicate.scope.targets_reached < predicate.scope.targets_declared;
+    let pending = told(Limitation::KeyShredPending);
+    let dated = predicate.residual_date.is_some();
+    require(kept == 0 || told(Limitation::RowsRetained), "limitations", "do not say that rows were retained")?;
+    require(failed == 0 || told(Limitation::RowsFailed), "limitations", "do not say that rows failed")?;
+    require(!unreached || told(Limitation::TargetsUnreached), "limitations", "do not say that targets were missed")?;
+    require(!pending || dated, "residualDate", "is missing although keys are still to be destroyed")?;
+    match predicate.result {
+        ErasureResult::Complete => check_complete(predicate),
+        ErasureResult::Partial => {
+            let why = !predicate.limitations.is_empty();
+            require(why, "result", "is partial without a limitation that says why")
+        }
+        ErasureResult::NothingFound => {
+            let empty = sum(|target| target.records_selected) == 0 && !unreached;
+            require(empty, "result", "is nothing-found although something was due, or was not looked at")
+        }
+        ErasureResult::Refused => require(done == 0, "result", "is refused although rows were erased"),
+        ErasureResult::Failed => require(failed > 0 || unreached, "result", "is failed although nothing failed"),
+    }
+}
+
+fn check_complete(predicate: &Predicate) -> Result {
+    let told = |code| predicate.limitations.contains(&code);
+    let unfinished = [Limitation::KeyShredPending, Limitation::RowsFailed, Limitation::TargetsUnreached];
+    let finished = unfinished.into_iter().all(|code| !told(code));
+    require(finished, "result", "is complete although something is pending, failed or unreached")?;
+    require(!predicate.targets.is_empty(), "result", "is complete without a target")?;
+    for (number, target) in predicate.targets.iter().enumerate() {
+        let place = format!("targets/{number}");
+        let verification = &target.verification;
+        require(target.records_failed == 0, &place, "has failed rows in a complete erasure")?;
+        let checked = verification.method != VerificationMethod::None && verification.residual_found == 0;
+        require(checked, &place, "was not checked, or something was found, in a complete erasure")?;
+        let destroyed = target.keys.iter().all(|key| key.destroyed_at.is_some());
+        require(destroyed, &place, "has keys that are not destroyed in a complete erasure")?;
+        let readable = matches!(target.backups.state, BackupState::Expires | BackupState::ReplayedOnRestore);
+        let admitted = told(Limitation::BackupNotCovered) && predicate.residual_date.is_some();
+        require(!readable || admitted, &place, "has readable backups in a complete erasure without saying so")?;
+        let copies = target.copies.iter().any(|copy| copy.state != CopyState::Absent);
+        let admitted = told(Limitation::CopyDeclared) && predicate.residual_date.is_some();
+        require(!copies || admitted, &place, "has living copies in a complete erasure without saying so")?;
+    }
+    Ok(())
+}

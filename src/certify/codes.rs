@@ -1,0 +1,270 @@
+//! Every code a certificate can contain: closed lists, so that there is nothing to interpret. Pure.
+//!
+//! A code once published keeps its meaning; a reader that meets one it does not know refuses the certificate.
+
+use serde::{Deserialize, Serialize};
+
+/// Codes: an enum whose members are written in kebab case (or as given).
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident, $case:literal { $($(#[$member_doc:meta])* $member:ident,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = $case)]
+        pub enum $name { $($(#[$member_doc])* $member,)+ }
+
+        impl $name {
+            /// Every code, in the order of the definition.
+            pub const ALL: &'static [Self] = &[$(Self::$member,)+];
+        }
+    };
+}
+
+codes! {
+    /// How the whole erasure ended.
+    ErasureResult, "kebab-case" {
+        /// Everything due is gone, keys included.
+        Complete,
+        /// Something is still to come or was left; the limitations say what.
+        Partial,
+        /// Nothing was due.
+        NothingFound,
+        /// It was refused: nothing was destroyed.
+        Refused,
+        /// It went wrong.
+        Failed,
+    }
+}
+
+codes! {
+    /// Why it was erased.
+    TriggerKind, "kebab-case" {
+        /// The retention period ended.
+        RetentionExpiry,
+        /// The person asked.
+        SubjectRequest,
+        /// Consent was withdrawn.
+        ConsentWithdrawn,
+        /// The service ended.
+        ServiceEnd,
+        /// A contract ended.
+        ContractEnd,
+        /// An authority ordered it.
+        AuthorityOrder,
+        /// A hold was released.
+        HoldRelease,
+        /// An operator decided it.
+        Manual,
+    }
+}
+
+codes! {
+    /// What was done to a target.
+    Action, "kebab-case" {
+        /// Rows deleted.
+        Delete,
+        /// Rows made anonymous.
+        Anonymize,
+        /// Keys destroyed.
+        CryptoShred,
+        /// Storage overwritten.
+        Overwrite,
+        /// A snapshot removed at its end.
+        ExpireSnapshot,
+        /// Processing stopped, data kept.
+        Restrict,
+    }
+}
+
+codes! {
+    /// What the action amounts to, in the terms of NIST SP 800-88 Rev. 2.
+    Sanitization, "kebab-case" {
+        /// Not recoverable by the ordinary interface.
+        Clear,
+        /// Not recoverable by laboratory means.
+        Purge,
+        /// The medium is destroyed.
+        Destroy,
+        /// None.
+        None,
+    }
+}
+
+codes! {
+    /// What kind of system a target is.
+    System, "lowercase" {
+        /// PostgreSQL.
+        Postgresql,
+        /// MySQL or MariaDB.
+        Mysql,
+        /// SQLite.
+        Sqlite,
+        /// S3 objects.
+        S3,
+        /// Files.
+        File,
+        /// A key service or the key tree.
+        Kms,
+        /// A storage medium.
+        Media,
+        /// A system reached over HTTP.
+        Http,
+    }
+}
+
+codes! {
+    /// How absence was checked.
+    VerificationMethod, "kebab-case" {
+        /// A query that did not do the deleting.
+        Requery,
+        /// Everything read back.
+        FullReadback,
+        /// A sample read back.
+        Sample,
+        /// The keys do not exist any more.
+        KeyAbsence,
+        /// Snapshots searched.
+        SnapshotScan,
+        /// Not checked.
+        None,
+    }
+}
+
+codes! {
+    /// What holds for the backups of a target.
+    BackupState, "kebab-case" {
+        /// Unreadable: the keys are destroyed.
+        Erased,
+        /// Readable until they expire.
+        Expires,
+        /// Readable; erased again by the ledger at every restore.
+        ReplayedOnRestore,
+        /// There are none.
+        None,
+    }
+}
+
+codes! {
+    /// What holds for a declared further copy.
+    CopyState, "kebab-case" {
+        /// Looked at, and the records are not in it.
+        Absent,
+        /// Not looked at; dies by its date.
+        Expires,
+        /// Could not be read.
+        Unread,
+    }
+}
+
+codes! {
+    /// How values were made anonymous.
+    AnonymizationTechnique, "kebab-case" {
+        /// Set to NULL.
+        Null,
+        /// Replaced by a coarser value.
+        Generalize,
+        /// Replaced by a random value.
+        Random,
+    }
+}
+
+codes! {
+    /// Why something was kept.
+    RetainedReason, "kebab-case" {
+        /// Tax law.
+        Tax,
+        /// A lawsuit or other hold.
+        Litigation,
+        /// Another statutory period.
+        StatutoryPeriod,
+        /// Deletion is technically hard (PIPL 47 para. 2).
+        TechnicallyHard,
+        /// A living row needs it.
+        Referenced,
+        /// Another owner stays.
+        SharedOwner,
+        /// The start of its period is unknown or still to come.
+        StartUnknown,
+        /// Changed or renewed after the plan was made.
+        Renewed,
+    }
+}
+
+codes! {
+    /// What became of the notice to a recipient (GDPR Art. 19).
+    RecipientStatus, "kebab-case" {
+        /// They confirmed.
+        Confirmed,
+        /// It was sent.
+        Sent,
+        /// It could not be sent.
+        Failed,
+        /// It would take a disproportionate effort.
+        Disproportionate,
+    }
+}
+
+codes! {
+    /// Why a certificate replaces an earlier one.
+    SupersedesReason, "kebab-case" {
+        /// The earlier one was wrong.
+        Correction,
+        /// Absence was checked again.
+        Recheck,
+        /// What was pending is done.
+        Completion,
+    }
+}
+
+codes! {
+    /// The class of the root slot (how surely an old generation is gone), best first.
+    SlotClass, "UPPERCASE" {
+        /// Hardware that erases, and shows it.
+        A,
+        /// A service that destroys, and answers for it.
+        B,
+        /// Destruction by several parties or with a delay.
+        C,
+        /// A file: holds only while no copy of the host exists.
+        D,
+    }
+}
+
+codes! {
+    /// What a certificate does not claim. A closed list.
+    Limitation, "SCREAMING_SNAKE_CASE" {
+        /// Rows are deleted, the keys of their backups die later (by the residual date).
+        KeyShredPending,
+        /// The root slot is a file: the shred holds only while no copy of the host exists.
+        RootSlotClassD,
+        /// Backups lie on the same site as the store.
+        NotOffSite,
+        /// The identity of the person who asked was not checked.
+        IdentityNotChecked,
+        /// Deleted rows may still stand in the database's own log or free pages.
+        ResidualInDatabaseLog,
+        /// A declared further copy dies by its own date.
+        CopyDeclared,
+        /// Rows were kept, with reasons.
+        RowsRetained,
+        /// The log is run by the audited party itself, without witness.
+        SelfHostedUnwitnessed,
+        /// A declared copy or replica was not read.
+        CopyUnread,
+        /// A read replica may lag behind.
+        ReadReplicaLag,
+        /// There are backups that the program did not make and cannot reach.
+        BackupNotCovered,
+        /// Some rows failed and are still there.
+        RowsFailed,
+        /// Some targets were not reached.
+        TargetsUnreached,
+        /// Whoever holds old copies of the control database and the current root can confirm that an id was known.
+        LookupKeyNotRotated,
+        /// No backup is configured for the store.
+        NoBackup,
+        /// The clock was not compared with another source.
+        ClockUnverified,
+        /// Absence was checked through the same session that deleted.
+        VerificationNotIndependent,
+    }
+}
