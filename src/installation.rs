@@ -45,7 +45,8 @@ pub struct ManifestSigner {
 
 impl ManifestSigner {
     fn open(path: &Path, create: bool) -> Result<Self, SignerError> {
-        let signer = if create && !path.exists() { CertificateSigner::create(path)? } else { CertificateSigner::open(path)? };
+        let signer =
+            if create && !path.exists() { CertificateSigner::create(path)? } else { CertificateSigner::open(path)? };
         let trusted = TrustedKeys::from_iter([signer.public().clone()]);
         Ok(Self { signer, trusted })
     }
@@ -162,9 +163,11 @@ impl Installation {
         if let Some(parent) = root.parent() {
             std::fs::create_dir_all(parent).map_err(|error| cannot("make", parent, &error))?;
         }
-        let slot: Arc<dyn RootSlot> = Arc::new(FileSlot::prepare(root, installation).map_err(crate::keyring::KeyringError::from)?);
+        let slot: Arc<dyn RootSlot> =
+            Arc::new(FileSlot::prepare(root, installation).map_err(crate::keyring::KeyringError::from)?);
         Keyring::new(installation, slot, random.clone()).create_tree(&control, clock.now()).await?;
-        ManifestSigner::open(&folder.join("signing-key.pem"), true).map_err(|error| TaskError::Proof(error.to_string()))?;
+        ManifestSigner::open(&folder.join("signing-key.pem"), true)
+            .map_err(|error| TaskError::Proof(error.to_string()))?;
         services::create_operation_log_key(&folder, config, random.as_ref())?;
         control.close().await;
         Ok(())
@@ -174,18 +177,25 @@ impl Installation {
     ///
     /// # Errors
     /// When something needed is missing or another process holds the lease.
-    pub async fn open(config: Configuration, needs: Needs, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Self> {
+    pub async fn open(
+        config: Configuration,
+        needs: Needs,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self> {
         let control = Control::open(control_path(&config)).await?;
         let folder = state_folder(&config);
         let installation = control.read().await?.installation().await?;
         let Root::File { path: root } = &config.root;
-        let slot: Arc<dyn RootSlot> = Arc::new(FileSlot::at(root, installation).map_err(crate::keyring::KeyringError::from)?);
+        let slot: Arc<dyn RootSlot> =
+            Arc::new(FileSlot::at(root, installation).map_err(crate::keyring::KeyringError::from)?);
         let keyring = Keyring::new(installation, slot, random.clone());
-        let signer =
-            ManifestSigner::open(&folder.join("signing-key.pem"), false).map_err(|error| TaskError::Proof(error.to_string()))?;
+        let signer = ManifestSigner::open(&folder.join("signing-key.pem"), false)
+            .map_err(|error| TaskError::Proof(error.to_string()))?;
         let holder = uuid7(clock.now(), random.as_ref())?;
         let policy_digest = policy_digest(&config);
-        let operator = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "agent".to_owned());
+        let operator =
+            std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "agent".to_owned());
         let mut opened = Self {
             config,
             control,
@@ -286,7 +296,8 @@ impl Installation {
                     continue;
                 }
             };
-            let model = resolve(spec, &catalogue, &self.config.registry.policies).map_err(crate::erase::EraseError::Registry)?;
+            let model = resolve(spec, &catalogue, &self.config.registry.policies)
+                .map_err(crate::erase::EraseError::Registry)?;
             self.sites.push(Site { model: Arc::new(model), store });
         }
         Ok(())
@@ -307,7 +318,10 @@ impl Installation {
     /// Whether the configured bucket stands on this host.
     #[must_use]
     pub fn is_bucket_on_this_host(&self) -> bool {
-        self.config.backup.as_ref().is_some_and(|backup| matches!(backup.endpoint, crate::config::Endpoint::Embedded { .. }))
+        self.config
+            .backup
+            .as_ref()
+            .is_some_and(|backup| matches!(backup.endpoint, crate::config::Endpoint::Embedded { .. }))
     }
 
     /// Whether the audited party runs the audit log itself.
@@ -419,7 +433,10 @@ impl Installation {
             host: host_name(),
             activity,
             operation: operation.to_owned(),
-            resources: vec![Resource { kind: operation.split('.').next().unwrap_or(operation).to_owned(), uid: object.to_owned() }],
+            resources: vec![Resource {
+                kind: operation.split('.').next().unwrap_or(operation).to_owned(),
+                uid: object.to_owned(),
+            }],
             outcome,
             detail: None,
             changes: Vec::new(),
@@ -460,9 +477,14 @@ fn collections(config: &Configuration) -> Vec<(&str, &Vec<crate::policy::registr
 }
 
 fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_else(|_| "unknown".to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_else(|_| "unknown".to_owned())
 }
 
 fn cannot(what: &str, path: &Path, error: &std::io::Error) -> TaskError {
-    TaskError::Unknown { what: format!("cannot {what} {}: {error}", path.display()), advice: "check the path and its permissions".to_owned() }
+    TaskError::Unknown {
+        what: format!("cannot {what} {}: {error}", path.display()),
+        advice: "check the path and its permissions".to_owned(),
+    }
 }

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::codec::{Id128, Malformed, Reader, Sha256, padded_length, unwrap_content, wrap_content};
 use super::envelope::{self, EnvelopeError, EnvelopeHeader};
-use crate::keys::Key;
+pub use crate::keys::cell::FrameKey;
 use crate::keys::suite::{Suite, TAG_BYTES};
 use crate::value::{Row, Value, decode_value, encode_value};
 
@@ -24,15 +24,6 @@ const KIND_ROWS: u8 = 1;
 /// Content bytes before the column ordinals: kind, collection, chunk, rows, columns.
 const FIXED_BYTES: usize = 15;
 const DIGEST_BYTES: usize = 32;
-
-/// The key of one frame (or directory part), derived by the caller for its id, and a commitment to that key, which must
-/// differ from frame to frame and reveal nothing of the key. GCM alone does not commit to its key.
-pub struct FrameKey {
-    /// The encryption key, used for nothing else.
-    pub encryption: Key,
-    /// The commitment, which stands in clear in the header.
-    pub commitment: [u8; 32],
-}
 
 /// Where a frame stands; sealed in, so that a frame moved elsewhere does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -139,7 +139,10 @@ impl Tx {
 
     /// The tombstone: forgets which slot a subject has and marks the slot for destruction. Returns the slot, if any.
     pub async fn tombstone_subject(&mut self, lookup: &[u8; 32], run: &str) -> Result<Option<u32>> {
-        let row = sqlx::query("SELECT slot FROM subject WHERE lookup = $1").bind(&lookup[..]).fetch_optional(&mut *self.inner).await?;
+        let row = sqlx::query("SELECT slot FROM subject WHERE lookup = $1")
+            .bind(&lookup[..])
+            .fetch_optional(&mut *self.inner)
+            .await?;
         let Some(row) = row else { return Ok(None) };
         let slot: i64 = row.try_get(0)?;
         sqlx::query("UPDATE subject SET lookup = NULL, state = 'dying', run = $2 WHERE slot = $1")
@@ -166,24 +169,28 @@ impl Tx {
 
     /// Registers a new bucket slot.
     pub async fn add_bucket(&mut self, slot: u32, name: &BucketName) -> Result<()> {
-        sqlx::query("INSERT INTO bucket (slot, store, collection, policy, period, state) VALUES ($1, $2, $3, $4, $5, 'active')")
-            .bind(i64::from(slot))
-            .bind(&name.store)
-            .bind(&name.collection)
-            .bind(&name.policy)
-            .bind(&name.period)
-            .execute(&mut *self.inner)
-            .await?;
+        sqlx::query(
+            "INSERT INTO bucket (slot, store, collection, policy, period, state) VALUES ($1, $2, $3, $4, $5, 'active')",
+        )
+        .bind(i64::from(slot))
+        .bind(&name.store)
+        .bind(&name.collection)
+        .bind(&name.policy)
+        .bind(&name.period)
+        .execute(&mut *self.inner)
+        .await?;
         Ok(())
     }
 
     /// All active buckets of a policy, with their slots.
     pub async fn active_buckets(&mut self, store: &str, policy: &str) -> Result<Vec<(u32, BucketName)>> {
-        let rows = sqlx::query("SELECT slot, collection, period FROM bucket WHERE store = $1 AND policy = $2 AND state = 'active'")
-            .bind(store)
-            .bind(policy)
-            .fetch_all(&mut *self.inner)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT slot, collection, period FROM bucket WHERE store = $1 AND policy = $2 AND state = 'active'",
+        )
+        .bind(store)
+        .bind(policy)
+        .fetch_all(&mut *self.inner)
+        .await?;
         rows.into_iter()
             .map(|row| {
                 let name = BucketName {
@@ -244,34 +251,42 @@ impl Tx {
 
     /// Makes a cell.
     pub async fn add_cell(&mut self, subject: Option<u32>, bucket: u32, pin: Option<u32>) -> Result<CellRow> {
-        let row = sqlx::query("INSERT INTO cell (subject, bucket, pin, state) VALUES ($1, $2, $3, 'live') RETURNING id")
-            .bind(subject.map(i64::from))
-            .bind(i64::from(bucket))
-            .bind(pin.map(i64::from))
-            .fetch_one(&mut *self.inner)
-            .await?;
+        let row =
+            sqlx::query("INSERT INTO cell (subject, bucket, pin, state) VALUES ($1, $2, $3, 'live') RETURNING id")
+                .bind(subject.map(i64::from))
+                .bind(i64::from(bucket))
+                .bind(pin.map(i64::from))
+                .fetch_one(&mut *self.inner)
+                .await?;
         Ok(CellRow { id: row.try_get(0)?, subject, bucket, pin })
     }
 
     /// A cell by its id.
     pub async fn cell_by_id(&mut self, id: i64) -> Result<Option<CellRow>> {
-        let row = sqlx::query("SELECT id, subject, bucket, pin FROM cell WHERE id = $1").bind(id).fetch_optional(&mut *self.inner).await?;
+        let row = sqlx::query("SELECT id, subject, bucket, pin FROM cell WHERE id = $1")
+            .bind(id)
+            .fetch_optional(&mut *self.inner)
+            .await?;
         row.as_ref().map(cell_row).transpose()
     }
 
     /// All cells that are not dead, for a reader of backups.
     pub async fn living_cells(&mut self) -> Result<Vec<CellRow>> {
-        let rows = sqlx::query("SELECT id, subject, bucket, pin FROM cell WHERE state = 'live'").fetch_all(&mut *self.inner).await?;
+        let rows = sqlx::query("SELECT id, subject, bucket, pin FROM cell WHERE state = 'live'")
+            .fetch_all(&mut *self.inner)
+            .await?;
         rows.iter().map(cell_row).collect()
     }
 
     /// The living cells under a subject slot or a bucket slot.
     pub async fn cells_under(&mut self, subject: Option<u32>, bucket: Option<u32>) -> Result<Vec<CellRow>> {
-        let rows = sqlx::query("SELECT id, subject, bucket, pin FROM cell WHERE state = 'live' AND (subject = $1 OR bucket = $2)")
-            .bind(subject.map(i64::from))
-            .bind(bucket.map(i64::from))
-            .fetch_all(&mut *self.inner)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT id, subject, bucket, pin FROM cell WHERE state = 'live' AND (subject = $1 OR bucket = $2)",
+        )
+        .bind(subject.map(i64::from))
+        .bind(bucket.map(i64::from))
+        .fetch_all(&mut *self.inner)
+        .await?;
         rows.iter().map(cell_row).collect()
     }
 
@@ -324,7 +339,11 @@ impl Tx {
 
     /// Records, in the generation change itself, that a preserving pin now holds its cell's secret.
     pub async fn set_cell_pin(&mut self, cell: i64, pin: u32) -> Result<()> {
-        sqlx::query("UPDATE cell SET pin = $2 WHERE id = $1").bind(cell).bind(i64::from(pin)).execute(&mut *self.inner).await?;
+        sqlx::query("UPDATE cell SET pin = $2 WHERE id = $1")
+            .bind(cell)
+            .bind(i64::from(pin))
+            .execute(&mut *self.inner)
+            .await?;
         Ok(())
     }
 
@@ -346,10 +365,12 @@ impl Tx {
 
     /// The cells in which a row was ever sealed and which are not dead.
     pub async fn cells_of_row(&mut self, mac: &[u8; 16]) -> Result<Vec<i64>> {
-        let rows = sqlx::query("SELECT s.cell FROM sealed_row s JOIN cell c ON c.id = s.cell WHERE s.row_mac = $1 AND c.state = 'live'")
-            .bind(&mac[..])
-            .fetch_all(&mut *self.inner)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT s.cell FROM sealed_row s JOIN cell c ON c.id = s.cell WHERE s.row_mac = $1 AND c.state = 'live'",
+        )
+        .bind(&mac[..])
+        .fetch_all(&mut *self.inner)
+        .await?;
         rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
@@ -403,7 +424,9 @@ impl Tx {
                 sqlx::query(update).bind(i64::from(*slot)).execute(&mut *self.inner).await?;
             }
         }
-        sqlx::query("DELETE FROM sealed_row WHERE cell IN (SELECT id FROM cell WHERE state = 'dead')").execute(&mut *self.inner).await?;
+        sqlx::query("DELETE FROM sealed_row WHERE cell IN (SELECT id FROM cell WHERE state = 'dead')")
+            .execute(&mut *self.inner)
+            .await?;
         Ok(())
     }
 

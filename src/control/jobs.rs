@@ -39,7 +39,14 @@ impl Tx {
     }
 
     /// Ends a job.
-    pub async fn end_job(&mut self, job: &str, scheduled_for: DateTime<Utc>, state: &str, outcome: &str, now: DateTime<Utc>) -> Result<()> {
+    pub async fn end_job(
+        &mut self,
+        job: &str,
+        scheduled_for: DateTime<Utc>,
+        state: &str,
+        outcome: &str,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
         sqlx::query("UPDATE job_run SET state = $3, outcome = $4, ended_at = $5 WHERE job = $1 AND scheduled_for = $2")
             .bind(job)
             .bind(time_text(scheduled_for))
@@ -53,16 +60,19 @@ impl Tx {
 
     /// Marks executions that a dead agent left running as failed; the work itself is resumable.
     pub async fn fail_running_jobs(&mut self, now: DateTime<Utc>) -> Result<u64> {
-        let done = sqlx::query("UPDATE job_run SET state = 'failed', outcome = 'the agent stopped', ended_at = $1 WHERE state = 'running'")
-            .bind(time_text(now))
-            .execute(&mut *self.inner)
-            .await?;
+        let done = sqlx::query(
+            "UPDATE job_run SET state = 'failed', outcome = 'the agent stopped', ended_at = $1 WHERE state = 'running'",
+        )
+        .bind(time_text(now))
+        .execute(&mut *self.inner)
+        .await?;
         Ok(done.rows_affected())
     }
 
     /// The newest scheduled time of every job that ever ran.
     pub async fn last_scheduled(&mut self) -> Result<HashMap<String, DateTime<Utc>>> {
-        let rows = sqlx::query("SELECT job, MAX(scheduled_for) FROM job_run GROUP BY job").fetch_all(&mut *self.inner).await?;
+        let rows =
+            sqlx::query("SELECT job, MAX(scheduled_for) FROM job_run GROUP BY job").fetch_all(&mut *self.inner).await?;
         rows.into_iter().map(|row| Ok((row.try_get(0)?, parse_time(&row.try_get::<String, _>(1)?)?))).collect()
     }
 

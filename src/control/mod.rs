@@ -156,7 +156,9 @@ impl Control {
 
     /// The log store that shares this database (the operation log).
     pub async fn log_store(&self, log: &str) -> Result<log_store::SqliteLogStore> {
-        log_store::SqliteLogStore::from_pool(self.pool.clone(), log).await.map_err(|error| ControlError::Inconsistent(error.to_string()))
+        log_store::SqliteLogStore::from_pool(self.pool.clone(), log)
+            .await
+            .map_err(|error| ControlError::Inconsistent(error.to_string()))
     }
 
     /// Closes all connections and folds the journal into the file.
@@ -178,23 +180,27 @@ impl Tx {
     }
 
     async fn has_schema(&mut self) -> Result<bool> {
-        let found = sqlx::query("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetch_optional(&mut *self.inner).await?;
+        let found =
+            sqlx::query("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetch_optional(&mut *self.inner).await?;
         Ok(found.is_some())
     }
 
     /// A remembered setting.
     pub async fn meta(&mut self, name: &str) -> Result<Option<String>> {
-        let row = sqlx::query("SELECT value FROM meta WHERE name = $1").bind(name).fetch_optional(&mut *self.inner).await?;
+        let row =
+            sqlx::query("SELECT value FROM meta WHERE name = $1").bind(name).fetch_optional(&mut *self.inner).await?;
         row.map(|row| row.try_get(0)).transpose().map_err(Into::into)
     }
 
     /// Remembers a setting.
     pub async fn set_meta(&mut self, name: &str, value: &str) -> Result<()> {
-        sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")
-            .bind(name)
-            .bind(value)
-            .execute(&mut *self.inner)
-            .await?;
+        sqlx::query(
+            "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        )
+        .bind(name)
+        .bind(value)
+        .execute(&mut *self.inner)
+        .await?;
         Ok(())
     }
 
@@ -208,13 +214,20 @@ impl Tx {
     pub async fn installation(&mut self) -> Result<[u8; 16]> {
         let text = self.meta("installation").await?.unwrap_or_default();
         let mut id = [0; 16];
-        hex::decode_to_slice(&text, &mut id).map_err(|_| ControlError::Inconsistent("no installation id".to_owned()))?;
+        hex::decode_to_slice(&text, &mut id)
+            .map_err(|_| ControlError::Inconsistent("no installation id".to_owned()))?;
         Ok(id)
     }
 
     /// Takes the lease `name` when it is free, expired or already `holder`'s; returns the fencing token, or the pid of
     /// who holds it. Every taking by a new holder raises the token.
-    pub async fn take_lease(&mut self, name: &str, holder: &str, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Lease> {
+    pub async fn take_lease(
+        &mut self,
+        name: &str,
+        holder: &str,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Lease> {
         let pid = i64::from(std::process::id());
         let row = sqlx::query("SELECT holder, pid, token, expires_at FROM lease WHERE name = $1")
             .bind(name)
@@ -249,7 +262,10 @@ impl Tx {
 
     /// The pid of the live process that holds the lease, if any.
     pub async fn lease_holder(&mut self, name: &str, now: DateTime<Utc>) -> Result<Option<i64>> {
-        let row = sqlx::query("SELECT pid, expires_at FROM lease WHERE name = $1").bind(name).fetch_optional(&mut *self.inner).await?;
+        let row = sqlx::query("SELECT pid, expires_at FROM lease WHERE name = $1")
+            .bind(name)
+            .fetch_optional(&mut *self.inner)
+            .await?;
         let Some(row) = row else { return Ok(None) };
         let pid: i64 = row.try_get(0)?;
         let expires = parse_time(&row.try_get::<String, _>(1)?)?;

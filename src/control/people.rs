@@ -55,7 +55,13 @@ const REQUEST: &str = "SELECT number, kind, lookup, sealed, state, received_at, 
 
 impl Tx {
     /// Stores a new request with a sealed subject id that is set afterwards; returns its number.
-    pub async fn add_request(&mut self, kind: &str, lookup: &[u8; 32], received: DateTime<Utc>, due: DateTime<Utc>) -> Result<i64> {
+    pub async fn add_request(
+        &mut self,
+        kind: &str,
+        lookup: &[u8; 32],
+        received: DateTime<Utc>,
+        due: DateTime<Utc>,
+    ) -> Result<i64> {
         let row = sqlx::query(
             "INSERT INTO request (kind, lookup, sealed, state, received_at, due_at) VALUES ($1, $2, $3, 'received', $4, $5) RETURNING number",
         )
@@ -71,12 +77,23 @@ impl Tx {
 
     /// Sets the sealed subject id of a request.
     pub async fn set_request_subject(&mut self, number: i64, sealed: &[u8]) -> Result<()> {
-        sqlx::query("UPDATE request SET sealed = $2 WHERE number = $1").bind(number).bind(sealed).execute(&mut *self.inner).await?;
+        sqlx::query("UPDATE request SET sealed = $2 WHERE number = $1")
+            .bind(number)
+            .bind(sealed)
+            .execute(&mut *self.inner)
+            .await?;
         Ok(())
     }
 
     /// Moves a request from one state to another; false when it was not in the first.
-    pub async fn step_request(&mut self, number: i64, from: &str, to: &str, run: Option<&str>, closed: Option<DateTime<Utc>>) -> Result<bool> {
+    pub async fn step_request(
+        &mut self,
+        number: i64,
+        from: &str,
+        to: &str,
+        run: Option<&str>,
+        closed: Option<DateTime<Utc>>,
+    ) -> Result<bool> {
         let done = sqlx::query(
             "UPDATE request SET state = $3, run = COALESCE($4, run), closed_at = $5 WHERE number = $1 AND state = $2",
         )
@@ -131,12 +148,13 @@ impl Tx {
 
     /// Releases a hold; false when there is no such active hold.
     pub async fn release_hold(&mut self, id: &str, by: &str, now: DateTime<Utc>) -> Result<bool> {
-        let done = sqlx::query("UPDATE hold SET released_at = $2, released_by = $3 WHERE id = $1 AND released_at IS NULL")
-            .bind(id)
-            .bind(time_text(now))
-            .bind(by)
-            .execute(&mut *self.inner)
-            .await?;
+        let done =
+            sqlx::query("UPDATE hold SET released_at = $2, released_by = $3 WHERE id = $1 AND released_at IS NULL")
+                .bind(id)
+                .bind(time_text(now))
+                .bind(by)
+                .execute(&mut *self.inner)
+                .await?;
         Ok(done.rows_affected() == 1)
     }
 

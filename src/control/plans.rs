@@ -217,7 +217,14 @@ impl Tx {
     }
 
     /// Intent: the chunk is about to run, and these rows are about to go.
-    pub async fn begin_chunk(&mut self, run: &RunRow, chunk: &ChunkRow, kind: LedgerKind, rows: &[[u8; 16]], now: DateTime<Utc>) -> Result<()> {
+    pub async fn begin_chunk(
+        &mut self,
+        run: &RunRow,
+        chunk: &ChunkRow,
+        kind: LedgerKind,
+        rows: &[[u8; 16]],
+        now: DateTime<Utc>,
+    ) -> Result<()> {
         sqlx::query("UPDATE plan_chunk SET state = 'running' WHERE plan = $1 AND number = $2")
             .bind(&run.plan)
             .bind(chunk.number)
@@ -246,7 +253,14 @@ impl Tx {
     }
 
     /// Outcome: what became of the chunk; the ledger entries of `gone` are done, the others of the chunk void.
-    pub async fn end_chunk(&mut self, run: &RunRow, chunk: &ChunkRow, counts: ChunkCounts, gone: &[([u8; 16], [u8; 32])], note: Option<&str>) -> Result<()> {
+    pub async fn end_chunk(
+        &mut self,
+        run: &RunRow,
+        chunk: &ChunkRow,
+        counts: ChunkCounts,
+        gone: &[([u8; 16], [u8; 32])],
+        note: Option<&str>,
+    ) -> Result<()> {
         sqlx::query(
             "UPDATE plan_chunk SET state = 'done', erased = $3, stripped = $4, kept = $5, failed = $6, note = $7 WHERE plan = $1 AND number = $2",
         )
@@ -260,13 +274,15 @@ impl Tx {
         .execute(&mut *self.inner)
         .await?;
         for (mac, content) in gone {
-            sqlx::query("UPDATE ledger SET state = 'done', content_mac = $4 WHERE run = $1 AND chunk = $2 AND row_mac = $3")
-                .bind(&run.id)
-                .bind(chunk.number)
-                .bind(&mac[..])
-                .bind(&content[..])
-                .execute(&mut *self.inner)
-                .await?;
+            sqlx::query(
+                "UPDATE ledger SET state = 'done', content_mac = $4 WHERE run = $1 AND chunk = $2 AND row_mac = $3",
+            )
+            .bind(&run.id)
+            .bind(chunk.number)
+            .bind(&mac[..])
+            .bind(&content[..])
+            .execute(&mut *self.inner)
+            .await?;
         }
         sqlx::query("UPDATE ledger SET state = 'void' WHERE run = $1 AND chunk = $2 AND state = 'intended'")
             .bind(&run.id)
@@ -278,7 +294,10 @@ impl Tx {
 
     /// Notes of chunks that did not go well.
     pub async fn chunk_notes(&mut self, plan: &str) -> Result<Vec<String>> {
-        let rows = sqlx::query("SELECT DISTINCT note FROM plan_chunk WHERE plan = $1 AND note IS NOT NULL").bind(plan).fetch_all(&mut *self.inner).await?;
+        let rows = sqlx::query("SELECT DISTINCT note FROM plan_chunk WHERE plan = $1 AND note IS NOT NULL")
+            .bind(plan)
+            .fetch_all(&mut *self.inner)
+            .await?;
         rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
@@ -339,16 +358,18 @@ impl Tx {
 
     /// Stores a new run.
     pub async fn add_run(&mut self, run: &RunRow) -> Result<()> {
-        sqlx::query("INSERT INTO run (id, kind, plan, request, state, begun_at, body) VALUES ($1, $2, $3, $4, $5, $6, $7)")
-            .bind(&run.id)
-            .bind(&run.kind)
-            .bind(&run.plan)
-            .bind(run.request)
-            .bind(&run.state)
-            .bind(time_text(run.begun_at))
-            .bind(&run.body)
-            .execute(&mut *self.inner)
-            .await?;
+        sqlx::query(
+            "INSERT INTO run (id, kind, plan, request, state, begun_at, body) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(&run.id)
+        .bind(&run.kind)
+        .bind(&run.plan)
+        .bind(run.request)
+        .bind(&run.state)
+        .bind(time_text(run.begun_at))
+        .bind(&run.body)
+        .execute(&mut *self.inner)
+        .await?;
         Ok(())
     }
 
@@ -426,7 +447,9 @@ fn ledger_entry(row: &sqlx::sqlite::SqliteRow) -> Result<LedgerEntry> {
         position: row.try_get(0)?,
         store: row.try_get(1)?,
         collection: row.try_get(2)?,
-        row_mac: mac.try_into().map_err(|_| super::ControlError::Inconsistent("a ledger digest has a wrong length".to_owned()))?,
+        row_mac: mac
+            .try_into()
+            .map_err(|_| super::ControlError::Inconsistent("a ledger digest has a wrong length".to_owned()))?,
         kind: if kind == "stripped" { LedgerKind::Stripped } else { LedgerKind::Erased },
         state: row.try_get(5)?,
         content_mac: row.try_get::<Option<Vec<u8>>, _>(6)?.and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; 32]),

@@ -66,13 +66,16 @@ pub struct DrillRow {
     pub record: Vec<u8>,
 }
 
-const CERTIFICATE: &str = "SELECT id, sequence, run, result, digest, envelope, evidence, issued_at, supersedes FROM certificate";
+const CERTIFICATE: &str =
+    "SELECT id, sequence, run, result, digest, envelope, evidence, issued_at, supersedes FROM certificate";
 const OUTBOX: &str = "SELECT certificate, state, attempts, next_at, problem, receipt, grade, receipted_at FROM outbox";
 
 impl Tx {
     /// The next certificate number and the digest of the one before it.
     pub async fn next_certificate(&mut self) -> Result<(i64, Option<String>)> {
-        let row = sqlx::query("SELECT sequence, digest FROM certificate ORDER BY sequence DESC LIMIT 1").fetch_optional(&mut *self.inner).await?;
+        let row = sqlx::query("SELECT sequence, digest FROM certificate ORDER BY sequence DESC LIMIT 1")
+            .fetch_optional(&mut *self.inner)
+            .await?;
         match row {
             Some(row) => Ok((row.try_get::<i64, _>(0)? + 1, Some(row.try_get(1)?))),
             None => Ok((1, None)),
@@ -173,7 +176,9 @@ impl Tx {
 
     /// Drill records, oldest first.
     pub async fn drills(&mut self) -> Result<Vec<DrillRow>> {
-        let rows = sqlx::query("SELECT id, store, snapshot, passed, at, record FROM drill ORDER BY at, id").fetch_all(&mut *self.inner).await?;
+        let rows = sqlx::query("SELECT id, store, snapshot, passed, at, record FROM drill ORDER BY at, id")
+            .fetch_all(&mut *self.inner)
+            .await?;
         rows.iter()
             .map(|row| {
                 Ok(DrillRow {

@@ -56,7 +56,14 @@ impl Tx {
     }
 
     /// Begins a snapshot: its ledger position is the ledger's head of this moment. Returns its number.
-    pub async fn begin_snapshot(&mut self, id: &str, store: &str, chain: u32, sequence: i64, now: DateTime<Utc>) -> Result<i64> {
+    pub async fn begin_snapshot(
+        &mut self,
+        id: &str,
+        store: &str,
+        chain: u32,
+        sequence: i64,
+        now: DateTime<Utc>,
+    ) -> Result<i64> {
         let position = self.ledger_head().await?;
         let row = sqlx::query(
             "INSERT INTO snapshot (id, store, chain, kind, ledger_position, sequence, state, rows, frames, bytes, begun_at) \
@@ -93,10 +100,14 @@ impl Tx {
 
     /// Cancels snapshots that a dead process left running; their chains die with the next re-key.
     pub async fn cancel_running_snapshots(&mut self) -> Result<u64> {
-        sqlx::query("UPDATE chain SET state = 'dying' WHERE slot IN (SELECT chain FROM snapshot WHERE state = 'running')")
+        sqlx::query(
+            "UPDATE chain SET state = 'dying' WHERE slot IN (SELECT chain FROM snapshot WHERE state = 'running')",
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        let done = sqlx::query("UPDATE snapshot SET state = 'cancelled' WHERE state = 'running'")
             .execute(&mut *self.inner)
             .await?;
-        let done = sqlx::query("UPDATE snapshot SET state = 'cancelled' WHERE state = 'running'").execute(&mut *self.inner).await?;
         Ok(done.rows_affected())
     }
 
@@ -109,7 +120,8 @@ impl Tx {
 
     /// How many snapshots are running.
     pub async fn running_snapshots(&mut self) -> Result<i64> {
-        let row = sqlx::query("SELECT COUNT(*) FROM snapshot WHERE state = 'running'").fetch_one(&mut *self.inner).await?;
+        let row =
+            sqlx::query("SELECT COUNT(*) FROM snapshot WHERE state = 'running'").fetch_one(&mut *self.inner).await?;
         Ok(row.try_get(0)?)
     }
 
@@ -121,7 +133,10 @@ impl Tx {
 
     /// The state of a chain's key.
     pub async fn chain_state(&mut self, slot: u32) -> Result<Option<String>> {
-        let row = sqlx::query("SELECT state FROM chain WHERE slot = $1").bind(i64::from(slot)).fetch_optional(&mut *self.inner).await?;
+        let row = sqlx::query("SELECT state FROM chain WHERE slot = $1")
+            .bind(i64::from(slot))
+            .fetch_optional(&mut *self.inner)
+            .await?;
         row.map(|row| Ok(row.try_get(0)?)).transpose()
     }
 }

@@ -39,7 +39,9 @@ impl Tx {
 
     /// All nodes.
     pub async fn tree_nodes(&mut self) -> Result<Vec<NodeRow>> {
-        let rows = sqlx::query("SELECT subtree, level, idx, version, sealed FROM tree_node").fetch_all(&mut *self.inner).await?;
+        let rows = sqlx::query("SELECT subtree, level, idx, version, sealed FROM tree_node")
+            .fetch_all(&mut *self.inner)
+            .await?;
         rows.into_iter()
             .map(|row| {
                 let number = |at: usize| row.try_get::<i64, _>(at);
@@ -83,7 +85,9 @@ impl Tx {
 
     /// The re-key in progress, if any: the new generation and the last step noted.
     pub async fn open_rekey(&mut self) -> Result<Option<(i64, String)>> {
-        let row = sqlx::query("SELECT generation, step FROM rekey WHERE ended_at IS NULL").fetch_optional(&mut *self.inner).await?;
+        let row = sqlx::query("SELECT generation, step FROM rekey WHERE ended_at IS NULL")
+            .fetch_optional(&mut *self.inner)
+            .await?;
         row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::chunk::{ChunkItem, open_items};
-use super::planner::covering_hold;
+use super::planner::{active_holds, covering_hold};
 use super::survey::{ReadRow, Shape, Surveyor, Target, subject_value};
 use super::{EraseError, Ground, Site};
 use crate::control::{ChunkCounts, ChunkRow, LedgerKind, RunRow};
@@ -47,11 +47,9 @@ impl RunKeys {
         let keys = Self {
             suppression: ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?,
             lookup: ground.keyring.work_key(&mut tx, Purpose::Lookup, "").await?,
-            plan: ground
-                .keyring
-                .find_work_key(&mut tx, Purpose::Plan, plan)
-                .await?
-                .ok_or_else(|| EraseError::Inconsistent("the plan's key is gone: it was executed or expired".to_owned()))?,
+            plan: ground.keyring.find_work_key(&mut tx, Purpose::Plan, plan).await?.ok_or_else(|| {
+                EraseError::Inconsistent("the plan's key is gone: it was executed or expired".to_owned())
+            })?,
             certificate: ground.keyring.work_key(&mut tx, Purpose::Certificate, "").await?,
         };
         tx.commit().await?;
@@ -71,7 +69,9 @@ pub async fn run_chunk(
     keys: &RunKeys,
     target: &Target,
 ) -> Result<ChunkOutcome, EraseError> {
-    let site = ground.site(&chunk.store).ok_or_else(|| EraseError::Inconsistent(format!("store {} is not registered", chunk.store)))?;
+    let site = ground
+        .site(&chunk.store)
+        .ok_or_else(|| EraseError::Inconsistent(format!("store {} is not registered", chunk.store)))?;
     let (_, collection) = site
         .model
         .collection(&chunk.collection)
@@ -131,7 +131,12 @@ impl Work<'_> {
         let shape = Shape::of(self.collection);
         let never = |_: Option<&crate::plan::Subject>, _: &str| None;
         let body: crate::plan::PlanBody = self.plan_body().await?;
-        let surveyor = Surveyor { model: &self.site.model, engine: self.site.store.engine(), cutoff: body.cutoff, held_by: &never };
+        let surveyor = Surveyor {
+            model: &self.site.model,
+            engine: self.site.store.engine(),
+            cutoff: body.cutoff,
+            held_by: &never,
+        };
         let predicate = surveyor
             .filter(self.collection, target)?
             .ok_or_else(|| EraseError::Inconsistent("a planned collection has no predicate any more".to_owned()))?;
@@ -147,15 +152,17 @@ impl Work<'_> {
         for mut row in batch.read_for_update(&query).await? {
             let content = encode_values(&row.split_off(shape.width()));
             let row = shape.read(row);
-            contents.insert(encode_values(&row.key.0), mac(Suite::Intl, &self.keys.certificate, &[b"content", &content]));
+            contents
+                .insert(encode_values(&row.key.0), mac(Suite::Intl, &self.keys.certificate, &[b"content", &content]));
             found.push(row);
         }
-        let now = self.ground.clock.now();
+        let holds = active_holds(&holds, self.ground.clock.now());
         let mut doomed = Vec::new();
         for row in found {
             let planned = self.items.iter().find(|item| item.row.key == row.key);
             let unchanged = planned.is_some_and(|item| item.row.start == row.start && item.row.subject == row.subject);
-            let held = covering_hold(&holds, &self.keys.lookup, now, &self.chunk.store, &self.chunk.collection, row.subject.as_ref());
+            let held =
+                covering_hold(&holds, &self.keys.lookup, self.site, &self.chunk.collection, row.subject.as_ref());
             if unchanged && held.is_none() {
                 doomed.push(row.key);
             }
@@ -191,7 +198,8 @@ impl Work<'_> {
         let mut tx = self.ground.control.read().await?;
         let plan = tx.plan(self.run.plan.as_deref().unwrap_or_default()).await?;
         let plan = plan.ok_or_else(|| EraseError::Inconsistent("the run has no plan".to_owned()))?;
-        serde_json::from_str(&plan.body).map_err(|_| EraseError::Inconsistent("the plan's public part is damaged".to_owned()))
+        serde_json::from_str(&plan.body)
+            .map_err(|_| EraseError::Inconsistent("the plan's public part is damaged".to_owned()))
     }
 
     /// Deletes the doomed rows whose children are all gone; children that appeared since the plan keep their parent.
@@ -225,7 +233,8 @@ impl Work<'_> {
                 }
             }
         }
-        let keys: Vec<RowKey> = doomed.iter().filter(|key| !blocked.contains(&encode_values(&key.0))).cloned().collect();
+        let keys: Vec<RowKey> =
+            doomed.iter().filter(|key| !blocked.contains(&encode_values(&key.0))).cloned().collect();
         if keys.is_empty() {
             return Ok((keys, note));
         }
@@ -285,7 +294,12 @@ impl Work<'_> {
         Ok(batch.read_for_update(&query).await?.iter().map(|row| encode_values(row)).collect())
     }
 
-    async fn record(&self, marker: &BatchMarker, gone: &[Gone], note: Option<String>) -> Result<ChunkOutcome, EraseError> {
+    async fn record(
+        &self,
+        marker: &BatchMarker,
+        gone: &[Gone],
+        note: Option<String>,
+    ) -> Result<ChunkOutcome, EraseError> {
         let left = self.items.len() as i64 - marker.erased - marker.changed;
         let counts = ChunkCounts { erased: marker.erased, stripped: marker.changed, kept: left, failed: 0 };
         let note = note.or_else(|| (left > 0).then(|| "rows changed, or were put on hold, after the plan".to_owned()));
@@ -330,7 +344,12 @@ impl Work<'_> {
 }
 
 /// A value without meaning for a NOT NULL column; none where the type has none that is sure to be accepted.
-fn neutral_value(column: &Column, engine: Engine, unique: bool, ground: &Ground<'_>) -> Result<Option<Value>, EraseError> {
+fn neutral_value(
+    column: &Column,
+    engine: Engine,
+    unique: bool,
+    ground: &Ground<'_>,
+) -> Result<Option<Value>, EraseError> {
     let number = |text: &str| if engine == Engine::Sqlite { Value::Integer(0) } else { Value::Text(text.to_owned()) };
     Ok(match column.kind {
         Some(ColumnKind::Text) if unique => {
@@ -341,7 +360,9 @@ fn neutral_value(column: &Column, engine: Engine, unique: bool, ground: &Ground<
         _ if unique => None,
         Some(ColumnKind::Text) => Some(Value::Text(String::new())),
         Some(ColumnKind::Integer | ColumnKind::Real | ColumnKind::Decimal) => Some(number("0")),
-        Some(ColumnKind::Boolean) => Some(if engine == Engine::Postgres { Value::Text("false".to_owned()) } else { number("0") }),
+        Some(ColumnKind::Boolean) => {
+            Some(if engine == Engine::Postgres { Value::Text("false".to_owned()) } else { number("0") })
+        }
         Some(ColumnKind::Bytes) => Some(Value::Blob(Vec::new())),
         Some(ColumnKind::Date) => Some(Value::Text("1970-01-01".to_owned())),
         Some(ColumnKind::LocalTime | ColumnKind::Instant) => Some(Value::Text("1970-01-01 00:00:00".to_owned())),

@@ -23,7 +23,13 @@ pub struct ChunkItem {
 ///
 /// # Errors
 /// When no randomness is to be had.
-pub fn seal_items(key: &Key, plan: &str, number: i64, items: &[ChunkItem], random: &dyn Random) -> Result<Vec<u8>, EraseError> {
+pub fn seal_items(
+    key: &Key,
+    plan: &str,
+    number: i64,
+    items: &[ChunkItem],
+    random: &dyn Random,
+) -> Result<Vec<u8>, EraseError> {
     Ok(seal_column(key, &[b"plan", plan.as_bytes(), &number.to_be_bytes()], &encode_items(items), random)?)
 }
 
@@ -44,7 +50,8 @@ pub fn encode_items(items: &[ChunkItem]) -> Vec<u8> {
         for value in &item.row.key.0 {
             encode_value(value, &mut out);
         }
-        let subject = item.row.subject.as_ref().map_or(Value::Null, |subject| Value::Text(subject.dangerous_text().to_owned()));
+        let subject =
+            item.row.subject.as_ref().map_or(Value::Null, |subject| Value::Text(subject.dangerous_text().to_owned()));
         encode_value(&subject, &mut out);
         encode_value(&Value::Integer(i64::from(item.row.start.is_some())), &mut out);
         encode_value(item.row.start.as_ref().unwrap_or(&Value::Null), &mut out);

@@ -16,7 +16,8 @@ use crate::keys::Key;
 use crate::keys::tree::{Slot, Subtree};
 use crate::plan::Subject;
 use crate::plan::model::Collection;
-use crate::policy::calendar::{BucketPeriod, bucket_due};
+use crate::policy::calendar::BucketPeriod;
+use crate::policy::statute::{self, Earliest, bucket_due_with};
 
 /// Rows that stay, by subject digest and bucket.
 #[derive(Debug, Default)]
@@ -45,7 +46,13 @@ pub fn bucket_of_row(store: &str, collection: &Collection, period: &str) -> Buck
 ///
 /// # Errors
 /// When the control database or the keys fail.
-pub async fn seal_fate(ground: &Ground<'_>, tx: &mut Tx, run: &RunRow, keys: &RunKeys, target: &Target) -> Result<(), EraseError> {
+pub async fn seal_fate(
+    ground: &Ground<'_>,
+    tx: &mut Tx,
+    run: &RunRow,
+    keys: &RunKeys,
+    target: &Target,
+) -> Result<(), EraseError> {
     let staying = staying_cells(ground, tx, run, keys).await?;
     match target {
         Target::Request(subject) => request_fate(ground, tx, run, keys, subject, staying).await,
@@ -54,7 +61,12 @@ pub async fn seal_fate(ground: &Ground<'_>, tx: &mut Tx, run: &RunRow, keys: &Ru
 }
 
 /// Every planned row that is not gone: kept by the plan, kept at execution, failed, or stripped.
-async fn staying_cells(ground: &Ground<'_>, tx: &mut Tx, run: &RunRow, keys: &RunKeys) -> Result<StayingCells, EraseError> {
+async fn staying_cells(
+    ground: &Ground<'_>,
+    tx: &mut Tx,
+    run: &RunRow,
+    keys: &RunKeys,
+) -> Result<StayingCells, EraseError> {
     let plan = run.plan.as_deref().unwrap_or_default();
     let mut erased = std::collections::HashSet::new();
     for entry in tx.ledger_of_run(&run.id).await? {
@@ -71,7 +83,12 @@ async fn staying_cells(ground: &Ground<'_>, tx: &mut Tx, run: &RunRow, keys: &Ru
             if chunk.verdict == "erase" && erased.contains(&mac) {
                 continue;
             }
-            let lookup = item.row.subject.as_ref().map(|subject| subject_lookup(&keys.lookup, subject).to_vec()).unwrap_or_default();
+            let lookup = item
+                .row
+                .subject
+                .as_ref()
+                .map(|subject| subject_lookup(&keys.lookup, subject).to_vec())
+                .unwrap_or_default();
             let entry = staying.entry((lookup, bucket_of_row(&chunk.store, collection, &item.row.period))).or_default();
             entry.rows += 1;
             if entry.reason.is_empty() {
@@ -115,7 +132,12 @@ async fn request_fate(
     Ok(())
 }
 
-async fn retention_fate(ground: &Ground<'_>, tx: &mut Tx, run: &RunRow, staying: StayingCells) -> Result<(), EraseError> {
+async fn retention_fate(
+    ground: &Ground<'_>,
+    tx: &mut Tx,
+    run: &RunRow,
+    staying: StayingCells,
+) -> Result<(), EraseError> {
     let cutoff = {
         let plan = tx.plan(run.plan.as_deref().unwrap_or_default()).await?;
         plan.ok_or_else(|| EraseError::Inconsistent("the run has no plan".to_owned()))?.cutoff
@@ -135,8 +157,8 @@ async fn retention_fate(ground: &Ground<'_>, tx: &mut Tx, run: &RunRow, staying:
                     continue;
                 }
                 let Ok(period) = name.period.parse::<BucketPeriod>() else { continue };
-                let due = bucket_due(period, policy.retention, spec.timezone)?;
-                if due.is_some_and(|due| due <= cutoff) {
+                let statutes = statute::find_all(&policy.statutes)?;
+                if bucket_due_with(period, policy.retention, &statutes, spec.timezone)? <= Earliest::At(cutoff) {
                     dying.push((slot, name));
                 }
             }
@@ -188,7 +210,10 @@ async fn pin(
         (true, Some(cell)) => (PinKind::Preserving, cell),
         (_, cell) => {
             let key = Key::make(ground.random)?;
-            ground.keyring.insert(tx, &[(Slot::new(Subtree::Pins, slot).map_err(crate::keyring::KeyringError::from)?, key)]).await?;
+            ground
+                .keyring
+                .insert(tx, &[(Slot::new(Subtree::Pins, slot).map_err(crate::keyring::KeyringError::from)?, key)])
+                .await?;
             let number = match cell {
                 Some(cell) => cell.bucket,
                 None => tx.bucket_slot(bucket).await?.unwrap_or(0),

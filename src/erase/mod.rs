@@ -21,6 +21,7 @@ use crate::keyring::{Keyring, KeyringError};
 use crate::keys::sealed::ColumnError;
 use crate::plan::model::Model;
 use crate::policy::calendar::CalendarError;
+use crate::policy::statute::UnknownStatute;
 use crate::random::{Random, RandomUnavailable};
 use crate::stores::{DataStore, StoreError};
 use crate::value::MalformedValues;
@@ -85,6 +86,9 @@ pub enum EraseError {
     /// A date lies outside what can be computed.
     #[error(transparent)]
     Calendar(#[from] CalendarError),
+    /// A policy names a statute that the catalogue does not have.
+    #[error(transparent)]
+    Statute(#[from] UnknownStatute),
     /// The registry does not fit the database.
     #[error("the registry does not fit the database: {}", .0.join("; "))]
     Registry(Vec<String>),

@@ -11,7 +11,7 @@ use crate::keys::{Key, cell::pseudonym};
 use crate::plan::decide::decide;
 use crate::plan::digest::{plan_hash, rows_digest};
 use crate::plan::{CollectionCounts, Decision, PlanBody, PlanKind, Subject, Verdict};
-use crate::policy::hold::{Hold, HoldScope, Row as HeldRow, covering};
+use crate::policy::hold::{ActiveHolds, Hold, HoldScope, Owners, SubjectDigest};
 use crate::random::uuid7;
 
 /// A plan with its public part.
@@ -57,7 +57,8 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, request: Option<i64
     for site in ground.sites {
         match plan_site(site, &holds, &lookup, target, cutoff, body.kind).await {
             Ok((decisions, counts)) => {
-                let names: Vec<String> = site.model.collections.iter().map(|collection| collection.table.name.clone()).collect();
+                let names: Vec<String> =
+                    site.model.collections.iter().map(|collection| collection.table.name.clone()).collect();
                 digests.extend(rows_digest(&suppression, &site.model.spec.name, &names, &decisions));
                 body.schema_digest.push((site.model.spec.name.clone(), site.model.schema_digest.clone()));
                 body.collections.extend(counts);
@@ -93,34 +94,42 @@ fn as_policy_holds(rows: &[HoldRow]) -> Vec<Hold> {
         .map(|row| {
             let store = row.store.clone().unwrap_or_default();
             let scope = match (row.scope.as_str(), row.subject) {
-                ("subject", Some(digest)) => HoldScope::Subject(digest),
-                ("collection", _) => HoldScope::Collection { store, collection: row.collection.clone().unwrap_or_default() },
+                ("subject", Some(digest)) => HoldScope::Subject(SubjectDigest(digest)),
+                ("collection", _) => {
+                    HoldScope::Collection { store, collection: row.collection.clone().unwrap_or_default() }
+                }
                 ("store", _) => HoldScope::Store(store),
                 // An unknown scope holds everything: to keep too much can be mended.
                 _ => HoldScope::Everything,
             };
-            Hold { id: row.id.clone(), scope, expires: None, released: row.released_at }
+            Hold { id: row.id.clone(), scope, expires_at: None, released_at: row.released_at }
         })
         .collect()
 }
 
-/// The hold that covers a row, if any.
+/// The holds in force, ready to be asked about many rows.
+#[must_use]
+pub fn active_holds(holds: &[HoldRow], at: DateTime<Utc>) -> ActiveHolds {
+    ActiveHolds::at(&as_policy_holds(holds), at)
+}
+
+/// The hold that covers a row, if any. A row whose subject should be known but is not counts as anybody's.
 #[must_use]
 pub fn covering_hold(
-    holds: &[HoldRow],
+    holds: &ActiveHolds,
     lookup: &Key,
-    at: DateTime<Utc>,
-    store: &str,
+    site: &Site,
     collection: &str,
     subject: Option<&Subject>,
 ) -> Option<String> {
-    if holds.is_empty() {
-        return None;
-    }
-    let digest = subject.map(|subject| subject_lookup(lookup, subject));
-    let holds = as_policy_holds(holds);
-    let row = HeldRow { store, collection, subject: digest.as_ref() };
-    covering(&holds, &row, at).next().map(|hold| hold.id.clone())
+    let digest = subject.map(|subject| [SubjectDigest(subject_lookup(lookup, subject))]);
+    let has_owner = site.model.collection(collection).is_some_and(|(_, found)| found.owner.is_some());
+    let owners = match &digest {
+        Some(digest) => Owners::Known(digest),
+        None if has_owner => Owners::Unknown,
+        None => Owners::Known(&[]),
+    };
+    holds.on_row(&site.model.spec.name, collection, owners).map(str::to_owned)
 }
 
 async fn plan_site(
@@ -131,9 +140,9 @@ async fn plan_site(
     cutoff: DateTime<Utc>,
     kind: PlanKind,
 ) -> Result<(Vec<Decision>, Vec<CollectionCounts>), EraseError> {
-    let store = site.model.spec.name.as_str();
+    let holds = active_holds(holds, cutoff);
     let held_by =
-        |subject: Option<&Subject>, collection: &str| covering_hold(holds, lookup, cutoff, store, collection, subject);
+        |subject: Option<&Subject>, collection: &str| covering_hold(&holds, lookup, site, collection, subject);
     let surveyor = Surveyor { model: &site.model, engine: site.store.engine(), cutoff, held_by: &held_by };
     let mut view = site.store.open_snapshot().await?;
     let survey = surveyor.run(view.as_mut(), target).await?;
@@ -158,7 +167,11 @@ async fn plan_site(
     Ok((decisions, counts))
 }
 
-fn lists_of(site: &Site, names: &[String], decisions: Vec<Decision>) -> Vec<(String, String, &'static str, Vec<ChunkItem>)> {
+fn lists_of(
+    site: &Site,
+    names: &[String],
+    decisions: Vec<Decision>,
+) -> Vec<(String, String, &'static str, Vec<ChunkItem>)> {
     let mut by_list: Vec<(usize, &'static str, Vec<ChunkItem>)> = Vec::new();
     for decision in decisions {
         let (verdict, reason) = match decision.verdict {
@@ -175,13 +188,18 @@ fn lists_of(site: &Site, names: &[String], decisions: Vec<Decision>) -> Vec<(Str
         }
     }
     let name = |index: usize| names.get(index).cloned().unwrap_or_default();
-    by_list.into_iter().map(|(index, verdict, items)| (site.model.spec.name.clone(), name(index), verdict, items)).collect()
+    by_list
+        .into_iter()
+        .map(|(index, verdict, items)| (site.model.spec.name.clone(), name(index), verdict, items))
+        .collect()
 }
 
 /// Refuses a plan that would erase more than its policies allow in one run.
 fn check_caps(ground: &Ground<'_>, body: &PlanBody) -> Result<(), EraseError> {
     for counts in &body.collections {
-        let collection = ground.site(&counts.store).and_then(|site| site.model.collection(&counts.collection).map(|(_, found)| found.clone()));
+        let collection = ground
+            .site(&counts.store)
+            .and_then(|site| site.model.collection(&counts.collection).map(|(_, found)| found.clone()));
         let Some(governed) = collection.and_then(|collection| collection.governed) else { continue };
         let cap = governed.policy.max;
         let gone = counts.erase + counts.strip;
@@ -205,8 +223,10 @@ async fn store_plan(
     lists: Vec<(String, String, &'static str, Vec<ChunkItem>)>,
 ) -> Result<StoredPlan, EraseError> {
     let now = ground.clock.now();
-    let hash = plan_hash(&body).map_err(|_| EraseError::Inconsistent("the plan cannot be written as JSON".to_owned()))?;
-    let text = serde_json::to_string(&body).map_err(|_| EraseError::Inconsistent("the plan cannot be written as JSON".to_owned()))?;
+    let hash =
+        plan_hash(&body).map_err(|_| EraseError::Inconsistent("the plan cannot be written as JSON".to_owned()))?;
+    let text = serde_json::to_string(&body)
+        .map_err(|_| EraseError::Inconsistent("the plan cannot be written as JSON".to_owned()))?;
     let row = PlanRow {
         id: uuid7(now, ground.random)?,
         hash,

@@ -78,7 +78,8 @@ pub async fn read_back(ground: &Ground<'_>, run: &RunRow, keys: &RunKeys) -> Res
             if stripped {
                 let rows = read_all(view.as_mut(), query).await?;
                 result.stripped += count;
-                result.unstripped += rows.iter().filter(|row| row.iter().any(|value| *value != Value::Null)).count() as u64;
+                result.unstripped +=
+                    rows.iter().filter(|row| row.iter().any(|value| *value != Value::Null)).count() as u64;
             } else {
                 result.looked_for += count;
                 result.present += view.count(&query).await?;

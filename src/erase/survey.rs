@@ -8,9 +8,9 @@ use super::EraseError;
 use crate::plan::decide::{Candidate, Reference, ReferringRow};
 use crate::plan::model::{Child, Collection, Governed, Model, Reach};
 use crate::plan::{CollectionCounts, PlannedRow, Reason, Subject};
-use crate::policy::calendar::{Bias, bucket_of, end_of_period, latest_due_start};
+use crate::policy::calendar::{Bias, Period, bucket_of, end_of_period, latest_due_start};
 use crate::policy::start::{StartEvent, StartKind, read_start};
-use crate::policy::statute;
+use crate::policy::statute::{self, DecidedBy, Earliest};
 use crate::stores::{ColumnKind, ColumnRef, Engine, Filter, Hop, RowQuery, Snapshot, Threshold};
 use crate::value::{Row, RowKey, Value, encode_values};
 
@@ -73,11 +73,14 @@ impl Surveyor<'_> {
             counts.total = view.count(&shape.query(collection, Filter::All)).await?;
             if let (Target::Retention, Some(governed)) = (target, &collection.governed) {
                 let started = Filter::Before(governed.start.column.clone(), self.threshold_now());
-                counts.unknown_start = counts.total.saturating_sub(view.count(&shape.query(collection, started)).await?);
+                counts.unknown_start =
+                    counts.total.saturating_sub(view.count(&shape.query(collection, started)).await?);
             }
             if let Some(filter) = self.filter(collection, target)? {
                 let rows = read_all(view, shape.query(collection, filter)).await?;
-                let found = rows.into_iter().filter_map(|row| self.candidate(index, collection, &shape, row, target).transpose());
+                let found = rows
+                    .into_iter()
+                    .filter_map(|row| self.candidate(index, collection, &shape, row, target).transpose());
                 survey.candidates.extend(found.collect::<Result<Vec<_>, _>>()?);
             }
             survey.counts.push(counts);
@@ -102,10 +105,9 @@ impl Surveyor<'_> {
                 let threshold = Threshold { instant: bound.instant, local: bound.local };
                 Ok(Some(Filter::Before(governed.start.column.clone(), threshold)))
             }
-            Target::Request(subject) => Ok(collection
-                .owner
-                .as_ref()
-                .and_then(|owner| subject_value(subject, owner.kind, self.engine).map(|value| Filter::Equals(owner.column.clone(), value)))),
+            Target::Request(subject) => Ok(collection.owner.as_ref().and_then(|owner| {
+                subject_value(subject, owner.kind, self.engine).map(|value| Filter::Equals(owner.column.clone(), value))
+            })),
         }
     }
 
@@ -120,7 +122,8 @@ impl Surveyor<'_> {
         let read = shape.read(row);
         let zone = self.model.spec.timezone;
         let start = collection.governed.as_ref().zip(read.start.as_ref());
-        let event = start.map(|(governed, value)| read_start(value, start_kind(governed.start.kind), zone, self.cutoff));
+        let event =
+            start.map(|(governed, value)| read_start(value, start_kind(governed.start.kind), zone, self.cutoff));
         if let (Target::Retention, Some(governed)) = (target, &collection.governed) {
             let Some(StartEvent::At(at)) = event else { return Ok(None) };
             if end_of_period(at, governed.policy.retention, zone, Bias::Minimum)? > self.cutoff {
@@ -150,15 +153,28 @@ impl Surveyor<'_> {
             return Ok(None);
         }
         let Some(StartEvent::At(at)) = event else { return Ok(Some(Reason::UnknownStart)) };
-        let bound = statute::earliest_end(at, &governed.policy.statutes, self.model.spec.timezone)?;
-        Ok(bound.filter(|bound| bound.runs_at(self.cutoff)).map(|bound| Reason::Statute(bound.key.to_owned())))
+        let statutes = statute::find_all(&governed.policy.statutes)?;
+        let nothing = Period { months: 0, days: 0 };
+        let bounds = statute::bounds(at, nothing, &statutes, self.model.spec.timezone)?;
+        match bounds.decided_by {
+            DecidedBy::Statute(key) if bounds.earliest > Earliest::At(self.cutoff) => {
+                Ok(Some(Reason::Statute(key.to_owned())))
+            }
+            _ => Ok(None),
+        }
     }
 
-    async fn references(&self, view: &mut dyn Snapshot, candidates: &[Candidate]) -> Result<Vec<Reference>, EraseError> {
+    async fn references(
+        &self,
+        view: &mut dyn Snapshot,
+        candidates: &[Candidate],
+    ) -> Result<Vec<Reference>, EraseError> {
         let mut references = Vec::new();
         for (index, collection) in self.model.collections.iter().enumerate() {
-            let parents: Vec<&Candidate> =
-                candidates.iter().filter(|candidate| candidate.collection == index && candidate.keep.is_none()).collect();
+            let parents: Vec<&Candidate> = candidates
+                .iter()
+                .filter(|candidate| candidate.collection == index && candidate.keep.is_none())
+                .collect();
             if parents.is_empty() {
                 continue;
             }
@@ -191,7 +207,8 @@ impl Surveyor<'_> {
             tuples.push(RowKey(tuple));
         }
         let child_key = child.registered.and_then(|at| self.model.collections.get(at)).map(|found| found.key.clone());
-        let columns = child.columns.iter().chain(child_key.iter().flatten()).map(|column| ColumnRef::own(column)).collect();
+        let columns =
+            child.columns.iter().chain(child_key.iter().flatten()).map(|column| ColumnRef::own(column)).collect();
         let query = RowQuery {
             table: child.table.clone(),
             path: Vec::new(),

@@ -52,7 +52,11 @@ impl BackupConnection {
                 })
                 .await
                 .map_err(|error| TaskError::refused(error.to_string(), "wait for the process that serves it"))?;
-                let credentials = RepositoryCredentials::Keys { access_key: ACCESS_KEY.to_owned(), secret_key: secret, session_token: None };
+                let credentials = RepositoryCredentials::Keys {
+                    access_key: ACCESS_KEY.to_owned(),
+                    secret_key: secret,
+                    session_token: None,
+                };
                 (Some(server.endpoint()), credentials, Some(server))
             }
             Endpoint::Url(url) => {
@@ -74,12 +78,12 @@ impl BackupConnection {
             prefix: backup.prefix.clone(),
             path_style: true,
             credentials,
-            ca: read_optional(backup.ca.as_deref())?,
+            ca_pem: read_optional(backup.ca.as_deref())?,
             patience: Patience::default(),
         })
         .await?;
         repository.check_bucket().await?;
-        crate::backup::object_store::claim(&repository, Id128(installation.id())).await?;
+        crate::backup::object_store::claim_installation(&repository, Id128(installation.id())).await?;
         Ok(Some(Self { repository: Arc::new(repository), embedded: server.is_some(), server }))
     }
 
@@ -125,9 +129,15 @@ impl AuditConnection {
             }
             AuditService::Url(url) => {
                 let vkey = state_folder(&installation.config).join("audit-log.vkey");
-                let text = std::fs::read_to_string(&vkey).map_err(|error| cannot("read the audit log's public key", &vkey, &error))?;
+                let text = std::fs::read_to_string(&vkey)
+                    .map_err(|error| cannot("read the audit log's public key", &vkey, &error))?;
                 let log = CheckpointKey::parse(text.trim()).map_err(proof)?;
-                let token = config.token.as_ref().map(|token| BearerToken::new(token.dangerous_text())).transpose().map_err(proof)?;
+                let token = config
+                    .token
+                    .as_ref()
+                    .map(|token| BearerToken::new(token.dangerous_text()))
+                    .transpose()
+                    .map_err(proof)?;
                 (url.clone(), log, token, LogOperator::Independent, None)
             }
         };
@@ -137,7 +147,7 @@ impl AuditConnection {
             log: log.clone(),
             signers: installation.signer.trusted().clone(),
             token,
-            ca,
+            ca_pem: ca,
             clock: installation.clock.clone(),
         })
         .map_err(proof)?;
@@ -157,10 +167,14 @@ fn log_origin(config: &Configuration, log: &str) -> String {
 }
 
 fn checkpoint_key(path: &Path, origin: &str, random: &dyn Random) -> Result<CheckpointSigner> {
-    if path.exists() { open_checkpoint_key(path, origin) } else { create_checkpoint_key(path, origin, random) }.map_err(proof)
+    if path.exists() { open_checkpoint_key(path, origin) } else { create_checkpoint_key(path, origin, random) }
+        .map_err(proof)
 }
 
-async fn start_embedded(installation: &Installation, data: &Path) -> Result<(ServiceHandle, CheckpointKey, BearerToken)> {
+async fn start_embedded(
+    installation: &Installation,
+    data: &Path,
+) -> Result<(ServiceHandle, CheckpointKey, BearerToken)> {
     let origin = log_origin(&installation.config, "certificates");
     let signer = checkpoint_key(&data.join("log-key.pem"), &origin, installation.random.as_ref())?;
     let key = signer.key().clone();
@@ -194,7 +208,8 @@ pub(super) fn create_operation_log_key(folder: &Path, config: &Configuration, ra
 /// Opens the operation log, which lies in the control database.
 pub async fn operation_log(installation: &Installation) -> Result<OperationLog> {
     let folder = state_folder(&installation.config);
-    let signer = open_checkpoint_key(&operation_key_path(&folder), &log_origin(&installation.config, "operations")).map_err(proof)?;
+    let signer = open_checkpoint_key(&operation_key_path(&folder), &log_origin(&installation.config, "operations"))
+        .map_err(proof)?;
     let store = installation.control.log_store("operations").await?;
     let anchor = FileAnchor(folder.join("operation-log-head.txt"));
     let sequencer = Sequencer::open(Arc::new(store), signer, Some(Box::new(anchor))).await.map_err(proof)?;

@@ -17,7 +17,10 @@ use tokio::sync::Mutex;
 use crate::control::{CellRow, Control, ControlError, NodeRow, SlotTable, Tx};
 use crate::keys::cell::{CellSecret, Factor, derive_cell_secret};
 use crate::keys::slot::{RootSlot, SlotError};
-use crate::keys::tree::{BadSlotNumber, COHORT_SLOTS, KeyTree, KeyTreeError, NodeId, NodePlace, NodeSet, NodeWrite, ReloadFault, Slot, Subtree};
+use crate::keys::tree::{
+    BadSlotNumber, COHORT_SLOTS, KeyTree, KeyTreeError, NodeId, NodePlace, NodeSet, NodeWrite, ReloadFault, Slot,
+    Subtree,
+};
 use crate::keys::{InstallationId, Key};
 use crate::random::{Random, RandomUnavailable};
 
@@ -184,7 +187,8 @@ impl Keyring {
             Err(SlotError::Missing { .. }) => return Err(self.explain_missing(generation).await?),
             other => other?,
         };
-        let nodes: NodeSet = tx.tree_nodes().await?.into_iter().filter_map(|(id, sealed)| Some((node_id(id)?, sealed))).collect();
+        let nodes: NodeSet =
+            tx.tree_nodes().await?.into_iter().filter_map(|(id, sealed)| Some((node_id(id)?, sealed))).collect();
         Ok(KeyTree::open(self.installation, generation, &root, &crown, nodes)?)
     }
 
@@ -192,7 +196,10 @@ impl Keyring {
         let newest = self.slot.list().await?.last().map(|present| present.generation);
         Ok(match newest {
             Some(slot) if slot > database => KeyringError::RolledBack { database, slot },
-            _ => KeyringError::Slot(SlotError::Missing { generation: database, place: "configured under [root]".to_owned() }),
+            _ => KeyringError::Slot(SlotError::Missing {
+                generation: database,
+                place: "configured under [root]".to_owned(),
+            }),
         })
     }
 

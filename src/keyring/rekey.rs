@@ -59,10 +59,12 @@ pub async fn shred(
     let victims = slots_of(dying)?;
     // Opened inside the writing transaction: nobody can insert a key between this reading and the commit.
     let old = keyring.open_tree(&mut tx).await?;
-    let preserving: Vec<_> = preserved.iter().filter(|(pin, cell)| pin.kind == PinKind::Preserving && cell.pin.is_none()).collect();
+    let preserving: Vec<_> =
+        preserved.iter().filter(|(pin, cell)| pin.kind == PinKind::Preserving && cell.pin.is_none()).collect();
     let mut pinned = Vec::new();
     for (pin, cell) in &preserving {
-        let secret = cell_secret_in(&old, cell)?.ok_or_else(|| KeyringError::Lost("a cell that must be preserved".to_owned()))?;
+        let secret = cell_secret_in(&old, cell)?
+            .ok_or_else(|| KeyringError::Lost("a cell that must be preserved".to_owned()))?;
         pinned.push((Slot::new(Subtree::Pins, pin.slot)?, secret.to_pin()));
     }
     let sealed = old.rekey(&victims, &pinned, &root, keyring.random.as_ref())?;
@@ -88,19 +90,29 @@ pub async fn shred(
 }
 
 /// Destroys old roots, reads back, stores the evidence and collects what no crown reaches any more.
-async fn finish(keyring: &Keyring, control: &Control, generation: i64, old: &[i64], now: DateTime<Utc>) -> Result<Shredded> {
+async fn finish(
+    keyring: &Keyring,
+    control: &Control,
+    generation: i64,
+    old: &[i64],
+    now: DateTime<Utc>,
+) -> Result<Shredded> {
     let claim = keyring.slot.claim();
     let mut evidence = Vec::new();
     for doomed in old {
         let destroyed = keyring.slot.destroy(*doomed).await?;
         crash_point::reached("rekey.root-destroyed");
         let gone = keyring.slot.verify_gone(*doomed).await?;
-        evidence.push(serde_json::to_value(Evidence { destroyed: &destroyed, gone: &gone, claim: &claim }).unwrap_or_default());
+        evidence.push(
+            serde_json::to_value(Evidence { destroyed: &destroyed, gone: &gone, claim: &claim }).unwrap_or_default(),
+        );
     }
     let mut tx = control.begin().await?;
-    let orphans: Vec<_> = keyring.open_tree(&mut tx).await?.survey().orphans.iter().map(|id| node_number(*id)).collect();
+    let orphans: Vec<_> =
+        keyring.open_tree(&mut tx).await?.survey().orphans.iter().map(|id| node_number(*id)).collect();
     tx.drop_tree_nodes(&orphans).await?;
-    tx.end_rekey(generation, RekeyStep::CollectOldNodes.code(), &serde_json::Value::from(evidence).to_string(), now).await?;
+    tx.end_rekey(generation, RekeyStep::CollectOldNodes.code(), &serde_json::Value::from(evidence).to_string(), now)
+        .await?;
     tx.commit().await?;
     crash_point::reached("rekey.evidence-stored");
     Ok(Shredded { generation, at: now })
@@ -117,13 +129,15 @@ pub async fn recover(keyring: &Keyring, control: &Control, now: DateTime<Utc>) -
     drop(tx);
     let intent = match &open {
         Some((to, step)) => {
-            let begun = RekeyStep::from_code(step).ok_or_else(|| KeyringError::Contradiction(format!("unknown step {step}")))?;
+            let begun = RekeyStep::from_code(step)
+                .ok_or_else(|| KeyringError::Contradiction(format!("unknown step {step}")))?;
             Some(RekeyIntent { from: to - 1, to: *to, begun })
         }
         None => None,
     };
     let present = keyring.slot.list().await?;
-    let usable: Vec<i64> = present.iter().filter(|root| root.presence == Presence::Usable).map(|root| root.generation).collect();
+    let usable: Vec<i64> =
+        present.iter().filter(|root| root.presence == Presence::Usable).map(|root| root.generation).collect();
     match plan_recovery(&usable, committed, intent) {
         RecoveryAction::Nothing => Ok(None),
         RecoveryAction::DestroyUnusedSlot { generation } => {
@@ -145,7 +159,9 @@ pub async fn recover(keyring: &Keyring, control: &Control, now: DateTime<Utc>) -
         RecoveryAction::RefuseMissingRoot { generation } => {
             Err(KeyringError::Slot(SlotError::Missing { generation, place: "configured under [root]".to_owned() }))
         }
-        RecoveryAction::RefuseUnknownRoot { generation } => Err(KeyringError::RolledBack { database: committed, slot: generation }),
+        RecoveryAction::RefuseUnknownRoot { generation } => {
+            Err(KeyringError::RolledBack { database: committed, slot: generation })
+        }
         RecoveryAction::RefuseContradiction(what) => Err(KeyringError::Contradiction(format!("{what:?}"))),
     }
 }

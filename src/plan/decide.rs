@@ -39,8 +39,10 @@ pub enum ReferringRow {
 /// Decides all candidates. Collections are numbered children before parents, and the result keeps that order.
 #[must_use]
 pub fn decide(kind: PlanKind, candidates: Vec<Candidate>, references: &[Reference]) -> Vec<Decision> {
-    let own: HashMap<(usize, Vec<u8>), Option<Reason>> =
-        candidates.iter().map(|candidate| ((candidate.collection, row_id(&candidate.row)), candidate.keep.clone())).collect();
+    let own: HashMap<(usize, Vec<u8>), Option<Reason>> = candidates
+        .iter()
+        .map(|candidate| ((candidate.collection, row_id(&candidate.row)), candidate.keep.clone()))
+        .collect();
     let mut by_parent: HashMap<&(usize, Vec<u8>), Vec<&ReferringRow>> = HashMap::new();
     for reference in references {
         by_parent.entry(&reference.parent).or_default().push(&reference.child);
@@ -69,7 +71,11 @@ pub fn decide(kind: PlanKind, candidates: Vec<Candidate>, references: &[Referenc
 }
 
 /// The reason a parent cannot go: a child that stays. A row that refers to itself does not hold itself.
-fn staying_child(children: &[&ReferringRow], erased: &HashSet<(usize, Vec<u8>)>, parent: &(usize, Vec<u8>)) -> Option<Reason> {
+fn staying_child(
+    children: &[&ReferringRow],
+    erased: &HashSet<(usize, Vec<u8>)>,
+    parent: &(usize, Vec<u8>),
+) -> Option<Reason> {
     children.iter().find_map(|child| match child {
         ReferringRow::Unregistered(table) => Some(Reason::UnregisteredChild(table.clone())),
         ReferringRow::Registered(collection, key) => {
@@ -94,7 +100,12 @@ mod tests {
     const CUSTOMERS: usize = 2;
 
     fn candidate(collection: usize, key: i64, keep: Option<Reason>) -> Candidate {
-        let row = PlannedRow { key: RowKey(vec![Value::Integer(key)]), subject: None, start: None, period: "open".to_owned() };
+        let row = PlannedRow {
+            key: RowKey(vec![Value::Integer(key)]),
+            subject: None,
+            start: None,
+            period: "open".to_owned(),
+        };
         Candidate { collection, row, keep, follows: None }
     }
 
@@ -116,7 +127,12 @@ mod tests {
         let statute = Reason::Statute("cn.ecl.31".to_owned());
         let mut line = candidate(LINES, 7, None);
         line.follows = Some(id(ORDERS, 1));
-        let candidates = vec![candidate(CUSTOMERS, 5, None), candidate(ORDERS, 1, Some(statute.clone())), candidate(ORDERS, 2, None), line];
+        let candidates = vec![
+            candidate(CUSTOMERS, 5, None),
+            candidate(ORDERS, 1, Some(statute.clone())),
+            candidate(ORDERS, 2, None),
+            line,
+        ];
         let references = [
             refers(id(CUSTOMERS, 5), id(ORDERS, 1)),
             refers(id(CUSTOMERS, 5), id(ORDERS, 2)),

@@ -11,7 +11,8 @@ use crate::value::{Row, RowKey, encode_value, encode_values};
 /// The keyed digest of a row's identity: the same under all of ledger, sealing history and plans. 128 bits.
 #[must_use]
 pub fn row_mac(suppression: &Key, store: &str, collection: &str, key: &RowKey) -> [u8; 16] {
-    let full = mac(Suite::Intl, suppression, &[b"row", store.as_bytes(), collection.as_bytes(), &encode_values(&key.0)]);
+    let full =
+        mac(Suite::Intl, suppression, &[b"row", store.as_bytes(), collection.as_bytes(), &encode_values(&key.0)]);
     let mut short = [0; 16];
     short.copy_from_slice(&full[..16]);
     short

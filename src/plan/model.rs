@@ -143,7 +143,10 @@ fn resolve_collection(
     }
     for column in &table.columns {
         if column.kind.is_none() && !column.generated {
-            problems.push(format!("{at}: column `{}` has type {}, which cannot be backed up without loss", column.name, column.type_name));
+            problems.push(format!(
+                "{at}: column `{}` has type {}, which cannot be backed up without loss",
+                column.name, column.type_name
+            ));
         }
     }
     let owner = collect(owner_reach(spec, declared, catalogue, 0), &at, &mut problems).flatten();
@@ -168,24 +171,35 @@ fn next_hops(spec: &StoreSpec, declared: &CollectionSpec, catalogue: &Catalogue)
         return declared.via.iter().map(|item| parse_hop(item, catalogue)).collect();
     }
     let Some(table) = catalogue.table(&declared.table) else { return Ok(Vec::new()) };
-    let registered = |name: &str| spec.collections.iter().any(|other| other.table == name && other.table != declared.table);
+    let registered =
+        |name: &str| spec.collections.iter().any(|other| other.table == name && other.table != declared.table);
     let mut candidates = table.foreign_keys.iter().filter(|key| registered(&key.parent));
     match (candidates.next(), candidates.next()) {
-        (Some(key), None) => {
-            Ok(vec![Hop { columns: key.columns.clone(), parent: key.parent.clone(), parent_columns: key.parent_columns.clone() }])
+        (Some(key), None) => Ok(vec![Hop {
+            columns: key.columns.clone(),
+            parent: key.parent.clone(),
+            parent_columns: key.parent_columns.clone(),
+        }]),
+        (Some(_), Some(_)) => {
+            Err("it has several foreign keys to registered collections; declare `subject` or `via`".to_owned())
         }
-        (Some(_), Some(_)) => Err("it has several foreign keys to registered collections; declare `subject` or `via`".to_owned()),
         _ => Ok(Vec::new()),
     }
 }
 
 fn parse_hop(item: &str, catalogue: &Catalogue) -> Result<Hop, String> {
-    let (left, parent) = item.split_once("->").ok_or_else(|| format!("`via` item `{item}` is not of the form `column -> table`"))?;
+    let (left, parent) =
+        item.split_once("->").ok_or_else(|| format!("`via` item `{item}` is not of the form `column -> table`"))?;
     let columns: Vec<String> = left.split(',').map(|column| column.trim().to_owned()).collect();
     let parent = parent.trim().to_owned();
-    let table = catalogue.table(&parent).ok_or_else(|| format!("`via` names table `{parent}`, which does not exist"))?;
+    let table =
+        catalogue.table(&parent).ok_or_else(|| format!("`via` names table `{parent}`, which does not exist"))?;
     if table.key.len() != columns.len() {
-        return Err(format!("`via` item `{item}` has {} columns, the key of `{parent}` has {}", columns.len(), table.key.len()));
+        return Err(format!(
+            "`via` item `{item}` has {} columns, the key of `{parent}` has {}",
+            columns.len(),
+            table.key.len()
+        ));
     }
     Ok(Hop { columns, parent, parent_columns: table.key.clone() })
 }
@@ -197,7 +211,12 @@ fn reach(catalogue: &Catalogue, path: Vec<Hop>, table: &str, column: &str) -> Re
     Ok(Reach { column: ColumnRef { hop: path.len(), column: column.to_owned() }, path, kind })
 }
 
-fn owner_reach(spec: &StoreSpec, declared: &CollectionSpec, catalogue: &Catalogue, depth: usize) -> Result<Option<Reach>, String> {
+fn owner_reach(
+    spec: &StoreSpec,
+    declared: &CollectionSpec,
+    catalogue: &Catalogue,
+    depth: usize,
+) -> Result<Option<Reach>, String> {
     if depth > MAX_HOPS {
         return Err("the way to the subject goes round in a circle".to_owned());
     }
@@ -207,7 +226,8 @@ fn owner_reach(spec: &StoreSpec, declared: &CollectionSpec, catalogue: &Catalogu
     let hops = next_hops(spec, declared, catalogue)?;
     let Some(last) = hops.last() else { return Ok(None) };
     let parent = spec.collections.iter().find(|other| other.table == last.parent);
-    let parent = parent.ok_or_else(|| format!("`via` ends at `{}`, which is not a registered collection", last.parent))?;
+    let parent =
+        parent.ok_or_else(|| format!("`via` ends at `{}`, which is not a registered collection", last.parent))?;
     let Some(rest) = owner_reach(spec, parent, catalogue, depth + 1)? else {
         return Err(format!("`via` ends at `{}`, which has no way to a subject", last.parent));
     };
@@ -232,9 +252,13 @@ fn governing(
     let mut path: Vec<Hop> = Vec::new();
     while path.len() <= MAX_HOPS {
         if let Some(policy) = own_policy(spec, &current.table, policies) {
-            let start = reach(catalogue, path, &current.table, &policy.start).map_err(|what| format!("policy {}: start: {what}", policy.id))?;
+            let start = reach(catalogue, path, &current.table, &policy.start)
+                .map_err(|what| format!("policy {}: start: {what}", policy.id))?;
             if !is_time(start.kind) {
-                return Err(format!("policy {}: start column `{}.{}` is not a date or time", policy.id, current.table, policy.start));
+                return Err(format!(
+                    "policy {}: start column `{}.{}` is not a date or time",
+                    policy.id, current.table, policy.start
+                ));
             }
             let follows = (current.table != declared.table).then(|| current.table.clone());
             return Ok(Some(Governed { policy: policy.clone(), start, follows }));
@@ -253,7 +277,10 @@ fn governing(
 
 /// SQLite keeps times as text or as Unix seconds, so these kinds are accepted too.
 fn is_time(kind: ColumnKind) -> bool {
-    matches!(kind, ColumnKind::Date | ColumnKind::LocalTime | ColumnKind::Instant | ColumnKind::Text | ColumnKind::Integer)
+    matches!(
+        kind,
+        ColumnKind::Date | ColumnKind::LocalTime | ColumnKind::Instant | ColumnKind::Text | ColumnKind::Integer
+    )
 }
 
 /// Children before parents, by foreign keys and owner paths.
@@ -265,10 +292,14 @@ fn in_order(mut waiting: Vec<Collection>) -> Result<Vec<Collection>, String> {
                 && (from.table.foreign_keys.iter().any(|key| key.parent == to)
                     || from.owner.as_ref().is_some_and(|owner| owner.path.iter().any(|hop| hop.parent == to)))
         };
-        let free = waiting.iter().position(|candidate| !waiting.iter().any(|other| refers(other, &candidate.table.name)));
+        let free =
+            waiting.iter().position(|candidate| !waiting.iter().any(|other| refers(other, &candidate.table.name)));
         let Some(free) = free else {
             let names: Vec<&str> = waiting.iter().map(|collection| collection.table.name.as_str()).collect();
-            return Err(format!("the foreign keys of {} form a circle, which this version cannot put in order", names.join(", ")));
+            return Err(format!(
+                "the foreign keys of {} form a circle, which this version cannot put in order",
+                names.join(", ")
+            ));
         };
         ordered.push(waiting.remove(free));
     }

@@ -361,6 +361,11 @@ pub trait DataStore: Send + Sync {
     /// The database server's clock.
     async fn server_time(&self) -> Result<DateTime<Utc>>;
 
+    /// The server's version, as it states it; empty when the engine does not tell.
+    async fn server_version(&self) -> Result<String> {
+        Ok(String::new())
+    }
+
     /// All base tables with keys, foreign keys and triggers.
     async fn catalogue(&self) -> Result<Catalogue>;
 

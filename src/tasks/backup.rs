@@ -28,7 +28,7 @@ use crate::keys::tree::{Slot, Subtree};
 use crate::plan::digest::row_mac;
 use crate::plan::model::Collection;
 use crate::policy::calendar::bucket_of;
-use crate::policy::classification::{Cipher, cipher_of};
+use crate::policy::classification::{Cipher, classify, undeclared_cipher};
 use crate::policy::start::{StartEvent, read_start};
 use crate::stores::{ColumnRef, Filter, RowQuery, Snapshot};
 use crate::value::{Row, Value, encode_values};
@@ -102,7 +102,8 @@ struct Begun {
 pub async fn store_id(tx: &mut Tx, ground: &Ground<'_>, store: &str) -> Result<Id128> {
     let name = format!("store_id:{store}");
     if let Some(text) = tx.meta(&name).await? {
-        return Id128::parse(&text).ok_or_else(|| TaskError::Inconsistent(format!("the opaque id of store {store} is damaged")));
+        return Id128::parse(&text)
+            .ok_or_else(|| TaskError::Inconsistent(format!("the opaque id of store {store} is damaged")));
     }
     let id = Id128::make(ground.random)?;
     tx.set_meta(&name, &id.to_string()).await?;
@@ -116,7 +117,9 @@ async fn begin(ground: &Ground<'_>, store: &str) -> Result<Begun> {
     let last = earlier.last();
     let sequence = last.map_or(1, |row| row.sequence + 1);
     let previous = match last.and_then(|row| row.manifest_sha256.as_deref()) {
-        Some(text) => Some(Sha256::parse(text).ok_or_else(|| TaskError::Inconsistent("a manifest digest is damaged".to_owned()))?),
+        Some(text) => Some(
+            Sha256::parse(text).ok_or_else(|| TaskError::Inconsistent("a manifest digest is damaged".to_owned()))?,
+        ),
         None => None,
     };
     let chain = ground.keyring.free_numbers(&mut tx, SlotTable::Chain, 1).await?[0];
@@ -185,11 +188,22 @@ impl<'a> Sealer<'a> {
     }
 
     /// Seals all rows of a collection, sorted by cell within the memory bound.
-    async fn seal_collection(&mut self, site: &Site, collection: &Collection, number: u32, view: &mut dyn Snapshot) -> Result<u64> {
+    async fn seal_collection(
+        &mut self,
+        site: &Site,
+        collection: &Collection,
+        number: u32,
+        view: &mut dyn Snapshot,
+    ) -> Result<u64> {
         let shape = Shape::of(collection);
         let groups = group_columns(&suites(collection));
-        let stored: Vec<&str> =
-            collection.table.columns.iter().filter(|column| !column.generated).map(|column| column.name.as_str()).collect();
+        let stored: Vec<&str> = collection
+            .table
+            .columns
+            .iter()
+            .filter(|column| !column.generated)
+            .map(|column| column.name.as_str())
+            .collect();
         let mut query: RowQuery = shape.query(collection, Filter::All);
         query.columns.extend(stored.iter().map(|column| ColumnRef::own(column)));
         query.limit = PAGE;
@@ -273,7 +287,8 @@ impl<'a> Sealer<'a> {
                     }
                     let id = Id128::make(self.ground.random)?;
                     let key = derive_frame_key(suite, secret, &self.begun.chain_key, &id.0);
-                    let frame = seal_frame(&content, suite, id, &key, &self.pack.next_context(self.begun.installation))?;
+                    let frame =
+                        seal_frame(&content, suite, id, &key, &self.pack.next_context(self.begun.installation))?;
                     let place = self.pack.append(&frame)?;
                     self.entries.push(FrameEntry {
                         pack: self.packs.len() as u32,
@@ -334,7 +349,8 @@ fn suites(collection: &Collection) -> Vec<Option<Suite>> {
         .columns
         .iter()
         .map(|column| {
-            let cipher = collection.spec.fields.get(&column.name).map_or(Cipher::Aes, cipher_of);
+            let cipher =
+                collection.spec.fields.get(&column.name).map_or_else(undeclared_cipher, |field| classify(field).cipher);
             (!column.generated).then_some(match cipher {
                 Cipher::Aes => Suite::Intl,
                 Cipher::Sm4 => Suite::Gm,
@@ -356,7 +372,10 @@ async fn resolve_cells<'n>(
         match pinned.get(&(name.0.clone(), name.1.text())) {
             Some(id) => {
                 let cell = tx.cell_by_id(*id).await?;
-                cells.insert(name.clone(), cell.ok_or_else(|| TaskError::Inconsistent("a pinned cell is missing".to_owned()))?);
+                cells.insert(
+                    name.clone(),
+                    cell.ok_or_else(|| TaskError::Inconsistent("a pinned cell is missing".to_owned()))?,
+                );
             }
             None => open.push(name),
         }
@@ -364,7 +383,8 @@ async fn resolve_cells<'n>(
     let subjects = resolve_subjects(ground, tx, &open).await?;
     let buckets = resolve_buckets(ground, tx, &open).await?;
     for name in open {
-        let bucket = *buckets.get(&name.1).ok_or_else(|| TaskError::Inconsistent("a bucket was not resolved".to_owned()))?;
+        let bucket =
+            *buckets.get(&name.1).ok_or_else(|| TaskError::Inconsistent("a bucket was not resolved".to_owned()))?;
         let cell = tx.cell(subjects.get(&name.0).copied(), bucket).await?;
         cells.insert(name.clone(), cell);
     }
@@ -372,7 +392,8 @@ async fn resolve_cells<'n>(
 }
 
 async fn resolve_subjects(ground: &Ground<'_>, tx: &mut Tx, names: &[&CellName]) -> Result<HashMap<Vec<u8>, u32>> {
-    let digests: HashSet<[u8; 32]> = names.iter().filter_map(|(lookup, _)| <[u8; 32]>::try_from(lookup.as_slice()).ok()).collect();
+    let digests: HashSet<[u8; 32]> =
+        names.iter().filter_map(|(lookup, _)| <[u8; 32]>::try_from(lookup.as_slice()).ok()).collect();
     let digests: Vec<[u8; 32]> = digests.into_iter().collect();
     let mut slots = tx.subject_slots(&digests).await?;
     let missing: Vec<[u8; 32]> = digests.into_iter().filter(|digest| !slots.contains_key(digest)).collect();

@@ -9,15 +9,14 @@ use chrono::{DateTime, Days, NaiveDate, Utc};
 
 use crate::certify::check::location;
 use crate::certify::codes::{
-    Action, BackupState, CopyState, ErasureResult, Limitation, RetainedReason, Sanitization, SlotClass, SupersedesReason, System, TriggerKind,
-    VerificationMethod,
+    Action, BackupState, CopyState, ErasureResult, Limitation, RetainedReason, Sanitization, SlotClass,
+    SupersedesReason, System, TriggerKind, VerificationMethod,
 };
 use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
 use crate::certify::issue;
-use crate::certify::lint::RULES_VERSION;
 use crate::certify::statement::{
-    Backups, ClockQuality, DeclaredCopy, Digest, Issuer, KeyEvidence, Predicate, Privacy, PrivacyScan, Retained, RootSlot, Scope, Statement,
-    Supersedes, Target, Timestamp, Trigger, Verification,
+    Backups, ClockQuality, DeclaredCopy, Digest, Issuer, KeyEvidence, Predicate, Privacy, PrivacyScan, Retained,
+    RootSlot, Scope, Statement, Supersedes, Target, Timestamp, Trigger, Verification,
 };
 use crate::control::{CertificateRow, ChunkRow, LedgerKind, RunRow};
 use crate::crash_point;
@@ -34,6 +33,8 @@ use crate::stores::Engine;
 use super::erasure::RunBody;
 use super::{Result, TaskError};
 
+/// The version of the personal-data scan in [`crate::certify::lint`].
+const LINT_RULES: &str = "v1";
 /// Certificates and request files are kept for at least three years; their pseudonyms die after twenty at the latest.
 const REFERENCE_YEARS: u64 = 20;
 /// What stands for a date that cannot be computed: the day until which rows sealed in an open bucket may be readable.
@@ -54,7 +55,9 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
         for run in tx.runs(Some(state)).await? {
             let issued = tx.certificates(Some(&run.id)).await?;
             let final_state = run.state == "shredded";
-            let done = issued.last().is_some_and(|last| !final_state || last.issued_at >= run.shredded_at.unwrap_or(last.issued_at));
+            let done = issued
+                .last()
+                .is_some_and(|last| !final_state || last.issued_at >= run.shredded_at.unwrap_or(last.issued_at));
             if !done {
                 waiting.push((run, issued.last().map(|last| last.id.clone())));
             }
@@ -89,7 +92,8 @@ async fn certify_run(installation: &Installation, run: &RunRow, earlier: Option<
         run,
         body: RunBody::of(run)?,
         chunks: tx.chunks(&plan.id).await?,
-        plan: serde_json::from_str(&plan.body).map_err(|_| TaskError::Inconsistent("a plan's public part is damaged".to_owned()))?,
+        plan: serde_json::from_str(&plan.body)
+            .map_err(|_| TaskError::Inconsistent("a plan's public part is damaged".to_owned()))?,
         now,
         key_evidence: destroyed_generation(installation, &mut tx, run).await?,
     };
@@ -97,7 +101,8 @@ async fn certify_run(installation: &Installation, run: &RunRow, earlier: Option<
     let (evidence, evidence_digest) = evidence(&facts, &mut tx, &reference_key).await?;
     let (sequence, previous) = tx.next_certificate().await?;
     let id = uuid7(now, installation.random.as_ref())?;
-    let supersedes = earlier.clone().map(|certificate_id| Supersedes { certificate_id, reason: SupersedesReason::Completion });
+    let supersedes =
+        earlier.clone().map(|certificate_id| Supersedes { certificate_id, reason: SupersedesReason::Completion });
     let predicate = predicate(&facts, &id, sequence as u64, previous, supersedes, request_times(&mut tx, run).await?)?;
     let result = result_name(predicate.result);
     let statement = Statement::new(&evidence_digest, predicate);
@@ -130,12 +135,19 @@ pub fn result_name(result: ErasureResult) -> &'static str {
     }
 }
 
-async fn request_times(tx: &mut crate::control::Tx, run: &RunRow) -> Result<Option<(i64, DateTime<Utc>, DateTime<Utc>)>> {
+async fn request_times(
+    tx: &mut crate::control::Tx,
+    run: &RunRow,
+) -> Result<Option<(i64, DateTime<Utc>, DateTime<Utc>)>> {
     let Some(number) = run.request else { return Ok(None) };
     Ok(tx.request(number).await?.map(|request| (number, request.received_at, request.due_at)))
 }
 
-async fn destroyed_generation(installation: &Installation, tx: &mut crate::control::Tx, run: &RunRow) -> Result<Option<KeyEvidence>> {
+async fn destroyed_generation(
+    installation: &Installation,
+    tx: &mut crate::control::Tx,
+    run: &RunRow,
+) -> Result<Option<KeyEvidence>> {
     let Some(generation) = run.generation else { return Ok(None) };
     let Some((at, _)) = tx.rekey_evidence(generation).await? else { return Ok(None) };
     let at: DateTime<Utc> = crate::control::parse_time(&at)?;
@@ -219,7 +231,12 @@ fn predicate(
             targets_declared: declared as u64,
             targets_reached: facts.plan.collections.len() as u64,
             subjects_count: u64::from(run.request.is_some()),
-            subject_refs: facts.body.subject_ref.iter().map(|digest| format!("hmac-sha256:{reference_key_id}:{digest}")).collect(),
+            subject_refs: facts
+                .body
+                .subject_ref
+                .iter()
+                .map(|digest| format!("hmac-sha256:{reference_key_id}:{digest}"))
+                .collect(),
             data_categories: Vec::new(),
         },
         targets,
@@ -232,7 +249,7 @@ fn predicate(
         privacy: Privacy {
             ref_key_id: reference_key_id,
             ref_key_destroy_at: after_days(facts.now, REFERENCE_YEARS * 365),
-            scan: PrivacyScan { rules: RULES_VERSION.to_owned(), hits: 0 },
+            scan: PrivacyScan { rules: LINT_RULES.to_owned(), hits: 0 },
         },
     })
 }
@@ -261,15 +278,17 @@ fn site_of<'a>(facts: &'a Facts<'_>, store: &str) -> Option<&'a Site> {
 fn targets(facts: &Facts<'_>) -> Result<Vec<Target>> {
     let mut targets = Vec::new();
     for counts in &facts.plan.collections {
-        let sums = facts.chunks.iter().filter(|chunk| chunk.store == counts.store && chunk.collection == counts.collection).fold(
-            (0, 0, 0),
-            |(erased, retained, failed), chunk| {
+        let sums = facts
+            .chunks
+            .iter()
+            .filter(|chunk| chunk.store == counts.store && chunk.collection == counts.collection)
+            .fold((0, 0, 0), |(erased, retained, failed), chunk| {
                 let kept = if chunk.verdict == "keep" { chunk.rows } else { chunk.counts.kept + chunk.counts.stripped };
                 (erased + chunk.counts.erased, retained + kept, failed + chunk.counts.failed)
-            },
-        );
+            });
         let spec = facts.installation.config.registry.store(&counts.store);
-        let spec = spec.ok_or_else(|| TaskError::Inconsistent(format!("store {} is not registered any more", counts.store)))?;
+        let spec =
+            spec.ok_or_else(|| TaskError::Inconsistent(format!("store {} is not registered any more", counts.store)))?;
         let touched = sums.0 > 0 || facts.body.stripped > 0;
         targets.push(Target {
             target_id: location(&counts.store, &counts.collection),
@@ -291,8 +310,15 @@ fn targets(facts: &Facts<'_>) -> Result<Vec<Target>> {
             records_failed: sums.2 as u64,
             objects_erased: 0,
             bytes_erased: 0,
-            duration_ms: u64::try_from((facts.run.ended_at.unwrap_or(facts.now) - facts.run.begun_at).num_milliseconds()).unwrap_or(0),
-            keys: if touched && facts.run.state == "shredded" { facts.key_evidence.iter().cloned().collect() } else { Vec::new() },
+            duration_ms: u64::try_from(
+                (facts.run.ended_at.unwrap_or(facts.now) - facts.run.begun_at).num_milliseconds(),
+            )
+            .unwrap_or(0),
+            keys: if touched && facts.run.state == "shredded" {
+                facts.key_evidence.iter().cloned().collect()
+            } else {
+                Vec::new()
+            },
             anonymization: None,
             verification: Verification {
                 method: VerificationMethod::FullReadback,
@@ -331,8 +357,13 @@ fn backups(facts: &Facts<'_>, mode: BackupMode, touched: bool) -> Backups {
     match (mode, touched, &facts.body.pending) {
         (BackupMode::None, _, _) | (_, false, _) => Backups { state: BackupState::None, expires_by: None },
         _ if facts.run.state == "shredded" => Backups { state: BackupState::Erased, expires_by: None },
-        (_, _, Some((_, until))) => Backups { state: BackupState::Expires, expires_by: Some(date_or_far(facts.now, until)) },
-        _ => Backups { state: BackupState::Expires, expires_by: Some(facts.run.grace_until.unwrap_or(facts.now).date_naive().max(facts.now.date_naive())) },
+        (_, _, Some((_, until))) => {
+            Backups { state: BackupState::Expires, expires_by: Some(date_or_far(facts.now, until)) }
+        }
+        _ => Backups {
+            state: BackupState::Expires,
+            expires_by: Some(facts.run.grace_until.unwrap_or(facts.now).date_naive().max(facts.now.date_naive())),
+        },
     }
 }
 
@@ -352,7 +383,8 @@ fn retained(facts: &Facts<'_>) -> Vec<Retained> {
     for chunk in facts.chunks.iter().filter(|chunk| chunk.verdict != "keep") {
         let target = location(&chunk.store, &chunk.collection);
         if chunk.counts.stripped > 0 {
-            *by_reason.entry((target.clone(), RetainedReason::Referenced, None)).or_default() += chunk.counts.stripped as u64;
+            *by_reason.entry((target.clone(), RetainedReason::Referenced, None)).or_default() +=
+                chunk.counts.stripped as u64;
         }
         if chunk.counts.kept > 0 {
             *by_reason.entry((target, RetainedReason::Renewed, None)).or_default() += chunk.counts.kept as u64;

@@ -76,7 +76,8 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
     let recovered = recover_rows(&ground, repository.as_ref(), &installation.signer, snapshot.clone()).await?;
     let (tried, resurrected) = try_shredded(&recovered.snapshot, repository.as_ref()).await?;
     let scratch = Scratch::make(installation, &id, recovered.snapshot.schema.engine)?;
-    let expected: Vec<(String, u64)> = recovered.report.collections.iter().map(|counts| (counts.collection.clone(), counts.restored)).collect();
+    let expected: Vec<(String, u64)> =
+        recovered.report.collections.iter().map(|counts| (counts.collection.clone(), counts.restored)).collect();
     let mut problems = Vec::new();
     let report = match restore_into(scratch.store.as_ref(), recovered).await {
         Ok(report) => report,
@@ -104,11 +105,19 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
         begun_at,
         rto_seconds,
         rpo_seconds: (begun_at - snapshot.begun_at).num_seconds(),
-        frames: [report.frames_opened, report.frames_shredded, report.frames_lost, report.frames_corrupt, report.frames],
+        frames: [
+            report.frames_opened,
+            report.frames_shredded,
+            report.frames_lost,
+            report.frames_corrupt,
+            report.frames,
+        ],
         collections: report
             .collections
             .iter()
-            .map(|counts| (counts.collection.clone(), counts.restored, counts.shredded, counts.erased_since, counts.stubs))
+            .map(|counts| {
+                (counts.collection.clone(), counts.restored, counts.shredded, counts.erased_since, counts.stubs)
+            })
             .collect(),
         erased_reappeared: 0,
         tried,
@@ -155,11 +164,16 @@ async fn try_shredded(snapshot: &OpenSnapshot, repository: &dyn ObjectStore) -> 
     Ok(([frames_tried, keys_tried], opened))
 }
 
-async fn check_counts(store: &dyn DataStore, report: &RestoreReport, expected: &[(String, u64)]) -> Result<Vec<String>> {
+async fn check_counts(
+    store: &dyn DataStore,
+    report: &RestoreReport,
+    expected: &[(String, u64)],
+) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     let (mut look, _) = store.begin_restore(&[]).await?;
     for (name, rows) in expected {
-        let stubs = report.collections.iter().find(|counts| counts.collection == *name).map_or(0, |counts| counts.stubs);
+        let stubs =
+            report.collections.iter().find(|counts| counts.collection == *name).map_or(0, |counts| counts.stubs);
         match look.count(name).await {
             Ok(found) if found == rows + stubs => {}
             Ok(found) => problems.push(format!("{name}: {} rows expected, {found} found", rows + stubs)),
@@ -218,7 +232,8 @@ pub const RECORD_TYPE: &str = "application/vnd.wangchuan.drill+json";
 async fn store(installation: &Installation, record: &DrillRecord) -> Result<()> {
     let payload = serde_json::to_vec(record).map_err(|error| TaskError::Proof(error.to_string()))?;
     let signed = crate::certify::dsse::pae(RECORD_TYPE, &payload);
-    let signature = installation.signer.certificates().sign(&signed).map_err(|error| TaskError::Proof(error.to_string()))?;
+    let signature =
+        installation.signer.certificates().sign(&signed).map_err(|error| TaskError::Proof(error.to_string()))?;
     let envelope = crate::certify::dsse::Envelope::make(RECORD_TYPE, payload, signature, installation.signer.key_id());
     let row = DrillRow {
         id: record.drill.clone(),

@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::{ChunkCounts, PlanRow, RunRow};
 use crate::crash_point;
+use crate::erase::Ground;
 use crate::erase::batch::{RunKeys, run_chunk};
 use crate::erase::fate::seal_fate;
 use crate::erase::planner::{StoredPlan, make_plan};
 use crate::erase::read_back::{ReadBack, read_back};
 use crate::erase::survey::Target;
-use crate::erase::Ground;
 use crate::installation::Installation;
 use crate::keyring::Purpose;
 use crate::keys::cell::pseudonym;
@@ -52,7 +52,8 @@ pub struct RunBody {
 impl RunBody {
     /// Reads it.
     pub fn of(run: &RunRow) -> Result<Self> {
-        serde_json::from_str(&run.body).map_err(|_| TaskError::Inconsistent(format!("the record of run {} is damaged", run.id)))
+        serde_json::from_str(&run.body)
+            .map_err(|_| TaskError::Inconsistent(format!("the record of run {} is damaged", run.id)))
     }
 
     fn text(&self) -> Result<String> {
@@ -196,9 +197,15 @@ pub async fn request_subject(installation: &Installation, number: i64) -> Result
         advice: "see `wangchuan request list`".to_owned(),
     })?;
     let key = installation.keyring.find_work_key(&mut tx, Purpose::Request, &number.to_string()).await?;
-    let key = key.ok_or_else(|| TaskError::refused(format!("request {number} is finished; whom it was about is forgotten"), "nothing is left to do"))?;
+    let key = key.ok_or_else(|| {
+        TaskError::refused(
+            format!("request {number} is finished; whom it was about is forgotten"),
+            "nothing is left to do",
+        )
+    })?;
     tx.commit().await?;
-    let plain = open_column(&key, &[b"request", &number.to_be_bytes()], &request.sealed).map_err(crate::erase::EraseError::from)?;
+    let plain = open_column(&key, &[b"request", &number.to_be_bytes()], &request.sealed)
+        .map_err(crate::erase::EraseError::from)?;
     Ok(Subject::new(String::from_utf8_lossy(&plain).into_owned()))
 }
 
@@ -329,8 +336,13 @@ async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut R
         let key = installation.keyring.work_key(&mut tx, Purpose::Certificate, "").await?;
         body.subject_ref = Some(hex::encode(pseudonym(&key, "certificate", &[subject.dangerous_text().as_bytes()])));
     }
-    let touched: Vec<(String, String)> =
-        tx.chunks(&plan).await?.into_iter().filter(|chunk| chunk.verdict != "keep").map(|chunk| (chunk.store, chunk.collection)).collect();
+    let touched: Vec<(String, String)> = tx
+        .chunks(&plan)
+        .await?
+        .into_iter()
+        .filter(|chunk| chunk.verdict != "keep")
+        .map(|chunk| (chunk.store, chunk.collection))
+        .collect();
     tx.retire_work(Purpose::Plan.name(), &plan).await?;
     if let Some(number) = run.request {
         tx.retire_work(Purpose::Request.name(), &number.to_string()).await?;

@@ -116,13 +116,22 @@ pub async fn verify_certificate(installation: &Installation, id: &str) -> Result
     checks.push(line("signature", &verified.as_ref().map(|found| found.key_id.clone())));
     if let Ok(found) = &verified {
         let evidence = crate::certify::evidence::verify_evidence(&certificate.evidence, &found.statement);
-        checks.push(line("evidence", &evidence.map(|totals| format!("{} rows absent", totals.absent.values().sum::<u64>()))));
+        checks.push(line(
+            "evidence",
+            &evidence.map(|totals| format!("{} rows absent", totals.absent.values().sum::<u64>())),
+        ));
     }
     match (receipt, crate::certify::dsse::Envelope::parse(&certificate.envelope)) {
         (Some(receipt), Ok(envelope)) => {
             let connection = installation.audit()?;
-            let checked = crate::audit::receipt::verify(&receipt, &envelope, installation.signer.certificates().public(), &connection.log);
-            let said = checked.map(|found| format!("index {}, {}", found.index, found.grade.describe(connection.operator)));
+            let checked = crate::audit::receipt::verify(
+                &receipt,
+                &envelope,
+                installation.signer.certificates().public(),
+                &connection.log,
+            );
+            let said =
+                checked.map(|found| format!("index {}, {}", found.index, found.grade.describe(connection.operator)));
             checks.push(line("receipt", &said));
         }
         _ => checks.push(("receipt".to_owned(), false, "not filed yet".to_owned())),

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::backup::codec::{Id128, Sha256};
-use crate::backup::directory::{CellRef, DirectoryPart, FrameEntry, MAX_PART_BYTES, check_complete, directory_name, open_part};
+use crate::backup::directory::{
+    CellRef, DirectoryPart, FrameEntry, MAX_PART_BYTES, check_complete, directory_name, open_part,
+};
 use crate::backup::frame::{FrameContent, FrameContext, FrameError, open_frame};
 use crate::backup::group::rejoin;
 use crate::backup::manifest::{MAX_MANIFEST_BYTES, Manifest};
@@ -74,8 +76,16 @@ impl SnapshotRows {
 ///
 /// # Errors
 /// When an object is missing or changed, or the chain's key is gone.
-pub async fn open(ground: &Ground<'_>, repository: &dyn ObjectStore, signer: &ManifestSigner, row: SnapshotRow) -> Result<OpenSnapshot> {
-    let name = row.manifest.clone().ok_or_else(|| TaskError::Inconsistent("a committed snapshot has no manifest".to_owned()))?;
+pub async fn open(
+    ground: &Ground<'_>,
+    repository: &dyn ObjectStore,
+    signer: &ManifestSigner,
+    row: SnapshotRow,
+) -> Result<OpenSnapshot> {
+    let name = row
+        .manifest
+        .clone()
+        .ok_or_else(|| TaskError::Inconsistent("a committed snapshot has no manifest".to_owned()))?;
     let bytes = repository.get(&name, MAX_MANIFEST_BYTES).await?;
     let manifest = Manifest::open(&name, &bytes, &|key_id, pae, signature| signer.verifies(key_id, pae, signature))?;
     let mut tx = ground.control.begin().await?;
@@ -114,11 +124,17 @@ impl OpenSnapshot {
             .living_cells()
             .await?
             .into_iter()
-            .map(|cell| ((cell.subject, if cell.subject.is_none() { cell.pin.unwrap_or(cell.bucket) } else { cell.bucket }), cell))
+            .map(|cell| {
+                (
+                    (cell.subject, if cell.subject.is_none() { cell.pin.unwrap_or(cell.bucket) } else { cell.bucket }),
+                    cell,
+                )
+            })
             .collect();
         let wanted: std::collections::HashSet<CellRef> = self.entries.iter().map(|entry| entry.cell).collect();
         for cell in wanted {
-            let lookup = (cell.subject, if cell.subject.is_none() { cell.pin.unwrap_or(cell.bucket) } else { cell.bucket });
+            let lookup =
+                (cell.subject, if cell.subject.is_none() { cell.pin.unwrap_or(cell.bucket) } else { cell.bucket });
             // A preserving pin that came later is in the control database only.
             let pin = known.get(&lookup).and_then(|row| row.pin).or(cell.pin);
             let row = CellRow { id: 0, subject: cell.subject, bucket: cell.bucket, pin };
@@ -172,8 +188,13 @@ impl OpenSnapshot {
                 let (state, content) = match &parsed {
                     None => (FrameState::Corrupt, None),
                     Some((id, frames)) => {
-                        let place = FrameContext { repository: self.manifest.installation, pack: *id, ordinal: entry.ordinal };
-                        self.open_entry(entry, frames.get(entry.ordinal as usize).map(|frame| (frame.bytes, frame.header.id)), &place)
+                        let place =
+                            FrameContext { repository: self.manifest.installation, pack: *id, ordinal: entry.ordinal };
+                        self.open_entry(
+                            entry,
+                            frames.get(entry.ordinal as usize).map(|frame| (frame.bytes, frame.header.id)),
+                            &place,
+                        )
                     }
                 };
                 *result.frames.entry(state).or_default() += 1;
@@ -188,10 +209,14 @@ impl OpenSnapshot {
                     let (_, parts) = pending.remove(&(entry.collection, entry.chunk)).unwrap_or_default();
                     match rejoin(parts) {
                         Ok((columns, rows)) => {
-                            *result.row_states.entry((entry.collection, FrameState::Opened)).or_default() += rows.len() as u64;
+                            *result.row_states.entry((entry.collection, FrameState::Opened)).or_default() +=
+                                rows.len() as u64;
                             result.rows.entry(entry.collection).or_insert_with(|| (columns, Vec::new())).1.extend(rows);
                         }
-                        Err(_) => *result.row_states.entry((entry.collection, FrameState::Corrupt)).or_default() += u64::from(entry.rows),
+                        Err(_) => {
+                            *result.row_states.entry((entry.collection, FrameState::Corrupt)).or_default() +=
+                                u64::from(entry.rows)
+                        }
                     }
                 }
             }
@@ -211,7 +236,12 @@ impl OpenSnapshot {
         groups
     }
 
-    fn open_entry(&self, entry: &FrameEntry, frame: Option<(&[u8], Id128)>, place: &FrameContext) -> (FrameState, Option<FrameContent>) {
+    fn open_entry(
+        &self,
+        entry: &FrameEntry,
+        frame: Option<(&[u8], Id128)>,
+        place: &FrameContext,
+    ) -> (FrameState, Option<FrameContent>) {
         let state = self.state_of(&entry.cell);
         let (Some((bytes, id)), Some(Some(secret))) = (frame, self.cells.get(&entry.cell)) else {
             return (if frame.is_none() { FrameState::Corrupt } else { state }, None);

@@ -11,7 +11,7 @@ use crate::installation::Installation;
 use crate::keyring::Purpose;
 use crate::keys::sealed::seal_column;
 use crate::plan::Subject;
-use crate::policy::mask::{Profile, mask_field};
+use crate::policy::mask::{Profile, mask_value};
 use crate::stores::{ColumnRef, Filter, RowQuery};
 use crate::value::Value;
 
@@ -49,7 +49,9 @@ pub async fn look_up(installation: &Installation, subject: &Subject) -> Result<S
     for site in ground.sites {
         let mut view = site.store.open_snapshot().await?;
         for collection in site.model.collections.iter().rev() {
-            let (Some(owner), Some(value)) = (&collection.owner, subject_in(site, collection, subject)) else { continue };
+            let (Some(owner), Some(value)) = (&collection.owner, subject_in(site, collection, subject)) else {
+                continue;
+            };
             let declared: Vec<(&String, &crate::policy::registry::FieldSpec)> = collection.spec.fields.iter().collect();
             let mut query = RowQuery {
                 table: collection.table.name.clone(),
@@ -69,8 +71,10 @@ pub async fn look_up(installation: &Installation, subject: &Subject) -> Result<S
             let found = if rows == 1 { read_all(view.as_mut(), query).await? } else { Vec::new() };
             for row in found {
                 for ((_, spec), value) in declared.iter().zip(row) {
-                    if let Value::Text(text) = value {
-                        card.fields.push((spec.kind.name().to_owned(), mask_field(spec.kind, &text, Profile::Standard)));
+                    if value != Value::Null {
+                        let kind =
+                            serde_json::to_value(spec.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
+                        card.fields.push((kind.unwrap_or_default(), mask_value(spec.kind, &value, Profile::Standard)));
                     }
                 }
             }
@@ -95,7 +99,10 @@ pub struct Received {
 /// When the id is empty, or keys or control database fail.
 pub async fn receive(installation: &Installation, subject: &Subject) -> Result<Received> {
     if subject.dangerous_text().trim().is_empty() {
-        return Err(TaskError::Unknown { what: "the customer's id is empty".to_owned(), advice: "give the id as the stores have it".to_owned() });
+        return Err(TaskError::Unknown {
+            what: "the customer's id is empty".to_owned(),
+            advice: "give the id as the stores have it".to_owned(),
+        });
     }
     let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;
@@ -106,10 +113,18 @@ pub async fn receive(installation: &Installation, subject: &Subject) -> Result<R
     }
     let number = tx.add_request("erase", &lookup, now, due_at(now)).await?;
     let key = installation.keyring.work_key(&mut tx, Purpose::Request, &number.to_string()).await?;
-    let sealed = seal_column(&key, &[b"request", &number.to_be_bytes()], subject.dangerous_text().as_bytes(), installation.random.as_ref())
-        .map_err(crate::erase::EraseError::from)?;
+    let sealed = seal_column(
+        &key,
+        &[b"request", &number.to_be_bytes()],
+        subject.dangerous_text().as_bytes(),
+        installation.random.as_ref(),
+    )
+    .map_err(crate::erase::EraseError::from)?;
     tx.set_request_subject(number, &sealed).await?;
-    let request = tx.request(number).await?.ok_or_else(|| TaskError::Inconsistent("a request just stored is missing".to_owned()))?;
+    let request = tx
+        .request(number)
+        .await?
+        .ok_or_else(|| TaskError::Inconsistent("a request just stored is missing".to_owned()))?;
     tx.commit().await?;
     installation.log_operation("request.new", &format!("request-{number}"), "success").await?;
     Ok(Received { request, existing: false })
@@ -128,7 +143,10 @@ pub async fn plan_request(installation: &Installation, number: i64) -> Result<St
     let request = tx.request(number).await?;
     drop(tx);
     match request {
-        None => Err(TaskError::Unknown { what: format!("there is no request {number}"), advice: "see `wangchuan request list`".to_owned() }),
+        None => Err(TaskError::Unknown {
+            what: format!("there is no request {number}"),
+            advice: "see `wangchuan request list`".to_owned(),
+        }),
         Some(request) if request.state != "received" => Err(TaskError::refused(
             format!("request {number} is {} already", request.state),
             "see `wangchuan request show`",
@@ -151,7 +169,10 @@ pub async fn cancel(installation: &Installation, number: i64) -> Result<()> {
     let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;
     if tx.request(number).await?.is_none() {
-        return Err(TaskError::Unknown { what: format!("there is no request {number}"), advice: "see `wangchuan request list`".to_owned() });
+        return Err(TaskError::Unknown {
+            what: format!("there is no request {number}"),
+            advice: "see `wangchuan request list`".to_owned(),
+        });
     }
     if !tx.step_request(number, "received", "cancelled", None, Some(now)).await? {
         return Err(TaskError::refused(format!("request {number} was begun already"), "see `wangchuan request show`"));

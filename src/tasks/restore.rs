@@ -212,8 +212,14 @@ pub async fn restore_into(target: &dyn DataStore, mut recovered: Recovered) -> R
 }
 
 async fn fill(into: &mut dyn Restore, recovered: &mut Recovered, engine: Engine) -> Result<()> {
-    let parents_first: Vec<(u32, String)> =
-        recovered.snapshot.schema.collections.iter().rev().map(|captured| (captured.number, captured.table.clone())).collect();
+    let parents_first: Vec<(u32, String)> = recovered
+        .snapshot
+        .schema
+        .collections
+        .iter()
+        .rev()
+        .map(|captured| (captured.number, captured.table.clone()))
+        .collect();
     for (_, name) in &parents_first {
         let rows = into.count(name).await?;
         if rows > 0 {
@@ -243,7 +249,8 @@ async fn fill(into: &mut dyn Restore, recovered: &mut Recovered, engine: Engine)
 /// Key-only rows for parents that are gone while a child refers to them.
 fn make_stubs(recovered: &Recovered, engine: Engine) -> Result<HashMap<String, Vec<Row>>> {
     let schema = &recovered.snapshot.schema;
-    let numbers: HashMap<&str, u32> = schema.collections.iter().map(|captured| (captured.table.as_str(), captured.number)).collect();
+    let numbers: HashMap<&str, u32> =
+        schema.collections.iter().map(|captured| (captured.table.as_str(), captured.number)).collect();
     let mut stubs: HashMap<String, Vec<Row>> = HashMap::new();
     // Children first, so that a stub that itself has a parent is seen by that parent.
     for captured in &schema.collections {
@@ -260,7 +267,12 @@ fn make_stubs(recovered: &Recovered, engine: Engine) -> Result<HashMap<String, V
                 .map(|row| encode_values(&pick(parent, row, &key.parent_columns)))
                 .collect();
             let mut missing: BTreeMap<Vec<u8>, Vec<Value>> = BTreeMap::new();
-            let rows = recovered.rows.get(&captured.number).into_iter().flatten().chain(stubs.get(&captured.table).into_iter().flatten());
+            let rows = recovered
+                .rows
+                .get(&captured.number)
+                .into_iter()
+                .flatten()
+                .chain(stubs.get(&captured.table).into_iter().flatten());
             for row in rows {
                 let wanted = pick(table, row, &key.columns);
                 let encoded = encode_values(&wanted);
@@ -278,7 +290,12 @@ fn make_stubs(recovered: &Recovered, engine: Engine) -> Result<HashMap<String, V
 
 fn pick(table: &Table, row: &Row, columns: &[String]) -> Vec<Value> {
     let stored = stored_columns(table);
-    columns.iter().map(|name| stored.iter().position(|known| known == name).and_then(|at| row.get(at)).cloned().unwrap_or(Value::Null)).collect()
+    columns
+        .iter()
+        .map(|name| {
+            stored.iter().position(|known| known == name).and_then(|at| row.get(at)).cloned().unwrap_or(Value::Null)
+        })
+        .collect()
 }
 
 fn stub(table: &Table, key: &[String], values: &[Value], engine: Engine) -> Result<Row> {
@@ -301,12 +318,17 @@ fn neutral(table: &Table, column: &Column, engine: Engine) -> Result<Value> {
     match column.kind {
         Some(ColumnKind::Text) => Ok(Value::Text(String::new())),
         Some(ColumnKind::Integer | ColumnKind::Real | ColumnKind::Decimal) => Ok(zero()),
-        Some(ColumnKind::Boolean) => Ok(if engine == Engine::Postgres { Value::Text("false".to_owned()) } else { zero() }),
+        Some(ColumnKind::Boolean) => {
+            Ok(if engine == Engine::Postgres { Value::Text("false".to_owned()) } else { zero() })
+        }
         Some(ColumnKind::Bytes) => Ok(Value::Blob(Vec::new())),
         Some(ColumnKind::Date) => Ok(Value::Text("1970-01-01".to_owned())),
         Some(ColumnKind::LocalTime | ColumnKind::Instant) => Ok(Value::Text("1970-01-01 00:00:00".to_owned())),
         Some(ColumnKind::Other) | None => Err(TaskError::refused(
-            format!("a stub of {} is needed, but its column {} of type {} cannot be left empty", table.name, column.name, column.type_name),
+            format!(
+                "a stub of {} is needed, but its column {} of type {} cannot be left empty",
+                table.name, column.name, column.type_name
+            ),
             "allow NULL there in the target",
         )),
     }

@@ -13,8 +13,9 @@ use crate::crash_point;
 use crate::erase::Ground;
 use crate::installation::Installation;
 use crate::keyring;
-use crate::policy::calendar::{BucketPeriod, bucket_due};
+use crate::policy::calendar::BucketPeriod;
 use crate::policy::registry::BackupMode;
+use crate::policy::statute::{self, Earliest, bucket_due_with};
 
 use super::erasure::RunBody;
 use super::read_snapshot::{FrameState, open};
@@ -65,7 +66,10 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
         // Holds are read once more: from here to the commit of the generation the shred counts as running.
         for run in &ready {
             if let Some(reason) = held(installation, run).await? {
-                return Err(TaskError::refused(format!("run {}: {reason}", run.id), "the hold came first; try again later"));
+                return Err(TaskError::refused(
+                    format!("run {}: {reason}", run.id),
+                    "the hold came first; try again later",
+                ));
             }
         }
         let now = installation.clock.now();
@@ -119,11 +123,12 @@ async fn pending_until(ground: &Ground<'_>, tx: &mut Tx, run: &RunRow, barrier: 
             let (_, collection) = site.model.collection(&name.collection)?;
             let governed = collection.governed.as_ref()?;
             let period: BucketPeriod = name.period.parse().ok()?;
-            bucket_due(period, governed.policy.retention, site.model.spec.timezone).ok().flatten()
+            let statutes = statute::find_all(&governed.policy.statutes).ok()?;
+            bucket_due_with(period, governed.policy.retention, &statutes, site.model.spec.timezone).ok()
         });
         match due {
-            Some(due) => latest = latest.max(Some(due)),
-            None => return Ok("with its chain".to_owned()),
+            Some(Earliest::At(due)) => latest = latest.max(Some(due)),
+            _ => return Ok("with its chain".to_owned()),
         }
     }
     Ok(latest.map_or_else(|| "with its chain".to_owned(), |due| due.format("%Y-%m-%d").to_string()))
@@ -164,13 +169,17 @@ async fn check_barrier(
 ) -> Result<()> {
     let mut tx = installation.control.read().await?;
     let dying = tx.dying_keys(std::slice::from_ref(&run.id)).await?;
-    let pinned: HashSet<(Option<u32>, u32)> =
-        preserved_cells(&mut tx, std::slice::from_ref(&run.id)).await?.into_iter().map(|(_, cell)| (cell.subject, cell.bucket)).collect();
+    let pinned: HashSet<(Option<u32>, u32)> = preserved_cells(&mut tx, std::slice::from_ref(&run.id))
+        .await?
+        .into_iter()
+        .map(|(_, cell)| (cell.subject, cell.bucket))
+        .collect();
     drop(tx);
     let opened = open(ground, repository, &installation.signer, snapshot).await?;
     for entry in &opened.entries {
         let dies = entry.cell.pin.is_none()
-            && (entry.cell.subject.is_some_and(|subject| dying.subjects.contains(&subject)) || dying.buckets.contains(&entry.cell.bucket));
+            && (entry.cell.subject.is_some_and(|subject| dying.subjects.contains(&subject))
+                || dying.buckets.contains(&entry.cell.bucket));
         if dies && !pinned.contains(&(entry.cell.subject, entry.cell.bucket)) {
             return Err(TaskError::Inconsistent(format!(
                 "run {}: living rows were sealed under a key that is to die; it stays until a later snapshot holds them elsewhere",
@@ -234,7 +243,9 @@ async fn held(installation: &Installation, run: &RunRow) -> Result<Option<String
                 None => true,
             },
             "store" => touched.iter().any(|(store, _)| Some(store) == hold.store.as_ref()),
-            "collection" => touched.iter().any(|(store, name)| Some(store) == hold.store.as_ref() && Some(name) == hold.collection.as_ref()),
+            "collection" => touched
+                .iter()
+                .any(|(store, name)| Some(store) == hold.store.as_ref() && Some(name) == hold.collection.as_ref()),
             _ => true,
         };
         if covers {

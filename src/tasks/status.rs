@@ -74,7 +74,11 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
             }
             Some(_) => {}
         }
-        status.snapshots.push((store.name.clone(), newest.as_ref().map(|row| row.begun_at), newest.map_or(0, |row| row.rows)));
+        status.snapshots.push((
+            store.name.clone(),
+            newest.as_ref().map(|row| row.begun_at),
+            newest.map_or(0, |row| row.rows),
+        ));
     }
     for request in tx.requests(None).await? {
         count(&mut status.requests, &request.state);
@@ -84,7 +88,9 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
     }
     for run in tx.runs(None).await? {
         count(&mut status.runs, &run.state);
-        let shred_due = run.grace_until.filter(|until| run.state == "shred-pending" && run.generation.is_none() && now - *until > SHRED_AGE);
+        let shred_due = run
+            .grace_until
+            .filter(|until| run.state == "shred-pending" && run.generation.is_none() && now - *until > SHRED_AGE);
         if shred_due.is_some() {
             add("shred-overdue", format!("the keys of run {} should be destroyed", run.id), shred_due);
         }
@@ -99,7 +105,11 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
             "receipted" => status.certificates[1] += 1,
             "quarantined" => {
                 status.certificates[3] += 1;
-                add("certificate-quarantined", format!("the audit service refuses certificate {}", row.certificate), None);
+                add(
+                    "certificate-quarantined",
+                    format!("the audit service refuses certificate {}", row.certificate),
+                    None,
+                );
             }
             _ => {
                 status.certificates[2] += 1;
@@ -114,7 +124,9 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
     match status.last_drill {
         Some((at, true)) if now - at <= DRILL_AGE => {}
         Some((at, false)) => add("drill-failed", "the last restore drill failed".to_owned(), Some(at)),
-        Some((at, true)) => add("drill-overdue", "the last restore drill is more than a quarter old".to_owned(), Some(at)),
+        Some((at, true)) => {
+            add("drill-overdue", "the last restore drill is more than a quarter old".to_owned(), Some(at))
+        }
         None if status.snapshots.iter().any(|(_, newest, _)| newest.is_some()) => {
             add("no-drill", "there was no restore drill yet".to_owned(), None);
         }
