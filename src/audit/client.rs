@@ -1,7 +1,7 @@
 //! Files certificates with an audit service over HTTP: `PUT {base}/v1/certificates/{id}`.
 //!
-//! https only, except to a loopback address; redirects are never followed (they would carry the token elsewhere); replies
-//! are read up to a bound and never logged.
+//! https only, except to a loopback address; redirects are never followed (they would carry the token elsewhere);
+//! replies are read up to a bound and never logged.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
 //! Filing certificates with an audit service, and a small audit service of our own.
 //!
-//! The port is [`AuditSink`]; [`client`] is its adapter over HTTP, [`service`] the embedded service (on the append-only log
-//! of [`crate::log`]), [`receipt`] what the one gives the other: a Rekor v2 transparency-log entry that anyone can verify
-//! offline. Retrying, ordering and remembering are the outbox's work, in the control database.
+//! The port is [`AuditSink`]; [`client`] is its adapter over HTTP, [`service`] the embedded service (on the append-only
+//! log of [`crate::log`]), [`receipt`] what the one gives the other: a Rekor v2 transparency-log entry that anyone can
+//! verify offline. Retrying, ordering and remembering are the outbox's work, in the control database.
 //!
-//! Invariants: a receipt counts only after it was verified against a key that was configured, not one that came with it;
-//! an envelope's bytes travel as they are stored; bodies and tokens are never logged.
+//! Invariants: a receipt counts only after it was verified against a key that was configured, not one that came with
+//! it; an envelope's bytes travel as they are stored; bodies and tokens are never logged.
 
 pub mod client;
 #[cfg(test)]
@@ -127,8 +127,8 @@ impl fmt::Debug for BearerToken {
     }
 }
 
-/// The delay before try number `attempt` (from 1): exponential from 1 s, doubled each time, at most 15 minutes, with full
-/// jitter, so that many agents do not come back together.
+/// The delay before try number `attempt` (from 1): exponential from 1 s, doubled each time, at most 15 minutes, with
+/// full jitter, so that many agents do not come back together.
 pub fn backoff(attempt: u32, random: &dyn Random) -> Result<Duration, RandomUnavailable> {
     let limit_ms = 1000u64.saturating_mul(1 << attempt.saturating_sub(1).min(20)).min(15 * 60 * 1000);
     let mut bytes = [0; 8];

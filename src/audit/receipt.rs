@@ -1,8 +1,8 @@
 //! Receipts: Rekor v2 `TransparencyLogEntry` JSON, made and verified offline. Pure.
 //!
-//! The leaf is the canonical `hashedrekord` 0.0.2 body (RFC 8785): SHA-256 of the signed bytes, signature, public key. It
-//! holds nothing of the certificate's content. Verification rebuilds the body from the envelope and a trusted key and
-//! compares bytes, so nothing in a receipt is believed but the checkpoint's signature.
+//! The leaf is the canonical `hashedrekord` 0.0.2 body (RFC 8785): SHA-256 of the signed bytes, signature, public key.
+//! It holds nothing of the certificate's content. Verification rebuilds the body from the envelope and a trusted key
+//! and compares bytes, so nothing in a receipt is believed but the checkpoint's signature.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -102,8 +102,8 @@ pub enum ReceiptError {
     WrongProof,
 }
 
-/// The leaf for an envelope: the canonical `hashedrekord` body. Members stand in the order RFC 8785 demands, and no value
-/// needs escaping.
+/// The leaf for an envelope: the canonical `hashedrekord` body. Members stand in the order RFC 8785 demands, and no
+/// value needs escaping.
 #[must_use]
 pub fn leaf_body(envelope: &Envelope, key: &PublicKey) -> Vec<u8> {
     let (digest, signature) = (STANDARD.encode(envelope.digest()), STANDARD.encode(envelope.signature()));

@@ -1,4 +1,5 @@
-//! Tests of receipts, of the service over real HTTP with kill and restart, and of the client against good and bad services.
+//! Tests of receipts, of the service over real HTTP with kill and restart, and of the client against good and bad
+//! services.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The evidence file of a certificate: one line of JSON per erased row, object or key. Pure.
 //!
-//! It stays in the company; the certificate carries its digest. `pre` is a keyed digest of the content, fixed *before* the
-//! act, so that nothing can be made up afterwards; all keyed digests die with their key, and the file with them.
+//! It stays in the company; the certificate carries its digest. `pre` is a keyed digest of the content, fixed *before*
+//! the act, so that nothing can be made up afterwards; all keyed digests die with their key, and the file with them.
 
 use std::collections::BTreeMap;
 

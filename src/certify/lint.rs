@@ -1,9 +1,9 @@
 //! A last look for personal data in what is about to be signed. Pure.
 //!
-//! Types and id rules already leave no room for free text; this catches the id that is a phone number. It looks for shapes:
-//! e-mail address, mainland mobile number, 18- or 15-digit identity number, bank card. Names have no shape; the rule that a
-//! string is an id in ASCII without spaces keeps them out. Random and hashed ids that our own formats produce (UUID, hex
-//! digests, times) are skipped by their exact shape, because digits in them mean nothing.
+//! Types and id rules already leave no room for free text; this catches the id that is a phone number. It looks for
+//! shapes: e-mail address, mainland mobile number, 18- or 15-digit identity number, bank card. Names have no shape; the
+//! rule that a string is an id in ASCII without spaces keeps them out. Random and hashed ids that our own formats
+//! produce (UUID, hex digests, times) are skipped by their exact shape, because digits in them mean nothing.
 
 use serde_json::Value;
 
@@ -142,7 +142,8 @@ fn has_email(text: &[char]) -> bool {
     })
 }
 
-/// Digits (and a final X) that stand together; groups parted by single spaces or hyphens both each by itself and joined.
+/// Digits (and a final X) that stand together; groups parted by single spaces or hyphens both each by itself and
+/// joined.
 fn digit_runs(text: &[char]) -> Vec<String> {
     let mut runs = Vec::new();
     let mut at = 0;

@@ -107,7 +107,9 @@ fn company_numbers_are_not_cards() {
 
 proptest! {
     #[test]
-    fn planted_numbers_are_found_among_letters(before in "[a-z/_.]{0,8}", after in "[a-z/_.]{0,8}", tail in 100_000_000u64..1_000_000_000, second in 3u8..10) {
+    fn planted_numbers_are_found_among_letters(
+        before in "[a-z/_.]{0,8}", after in "[a-z/_.]{0,8}", tail in 100_000_000u64..1_000_000_000, second in 3u8..10
+    ) {
         let text = format!("{before}1{second}{tail}{after}");
         prop_assert_eq!(personal_shape(&text), Some(PersonalShape::Mobile));
     }

@@ -1,8 +1,8 @@
 //! Deletion certificates: what was shown, signed, and nothing more.
 //!
-//! A certificate is an in-toto Statement v1 with our predicate ([`statement`]) in a DSSE envelope ([`dsse`]) with exactly
-//! one ECDSA P-256 signature ([`signer`]). [`issue`] refuses to sign what contradicts itself, claims more than it shows, or
-//! looks as if it held personal data ([`check`], [`lint`]).
+//! A certificate is an in-toto Statement v1 with our predicate ([`statement`]) in a DSSE envelope ([`dsse`]) with
+//! exactly one ECDSA P-256 signature ([`signer`]). [`issue`] refuses to sign what contradicts itself, claims more than
+//! it shows, or looks as if it held personal data ([`check`], [`lint`]).
 //!
 //! Invariants:
 //! * The bytes of an envelope are made once and never again: whoever stores, sends or verifies one uses those bytes.

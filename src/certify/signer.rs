@@ -1,8 +1,8 @@
 //! The certificate key: ECDSA P-256 with SHA-256, in an owner-only PKCS#8 file.
 //!
 //! P-256 because hardware modules, Rekor and every stock verifier do it. The key draws its nonces from the crypto
-//! library's own generator, as it does itself when it is made; so signing twice gives two signatures, and only the first
-//! envelope is ever kept.
+//! library's own generator, as it does itself when it is made; so signing twice gives two signatures, and only the
+//! first envelope is ever kept.
 
 use std::collections::BTreeMap;
 use std::path::Path;

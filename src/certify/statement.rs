@@ -1,8 +1,8 @@
 //! What a certificate says: an in-toto Statement v1 around our erasure predicate. Types only, pure.
 //!
-//! Every code is an enum and every string an id ([`super::check`] has the rules): there is no free text anywhere. Readers
-//! ignore members they do not know (in-toto's monotonic rule: ignoring one must never turn a "no" into a "yes"); the
-//! writer writes exactly these.
+//! Every code is an enum and every string an id ([`super::check`] has the rules): there is no free text anywhere.
+//! Readers ignore members they do not know (in-toto's monotonic rule: ignoring one must never turn a "no" into a
+//! "yes"); the writer writes exactly these.
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};

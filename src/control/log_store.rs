@@ -18,8 +18,8 @@ use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
 use crate::log::store::{LeafStore, LeafStoreError, NewLeaf, Result, StoredLeaf};
 use crate::log::tree::{Hash, Node};
 
-/// The tables, each statement repeatable. The triggers make stored leaves and heads unchangeable for whoever cannot drop
-/// them; only content and salt can be set to NULL.
+/// The tables, each statement repeatable. The triggers make stored leaves and heads unchangeable for whoever cannot
+/// drop them; only content and salt can be set to NULL.
 pub const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS log_leaf (
     log TEXT NOT NULL, idx BIGINT NOT NULL, id TEXT NOT NULL, hash BLOB NOT NULL, entry BLOB NOT NULL,
@@ -84,8 +84,8 @@ impl SqliteLogStore {
         Self::from_pool(pool.map_err(|error| translate(log, &error))?, log).await
     }
 
-    /// A log inside a database that is open already (the control database). Its pool must use WAL, `synchronous=FULL` and
-    /// `secure_delete`. Creates the tables when they are missing.
+    /// A log inside a database that is open already (the control database). Its pool must use WAL, `synchronous=FULL`
+    /// and `secure_delete`. Creates the tables when they are missing.
     pub async fn from_pool(pool: SqlitePool, log: &str) -> Result<Self> {
         sqlx::raw_sql(SCHEMA).execute(&pool).await.map_err(|error| translate(log, &error))?;
         Ok(Self { pool, log: log.to_owned() })
@@ -112,17 +112,20 @@ impl SqliteLogStore {
         nodes: &[(Node, Hash)],
     ) -> Result<(), sqlx::Error> {
         for (offset, leaf) in (0u64..).zip(leaves) {
-            sqlx::query("INSERT INTO log_leaf (log, idx, id, hash, entry, salt, content, time_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
-                .bind(&self.log)
-                .bind((first + offset) as i64)
-                .bind(&leaf.id)
-                .bind(leaf.hash().to_vec())
-                .bind(&leaf.entry)
-                .bind(&leaf.salt)
-                .bind(&leaf.content)
-                .bind(leaf.time_ms)
-                .execute(&mut **transaction)
-                .await?;
+            sqlx::query(
+                "INSERT INTO log_leaf (log, idx, id, hash, entry, salt, content, time_ms) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            )
+            .bind(&self.log)
+            .bind((first + offset) as i64)
+            .bind(&leaf.id)
+            .bind(leaf.hash().to_vec())
+            .bind(&leaf.entry)
+            .bind(&leaf.salt)
+            .bind(&leaf.content)
+            .bind(leaf.time_ms)
+            .execute(&mut **transaction)
+            .await?;
         }
         for (node, hash) in nodes {
             sqlx::query("INSERT INTO log_node (log, level, position, hash) VALUES ($1, $2, $3, $4)")
@@ -217,7 +220,8 @@ impl LeafStore for SqliteLogStore {
         let statement = if level == 0 {
             "SELECT idx AS place, hash FROM log_leaf WHERE log = $1 AND $4 = 0 AND idx >= $2 AND idx < $3 ORDER BY idx"
         } else {
-            "SELECT position AS place, hash FROM log_node WHERE log = $1 AND level = $4 AND position >= $2 AND position < $3 ORDER BY position"
+            "SELECT position AS place, hash FROM log_node \
+             WHERE log = $1 AND level = $4 AND position >= $2 AND position < $3 ORDER BY position"
         };
         let rows = sqlx::query(statement)
             .bind(&self.log)
@@ -241,7 +245,8 @@ impl LeafStore for SqliteLogStore {
 
     async fn leaves(&self, range: Range<u64>) -> Result<Vec<StoredLeaf>> {
         let rows = sqlx::query(
-            "SELECT idx, id, hash, entry, salt, content, time_ms FROM log_leaf WHERE log = $1 AND idx >= $2 AND idx < $3 ORDER BY idx",
+            "SELECT idx, id, hash, entry, salt, content, time_ms FROM log_leaf \
+             WHERE log = $1 AND idx >= $2 AND idx < $3 ORDER BY idx",
         )
         .bind(&self.log)
         .bind(bound(range.start))

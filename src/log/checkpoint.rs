@@ -114,7 +114,8 @@ impl CheckpointKey {
         &self.public
     }
 
-    /// The full key hash, SHA-256(name ‖ "\n" ‖ 0x01 ‖ key): the log id of receipts. Signature lines carry 4 bytes of it.
+    /// The full key hash, SHA-256(name ‖ "\n" ‖ 0x01 ‖ key): the log id of receipts. Signature lines carry 4 bytes of
+    /// it.
     #[must_use]
     pub fn log_id(&self) -> Hash {
         let mut bytes = self.origin.as_bytes().to_vec();

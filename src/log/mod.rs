@@ -1,7 +1,8 @@
 //! The append-only log: one kind, used for the operation log and for the embedded audit service.
 //!
-//! A log is a Merkle tree of RFC 6962 ([`tree`]), whose head is signed as a C2SP checkpoint ([`checkpoint`]). Leaves lie
-//! behind the port [`store::LeafStore`]; [`sequencer::Sequencer`] is the only writer; [`verify`] replays a whole log.
+//! A log is a Merkle tree of RFC 6962 ([`tree`]), whose head is signed as a C2SP checkpoint ([`checkpoint`]). Leaves
+//! lie behind the port [`store::LeafStore`]; [`sequencer::Sequencer`] is the only writer; [`verify`] replays a whole
+//! log.
 //!
 //! Invariants:
 //! * A checkpoint is signed only after its leaves are durable, and only when it extends the one signed before.

@@ -32,8 +32,8 @@ pub enum SequencerError {
     /// A stored or anchored checkpoint is not one of this key. Retrying does not help.
     #[error("the last checkpoint of the log is not signed by its key")]
     Checkpoint(#[from] CheckpointError),
-    /// The log is smaller than, or differs from, what was signed: a restored or altered database. Retrying does not help;
-    /// nothing is signed any more.
+    /// The log is smaller than, or differs from, what was signed: a restored or altered database. Retrying does not
+    /// help; nothing is signed any more.
     #[error("log {log} does not extend its checkpoint of {signed} leaves: it was rolled back or altered")]
     RolledBack {
         /// The log.

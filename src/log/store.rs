@@ -1,7 +1,7 @@
 //! The leaf-store port: where the leaves of one log lie.
 //!
-//! A store handle is bound to one log. Level-0 hashes are the leaves; of the inner nodes only those at levels 8, 16, 24 …
-//! are kept (the tops of C2SP tiles), from which [`super::proofs`] computes the others.
+//! A store handle is bound to one log. Level-0 hashes are the leaves; of the inner nodes only those at levels 8, 16, 24
+//! … are kept (the tops of C2SP tiles), from which [`super::proofs`] computes the others.
 //!
 //! Invariants every adapter keeps: an append is one transaction, refused unless the log has exactly the expected size;
 //! ids and hashes are unique within a log; index, id, entry and hash of a stored leaf never change.

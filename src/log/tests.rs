@@ -139,7 +139,8 @@ fn all_small_trees() {
 proptest! {
     #[test]
     fn proofs_hold_and_tampering_shows(
-        size in 1usize..700, at in any::<prop::sample::Index>(), byte in 0usize..32, bit in 0u8..8, which in any::<prop::sample::Index>()
+        size in 1usize..700, at in any::<prop::sample::Index>(),
+        byte in 0usize..32, bit in 0u8..8, which in any::<prop::sample::Index>()
     ) {
         let leaves = leaf_set(size);
         let root = naive_root(&leaves);

@@ -1,7 +1,7 @@
 //! Replays a whole log against its signed checkpoints and says where it first differs.
 //!
-//! Every leaf is hashed again from its entry, its content (while it is kept) compared with that, and every signed head ever
-//! kept is compared on the way: so an edit whose hashes were all recomputed still shows between two heads.
+//! Every leaf is hashed again from its entry, its content (while it is kept) compared with that, and every signed head
+//! ever kept is compared on the way: so an edit whose hashes were all recomputed still shows between two heads.
 
 use serde::Serialize;
 use thiserror::Error;
@@ -69,8 +69,8 @@ pub enum VerifyLogError {
     },
 }
 
-/// Says what is wrong with a leaf's content, if it still has one: [`super::record::check_content`] for the operation log,
-/// `audit::receipt::check_content` for filed certificates.
+/// Says what is wrong with a leaf's content, if it still has one: [`super::record::check_content`] for the operation
+/// log, `audit::receipt::check_content` for filed certificates.
 pub type ContentCheck<'a> = &'a (dyn Fn(&StoredLeaf) -> Option<&'static str> + Sync);
 
 /// Replays the log.
