@@ -300,7 +300,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn by_code(operation: &'static str, name: &str, bucket: &str, status: u16, code: &str) -> RepositoryError {
-    let said = if code.is_empty() { format!("HTTP {status}") } else { code.to_owned() };
+    let said = match (code, status) {
+        ("", 200..=299) => "an answer that cannot be read".to_owned(),
+        ("", _) => format!("HTTP {status}"),
+        _ => code.to_owned(),
+    };
     match (code, status) {
         ("NoSuchBucket", _) => RepositoryError::BucketMissing { bucket: bucket.to_owned() },
         ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired", _) => {

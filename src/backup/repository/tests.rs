@@ -228,3 +228,33 @@ async fn unusable_settings_are_refused_and_secrets_stay_out_of_debug() {
     assert!(matches!(S3Repository::connect(&no_bucket).await, Err(RepositoryError::Settings(_))));
     assert!(!format!("{:?}", settings("https://localhost:1")).contains(SECRET));
 }
+
+/// For a server with versions and object lock, started by hand: `WANGCHUAN_TEST_S3` is its URL, `WANGCHUAN_TEST_S3_CA` the
+/// file with its certificate when that is a private one; the access key is `embedded`, see [`SECRET`] for its secret.
+#[tokio::test]
+#[ignore = "needs a server of its own"]
+async fn a_server_with_versions_and_object_lock_is_proved_to_have_them() {
+    let endpoint = std::env::var("WANGCHUAN_TEST_S3").unwrap();
+    let ca_pem = std::env::var("WANGCHUAN_TEST_S3_CA").ok().map(|path| std::fs::read(path).unwrap());
+    let https = ca_pem.is_some();
+    let bucket = format!("lock-{}", Id128::make(&SystemRandom).unwrap());
+    let settings = RepositorySettings { bucket: bucket.clone(), ca_pem, ..settings(&endpoint) };
+    let repository = connect(&settings).await;
+    let made = repository.client.create_bucket().bucket(&bucket).object_lock_enabled_for_bucket(true).send().await;
+    made.unwrap();
+    // AWS turns versions on together with the lock; not every server does.
+    let on = aws_sdk_s3::types::VersioningConfiguration::builder()
+        .status(aws_sdk_s3::types::BucketVersioningStatus::Enabled)
+        .build();
+    repository.client.put_bucket_versioning().bucket(&bucket).versioning_configuration(on).send().await.unwrap();
+    let now = crate::clock::Clock::now(&crate::clock::SystemClock);
+    let abilities = repository.prove_abilities(&SystemRandom, now).await.unwrap();
+    assert_eq!(abilities.conditional_put, Ability::Proved);
+    assert_eq!(abilities.versions, Ability::Proved);
+    assert_eq!(abilities.object_lock, Ability::Proved);
+    if https {
+        let untrusted = RepositorySettings { ca_pem: None, ..settings };
+        let refused = connect(&untrusted).await.check_bucket().await.unwrap_err();
+        assert!(refused.to_string().contains("certificate"), "{refused}");
+    }
+}
