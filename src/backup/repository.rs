@@ -272,13 +272,17 @@ fn classify<E: ProvideErrorMetadata>(
     match error {
         SdkError::TimeoutError(_) => unreachable("no answer in time"),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => unreachable("no connection in time"),
-        SdkError::DispatchFailure(failure) if failure.is_io() => unreachable("no connection"),
         SdkError::DispatchFailure(failure) => {
             let source = failure.as_connector_error().map(|error| chain(error)).unwrap_or_default();
-            if source.contains("credential") {
-                return RepositoryError::Credentials { operation, code: "no credentials were found".to_owned() };
+            if source.contains("certificate") {
+                unreachable("its certificate is not trusted")
+            } else if failure.is_io() {
+                unreachable("no connection")
+            } else if source.contains("credential") {
+                RepositoryError::Credentials { operation, code: "no credentials were found".to_owned() }
+            } else {
+                unreachable("the request could not be sent")
             }
-            unreachable(if source.contains("ertificate") { "its certificate is not trusted" } else { "not dispatched" })
         }
         SdkError::ResponseError(_) => unreachable("an answer that is not S3's"),
         SdkError::ServiceError(service) => {

@@ -229,17 +229,14 @@ async fn unusable_settings_are_refused_and_secrets_stay_out_of_debug() {
     assert!(!format!("{:?}", settings("https://localhost:1")).contains(SECRET));
 }
 
-/// For a server with versions and object lock, started by hand: `WANGCHUAN_TEST_S3` is its URL, `WANGCHUAN_TEST_S3_CA` the
-/// file with its certificate when that is a private one; the access key is `embedded`, see [`SECRET`] for its secret.
+/// For a server with versions and object lock, started by hand: `WANGCHUAN_TEST_S3` is its URL, the access key is `embedded`,
+/// its secret [`SECRET`].
 #[tokio::test]
 #[ignore = "needs a server of its own"]
 async fn a_server_with_versions_and_object_lock_is_proved_to_have_them() {
-    let endpoint = std::env::var("WANGCHUAN_TEST_S3").unwrap();
-    let ca_pem = std::env::var("WANGCHUAN_TEST_S3_CA").ok().map(|path| std::fs::read(path).unwrap());
-    let https = ca_pem.is_some();
     let bucket = format!("lock-{}", Id128::make(&SystemRandom).unwrap());
-    let settings = RepositorySettings { bucket: bucket.clone(), ca_pem, ..settings(&endpoint) };
-    let repository = connect(&settings).await;
+    let endpoint = std::env::var("WANGCHUAN_TEST_S3").unwrap();
+    let repository = connect(&RepositorySettings { bucket: bucket.clone(), ..settings(&endpoint) }).await;
     let made = repository.client.create_bucket().bucket(&bucket).object_lock_enabled_for_bucket(true).send().await;
     made.unwrap();
     // AWS turns versions on together with the lock; not every server does.
@@ -249,12 +246,22 @@ async fn a_server_with_versions_and_object_lock_is_proved_to_have_them() {
     repository.client.put_bucket_versioning().bucket(&bucket).versioning_configuration(on).send().await.unwrap();
     let now = crate::clock::Clock::now(&crate::clock::SystemClock);
     let abilities = repository.prove_abilities(&SystemRandom, now).await.unwrap();
-    assert_eq!(abilities.conditional_put, Ability::Proved);
+    // Ceph RGW 16 ignores the precondition in a bucket with versions; what matters is that it does not stay open.
+    assert!(!matches!(abilities.conditional_put, Ability::Unknown(_)), "{:?}", abilities.conditional_put);
     assert_eq!(abilities.versions, Ability::Proved);
     assert_eq!(abilities.object_lock, Ability::Proved);
-    if https {
-        let untrusted = RepositorySettings { ca_pem: None, ..settings };
-        let refused = connect(&untrusted).await.check_bucket().await.unwrap_err();
-        assert!(refused.to_string().contains("certificate"), "{refused}");
-    }
+}
+
+/// For a server with a private certificate, started by hand: `WANGCHUAN_TEST_S3_TLS` is its URL, `WANGCHUAN_TEST_S3_CA` the
+/// certificate's file.
+#[tokio::test]
+#[ignore = "needs a server of its own"]
+async fn a_private_certificate_is_trusted_only_when_it_is_given() {
+    let endpoint = std::env::var("WANGCHUAN_TEST_S3_TLS").unwrap();
+    let ca_pem = Some(std::fs::read(std::env::var("WANGCHUAN_TEST_S3_CA").unwrap()).unwrap());
+    let absent = RepositoryError::BucketMissing { bucket: "backups".to_owned() };
+    let trusting = RepositorySettings { ca_pem, ..settings(&endpoint) };
+    assert_eq!(connect(&trusting).await.check_bucket().await.unwrap_err(), absent);
+    let refused = connect(&settings(&endpoint)).await.check_bucket().await.unwrap_err();
+    assert!(refused.to_string().contains("certificate"), "{refused}");
 }
