@@ -387,15 +387,10 @@ pub fn check_complete(parts: &[DirectoryPart]) -> Result<&DirectoryEnd, Director
     let numbered = parts.iter().enumerate().all(|(index, part)| part.number as usize == index);
     let ends_early = parts.iter().rev().skip(1).any(|part| part.end.is_some());
     let end = parts.last().and_then(|part| part.end.as_ref());
+    let fits = |end: &DirectoryEnd| end.parts as usize == parts.len() && end.frames == frames as u64;
     match end {
-        Some(end) if numbered && !ends_early => {
-            if end.parts as usize == parts.len() && end.frames == frames as u64 {
-                Ok(end)
-            } else {
-                Err(DirectoryError::Incomplete("the totals in its last part differ"))
-            }
-        }
-        _ => Err(DirectoryError::Incomplete("parts are missing or out of order")),
+        Some(end) if numbered && !ends_early && fits(end) => Ok(end),
+        _ => Err(DirectoryError::Incomplete("parts are missing, doubled or out of order")),
     }
 }
 

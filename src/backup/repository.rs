@@ -272,13 +272,17 @@ fn classify<E: ProvideErrorMetadata>(
     match error {
         SdkError::TimeoutError(_) => unreachable("no answer in time"),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => unreachable("no connection in time"),
-        SdkError::DispatchFailure(failure) if failure.is_io() => unreachable("no connection"),
         SdkError::DispatchFailure(failure) => {
             let source = failure.as_connector_error().map(|error| chain(error)).unwrap_or_default();
-            if source.contains("credential") {
-                return RepositoryError::Credentials { operation, code: "no credentials were found".to_owned() };
+            if source.contains("certificate") {
+                unreachable("its certificate is not trusted")
+            } else if failure.is_io() {
+                unreachable("no connection")
+            } else if source.contains("credential") {
+                RepositoryError::Credentials { operation, code: "no credentials were found".to_owned() }
+            } else {
+                unreachable("the request could not be sent")
             }
-            unreachable(if source.contains("ertificate") { "its certificate is not trusted" } else { "not dispatched" })
         }
         SdkError::ResponseError(_) => unreachable("an answer that is not S3's"),
         SdkError::ServiceError(service) => {
@@ -300,7 +304,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn by_code(operation: &'static str, name: &str, bucket: &str, status: u16, code: &str) -> RepositoryError {
-    let said = if code.is_empty() { format!("HTTP {status}") } else { code.to_owned() };
+    let said = match (code, status) {
+        ("", 200..=299) => "an answer that cannot be read".to_owned(),
+        ("", _) => format!("HTTP {status}"),
+        _ => code.to_owned(),
+    };
     match (code, status) {
         ("NoSuchBucket", _) => RepositoryError::BucketMissing { bucket: bucket.to_owned() },
         ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired", _) => {

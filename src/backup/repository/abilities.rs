@@ -152,12 +152,21 @@ impl S3Repository {
     }
 }
 
+/// Error codes that deny an ability, as against those that leave it open.
+const NOT_THERE: [&str; 5] = [
+    "NotImplemented",
+    "MethodNotAllowed",
+    "InvalidRequest",
+    "InvalidBucketState",
+    "ObjectLockConfigurationNotFoundError",
+];
+
 /// What an answer other than yes or no means for an ability.
 fn unable(error: RepositoryError) -> Result<Ability> {
     match error {
         error if error.is_retryable() => Err(error),
-        RepositoryError::Denied { code, .. } => Ok(Ability::Unknown(code)),
-        RepositoryError::Failed { code, .. } => Ok(Ability::Missing(code)),
-        other => Ok(Ability::Missing(other.to_string())),
+        RepositoryError::Failed { code, .. } if NOT_THERE.contains(&code.as_str()) => Ok(Ability::Missing(code)),
+        RepositoryError::Denied { code, .. } | RepositoryError::Failed { code, .. } => Ok(Ability::Unknown(code)),
+        other => Ok(Ability::Unknown(other.to_string())),
     }
 }

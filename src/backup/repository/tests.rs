@@ -228,3 +228,40 @@ async fn unusable_settings_are_refused_and_secrets_stay_out_of_debug() {
     assert!(matches!(S3Repository::connect(&no_bucket).await, Err(RepositoryError::Settings(_))));
     assert!(!format!("{:?}", settings("https://localhost:1")).contains(SECRET));
 }
+
+/// For a server with versions and object lock, started by hand: `WANGCHUAN_TEST_S3` is its URL, the access key is `embedded`,
+/// its secret [`SECRET`].
+#[tokio::test]
+#[ignore = "needs a server of its own"]
+async fn a_server_with_versions_and_object_lock_is_proved_to_have_them() {
+    let bucket = format!("lock-{}", Id128::make(&SystemRandom).unwrap());
+    let endpoint = std::env::var("WANGCHUAN_TEST_S3").unwrap();
+    let repository = connect(&RepositorySettings { bucket: bucket.clone(), ..settings(&endpoint) }).await;
+    let made = repository.client.create_bucket().bucket(&bucket).object_lock_enabled_for_bucket(true).send().await;
+    made.unwrap();
+    // AWS turns versions on together with the lock; not every server does.
+    let on = aws_sdk_s3::types::VersioningConfiguration::builder()
+        .status(aws_sdk_s3::types::BucketVersioningStatus::Enabled)
+        .build();
+    repository.client.put_bucket_versioning().bucket(&bucket).versioning_configuration(on).send().await.unwrap();
+    let now = crate::clock::Clock::now(&crate::clock::SystemClock);
+    let abilities = repository.prove_abilities(&SystemRandom, now).await.unwrap();
+    // Ceph RGW 16 ignores the precondition in a bucket with versions; what matters is that it does not stay open.
+    assert!(!matches!(abilities.conditional_put, Ability::Unknown(_)), "{:?}", abilities.conditional_put);
+    assert_eq!(abilities.versions, Ability::Proved);
+    assert_eq!(abilities.object_lock, Ability::Proved);
+}
+
+/// For a server with a private certificate, started by hand: `WANGCHUAN_TEST_S3_TLS` is its URL, `WANGCHUAN_TEST_S3_CA` the
+/// certificate's file.
+#[tokio::test]
+#[ignore = "needs a server of its own"]
+async fn a_private_certificate_is_trusted_only_when_it_is_given() {
+    let endpoint = std::env::var("WANGCHUAN_TEST_S3_TLS").unwrap();
+    let ca_pem = Some(std::fs::read(std::env::var("WANGCHUAN_TEST_S3_CA").unwrap()).unwrap());
+    let absent = RepositoryError::BucketMissing { bucket: "backups".to_owned() };
+    let trusting = RepositorySettings { ca_pem, ..settings(&endpoint) };
+    assert_eq!(connect(&trusting).await.check_bucket().await.unwrap_err(), absent);
+    let refused = connect(&settings(&endpoint)).await.check_bucket().await.unwrap_err();
+    assert!(refused.to_string().contains("certificate"), "{refused}");
+}
