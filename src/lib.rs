@@ -1,5 +1,6 @@
 //! wangchuan (忘川): a retention and secure-erasure agent for customer data.
 
+pub mod agent;
 pub mod audit;
 pub mod backup;
 pub mod certify;
@@ -20,4 +21,5 @@ pub mod random;
 pub mod schedule;
 pub mod stores;
 pub mod tasks;
+pub mod telemetry;
 pub mod value;

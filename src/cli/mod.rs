@@ -1,3 +1,230 @@
 //! The command line: the only folder that speaks to people, and the only one that knows exit codes.
+//!
+//! One file per noun. A command reads its arguments, opens the installation with what it needs ([`context`]), calls a task
+//! and shows the result; it decides nothing.
 
+mod agent;
+mod backup;
+mod certificate;
+mod config;
+mod context;
+mod drill;
+mod hold;
+mod init;
+mod job;
+mod key;
 pub mod output;
+mod plan;
+mod quickstart;
+mod request;
+mod run;
+mod status;
+mod store;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use self::context::Context;
+use self::output::{Exit, Lang, Output, UserError};
+
+/// What a command returns: how it ended, or the error that ended it.
+pub type CommandResult = std::result::Result<Exit, UserError>;
+
+const ABOUT: &str = "Keeps customer data as long as it must, erases it when its time is up or a customer asks — from the live \
+    stores and, by destroying keys, from every backup ever made — and proves it.";
+
+const EXAMPLES: &str = "\
+Every day:       status, agent, job, run, plan, erase, explain
+Customers:       request, hold
+Backups:         backup, restore, drill
+Proof:           certificate, log
+Administration:  quickstart, init, doctor, config, store, key
+
+First steps:
+  wangchuan quickstart              a sample shop, and the whole cycle once
+  wangchuan status                  what is due, overdue or failing
+  wangchuan plan                    what retention would erase, why, and what it keeps
+  wangchuan request new             a customer asks to be erased
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused, 4 partial, 5 overdue or missing, 130 interrupted.";
+
+/// Retention and secure erasure of customer data, backups included.
+#[derive(Debug, Parser)]
+#[command(name = "wangchuan", version = version(), about = ABOUT, after_help = EXAMPLES, propagate_version = true, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Global {
+    /// The configuration file; otherwise $WANGCHUAN_CONFIG, ./wangchuan.toml if it is yours, the user's, /etc/wangchuan/.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One JSON document on standard output; words for people go to standard error.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Language for people; by default from the locale.
+    #[arg(long, global = true, value_enum)]
+    pub lang: Option<Lang>,
+    /// Pretend that it is this time (RFC 3339), for previews and read-only commands.
+    #[arg(long, global = true, value_name = "TIME")]
+    pub at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What is due, overdue or failing; exit code 5 when something is.
+    Status,
+    /// Run as the background agent, or hold and resume all destruction.
+    Agent(agent::AgentArgs),
+    /// Declared jobs and the calendar to come.
+    #[command(subcommand)]
+    Job(job::JobCommand),
+    /// Runs of any kind.
+    #[command(subcommand)]
+    Run(run::RunCommand),
+    /// What retention would erase now, why, and what it keeps and why.
+    Plan(plan::PlanArgs),
+    /// Carry a plan out, exactly as planned.
+    Erase(plan::EraseArgs),
+    /// Why and when a record is due, with policy and statute.
+    Explain(plan::ExplainArgs),
+    /// Requests of customers.
+    #[command(subcommand)]
+    Request(request::RequestCommand),
+    /// Legal holds: what must not be destroyed for the time being.
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
+    /// Snapshots in the bucket.
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
+    /// Put a snapshot back into a database.
+    Restore(backup::RestoreArgs),
+    /// Restore tests with a kept, signed record.
+    #[command(subcommand)]
+    Drill(drill::DrillCommand),
+    /// Deletion certificates.
+    #[command(subcommand)]
+    Certificate(certificate::CertificateCommand),
+    /// The operation log.
+    #[command(subcommand)]
+    Log(certificate::LogCommand),
+    /// A working directory with a sample shop, and the whole cycle once.
+    Quickstart(quickstart::QuickstartArgs),
+    /// A new installation: a commented configuration, jobs, keys.
+    Init(init::InitArgs),
+    /// Check configuration, stores, bucket, slot, audit service and clock.
+    Doctor(status::DoctorArgs),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// The registered stores.
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+    /// The key tree and its root slot.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Shell completions on standard output.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// The manual page on standard output.
+    #[command(hide = true)]
+    Manual,
+}
+
+fn version() -> &'static str {
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("WANGCHUAN_COMMIT"), ")")
+}
+
+/// Runs the program with the process's arguments.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let mut output = Output::standard(cli.global.json, Lang::of_host(cli.global.lang));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(until_interrupted(cli, &mut output)),
+        Err(error) => Err(UserError::from_any(error.into())),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let exit = error.exit;
+            let _ = output.error(&error);
+            exit.into()
+        }
+    }
+}
+
+/// Every step is durable or undone by the next start, so an interruption needs no tidying: what is open rolls back.
+async fn until_interrupted(cli: Cli, output: &mut Output) -> CommandResult {
+    let handles_signals = matches!(&cli.command, Command::Agent(args) if args.runs());
+    if handles_signals {
+        return dispatch(cli, output).await;
+    }
+    tokio::select! {
+        result = dispatch(cli, output) => result,
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+    }
+}
+
+async fn dispatch(cli: Cli, output: &mut Output) -> CommandResult {
+    let mut context = Context::new(cli.global, output);
+    match cli.command {
+        Command::Status => status::status(&mut context).await,
+        Command::Agent(args) => agent::agent(&mut context, args).await,
+        Command::Job(command) => job::job(&mut context, command).await,
+        Command::Run(command) => run::run(&mut context, command).await,
+        Command::Plan(args) => plan::plan(&mut context, args).await,
+        Command::Erase(args) => plan::erase(&mut context, args).await,
+        Command::Explain(args) => plan::explain(&mut context, args).await,
+        Command::Request(command) => request::request(&mut context, command).await,
+        Command::Hold(command) => hold::hold(&mut context, command).await,
+        Command::Backup(command) => backup::backup(&mut context, command).await,
+        Command::Restore(args) => backup::restore(&mut context, args).await,
+        Command::Drill(command) => drill::drill(&mut context, command).await,
+        Command::Certificate(command) => certificate::certificate(&mut context, command).await,
+        Command::Log(command) => certificate::log(&mut context, command).await,
+        Command::Quickstart(args) => quickstart::quickstart(&mut context, args).await,
+        Command::Init(args) => init::init(&mut context, args).await,
+        Command::Doctor(args) => status::doctor(&mut context, args).await,
+        Command::Config(command) => config::config(&mut context, command),
+        Command::Store(command) => store::store(&mut context, command).await,
+        Command::Key(command) => key::key(&mut context, command).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "wangchuan", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+        Command::Manual => {
+            let page = clap_mangen::Man::new(Cli::command());
+            page.render(&mut std::io::stdout()).map_err(|error| UserError::from_any(error.into()))?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

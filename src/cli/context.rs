@@ -1,0 +1,183 @@
+//! What every command needs: the options, the output, and a way to the opened installation.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::Global;
+use super::output::document::OutputError;
+use super::output::{Exit, Lang, Output, UserError, Words};
+use crate::clock::{Clock, FixedClock, SystemClock};
+use crate::config::{ConfigError, Configuration, Found, PolicyRules, Surroundings, find, load};
+use crate::control::{Control, ControlError};
+use crate::erase::EraseError;
+use crate::installation::{Installation, Needs};
+use crate::keyring::KeyringError;
+use crate::policy::statute;
+use crate::random::{Random, SystemRandom};
+use crate::stores::StoreError;
+use crate::tasks::TaskError;
+use crate::telemetry;
+
+/// A command's surroundings.
+pub struct Context<'a> {
+    /// The global options.
+    pub global: Global,
+    /// Where to speak.
+    pub output: &'a mut Output,
+    /// The clock; stands still with `--at`.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+impl<'a> Context<'a> {
+    /// The surroundings of a command with these options.
+    pub fn new(global: Global, output: &'a mut Output) -> Self {
+        let clock: Arc<dyn Clock> = match global.at {
+            Some(at) => Arc::new(FixedClock(at)),
+            None => Arc::new(SystemClock),
+        };
+        Self { global, output, clock, random: Arc::new(SystemRandom) }
+    }
+
+    /// The language for people.
+    pub fn lang(&self) -> Lang {
+        self.output.lang()
+    }
+
+    /// Refuses `--at` for a command that changes something.
+    pub fn only_now(&self) -> Result<(), UserError> {
+        if self.global.at.is_none() {
+            return Ok(());
+        }
+        let what = Words::new("--at is for previews and read-only commands", "--at 只用于预览和只读命令");
+        Err(UserError::new(Exit::Usage, "AT_NOT_ALLOWED", what).advise("run the command without --at", "请去掉 --at 再运行"))
+    }
+
+    /// Which configuration file counts.
+    pub fn find_configuration(&self) -> Result<Found, UserError> {
+        let variable = |name: &str| std::env::var(name).ok();
+        find(self.global.config.as_deref(), &Surroundings::of_process(&variable)).map_err(config_error)
+    }
+
+    /// The checked configuration.
+    pub fn configuration(&self) -> Result<Configuration, UserError> {
+        let found = self.find_configuration()?;
+        let config = read_configuration(&found.path)?;
+        telemetry::start(level_name(&config));
+        Ok(config)
+    }
+
+    /// The installation, opened as far as needed.
+    pub async fn open(&self, needs: Needs) -> Result<Installation, UserError> {
+        let config = self.configuration()?;
+        Installation::open(config, needs, self.clock.clone(), self.random.clone()).await.map_err(task_error)
+    }
+
+    /// Only the control database, for commands that must answer at once.
+    pub async fn control(&self) -> Result<(Configuration, Control), UserError> {
+        let config = self.configuration()?;
+        let crate::config::StateLocation::Sqlite(path) = &config.agent.state;
+        let control = Control::open(path).await.map_err(|error| task_error(error.into()))?;
+        Ok((config, control))
+    }
+}
+
+/// Reads a configuration file with the rules of the statute catalogue.
+pub fn read_configuration(path: &Path) -> Result<Configuration, UserError> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let rules = PolicyRules {
+        is_known_statute: &|key| statute::find(key).is_some(),
+        conflict: &|policy| statute::retention_shorter_than_statute(policy).map(|fault| fault.to_string()),
+    };
+    load(path, &variable, &rules).map_err(config_error)
+}
+
+fn level_name(config: &Configuration) -> &'static str {
+    use crate::config::LogLevel;
+    match config.agent.log {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    }
+}
+
+/// A configuration fault as people get it.
+pub fn config_error(error: ConfigError) -> UserError {
+    let what = error.to_string();
+    let (code, en, zh) = match &error {
+        ConfigError::NotFound { .. } => (
+            "CONFIG_NOT_FOUND",
+            "run `wangchuan quickstart` to try it out, `wangchuan init` for a new installation, or give --config",
+            "可先运行 `wangchuan quickstart` 试用，或用 `wangchuan init` 新建，或给出 --config",
+        ),
+        ConfigError::Unreadable { .. } => ("CONFIG_UNREADABLE", "check the path and its permissions", "请检查路径和权限"),
+        ConfigError::Invalid(_) => ("CONFIG_INVALID", "correct the file; `wangchuan config check` checks it again", "请改正文件；`wangchuan config check` 可再次检查"),
+    };
+    UserError::new(Exit::Usage, code, Words::new(what.clone(), what)).advise(en, zh)
+}
+
+/// A task's failure as people get it.
+pub fn task_error(error: TaskError) -> UserError {
+    let retry = error.is_retryable();
+    let text = error.to_string();
+    let (exit, code) = class_of(&error);
+    let user = UserError::new(exit, code, Words::new(text.clone(), text)).worth_retrying(retry);
+    let user = match &error {
+        TaskError::Refused { advice, .. } | TaskError::Unknown { advice, .. } | TaskError::Erase(EraseError::Refused { advice, .. }) => {
+            user.advise(advice.clone(), advice.clone())
+        }
+        _ if retry => user.advise("try again; nothing was lost", "请重试；没有丢失任何数据"),
+        _ => user.advise("see `wangchuan doctor`; nothing was lost, and the next run goes on", "请看 `wangchuan doctor`；没有丢失任何数据，下次运行会继续"),
+    };
+    match std::error::Error::source(&error).map(ToString::to_string) {
+        Some(cause) => user.because(cause),
+        None => user,
+    }
+}
+
+fn class_of(error: &TaskError) -> (Exit, &'static str) {
+    match error {
+        TaskError::Refused { .. } | TaskError::Erase(EraseError::Refused { .. }) => (Exit::Refused, "REFUSED"),
+        TaskError::Unknown { .. } => (Exit::Usage, "UNKNOWN"),
+        TaskError::Erase(EraseError::Registry(_)) => (Exit::Usage, "REGISTRY"),
+        TaskError::Control(ControlError::Missing { .. }) => (Exit::Usage, "NOT_INSTALLED"),
+        TaskError::Keyring(KeyringError::RolledBack { .. }) => (Exit::Refused, "ROLLED_BACK"),
+        TaskError::Keyring(_) | TaskError::Erase(EraseError::Keyring(_)) => (Exit::Failed, "KEYS"),
+        TaskError::Store(error) | TaskError::Erase(EraseError::Store(error)) => (Exit::Failed, store_code(error)),
+        TaskError::Repository(_) => (Exit::Failed, "BUCKET"),
+        TaskError::Proof(_) => (Exit::Failed, "PROOF"),
+        _ => (Exit::Failed, "FAILED"),
+    }
+}
+
+fn store_code(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Unreachable { .. } => "STORE_UNREACHABLE",
+        StoreError::Login { .. } => "STORE_LOGIN",
+        StoreError::Refused { .. } => "STORE_REFUSED",
+        StoreError::Busy { .. } => "STORE_BUSY",
+        StoreError::Constraint { .. } => "STORE_CONSTRAINT",
+        StoreError::Failed { .. } => "STORE_FAILED",
+    }
+}
+
+impl From<OutputError> for UserError {
+    fn from(error: OutputError) -> Self {
+        UserError::from_any(error.into())
+    }
+}
+
+/// A time for people: local to the configured zone.
+pub fn local_time(config: &Configuration, time: DateTime<Utc>) -> String {
+    time.with_timezone(&config.agent.timezone).format("%Y-%m-%d %H:%M").to_string()
+}
+
+/// Refuses a command on purpose.
+pub fn usage(code: &'static str, en: &str, zh: &str) -> UserError {
+    UserError::new(Exit::Usage, code, Words::new(en, zh))
+}
