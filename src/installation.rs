@@ -9,6 +9,7 @@ pub use services::{AuditConnection, BackupConnection};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -109,6 +110,7 @@ pub struct Installation {
     audit: Option<AuditConnection>,
     holder: String,
     installation: [u8; 16],
+    stopping: Arc<AtomicBool>,
 }
 
 /// What to open beyond the control database and the keys.
@@ -212,6 +214,7 @@ impl Installation {
             audit: None,
             holder,
             installation,
+            stopping: Arc::new(AtomicBool::new(false)),
         };
         if needs.lease {
             opened.take_lease().await?;
@@ -303,6 +306,22 @@ impl Installation {
         Ok(())
     }
 
+    /// Looks at the stores again: their catalogues may have changed since.
+    ///
+    /// # Errors
+    /// When the registry does not fit a database any more.
+    pub async fn refresh(&mut self) -> Result<()> {
+        self.sites.clear();
+        self.skipped.clear();
+        self.connect_stores().await
+    }
+
+    /// A switch that, once set, lets no further batch begin.
+    #[must_use]
+    pub fn stop_switch(&self) -> Arc<AtomicBool> {
+        self.stopping.clone()
+    }
+
     /// The stores that could be reached.
     #[must_use]
     pub fn sites(&self) -> &[Site] {
@@ -370,6 +389,9 @@ impl Installation {
     /// # Errors
     /// Refused, with what to do.
     pub async fn may_destroy(&self) -> Result<()> {
+        if self.stopping.load(Ordering::SeqCst) {
+            return Err(TaskError::Stopping);
+        }
         self.renew_lease().await?;
         let mut tx = self.control.read().await?;
         if let Some(since) = tx.meta("agent_hold").await? {

@@ -82,6 +82,9 @@ pub enum TaskError {
         /// What to do.
         advice: String,
     },
+    /// The process was asked to stop; what was begun is finished by the next start.
+    #[error("stopped before the next batch; the next start goes on")]
+    Stopping,
     /// A certificate could not be made or filed.
     #[error("{0}")]
     Proof(String),
