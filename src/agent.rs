@@ -108,7 +108,8 @@ async fn retention(installation: &Installation) -> Result<Done> {
     let body = RunBody::of(&run)?;
     certify_due(installation).await?;
     let state = if body.failed > 0 || !body.skipped.is_empty() { "partial" } else { "done" };
-    let summary = format!("{} due, {} erased, {} kept, {} failed", body.due, body.erased, body.kept + body.stripped, body.failed);
+    let summary =
+        format!("{} due, {} erased, {} kept, {} failed", body.due, body.erased, body.kept + body.stripped, body.failed);
     Ok(Done { work: "retention".to_owned(), state, summary })
 }
 
@@ -142,14 +143,24 @@ async fn shred(installation: &Installation) -> Result<Done> {
     certify_due(installation).await?;
     Ok(Done::good(
         "shred",
-        format!("{} keys destroyed, {} runs shredded, {} waiting", report.keys, report.shredded.len(), report.waiting.len()),
+        format!(
+            "{} keys destroyed, {} runs shredded, {} waiting",
+            report.keys,
+            report.shredded.len(),
+            report.waiting.len()
+        ),
     ))
 }
 
 async fn outbox(installation: &Installation) -> Result<Done> {
     let report = file_due(installation, false).await?;
     let state = if report.quarantined.is_empty() { "done" } else { "partial" };
-    let summary = format!("{} filed, {} waiting, {} refused", report.receipted.len(), report.waiting.len(), report.quarantined.len());
+    let summary = format!(
+        "{} filed, {} waiting, {} refused",
+        report.receipted.len(),
+        report.waiting.len(),
+        report.quarantined.len()
+    );
     Ok(Done { work: "outbox".to_owned(), state, summary })
 }
 
@@ -179,7 +190,8 @@ async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result
         problems.extend(found.problems.into_iter().map(|problem| format!("{}: {}", problem.object, problem.what)));
     }
     let state = if problems.is_empty() { "done" } else { "failed" };
-    let summary = if problems.is_empty() { format!("{objects} objects are as they were written") } else { problems.join("; ") };
+    let summary =
+        if problems.is_empty() { format!("{objects} objects are as they were written") } else { problems.join("; ") };
     Ok(Done { work: "verify".to_owned(), state, summary })
 }
 
@@ -202,7 +214,10 @@ pub async fn verify_backups(installation: &Installation, store: &str) -> Result<
     let scope = Scope { installation: Id128(installation.id()), store: id, expected_head };
     let signer = &installation.signer;
     let bucket = installation.backup()?;
-    Ok(verify_store(bucket.repository.as_ref(), scope, &|key_id, pae, signature| signer.verifies(key_id, pae, signature)).await?)
+    Ok(verify_store(bucket.repository.as_ref(), scope, &|key_id, pae, signature| {
+        signer.verifies(key_id, pae, signature)
+    })
+    .await?)
 }
 
 /// Does everything that is pending or due now, in the order of a cycle, and ends.
@@ -260,7 +275,12 @@ async fn waits_for_barrier(installation: &Installation) -> Result<bool> {
 ///
 /// # Errors
 /// When the control database fails or the lease is lost.
-pub async fn serve(installation: &mut Installation, jobs: &[Job], mut stop: watch::Receiver<bool>, said: &mut (dyn FnMut(&Done) + Send)) -> Result<(), AgentError> {
+pub async fn serve(
+    installation: &mut Installation,
+    jobs: &[Job],
+    mut stop: watch::Receiver<bool>,
+    said: &mut (dyn FnMut(&Done) + Send),
+) -> Result<(), AgentError> {
     let started = installation.clock.now();
     let mut tx = installation.control.begin().await?;
     tx.fail_running_jobs(started).await?;
@@ -292,11 +312,17 @@ pub async fn serve(installation: &mut Installation, jobs: &[Job], mut stop: watc
     Ok(())
 }
 
-async fn due_now(installation: &Installation, jobs: &[Job], started: DateTime<Utc>, now: DateTime<Utc>) -> Result<Vec<Due>, AgentError> {
+async fn due_now(
+    installation: &Installation,
+    jobs: &[Job],
+    started: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Due>, AgentError> {
     let mut tx = installation.control.read().await?;
     let last: HashMap<String, DateTime<Utc>> = tx.last_scheduled().await?;
     drop(tx);
-    let pairs: Vec<(&Job, DateTime<Utc>)> = jobs.iter().map(|job| (job, last.get(&job.name).copied().unwrap_or(started))).collect();
+    let pairs: Vec<(&Job, DateTime<Utc>)> =
+        jobs.iter().map(|job| (job, last.get(&job.name).copied().unwrap_or(started))).collect();
     // Destructive tasks check the clock themselves before every batch; here it only decides what is due.
     Ok(agenda(pairs, ClockState::Trusted, now).due)
 }
@@ -332,7 +358,11 @@ async fn run_due(
             }
         }
     };
-    let done = outcome.unwrap_or_else(|| Done { work: job.name.clone(), state: "failed", summary: "stopped or out of time".to_owned() });
+    let done = outcome.unwrap_or_else(|| Done {
+        work: job.name.clone(),
+        state: "failed",
+        summary: "stopped or out of time".to_owned(),
+    });
     let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;
     tx.end_job(&job.name, due.scheduled_for, done.state, &done.summary, now).await?;

@@ -53,7 +53,10 @@ pub async fn agent(context: &mut Context<'_>, args: AgentArgs) -> CommandResult 
 
 async fn hold(context: &mut Context<'_>, set: bool) -> CommandResult {
     let installation = context.open(Needs::STATE).await?;
-    installation.log_operation(if set { "agent.hold" } else { "agent.resume" }, "agent", "success").await.map_err(task_error)?;
+    installation
+        .log_operation(if set { "agent.hold" } else { "agent.resume" }, "agent", "success")
+        .await
+        .map_err(task_error)?;
     let mut tx = installation.control.begin().await.map_err(control)?;
     if set {
         tx.set_meta("agent_hold", &time_text(context.clock.now())).await.map_err(control)?;
@@ -63,7 +66,10 @@ async fn hold(context: &mut Context<'_>, set: bool) -> CommandResult {
     tx.commit().await.map_err(control)?;
     installation.close().await.map_err(task_error)?;
     let words = if set {
-        Words::new("All destruction is held. Backups go on. `wangchuan agent resume` ends the hold.", "所有销毁已暂停，备份照常。`wangchuan agent resume` 可恢复。")
+        Words::new(
+            "All destruction is held. Backups go on. `wangchuan agent resume` ends the hold.",
+            "所有销毁已暂停，备份照常。`wangchuan agent resume` 可恢复。",
+        )
     } else {
         Words::new("Destruction may go on.", "销毁已恢复。")
     };
@@ -86,7 +92,9 @@ async fn one_pass(context: &mut Context<'_>) -> CommandResult {
     }
     context.output.table(&grid)?;
     let exit = exit_of(&done);
-    context.output.document(&serde_json::json!({"result": if exit == Exit::Done { "complete" } else { "partial" }, "tasks": done}))?;
+    context.output.document(
+        &serde_json::json!({"result": if exit == Exit::Done { "complete" } else { "partial" }, "tasks": done}),
+    )?;
     Ok(exit)
 }
 
@@ -103,7 +111,8 @@ fn exit_of(done: &[Done]) -> Exit {
 async fn run(context: &mut Context<'_>) -> CommandResult {
     let mut installation = context.open(Needs::ALL).await?;
     let config = &installation.config;
-    let jobs = load_folder(&config.agent.jobs, config.agent.timezone).map_err(|error| UserError::from_any(error.into()))?;
+    let jobs =
+        load_folder(&config.agent.jobs, config.agent.timezone).map_err(|error| UserError::from_any(error.into()))?;
     check_references(&jobs, &config.registry).map_err(|error| UserError::from_any(error.into()))?;
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| UserError::from_any(error.into()))?;
@@ -116,12 +125,19 @@ async fn run(context: &mut Context<'_>) -> CommandResult {
         let _ = stop.send(true);
     });
     context.output.note(&Words::new(
-        format!("agent {} started with {} jobs; SIGTERM or Ctrl-C stops it after the batch in hand", std::process::id(), jobs.len()),
+        format!(
+            "agent {} started with {} jobs; SIGTERM or Ctrl-C stops it after the batch in hand",
+            std::process::id(),
+            jobs.len()
+        ),
         format!("代理 {} 已启动，共 {} 个任务；SIGTERM 或 Ctrl-C 会在当前批次后停止", std::process::id(), jobs.len()),
     ))?;
     let output = &mut *context.output;
     let mut say = |done: &Done| {
-        let words = Words::new(format!("{}: {} — {}", done.work, done.state, done.summary), format!("{}：{} — {}", done.work, done.state, done.summary));
+        let words = Words::new(
+            format!("{}: {} — {}", done.work, done.state, done.summary),
+            format!("{}：{} — {}", done.work, done.state, done.summary),
+        );
         let _ = output.note(&words);
     };
     serve(&mut installation, &jobs, stopped, &mut say).await.map_err(agent_error)?;

@@ -52,7 +52,11 @@ pub async fn hold(context: &mut Context<'_>, command: HoldCommand) -> CommandRes
         HoldCommand::Place { id, subject, store, collection, everything, reason } => {
             context.only_now()?;
             if subject.is_none() && store.is_none() && !everything {
-                return Err(usage("NO_SCOPE", "say what to hold: --subject -, --store, or --everything", "请说明保留范围：--subject -、--store 或 --everything"));
+                return Err(usage(
+                    "NO_SCOPE",
+                    "say what to hold: --subject -, --store, or --everything",
+                    "请说明保留范围：--subject -、--store 或 --everything",
+                ));
             }
             let subject = subject.map(|_| read_subject()).transpose()?;
             let scope = match (&subject, &store, &collection) {
@@ -98,7 +102,10 @@ async fn place(context: &mut Context<'_>, mut row: HoldRow, subject: Option<Subj
     let placed = async {
         let mut tx = installation.control.begin().await?;
         if tx.holds(false).await?.iter().any(|hold| hold.id == row.id) {
-            return Err(TaskError::refused(format!("there is a hold {} already", row.id), "choose another id, or see `wangchuan hold list`"));
+            return Err(TaskError::refused(
+                format!("there is a hold {} already", row.id),
+                "choose another id, or see `wangchuan hold list`",
+            ));
         }
         if let Some(subject) = &subject {
             let lookup = installation.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
@@ -112,10 +119,15 @@ async fn place(context: &mut Context<'_>, mut row: HoldRow, subject: Option<Subj
     placed.await.map_err(task_error)?;
     installation.close().await.map_err(task_error)?;
     if warning {
-        context.output.note(&Words::new("no registered store knows this id; the hold is placed all the same", "没有已登记的数据库包含该编号；保留令仍已生效"))?;
+        context.output.note(&Words::new(
+            "no registered store knows this id; the hold is placed all the same",
+            "没有已登记的数据库包含该编号；保留令仍已生效",
+        ))?;
     }
     context.output.say(&Words::new(format!("Hold {} is in force.", row.id), format!("保留令 {} 已生效。", row.id)))?;
-    context.output.document(&serde_json::json!({"result": "complete", "hold": row.id, "scope": row.scope, "subject_known": !warning}))?;
+    context.output.document(
+        &serde_json::json!({"result": "complete", "hold": row.id, "scope": row.scope, "subject_known": !warning}),
+    )?;
     Ok(Exit::Done)
 }
 
@@ -127,14 +139,19 @@ async fn release(context: &mut Context<'_>, id: &str) -> CommandResult {
         let found = tx.release_hold(id, &installation.operator, installation.clock.now()).await?;
         tx.commit().await?;
         if !found {
-            return Err(TaskError::Unknown { what: format!("there is no active hold {id}"), advice: "see `wangchuan hold list`".to_owned() });
+            return Err(TaskError::Unknown {
+                what: format!("there is no active hold {id}"),
+                advice: "see `wangchuan hold list`".to_owned(),
+            });
         }
         installation.log_operation("hold.release", id, "success").await
     };
     released.await.map_err(task_error)?;
     installation.close().await.map_err(task_error)?;
     context.output.say(&Words::new(
-        format!("Hold {id} is released. Plans made under it are void; what it kept is looked at again by the next plan."),
+        format!(
+            "Hold {id} is released. Plans made under it are void; what it kept is looked at again by the next plan."
+        ),
         format!("保留令 {id} 已解除。据此制定的计划作废；其保留的数据将由下一次计划重新检查。"),
     ))?;
     context.output.document(&serde_json::json!({"result": "complete", "hold": id}))?;
@@ -148,12 +165,30 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
         tx.holds(false).await
     };
     let holds = read.await.map_err(|error: ControlError| task_error(error.into()))?;
-    let titles = [("hold", "保留令"), ("scope", "范围"), ("reason", "原因"), ("placed", "生效"), ("by", "经办"), ("released", "解除")];
+    let titles = [
+        ("hold", "保留令"),
+        ("scope", "范围"),
+        ("reason", "原因"),
+        ("placed", "生效"),
+        ("by", "经办"),
+        ("released", "解除"),
+    ];
     let mut grid = Grid::new(titles.map(|(en, zh)| context.output.say_in(en, zh).to_owned()));
     for hold in &holds {
-        let what = [Some(hold.scope.clone()), hold.store.clone(), hold.collection.clone()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let what = [Some(hold.scope.clone()), hold.store.clone(), hold.collection.clone()]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" ");
         let released = hold.released_at.map(|at| local_time(&config, at)).unwrap_or_default();
-        grid.row([hold.id.clone(), what, hold.reason.clone(), local_time(&config, hold.placed_at), hold.placed_by.clone(), released]);
+        grid.row([
+            hold.id.clone(),
+            what,
+            hold.reason.clone(),
+            local_time(&config, hold.placed_at),
+            hold.placed_by.clone(),
+            released,
+        ]);
     }
     context.output.table(&grid)?;
     let shown: Vec<_> = holds
@@ -163,6 +198,8 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
                 "reason": hold.reason, "placed_at": hold.placed_at, "released_at": hold.released_at})
         })
         .collect();
-    context.output.document(&serde_json::json!({"result": if shown.is_empty() { "nothing-found" } else { "complete" }, "holds": shown}))?;
+    context.output.document(
+        &serde_json::json!({"result": if shown.is_empty() { "nothing-found" } else { "complete" }, "holds": shown}),
+    )?;
     Ok(Exit::Done)
 }

@@ -57,7 +57,10 @@ fn jobs(config: &Configuration) -> Result<Vec<Job>, UserError> {
 }
 
 fn unknown(name: &str) -> UserError {
-    task_error(TaskError::Unknown { what: format!("there is no job {name}"), advice: "see `wangchuan job list`".to_owned() })
+    task_error(TaskError::Unknown {
+        what: format!("there is no job {name}"),
+        advice: "see `wangchuan job list`".to_owned(),
+    })
 }
 
 async fn list(context: &mut Context<'_>) -> CommandResult {
@@ -68,15 +71,30 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
         tx.job_runs(1000).await
     };
     let runs = read.await.map_err(|error| task_error(TaskError::Control(error)))?;
-    let titles = [("job", "任务"), ("task", "类型"), ("schedule", "计划"), ("next", "下次"), ("last", "上次"), ("outcome", "结果")];
+    let titles = [
+        ("job", "任务"),
+        ("task", "类型"),
+        ("schedule", "计划"),
+        ("next", "下次"),
+        ("last", "上次"),
+        ("outcome", "结果"),
+    ];
     let mut grid = Grid::new(titles.map(|(en, zh)| context.output.say_in(en, zh).to_owned()));
     let mut shown = Vec::new();
     for job in &jobs {
         let next = job.cron.next(context.clock.now());
         let last = runs.iter().find(|run| run.job == job.name);
         let time = |time: Option<DateTime<Utc>>| time.map(|time| local_time(&config, time)).unwrap_or_default();
-        let outcome = last.map(|run| format!("{} {}", run.state, run.outcome.clone().unwrap_or_default())).unwrap_or_default();
-        grid.row([job.name.clone(), job.task.name().to_owned(), job.cron.text().to_owned(), time(next), time(last.map(|run| run.begun_at)), outcome]);
+        let outcome =
+            last.map(|run| format!("{} {}", run.state, run.outcome.clone().unwrap_or_default())).unwrap_or_default();
+        grid.row([
+            job.name.clone(),
+            job.task.name().to_owned(),
+            job.cron.text().to_owned(),
+            time(next),
+            time(last.map(|run| run.begun_at)),
+            outcome,
+        ]);
         shown.push(serde_json::json!({"job": job.name, "task": job.task.name(), "schedule": job.cron.text(), "timezone": job.cron.zone().name(),
             "next": next, "last": last.map(|run| run.begun_at), "state": last.map(|run| run.state.clone())}));
     }
@@ -103,7 +121,12 @@ async fn run(context: &mut Context<'_>, name: &str) -> CommandResult {
     Ok(exit)
 }
 
-fn show_preview(context: &mut Context<'_>, from: Option<DateTime<Utc>>, days: i64, only: Option<&str>) -> CommandResult {
+fn show_preview(
+    context: &mut Context<'_>,
+    from: Option<DateTime<Utc>>,
+    days: i64,
+    only: Option<&str>,
+) -> CommandResult {
     let config = context.configuration()?;
     let mut jobs = jobs(&config)?;
     if let Some(name) = only {
@@ -117,7 +140,10 @@ fn show_preview(context: &mut Context<'_>, from: Option<DateTime<Utc>>, days: i6
     for run in &upcoming.runs {
         context.output.line(&format!("{}  {}", run.at.format("%Y-%m-%d %H:%M %:z %a"), run.job))?;
     }
-    let shown: Vec<_> = upcoming.runs.iter().map(|run| serde_json::json!({"job": run.job, "at": run.at.to_rfc3339()})).collect();
-    context.output.document(&serde_json::json!({"result": "complete", "runs": shown, "cut_short": upcoming.is_cut_short}))?;
+    let shown: Vec<_> =
+        upcoming.runs.iter().map(|run| serde_json::json!({"job": run.job, "at": run.at.to_rfc3339()})).collect();
+    context
+        .output
+        .document(&serde_json::json!({"result": "complete", "runs": shown, "cut_short": upcoming.is_cut_short}))?;
     Ok(Exit::Done)
 }

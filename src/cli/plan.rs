@@ -12,9 +12,9 @@ use crate::policy::calendar::bucket_of;
 use crate::policy::start::{StartEvent, read_start};
 use crate::policy::statute::{DecidedBy, Earliest, bounds, find, find_all};
 use crate::stores::{ColumnKind, Engine, Filter};
+use crate::tasks::TaskError;
 use crate::tasks::certify::certify_due;
 use crate::tasks::erasure::{RunBody, execute, find_plan, plan_retention};
-use crate::tasks::TaskError;
 use crate::value::{RowKey, Value};
 
 /// Arguments of `plan`.
@@ -77,7 +77,10 @@ pub async fn plan(context: &mut Context<'_>, _args: PlanArgs) -> CommandResult {
         ))?;
     }
     for (store, reason) in &plan.body.skipped {
-        context.output.note(&Words::new(format!("store {store} was left out: {reason}"), format!("数据库 {store} 未纳入：{reason}")))?;
+        context.output.note(&Words::new(
+            format!("store {store} was left out: {reason}"),
+            format!("数据库 {store} 未纳入：{reason}"),
+        ))?;
     }
     let partial = !plan.body.skipped.is_empty();
     let kept: u64 = plan.body.collections.iter().map(|counts| counts.due - counts.erase - counts.strip).sum();
@@ -138,11 +141,19 @@ pub fn reason_text(lang: Lang, code: &str) -> String {
             format!("{} {key} ({source})", say(lang, "kept by statute", "法定最短保存期"))
         }
         Some(("unregistered-child", table)) => {
-            format!("{} {table}", say(lang, "kept: rows of an unregistered table refer to it:", "保留：未登记的表仍引用它："))
+            format!(
+                "{} {table}",
+                say(lang, "kept: rows of an unregistered table refer to it:", "保留：未登记的表仍引用它：")
+            )
         }
         _ => match code {
             "kept-child" => say(lang, "kept: a row that refers to it stays", "保留：引用它的记录仍在").to_owned(),
-            "unknown-start" => say(lang, "kept: a statute binds it, but its start event is unknown", "保留：受法定期限约束，但起算时间不明").to_owned(),
+            "unknown-start" => say(
+                lang,
+                "kept: a statute binds it, but its start event is unknown",
+                "保留：受法定期限约束，但起算时间不明",
+            )
+            .to_owned(),
             other => other.to_owned(),
         },
     }
@@ -171,8 +182,14 @@ pub fn show_run(
 ) -> CommandResult {
     let kept = body.kept + body.stripped;
     context.output.say(&Words::new(
-        format!("{} due = {} erased + {kept} kept + {} failed; {} read back as absent", body.due, body.erased, body.failed, body.looked_for),
-        format!("到期 {} = 擦除 {} + 保留 {kept} + 失败 {}；复查 {} 行均不存在", body.due, body.erased, body.failed, body.looked_for),
+        format!(
+            "{} due = {} erased + {kept} kept + {} failed; {} read back as absent",
+            body.due, body.erased, body.failed, body.looked_for
+        ),
+        format!(
+            "到期 {} = 擦除 {} + 保留 {kept} + 失败 {}；复查 {} 行均不存在",
+            body.due, body.erased, body.failed, body.looked_for
+        ),
     ))?;
     if body.erased + body.stripped > 0 {
         context.output.say(&Words::new(
@@ -200,15 +217,20 @@ pub fn show_run(
 /// Explains one record.
 pub async fn explain(context: &mut Context<'_>, args: ExplainArgs) -> CommandResult {
     let installation = context.open(Needs { stores: true, ..Needs::STATE }).await?;
-    let unknown = |what: String| task_error(TaskError::Unknown { what, advice: "see `wangchuan store list`".to_owned() });
+    let unknown =
+        |what: String| task_error(TaskError::Unknown { what, advice: "see `wangchuan store list`".to_owned() });
     let site = installation.sites().iter().find(|site| site.model.spec.name == args.store);
     let site = site.ok_or_else(|| unknown(format!("there is no store {}, or it cannot be reached", args.store)))?;
     let collection = site.model.collection(&args.collection).map(|(_, collection)| collection);
-    let collection = collection.ok_or_else(|| unknown(format!("store {} has no collection {}", args.store, args.collection)))?;
+    let collection =
+        collection.ok_or_else(|| unknown(format!("store {} has no collection {}", args.store, args.collection)))?;
     let key = key_of(collection, site.store.engine(), &args.key)?;
     let shape = Shape::of(collection);
     let mut view = site.store.open_snapshot().await.map_err(|error| task_error(error.into()))?;
-    let mut rows = view.read(&shape.query(collection, Filter::In(collection.key.clone(), vec![key]))).await.map_err(|error| task_error(error.into()))?;
+    let mut rows = view
+        .read(&shape.query(collection, Filter::In(collection.key.clone(), vec![key])))
+        .await
+        .map_err(|error| task_error(error.into()))?;
     view.close().await.map_err(|error| task_error(error.into()))?;
     let Some(row) = rows.pop() else {
         context.output.say(&Words::new("There is no such record.", "没有这条记录。"))?;
@@ -221,7 +243,12 @@ pub async fn explain(context: &mut Context<'_>, args: ExplainArgs) -> CommandRes
     Ok(Exit::Done)
 }
 
-fn explain_row(context: &mut Context<'_>, installation: &Installation, collection: &Collection, start: Option<&Value>) -> Result<(), UserError> {
+fn explain_row(
+    context: &mut Context<'_>,
+    installation: &Installation,
+    collection: &Collection,
+    start: Option<&Value>,
+) -> Result<(), UserError> {
     let Some((governed, value)) = collection.governed.as_ref().zip(start) else {
         context.output.say(&Words::new(
             "No policy governs this collection: its records never fall due, and go only on request.",
@@ -230,7 +257,8 @@ fn explain_row(context: &mut Context<'_>, installation: &Installation, collectio
         context.output.document(&serde_json::json!({"result": "complete", "policy": null, "due": null}))?;
         return Ok(());
     };
-    let zone = installation.config.registry.stores.first().map_or(installation.config.agent.timezone, |store| store.timezone);
+    let zone =
+        installation.config.registry.stores.first().map_or(installation.config.agent.timezone, |store| store.timezone);
     let now = context.clock.now();
     let event = read_start(value, start_kind(governed.start.kind), zone, now);
     let policy = &governed.policy;
@@ -240,8 +268,13 @@ fn explain_row(context: &mut Context<'_>, installation: &Installation, collectio
             StartEvent::Future(_) => ("its start event lies in the future", "起算时间在未来"),
             _ => ("its start event cannot be read as a time", "起算时间无法识别"),
         };
-        context.output.say(&Words::new(format!("Not due: {en}. Policy {}.", policy.id), format!("未到期：{zh}。策略 {}。", policy.id)))?;
-        context.output.document(&serde_json::json!({"result": "complete", "policy": policy.id, "due": null, "reason": en}))?;
+        context.output.say(&Words::new(
+            format!("Not due: {en}. Policy {}.", policy.id),
+            format!("未到期：{zh}。策略 {}。", policy.id),
+        ))?;
+        context
+            .output
+            .document(&serde_json::json!({"result": "complete", "policy": policy.id, "due": null, "reason": en}))?;
         return Ok(());
     };
     let failed = |error: &dyn std::fmt::Display| UserError::from_any(anyhow::anyhow!("{error}"));
@@ -259,8 +292,16 @@ fn explain_row(context: &mut Context<'_>, installation: &Installation, collectio
     let when = due.map_or_else(|| "never".to_owned(), |due| local_time(&installation.config, due));
     let is_due = due.is_some_and(|due| due <= now);
     context.output.say(&Words::new(
-        format!("{} {when}, by {by}; start event {}; bucket {bucket}.", if is_due { "Due since" } else { "Due on" }, local_time(&installation.config, at)),
-        format!("{} {when}，依据 {by}；起算时间 {}；分桶 {bucket}。", if is_due { "已到期：" } else { "到期日：" }, local_time(&installation.config, at)),
+        format!(
+            "{} {when}, by {by}; start event {}; bucket {bucket}.",
+            if is_due { "Due since" } else { "Due on" },
+            local_time(&installation.config, at)
+        ),
+        format!(
+            "{} {when}，依据 {by}；起算时间 {}；分桶 {bucket}。",
+            if is_due { "已到期：" } else { "到期日：" },
+            local_time(&installation.config, at)
+        ),
     ))?;
     context.output.document(&serde_json::json!({
         "result": "complete", "policy": policy.id, "statutes": policy.statutes, "start": at, "due": due, "is_due": is_due,
@@ -271,7 +312,12 @@ fn explain_row(context: &mut Context<'_>, installation: &Installation, collectio
 
 fn key_of(collection: &Collection, engine: Engine, texts: &[String]) -> Result<RowKey, UserError> {
     if texts.len() != collection.key.len() {
-        let what = format!("the key of {} has {} columns: {}", collection.table.name, collection.key.len(), collection.key.join(", "));
+        let what = format!(
+            "the key of {} has {} columns: {}",
+            collection.table.name,
+            collection.key.len(),
+            collection.key.join(", ")
+        );
         return Err(UserError::new(Exit::Usage, "KEY_COLUMNS", Words::new(what.clone(), what)));
     }
     let values = collection.key.iter().zip(texts).map(|(name, text)| {

@@ -69,7 +69,9 @@ pub async fn quickstart(context: &mut Context<'_>, args: QuickstartArgs) -> Comm
     let say = |en: &str, zh: &str| super::output::say(lang, en, zh).to_owned();
     let mut progress = if context.output.json() { Progress::silent() } else { Progress::on_stderr(lang, 9) };
     progress.step(&say("making a sample shop, keys, bucket and audit service", "生成示例商店、密钥、存储桶和审计服务"));
-    let prepared = prepare(&args.dir, context.clock.now(), args.customers).await.map_err(|error| prepare_error(error, &args.dir))?;
+    let prepared = prepare(&args.dir, context.clock.now(), args.customers)
+        .await
+        .map_err(|error| prepare_error(error, &args.dir))?;
     let installation = install(context, &prepared).await?;
     progress.done(&format!("{} {}", grouped(u64::from(args.customers)), say("customers", "位客户")));
     let outcome = cycle(context, &installation, &prepared.shop, &mut progress).await;
@@ -101,7 +103,9 @@ fn prepare_error(error: QuickstartError, directory: &Path) -> UserError {
 async fn install(context: &Context<'_>, prepared: &Prepared) -> Result<Installation, UserError> {
     let config = read_configuration(&prepared.configuration)?;
     Installation::create(&config, context.clock.clone(), context.random.clone()).await.map_err(task_error)?;
-    let installation = Installation::open(config, Needs::ALL, context.clock.clone(), context.random.clone()).await.map_err(task_error)?;
+    let installation = Installation::open(config, Needs::ALL, context.clock.clone(), context.random.clone())
+        .await
+        .map_err(task_error)?;
     place_hold(&installation, &prepared.shop.picks.held).await?;
     Ok(installation)
 }
@@ -180,7 +184,11 @@ async fn cycle(
 
     progress.step(&say("destroy keys (grace is 0 here)", "销毁密钥（此处宽限期为 0）"));
     let shred = shred_due(installation).await.map_err(task_error)?;
-    progress.done(&format!("{} {}", grouped(shred.keys), say("keys gone, in one generation change", "个密钥已在一次换代中销毁")));
+    progress.done(&format!(
+        "{} {}",
+        grouped(shred.keys),
+        say("keys gone, in one generation change", "个密钥已在一次换代中销毁")
+    ));
 
     progress.step(&say("certificates: sign, file, verify", "证书：签名、提交、验证"));
     let ids = certify_due(installation).await.map_err(task_error)?;
@@ -221,9 +229,7 @@ fn summarise(
     drill: &DrillRecord,
 ) -> Summary {
     let bodies = || std::iter::once(retention).chain(requests.iter().map(|(_, body)| body));
-    let snapshot = |row: &SnapshotRow| {
-        serde_json::json!({"store": row.store, "snapshot": row.id, "kind": row.kind, "rows": row.rows, "bytes_stored": row.bytes})
-    };
+    let snapshot = |row: &SnapshotRow| serde_json::json!({"store": row.store, "snapshot": row.id, "kind": row.kind, "rows": row.rows, "bytes_stored": row.bytes});
     Summary {
         result: if good { "complete" } else { "failed" },
         directory: PathBuf::new(),
@@ -321,7 +327,11 @@ fn next_steps(context: &mut Context<'_>, story: &Story, directory: &Path) -> Res
         ("wangchuan.toml, jobs/", "configuration and calendar", "配置与任务日历"),
         ("shop.db", "the sample shop", "示例商店"),
         ("bucket/", "encrypted snapshots", "加密快照"),
-        ("state/, root/", "control database and root key: never restore an old copy", "控制数据库与根密钥：切勿恢复旧副本"),
+        (
+            "state/, root/",
+            "control database and root key: never restore an old copy",
+            "控制数据库与根密钥：切勿恢复旧副本",
+        ),
         ("audit/", "the audit service's log", "审计日志"),
     ] {
         grid.row([format!("  {}", directory.join(name).display()), output.say_in(en, zh).to_owned()]);

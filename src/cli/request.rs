@@ -93,8 +93,12 @@ fn read_id(context: &mut Context<'_>, from_stdin: bool) -> Result<Subject, UserE
     let stdin = std::io::stdin();
     if !from_stdin {
         if !stdin.is_terminal() {
-            return Err(usage("NO_ID", "no customer id: standard input is not a terminal", "缺少客户编号：标准输入不是终端")
-                .advise("give `-` to read the id from standard input, or --file", "用 `-` 从标准输入读取，或用 --file"));
+            return Err(usage(
+                "NO_ID",
+                "no customer id: standard input is not a terminal",
+                "缺少客户编号：标准输入不是终端",
+            )
+            .advise("give `-` to read the id from standard input, or --file", "用 `-` 从标准输入读取，或用 --file"));
         }
         let words = context.output.say_in("Customer id: ", "客户编号：").to_owned();
         let _ = write!(std::io::stderr(), "{words}");
@@ -110,7 +114,8 @@ fn read_id(context: &mut Context<'_>, from_stdin: bool) -> Result<Subject, UserE
 }
 
 fn read_file(path: &std::path::Path) -> Result<Vec<Subject>, UserError> {
-    let text = std::fs::read_to_string(path).map_err(|error| UserError::from_any(error.into()).at(path.display().to_string()))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| UserError::from_any(error.into()).at(path.display().to_string()))?;
     let ids: Vec<Subject> = text
         .lines()
         .filter_map(|line| line.split(',').next())
@@ -119,7 +124,8 @@ fn read_file(path: &std::path::Path) -> Result<Vec<Subject>, UserError> {
         .map(Subject::new)
         .collect();
     if ids.is_empty() {
-        return Err(usage("NO_ID", "the file holds no customer id in its first column", "文件第一列没有客户编号").at(path.display().to_string()));
+        return Err(usage("NO_ID", "the file holds no customer id in its first column", "文件第一列没有客户编号")
+            .at(path.display().to_string()));
     }
     Ok(ids)
 }
@@ -130,24 +136,35 @@ fn show_card(context: &mut Context<'_>, card: &SubjectCard) -> Result<(), UserEr
     } else {
         let fields: Vec<String> = card.fields.iter().map(|(_, masked)| masked.clone()).collect();
         context.output.line(&fields.join(", "))?;
-        let mut grid = Grid::new([context.output.say_in("collection", "数据表"), context.output.say_in("rows", "行数")]).right(1);
+        let mut grid =
+            Grid::new([context.output.say_in("collection", "数据表"), context.output.say_in("rows", "行数")]).right(1);
         for (store, collection, rows) in &card.rows {
             grid.row([format!("{store}.{collection}"), rows.to_string()]);
         }
         context.output.table(&grid)?;
     }
     for (store, reason) in &card.unread {
-        context.output.note(&Words::new(format!("store {store} could not be read: {reason}"), format!("数据库 {store} 无法读取：{reason}")))?;
+        context.output.note(&Words::new(
+            format!("store {store} could not be read: {reason}"),
+            format!("数据库 {store} 无法读取：{reason}"),
+        ))?;
     }
     Ok(())
 }
 
 fn confirm(context: &mut Context<'_>) -> Result<bool, UserError> {
     if !std::io::stdin().is_terminal() {
-        return Err(usage("NO_CONFIRMATION", "cannot ask for confirmation: standard input is not a terminal", "无法确认：标准输入不是终端")
-            .advise("add --yes", "请加 --yes"));
+        return Err(usage(
+            "NO_CONFIRMATION",
+            "cannot ask for confirmation: standard input is not a terminal",
+            "无法确认：标准输入不是终端",
+        )
+        .advise("add --yes", "请加 --yes"));
     }
-    let words = context.output.say_in("Record a request to erase this person? [yes/no] ", "是否登记删除该客户的请求？[yes/no] ").to_owned();
+    let words = context
+        .output
+        .say_in("Record a request to erase this person? [yes/no] ", "是否登记删除该客户的请求？[yes/no] ")
+        .to_owned();
     let _ = write!(std::io::stderr(), "{words}");
     let _ = std::io::stderr().flush();
     let mut line = String::new();
@@ -155,7 +172,12 @@ fn confirm(context: &mut Context<'_>) -> Result<bool, UserError> {
     Ok(matches!(line.trim().to_lowercase().as_str(), "yes" | "y" | "是"))
 }
 
-fn receipt(context: &mut Context<'_>, installation: &Installation, request: &RequestRow, existing: bool) -> Result<(), UserError> {
+fn receipt(
+    context: &mut Context<'_>,
+    installation: &Installation,
+    request: &RequestRow,
+    existing: bool,
+) -> Result<(), UserError> {
     let due = local_time(&installation.config, request.due_at);
     let number = request.number;
     if existing {
@@ -203,7 +225,12 @@ async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
         if single {
             worst = show_run(context, &run.id, &body, &certificates, Some(number))?;
         } else {
-            context.output.line(&format!("{number}: {} / {} / {}", body.erased, body.kept + body.stripped, body.failed))?;
+            context.output.line(&format!(
+                "{number}: {} / {} / {}",
+                body.erased,
+                body.kept + body.stripped,
+                body.failed
+            ))?;
             if body.failed > 0 || !body.skipped.is_empty() {
                 worst = Exit::Partial;
             }
@@ -225,7 +252,14 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
         tx.requests(None).await
     };
     let requests = run.await.map_err(|error| task_error(TaskError::Control(error)))?;
-    let titles = [("number", "编号"), ("kind", "类型"), ("state", "状态"), ("received", "收到"), ("due", "期限"), ("run", "运行")];
+    let titles = [
+        ("number", "编号"),
+        ("kind", "类型"),
+        ("state", "状态"),
+        ("received", "收到"),
+        ("due", "期限"),
+        ("run", "运行"),
+    ];
     let mut grid = Grid::new(titles.map(|(en, zh)| context.output.say_in(en, zh).to_owned()));
     for request in &requests {
         grid.row([
@@ -239,7 +273,9 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
     }
     context.output.table(&grid)?;
     let shown: Vec<_> = requests.iter().map(document).collect();
-    context.output.document(&serde_json::json!({"result": if shown.is_empty() { "nothing-found" } else { "complete" }, "requests": shown}))?;
+    context.output.document(
+        &serde_json::json!({"result": if shown.is_empty() { "nothing-found" } else { "complete" }, "requests": shown}),
+    )?;
     Ok(Exit::Done)
 }
 
@@ -267,18 +303,39 @@ async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
     };
     let (request, run, certificates) = run.await.map_err(|error| task_error(TaskError::Control(error)))?;
     let Some(request) = request else {
-        return Err(task_error(TaskError::Unknown { what: format!("there is no request {number}"), advice: "see `wangchuan request list`".to_owned() }));
+        return Err(task_error(TaskError::Unknown {
+            what: format!("there is no request {number}"),
+            advice: "see `wangchuan request list`".to_owned(),
+        }));
     };
     let due = local_time(&config, request.due_at);
     context.output.say(&Words::new(
-        format!("Request {number}: {}; received {}, due {due}.", request.state, local_time(&config, request.received_at)),
+        format!(
+            "Request {number}: {}; received {}, due {due}.",
+            request.state,
+            local_time(&config, request.received_at)
+        ),
         format!("请求 {number}：{}；收到 {}，期限 {due}。", request.state, local_time(&config, request.received_at)),
     ))?;
     if let Some(run) = &run {
         let body = RunBody::of(run).map_err(task_error)?;
         context.output.say(&Words::new(
-            format!("Run {}: {}; {} erased, {} kept, {} failed.", run.id, run.state, body.erased, body.kept + body.stripped, body.failed),
-            format!("运行 {}：{}；擦除 {}，保留 {}，失败 {}。", run.id, run.state, body.erased, body.kept + body.stripped, body.failed),
+            format!(
+                "Run {}: {}; {} erased, {} kept, {} failed.",
+                run.id,
+                run.state,
+                body.erased,
+                body.kept + body.stripped,
+                body.failed
+            ),
+            format!(
+                "运行 {}：{}；擦除 {}，保留 {}，失败 {}。",
+                run.id,
+                run.state,
+                body.erased,
+                body.kept + body.stripped,
+                body.failed
+            ),
         ))?;
     }
     for certificate in &certificates {

@@ -29,7 +29,16 @@ pub async fn run(context: &mut Context<'_>, command: RunCommand) -> CommandResul
     let runs = read.await.map_err(|error| task_error(TaskError::Control(error)))?;
     match command {
         RunCommand::List => {
-            let titles = [("run", "运行"), ("kind", "类型"), ("state", "状态"), ("begun", "开始"), ("due", "到期"), ("erased", "擦除"), ("kept", "保留"), ("failed", "失败")];
+            let titles = [
+                ("run", "运行"),
+                ("kind", "类型"),
+                ("state", "状态"),
+                ("begun", "开始"),
+                ("due", "到期"),
+                ("erased", "擦除"),
+                ("kept", "保留"),
+                ("failed", "失败"),
+            ];
             let mut grid = Grid::new(titles.map(|(en, zh)| context.output.say_in(en, zh).to_owned()));
             let mut shown = Vec::new();
             for run in &runs {
@@ -52,12 +61,33 @@ pub async fn run(context: &mut Context<'_>, command: RunCommand) -> CommandResul
         RunCommand::Show { id } => {
             let mut found = runs.iter().filter(|run| run.id.starts_with(&id));
             let (Some(run), None) = (found.next(), found.next()) else {
-                return Err(task_error(TaskError::Unknown { what: format!("no single run begins with {id}"), advice: "see `wangchuan run list`".to_owned() }));
+                return Err(task_error(TaskError::Unknown {
+                    what: format!("no single run begins with {id}"),
+                    advice: "see `wangchuan run list`".to_owned(),
+                }));
             };
             let body = RunBody::of(run).map_err(task_error)?;
             context.output.say(&Words::new(
-                format!("{} {}: {}; {} due = {} erased + {} kept + {} failed", run.kind, run.id, run.state, body.due, body.erased, body.kept + body.stripped, body.failed),
-                format!("{} {}：{}；到期 {} = 擦除 {} + 保留 {} + 失败 {}", run.kind, run.id, run.state, body.due, body.erased, body.kept + body.stripped, body.failed),
+                format!(
+                    "{} {}: {}; {} due = {} erased + {} kept + {} failed",
+                    run.kind,
+                    run.id,
+                    run.state,
+                    body.due,
+                    body.erased,
+                    body.kept + body.stripped,
+                    body.failed
+                ),
+                format!(
+                    "{} {}：{}；到期 {} = 擦除 {} + 保留 {} + 失败 {}",
+                    run.kind,
+                    run.id,
+                    run.state,
+                    body.due,
+                    body.erased,
+                    body.kept + body.stripped,
+                    body.failed
+                ),
             ))?;
             if let Some((rows, until)) = &body.pending {
                 context.output.say(&Words::new(

@@ -59,7 +59,7 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
     let runs: Vec<String> = ready.iter().map(|run| run.id.clone()).collect();
     let mut tx = installation.control.read().await?;
     let dying = tx.dying_keys(&runs).await?;
-    let preserved = preserved_cells(&mut tx, &runs).await?;
+    let preserved = preserved_cells(&mut tx, &dying).await?;
     drop(tx);
     if !dying.is_empty() {
         installation.log_operation("key.shred", &format!("keys-{}", dying.count()), "intent").await?;
@@ -169,11 +169,8 @@ async fn check_barrier(
 ) -> Result<()> {
     let mut tx = installation.control.read().await?;
     let dying = tx.dying_keys(std::slice::from_ref(&run.id)).await?;
-    let pinned: HashSet<(Option<u32>, u32)> = preserved_cells(&mut tx, std::slice::from_ref(&run.id))
-        .await?
-        .into_iter()
-        .map(|(_, cell)| (cell.subject, cell.bucket))
-        .collect();
+    let pinned: HashSet<(Option<u32>, u32)> =
+        preserved_cells(&mut tx, &dying).await?.into_iter().map(|(_, cell)| (cell.subject, cell.bucket)).collect();
     drop(tx);
     let opened = open(ground, repository, &installation.signer, snapshot).await?;
     for entry in &opened.entries {
@@ -203,10 +200,13 @@ async fn check_barrier(
     Ok(())
 }
 
-async fn preserved_cells(tx: &mut Tx, runs: &[String]) -> Result<Vec<(PinRow, CellRow)>> {
+/// Pins, of whatever run, whose cells lose a key now: their secrets must be copied in this very generation change.
+async fn preserved_cells(tx: &mut Tx, dying: &DyingKeys) -> Result<Vec<(PinRow, CellRow)>> {
     let mut found = Vec::new();
-    for pin in tx.pins().await?.into_iter().filter(|pin| runs.contains(&pin.run)) {
-        if let Some(cell) = tx.cell_by_id(pin.cell).await? {
+    for pin in tx.pins().await? {
+        let Some(cell) = tx.cell_by_id(pin.cell).await? else { continue };
+        if cell.subject.is_some_and(|subject| dying.subjects.contains(&subject)) || dying.buckets.contains(&cell.bucket)
+        {
             found.push((pin, cell));
         }
     }
@@ -255,9 +255,14 @@ async fn held(installation: &Installation, run: &RunRow) -> Result<Option<String
     Ok(None)
 }
 
-/// Whether a subject has a cell in a dying bucket.
+/// Whether rows of a subject were erased from a cell that would die now. Cells of which nothing went are pinned anyway.
 async fn subject_in_buckets(tx: &mut Tx, lookup: &[u8; 32], dying: &DyingKeys) -> Result<bool> {
     let Some(slot) = tx.subject_slots(&[*lookup]).await?.get(lookup).copied() else { return Ok(false) };
     let cells = tx.cells_under(Some(slot), None).await?;
-    Ok(cells.iter().any(|cell| dying.buckets.contains(&cell.bucket)))
+    for cell in cells.iter().filter(|cell| dying.buckets.contains(&cell.bucket)) {
+        if tx.cell_lost_rows(cell.id).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
