@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::postgres::PostgresStore;
 use super::sqlite::SqliteStore;
 use super::{DataStore, Result, StoreError};
 use crate::policy::registry::SecretText;
@@ -57,6 +58,10 @@ pub fn open(address: &StoreAddress) -> Result<Arc<dyn DataStore>> {
                 return Err(refused("the URL names no file"));
             }
             Ok(Arc::new(SqliteStore::new(&address.name, address.base.join(path), address.create, address.limits)))
+        }
+        "postgres" | "postgresql" => {
+            let read_url = address.read_url.clone();
+            Ok(Arc::new(PostgresStore::new(&address.name, address.url.clone(), read_url, address.limits)))
         }
         _ => Err(refused("the URL must begin with sqlite://, postgres:// or mysql://")),
     }

@@ -42,6 +42,25 @@ impl<S> Lane<S> {
     }
 }
 
+/// The schema that statements are built from, as last read.
+pub(super) struct SchemaCache(Mutex<Option<Arc<Schema>>>);
+
+impl SchemaCache {
+    pub fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    pub fn get(&self) -> Option<Arc<Schema>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn put(&self, schema: Schema) -> Arc<Schema> {
+        let schema = Arc::new(schema);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&schema));
+        schema
+    }
+}
+
 /// Turns a query that cannot be put into the port's error.
 pub(super) fn refused(store: &str) -> impl Fn(SqlError) -> StoreError + '_ {
     move |error| StoreError::Refused { store: store.to_owned(), what: error.to_string() }

@@ -24,8 +24,8 @@ use thiserror::Error;
 use super::{Catalogue, Column, ColumnKind, Engine, Filter, Hop, RowQuery, Table};
 use crate::value::{Row, Value};
 
-pub(super) use ddl::create_table;
-pub(super) use value::Purpose;
+pub(super) use ddl::{add_foreign_key, create_table, orphans};
+pub(super) use value::{Purpose, text_or_bytes};
 
 /// Most key values in one filter, or values in one INSERT; below the parameter limits of all engines (32,766 for SQLite,
 /// 65,535 for the others).
@@ -176,6 +176,11 @@ pub(super) fn quote(engine: Engine, name: &str) -> String {
 /// Quotes identifiers and joins them with commas.
 pub(super) fn quote_all(engine: Engine, names: &[String]) -> String {
     names.iter().map(|name| quote(engine, name)).collect::<Vec<_>>().join(", ")
+}
+
+/// Writes a text literal, for the few statements that take no bound values (server settings).
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// The tables that a statement can name: the queried one and its ancestors, each with the prefix of its columns.

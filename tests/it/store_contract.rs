@@ -70,6 +70,7 @@ macro_rules! every_check {
 
 every_check! {
     sqlite wangchuan::stores::Engine::Sqlite;
+    postgres wangchuan::stores::Engine::Postgres;
 }
 
 /// Customers, orders (parent: customers), lines (parent: orders), in the engine's own types.

@@ -1,6 +1,7 @@
 //! Statements that make tables again for a restore.
 
 use super::{Schema, Statement, quote, quote_all};
+use crate::stores::sql::Output;
 use crate::stores::{Column, Engine, ForeignKey, OnDelete, Table};
 
 /// CREATE TABLE with keys, NOT NULL, defaults, unique constraints and these foreign keys; and sentences about what could
@@ -76,4 +77,24 @@ fn foreign_key(schema: &Schema, key: &ForeignKey) -> String {
         schema.place(&key.parent),
         quote_all(schema.engine, &key.parent_columns)
     )
+}
+/// ALTER TABLE that adds a foreign key to a table that has rows.
+pub(in crate::stores) fn add_foreign_key(schema: &Schema, table: &str, key: &ForeignKey) -> Statement {
+    Statement::plain(format!("ALTER TABLE {} ADD {}", schema.place(table), foreign_key(schema, key)))
+}
+
+/// Counts rows whose parent is missing.
+pub(in crate::stores) fn orphans(schema: &Schema, table: &str, key: &ForeignKey) -> Statement {
+    let name = |alias: &str, column: &str| format!("{alias}.{}", quote(schema.engine, column));
+    let present: Vec<_> = key.columns.iter().map(|column| format!("{} IS NOT NULL", name("c", column))).collect();
+    let pairs = key.columns.iter().zip(&key.parent_columns);
+    let matching: Vec<_> = pairs.map(|(from, to)| format!("{} = {}", name("p", to), name("c", from))).collect();
+    let sql = format!(
+        "SELECT count(*) FROM {} AS c WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {})",
+        schema.place(table),
+        present.join(" AND "),
+        schema.place(&key.parent),
+        matching.join(" AND ")
+    );
+    Statement { sql, arguments: Vec::new(), outputs: vec![Output::Integer] }
 }
