@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::mysql::MysqlStore;
 use super::postgres::PostgresStore;
 use super::sqlite::SqliteStore;
 use super::{DataStore, Result, StoreError};
@@ -62,6 +63,10 @@ pub fn open(address: &StoreAddress) -> Result<Arc<dyn DataStore>> {
         "postgres" | "postgresql" => {
             let read_url = address.read_url.clone();
             Ok(Arc::new(PostgresStore::new(&address.name, address.url.clone(), read_url, address.limits)))
+        }
+        "mysql" | "mariadb" => {
+            let read_url = address.read_url.clone();
+            Ok(Arc::new(MysqlStore::new(&address.name, address.url.clone(), read_url, address.limits)))
         }
         _ => Err(refused("the URL must begin with sqlite://, postgres:// or mysql://")),
     }

@@ -61,6 +61,24 @@ impl SchemaCache {
     }
 }
 
+/// The port's error for what is no answer of the server: no values can be in it.
+pub(super) fn transport_error(store: &str, error: &sqlx::Error) -> StoreError {
+    let store = store.to_owned();
+    match error {
+        sqlx::Error::Io(error) => StoreError::Unreachable { store, detail: error.kind().to_string() },
+        sqlx::Error::Tls(_) => {
+            StoreError::Unreachable { store, detail: "no secure connection could be made".to_owned() }
+        }
+        sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+            StoreError::Unreachable { store, detail: "the connection is out of step".to_owned() }
+        }
+        sqlx::Error::Configuration(_) => {
+            StoreError::Refused { store, what: "the connection settings cannot be used".to_owned() }
+        }
+        _ => StoreError::Failed { store, what: "the driver could not read the answer".to_owned() },
+    }
+}
+
 /// Turns a query that cannot be put into the port's error.
 pub(super) fn refused(store: &str) -> impl Fn(SqlError) -> StoreError + '_ {
     move |error| StoreError::Refused { store: store.to_owned(), what: error.to_string() }

@@ -111,6 +111,8 @@ pub(super) enum SqlError {
     NotUnique { table: String, parent: String },
     #[error("{found} values in one statement; at most {MAX_BOUND_VALUES} fit")]
     TooManyValues { found: usize },
+    #[error("table {table} uses the storage engine {engine}, which has no transactions")]
+    NoTransactions { table: String, engine: String },
     #[error("a condition names ancestor {hop}, but the path has {length} steps")]
     UnknownHop { hop: usize, length: usize },
 }
@@ -138,17 +140,26 @@ pub(super) struct Schema {
     /// Types as a CAST must name them without length or precision, by table and column (PostgreSQL only: a cast to
     /// `varchar(3)` would cut the value silently).
     pub casts: BTreeMap<(String, String), String>,
+    /// Tables whose storage cannot roll back, with its name (MariaDB only); nothing is ever written to them.
+    pub no_transactions: BTreeMap<String, String>,
 }
 
 impl Schema {
     /// A schema without separate places and casts.
     pub fn new(engine: Engine, catalogue: Catalogue) -> Self {
-        Self { engine, catalogue, places: BTreeMap::new(), casts: BTreeMap::new() }
+        Self { engine, catalogue, places: BTreeMap::new(), casts: BTreeMap::new(), no_transactions: BTreeMap::new() }
     }
 
     /// The table, or the reason why it cannot be used.
     pub fn table(&self, name: &str) -> Result<&Table> {
         self.catalogue.table(name).ok_or_else(|| SqlError::UnknownTable(name.to_owned()))
+    }
+
+    /// Refuses a table that cannot be part of a transaction.
+    fn writable(&self, name: &str) -> Result<()> {
+        self.no_transactions
+            .get(name)
+            .map_or(Ok(()), |engine| Err(SqlError::NoTransactions { table: name.to_owned(), engine: engine.clone() }))
     }
 
     /// The table's name as SQL.
@@ -353,6 +364,7 @@ pub(super) fn select_duplicate_key(schema: &Schema, query: &RowQuery) -> Result<
 
 /// Deletes the rows that match.
 pub(super) fn delete(schema: &Schema, table: &str, path: &[Hop], filter: &Filter) -> Result<Statement> {
+    schema.writable(table)?;
     let place = schema.place(table);
     let scope = Scope::of(schema, table, path, format!("{place}."))?;
     let mut builder = Builder::new(schema);
@@ -363,6 +375,7 @@ pub(super) fn delete(schema: &Schema, table: &str, path: &[Hop], filter: &Filter
 
 /// Sets columns of the rows that match.
 pub(super) fn update(schema: &Schema, table: &str, set: &[(String, Value)], filter: &Filter) -> Result<Statement> {
+    schema.writable(table)?;
     let place = schema.place(table);
     let scope = Scope::of(schema, table, &[], format!("{place}."))?;
     let (facts, _) = scope.at(0)?;
@@ -394,6 +407,7 @@ pub(super) fn stored_columns<'c>(table: &Table, columns: &'c [String]) -> Result
 
 /// Inserts rows in one statement.
 pub(super) fn insert(schema: &Schema, table: &str, columns: &[String], rows: &[Row]) -> Result<Statement> {
+    schema.writable(table)?;
     let facts = schema.table(table)?;
     let stored = stored_columns(facts, columns)?;
     let names: Vec<String> = stored.iter().map(|(_, name)| quote(schema.engine, name)).collect();

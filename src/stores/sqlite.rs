@@ -306,14 +306,8 @@ impl SqliteSession {
 /// The port's error for a driver error, without values. SQLite's messages name tables and columns, but what a trigger
 /// raises is free text.
 fn error_of(store: &str, error: &sqlx::Error) -> StoreError {
+    let sqlx::Error::Database(database) = error else { return session::transport_error(store, error) };
     let store = store.to_owned();
-    let sqlx::Error::Database(database) = error else {
-        return match error {
-            sqlx::Error::Io(error) => StoreError::Unreachable { store, detail: error.kind().to_string() },
-            sqlx::Error::WorkerCrashed => StoreError::Unreachable { store, detail: "the driver stopped".to_owned() },
-            _ => StoreError::Failed { store, what: "the driver failed".to_owned() },
-        };
-    };
     let code: i32 = database.code().and_then(|code| code.parse().ok()).unwrap_or(1);
     let message = database.message().to_owned();
     // Primary result codes: https://www.sqlite.org/rescode.html

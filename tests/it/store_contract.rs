@@ -37,6 +37,7 @@ macro_rules! every_check {
             $engine $kind => [
                 facts::catalogue_tells_tables_keys_and_triggers as catalogue_tells_tables_keys_and_triggers,
                 facts::check_finds_what_stands_in_the_way as check_finds_what_stands_in_the_way,
+                facts::missing_rights_come_with_their_grant as missing_rights_come_with_their_grant,
                 facts::clock_is_near_ours as clock_is_near_ours,
                 facts::nobody_answers as nobody_answers,
                 facts::settle_says_what_remains as settle_says_what_remains,
@@ -71,6 +72,7 @@ macro_rules! every_check {
 every_check! {
     sqlite wangchuan::stores::Engine::Sqlite;
     postgres wangchuan::stores::Engine::Postgres;
+    mariadb wangchuan::stores::Engine::Mysql;
 }
 
 /// Customers, orders (parent: customers), lines (parent: orders), in the engine's own types.

@@ -4,24 +4,12 @@
 //! hold names alone; conversion errors (class 22) quote the value, and what a function raises is free text.
 
 use crate::stores::StoreError;
+use crate::stores::session::transport_error;
 
 /// The port's error for a driver error. SQLSTATE: PostgreSQL documentation, appendix A.
 pub(super) fn error_of(store: &str, error: &sqlx::Error) -> StoreError {
+    let sqlx::Error::Database(database) = error else { return transport_error(store, error) };
     let store = store.to_owned();
-    let database = match error {
-        sqlx::Error::Database(database) => database,
-        sqlx::Error::Io(error) => return StoreError::Unreachable { store, detail: error.kind().to_string() },
-        sqlx::Error::Tls(_) => {
-            return StoreError::Unreachable { store, detail: "no secure connection could be made".to_owned() };
-        }
-        sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
-            return StoreError::Unreachable { store, detail: "the connection is out of step".to_owned() };
-        }
-        sqlx::Error::Configuration(_) => {
-            return StoreError::Refused { store, what: "the connection settings cannot be used".to_owned() };
-        }
-        _ => return StoreError::Failed { store, what: "the driver could not read the answer".to_owned() },
-    };
     let code = database.code().unwrap_or_default().into_owned();
     let message = database.message().to_owned();
     let class = code.get(..2).unwrap_or_default();

@@ -79,6 +79,11 @@ impl Lab {
         self.engine
     }
 
+    /// The database's name.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
     /// The URL of the test's database for its superuser.
     pub fn url(&self) -> String {
         match self.engine {
