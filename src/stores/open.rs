@@ -22,7 +22,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { lock_wait: Duration::from_secs(5), statement: Duration::from_secs(60) }
+        Self { lock_wait: Duration::from_secs(5), statement: Duration::from_mins(1) }
     }
 }
 

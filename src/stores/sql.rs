@@ -272,7 +272,7 @@ impl<'s> Builder<'s> {
     }
 
     /// `FROM table AS t0 LEFT JOIN … WHERE filter`, returning the scope.
-    fn from_where(&mut self, query: &RowQuery) -> Result<Scope<'s>> {
+    fn rows_of(&mut self, query: &RowQuery) -> Result<Scope<'s>> {
         let scope = Scope::of(self.schema, &query.table, &query.path, "t0.".to_owned())?;
         self.push(&format!(" FROM {} AS t0", self.schema.place(&query.table)));
         self.joins(&scope, &query.path)?;
@@ -300,7 +300,7 @@ pub(super) fn select_page(schema: &Schema, query: &RowQuery, lock: bool) -> Resu
     if query.columns.is_empty() {
         builder.push("1");
     }
-    builder.from_where(query)?;
+    builder.rows_of(query)?;
     if let Some(after) = &query.after {
         builder.push(" AND ");
         builder.key_after(&scope, &query.key, after)?;
@@ -322,7 +322,7 @@ pub(super) fn select_count(schema: &Schema, query: &RowQuery) -> Result<Statemen
     let mut builder = Builder::new(schema);
     builder.push("SELECT count(*)");
     builder.outputs.push(Output::Integer);
-    builder.from_where(query)?;
+    builder.rows_of(query)?;
     builder.finish()
 }
 
@@ -341,7 +341,7 @@ pub(super) fn select_null_key(schema: &Schema, query: &RowQuery) -> Result<Optio
     let mut builder = Builder::new(schema);
     builder.push("SELECT 1");
     builder.outputs.push(Output::Integer);
-    builder.from_where(query)?;
+    builder.rows_of(query)?;
     builder.push(&format!(" AND ({}) LIMIT 1", nullable.join(" OR ")));
     builder.finish().map(Some)
 }

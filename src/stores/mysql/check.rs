@@ -12,12 +12,20 @@ use crate::stores::{Engine, Finding, FindingKind, Result, StoreError, Table};
 /// Who this login is and where, quoted for a GRANT.
 struct Grantee {
     user: String,
+    /// The same as information_schema writes it: `'user'@'host'`.
+    listed: String,
     database: String,
 }
 
 /// Tables that cannot roll back, or that keep what is deleted from them.
 pub(super) async fn storage(session: &mut MysqlSession, schema: &Schema, tables: &[String]) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
+    let read_only = session.fetch(Statement::plain("SELECT CAST(@@global.read_only AS CHAR)")).await?;
+    if read_only.first().is_some_and(|row| !["0", "OFF"].contains(&text(row, 0).as_str())) {
+        let what = "the server is read-only, as replicas are".to_owned();
+        let remedy = "give the primary's address as `url`".to_owned();
+        findings.push(Finding { kind: FindingKind::Storage, table: None, what, remedy });
+    }
     let mut add = |table: &String, what: String, remedy: String| {
         findings.push(Finding { kind: FindingKind::Storage, table: Some(table.clone()), what, remedy });
     };
@@ -53,7 +61,7 @@ pub(super) async fn rights(session: &mut MysqlSession, schema: &Schema, tables: 
             }
         }
         // Without it the server shows no triggers, and one that copies rows would go unnoticed.
-        if !may_see_triggers(session, &table.name).await? {
+        if !may_see_triggers(session, &grantee, &table.name).await? {
             missing.push("TRIGGER");
         }
         findings.extend(finding(&grantee, &table.name, &missing));
@@ -80,8 +88,9 @@ async fn grantee(session: &mut MysqlSession) -> Result<Grantee> {
     let row = rows.into_iter().next().unwrap_or_default();
     let account = text(&row, 0);
     let (user, host) = account.rsplit_once('@').unwrap_or((&account, "%"));
+    let listed = format!("'{user}'@'{host}'");
     let user = format!("{}@{}", quote(Engine::Mysql, user), quote(Engine::Mysql, host));
-    Ok(Grantee { user, database: quote(Engine::Mysql, &text(&row, 1)) })
+    Ok(Grantee { user, listed, database: quote(Engine::Mysql, &text(&row, 1)) })
 }
 
 fn finding(grantee: &Grantee, table: &str, missing: &[&str]) -> Option<Finding> {
@@ -121,28 +130,27 @@ async fn allowed(session: &mut MysqlSession, statement: &str) -> Result<bool> {
     let tried = session.script(statement).await;
     session.script("ROLLBACK").await?;
     match tried {
-        Ok(()) => Ok(true),
         Err(StoreError::Refused { .. }) => Ok(false),
-        // The statement got past the check of rights.
-        Err(StoreError::Constraint { .. } | StoreError::Failed { .. }) => Ok(true),
+        // With these errors, too, the statement got past the check of rights.
+        Ok(()) | Err(StoreError::Constraint { .. } | StoreError::Failed { .. }) => Ok(true),
         Err(error) => Err(error),
     }
 }
 
-async fn may_see_triggers(session: &mut MysqlSession, table: &str) -> Result<bool> {
-    let mine =
-        "PRIVILEGE_TYPE = 'TRIGGER' AND (GRANTEE = (SELECT concat('''', replace(CURRENT_USER(), '@', '''@'''), ''''))";
+async fn may_see_triggers(session: &mut MysqlSession, grantee: &Grantee, table: &str) -> Result<bool> {
     let roles = if session.is_mariadb {
         " OR GRANTEE IN (SELECT concat('''', ROLE_NAME, '''@''''') FROM information_schema.ENABLED_ROLES WHERE ROLE_NAME IS NOT NULL)"
     } else {
         ""
     };
+    let mine = format!("PRIVILEGE_TYPE = 'TRIGGER' AND (GRANTEE IN (?, 'PUBLIC'){roles})");
     let sql = format!(
-        "SELECT 'yes' FROM information_schema.USER_PRIVILEGES WHERE {mine}{roles}) UNION ALL \
-         SELECT 'yes' FROM information_schema.SCHEMA_PRIVILEGES WHERE {mine}{roles}) AND DATABASE() LIKE TABLE_SCHEMA UNION ALL \
-         SELECT 'yes' FROM information_schema.TABLE_PRIVILEGES WHERE {mine}{roles}) AND TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
+        "SELECT 'yes' FROM information_schema.USER_PRIVILEGES WHERE {mine} UNION ALL \
+         SELECT 'yes' FROM information_schema.SCHEMA_PRIVILEGES WHERE {mine} AND DATABASE() LIKE TABLE_SCHEMA UNION ALL \
+         SELECT 'yes' FROM information_schema.TABLE_PRIVILEGES WHERE {mine} AND TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
     );
-    let arguments = vec![Argument::Text(table.to_owned())];
+    let mut arguments = vec![Argument::Text(grantee.listed.clone()); 3];
+    arguments.push(Argument::Text(table.to_owned()));
     Ok(!session.fetch(Statement { sql, arguments, outputs: Vec::new() }).await?.is_empty())
 }
 

@@ -42,7 +42,7 @@ fn column_definition(engine: Engine, column: &Column, rowid: bool) -> String {
     }
     if column.generated {
         let expression = column.default.as_deref().unwrap_or("NULL");
-        sql.push_str(&format!(" GENERATED ALWAYS AS ({expression}) STORED"));
+        sql = format!("{sql} GENERATED ALWAYS AS ({expression}) STORED");
         return sql;
     }
     sql.push_str(match (column.nullable, engine) {
@@ -58,7 +58,7 @@ fn column_definition(engine: Engine, column: &Column, rowid: bool) -> String {
         _ => {
             if let Some(default) = &column.default {
                 let default = if engine == Engine::Sqlite { format!("({default})") } else { default.clone() };
-                sql.push_str(&format!(" DEFAULT {default}"));
+                sql = format!("{sql} DEFAULT {default}");
             }
         }
     }

@@ -334,8 +334,11 @@ impl<'s> Builder<'s> {
 fn deepest_hop(filter: &Filter) -> usize {
     match filter {
         Filter::All | Filter::In(..) => 0,
-        Filter::Equals(at, _) | Filter::Same(at, _) | Filter::Before(at, _) => at.hop,
-        Filter::IsNull(at) | Filter::IsNotNull(at) => at.hop,
+        Filter::Equals(at, _)
+        | Filter::Same(at, _)
+        | Filter::Before(at, _)
+        | Filter::IsNull(at)
+        | Filter::IsNotNull(at) => at.hop,
         Filter::And(parts) | Filter::Or(parts) => parts.iter().map(deepest_hop).max().unwrap_or(0),
     }
 }
