@@ -157,7 +157,7 @@ impl DataStore for PostgresStore {
     async fn check(&self, tables: &[String]) -> Result<Vec<Finding>> {
         let mut session = self.writer().await?;
         let schema = self.load_schema(&mut session).await?;
-        let mut findings = super::check_tables(&schema.catalogue, tables);
+        let mut findings = super::findings::check_tables(&schema.catalogue, tables);
         findings.extend(check::rights(&mut session, &schema, tables).await?);
         self.writers.put(session);
         if self.read_url.is_some() {

@@ -1,30 +1,30 @@
 //! The SQL builder: engine-neutral queries become one statement with bound values.
 //!
-//! This is the only file that vouches for SQL text ([`trusted`]). Names come from the catalogue and are quoted; values are
+//! This is the only file that vouches for SQL text (`trusted`). Names come from the catalogue and are quoted; values are
 //! always bound, never written into the text. What the catalogue does not know is refused before anything is sent, so a
 //! misspelt column can never read as "no row matches".
 //!
-//! A filter is compiled by one function ([`filter`]) for planning, counting, deleting and reading back. In a DELETE the
+//! A filter is compiled by one function (`sql/filter.rs`) for planning, counting, deleting and reading back. In a DELETE the
 //! conditions on the table itself stand in its own WHERE, where an index can serve them; those on ancestors go into a
 //! correlated EXISTS over outer joins. That form is the same on all three engines and needs neither a key nor the
 //! deleted table inside its own subquery, which MySQL does not allow.
 
 mod ddl;
 mod filter;
+mod schema;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use thiserror::Error;
 
-use super::{Catalogue, Column, ColumnKind, Engine, Filter, Hop, RowQuery, Table};
+use super::{Column, ColumnKind, Engine, Filter, Hop, RowQuery, Table};
 use crate::value::{Row, Value};
 
-pub(super) use ddl::{add_foreign_key, create_table, orphans};
+pub(super) use ddl::{add_foreign_key, create_table, orphans, split_foreign_keys};
+pub(super) use schema::{Place, Schema, column, literal, quote, quote_all};
 pub(super) use value::{Purpose, text_or_bytes};
 
 /// Most key values in one filter, or values in one INSERT; below the parameter limits of all engines (32,766 for SQLite,
@@ -118,81 +118,6 @@ pub(super) enum SqlError {
 }
 
 type Result<T, E = SqlError> = std::result::Result<T, E>;
-
-/// Where a table lies: its schema, if the engine has such, and its plain name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    /// The schema; `None` where the connection's database is meant.
-    pub schema: Option<String>,
-    /// The table's own name.
-    pub table: String,
-}
-
-/// The catalogue together with what only the SQL needs.
-#[derive(Debug, Clone)]
-pub(super) struct Schema {
-    /// The engine, which is also the dialect.
-    pub engine: Engine,
-    /// The tables.
-    pub catalogue: Catalogue,
-    /// Where each table lies; a table that is missing here lies under its own name.
-    pub places: BTreeMap<String, Place>,
-    /// Types as a CAST must name them without length or precision, by table and column (PostgreSQL only: a cast to
-    /// `varchar(3)` would cut the value silently).
-    pub casts: BTreeMap<(String, String), String>,
-    /// Tables whose storage cannot roll back, with its name (MariaDB only); nothing is ever written to them.
-    pub no_transactions: BTreeMap<String, String>,
-}
-
-impl Schema {
-    /// A schema without separate places and casts.
-    pub fn new(engine: Engine, catalogue: Catalogue) -> Self {
-        Self { engine, catalogue, places: BTreeMap::new(), casts: BTreeMap::new(), no_transactions: BTreeMap::new() }
-    }
-
-    /// The table, or the reason why it cannot be used.
-    pub fn table(&self, name: &str) -> Result<&Table> {
-        self.catalogue.table(name).ok_or_else(|| SqlError::UnknownTable(name.to_owned()))
-    }
-
-    /// Refuses a table that cannot be part of a transaction.
-    fn writable(&self, name: &str) -> Result<()> {
-        self.no_transactions
-            .get(name)
-            .map_or(Ok(()), |engine| Err(SqlError::NoTransactions { table: name.to_owned(), engine: engine.clone() }))
-    }
-
-    /// The table's name as SQL.
-    pub fn place(&self, name: &str) -> String {
-        let Some(place) = self.places.get(name) else { return quote(self.engine, name) };
-        let table = quote(self.engine, &place.table);
-        place.schema.as_ref().map_or_else(|| table.clone(), |schema| format!("{}.{table}", quote(self.engine, schema)))
-    }
-}
-
-/// A column of a table, or the reason why it cannot be used.
-pub(super) fn column<'t>(table: &'t Table, name: &str) -> Result<&'t Column> {
-    let unknown = || SqlError::UnknownColumn { table: table.name.clone(), column: name.to_owned() };
-    table.columns.iter().find(|column| column.name == name).ok_or_else(unknown)
-}
-
-/// Quotes an identifier.
-pub(super) fn quote(engine: Engine, name: &str) -> String {
-    match engine {
-        Engine::Sqlite | Engine::Postgres => format!("\"{}\"", name.replace('"', "\"\"")),
-        Engine::Mysql => format!("`{}`", name.replace('`', "``")),
-    }
-}
-
-/// Quotes identifiers and joins them with commas.
-pub(super) fn quote_all(engine: Engine, names: &[String]) -> String {
-    names.iter().map(|name| quote(engine, name)).collect::<Vec<_>>().join(", ")
-}
-
-/// Writes a text literal, for the few statements that take no bound values (server settings).
-pub(super) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
 
 /// The tables that a statement can name: the queried one and its ancestors, each with the prefix of its columns.
 struct Scope<'s> {

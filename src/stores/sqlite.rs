@@ -139,7 +139,7 @@ impl DataStore for SqliteStore {
 
     async fn check(&self, tables: &[String]) -> Result<Vec<Finding>> {
         let catalogue = self.catalogue().await?;
-        let mut findings = super::check_tables(&catalogue, tables);
+        let mut findings = super::findings::check_tables(&catalogue, tables);
         match self.writer().await {
             Ok(mut session) => match session.script("BEGIN IMMEDIATE").await {
                 Ok(()) => {

@@ -69,6 +69,7 @@ macro_rules! every_check {
                 restores::into_an_empty_database as restores_into_an_empty_database,
                 restores::into_an_existing_schema as restores_into_an_existing_schema,
                 restores::orphans_are_reported as orphans_are_reported,
+                restores::computed_columns as computed_columns,
                 restores::giving_up_leaves_nothing as giving_up_leaves_nothing,
             ];
         )*}

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use super::{MysqlSession, catalogue};
 use crate::stores::session::{Session, count_table, fetch_count, insert_rows};
 use crate::stores::sql::{self, Schema, quote};
-use crate::stores::{Engine, Restore, Result, Table, split_foreign_keys};
+use crate::stores::{Engine, Restore, Result, Table};
 use crate::value::Row;
 
 struct MysqlRestore {
@@ -65,7 +65,7 @@ async fn create_missing(
         }
     }
     for table in missing {
-        let (kept, left_out) = split_foreign_keys(table, tables, &present.catalogue);
+        let (kept, left_out) = sql::split_foreign_keys(table, tables, &present.catalogue);
         notes.extend(left_out);
         for key in kept {
             session.script(&sql::add_foreign_key(present, &table.name, &key).sql).await?;

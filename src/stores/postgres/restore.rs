@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use super::{PgSession, catalogue, error_of};
 use crate::stores::session::{Session, count_table, fetch_count, fetch_integer, refused};
 use crate::stores::sql::{self, Argument, Place, Schema, Statement, quote, trusted};
-use crate::stores::{Column, Engine, ForeignKey, Restore, Result, StoreError, Table, split_foreign_keys};
+use crate::stores::{Column, Engine, ForeignKey, Restore, Result, StoreError, Table};
 use crate::value::{Row, Value};
 
 /// A foreign key to be put in force at the end.
@@ -47,7 +47,7 @@ pub(super) async fn begin(
             pending.extend(set_aside(&mut session, &present, &table.name).await?);
             continue;
         }
-        let (kept, left_out) = split_foreign_keys(table, tables, &present.catalogue);
+        let (kept, left_out) = sql::split_foreign_keys(table, tables, &present.catalogue);
         let mut target = present.clone();
         place_new(&mut target, &table.name);
         if let Some(Place { schema: Some(name), .. }) = target.places.get(&table.name) {

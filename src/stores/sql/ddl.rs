@@ -2,7 +2,7 @@
 
 use super::{Schema, Statement, quote, quote_all};
 use crate::stores::sql::Output;
-use crate::stores::{Column, Engine, ForeignKey, OnDelete, Table};
+use crate::stores::{Catalogue, Column, Engine, ForeignKey, OnDelete, Table};
 
 /// CREATE TABLE with keys, NOT NULL, defaults, unique constraints and these foreign keys; and sentences about what could
 /// not be carried over.
@@ -97,4 +97,24 @@ pub(in crate::stores) fn orphans(schema: &Schema, table: &str, key: &ForeignKey)
         matching.join(" AND ")
     );
     Statement { sql, arguments: Vec::new(), outputs: vec![Output::Integer] }
+}
+
+/// The foreign keys of a table to be created whose parent is there or will be, and sentences about the others.
+pub(in crate::stores) fn split_foreign_keys(
+    table: &Table,
+    created: &[Table],
+    present: &Catalogue,
+) -> (Vec<ForeignKey>, Vec<String>) {
+    let has_parent = |key: &&ForeignKey| {
+        created.iter().any(|parent| parent.name == key.parent) || present.table(&key.parent).is_some()
+    };
+    let (kept, left_out): (Vec<_>, Vec<_>) = table.foreign_keys.iter().partition(has_parent);
+    let sentence = |key: &ForeignKey| {
+        let columns = key.columns.join(", ");
+        format!(
+            "table {}: the foreign key ({columns}) to {} was left out, that table is not there",
+            table.name, key.parent
+        )
+    };
+    (kept.into_iter().cloned().collect(), left_out.into_iter().map(sentence).collect())
 }

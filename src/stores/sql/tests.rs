@@ -2,6 +2,7 @@ use chrono::{DateTime, NaiveDate};
 use proptest::prelude::*;
 
 use super::*;
+use crate::stores::Catalogue;
 use crate::stores::{ColumnRef, ForeignKey, OnDelete, Threshold};
 use crate::value::RowKey;
 
