@@ -291,7 +291,8 @@ pub enum StoreError {
         /// What it waited for.
         what: String,
     },
-    /// The database's own rules forbid it: foreign key, unique, not null, check, trigger. Retrying the same does not help.
+    /// The database's own rules forbid it: foreign key, unique, not null, check, trigger. Retrying the same does not
+    /// help.
     #[error("store {store}: {what}")]
     Constraint {
         /// The store's name.
@@ -345,22 +346,22 @@ pub trait DataStore: Send + Sync {
     /// Begins a write transaction. Creates the marker table `wangchuan_batch` first if it is missing.
     async fn begin_batch(&self) -> Result<Box<dyn Batch>>;
 
-    /// The marker that a committed batch left, if it was committed. `None` while a batch of a process that is gone may still
-    /// be committed by the server; doing the chunk again is safe all the same, because a run and chunk commit only once: the
-    /// later one waits for the earlier and then fails with [`StoreError::Constraint`].
+    /// The marker that a committed batch left, if it was committed. `None` while a batch of a process that is gone may
+    /// still be committed by the server; doing the chunk again is safe all the same, because a run and chunk commit
+    /// only once: the later one waits for the earlier and then fails with [`StoreError::Constraint`].
     async fn batch_outcome(&self, run: &str, chunk: i64) -> Result<Option<BatchMarker>>;
 
     /// Removes markers of a finished run.
     async fn forget_markers(&self, run: &str) -> Result<()>;
 
-    /// Makes deleted rows unreadable in the store's own files as far as the engine can (SQLite: checkpoint with truncation;
-    /// others: say what remains).
+    /// Makes deleted rows unreadable in the store's own files as far as the engine can (SQLite: checkpoint with
+    /// truncation; others: say what remains).
     async fn settle(&self) -> Result<PhysicalState>;
 
     /// Begins putting rows back. Tables that are missing and listed in `tables` are created first, with keys and with
-    /// those foreign keys whose parent exists or is in the list; the other foreign keys are returned as sentences. Rows may
-    /// come in any order of tables that are in the list. A restore that is dropped leaves nothing behind, except that
-    /// MariaDB, which cannot take definitions back, keeps the new tables, empty.
+    /// those foreign keys whose parent exists or is in the list; the other foreign keys are returned as sentences. Rows
+    /// may come in any order of tables that are in the list. A restore that is dropped leaves nothing behind, except
+    /// that MariaDB, which cannot take definitions back, keeps the new tables, empty.
     async fn begin_restore(&self, tables: &[Table]) -> Result<(Box<dyn Restore>, Vec<String>)>;
 }
 

@@ -1,11 +1,11 @@
 //! The MariaDB adapter. MySQL speaks the same protocol and is meant to work, but nothing here has been run against it.
 //!
-//! Values other than bytes cross as the server's text, cast in the SELECT; numbers are bound as numbers, because the server
-//! would compare them with text as doubles. Definitions commit at once in this engine, so a restore creates its tables
-//! before its transaction begins, and removes them again when it is given up.
+//! Values other than bytes cross as the server's text, cast in the SELECT; numbers are bound as numbers, because the
+//! server would compare them with text as doubles. Definitions commit at once in this engine, so a restore creates its
+//! tables before its transaction begins, and removes them again when it is given up.
 //!
-//! A batch runs at READ COMMITTED: it locks the rows it touches and no gaps, and counts what is there now. A server with
-//! `binlog_format = STATEMENT` refuses that level; MIXED (the default) and ROW allow it.
+//! A batch runs at READ COMMITTED: it locks the rows it touches and no gaps, and counts what is there now. A server
+//! with `binlog_format = STATEMENT` refuses that level; MIXED (the default) and ROW allow it.
 
 mod catalogue;
 mod check;
@@ -37,8 +37,8 @@ use crate::value::{Row, Value};
 /// Longest wait for a connection.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 
-/// Strict, so that nothing is cut to fit; but without `NO_ZERO_DATE`, so that a zero date goes back as it came, and with
-/// `NO_AUTO_VALUE_ON_ZERO`, so that a 0 in a numbered column stays 0.
+/// Strict, so that nothing is cut to fit; but without `NO_ZERO_DATE`, so that a zero date goes back as it came, and
+/// with `NO_AUTO_VALUE_ON_ZERO`, so that a 0 in a numbered column stays 0.
 const SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO,\
      NO_BACKSLASH_ESCAPES', time_zone = '+00:00', autocommit = 1, foreign_key_checks = 1, unique_checks = 1, \
      sql_auto_is_null = 0";

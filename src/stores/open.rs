@@ -10,8 +10,8 @@ use super::sqlite::SqliteStore;
 use super::{DataStore, Result, StoreError};
 use crate::policy::registry::SecretText;
 
-/// How long a batch may wait or run on the server. Both are enforced by the database itself, so that a batch of an agent
-/// that is gone ends before its lease does.
+/// How long a batch may wait or run on the server. Both are enforced by the database itself, so that a batch of an
+/// agent that is gone ends before its lease does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Longest wait for a lock.

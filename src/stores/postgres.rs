@@ -1,11 +1,11 @@
 //! The PostgreSQL adapter.
 //!
-//! Every value crosses as the server's exact text form, except bytea, which crosses as bytes: columns are cast to text in
-//! the SELECT, and parameters are cast to the column's type on the way in, so that an index on the column stays usable.
-//! The session settings below make those text forms independent of the server's configuration.
+//! Every value crosses as the server's exact text form, except bytea, which crosses as bytes: columns are cast to text
+//! in the SELECT, and parameters are cast to the column's type on the way in, so that an index on the column stays
+//! usable. The session settings below make those text forms independent of the server's configuration.
 //!
-//! `row_security = off` turns rows hidden by a policy into an error: a session that may not see every row must not report
-//! that nothing is left.
+//! `row_security = off` turns rows hidden by a policy into an error: a session that may not see every row must not
+//! report that nothing is left.
 
 mod catalogue;
 mod check;

@@ -1,7 +1,7 @@
 //! What the three adapters share: a snapshot and a batch over a session that can run statements.
 //!
-//! An adapter opens the session and begins the transaction; from there on the port's calls are the same for every engine,
-//! because [`sql`](super::sql) writes the engine's dialect.
+//! An adapter opens the session and begins the transaction; from there on the port's calls are the same for every
+//! engine, because [`sql`](super::sql) writes the engine's dialect.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -99,8 +99,8 @@ pub(super) async fn fetch_count<S: Session>(session: &mut S, store: &str, statem
     count.ok_or_else(|| StoreError::Failed { store: store.to_owned(), what: "a count returned no number".to_owned() })
 }
 
-/// Reads one page. On the first page it makes sure that paging by this key can miss no row: no key value is NULL, and no
-/// two rows share a key.
+/// Reads one page. On the first page it makes sure that paging by this key can miss no row: no key value is NULL, and
+/// no two rows share a key.
 async fn read_page<S: Session>(
     session: &mut S,
     schema: &Schema,

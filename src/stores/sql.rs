@@ -1,13 +1,13 @@
 //! The SQL builder: engine-neutral queries become one statement with bound values.
 //!
-//! This is the only file that vouches for SQL text (`trusted`). Names come from the catalogue and are quoted; values are
-//! always bound, never written into the text. What the catalogue does not know is refused before anything is sent, so a
-//! misspelt column can never read as "no row matches".
+//! This is the only file that vouches for SQL text (`trusted`). Names come from the catalogue and are quoted; values
+//! are always bound, never written into the text. What the catalogue does not know is refused before anything is sent,
+//! so a misspelt column can never read as "no row matches".
 //!
-//! A filter is compiled by one function (`sql/filter.rs`) for planning, counting, deleting and reading back. In a DELETE the
-//! conditions on the table itself stand in its own WHERE, where an index can serve them; those on ancestors go into a
-//! correlated EXISTS over outer joins. That form is the same on all three engines and needs neither a key nor the
-//! deleted table inside its own subquery, which MySQL does not allow.
+//! A filter is compiled by one function (`sql/filter.rs`) for planning, counting, deleting and reading back. In a
+//! DELETE the conditions on the table itself stand in its own WHERE, where an index can serve them; those on ancestors
+//! go into a correlated EXISTS over outer joins. That form is the same on all three engines and needs neither a key nor
+//! the deleted table inside its own subquery, which MySQL does not allow.
 
 mod ddl;
 mod filter;
@@ -27,8 +27,8 @@ pub(super) use ddl::{add_foreign_key, create_table, orphans, split_foreign_keys}
 pub(super) use schema::{Place, Schema, column, literal, quote, quote_all};
 pub(super) use value::{Purpose, text_or_bytes};
 
-/// Most key values in one filter, or values in one INSERT; below the parameter limits of all engines (32,766 for SQLite,
-/// 65,535 for the others).
+/// Most key values in one filter, or values in one INSERT; below the parameter limits of all engines (32,766 for
+/// SQLite, 65,535 for the others).
 pub const MAX_BOUND_VALUES: usize = 30_000;
 
 /// Vouches for SQL text that this module or an adapter put together from literals and quoted names.

@@ -1,9 +1,9 @@
 //! The SQLite adapter.
 //!
-//! Values are read by their own storage class, because a column's declared type binds nobody in SQLite. Deleted content is
-//! overwritten at once (`secure_delete` on every connection); what stays in the write-ahead log goes with
-//! [`settle`](DataStore::settle). A file that does not exist is an error, never a new empty database, unless the store was
-//! opened as the target of a restore.
+//! Values are read by their own storage class, because a column's declared type binds nobody in SQLite. Deleted content
+//! is overwritten at once (`secure_delete` on every connection); what stays in the write-ahead log goes with
+//! [`settle`](DataStore::settle). A file that does not exist is an error, never a new empty database, unless the store
+//! was opened as the target of a restore.
 
 mod catalogue;
 mod restore;

@@ -1,7 +1,7 @@
 //! Whether this login may do what a batch does, and the exact GRANT if not.
 //!
-//! Rights come by table, database, wildcard, globally and through roles. So each statement is tried for real, on no row,
-//! inside a transaction that is rolled back: the server decides, not a re-reading of its grant tables.
+//! Rights come by table, database, wildcard, globally and through roles. So each statement is tried for real, on no
+//! row, inside a transaction that is rolled back: the server decides, not a re-reading of its grant tables.
 
 use super::MysqlSession;
 use super::catalogue::{has_marker_table, text};

@@ -1,6 +1,7 @@
 //! From MariaDB's errors to the port's, without values.
 //!
-//! Only errors whose messages hold names alone are passed on; "Duplicate entry" and the conversion errors quote the value.
+//! Only errors whose messages hold names alone are passed on; "Duplicate entry" and the conversion errors quote the
+//! value.
 
 use sqlx::mysql::MySqlDatabaseError;
 

@@ -1,8 +1,9 @@
 //! Putting rows back into MariaDB.
 //!
-//! Definitions commit at once here. So the missing tables, with indexes and foreign keys, are made before the transaction
-//! begins, and dropped again when the restore is given up; the rows go in within one transaction. A process killed in
-//! between leaves new tables that are empty. Numbering needs no care: the engine moves it behind every number it is given.
+//! Definitions commit at once here. So the missing tables, with indexes and foreign keys, are made before the
+//! transaction begins, and dropped again when the restore is given up; the rows go in within one transaction. A process
+//! killed in between leaves new tables that are empty. Numbering needs no care: the engine moves it behind every number
+//! it is given.
 
 use std::collections::BTreeSet;
 

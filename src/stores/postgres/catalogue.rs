@@ -1,7 +1,7 @@
 //! The PostgreSQL catalogue.
 //!
-//! Tables of the search path's first schema go by their own name, all others by `schema.table`. Partitions belong to their
-//! partitioned table; tables of extensions are left out.
+//! Tables of the search path's first schema go by their own name, all others by `schema.table`. Partitions belong to
+//! their partitioned table; tables of extensions are left out.
 
 use std::collections::BTreeMap;
 

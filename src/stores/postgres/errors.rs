@@ -1,7 +1,7 @@
 //! From PostgreSQL's errors to the port's, without values.
 //!
-//! The DETAIL of an error quotes rows and is never used. The message itself is passed on only for classes whose messages
-//! hold names alone; conversion errors (class 22) quote the value, and what a function raises is free text.
+//! The DETAIL of an error quotes rows and is never used. The message itself is passed on only for classes whose
+//! messages hold names alone; conversion errors (class 22) quote the value, and what a function raises is free text.
 
 use crate::stores::StoreError;
 use crate::stores::session::transport_error;

@@ -1,8 +1,8 @@
 //! Putting rows back into PostgreSQL, in one transaction.
 //!
-//! Definitions are transactional here: foreign keys of the tables concerned are dropped at the beginning and added again at
-//! the end, over rows that have been looked at, so that the order of the tables and cycles do not matter. Rows go in by
-//! COPY, in the text form they are carried in.
+//! Definitions are transactional here: foreign keys of the tables concerned are dropped at the beginning and added
+//! again at the end, over rows that have been looked at, so that the order of the tables and cycles do not matter. Rows
+//! go in by COPY, in the text form they are carried in.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

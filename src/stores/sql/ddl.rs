@@ -4,8 +4,8 @@ use super::{Schema, Statement, quote, quote_all};
 use crate::stores::sql::Output;
 use crate::stores::{Catalogue, Column, Engine, ForeignKey, OnDelete, Table};
 
-/// CREATE TABLE with keys, NOT NULL, defaults, unique constraints and these foreign keys; and sentences about what could
-/// not be carried over.
+/// CREATE TABLE with keys, NOT NULL, defaults, unique constraints and these foreign keys; and sentences about what
+/// could not be carried over.
 pub(in crate::stores) fn create_table(schema: &Schema, table: &Table, keys: &[ForeignKey]) -> (Statement, Vec<String>) {
     let engine = schema.engine;
     let mut parts = Vec::new();

@@ -343,7 +343,8 @@ fn deepest_hop(filter: &Filter) -> usize {
     }
 }
 
-/// Bounds beyond the years 1 to 9999 are no four-digit text: nothing is before the first, and the last stands for later ones.
+/// Bounds beyond the years 1 to 9999 are no four-digit text: nothing is before the first, and the last stands for later
+/// ones.
 fn clamp(local: NaiveDateTime) -> Option<NaiveDateTime> {
     let last = NaiveDate::from_ymd_opt(9999, 12, 29).map(|date| date.and_time(NaiveTime::MIN));
     if local.year() > 9999 || last.is_some_and(|last| local > last) {

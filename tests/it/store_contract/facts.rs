@@ -168,14 +168,15 @@ pub async fn settle_says_what_remains(lab: &Lab) {
     assert!(seen > 4096);
 }
 
-/// The account that a login from here is: by name or by address, depending on the server's name resolution. Only one of the
-/// two may exist, because the server finds rights on tables under either.
+/// The account that a login from here is: by name or by address, depending on the server's name resolution. Only one of
+/// the two may exist, because the server finds rights on tables under either.
 async fn mariadb_account(lab: &Lab, user: &str) -> String {
     let by_name = lab.number("SELECT CAST(USER() LIKE '%@localhost' AS SIGNED)").await == 1;
     format!("{user}@'{}'", if by_name { "localhost" } else { "127.0.0.1" })
 }
 
-/// A login with some rights only: the missing ones are named with the statement that grants them, and that statement works.
+/// A login with some rights only: the missing ones are named with the statement that grants them, and that statement
+/// works.
 pub async fn missing_rights_come_with_their_grant(lab: &Lab) {
     make_shop(lab).await;
     let user = format!("{}_app", lab.database());
