@@ -152,9 +152,10 @@ impl DataStore for MysqlStore {
     }
 
     async fn catalogue(&self) -> Result<Catalogue> {
-        let mut session = self.reader().await?;
+        // The writing login: the server shows triggers only to those who could make them.
+        let mut session = self.writer().await?;
         let schema = self.load_schema(&mut session).await?;
-        self.readers.put(session);
+        self.writers.put(session);
         Ok(schema.catalogue.clone())
     }
 

@@ -96,6 +96,7 @@ contract! {
     mariadb_only wangchuan::stores::Engine::Mysql => [
         engines::storage_without_transactions as storage_without_transactions,
         engines::old_versions_are_found as old_versions_are_found,
+        engines::a_reading_login_sees_foreign_keys as a_reading_login_sees_foreign_keys,
         engines::zero_dates_come_back as zero_dates_come_back,
         engines::geometry_is_refused as geometry_is_refused,
         engines::text_is_not_a_number as text_is_not_a_number,

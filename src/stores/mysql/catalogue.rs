@@ -20,7 +20,7 @@ const INDEXES: &str = "SELECT TABLE_NAME, INDEX_NAME, CAST(NON_UNIQUE AS CHAR), 
 
 const FOREIGN_KEYS: &str = "SELECT k.TABLE_NAME, k.CONSTRAINT_NAME, k.COLUMN_NAME, k.REFERENCED_TABLE_NAME, k.REFERENCED_COLUMN_NAME, \
      r.DELETE_RULE, CASE WHEN k.REFERENCED_TABLE_SCHEMA <> k.TABLE_SCHEMA THEN k.REFERENCED_TABLE_SCHEMA END \
-     FROM information_schema.KEY_COLUMN_USAGE k JOIN information_schema.REFERENTIAL_CONSTRAINTS r \
+     FROM information_schema.KEY_COLUMN_USAGE k LEFT JOIN information_schema.REFERENTIAL_CONSTRAINTS r \
      ON r.CONSTRAINT_SCHEMA = k.CONSTRAINT_SCHEMA AND r.TABLE_NAME = k.TABLE_NAME AND r.CONSTRAINT_NAME = k.CONSTRAINT_NAME \
      WHERE k.TABLE_SCHEMA = DATABASE() AND k.REFERENCED_TABLE_NAME IS NOT NULL \
      ORDER BY k.TABLE_NAME, k.CONSTRAINT_NAME, k.ORDINAL_POSITION";
@@ -64,7 +64,13 @@ pub(super) async fn load(session: &mut MysqlSession) -> Result<Schema> {
     let keys = session.fetch(Statement::plain(FOREIGN_KEYS)).await?;
     for part in keys.chunk_by(|a, b| (text(a, 0), text(a, 1)) == (text(b, 0), text(b, 1))) {
         if let Some(table) = part.first().and_then(|row| tables.get_mut(&text(row, 0))) {
-            table.foreign_keys.push(foreign_key(part));
+            let mut key = foreign_key(part);
+            // A login that may only read sees the key but not its rule; the table's definition tells it.
+            if part.first().is_some_and(|row| text(row, 5).is_empty()) {
+                let constraint = part.first().map(|row| text(row, 1)).unwrap_or_default();
+                key.on_delete = rule_from_definition(session, &table.name, &constraint).await?;
+            }
+            table.foreign_keys.push(key);
         }
     }
     for row in session.fetch(Statement::plain(TRIGGERS)).await? {
@@ -166,6 +172,22 @@ fn add_index(table: &mut Table, parts: &[Row]) {
         let (name, place) = (quote(Engine::Mysql, &name), quote(Engine::Mysql, &table.name));
         table.index_statements.push(format!("CREATE {word}INDEX {name} ON {place} ({list})"));
     }
+}
+
+/// The rule of a foreign key, from SHOW CREATE TABLE, which writes each constraint on a line of its own.
+async fn rule_from_definition(session: &mut MysqlSession, table: &str, constraint: &str) -> Result<OnDelete> {
+    let sql = format!("SHOW CREATE TABLE {}", quote(Engine::Mysql, table));
+    let rows = session.fetch(Statement::plain(sql)).await?;
+    let definition = rows.first().map(|row| text(row, 1)).unwrap_or_default();
+    let begin = format!("CONSTRAINT {} FOREIGN KEY ", quote(Engine::Mysql, constraint));
+    let line = definition.lines().map(str::trim_start).find(|line| line.starts_with(&begin)).unwrap_or_default();
+    // Names are quoted, so only the rule itself stands behind the last of them.
+    let rule = line.rsplit_once('`').map_or("", |(_, rule)| rule);
+    Ok(match rule {
+        _ if rule.contains("ON DELETE CASCADE") => OnDelete::Cascade,
+        _ if rule.contains("ON DELETE SET") => OnDelete::Unset,
+        _ => OnDelete::Refuse,
+    })
 }
 
 /// One foreign key, a row for each of its columns.

@@ -178,6 +178,27 @@ pub async fn old_versions_are_found(lab: &Lab) {
     assert!(findings[0].kind == FindingKind::Storage && findings[0].what.contains("history"));
 }
 
+/// Without any right but SELECT the server hides the rules of foreign keys in its information tables.
+pub async fn a_reading_login_sees_foreign_keys(lab: &Lab) {
+    lab.run(
+        "CREATE TABLE p (id int PRIMARY KEY);
+         CREATE TABLE c (id int PRIMARY KEY, a int, b int, `ON DELETE CASCADE` int, \
+           CONSTRAINT `k``1` FOREIGN KEY (a) REFERENCES p (id) ON DELETE CASCADE, \
+           CONSTRAINT k2 FOREIGN KEY (b) REFERENCES p (id) ON DELETE SET NULL, \
+           CONSTRAINT k3 FOREIGN KEY (`ON DELETE CASCADE`) REFERENCES p (id))",
+    )
+    .await;
+    let user = format!("{}_app", lab.database());
+    let account = super::facts::mariadb_account(lab, &user).await;
+    lab.run(&format!("CREATE USER {account} IDENTIFIED BY 'pw'; GRANT SELECT ON {}.* TO {account}", lab.database()))
+        .await;
+    let seen = lab.store_at(&lab.url_as(&user, "pw"), false).catalogue().await.unwrap();
+    let whole = lab.store().catalogue().await.unwrap();
+    assert_eq!(whole.table("c").unwrap().foreign_keys.len(), 3);
+    assert_eq!(seen, whole);
+    lab.run(&format!("DROP USER {account}")).await;
+}
+
 pub async fn zero_dates_come_back(lab: &Lab) {
     lab.run("CREATE TABLE zeros (id int NOT NULL PRIMARY KEY, d date, t datetime(3), i timestamp NULL)").await;
     lab.run("SET sql_mode = ''; INSERT INTO zeros VALUES (0, '0000-00-00', '0000-00-00', '0000-00-00'), (1, '2010-00-00', NULL, NULL)")

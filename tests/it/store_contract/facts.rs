@@ -170,7 +170,7 @@ pub async fn settle_says_what_remains(lab: &Lab) {
 
 /// The account that a login from here is: by name or by address, depending on the server's name resolution. Only one of
 /// the two may exist, because the server finds rights on tables under either.
-async fn mariadb_account(lab: &Lab, user: &str) -> String {
+pub async fn mariadb_account(lab: &Lab, user: &str) -> String {
     let by_name = lab.number("SELECT CAST(USER() LIKE '%@localhost' AS SIGNED)").await == 1;
     format!("{user}@'{}'", if by_name { "localhost" } else { "127.0.0.1" })
 }
