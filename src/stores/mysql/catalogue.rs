@@ -180,7 +180,10 @@ async fn rule_from_definition(session: &mut MysqlSession, table: &str, constrain
     let rows = session.fetch(Statement::plain(sql)).await?;
     let definition = rows.first().map(|row| text(row, 1)).unwrap_or_default();
     let begin = format!("CONSTRAINT {} FOREIGN KEY ", quote(Engine::Mysql, constraint));
-    let line = definition.lines().map(str::trim_start).find(|line| line.starts_with(&begin)).unwrap_or_default();
+    let Some(line) = definition.lines().map(str::trim_start).find(|line| line.starts_with(&begin)) else {
+        // What cannot be told is taken for the rule that does the most.
+        return Ok(OnDelete::Cascade);
+    };
     // Names are quoted, so only the rule itself stands behind the last of them.
     let rule = line.rsplit_once('`').map_or("", |(_, rule)| rule);
     Ok(match rule {
