@@ -27,7 +27,7 @@ use crate::plan::model::resolve;
 use crate::policy::registry::StoreSpec;
 use crate::random::{Random, uuid7};
 use crate::stores::{DataStore, Limits, StoreAddress};
-use crate::tasks::{Result, TaskError};
+use crate::error::{Result, TaskError};
 
 /// The lease under which everything that destroys, backs up or serves runs.
 pub const WORK_LEASE: &str = "work";

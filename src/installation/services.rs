@@ -22,7 +22,7 @@ use crate::log::record::Record;
 use crate::log::sequencer::{FileAnchor, Sequencer};
 use crate::policy::registry::SecretText;
 use crate::random::Random;
-use crate::tasks::{Result, TaskError};
+use crate::error::{Result, TaskError};
 
 fn proof(error: impl std::fmt::Display) -> TaskError {
     TaskError::Proof(error.to_string())
