@@ -26,7 +26,8 @@ use crate::log::record::{Activity, Actor, Outcome, Record, Resource};
 use crate::plan::model::resolve;
 use crate::policy::registry::StoreSpec;
 use crate::random::{Random, uuid7};
-use crate::stores::{DataStore, Limits, StoreAddress};
+use crate::stores::{DataStore, Engine, Limits, StoreAddress};
+use crate::tasks::backup::settle_interrupted;
 use crate::tasks::{Result, TaskError};
 
 /// The lease under which everything that destroys, backs up or serves runs.
@@ -224,6 +225,9 @@ impl Installation {
         }
         if needs.backup {
             opened.backup = BackupConnection::open(&opened).await?;
+            if let (Some(connection), true) = (&opened.backup, needs.lease) {
+                settle_interrupted(&opened.control, connection.repository.as_ref(), opened.clock.now()).await?;
+            }
         }
         if needs.audit {
             opened.audit = Some(AuditConnection::open(&opened).await?);
@@ -423,7 +427,8 @@ impl Installation {
                 ));
             }
         }
-        for site in &self.sites {
+        // SQLite has no clock of its own: it would only repeat this host's.
+        for site in self.sites.iter().filter(|site| site.store.engine() != Engine::Sqlite) {
             let theirs = site.store.server_time().await?;
             if (theirs - now).abs() > MAX_CLOCK_DIFFERENCE {
                 return Err(TaskError::refused(
