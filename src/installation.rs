@@ -34,6 +34,8 @@ use crate::tasks::{Result, TaskError};
 pub const WORK_LEASE: &str = "work";
 /// How long the lease lasts without being renewed.
 pub const LEASE_SECONDS: i64 = 600;
+/// Tenths of a second that the hold barrier waits: longer than a batch may run.
+const BARRIER_TRIES: u32 = 1200;
 /// The clock may differ from a database's by so much before destruction stops.
 const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(5);
 /// The clock may run ahead of the last time it was looked at by so much before a person must confirm it.
@@ -406,6 +408,27 @@ impl Installation {
         }
         drop(tx);
         self.check_clock().await
+    }
+
+    /// Returns once no batch or shred that began earlier can still be running (the hold barrier, P1): a batch ends with its
+    /// transaction and reads holds inside it, so it is enough to wait until a running chunk or generation change has ended.
+    ///
+    /// # Errors
+    /// When the control database fails, or the work did not end within a batch's longest time.
+    pub async fn wait_for_destruction(&self) -> Result<()> {
+        for _ in 0..BARRIER_TRIES {
+            let mut tx = self.control.read().await?;
+            let worker = tx.lease_holder(WORK_LEASE, self.clock.now()).await?;
+            if worker.is_none() || !tx.is_destroying().await? {
+                return Ok(());
+            }
+            drop(tx);
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        Err(TaskError::refused(
+            "the hold is in force, but a batch that began before it is still running",
+            "look at `wangchuan run list`; rows of that batch may be gone",
+        ))
     }
 
     /// Compares the clock with the last time it was looked at and with every reachable database.

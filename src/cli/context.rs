@@ -53,7 +53,8 @@ impl<'a> Context<'a> {
             return Ok(());
         }
         let what = Words::new("--at is for previews and read-only commands", "--at 只用于预览和只读命令");
-        Err(UserError::new(Exit::Usage, "AT_NOT_ALLOWED", what).advise("run the command without --at", "请去掉 --at 再运行"))
+        Err(UserError::new(Exit::Usage, "AT_NOT_ALLOWED", what)
+            .advise("run the command without --at", "请去掉 --at 再运行"))
     }
 
     /// Which configuration file counts.
@@ -115,8 +116,14 @@ pub fn config_error(error: ConfigError) -> UserError {
             "run `wangchuan quickstart` to try it out, `wangchuan init` for a new installation, or give --config",
             "可先运行 `wangchuan quickstart` 试用，或用 `wangchuan init` 新建，或给出 --config",
         ),
-        ConfigError::Unreadable { .. } => ("CONFIG_UNREADABLE", "check the path and its permissions", "请检查路径和权限"),
-        ConfigError::Invalid(_) => ("CONFIG_INVALID", "correct the file; `wangchuan config check` checks it again", "请改正文件；`wangchuan config check` 可再次检查"),
+        ConfigError::Unreadable { .. } => {
+            ("CONFIG_UNREADABLE", "check the path and its permissions", "请检查路径和权限")
+        }
+        ConfigError::Invalid(_) => (
+            "CONFIG_INVALID",
+            "correct the file; `wangchuan config check` checks it again",
+            "请改正文件；`wangchuan config check` 可再次检查",
+        ),
     };
     UserError::new(Exit::Usage, code, Words::new(what.clone(), what)).advise(en, zh)
 }
@@ -128,11 +135,14 @@ pub fn task_error(error: TaskError) -> UserError {
     let (exit, code) = class_of(&error);
     let user = UserError::new(exit, code, Words::new(text.clone(), text)).worth_retrying(retry);
     let user = match &error {
-        TaskError::Refused { advice, .. } | TaskError::Unknown { advice, .. } | TaskError::Erase(EraseError::Refused { advice, .. }) => {
-            user.advise(advice.clone(), advice.clone())
-        }
+        TaskError::Refused { advice, .. }
+        | TaskError::Unknown { advice, .. }
+        | TaskError::Erase(EraseError::Refused { advice, .. }) => user.advise(advice.clone(), advice.clone()),
         _ if retry => user.advise("try again; nothing was lost", "请重试；没有丢失任何数据"),
-        _ => user.advise("see `wangchuan doctor`; nothing was lost, and the next run goes on", "请看 `wangchuan doctor`；没有丢失任何数据，下次运行会继续"),
+        _ => user.advise(
+            "see `wangchuan doctor`; nothing was lost, and the next run goes on",
+            "请看 `wangchuan doctor`；没有丢失任何数据，下次运行会继续",
+        ),
     };
     match std::error::Error::source(&error).map(ToString::to_string) {
         Some(cause) => user.because(cause),

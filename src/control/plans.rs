@@ -292,6 +292,14 @@ impl Tx {
         Ok(())
     }
 
+    /// Whether a chunk or a generation change is in the middle of happening.
+    pub async fn is_destroying(&mut self) -> Result<bool> {
+        let row = sqlx::query("SELECT (SELECT COUNT(*) FROM plan_chunk WHERE state = 'running') + (SELECT COUNT(*) FROM rekey WHERE ended_at IS NULL)")
+            .fetch_one(&mut *self.inner)
+            .await?;
+        Ok(row.try_get::<i64, _>(0)? > 0)
+    }
+
     /// Notes of chunks that did not go well.
     pub async fn chunk_notes(&mut self, plan: &str) -> Result<Vec<String>> {
         let rows = sqlx::query("SELECT DISTINCT note FROM plan_chunk WHERE plan = $1 AND note IS NOT NULL")

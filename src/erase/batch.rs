@@ -13,7 +13,7 @@ use crate::keys::Key;
 use crate::keys::suite::{Suite, mac};
 use crate::plan::Subject;
 use crate::plan::digest::row_mac;
-use crate::plan::model::Collection;
+use crate::plan::model::{Child, Collection};
 use crate::stores::{Batch, BatchMarker, Column, ColumnKind, ColumnRef, Engine, Filter, RowQuery};
 use crate::value::{RowKey, Value, encode_values};
 
@@ -217,21 +217,13 @@ impl Work<'_> {
             if doomed.is_empty() || child.parent_columns != self.collection.key {
                 continue;
             }
-            let query = RowQuery {
-                table: child.table.clone(),
-                path: Vec::new(),
-                columns: child.columns.iter().map(|column| ColumnRef::own(column)).collect(),
-                filter: Filter::In(child.columns.clone(), doomed.to_vec()),
-                key: child.columns.clone(),
-                after: None,
-                limit: u32::MAX,
-            };
-            for row in batch.read_for_update(&query).await? {
-                // A table that refers to itself: rows deleted together do not hold each other.
-                if child.table != self.collection.table.name {
-                    blocked.insert(encode_values(&row));
-                    note = Some(format!("rows of {} still refer to {}", child.table, self.collection.table.name));
-                }
+            // A table that refers to itself: rows deleted together do not hold each other.
+            if child.table == self.collection.table.name {
+                continue;
+            }
+            for key in referred_to(batch, child, doomed).await? {
+                blocked.insert(encode_values(&key.0));
+                note = Some(format!("rows of {} still refer to {}", child.table, self.collection.table.name));
             }
         }
         let keys: Vec<RowKey> =
@@ -374,6 +366,28 @@ impl Work<'_> {
         tx.commit().await?;
         Ok(ChunkOutcome { counts, note: Some(note) })
     }
+}
+
+/// The parents of this batch that rows of a child table still refer to. Counted, because a child may have no key to read by.
+async fn referred_to(batch: &mut dyn Batch, child: &Child, parents: &[RowKey]) -> Result<Vec<RowKey>, EraseError> {
+    let query = |parents: &[RowKey]| RowQuery {
+        table: child.table.clone(),
+        path: Vec::new(),
+        columns: Vec::new(),
+        filter: Filter::In(child.columns.clone(), parents.to_vec()),
+        key: child.columns.clone(),
+        after: None,
+        limit: 1,
+    };
+    let mut found = Vec::new();
+    if batch.count(&query(parents)).await? > 0 {
+        for parent in parents {
+            if batch.count(&query(std::slice::from_ref(parent))).await? > 0 {
+                found.push(parent.clone());
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// A value without meaning for a NOT NULL column; none where the type has none that is sure to be accepted.

@@ -206,30 +206,53 @@ impl Surveyor<'_> {
             by_tuple.insert(encode_values(&tuple), encode_values(&parent.row.key.0));
             tuples.push(RowKey(tuple));
         }
-        let child_key = child.registered.and_then(|at| self.model.collections.get(at)).map(|found| found.key.clone());
-        let columns =
-            child.columns.iter().chain(child_key.iter().flatten()).map(|column| ColumnRef::own(column)).collect();
-        let query = RowQuery {
+        let mut query = RowQuery {
             table: child.table.clone(),
             path: Vec::new(),
-            columns,
-            filter: Filter::In(child.columns.clone(), tuples),
-            key: child_key.clone().unwrap_or_else(|| child.columns.clone()),
+            columns: child.columns.iter().map(|column| ColumnRef::own(column)).collect(),
+            filter: Filter::In(child.columns.clone(), tuples.clone()),
+            key: child.columns.clone(),
             after: None,
             limit: PAGE,
         };
+        let Some((at, registered)) = child.registered.and_then(|at| Some((at, self.model.collections.get(at)?))) else {
+            return unregistered_references(view, query, index, child, tuples, &by_tuple).await;
+        };
+        query.key.clone_from(&registered.key);
+        query.columns.extend(registered.key.iter().map(|column| ColumnRef::own(column)));
         let rows = read_all(view, query).await?;
         let found = rows.into_iter().filter_map(|mut row| {
             let own_key = row.split_off(child.columns.len());
             let parent = by_tuple.get(&encode_values(&row))?.clone();
-            let child_row = match child.registered {
-                Some(at) => ReferringRow::Registered(at, encode_values(&own_key)),
-                None => ReferringRow::Unregistered(child.table.clone()),
-            };
-            Some(Reference { parent: (index, parent), child: child_row })
+            Some(Reference { parent: (index, parent), child: ReferringRow::Registered(at, encode_values(&own_key)) })
         });
         Ok(found.collect())
     }
+}
+
+/// Parents that some row of an unregistered table refers to. Counted, because such a table may have no key to read by.
+async fn unregistered_references(
+    view: &mut dyn Snapshot,
+    mut query: RowQuery,
+    index: usize,
+    child: &Child,
+    tuples: Vec<RowKey>,
+    by_tuple: &HashMap<Vec<u8>, Vec<u8>>,
+) -> Result<Vec<Reference>, EraseError> {
+    let mut found = Vec::new();
+    if view.count(&query).await? == 0 {
+        return Ok(found);
+    }
+    for tuple in tuples {
+        let parent = by_tuple.get(&encode_values(&tuple.0)).cloned();
+        query.filter = Filter::In(child.columns.clone(), vec![tuple]);
+        if let Some(parent) = parent
+            && view.count(&query).await? > 0
+        {
+            found.push(Reference { parent: (index, parent), child: ReferringRow::Unregistered(child.table.clone()) });
+        }
+    }
+    Ok(found)
 }
 
 /// The parent's values that a child's columns must equal, when they are part of its key.

@@ -9,6 +9,7 @@
 //! * A value is carried exactly or its column type is refused by name; nothing is ever rounded or re-encoded.
 //! * No error text contains a value or a password.
 
+mod findings;
 mod open;
 mod session;
 
@@ -17,7 +18,9 @@ pub mod postgres;
 pub mod sql;
 pub mod sqlite;
 
+pub use findings::{Finding, FindingKind};
 pub use open::{Limits, StoreAddress, open};
+pub use sql::MAX_BOUND_VALUES;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDateTime, Utc};
@@ -202,7 +205,7 @@ pub enum Filter {
     /// The start event in the column is a well-formed time before the threshold (the engine may err on the side of "not
     /// before"; callers parse the value themselves too). Never true for NULL or what the engine cannot read as a time.
     Before(ColumnRef, Threshold),
-    /// The columns (of the queried table) equal one of the tuples.
+    /// The columns (of the queried table) equal one of the tuples. At most [`MAX_BOUND_VALUES`] values in all.
     In(Vec<String>, Vec<RowKey>),
     /// All of them.
     And(Vec<Filter>),
@@ -242,38 +245,6 @@ pub struct BatchMarker {
     pub erased: i64,
     /// Rows changed.
     pub changed: i64,
-}
-
-/// What a [`Finding`] is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FindingKind {
-    /// The table does not exist, or this login may not see it.
-    MissingTable,
-    /// The table has no key; the configuration may name one.
-    NoKey,
-    /// A right is missing.
-    NoRight,
-    /// Row security may hide rows.
-    HiddenRows,
-    /// A trigger fires on DELETE or UPDATE; the configuration may name it as harmless.
-    Trigger(String),
-    /// A column's type cannot be carried; rows of the table can be deleted, but neither backed up nor undone.
-    Unsupported(String),
-    /// The table's storage cannot do what is needed (no transactions, or old versions of deleted rows are kept).
-    Storage,
-}
-
-/// A problem found by [`DataStore::check`], in terms of the operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// What it is about.
-    pub kind: FindingKind,
-    /// The table concerned, if one.
-    pub table: Option<String>,
-    /// What is wrong, as one sentence.
-    pub what: String,
-    /// What to do, for example the exact GRANT statement.
-    pub remedy: String,
 }
 
 /// How far the erasure of deleted rows got inside the store's own files.
@@ -320,7 +291,8 @@ pub enum StoreError {
         /// What it waited for.
         what: String,
     },
-    /// The database's own rules forbid it: foreign key, unique, not null, check, trigger. Retrying the same does not help.
+    /// The database's own rules forbid it: foreign key, unique, not null, check, trigger. Retrying the same does not
+    /// help.
     #[error("store {store}: {what}")]
     Constraint {
         /// The store's name.
@@ -379,18 +351,22 @@ pub trait DataStore: Send + Sync {
     /// Begins a write transaction. Creates the marker table `wangchuan_batch` first if it is missing.
     async fn begin_batch(&self) -> Result<Box<dyn Batch>>;
 
-    /// The marker that a committed batch left, if it was committed.
+    /// The marker that a committed batch left, if it was committed. `None` while a batch of a process that is gone may
+    /// still be committed by the server; doing the chunk again is safe all the same, because a run and chunk commit
+    /// only once: the later one waits for the earlier and then fails with [`StoreError::Constraint`].
     async fn batch_outcome(&self, run: &str, chunk: i64) -> Result<Option<BatchMarker>>;
 
     /// Removes markers of a finished run.
     async fn forget_markers(&self, run: &str) -> Result<()>;
 
-    /// Makes deleted rows unreadable in the store's own files as far as the engine can (SQLite: checkpoint with truncation;
-    /// others: say what remains).
+    /// Makes deleted rows unreadable in the store's own files as far as the engine can (SQLite: checkpoint with
+    /// truncation; others: say what remains).
     async fn settle(&self) -> Result<PhysicalState>;
 
     /// Begins putting rows back. Tables that are missing and listed in `tables` are created first, with keys and with
-    /// those foreign keys whose parent exists or is in the list; the other foreign keys are returned as sentences.
+    /// those foreign keys whose parent exists or is in the list; the other foreign keys are returned as sentences. Rows
+    /// may come in any order of tables that are in the list. A restore that is dropped leaves nothing behind, except
+    /// that MariaDB, which cannot take definitions back, keeps the new tables, empty.
     async fn begin_restore(&self, tables: &[Table]) -> Result<(Box<dyn Restore>, Vec<String>)>;
 }
 
@@ -447,64 +423,4 @@ pub trait Restore: Send {
 
     /// Gives up; nothing was restored.
     async fn roll_back(self: Box<Self>) -> Result<()>;
-}
-
-/// What the catalogue alone tells about these tables.
-fn check_tables(catalogue: &Catalogue, tables: &[String]) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for name in tables {
-        let mut add = |kind: FindingKind, what: String, remedy: String| {
-            findings.push(Finding { kind, table: Some(name.clone()), what, remedy });
-        };
-        let Some(table) = catalogue.table(name) else {
-            let remedy = "correct the name in the configuration, or grant the login access to the table".to_owned();
-            add(
-                FindingKind::MissingTable,
-                format!("table {name} does not exist, or this login may not see it"),
-                remedy,
-            );
-            continue;
-        };
-        if table.key.is_empty() {
-            let remedy = "add a primary key, or name unique columns as `key` of the collection".to_owned();
-            add(FindingKind::NoKey, format!("table {name} has no key, so its rows cannot be told apart"), remedy);
-        }
-        if table.rows_may_be_hidden {
-            let remedy = format!("let the agent's login own {name}, or give it the right to bypass row security");
-            add(FindingKind::HiddenRows, format!("row security on {name} may hide rows from this login"), remedy);
-        }
-        for trigger in &table.triggers {
-            let event = if trigger.on_delete { "DELETE" } else { "UPDATE" };
-            let what = format!("trigger {} fires on {event} of {name} and may keep or copy rows", trigger.name);
-            let remedy =
-                "read the trigger; if it is harmless, list its name under `triggers` of the collection".to_owned();
-            add(FindingKind::Trigger(trigger.name.clone()), what, remedy);
-        }
-        for column in table.columns.iter().filter(|column| column.kind.is_none() && !column.generated) {
-            let what = format!(
-                "column {name}.{} has the type {}, which cannot be carried exactly",
-                column.name, column.type_name
-            );
-            let remedy =
-                "change the column's type; until then the table can be neither backed up nor undone".to_owned();
-            add(FindingKind::Unsupported(column.name.clone()), what, remedy);
-        }
-    }
-    findings
-}
-
-/// The foreign keys of a table to be created whose parent is there or will be, and sentences about the others.
-fn split_foreign_keys(table: &Table, created: &[Table], present: &Catalogue) -> (Vec<ForeignKey>, Vec<String>) {
-    let has_parent = |key: &&ForeignKey| {
-        created.iter().any(|parent| parent.name == key.parent) || present.table(&key.parent).is_some()
-    };
-    let (kept, left_out): (Vec<_>, Vec<_>) = table.foreign_keys.iter().partition(has_parent);
-    let sentence = |key: &ForeignKey| {
-        let columns = key.columns.join(", ");
-        format!(
-            "table {}: the foreign key ({columns}) to {} was left out, that table is not there",
-            table.name, key.parent
-        )
-    };
-    (kept.into_iter().cloned().collect(), left_out.into_iter().map(sentence).collect())
 }

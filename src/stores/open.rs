@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::mysql::MysqlStore;
+use super::postgres::PostgresStore;
 use super::sqlite::SqliteStore;
 use super::{DataStore, Result, StoreError};
 use crate::policy::registry::SecretText;
 
-/// How long a batch may wait or run on the server. Both are enforced by the database itself, so that a batch of an agent
-/// that is gone ends before its lease does.
+/// How long a batch may wait or run on the server. Both are enforced by the database itself, so that a batch of an
+/// agent that is gone ends before its lease does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Longest wait for a lock.
@@ -20,7 +22,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { lock_wait: Duration::from_secs(5), statement: Duration::from_secs(60) }
+        Self { lock_wait: Duration::from_secs(5), statement: Duration::from_mins(1) }
     }
 }
 
@@ -57,6 +59,14 @@ pub fn open(address: &StoreAddress) -> Result<Arc<dyn DataStore>> {
                 return Err(refused("the URL names no file"));
             }
             Ok(Arc::new(SqliteStore::new(&address.name, address.base.join(path), address.create, address.limits)))
+        }
+        "postgres" | "postgresql" => {
+            let read_url = address.read_url.clone();
+            Ok(Arc::new(PostgresStore::new(&address.name, address.url.clone(), read_url, address.limits)))
+        }
+        "mysql" | "mariadb" => {
+            let read_url = address.read_url.clone();
+            Ok(Arc::new(MysqlStore::new(&address.name, address.url.clone(), read_url, address.limits)))
         }
         _ => Err(refused("the URL must begin with sqlite://, postgres:// or mysql://")),
     }

@@ -1,7 +1,7 @@
 //! What the three adapters share: a snapshot and a batch over a session that can run statements.
 //!
-//! An adapter opens the session and begins the transaction; from there on the port's calls are the same for every engine,
-//! because [`sql`](super::sql) writes the engine's dialect.
+//! An adapter opens the session and begins the transaction; from there on the port's calls are the same for every
+//! engine, because [`sql`](super::sql) writes the engine's dialect.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -42,6 +42,43 @@ impl<S> Lane<S> {
     }
 }
 
+/// The schema that statements are built from, as last read.
+pub(super) struct SchemaCache(Mutex<Option<Arc<Schema>>>);
+
+impl SchemaCache {
+    pub fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    pub fn get(&self) -> Option<Arc<Schema>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn put(&self, schema: Schema) -> Arc<Schema> {
+        let schema = Arc::new(schema);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&schema));
+        schema
+    }
+}
+
+/// The port's error for what is no answer of the server: no values can be in it.
+pub(super) fn transport_error(store: &str, error: &sqlx::Error) -> StoreError {
+    let store = store.to_owned();
+    match error {
+        sqlx::Error::Io(error) => StoreError::Unreachable { store, detail: error.kind().to_string() },
+        sqlx::Error::Tls(_) => {
+            StoreError::Unreachable { store, detail: "no secure connection could be made".to_owned() }
+        }
+        sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+            StoreError::Unreachable { store, detail: "the connection is out of step".to_owned() }
+        }
+        sqlx::Error::Configuration(_) => {
+            StoreError::Refused { store, what: "the connection settings cannot be used".to_owned() }
+        }
+        _ => StoreError::Failed { store, what: "the driver could not read the answer".to_owned() },
+    }
+}
+
 /// Turns a query that cannot be put into the port's error.
 pub(super) fn refused(store: &str) -> impl Fn(SqlError) -> StoreError + '_ {
     move |error| StoreError::Refused { store: store.to_owned(), what: error.to_string() }
@@ -62,8 +99,8 @@ pub(super) async fn fetch_count<S: Session>(session: &mut S, store: &str, statem
     count.ok_or_else(|| StoreError::Failed { store: store.to_owned(), what: "a count returned no number".to_owned() })
 }
 
-/// Reads one page. On the first page it makes sure that paging by this key can miss no row: no key value is NULL, and no
-/// two rows share a key.
+/// Reads one page. On the first page it makes sure that paging by this key can miss no row: no key value is NULL, and
+/// no two rows share a key.
 async fn read_page<S: Session>(
     session: &mut S,
     schema: &Schema,

@@ -1,34 +1,34 @@
 //! The SQL builder: engine-neutral queries become one statement with bound values.
 //!
-//! This is the only file that vouches for SQL text ([`trusted`]). Names come from the catalogue and are quoted; values are
-//! always bound, never written into the text. What the catalogue does not know is refused before anything is sent, so a
-//! misspelt column can never read as "no row matches".
+//! This is the only file that vouches for SQL text (`trusted`). Names come from the catalogue and are quoted; values
+//! are always bound, never written into the text. What the catalogue does not know is refused before anything is sent,
+//! so a misspelt column can never read as "no row matches".
 //!
-//! A filter is compiled by one function ([`filter`]) for planning, counting, deleting and reading back. In a DELETE the
-//! conditions on the table itself stand in its own WHERE, where an index can serve them; those on ancestors go into a
-//! correlated EXISTS over outer joins. That form is the same on all three engines and needs neither a key nor the
-//! deleted table inside its own subquery, which MySQL does not allow.
+//! A filter is compiled by one function (`sql/filter.rs`) for planning, counting, deleting and reading back. In a
+//! DELETE the conditions on the table itself stand in its own WHERE, where an index can serve them; those on ancestors
+//! go into a correlated EXISTS over outer joins. That form is the same on all three engines and needs neither a key nor
+//! the deleted table inside its own subquery, which MySQL does not allow.
 
 mod ddl;
 mod filter;
+mod schema;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use thiserror::Error;
 
-use super::{Catalogue, Column, ColumnKind, Engine, Filter, Hop, RowQuery, Table};
+use super::{Column, ColumnKind, Engine, Filter, Hop, RowQuery, Table};
 use crate::value::{Row, Value};
 
-pub(super) use ddl::create_table;
-pub(super) use value::Purpose;
+pub(super) use ddl::{add_foreign_key, create_table, orphans, split_foreign_keys};
+pub(super) use schema::{Place, Schema, column, literal, quote, quote_all};
+pub(super) use value::{Purpose, text_or_bytes};
 
-/// Most key values in one filter, or values in one INSERT; below the parameter limits of all engines (32,766 for SQLite,
-/// 65,535 for the others).
+/// Most key values in one filter, or values in one INSERT; below the parameter limits of all engines (32,766 for
+/// SQLite, 65,535 for the others).
 pub const MAX_BOUND_VALUES: usize = 30_000;
 
 /// Vouches for SQL text that this module or an adapter put together from literals and quoted names.
@@ -111,72 +111,13 @@ pub(super) enum SqlError {
     NotUnique { table: String, parent: String },
     #[error("{found} values in one statement; at most {MAX_BOUND_VALUES} fit")]
     TooManyValues { found: usize },
+    #[error("table {table} uses the storage engine {engine}, which has no transactions")]
+    NoTransactions { table: String, engine: String },
     #[error("a condition names ancestor {hop}, but the path has {length} steps")]
     UnknownHop { hop: usize, length: usize },
 }
 
 type Result<T, E = SqlError> = std::result::Result<T, E>;
-
-/// Where a table lies: its schema, if the engine has such, and its plain name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    /// The schema; `None` where the connection's database is meant.
-    pub schema: Option<String>,
-    /// The table's own name.
-    pub table: String,
-}
-
-/// The catalogue together with what only the SQL needs.
-#[derive(Debug, Clone)]
-pub(super) struct Schema {
-    /// The engine, which is also the dialect.
-    pub engine: Engine,
-    /// The tables.
-    pub catalogue: Catalogue,
-    /// Where each table lies; a table that is missing here lies under its own name.
-    pub places: BTreeMap<String, Place>,
-    /// Types as a CAST must name them without length or precision, by table and column (PostgreSQL only: a cast to
-    /// `varchar(3)` would cut the value silently).
-    pub casts: BTreeMap<(String, String), String>,
-}
-
-impl Schema {
-    /// A schema without separate places and casts.
-    pub fn new(engine: Engine, catalogue: Catalogue) -> Self {
-        Self { engine, catalogue, places: BTreeMap::new(), casts: BTreeMap::new() }
-    }
-
-    /// The table, or the reason why it cannot be used.
-    pub fn table(&self, name: &str) -> Result<&Table> {
-        self.catalogue.table(name).ok_or_else(|| SqlError::UnknownTable(name.to_owned()))
-    }
-
-    /// The table's name as SQL.
-    pub fn place(&self, name: &str) -> String {
-        let Some(place) = self.places.get(name) else { return quote(self.engine, name) };
-        let table = quote(self.engine, &place.table);
-        place.schema.as_ref().map_or_else(|| table.clone(), |schema| format!("{}.{table}", quote(self.engine, schema)))
-    }
-}
-
-/// A column of a table, or the reason why it cannot be used.
-pub(super) fn column<'t>(table: &'t Table, name: &str) -> Result<&'t Column> {
-    let unknown = || SqlError::UnknownColumn { table: table.name.clone(), column: name.to_owned() };
-    table.columns.iter().find(|column| column.name == name).ok_or_else(unknown)
-}
-
-/// Quotes an identifier.
-pub(super) fn quote(engine: Engine, name: &str) -> String {
-    match engine {
-        Engine::Sqlite | Engine::Postgres => format!("\"{}\"", name.replace('"', "\"\"")),
-        Engine::Mysql => format!("`{}`", name.replace('`', "``")),
-    }
-}
-
-/// Quotes identifiers and joins them with commas.
-pub(super) fn quote_all(engine: Engine, names: &[String]) -> String {
-    names.iter().map(|name| quote(engine, name)).collect::<Vec<_>>().join(", ")
-}
 
 /// The tables that a statement can name: the queried one and its ancestors, each with the prefix of its columns.
 struct Scope<'s> {
@@ -256,7 +197,7 @@ impl<'s> Builder<'s> {
     }
 
     /// `FROM table AS t0 LEFT JOIN … WHERE filter`, returning the scope.
-    fn from_where(&mut self, query: &RowQuery) -> Result<Scope<'s>> {
+    fn rows_of(&mut self, query: &RowQuery) -> Result<Scope<'s>> {
         let scope = Scope::of(self.schema, &query.table, &query.path, "t0.".to_owned())?;
         self.push(&format!(" FROM {} AS t0", self.schema.place(&query.table)));
         self.joins(&scope, &query.path)?;
@@ -284,7 +225,7 @@ pub(super) fn select_page(schema: &Schema, query: &RowQuery, lock: bool) -> Resu
     if query.columns.is_empty() {
         builder.push("1");
     }
-    builder.from_where(query)?;
+    builder.rows_of(query)?;
     if let Some(after) = &query.after {
         builder.push(" AND ");
         builder.key_after(&scope, &query.key, after)?;
@@ -306,7 +247,7 @@ pub(super) fn select_count(schema: &Schema, query: &RowQuery) -> Result<Statemen
     let mut builder = Builder::new(schema);
     builder.push("SELECT count(*)");
     builder.outputs.push(Output::Integer);
-    builder.from_where(query)?;
+    builder.rows_of(query)?;
     builder.finish()
 }
 
@@ -325,7 +266,7 @@ pub(super) fn select_null_key(schema: &Schema, query: &RowQuery) -> Result<Optio
     let mut builder = Builder::new(schema);
     builder.push("SELECT 1");
     builder.outputs.push(Output::Integer);
-    builder.from_where(query)?;
+    builder.rows_of(query)?;
     builder.push(&format!(" AND ({}) LIMIT 1", nullable.join(" OR ")));
     builder.finish().map(Some)
 }
@@ -348,6 +289,7 @@ pub(super) fn select_duplicate_key(schema: &Schema, query: &RowQuery) -> Result<
 
 /// Deletes the rows that match.
 pub(super) fn delete(schema: &Schema, table: &str, path: &[Hop], filter: &Filter) -> Result<Statement> {
+    schema.writable(table)?;
     let place = schema.place(table);
     let scope = Scope::of(schema, table, path, format!("{place}."))?;
     let mut builder = Builder::new(schema);
@@ -358,6 +300,7 @@ pub(super) fn delete(schema: &Schema, table: &str, path: &[Hop], filter: &Filter
 
 /// Sets columns of the rows that match.
 pub(super) fn update(schema: &Schema, table: &str, set: &[(String, Value)], filter: &Filter) -> Result<Statement> {
+    schema.writable(table)?;
     let place = schema.place(table);
     let scope = Scope::of(schema, table, &[], format!("{place}."))?;
     let (facts, _) = scope.at(0)?;
@@ -389,6 +332,7 @@ pub(super) fn stored_columns<'c>(table: &Table, columns: &'c [String]) -> Result
 
 /// Inserts rows in one statement.
 pub(super) fn insert(schema: &Schema, table: &str, columns: &[String], rows: &[Row]) -> Result<Statement> {
+    schema.writable(table)?;
     let facts = schema.table(table)?;
     let stored = stored_columns(facts, columns)?;
     let names: Vec<String> = stored.iter().map(|(_, name)| quote(schema.engine, name)).collect();

@@ -1,9 +1,9 @@
 //! The SQLite adapter.
 //!
-//! Values are read by their own storage class, because a column's declared type binds nobody in SQLite. Deleted content is
-//! overwritten at once (`secure_delete` on every connection); what stays in the write-ahead log goes with
-//! [`settle`](DataStore::settle). A file that does not exist is an error, never a new empty database, unless the store was
-//! opened as the target of a restore.
+//! Values are read by their own storage class, because a column's declared type binds nobody in SQLite. Deleted content
+//! is overwritten at once (`secure_delete` on every connection); what stays in the write-ahead log goes with
+//! [`settle`](DataStore::settle). A file that does not exist is an error, never a new empty database, unless the store
+//! was opened as the target of a restore.
 
 mod catalogue;
 mod restore;
@@ -17,9 +17,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{Connection, Executor, Row as _, TypeInfo, ValueRef};
-use tokio::sync::OnceCell;
 
-use super::session::{self, Lane, Open, OpenBatch, Session, fetch_integer};
+use super::session::{self, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
 use super::sql::{Argument, Output, Schema, Statement, quote, trusted};
 use super::{
     Batch, BatchMarker, Catalogue, DataStore, Engine, Finding, FindingKind, Limits, PhysicalState, Restore, Result,
@@ -36,7 +35,7 @@ pub struct SqliteStore {
     path: PathBuf,
     create: bool,
     limits: Limits,
-    schema: OnceCell<Arc<Schema>>,
+    schema: SchemaCache,
     marker_ready: AtomicBool,
     readers: Arc<Lane<SqliteSession>>,
     writers: Arc<Lane<SqliteSession>>,
@@ -46,7 +45,7 @@ impl SqliteStore {
     /// A store at `path`. Nothing is opened yet. With `create`, a missing file is made (for restore targets).
     pub fn new(name: &str, path: PathBuf, create: bool, limits: Limits) -> Self {
         let (readers, writers) = (Lane::new(), Lane::new());
-        let (schema, marker_ready) = (OnceCell::new(), AtomicBool::new(false));
+        let (schema, marker_ready) = (SchemaCache::new(), AtomicBool::new(false));
         Self { name: name.to_owned(), path, create, limits, schema, marker_ready, readers, writers }
     }
 
@@ -96,15 +95,10 @@ impl SqliteStore {
         }
     }
 
-    /// The schema, read once per store object.
-    async fn schema(&self) -> Result<Arc<Schema>> {
-        let load = || async {
-            let mut session = self.reader().await?;
-            let catalogue = catalogue::load(&mut session).await?;
-            self.readers.put(session);
-            Ok(Arc::new(Schema::new(Engine::Sqlite, catalogue)))
-        };
-        self.schema.get_or_try_init(load).await.cloned()
+    /// Reads the schema and keeps it for the statements to come.
+    async fn load_schema(&self, session: &mut SqliteSession) -> Result<Arc<Schema>> {
+        let catalogue = catalogue::load(session).await?;
+        Ok(self.schema.put(Schema::new(Engine::Sqlite, catalogue)))
     }
 
     fn open(
@@ -138,14 +132,14 @@ impl DataStore for SqliteStore {
 
     async fn catalogue(&self) -> Result<Catalogue> {
         let mut session = self.reader().await?;
-        let catalogue = catalogue::load(&mut session).await?;
+        let schema = self.load_schema(&mut session).await?;
         self.readers.put(session);
-        Ok(catalogue)
+        Ok(schema.catalogue.clone())
     }
 
     async fn check(&self, tables: &[String]) -> Result<Vec<Finding>> {
         let catalogue = self.catalogue().await?;
-        let mut findings = super::check_tables(&catalogue, tables);
+        let mut findings = super::findings::check_tables(&catalogue, tables);
         match self.writer().await {
             Ok(mut session) => match session.script("BEGIN IMMEDIATE").await {
                 Ok(()) => {
@@ -162,17 +156,19 @@ impl DataStore for SqliteStore {
     }
 
     async fn open_snapshot(&self) -> Result<Box<dyn Snapshot>> {
-        let schema = self.schema().await?;
         let mut session = self.reader().await?;
         session.script("BEGIN").await?;
         // The view starts with the first read, not with BEGIN.
-        session.fetch(Statement::plain("SELECT count(*) FROM sqlite_master")).await?;
+        let schema = self.load_schema(&mut session).await?;
         Ok(Box::new(self.open(session, schema, &self.readers)))
     }
 
     async fn begin_batch(&self) -> Result<Box<dyn Batch>> {
-        let schema = self.schema().await?;
         let mut session = self.writer().await?;
+        let schema = match self.schema.get() {
+            Some(schema) => schema,
+            None => self.load_schema(&mut session).await?,
+        };
         if !self.marker_ready.load(Ordering::Relaxed) {
             session.script(&session::create_marker_table(Engine::Sqlite)).await?;
             self.marker_ready.store(true, Ordering::Relaxed);
@@ -310,14 +306,8 @@ impl SqliteSession {
 /// The port's error for a driver error, without values. SQLite's messages name tables and columns, but what a trigger
 /// raises is free text.
 fn error_of(store: &str, error: &sqlx::Error) -> StoreError {
+    let sqlx::Error::Database(database) = error else { return session::transport_error(store, error) };
     let store = store.to_owned();
-    let sqlx::Error::Database(database) = error else {
-        return match error {
-            sqlx::Error::Io(error) => StoreError::Unreachable { store, detail: error.kind().to_string() },
-            sqlx::Error::WorkerCrashed => StoreError::Unreachable { store, detail: "the driver stopped".to_owned() },
-            _ => StoreError::Failed { store, what: "the driver failed".to_owned() },
-        };
-    };
     let code: i32 = database.code().and_then(|code| code.parse().ok()).unwrap_or(1);
     let message = database.message().to_owned();
     // Primary result codes: https://www.sqlite.org/rescode.html

@@ -1,9 +1,13 @@
 //! The contract of the data-store port: one list of checks, run for each engine.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking; these helpers are only called by tests")]
+#![expect(clippy::print_stdout, reason = "a suite that did not run says so")]
+
 #[path = "support/servers.rs"]
 mod servers;
 
 mod batches;
+mod engines;
 mod facts;
 mod reading;
 mod restores;
@@ -37,6 +41,7 @@ macro_rules! every_check {
             $engine $kind => [
                 facts::catalogue_tells_tables_keys_and_triggers as catalogue_tells_tables_keys_and_triggers,
                 facts::check_finds_what_stands_in_the_way as check_finds_what_stands_in_the_way,
+                facts::missing_rights_come_with_their_grant as missing_rights_come_with_their_grant,
                 facts::clock_is_near_ours as clock_is_near_ours,
                 facts::nobody_answers as nobody_answers,
                 facts::settle_says_what_remains as settle_says_what_remains,
@@ -45,9 +50,11 @@ macro_rules! every_check {
                 reading::start_events_before_a_bound as start_events_before_a_bound,
                 reading::owner_path_joins as owner_path_joins,
                 reading::a_snapshot_does_not_see_later_commits as a_snapshot_does_not_see_later_commits,
+                reading::reads_may_go_elsewhere as reads_may_go_elsewhere,
                 reading::keys_that_cannot_page_are_refused as keys_that_cannot_page_are_refused,
                 reading::odd_names as odd_names,
                 values::every_type_comes_back_exactly as every_type_comes_back_exactly,
+                values::floating_point_numbers_survive as floating_point_numbers_survive,
                 values::same_compares_the_carried_form as same_compares_the_carried_form,
                 batches::a_row_changed_since_is_not_deleted as a_row_changed_since_is_not_deleted,
                 batches::deleting_by_ancestors as deleting_by_ancestors,
@@ -62,6 +69,7 @@ macro_rules! every_check {
                 restores::into_an_empty_database as restores_into_an_empty_database,
                 restores::into_an_existing_schema as restores_into_an_existing_schema,
                 restores::orphans_are_reported as orphans_are_reported,
+                restores::computed_columns as computed_columns,
                 restores::giving_up_leaves_nothing as giving_up_leaves_nothing,
             ];
         )*}
@@ -70,6 +78,35 @@ macro_rules! every_check {
 
 every_check! {
     sqlite wangchuan::stores::Engine::Sqlite;
+    postgres wangchuan::stores::Engine::Postgres;
+    mariadb wangchuan::stores::Engine::Mysql;
+}
+
+contract! {
+    postgres_only wangchuan::stores::Engine::Postgres => [
+        engines::other_schemas as other_schemas,
+        engines::types_that_cannot_be_carried as types_that_cannot_be_carried,
+        engines::sequences_go_on as sequences_go_on,
+        engines::partitions_belong_to_their_table as partitions_belong_to_their_table,
+        engines::a_rule_counts_as_a_trigger as a_rule_counts_as_a_trigger,
+        engines::arrays_as_keys as arrays_as_keys,
+        engines::a_long_statement_ends_in_busy as a_long_statement_ends_in_busy,
+        engines::constraints_keep_their_definition as constraints_keep_their_definition,
+    ];
+    mariadb_only wangchuan::stores::Engine::Mysql => [
+        engines::storage_without_transactions as storage_without_transactions,
+        engines::old_versions_are_found as old_versions_are_found,
+        engines::a_reading_login_sees_foreign_keys as a_reading_login_sees_foreign_keys,
+        engines::zero_dates_come_back as zero_dates_come_back,
+        engines::geometry_is_refused as geometry_is_refused,
+        engines::text_is_not_a_number as text_is_not_a_number,
+        engines::enums_page_in_one_order as enums_page_in_one_order,
+    ];
+    sqlite_only wangchuan::stores::Engine::Sqlite => [
+        engines::not_a_database as not_a_database,
+        engines::texts_that_are_not_utf8 as texts_that_are_not_utf8,
+        engines::special_tables as special_tables,
+    ];
 }
 
 /// Customers, orders (parent: customers), lines (parent: orders), in the engine's own types.

@@ -81,6 +81,12 @@ impl Output {
         self.lang
     }
 
+    /// One of two texts, by the language.
+    #[must_use]
+    pub fn say_in<'t>(&self, en: &'t str, zh: &'t str) -> &'t str {
+        super::lang::say(self.lang, en, zh)
+    }
+
     /// What the place of [`Output::line`] can do.
     #[must_use]
     pub fn screen(&self) -> Screen {

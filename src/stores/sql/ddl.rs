@@ -1,10 +1,11 @@
 //! Statements that make tables again for a restore.
 
 use super::{Schema, Statement, quote, quote_all};
-use crate::stores::{Column, Engine, ForeignKey, OnDelete, Table};
+use crate::stores::sql::Output;
+use crate::stores::{Catalogue, Column, Engine, ForeignKey, OnDelete, Table};
 
-/// CREATE TABLE with keys, NOT NULL, defaults, unique constraints and these foreign keys; and sentences about what could
-/// not be carried over.
+/// CREATE TABLE with keys, NOT NULL, defaults, unique constraints and these foreign keys; and sentences about what
+/// could not be carried over.
 pub(in crate::stores) fn create_table(schema: &Schema, table: &Table, keys: &[ForeignKey]) -> (Statement, Vec<String>) {
     let engine = schema.engine;
     let mut parts = Vec::new();
@@ -41,7 +42,7 @@ fn column_definition(engine: Engine, column: &Column, rowid: bool) -> String {
     }
     if column.generated {
         let expression = column.default.as_deref().unwrap_or("NULL");
-        sql.push_str(&format!(" GENERATED ALWAYS AS ({expression}) STORED"));
+        sql = format!("{sql} GENERATED ALWAYS AS ({expression}) STORED");
         return sql;
     }
     sql.push_str(match (column.nullable, engine) {
@@ -57,7 +58,7 @@ fn column_definition(engine: Engine, column: &Column, rowid: bool) -> String {
         _ => {
             if let Some(default) = &column.default {
                 let default = if engine == Engine::Sqlite { format!("({default})") } else { default.clone() };
-                sql.push_str(&format!(" DEFAULT {default}"));
+                sql = format!("{sql} DEFAULT {default}");
             }
         }
     }
@@ -76,4 +77,44 @@ fn foreign_key(schema: &Schema, key: &ForeignKey) -> String {
         schema.place(&key.parent),
         quote_all(schema.engine, &key.parent_columns)
     )
+}
+/// ALTER TABLE that adds a foreign key to a table that has rows.
+pub(in crate::stores) fn add_foreign_key(schema: &Schema, table: &str, key: &ForeignKey) -> Statement {
+    Statement::plain(format!("ALTER TABLE {} ADD {}", schema.place(table), foreign_key(schema, key)))
+}
+
+/// Counts rows whose parent is missing.
+pub(in crate::stores) fn orphans(schema: &Schema, table: &str, key: &ForeignKey) -> Statement {
+    let name = |alias: &str, column: &str| format!("{alias}.{}", quote(schema.engine, column));
+    let present: Vec<_> = key.columns.iter().map(|column| format!("{} IS NOT NULL", name("c", column))).collect();
+    let pairs = key.columns.iter().zip(&key.parent_columns);
+    let matching: Vec<_> = pairs.map(|(from, to)| format!("{} = {}", name("p", to), name("c", from))).collect();
+    let sql = format!(
+        "SELECT count(*) FROM {} AS c WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {})",
+        schema.place(table),
+        present.join(" AND "),
+        schema.place(&key.parent),
+        matching.join(" AND ")
+    );
+    Statement { sql, arguments: Vec::new(), outputs: vec![Output::Integer] }
+}
+
+/// The foreign keys of a table to be created whose parent is there or will be, and sentences about the others.
+pub(in crate::stores) fn split_foreign_keys(
+    table: &Table,
+    created: &[Table],
+    present: &Catalogue,
+) -> (Vec<ForeignKey>, Vec<String>) {
+    let has_parent = |key: &&ForeignKey| {
+        created.iter().any(|parent| parent.name == key.parent) || present.table(&key.parent).is_some()
+    };
+    let (kept, left_out): (Vec<_>, Vec<_>) = table.foreign_keys.iter().partition(has_parent);
+    let sentence = |key: &ForeignKey| {
+        let columns = key.columns.join(", ");
+        format!(
+            "table {}: the foreign key ({columns}) to {} was left out, that table is not there",
+            table.name, key.parent
+        )
+    };
+    (kept.into_iter().cloned().collect(), left_out.into_iter().map(sentence).collect())
 }

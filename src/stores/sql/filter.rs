@@ -334,13 +334,17 @@ impl<'s> Builder<'s> {
 fn deepest_hop(filter: &Filter) -> usize {
     match filter {
         Filter::All | Filter::In(..) => 0,
-        Filter::Equals(at, _) | Filter::Same(at, _) | Filter::Before(at, _) => at.hop,
-        Filter::IsNull(at) | Filter::IsNotNull(at) => at.hop,
+        Filter::Equals(at, _)
+        | Filter::Same(at, _)
+        | Filter::Before(at, _)
+        | Filter::IsNull(at)
+        | Filter::IsNotNull(at) => at.hop,
         Filter::And(parts) | Filter::Or(parts) => parts.iter().map(deepest_hop).max().unwrap_or(0),
     }
 }
 
-/// Bounds beyond the years 1 to 9999 are no four-digit text: nothing is before the first, and the last stands for later ones.
+/// Bounds beyond the years 1 to 9999 are no four-digit text: nothing is before the first, and the last stands for later
+/// ones.
 fn clamp(local: NaiveDateTime) -> Option<NaiveDateTime> {
     let last = NaiveDate::from_ymd_opt(9999, 12, 29).map(|date| date.and_time(NaiveTime::MIN));
     if local.year() > 9999 || last.is_some_and(|last| local > last) {

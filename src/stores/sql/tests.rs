@@ -1,6 +1,8 @@
 use chrono::{DateTime, NaiveDate};
+use proptest::prelude::*;
 
 use super::*;
+use crate::stores::Catalogue;
 use crate::stores::{ColumnRef, ForeignKey, OnDelete, Threshold};
 use crate::value::RowKey;
 
@@ -184,7 +186,7 @@ fn a_threshold_that_no_four_digit_year_can_say() {
         assert!(delete(&schema, "orders", &[], &before(-5)).unwrap().sql.ends_with("WHERE (1 = 0)"));
         let late = delete(&schema, "orders", &[], &before(20_000)).unwrap();
         let year = |argument: &Argument| matches!(argument, Argument::Text(text) if text.starts_with("9999-12-"));
-        assert!(late.arguments.iter().any(year), "{:?}", engine);
+        assert!(late.arguments.iter().any(year), "{engine:?}");
     }
 }
 
@@ -223,4 +225,77 @@ fn a_table_is_made_again() {
          REFERENCES `customers` (`id`) ON DELETE CASCADE) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
     ];
     assert_eq!(texts, expected);
+}
+
+#[test]
+fn a_text_that_postgresql_cannot_hold_is_refused() {
+    let schema = schema(Engine::Postgres);
+    let row = vec![text("a\0b"), text("x")];
+    let columns = ["id".to_owned(), "na\"m`e".to_owned()];
+    assert!(matches!(insert(&schema, "customers", &columns, &[row]), Err(SqlError::DoesNotFit { .. })));
+    let short = vec![text("a")];
+    assert!(matches!(insert(&schema, "customers", &columns, &[short]), Err(SqlError::WrongWidth { .. })));
+}
+
+fn any_filter() -> impl Strategy<Value = Filter> {
+    let column = || prop_oneof![Just(ColumnRef::own("order_id")), Just(ColumnRef { hop: 1, column: "id".to_owned() })];
+    let number = || any::<i64>().prop_map(Value::Integer);
+    let bound = (-4_000_000_000_i64..4_000_000_000).prop_map(|seconds| {
+        let instant = DateTime::from_timestamp(seconds, 0).unwrap();
+        Threshold { instant, local: instant.naive_utc() }
+    });
+    let leaf = prop_oneof![
+        Just(Filter::All),
+        (column(), number()).prop_map(|(at, value)| Filter::Equals(at, value)),
+        (column(), number()).prop_map(|(at, value)| Filter::Same(at, value)),
+        column().prop_map(Filter::IsNull),
+        bound.prop_map(|bound| Filter::Before(ColumnRef { hop: 1, column: "done".to_owned() }, bound)),
+        proptest::collection::vec(number().prop_map(|value| RowKey(vec![value])), 0..4)
+            .prop_map(|keys| Filter::In(vec!["line".to_owned()], keys)),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        let parts = || proptest::collection::vec(inner.clone(), 0..4);
+        prop_oneof![parts().prop_map(Filter::And), parts().prop_map(Filter::Or)]
+    })
+}
+
+proptest! {
+    /// Every value has its place and parentheses close, whatever the filter.
+    #[test]
+    fn every_argument_has_its_placeholder(filter in any_filter()) {
+        for engine in ENGINES {
+            let schema = schema(engine);
+            let path = [hop("order_id", "orders", "id")];
+            let query = RowQuery {
+                path: path.to_vec(),
+                filter: filter.clone(),
+                after: None,
+                columns: vec![ColumnRef::own("line")],
+                ..lines_query()
+            };
+            let page = select_page(&schema, &query, false).unwrap();
+            for statement in [page, select_count(&schema, &query).unwrap(), delete(&schema, "lines", &path, &filter).unwrap()] {
+                // No name in this schema holds a placeholder or a parenthesis.
+                let places = match engine {
+                    Engine::Postgres => (1..1000).take_while(|n| statement.sql.contains(&format!("${n}"))).count(),
+                    _ => statement.sql.matches('?').count(),
+                };
+                // The shape of a text is a bound value too, so no question mark stands in the SQL itself.
+                prop_assert_eq!(places, statement.arguments.len(), "{}", statement.sql);
+                prop_assert_eq!(statement.sql.matches('(').count(), statement.sql.matches(')').count());
+            }
+        }
+    }
+
+    /// A quoted name reads back as the name and ends where it should.
+    #[test]
+    fn quoting_is_reversible(name in "[^\0]{1,20}") {
+        for (engine, mark) in [(Engine::Sqlite, '"'), (Engine::Postgres, '"'), (Engine::Mysql, '`')] {
+            let quoted = quote(engine, &name);
+            let inside = quoted.strip_prefix(mark).and_then(|rest| rest.strip_suffix(mark)).unwrap();
+            let doubled = mark.to_string().repeat(2);
+            prop_assert!(!inside.replace(&doubled, "").contains(mark));
+            prop_assert_eq!(inside.replace(&doubled, &mark.to_string()), name.clone());
+        }
+    }
 }

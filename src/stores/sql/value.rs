@@ -103,7 +103,7 @@ fn native(value: &Value) -> Argument {
 }
 
 /// The value as PostgreSQL takes it: bytes for bytea, text for everything else.
-pub(super) fn text_or_bytes(column: &Column, value: &Value) -> Option<Argument> {
+pub(in crate::stores) fn text_or_bytes(column: &Column, value: &Value) -> Option<Argument> {
     match (value, is_bytes(column)) {
         (Value::Null, true) => Some(Argument::NullBytes),
         (Value::Null, false) => Some(Argument::Null),

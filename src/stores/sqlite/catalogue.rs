@@ -151,7 +151,8 @@ async fn load_foreign_keys(session: &mut SqliteSession, name: &str) -> Result<Ve
     Ok(keys.into_iter().rev().map(|(_, key)| key).collect())
 }
 
-/// `REFERENCES parent` without columns means the parent's primary key; and the parent's name may be written in other case.
+/// `REFERENCES parent` without columns means the parent's primary key; and the parent's name may be written in other
+/// case.
 fn resolve_implicit_parents(tables: &mut [Table]) {
     let keys: Vec<(String, Vec<String>)> = tables.iter().map(|table| (table.name.clone(), table.key.clone())).collect();
     for key in tables.iter_mut().flat_map(|table| &mut table.foreign_keys) {

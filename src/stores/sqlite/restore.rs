@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{SqliteSession, catalogue};
 use crate::stores::session::{Session, count_table, insert_rows};
 use crate::stores::sql::{self, Schema, Statement};
-use crate::stores::{Engine, ForeignKey, Restore, Result, Table, split_foreign_keys};
+use crate::stores::{Engine, ForeignKey, Restore, Result, Table};
 use crate::value::{Row, Value};
 
 struct SqliteRestore {
@@ -30,7 +30,7 @@ pub(super) async fn begin(
     let schema = Schema::new(Engine::Sqlite, present.clone());
     let (mut notes, mut index_statements) = (Vec::new(), Vec::new());
     for table in tables.iter().filter(|table| present.table(&table.name).is_none()) {
-        let (kept, left_out): (Vec<ForeignKey>, Vec<String>) = split_foreign_keys(table, tables, &present);
+        let (kept, left_out): (Vec<ForeignKey>, Vec<String>) = sql::split_foreign_keys(table, tables, &present);
         let (statement, remarks) = sql::create_table(&schema, table, &kept);
         session.script(&statement.sql).await?;
         notes.extend(left_out.into_iter().chain(remarks));

@@ -219,7 +219,7 @@ pub async fn errors_hold_no_values(lab: &Lab) {
             }
             // SQLite takes any value into any column.
             Ok(()) => {
-                assert!(lab.engine() == Engine::Sqlite && table != "talks" && table != "rules", "{table} {columns:?}")
+                assert!(lab.engine() == Engine::Sqlite && table != "talks" && table != "rules", "{table} {columns:?}");
             }
         }
     }

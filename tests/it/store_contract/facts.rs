@@ -167,3 +167,82 @@ pub async fn settle_says_what_remains(lab: &Lab) {
     }
     assert!(seen > 4096);
 }
+
+/// The account that a login from here is: by name or by address, depending on the server's name resolution. Only one of
+/// the two may exist, because the server finds rights on tables under either.
+pub async fn mariadb_account(lab: &Lab, user: &str) -> String {
+    let by_name = lab.number("SELECT CAST(USER() LIKE '%@localhost' AS SIGNED)").await == 1;
+    format!("{user}@'{}'", if by_name { "localhost" } else { "127.0.0.1" })
+}
+
+/// A login with some rights only: the missing ones are named with the statement that grants them, and that statement
+/// works.
+pub async fn missing_rights_come_with_their_grant(lab: &Lab) {
+    make_shop(lab).await;
+    let user = format!("{}_app", lab.database());
+    match lab.engine() {
+        Engine::Sqlite => return,
+        Engine::Postgres => {
+            lab.run(&format!(
+                "CREATE ROLE {user} LOGIN PASSWORD 'pw'; GRANT USAGE ON SCHEMA public TO {user}; GRANT SELECT ON customers TO {user};
+                 GRANT SELECT, INSERT, UPDATE, DELETE ON order_lines TO {user};
+                 ALTER TABLE order_lines ENABLE ROW LEVEL SECURITY;
+                 CREATE POLICY only_a ON order_lines USING (sku = 'a')"
+            ))
+            .await;
+        }
+        Engine::Mysql => {
+            let (account, database) = (mariadb_account(lab, &user).await, lab.database());
+            lab.run(&format!(
+                "CREATE USER {account} IDENTIFIED BY 'pw'; GRANT SELECT ON {database}.customers TO {account};
+                 GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON {database}.order_lines TO {account}"
+            ))
+            .await;
+        }
+    }
+    let store = lab.store_at(&lab.url_as(&user, "pw"), false);
+    let tables = names(&["customers", "order_lines"]);
+    let findings = store.check(&tables).await.unwrap();
+    assert_eq!(kinds(&findings, "customers"), [&FindingKind::NoRight], "{findings:?}");
+    if lab.engine() == Engine::Postgres {
+        assert_eq!(kinds(&findings, "order_lines"), [&FindingKind::HiddenRows]);
+        // Rows that a policy hides are an error, never an empty answer.
+        let mut snapshot = store.open_snapshot().await.unwrap();
+        let hidden = snapshot.count(&query("order_lines", &["line"], &["order_id", "line"])).await.unwrap_err();
+        assert!(matches!(hidden, StoreError::Refused { .. }), "{hidden}");
+    }
+    let mut batch = store.begin_batch().await;
+    if let Ok(batch) = &mut batch {
+        let error = batch.delete("customers", &[], &Filter::All).await.unwrap_err();
+        assert!(matches!(error, StoreError::Refused { .. }), "{error}");
+    }
+    drop(batch);
+    let grants: Vec<&Finding> = findings.iter().filter(|finding| finding.kind == FindingKind::NoRight).collect();
+    assert_eq!(grants.len(), 2, "one for the table, one for the marker table: {grants:?}");
+    for grant in grants {
+        assert!(grant.remedy.starts_with("GRANT "), "{grant:?}");
+        lab.run(&grant.remedy).await;
+    }
+    if lab.engine() == Engine::Postgres {
+        lab.run("ALTER TABLE order_lines DISABLE ROW LEVEL SECURITY").await;
+    }
+    assert_eq!(store.check(&tables).await.unwrap(), Vec::new());
+    let mut batch = store.begin_batch().await.unwrap();
+    assert_eq!(batch.delete("order_lines", &[], &Filter::All).await.unwrap(), 5);
+    batch.commit(&marker(1, 5)).await.unwrap();
+    assert_eq!(store.batch_outcome("run-1", 1).await.unwrap(), Some(marker(1, 5)));
+    // The marker table exists now; the rights on it are looked at too.
+    assert_eq!(store.check(&tables).await.unwrap(), Vec::new());
+    match lab.engine() {
+        Engine::Postgres => {
+            lab.run(&format!(
+                "ALTER TABLE wangchuan_batch OWNER TO postgres; REVOKE ALL ON wangchuan_batch FROM {user}"
+            ))
+            .await;
+            let finding = &store.check(&tables).await.unwrap()[0];
+            assert!(finding.remedy.contains("wangchuan_batch"), "{finding:?}");
+            lab.run(&format!("DROP OWNED BY {user}; DROP ROLE {user}")).await;
+        }
+        _ => lab.run(&format!("DROP USER {}", mariadb_account(lab, &user).await)).await,
+    }
+}

@@ -98,7 +98,7 @@ pub async fn start_events_before_a_bound(lab: &Lab) {
     let mut inserts = String::new();
     for (id, (assignment, verdict)) in rows.iter().enumerate() {
         let (column, value) = assignment.split_once('=').unwrap();
-        inserts.push_str(&format!("INSERT INTO events (id, {column}) VALUES ({id}, {value}); "));
+        inserts += format!("INSERT INTO events (id, {column}) VALUES ({id}, {value}); ").as_str();
         let before = expected.entry(column).or_default();
         if *verdict == "before" {
             before.push(id.to_string());
@@ -232,6 +232,27 @@ pub async fn a_snapshot_does_not_see_later_commits(lab: &Lab) {
     assert_eq!(snapshot.count(&wanted).await.unwrap(), 3);
     snapshot.close().await.unwrap();
     assert_eq!(count(&store, &wanted).await, 4);
+}
+
+/// Reads may go to a replica, which here is another database with other rows; writes and markers never do.
+pub async fn reads_may_go_elsewhere(lab: &Lab) {
+    if lab.engine() == Engine::Sqlite {
+        return;
+    }
+    make_shop(lab).await;
+    let twin = Lab::start(lab.engine()).await.unwrap();
+    make_shop(&twin).await;
+    twin.run("DELETE FROM order_lines WHERE line = 2").await;
+    let store = lab.store_reading_from(&twin.url());
+    let lines = query("order_lines", &["order_id", "line"], &["order_id", "line"]);
+    assert_eq!(count(&store, &lines).await, 3);
+    let mut batch = store.begin_batch().await.unwrap();
+    assert_eq!(batch.delete("order_lines", &[], &Filter::All).await.unwrap(), 5);
+    batch.commit(&marker(1, 5)).await.unwrap();
+    assert_eq!(store.batch_outcome("run-1", 1).await.unwrap(), Some(marker(1, 5)));
+    assert_eq!(count(&store, &lines).await, 3);
+    assert_eq!(store.check(&names(&["order_lines"])).await.unwrap(), Vec::new());
+    twin.finish().await;
 }
 
 pub async fn keys_that_cannot_page_are_refused(lab: &Lab) {

@@ -24,10 +24,10 @@ pub async fn every_type_comes_back_exactly(lab: &Lab) {
     }
     for (index, (type_name, literals)) in cases.iter().enumerate() {
         for prefix in ["v", "w"] {
-            script.push_str(&format!("CREATE TABLE {prefix}{index} (id int NOT NULL PRIMARY KEY, v {type_name}); "));
+            script += format!("CREATE TABLE {prefix}{index} (id int NOT NULL PRIMARY KEY, v {type_name}); ").as_str();
         }
         for (id, literal) in literals.iter().chain(&["NULL"]).enumerate() {
-            script.push_str(&format!("INSERT INTO v{index} VALUES ({id}, {literal}); "));
+            script += format!("INSERT INTO v{index} VALUES ({id}, {literal}); ").as_str();
         }
     }
     lab.run(&script).await;
@@ -64,6 +64,42 @@ pub async fn every_type_comes_back_exactly(lab: &Lab) {
         batch.commit(&marker(index as i64, 0)).await.unwrap();
         assert_eq!(lab.number(&compare).await, 0, "{type_name}: undone rows differ");
         assert_eq!(read(&store, &query(&copy, &["id", "v"], &["id"])).await, rows, "{type_name}");
+    }
+}
+
+/// A thousand doubles of random bits, deterministic.
+pub async fn floating_point_numbers_survive(lab: &Lab) {
+    let (double, single) = match lab.engine() {
+        Engine::Sqlite => ("real", "real"),
+        Engine::Postgres => ("double precision", "real"),
+        Engine::Mysql => ("double", "float"),
+    };
+    lab.run(&format!("CREATE TABLE floats (id int NOT NULL PRIMARY KEY, d {double}, s {single})")).await;
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut rows = Vec::new();
+    while rows.len() < 1000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mixed = state ^ (state >> 29);
+        let (double, single) = (f64::from_bits(mixed), f32::from_bits((mixed >> 16) as u32));
+        if double.is_finite() && single.is_finite() {
+            rows.push(vec![Value::Integer(rows.len() as i64), Value::Real(double), Value::Real(f64::from(single))]);
+        }
+    }
+    let store = lab.store();
+    let columns = names(&["id", "d", "s"]);
+    let (mut restore, _) = store.begin_restore(&[]).await.unwrap();
+    restore.insert("floats", &columns, &rows).await.unwrap();
+    restore.finish(false).await.unwrap();
+    let number = |value: &Value| match value {
+        Value::Real(number) => *number,
+        Value::Text(text) => text.parse().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let back = read(&store, &query("floats", &["id", "d", "s"], &["id"])).await;
+    assert_eq!(back.len(), rows.len());
+    for (before, after) in rows.iter().zip(&back) {
+        assert_eq!(number(&before[1]).to_bits(), number(&after[1]).to_bits());
+        assert_eq!((number(&before[2]) as f32).to_bits(), (number(&after[2]) as f32).to_bits());
     }
 }
 

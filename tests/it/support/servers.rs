@@ -79,6 +79,11 @@ impl Lab {
         self.engine
     }
 
+    /// The database's name.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
     /// The URL of the test's database for its superuser.
     pub fn url(&self) -> String {
         match self.engine {
@@ -155,10 +160,21 @@ impl Lab {
         self.store_with(url, create, limits)
     }
 
+    /// A store on the test's database that reads from another one.
+    pub fn store_reading_from(&self, read_url: &str) -> Arc<dyn DataStore> {
+        let mut address = self.address(&self.url(), false, Limits::default());
+        address.read_url = Some(SecretText::new(read_url.to_owned()));
+        stores::open(&address).unwrap()
+    }
+
     /// A store at this URL with these limits.
     pub fn store_with(&self, url: &str, create: bool, limits: Limits) -> Arc<dyn DataStore> {
+        stores::open(&self.address(url, create, limits)).unwrap()
+    }
+
+    fn address(&self, url: &str, create: bool, limits: Limits) -> StoreAddress {
         let (name, url) = ("lab".to_owned(), SecretText::new(url.to_owned()));
         let base = self.folder.path().to_path_buf();
-        stores::open(&StoreAddress { name, url, read_url: None, base, create, limits }).unwrap()
+        StoreAddress { name, url, read_url: None, base, create, limits }
     }
 }

@@ -1,0 +1,373 @@
+//! The agent: runs declared jobs at their times, one at a time, and catches up what was missed.
+//!
+//! The waker only wakes; what is due is computed from the calendar and from what the control database says was done.
+//! A claim (job, scheduled time) is unique there, which gives catch-up, no overlap and one runner among many.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::control::ControlError;
+use crate::installation::Installation;
+use crate::policy::registry::BackupMode;
+use crate::schedule::waker::{Waker, WakerError};
+use crate::schedule::{ClockState, Due, Job, Task, VerifyTarget, agenda};
+use crate::tasks::backup::{store_id, take_snapshot};
+use crate::tasks::certify::certify_due;
+use crate::tasks::drill::run_drill;
+use crate::tasks::erasure::{RunBody, execute, plan_retention, resume_runs};
+use crate::tasks::outbox::file_due;
+use crate::tasks::request::plan_request;
+use crate::tasks::shred::shred_due;
+use crate::tasks::{Result, TaskError};
+
+/// Why the agent does not run.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// A task that everything depends on failed.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The control database failed.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The waker failed.
+    #[error("the scheduler could not be started")]
+    Waker(#[from] WakerError),
+}
+
+/// How a piece of work ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Done {
+    /// What it was.
+    pub work: String,
+    /// `done`, `partial`, `refused` or `failed`.
+    pub state: &'static str,
+    /// One line, without personal data.
+    pub summary: String,
+}
+
+impl Done {
+    fn good(work: &str, summary: String) -> Self {
+        Self { work: work.to_owned(), state: "done", summary }
+    }
+
+    fn of(work: &str, result: Result<Self>) -> Self {
+        result.unwrap_or_else(|error| Self {
+            work: work.to_owned(),
+            state: if matches!(error, TaskError::Refused { .. } | TaskError::Stopping) { "refused" } else { "failed" },
+            summary: error.to_string(),
+        })
+    }
+}
+
+/// Does a task once.
+pub async fn run_task(installation: &mut Installation, task: &Task) -> Done {
+    let name = task.name();
+    if let Err(error) = installation.refresh().await {
+        return Done::of(name, Err(error));
+    }
+    let result = match task {
+        Task::Backup { stores } => back_up(installation, stores).await,
+        Task::Retention { .. } => retention(installation).await,
+        Task::Requests => requests(installation).await,
+        Task::Shred => shred(installation).await,
+        Task::Outbox => outbox(installation).await,
+        Task::Drill { stores } => drill(installation, stores).await,
+        Task::Verify { targets } => verify(installation, targets).await,
+    };
+    Done::of(name, result)
+}
+
+fn chosen(installation: &Installation, stores: &[String]) -> Vec<String> {
+    let all = installation.config.registry.stores.iter().filter(|store| store.backup == BackupMode::Bucket);
+    all.map(|store| store.name.clone()).filter(|name| stores.is_empty() || stores.contains(name)).collect()
+}
+
+async fn back_up(installation: &Installation, stores: &[String]) -> Result<Done> {
+    let ground = installation.ground()?;
+    let bucket = installation.backup()?;
+    let mut lines = Vec::new();
+    for store in chosen(installation, stores) {
+        let row = take_snapshot(&ground, bucket.repository.as_ref(), &installation.signer, &store).await?;
+        installation.renew_lease().await?;
+        lines.push(format!("{store}: {} rows, {} bytes", row.rows, row.bytes));
+    }
+    Ok(Done::good("backup", lines.join("; ")))
+}
+
+async fn retention(installation: &Installation) -> Result<Done> {
+    let plan = plan_retention(installation).await?;
+    if plan.body.due() == 0 && plan.body.skipped.is_empty() {
+        return Ok(Done::good("retention", "nothing is due".to_owned()));
+    }
+    let run = execute(installation, &plan.row).await?;
+    let body = RunBody::of(&run)?;
+    certify_due(installation).await?;
+    let state = if body.failed > 0 || !body.skipped.is_empty() { "partial" } else { "done" };
+    let summary =
+        format!("{} due, {} erased, {} kept, {} failed", body.due, body.erased, body.kept + body.stripped, body.failed);
+    Ok(Done { work: "retention".to_owned(), state, summary })
+}
+
+async fn requests(installation: &Installation) -> Result<Done> {
+    let mut tx = installation.control.read().await?;
+    let waiting = tx.requests(Some("received")).await?;
+    drop(tx);
+    let (mut done, mut failed) = (0, Vec::new());
+    for request in waiting {
+        let outcome = async {
+            let plan = plan_request(installation, request.number).await?;
+            execute(installation, &plan.row).await
+        };
+        match outcome.await {
+            Ok(_) => done += 1,
+            Err(TaskError::Stopping) => return Err(TaskError::Stopping),
+            Err(error) => failed.push(format!("request {}: {error}", request.number)),
+        }
+    }
+    certify_due(installation).await?;
+    let state = if failed.is_empty() { "done" } else { "partial" };
+    let mut summary = format!("{done} carried out");
+    if !failed.is_empty() {
+        summary = format!("{summary}; {}", failed.join("; "));
+    }
+    Ok(Done { work: "requests".to_owned(), state, summary })
+}
+
+async fn shred(installation: &Installation) -> Result<Done> {
+    let report = shred_due(installation).await?;
+    certify_due(installation).await?;
+    Ok(Done::good(
+        "shred",
+        format!(
+            "{} keys destroyed, {} runs shredded, {} waiting",
+            report.keys,
+            report.shredded.len(),
+            report.waiting.len()
+        ),
+    ))
+}
+
+async fn outbox(installation: &Installation) -> Result<Done> {
+    let report = file_due(installation, false).await?;
+    let state = if report.quarantined.is_empty() { "done" } else { "partial" };
+    let summary = format!(
+        "{} filed, {} waiting, {} refused",
+        report.receipted.len(),
+        report.waiting.len(),
+        report.quarantined.len()
+    );
+    Ok(Done { work: "outbox".to_owned(), state, summary })
+}
+
+async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {
+    let mut lines = Vec::new();
+    let mut passed = true;
+    for store in chosen(installation, stores) {
+        let mut tx = installation.control.read().await?;
+        let newest = tx.snapshots(Some(&store)).await?.pop();
+        drop(tx);
+        let Some(snapshot) = newest else { continue };
+        let record = run_drill(installation, snapshot).await?;
+        passed &= record.result == "passed";
+        lines.push(format!("{store}: {}", record.result));
+    }
+    let state = if passed { "done" } else { "failed" };
+    Ok(Done { work: "drill".to_owned(), state, summary: lines.join("; ") })
+}
+
+async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result<Done> {
+    let _ = targets;
+    let mut problems = Vec::new();
+    let mut objects = 0;
+    for store in chosen(installation, &[]) {
+        let found = verify_backups(installation, &store).await?;
+        objects += found.objects_read;
+        problems.extend(found.problems.into_iter().map(|problem| format!("{}: {}", problem.object, problem.what)));
+    }
+    let state = if problems.is_empty() { "done" } else { "failed" };
+    let summary =
+        if problems.is_empty() { format!("{objects} objects are as they were written") } else { problems.join("; ") };
+    Ok(Done { work: "verify".to_owned(), state, summary })
+}
+
+/// Verifies all snapshots of a store, without decryption keys, against the head known here.
+///
+/// # Errors
+/// When the bucket cannot be listed.
+pub async fn verify_backups(installation: &Installation, store: &str) -> Result<crate::backup::verify::Verification> {
+    use crate::backup::codec::{Id128, Sha256};
+    use crate::backup::verify::{ChainHead, Scope, verify_store};
+    let ground = installation.ground()?;
+    let mut tx = installation.control.begin().await?;
+    let id = store_id(&mut tx, &ground, store).await?;
+    let head = tx.snapshots(Some(store)).await?.pop();
+    tx.commit().await?;
+    let expected_head = head.and_then(|row| {
+        let sha256 = Sha256::parse(row.manifest_sha256.as_deref()?)?;
+        Some(ChainHead { sequence: row.sequence as u64, sha256 })
+    });
+    let scope = Scope { installation: Id128(installation.id()), store: id, expected_head };
+    let signer = &installation.signer;
+    let bucket = installation.backup()?;
+    Ok(verify_store(bucket.repository.as_ref(), scope, &|key_id, pae, signature| {
+        signer.verifies(key_id, pae, signature)
+    })
+    .await?)
+}
+
+/// Does everything that is pending or due now, in the order of a cycle, and ends.
+///
+/// # Errors
+/// When the control database fails; a failing task is in the list instead.
+pub async fn once(installation: &mut Installation) -> Result<Vec<Done>> {
+    let mut all = Vec::new();
+    match resume_runs(installation).await {
+        Ok(runs) if runs.is_empty() => {}
+        Ok(runs) => all.push(Done::good("resume", format!("{} interrupted runs finished", runs.len()))),
+        Err(error) => all.push(Done::of("resume", Err(error))),
+    }
+    if lacks_snapshot(installation).await? {
+        all.push(run_task(installation, &Task::Backup { stores: Vec::new() }).await);
+    }
+    all.push(run_task(installation, &Task::Retention { policies: Vec::new() }).await);
+    all.push(run_task(installation, &Task::Requests).await);
+    if waits_for_barrier(installation).await? {
+        all.push(run_task(installation, &Task::Backup { stores: Vec::new() }).await);
+    }
+    all.push(run_task(installation, &Task::Shred).await);
+    all.push(run_task(installation, &Task::Outbox).await);
+    Ok(all)
+}
+
+async fn lacks_snapshot(installation: &Installation) -> Result<bool> {
+    let mut tx = installation.control.read().await?;
+    for store in chosen(installation, &[]) {
+        if tx.snapshots(Some(&store)).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn waits_for_barrier(installation: &Installation) -> Result<bool> {
+    let now = installation.clock.now();
+    let mut tx = installation.control.read().await?;
+    for run in tx.runs(Some("shred-pending")).await? {
+        if run.grace_until.is_some_and(|until| until > now) || run.generation.is_some() {
+            continue;
+        }
+        let barrier = run.verified_snapshot.unwrap_or(i64::MAX);
+        for store in chosen(installation, &[]) {
+            if !tx.snapshots(Some(&store)).await?.iter().any(|snapshot| snapshot.number > barrier) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Runs until `stop` says so. Finishes the batch in hand; what was begun goes on at the next start.
+///
+/// # Errors
+/// When the control database fails or the lease is lost.
+pub async fn serve(
+    installation: &mut Installation,
+    jobs: &[Job],
+    mut stop: watch::Receiver<bool>,
+    said: &mut (dyn FnMut(&Done) + Send),
+) -> Result<(), AgentError> {
+    let started = installation.clock.now();
+    let mut tx = installation.control.begin().await?;
+    tx.fail_running_jobs(started).await?;
+    tx.commit().await?;
+    let resumed = resume_runs(installation).await;
+    if let Err(error) = resumed {
+        said(&Done::of("resume", Err(error)));
+    }
+    let (waker, mut wakes) = Waker::start(1).await?;
+    let mut renewed = started;
+    loop {
+        tokio::select! {
+            _ = stop.changed() => break,
+            wake = wakes.recv() => if wake.is_none() { break },
+        }
+        let now = installation.clock.now();
+        for due in due_now(installation, jobs, started, now).await? {
+            if *stop.borrow() {
+                break;
+            }
+            run_due(installation, jobs, &due, &mut stop, said).await?;
+        }
+        if now - renewed >= chrono::TimeDelta::minutes(1) {
+            installation.renew_lease().await?;
+            renewed = now;
+        }
+    }
+    waker.stop().await?;
+    Ok(())
+}
+
+async fn due_now(
+    installation: &Installation,
+    jobs: &[Job],
+    started: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Due>, AgentError> {
+    let mut tx = installation.control.read().await?;
+    let last: HashMap<String, DateTime<Utc>> = tx.last_scheduled().await?;
+    drop(tx);
+    let pairs: Vec<(&Job, DateTime<Utc>)> =
+        jobs.iter().map(|job| (job, last.get(&job.name).copied().unwrap_or(started))).collect();
+    // Destructive tasks check the clock themselves before every batch; here it only decides what is due.
+    Ok(agenda(pairs, ClockState::Trusted, now).due)
+}
+
+async fn run_due(
+    installation: &mut Installation,
+    jobs: &[Job],
+    due: &Due,
+    stop: &mut watch::Receiver<bool>,
+    said: &mut (dyn FnMut(&Done) + Send),
+) -> Result<(), AgentError> {
+    let Some(job) = jobs.iter().find(|job| job.name == due.job) else { return Ok(()) };
+    let mut tx = installation.control.begin().await?;
+    let claimed = tx.claim_job(&job.name, due.scheduled_for, installation.clock.now()).await?;
+    tx.commit().await?;
+    if !claimed {
+        return Ok(());
+    }
+    let switch = installation.stop_switch();
+    let outcome = {
+        let work = tokio::time::timeout(job.timeout, run_task(installation, &job.task));
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                outcome = &mut work => break outcome.ok(),
+                _ = stop.changed(), if !switch.load(Ordering::SeqCst) => {
+                    // A destructive task ends at its next batch; anything else can be dropped where it is.
+                    switch.store(true, Ordering::SeqCst);
+                    if !job.task.is_destructive() {
+                        break None;
+                    }
+                }
+            }
+        }
+    };
+    let done = outcome.unwrap_or_else(|| Done {
+        work: job.name.clone(),
+        state: "failed",
+        summary: "stopped or out of time".to_owned(),
+    });
+    let now = installation.clock.now();
+    let mut tx = installation.control.begin().await?;
+    tx.end_job(&job.name, due.scheduled_for, done.state, &done.summary, now).await?;
+    tx.commit().await?;
+    tracing::info!(job = %job.name, state = done.state, "{}", done.summary);
+    said(&done);
+    Ok(())
+}

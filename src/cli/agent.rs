@@ -1,0 +1,154 @@
+//! `agent`: the background agent, one pass of it, and the switch that stops all destruction.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::CommandResult;
+use super::context::{Context, task_error};
+use super::output::{Exit, Grid, UserError, Words};
+use crate::agent::{AgentError, Done, once, serve};
+use crate::control::time_text;
+use crate::installation::Needs;
+use crate::schedule::{check_references, load_folder};
+use crate::tasks::TaskError;
+
+/// Arguments of `agent`.
+///
+/// Examples: wangchuan agent · wangchuan agent --once · wangchuan agent hold
+#[derive(Debug, clap::Args)]
+pub struct AgentArgs {
+    /// Do everything that is pending or due now, in the order of a cycle, and end.
+    #[arg(long)]
+    once: bool,
+    #[command(subcommand)]
+    command: Option<AgentCommand>,
+}
+
+/// The switch.
+#[derive(Debug, clap::Subcommand)]
+enum AgentCommand {
+    /// Stop every destruction, on the command line too; backups go on.
+    Hold,
+    /// Let destruction go on.
+    Resume,
+}
+
+impl AgentArgs {
+    /// Whether this is the long-running agent, which handles signals itself.
+    pub fn runs(&self) -> bool {
+        self.command.is_none() && !self.once
+    }
+}
+
+/// Runs the command.
+pub async fn agent(context: &mut Context<'_>, args: AgentArgs) -> CommandResult {
+    context.only_now()?;
+    match args.command {
+        Some(AgentCommand::Hold) => hold(context, true).await,
+        Some(AgentCommand::Resume) => hold(context, false).await,
+        None if args.once => one_pass(context).await,
+        None => run(context).await,
+    }
+}
+
+async fn hold(context: &mut Context<'_>, set: bool) -> CommandResult {
+    let installation = context.open(Needs::STATE).await?;
+    installation
+        .log_operation(if set { "agent.hold" } else { "agent.resume" }, "agent", "success")
+        .await
+        .map_err(task_error)?;
+    let mut tx = installation.control.begin().await.map_err(control)?;
+    if set {
+        tx.set_meta("agent_hold", &time_text(context.clock.now())).await.map_err(control)?;
+    } else {
+        tx.clear_meta("agent_hold").await.map_err(control)?;
+    }
+    tx.commit().await.map_err(control)?;
+    installation.close().await.map_err(task_error)?;
+    let words = if set {
+        Words::new(
+            "All destruction is held. Backups go on. `wangchuan agent resume` ends the hold.",
+            "所有销毁已暂停，备份照常。`wangchuan agent resume` 可恢复。",
+        )
+    } else {
+        Words::new("Destruction may go on.", "销毁已恢复。")
+    };
+    context.output.say(&words)?;
+    context.output.document(&serde_json::json!({"result": "complete", "held": set}))?;
+    Ok(Exit::Done)
+}
+
+fn control(error: crate::control::ControlError) -> UserError {
+    task_error(TaskError::Control(error))
+}
+
+async fn one_pass(context: &mut Context<'_>) -> CommandResult {
+    let mut installation = context.open(Needs::ALL).await?;
+    let done = once(&mut installation).await.map_err(task_error)?;
+    installation.close().await.map_err(task_error)?;
+    let mut grid = Grid::new(["task", "state", "what"]);
+    for work in &done {
+        grid.row([work.work.as_str(), work.state, &work.summary]);
+    }
+    context.output.table(&grid)?;
+    let exit = exit_of(&done);
+    context.output.document(
+        &serde_json::json!({"result": if exit == Exit::Done { "complete" } else { "partial" }, "tasks": done}),
+    )?;
+    Ok(exit)
+}
+
+fn exit_of(done: &[Done]) -> Exit {
+    if done.iter().all(|work| work.state == "refused") {
+        Exit::Refused
+    } else if done.iter().any(|work| work.state != "done") {
+        Exit::Partial
+    } else {
+        Exit::Done
+    }
+}
+
+async fn run(context: &mut Context<'_>) -> CommandResult {
+    let mut installation = context.open(Needs::ALL).await?;
+    let config = &installation.config;
+    let jobs =
+        load_folder(&config.agent.jobs, config.agent.timezone).map_err(|error| UserError::from_any(error.into()))?;
+    check_references(&jobs, &config.registry).map_err(|error| UserError::from_any(error.into()))?;
+    let (stop, stopped) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| UserError::from_any(error.into()))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| UserError::from_any(error.into()))?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let _ = stop.send(true);
+    });
+    context.output.note(&Words::new(
+        format!(
+            "agent {} started with {} jobs; SIGTERM or Ctrl-C stops it after the batch in hand",
+            std::process::id(),
+            jobs.len()
+        ),
+        format!("代理 {} 已启动，共 {} 个任务；SIGTERM 或 Ctrl-C 会在当前批次后停止", std::process::id(), jobs.len()),
+    ))?;
+    let output = &mut *context.output;
+    let mut say = |done: &Done| {
+        let words = Words::new(
+            format!("{}: {} — {}", done.work, done.state, done.summary),
+            format!("{}：{} — {}", done.work, done.state, done.summary),
+        );
+        let _ = output.note(&words);
+    };
+    serve(&mut installation, &jobs, stopped, &mut say).await.map_err(agent_error)?;
+    installation.close().await.map_err(task_error)?;
+    Ok(Exit::Done)
+}
+
+fn agent_error(error: AgentError) -> UserError {
+    match error {
+        AgentError::Task(error) => task_error(error),
+        AgentError::Control(error) => control(error),
+        error @ AgentError::Waker(_) => UserError::from_any(error.into()),
+    }
+}

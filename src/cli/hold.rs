@@ -1,0 +1,205 @@
+//! `hold`: legal holds.
+
+use std::io::BufRead;
+
+use super::CommandResult;
+use super::context::{Context, local_time, task_error, usage};
+use super::output::{Exit, Grid, Words};
+use crate::control::{ControlError, HoldRow};
+use crate::erase::planner::subject_lookup;
+use crate::installation::Needs;
+use crate::keyring::Purpose;
+use crate::plan::Subject;
+use crate::tasks::TaskError;
+
+/// Legal holds.
+#[derive(Debug, clap::Subcommand)]
+pub enum HoldCommand {
+    /// Suspend the destruction of a subject's rows, a collection, a store, or everything.
+    ///
+    /// Examples: echo C20240101000001 | wangchuan hold place case-17 --subject - --reason lawsuit · wangchuan hold place audit-3 --store shop --reason audit
+    Place {
+        /// The hold's id: a case or file number, no personal data.
+        id: String,
+        /// `-`: the subject's id is read from standard input.
+        #[arg(long, value_parser = ["-"], conflicts_with_all = ["store", "everything"])]
+        subject: Option<String>,
+        /// A whole store, or with --collection one of its collections.
+        #[arg(long, conflicts_with = "everything")]
+        store: Option<String>,
+        /// A collection of --store.
+        #[arg(long, requires = "store")]
+        collection: Option<String>,
+        /// Everything.
+        #[arg(long)]
+        everything: bool,
+        /// Why, without personal data.
+        #[arg(long)]
+        reason: String,
+    },
+    /// End a hold.
+    Release {
+        /// The hold's id.
+        id: String,
+    },
+    /// All holds.
+    List,
+}
+
+/// Runs the command.
+pub async fn hold(context: &mut Context<'_>, command: HoldCommand) -> CommandResult {
+    match command {
+        HoldCommand::Place { id, subject, store, collection, everything, reason } => {
+            context.only_now()?;
+            if subject.is_none() && store.is_none() && !everything {
+                return Err(usage(
+                    "NO_SCOPE",
+                    "say what to hold: --subject -, --store, or --everything",
+                    "请说明保留范围：--subject -、--store 或 --everything",
+                ));
+            }
+            let subject = subject.map(|_| read_subject()).transpose()?;
+            let scope = match (&subject, &store, &collection) {
+                (Some(_), ..) => "subject",
+                (None, Some(_), Some(_)) => "collection",
+                (None, Some(_), None) => "store",
+                _ => "everything",
+            };
+            let row = HoldRow {
+                id,
+                scope: scope.to_owned(),
+                store,
+                collection,
+                subject: None,
+                reason,
+                placed_at: context.clock.now(),
+                placed_by: std::env::var("USER").unwrap_or_else(|_| "operator".to_owned()),
+                released_at: None,
+            };
+            place(context, row, subject).await
+        }
+        HoldCommand::Release { id } => release(context, &id).await,
+        HoldCommand::List => list(context).await,
+    }
+}
+
+fn read_subject() -> Result<Subject, super::output::UserError> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).map_err(|error| super::output::UserError::from_any(error.into()))?;
+    if line.trim().is_empty() {
+        return Err(usage("NO_ID", "standard input holds no customer id", "标准输入中没有客户编号"));
+    }
+    Ok(Subject::new(line.trim()))
+}
+
+async fn place(context: &mut Context<'_>, mut row: HoldRow, subject: Option<Subject>) -> CommandResult {
+    let installation = context.open(Needs { stores: subject.is_some(), ..Needs::STATE }).await?;
+    let mut warning = false;
+    if let Some(subject) = &subject {
+        let card = crate::tasks::request::look_up(&installation, subject).await.map_err(task_error)?;
+        warning = card.is_empty();
+    }
+    let placed = async {
+        let mut tx = installation.control.begin().await?;
+        if tx.holds(false).await?.iter().any(|hold| hold.id == row.id) {
+            return Err(TaskError::refused(
+                format!("there is a hold {} already", row.id),
+                "choose another id, or see `wangchuan hold list`",
+            ));
+        }
+        if let Some(subject) = &subject {
+            let lookup = installation.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
+            row.subject = Some(subject_lookup(&lookup, subject));
+        }
+        tx.add_hold(&row).await?;
+        tx.commit().await?;
+        installation.log_operation("hold.place", &row.id, "success").await?;
+        installation.wait_for_destruction().await
+    };
+    placed.await.map_err(task_error)?;
+    installation.close().await.map_err(task_error)?;
+    if warning {
+        context.output.note(&Words::new(
+            "no registered store knows this id; the hold is placed all the same",
+            "没有已登记的数据库包含该编号；保留令仍已生效",
+        ))?;
+    }
+    context.output.say(&Words::new(format!("Hold {} is in force.", row.id), format!("保留令 {} 已生效。", row.id)))?;
+    context.output.document(
+        &serde_json::json!({"result": "complete", "hold": row.id, "scope": row.scope, "subject_known": !warning}),
+    )?;
+    Ok(Exit::Done)
+}
+
+async fn release(context: &mut Context<'_>, id: &str) -> CommandResult {
+    context.only_now()?;
+    let installation = context.open(Needs::STATE).await?;
+    let released = async {
+        let mut tx = installation.control.begin().await?;
+        let found = tx.release_hold(id, &installation.operator, installation.clock.now()).await?;
+        tx.commit().await?;
+        if !found {
+            return Err(TaskError::Unknown {
+                what: format!("there is no active hold {id}"),
+                advice: "see `wangchuan hold list`".to_owned(),
+            });
+        }
+        installation.log_operation("hold.release", id, "success").await
+    };
+    released.await.map_err(task_error)?;
+    installation.close().await.map_err(task_error)?;
+    context.output.say(&Words::new(
+        format!(
+            "Hold {id} is released. Plans made under it are void; what it kept is looked at again by the next plan."
+        ),
+        format!("保留令 {id} 已解除。据此制定的计划作废；其保留的数据将由下一次计划重新检查。"),
+    ))?;
+    context.output.document(&serde_json::json!({"result": "complete", "hold": id}))?;
+    Ok(Exit::Done)
+}
+
+async fn list(context: &mut Context<'_>) -> CommandResult {
+    let (config, control) = context.control().await?;
+    let read = async {
+        let mut tx = control.read().await?;
+        tx.holds(false).await
+    };
+    let holds = read.await.map_err(|error: ControlError| task_error(error.into()))?;
+    let titles = [
+        ("hold", "保留令"),
+        ("scope", "范围"),
+        ("reason", "原因"),
+        ("placed", "生效"),
+        ("by", "经办"),
+        ("released", "解除"),
+    ];
+    let mut grid = Grid::new(titles.map(|(en, zh)| context.output.say_in(en, zh).to_owned()));
+    for hold in &holds {
+        let what = [Some(hold.scope.clone()), hold.store.clone(), hold.collection.clone()]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" ");
+        let released = hold.released_at.map(|at| local_time(&config, at)).unwrap_or_default();
+        grid.row([
+            hold.id.clone(),
+            what,
+            hold.reason.clone(),
+            local_time(&config, hold.placed_at),
+            hold.placed_by.clone(),
+            released,
+        ]);
+    }
+    context.output.table(&grid)?;
+    let shown: Vec<_> = holds
+        .iter()
+        .map(|hold| {
+            serde_json::json!({"hold": hold.id, "scope": hold.scope, "store": hold.store, "collection": hold.collection,
+                "reason": hold.reason, "placed_at": hold.placed_at, "released_at": hold.released_at})
+        })
+        .collect();
+    context.output.document(
+        &serde_json::json!({"result": if shown.is_empty() { "nothing-found" } else { "complete" }, "holds": shown}),
+    )?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,359 @@
+//! `request`: the clerk's path. The id never needs to stand in the command line.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use super::CommandResult;
+use super::context::{Context, local_time, task_error, usage};
+use super::output::{Exit, Grid, UserError, Words};
+use super::plan::show_run;
+use crate::control::RequestRow;
+use crate::installation::{Installation, Needs};
+use crate::plan::Subject;
+use crate::tasks::TaskError;
+use crate::tasks::certify::certify_due;
+use crate::tasks::erasure::{RunBody, execute};
+use crate::tasks::request::{SubjectCard, cancel, look_up, plan_request, receive};
+
+/// Requests of customers.
+#[derive(Debug, clap::Subcommand)]
+pub enum RequestCommand {
+    /// A customer asks to be erased: shows a masked card from all stores, asks yes, and prints a receipt text.
+    ///
+    /// Examples: wangchuan request new · echo C20240101000001 | wangchuan request new - --yes · wangchuan request new --file ids.csv --yes
+    New {
+        /// `-` reads the id from standard input; without it you are asked.
+        #[arg(value_parser = ["-"])]
+        from: Option<String>,
+        /// Read ids from the first column of a CSV file, one request each.
+        #[arg(long, conflicts_with = "from")]
+        file: Option<PathBuf>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Carry a waiting request out (all waiting ones without a number).
+    Run {
+        /// The request's number.
+        number: Option<i64>,
+    },
+    /// All requests.
+    List,
+    /// One request.
+    Show {
+        /// Its number.
+        number: i64,
+    },
+    /// Withdraw a request that was not begun.
+    Cancel {
+        /// Its number.
+        number: i64,
+    },
+}
+
+/// Runs the command.
+pub async fn request(context: &mut Context<'_>, command: RequestCommand) -> CommandResult {
+    match command {
+        RequestCommand::New { from, file, yes } => new(context, from.is_some(), file, yes).await,
+        RequestCommand::Run { number } => run(context, number).await,
+        RequestCommand::List => list(context).await,
+        RequestCommand::Show { number } => show(context, number).await,
+        RequestCommand::Cancel { number } => withdraw(context, number).await,
+    }
+}
+
+async fn new(context: &mut Context<'_>, from_stdin: bool, file: Option<PathBuf>, yes: bool) -> CommandResult {
+    context.only_now()?;
+    let subjects = match file {
+        Some(file) => read_file(&file)?,
+        None => vec![read_id(context, from_stdin)?],
+    };
+    let installation = context.open(Needs { stores: true, ..Needs::STATE }).await?;
+    let mut numbers = Vec::new();
+    for subject in subjects {
+        let card = look_up(&installation, &subject).await.map_err(task_error)?;
+        show_card(context, &card)?;
+        if !yes && !confirm(context)? {
+            context.output.say(&Words::new("Nothing was recorded.", "未登记任何请求。"))?;
+            continue;
+        }
+        let received = receive(&installation, &subject).await.map_err(task_error)?;
+        receipt(context, &installation, &received.request, received.existing)?;
+        numbers.push(received.request.number);
+    }
+    let first = numbers.first().copied();
+    context.output.document(&serde_json::json!({
+        "result": if numbers.is_empty() { "nothing-found" } else { "complete" }, "request": first, "requests": numbers,
+    }))?;
+    installation.close().await.map_err(task_error)?;
+    Ok(Exit::Done)
+}
+
+fn read_id(context: &mut Context<'_>, from_stdin: bool) -> Result<Subject, UserError> {
+    let stdin = std::io::stdin();
+    if !from_stdin {
+        if !stdin.is_terminal() {
+            return Err(usage(
+                "NO_ID",
+                "no customer id: standard input is not a terminal",
+                "缺少客户编号：标准输入不是终端",
+            )
+            .advise("give `-` to read the id from standard input, or --file", "用 `-` 从标准输入读取，或用 --file"));
+        }
+        let words = context.output.say_in("Customer id: ", "客户编号：").to_owned();
+        let _ = write!(std::io::stderr(), "{words}");
+        let _ = std::io::stderr().flush();
+    }
+    let mut line = String::new();
+    stdin.lock().read_line(&mut line).map_err(|error| UserError::from_any(error.into()))?;
+    let id = line.trim();
+    if id.is_empty() {
+        return Err(usage("NO_ID", "the customer id is empty", "客户编号为空"));
+    }
+    Ok(Subject::new(id))
+}
+
+fn read_file(path: &std::path::Path) -> Result<Vec<Subject>, UserError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| UserError::from_any(error.into()).at(path.display().to_string()))?;
+    let ids: Vec<Subject> = text
+        .lines()
+        .filter_map(|line| line.split(',').next())
+        .map(|cell| cell.trim().trim_matches('"'))
+        .filter(|cell| !cell.is_empty())
+        .map(Subject::new)
+        .collect();
+    if ids.is_empty() {
+        return Err(usage("NO_ID", "the file holds no customer id in its first column", "文件第一列没有客户编号")
+            .at(path.display().to_string()));
+    }
+    Ok(ids)
+}
+
+fn show_card(context: &mut Context<'_>, card: &SubjectCard) -> Result<(), UserError> {
+    if card.is_empty() {
+        context.output.say(&Words::new("No registered store knows this id.", "没有任何已登记的数据库包含该编号。"))?;
+    } else {
+        let fields: Vec<String> = card.fields.iter().map(|(_, masked)| masked.clone()).collect();
+        context.output.line(&fields.join(", "))?;
+        let mut grid =
+            Grid::new([context.output.say_in("collection", "数据表"), context.output.say_in("rows", "行数")]).right(1);
+        for (store, collection, rows) in &card.rows {
+            grid.row([format!("{store}.{collection}"), rows.to_string()]);
+        }
+        context.output.table(&grid)?;
+    }
+    for (store, reason) in &card.unread {
+        context.output.note(&Words::new(
+            format!("store {store} could not be read: {reason}"),
+            format!("数据库 {store} 无法读取：{reason}"),
+        ))?;
+    }
+    Ok(())
+}
+
+fn confirm(context: &mut Context<'_>) -> Result<bool, UserError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(usage(
+            "NO_CONFIRMATION",
+            "cannot ask for confirmation: standard input is not a terminal",
+            "无法确认：标准输入不是终端",
+        )
+        .advise("add --yes", "请加 --yes"));
+    }
+    let words = context
+        .output
+        .say_in("Record a request to erase this person? [yes/no] ", "是否登记删除该客户的请求？[yes/no] ")
+        .to_owned();
+    let _ = write!(std::io::stderr(), "{words}");
+    let _ = std::io::stderr().flush();
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).map_err(|error| UserError::from_any(error.into()))?;
+    Ok(matches!(line.trim().to_lowercase().as_str(), "yes" | "y" | "是"))
+}
+
+fn receipt(
+    context: &mut Context<'_>,
+    installation: &Installation,
+    request: &RequestRow,
+    existing: bool,
+) -> Result<(), UserError> {
+    let due = local_time(&installation.config, request.due_at);
+    let number = request.number;
+    if existing {
+        context.output.say(&Words::new(
+            format!("This person's request {number} is open already; it is due by {due}."),
+            format!("该客户已有未完成的请求 {number}，应于 {due} 前答复。"),
+        ))?;
+        return Ok(());
+    }
+    context.output.say(&Words::new(
+        format!("Request {number} recorded; to be answered by {due}."),
+        format!("请求 {number} 已登记，应于 {due} 前答复。"),
+    ))?;
+    context.output.say(&Words::new(
+        format!("For the customer: “We have received your request no. {number} to delete your personal data. You will have our answer by {due}. What the law obliges us to keep is kept until that period ends.”"),
+        format!("给客户的回执：“我们已收到您第 {number} 号删除个人信息的请求，将于 {due} 前答复。法律规定须保存的信息将保存至期满。”"),
+    ))?;
+    Ok(())
+}
+
+async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
+    context.only_now()?;
+    let installation = context.open(Needs::ALL).await?;
+    let numbers = match number {
+        Some(number) => vec![number],
+        None => {
+            let mut tx = installation.control.read().await.map_err(|error| task_error(error.into()))?;
+            let waiting = tx.requests(Some("received")).await.map_err(|error| task_error(error.into()))?;
+            waiting.into_iter().map(|request| request.number).collect()
+        }
+    };
+    if numbers.is_empty() {
+        context.output.say(&Words::new("No request is waiting.", "没有等待处理的请求。"))?;
+        context.output.document(&serde_json::json!({"result": "nothing-found", "runs": []}))?;
+        return Ok(Exit::Done);
+    }
+    let single = numbers.len() == 1;
+    let mut worst = Exit::Done;
+    let mut runs = Vec::new();
+    for number in numbers {
+        let plan = plan_request(&installation, number).await.map_err(task_error)?;
+        let run = execute(&installation, &plan.row).await.map_err(task_error)?;
+        let certificates = certify_due(&installation).await.map_err(task_error)?;
+        let body = RunBody::of(&run).map_err(task_error)?;
+        if single {
+            worst = show_run(context, &run.id, &body, &certificates, Some(number))?;
+        } else {
+            context.output.line(&format!(
+                "{number}: {} / {} / {}",
+                body.erased,
+                body.kept + body.stripped,
+                body.failed
+            ))?;
+            if body.failed > 0 || !body.skipped.is_empty() {
+                worst = Exit::Partial;
+            }
+            runs.push(serde_json::json!({"request": number, "run": run.id, "erased": body.erased, "kept": body.kept + body.stripped, "failed": body.failed}));
+        }
+    }
+    if !single {
+        let result = if worst == Exit::Done { "complete" } else { "partial" };
+        context.output.document(&serde_json::json!({"result": result, "runs": runs}))?;
+    }
+    installation.close().await.map_err(task_error)?;
+    Ok(worst)
+}
+
+async fn list(context: &mut Context<'_>) -> CommandResult {
+    let (config, control) = context.control().await?;
+    let run = async {
+        let mut tx = control.read().await?;
+        tx.requests(None).await
+    };
+    let requests = run.await.map_err(|error| task_error(TaskError::Control(error)))?;
+    let titles = [
+        ("number", "编号"),
+        ("kind", "类型"),
+        ("state", "状态"),
+        ("received", "收到"),
+        ("due", "期限"),
+        ("run", "运行"),
+    ];
+    let mut grid = Grid::new(titles.map(|(en, zh)| context.output.say_in(en, zh).to_owned()));
+    for request in &requests {
+        grid.row([
+            request.number.to_string(),
+            request.kind.clone(),
+            request.state.clone(),
+            local_time(&config, request.received_at),
+            local_time(&config, request.due_at),
+            request.run.clone().unwrap_or_default(),
+        ]);
+    }
+    context.output.table(&grid)?;
+    let shown: Vec<_> = requests.iter().map(document).collect();
+    context.output.document(
+        &serde_json::json!({"result": if shown.is_empty() { "nothing-found" } else { "complete" }, "requests": shown}),
+    )?;
+    Ok(Exit::Done)
+}
+
+fn document(request: &RequestRow) -> serde_json::Value {
+    serde_json::json!({
+        "request": request.number, "kind": request.kind, "state": request.state, "received_at": request.received_at,
+        "due_at": request.due_at, "run": request.run, "closed_at": request.closed_at,
+    })
+}
+
+async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
+    let (config, control) = context.control().await?;
+    let run = async {
+        let mut tx = control.read().await?;
+        let request = tx.request(number).await?;
+        let run = match request.as_ref().and_then(|request| request.run.clone()) {
+            Some(id) => tx.run(&id).await?,
+            None => None,
+        };
+        let certificates = match &run {
+            Some(run) => tx.certificates(Some(&run.id)).await?,
+            None => Vec::new(),
+        };
+        Ok::<_, crate::control::ControlError>((request, run, certificates))
+    };
+    let (request, run, certificates) = run.await.map_err(|error| task_error(TaskError::Control(error)))?;
+    let Some(request) = request else {
+        return Err(task_error(TaskError::Unknown {
+            what: format!("there is no request {number}"),
+            advice: "see `wangchuan request list`".to_owned(),
+        }));
+    };
+    let due = local_time(&config, request.due_at);
+    context.output.say(&Words::new(
+        format!(
+            "Request {number}: {}; received {}, due {due}.",
+            request.state,
+            local_time(&config, request.received_at)
+        ),
+        format!("请求 {number}：{}；收到 {}，期限 {due}。", request.state, local_time(&config, request.received_at)),
+    ))?;
+    if let Some(run) = &run {
+        let body = RunBody::of(run).map_err(task_error)?;
+        context.output.say(&Words::new(
+            format!(
+                "Run {}: {}; {} erased, {} kept, {} failed.",
+                run.id,
+                run.state,
+                body.erased,
+                body.kept + body.stripped,
+                body.failed
+            ),
+            format!(
+                "运行 {}：{}；擦除 {}，保留 {}，失败 {}。",
+                run.id,
+                run.state,
+                body.erased,
+                body.kept + body.stripped,
+                body.failed
+            ),
+        ))?;
+    }
+    for certificate in &certificates {
+        context.output.line(&format!("  {}  {}", certificate.id, certificate.result))?;
+    }
+    let mut shown = document(&request);
+    shown["result"] = "complete".into();
+    shown["certificates"] = certificates.iter().map(|certificate| certificate.id.clone()).collect::<Vec<_>>().into();
+    context.output.document(&shown)?;
+    Ok(Exit::Done)
+}
+
+async fn withdraw(context: &mut Context<'_>, number: i64) -> CommandResult {
+    context.only_now()?;
+    let installation = context.open(Needs::STATE).await?;
+    cancel(&installation, number).await.map_err(task_error)?;
+    installation.close().await.map_err(task_error)?;
+    context.output.say(&Words::new(format!("Request {number} is withdrawn."), format!("请求 {number} 已撤回。")))?;
+    context.output.document(&serde_json::json!({"result": "complete", "request": number, "state": "cancelled"}))?;
+    Ok(Exit::Done)
+}
