@@ -5,7 +5,7 @@
 
 mod services;
 
-pub use services::{AuditConnection, BackupConnection};
+pub use services::{AuditConnection, BackupConnection, settle_interrupted};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::{Configuration, Root, StateLocation};
 use crate::control::{Control, Lease, time_text};
 use crate::erase::{Ground, Site};
+use crate::error::{Result, TaskError};
 use crate::keyring::{Keyring, recover};
 use crate::keys::file_slot::FileSlot;
 use crate::keys::slot::RootSlot;
@@ -26,8 +27,7 @@ use crate::log::record::{Activity, Actor, Outcome, Record, Resource};
 use crate::plan::model::resolve;
 use crate::policy::registry::StoreSpec;
 use crate::random::{Random, uuid7};
-use crate::stores::{DataStore, Limits, StoreAddress};
-use crate::error::{Result, TaskError};
+use crate::stores::{DataStore, Engine, Limits, StoreAddress};
 
 /// The lease under which everything that destroys, backs up or serves runs.
 pub const WORK_LEASE: &str = "work";
@@ -226,6 +226,9 @@ impl Installation {
         }
         if needs.backup {
             opened.backup = BackupConnection::open(&opened).await?;
+            if let (Some(connection), true) = (&opened.backup, needs.lease) {
+                settle_interrupted(&opened.control, connection.repository.as_ref(), opened.clock.now()).await?;
+            }
         }
         if needs.audit {
             opened.audit = Some(AuditConnection::open(&opened).await?);
@@ -446,7 +449,8 @@ impl Installation {
                 ));
             }
         }
-        for site in &self.sites {
+        // SQLite has no clock of its own: it would only repeat this host's.
+        for site in self.sites.iter().filter(|site| site.store.engine() != Engine::Sqlite) {
             let theirs = site.store.server_time().await?;
             if (theirs - now).abs() > MAX_CLOCK_DIFFERENCE {
                 return Err(TaskError::refused(
