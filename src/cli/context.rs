@@ -30,6 +30,8 @@ pub struct Context<'a> {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+    /// Whether to log at the configured level instead of warnings only.
+    pub verbose: bool,
 }
 
 impl<'a> Context<'a> {
@@ -39,7 +41,7 @@ impl<'a> Context<'a> {
             Some(at) => Arc::new(FixedClock(at)),
             None => Arc::new(SystemClock),
         };
-        Self { global, output, clock, random: Arc::new(SystemRandom) }
+        Self { global, output, clock, random: Arc::new(SystemRandom), verbose: false }
     }
 
     /// The language for people.
@@ -67,7 +69,8 @@ impl<'a> Context<'a> {
     pub fn configuration(&self) -> Result<Configuration, UserError> {
         let found = self.find_configuration()?;
         let config = read_configuration(&found.path)?;
-        telemetry::start(level_name(&config));
+        // A command speaks for itself; only the agent tells its story in the log.
+        telemetry::start(if self.verbose { level_name(&config) } else { "warn" });
         Ok(config)
     }
 

@@ -135,7 +135,9 @@ fn show_card(context: &mut Context<'_>, card: &SubjectCard) -> Result<(), UserEr
         context.output.say(&Words::new("No registered store knows this id.", "没有任何已登记的数据库包含该编号。"))?;
     } else {
         let fields: Vec<String> = card.fields.iter().map(|(_, masked)| masked.clone()).collect();
-        context.output.line(&fields.join(", "))?;
+        if !fields.is_empty() {
+            context.output.line(&fields.join(", "))?;
+        }
         let mut grid =
             Grid::new([context.output.say_in("collection", "数据表"), context.output.say_in("rows", "行数")]).right(1);
         for (store, collection, rows) in &card.rows {

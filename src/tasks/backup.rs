@@ -5,8 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use chrono::{DateTime, Utc};
-
 use crate::backup::codec::{Id128, Sha256};
 use crate::backup::directory::{CellRef, DirectoryBuilder, FrameEntry, SealedPart};
 use crate::backup::frame::seal_frame;
@@ -15,13 +13,13 @@ use crate::backup::manifest::{Manifest, PackRef, PartRef, SnapshotKind};
 use crate::backup::object_store::ObjectStore;
 use crate::backup::pack::PackBuilder;
 use crate::backup::schema::{CapturedCollection, CapturedSchema};
-use crate::control::{BucketName, CellRow, Control, SlotTable, SnapshotRow, Tx, time_text};
+use crate::control::{BucketName, CellRow, SlotTable, SnapshotRow, Tx, time_text};
 use crate::crash_point;
 use crate::erase::fate::bucket_of_row;
 use crate::erase::planner::subject_lookup;
 use crate::erase::survey::{OPEN, Shape, start_kind};
 use crate::erase::{Ground, Site};
-use crate::installation::ManifestSigner;
+use crate::installation::{ManifestSigner, settle_interrupted};
 use crate::keyring::{KeyringError, Purpose, cell_secret_in};
 use crate::keys::Key;
 use crate::keys::cell::{derive_chain_part_key, derive_frame_key};
@@ -76,35 +74,6 @@ pub async fn take_snapshot(
         tx.commit().await?;
     }
     taken
-}
-
-/// Ends snapshots that were interrupted after their manifest was announced: committed when it was stored, else cancelled.
-/// Only the holder of the work lease may call it, and while it takes no snapshot.
-///
-/// # Errors
-/// When the bucket or the control database fails.
-pub async fn settle_interrupted(
-    control: &Control,
-    repository: &dyn ObjectStore,
-    now: DateTime<Utc>,
-) -> Result<()> {
-    let mut tx = control.read().await?;
-    let running = tx.running_snapshot_rows().await?;
-    drop(tx);
-    for row in running {
-        let stored = match &row.manifest {
-            Some(name) => repository.head(name).await?.is_some(),
-            None => false,
-        };
-        let mut tx = control.begin().await?;
-        if stored {
-            tx.commit_snapshot(row.number, now).await?;
-        } else {
-            tx.cancel_snapshot(row.number).await?;
-        }
-        tx.commit().await?;
-    }
-    Ok(())
 }
 
 async fn seal_and_commit(
@@ -324,7 +293,10 @@ impl<'a> Sealer<'a> {
         let find = |tree: &KeyTree| {
             let lost = || KeyringError::Lost("a cell of living rows".to_owned());
             let secret = |cell| cell_secret_in(tree, cell)?.ok_or_else(lost);
-            cells.iter().map(|(name, cell)| Ok::<_, KeyringError>((name.clone(), secret(cell)?))).collect::<Result<HashMap<_, _>, _>>()
+            cells
+                .iter()
+                .map(|(name, cell)| Ok::<_, KeyringError>((name.clone(), secret(cell)?)))
+                .collect::<Result<HashMap<_, _>, _>>()
         };
         let secrets = self.ground.keyring.with_tree(&mut tx, find).await??;
         tx.commit().await?;

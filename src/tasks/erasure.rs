@@ -153,7 +153,9 @@ pub async fn execute(installation: &Installation, plan: &PlanRow) -> Result<RunR
         && !tx.step_request(number, "received", "running", Some(&run.id), None).await?
     {
         return Err(TaskError::refused(
-            format!("request {number} does not wait to be carried out: it was withdrawn, or another plan was run for it"),
+            format!(
+                "request {number} does not wait to be carried out: it was withdrawn, or another plan was run for it"
+            ),
             "see `wangchuan request show`",
         ));
     }
