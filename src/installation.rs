@@ -5,7 +5,9 @@
 
 mod services;
 
-pub use services::{AuditConnection, BackupConnection};
+pub use services::{
+    AuditConnection, BackupConnection, LogView, audit_log_key, prove_bucket, view_certificate_log, view_operation_log,
+};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::{Configuration, Root, StateLocation};
 use crate::control::{Control, Lease, time_text};
 use crate::erase::{Ground, Site};
+use crate::error::{Result, TaskError};
 use crate::keyring::{Keyring, recover};
 use crate::keys::file_slot::FileSlot;
 use crate::keys::slot::RootSlot;
@@ -27,7 +30,6 @@ use crate::plan::model::resolve;
 use crate::policy::registry::StoreSpec;
 use crate::random::{Random, uuid7};
 use crate::stores::{DataStore, Limits, StoreAddress};
-use crate::error::{Result, TaskError};
 
 /// The lease under which everything that destroys, backs up or serves runs.
 pub const WORK_LEASE: &str = "work";
@@ -36,9 +38,9 @@ pub const LEASE_SECONDS: i64 = 600;
 /// Tenths of a second that the hold barrier waits: longer than a batch may run.
 const BARRIER_TRIES: u32 = 1200;
 /// The clock may differ from a database's by so much before destruction stops.
-const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(5);
+pub const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(5);
 /// The clock may run ahead of the last time it was looked at by so much before a person must confirm it.
-const MAX_CLOCK_LEAP: TimeDelta = TimeDelta::days(120);
+pub const MAX_CLOCK_LEAP: TimeDelta = TimeDelta::days(120);
 
 /// Signs manifests, certificates and drill records with the installation's one signing key.
 pub struct ManifestSigner {
