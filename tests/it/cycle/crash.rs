@@ -18,6 +18,7 @@ use wangchuan::tasks::erasure::{has_due_buckets, resume_runs};
 use wangchuan::tasks::outbox::{file_due, verify_certificate};
 use wangchuan::tasks::shred::shred_due;
 
+use crate::support::announce::{LONG, switched_on};
 use crate::support::world::{
     Making, World, body, forget, manual_clock, read_config, refusal, restore, retain, snapshot,
 };
@@ -64,13 +65,10 @@ async fn cycle(installation: &Installation, leaver: &str) {
     file_due(installation, true).await.unwrap();
 }
 
-#[tokio::test]
-#[ignore = "the crash test runs it in processes of its own"]
-async fn child() {
-    let folder = std::env::var(FOLDER).expect("only the crash test runs this");
-    let config = read_config(Path::new(&folder));
-    let installation =
-        Installation::open(config, Needs::ALL, manual_clock(), Arc::new(SystemRandom)).await.unwrap();
+/// What the child process does: one cycle, in which it is killed.
+async fn child(folder: &str) {
+    let config = read_config(Path::new(folder));
+    let installation = Installation::open(config, Needs::ALL, manual_clock(), Arc::new(SystemRandom)).await.unwrap();
     cycle(&installation, &std::env::var(LEAVER).unwrap()).await;
     installation.close().await.unwrap();
 }
@@ -78,7 +76,7 @@ async fn child() {
 /// Runs the cycle in a process that kills itself at `point`; whether it did.
 fn crash_at(world: &World, point: &str) -> bool {
     let done = Command::new(std::env::current_exe().unwrap())
-        .args(["cycle::crash::child", "--exact", "--ignored", "--test-threads=1"])
+        .args(["cycle::crash::every_crash_is_finished_by_the_next_start", "--exact", "--test-threads=1"])
         .env(FOLDER, world.folder.path())
         .env(LEAVER, &world.shop.picks.leaver)
         .env("WANGCHUAN_CRASH_AT", point)
@@ -105,7 +103,7 @@ async fn check(world: &World, point: &str, expected: &[(String, Vec<String>)], r
         erased += counts.erased;
         entries += tx.ledger_of_run(&run.id).await.unwrap().len() as i64;
         assert_eq!(counts.failed, 0, "{point}: {counts:?}");
-        assert_eq!(tx.certificates(Some(&run.id)).await.unwrap().is_empty(), false, "{point}");
+        assert!(!tx.certificates(Some(&run.id)).await.unwrap().is_empty(), "{point}");
     }
     let rows_after: i64 = left.iter().map(|(_, rows)| rows.len() as i64).sum();
     assert_eq!((erased, entries), (rows_before - rows_after, rows_before - rows_after), "{point}");
@@ -140,25 +138,49 @@ async fn check(world: &World, point: &str, expected: &[(String, Vec<String>)], r
     installation.close().await.unwrap();
 }
 
+/// Crashes at these points, one world each; returns those that were hit.
+async fn crash_at_all(
+    template: Arc<World>,
+    points: Vec<&'static str>,
+    expected: Vec<(String, Vec<String>)>,
+) -> Vec<&'static str> {
+    let before: i64 = template.dump_all("shop.db").await.iter().map(|(_, rows)| rows.len() as i64).sum();
+    let after: i64 = expected.iter().map(|(_, rows)| rows.len() as i64).sum();
+    assert!(before - after > 20, "the cycle erases something");
+    let mut hit = Vec::new();
+    for point in points {
+        let world = template.copied();
+        if crash_at(&world, point) {
+            hit.push(point);
+        }
+        check(&world, point, &expected, before).await;
+    }
+    hit
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_crash_is_finished_by_the_next_start() {
-    let template = World::make(Making { customers: 14, ..Making::default() }).await;
-    let before: i64 = template.dump_all("shop.db").await.iter().map(|(_, rows)| rows.len() as i64).sum();
+    if let Ok(folder) = std::env::var(FOLDER) {
+        return child(&folder).await;
+    }
+    let template = Arc::new(World::make(Making { customers: 14, ..Making::default() }).await);
     let reference = template.copied();
     let installation = reference.open().await;
     cycle(&installation, &reference.shop.picks.leaver.clone()).await;
     installation.close().await.unwrap();
     let expected = reference.dump_all("shop.db").await;
-    let after: i64 = expected.iter().map(|(_, rows)| rows.len() as i64).sum();
-    assert!(before - after > 20, "the cycle erases something");
 
+    let later = if switched_on(LONG).is_some() { LATER } else { &[] };
+    let all: Vec<&'static str> = POINTS.iter().chain(later).copied().collect();
+    let halves = [0, 1].map(|half| {
+        let points = all.iter().copied().skip(half).step_by(2).collect();
+        tokio::spawn(crash_at_all(Arc::clone(&template), points, expected.clone()))
+    });
     let mut hits: BTreeMap<&str, u32> = BTreeMap::new();
-    for point in POINTS.iter().chain(LATER) {
-        let world = template.copied();
-        if crash_at(&world, point) {
+    for half in halves {
+        for point in half.await.unwrap() {
             *hits.entry(point.split(':').next().unwrap()).or_default() += 1;
         }
-        check(&world, point, &expected, before).await;
     }
     let never: Vec<&&str> = POINTS.iter().filter(|point| !hits.contains_key(**point)).collect();
     assert!(never.is_empty(), "never hit: {never:?}");

@@ -111,7 +111,10 @@ async fn pinned_rows_die_when_their_own_time_comes() {
     }
     let pending = installation.control.read().await.unwrap().runs(Some("shred-pending")).await.unwrap();
     let waiting: Vec<_> = pending.iter().map(|run| body(run).pending).collect();
-    assert!(waiting.iter().all(|found| found.as_ref().is_some_and(|(_, until)| until.as_str() > "2029")), "{waiting:?}");
+    assert!(
+        waiting.iter().all(|found| found.as_ref().is_some_and(|(_, until)| until.as_str() > "2029")),
+        "{waiting:?}"
+    );
     installation.close().await.unwrap();
 }
 

@@ -58,7 +58,8 @@ async fn a_leaver_goes_entirely_and_the_keys_with_it() {
     for table in TABLES {
         held += rows_of(&world, table, &leaver).await;
     }
-    let others = world.number("shop.db", "SELECT count(*) FROM orders").await - rows_of(&world, "orders", &leaver).await;
+    let others =
+        world.number("shop.db", "SELECT count(*) FROM orders").await - rows_of(&world, "orders", &leaver).await;
     let first = snapshot(&installation).await;
     let run = forget(&installation, &leaver).await;
     let counts = body(&run);
@@ -92,7 +93,12 @@ async fn a_keeper_keeps_recent_orders_and_loses_the_rest() {
     let installation = world.open().await;
     let keeper = world.shop.picks.keeper.clone();
     let recent = world
-        .number("shop.db", &format!("SELECT count(*) FROM orders WHERE customer_id = '{keeper}' AND completed_at >= '2023-03-15 10:00:00'"))
+        .number(
+            "shop.db",
+            &format!(
+                "SELECT count(*) FROM orders WHERE customer_id = '{keeper}' AND completed_at >= '2023-03-15 10:00:00'"
+            ),
+        )
         .await;
     let before = world.dump("shop.db", "orders").await;
     snapshot(&installation).await;
@@ -168,7 +174,8 @@ async fn a_hold_keeps_everything_until_it_is_released() {
     let opened = restored.collections.iter().map(|counts| counts.erased_since).sum::<u64>();
     let still: i64 = run_now(&installation, &run.id).await.shredded_at.map_or(1, |_| 0);
     assert_eq!(still, 0);
-    let pending: i64 = crate::support::world::body(&run_now(&installation, &retained.id).await).pending.map_or(0, |p| p.0);
+    let pending: i64 =
+        crate::support::world::body(&run_now(&installation, &retained.id).await).pending.map_or(0, |p| p.0);
     assert_eq!(opened as i64, pending, "only rows that wait for the end of their period still open");
     installation.close().await.unwrap();
 }
