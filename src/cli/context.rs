@@ -111,6 +111,7 @@ fn level_name(config: &Configuration) -> &'static str {
 }
 
 /// A configuration fault as people get it.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands errors over by value")]
 pub fn config_error(error: ConfigError) -> UserError {
     let what = error.to_string();
     let (code, en, zh) = match &error {
@@ -132,6 +133,7 @@ pub fn config_error(error: ConfigError) -> UserError {
 }
 
 /// A task's failure as people get it.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands errors over by value")]
 pub fn task_error(error: TaskError) -> UserError {
     let retry = error.is_retryable();
     let text = error.to_string();

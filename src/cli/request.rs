@@ -203,13 +203,12 @@ fn receipt(
 async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
     context.only_now()?;
     let installation = context.open(Needs::ALL).await?;
-    let numbers = match number {
-        Some(number) => vec![number],
-        None => {
-            let mut tx = installation.control.read().await.map_err(|error| task_error(error.into()))?;
-            let waiting = tx.requests(Some("received")).await.map_err(|error| task_error(error.into()))?;
-            waiting.into_iter().map(|request| request.number).collect()
-        }
+    let numbers = if let Some(number) = number {
+        vec![number]
+    } else {
+        let mut tx = installation.control.read().await.map_err(|error| task_error(error.into()))?;
+        let waiting = tx.requests(Some("received")).await.map_err(|error| task_error(error.into()))?;
+        waiting.into_iter().map(|request| request.number).collect()
     };
     if numbers.is_empty() {
         context.output.say(&Words::new("No request is waiting.", "没有等待处理的请求。"))?;
