@@ -349,7 +349,7 @@ impl<'a> Sealer<'a> {
                         ordinal: place.ordinal,
                         offset: place.offset,
                         length: place.length,
-                        cell: CellRef { subject: cell.subject, bucket: cell.bucket, pin: cell.pin },
+                        cell: CellRef { subject: cell.subject, bucket: cell.bucket, pin: cell.fresh },
                         collection,
                         chunk: content.chunk,
                         group: group as u8,
@@ -425,7 +425,7 @@ async fn resolve_cells<'n>(
     for name in names {
         match pinned.get(&(name.0.clone(), name.1.text())) {
             Some(id) => {
-                let cell = tx.cell_by_id(*id).await?;
+                let cell = tx.living_cell(*id).await?;
                 cells.insert(
                     name.clone(),
                     cell.ok_or_else(|| TaskError::Inconsistent("a pinned cell is missing".to_owned()))?,

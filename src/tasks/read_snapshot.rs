@@ -126,6 +126,7 @@ impl OpenSnapshot {
             id: 0,
             subject: cell.subject,
             bucket: cell.bucket,
+            fresh: cell.pin,
             pin: self.pin_of(cell),
         };
         let wanted: HashSet<CellRef> = self.entries.iter().map(|entry| entry.cell).collect();
