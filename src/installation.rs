@@ -5,7 +5,7 @@
 
 mod services;
 
-pub use services::{AuditConnection, BackupConnection};
+pub use services::{AuditConnection, BackupConnection, settle_interrupted};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::{Configuration, Root, StateLocation};
 use crate::control::{Control, Lease, time_text};
 use crate::erase::{Ground, Site};
+use crate::error::{Result, TaskError};
 use crate::keyring::{Keyring, recover};
 use crate::keys::file_slot::FileSlot;
 use crate::keys::slot::RootSlot;
@@ -27,8 +28,6 @@ use crate::plan::model::resolve;
 use crate::policy::registry::StoreSpec;
 use crate::random::{Random, uuid7};
 use crate::stores::{DataStore, Engine, Limits, StoreAddress};
-use crate::tasks::backup::settle_interrupted;
-use crate::tasks::{Result, TaskError};
 
 /// The lease under which everything that destroys, backs up or serves runs.
 pub const WORK_LEASE: &str = "work";

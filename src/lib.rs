@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod crash_point;
 pub mod erase;
+pub mod error;
 pub mod installation;
 pub mod keyring;
 pub mod keys;

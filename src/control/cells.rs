@@ -224,10 +224,11 @@ impl Tx {
 
     /// All active buckets, with their slots.
     pub async fn active_buckets(&mut self) -> Result<Vec<(u32, BucketName)>> {
-        let rows =
-            sqlx::query("SELECT slot, store, collection, policy, period FROM bucket WHERE state = 'active' ORDER BY slot")
-                .fetch_all(&mut *self.inner)
-                .await?;
+        let rows = sqlx::query(
+            "SELECT slot, store, collection, policy, period FROM bucket WHERE state = 'active' ORDER BY slot",
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
         rows.into_iter()
             .map(|row| {
                 let name = BucketName {
@@ -460,12 +461,11 @@ impl Tx {
     /// Whether a pin on rows of this subject dies with one of these runs.
     pub async fn kills_pin_of(&mut self, runs: &[String], lookup: &[u8]) -> Result<bool> {
         for run in runs {
-            let row =
-                sqlx::query("SELECT 1 FROM pin WHERE state = 'dying' AND dies_with = $1 AND lookup = $2 LIMIT 1")
-                    .bind(run)
-                    .bind(lookup)
-                    .fetch_optional(&mut *self.inner)
-                    .await?;
+            let row = sqlx::query("SELECT 1 FROM pin WHERE state = 'dying' AND dies_with = $1 AND lookup = $2 LIMIT 1")
+                .bind(run)
+                .bind(lookup)
+                .fetch_optional(&mut *self.inner)
+                .await?;
             if row.is_some() {
                 return Ok(true);
             }
@@ -592,10 +592,13 @@ impl Tx {
     }
 }
 
-/// Condition on `cell c`: it lives, and loses the key it depends on with run `$1`.
+/// Condition on `cell c`: it lives, and nothing opens it any more once the keys that run `$1` marked are destroyed. A cell
+/// that another pin will preserve then is not one of them.
 const DYING_CELL: &str = "c.state = 'live' AND ((c.pin IS NULL AND (\
      c.subject IN (SELECT slot FROM subject WHERE state = 'dying' AND run = $1) \
-     OR c.bucket IN (SELECT slot FROM bucket WHERE state = 'dying' AND run = $1))) \
+     OR c.bucket IN (SELECT slot FROM bucket WHERE state = 'dying' AND run = $1)) \
+     AND NOT EXISTS (SELECT 1 FROM pin p WHERE p.cell = c.id AND p.kind = 'preserving' \
+     AND (p.state = 'active' OR (p.state = 'dying' AND p.dies_with <> $1)))) \
      OR c.pin IN (SELECT slot FROM pin WHERE state = 'dying' AND dies_with = $1))";
 
 const PIN: &str = "SELECT slot, cell, lookup, bucket_name, kind, reason, rows, run, dies_with FROM pin";

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use chrono::{DateTime, Utc};
+use chrono::TimeDelta;
 
 use crate::backup::codec::{Id128, Sha256};
 use crate::backup::directory::{CellRef, DirectoryBuilder, FrameEntry, SealedPart};
@@ -15,13 +15,13 @@ use crate::backup::manifest::{Manifest, PackRef, PartRef, SnapshotKind};
 use crate::backup::object_store::ObjectStore;
 use crate::backup::pack::PackBuilder;
 use crate::backup::schema::{CapturedCollection, CapturedSchema};
-use crate::control::{BucketName, CellRow, Control, SlotTable, SnapshotRow, Tx, time_text};
+use crate::control::{BucketName, CellRow, SlotTable, SnapshotRow, Tx, time_text};
 use crate::crash_point;
 use crate::erase::fate::bucket_of_row;
 use crate::erase::planner::subject_lookup;
 use crate::erase::survey::{OPEN, Shape, start_kind};
 use crate::erase::{Ground, Site};
-use crate::installation::ManifestSigner;
+use crate::installation::{LEASE_SECONDS, ManifestSigner, WORK_LEASE, settle_interrupted};
 use crate::keyring::{KeyringError, Purpose, cell_secret_in};
 use crate::keys::Key;
 use crate::keys::cell::{derive_chain_part_key, derive_frame_key};
@@ -78,35 +78,6 @@ pub async fn take_snapshot(
     taken
 }
 
-/// Ends snapshots that were interrupted after their manifest was announced: committed when it was stored, else cancelled.
-/// Only the holder of the work lease may call it, and while it takes no snapshot.
-///
-/// # Errors
-/// When the bucket or the control database fails.
-pub async fn settle_interrupted(
-    control: &Control,
-    repository: &dyn ObjectStore,
-    now: DateTime<Utc>,
-) -> Result<()> {
-    let mut tx = control.read().await?;
-    let running = tx.running_snapshot_rows().await?;
-    drop(tx);
-    for row in running {
-        let stored = match &row.manifest {
-            Some(name) => repository.head(name).await?.is_some(),
-            None => false,
-        };
-        let mut tx = control.begin().await?;
-        if stored {
-            tx.commit_snapshot(row.number, now).await?;
-        } else {
-            tx.cancel_snapshot(row.number).await?;
-        }
-        tx.commit().await?;
-    }
-    Ok(())
-}
-
 async fn seal_and_commit(
     ground: &Ground<'_>,
     repository: &dyn ObjectStore,
@@ -148,6 +119,8 @@ struct Begun {
     chain_key: Key,
     suppression: Key,
     lookup: Key,
+    /// The token of the work lease when it began: whoever takes the lease over settles it, and it must not commit then.
+    token: Option<i64>,
     pinned: HashMap<(Vec<u8>, String), i64>,
 }
 
@@ -207,10 +180,21 @@ async fn begin(ground: &Ground<'_>, store: &str) -> Result<Begun> {
         chain_key,
         suppression: ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?,
         lookup: ground.keyring.work_key(&mut tx, Purpose::Lookup, "").await?,
+        token: tx.held_token(WORK_LEASE).await?,
         pinned: tx.pinned_cells().await?,
     };
     tx.commit().await?;
     Ok(begun)
+}
+
+impl Begun {
+    /// Makes sure, inside a writing transaction, that the work lease was not lost meanwhile, and keeps it.
+    async fn keep_lease(&self, ground: &Ground<'_>, tx: &mut Tx) -> Result<()> {
+        if let Some(token) = self.token {
+            tx.extend_lease(WORK_LEASE, token, ground.clock.now() + TimeDelta::seconds(LEASE_SECONDS)).await?;
+        }
+        Ok(())
+    }
 }
 
 struct Sealed {
@@ -314,6 +298,7 @@ impl<'a> Sealer<'a> {
             return Ok(());
         }
         let mut tx = self.ground.control.begin().await?;
+        self.begun.keep_lease(self.ground, &mut tx).await?;
         let cells = resolve_cells(self.ground, &mut tx, &self.begun.pinned, buffer.keys()).await?;
         let mut history = Vec::new();
         for (name, rows) in &buffer {
@@ -324,7 +309,10 @@ impl<'a> Sealer<'a> {
         let find = |tree: &KeyTree| {
             let lost = || KeyringError::Lost("a cell of living rows".to_owned());
             let secret = |cell| cell_secret_in(tree, cell)?.ok_or_else(lost);
-            cells.iter().map(|(name, cell)| Ok::<_, KeyringError>((name.clone(), secret(cell)?))).collect::<Result<HashMap<_, _>, _>>()
+            cells
+                .iter()
+                .map(|(name, cell)| Ok::<_, KeyringError>((name.clone(), secret(cell)?)))
+                .collect::<Result<HashMap<_, _>, _>>()
         };
         let secrets = self.ground.keyring.with_tree(&mut tx, find).await??;
         tx.commit().await?;
@@ -370,6 +358,9 @@ impl<'a> Sealer<'a> {
         let reference = PackRef { sha256: pack.sha256, bytes: pack.bytes.len() as u64, frames: pack.frames };
         self.repository.put_if_absent(&pack.name(), pack.bytes).await?;
         self.packs.push(reference);
+        let mut tx = self.ground.control.begin().await?;
+        self.begun.keep_lease(self.ground, &mut tx).await?;
+        tx.commit().await?;
         crash_point::reached("backup.pack-stored");
         Ok(())
     }
@@ -514,7 +505,7 @@ async fn commit(
         frames: sealed.frames,
     };
     let signed = manifest.sign(signer.key_id(), &|pae| signer.sign(pae))?;
-    let mut row = begun.row;
+    let mut row = begun.row.clone();
     row.bytes = (manifest.stored_bytes() + signed.bytes.len() as u64) as i64;
     row.rows = sealed.rows;
     row.frames = sealed.frames as i64;
@@ -522,6 +513,7 @@ async fn commit(
     row.manifest_sha256 = Some(signed.sha256.to_string());
     let cancelled = || TaskError::refused("the snapshot was cancelled while it was taken", "take another one");
     let mut tx = ground.control.begin().await?;
+    begun.keep_lease(ground, &mut tx).await?;
     if !tx.intend_manifest(&row).await? {
         return Err(cancelled());
     }
@@ -529,6 +521,7 @@ async fn commit(
     repository.put_if_absent(&signed.name, signed.bytes).await?;
     crash_point::reached("backup.manifest-stored");
     let mut tx = ground.control.begin().await?;
+    begun.keep_lease(ground, &mut tx).await?;
     if !tx.commit_snapshot(row.number, now).await? {
         return Err(cancelled());
     }

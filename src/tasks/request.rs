@@ -102,7 +102,8 @@ pub fn canonical_subject(installation: &Installation, text: &str) -> Subject {
         let collections = site.model.collections.iter();
         collections.filter(|collection| collection.owner.is_some()).map(move |collection| (site, collection))
     });
-    let mut forms = owners.map(|(site, collection)| subject_in(site, collection, &given).as_ref().and_then(Subject::of));
+    let mut forms =
+        owners.map(|(site, collection)| subject_in(site, collection, &given).as_ref().and_then(Subject::of));
     match forms.next() {
         Some(Some(first)) if forms.all(|form| form.as_ref() == Some(&first)) => first,
         _ => given,

@@ -11,13 +11,12 @@ use crate::backup::directory::CellRef;
 use crate::control::{CellRow, DyingKeys, PinRow, RunRow, SnapshotRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
-use crate::installation::Installation;
+use crate::installation::{Installation, settle_interrupted};
 use crate::keyring;
 use crate::policy::calendar::BucketPeriod;
 use crate::policy::registry::BackupMode;
 use crate::policy::statute::{self, Earliest, bucket_due_with};
 
-use super::backup::settle_interrupted;
 use super::erasure::{RunBody, forget_markers};
 use super::read_snapshot::{FrameState, OpenSnapshot, open};
 use super::{Result, TaskError};
@@ -100,18 +99,14 @@ async fn readable_rows(tx: &mut Tx) -> Result<HashMap<String, i64>> {
 }
 
 /// The runs whose keys may die now; the others go into the report with what they wait for.
-async fn find_ready(
-    installation: &Installation,
-    ground: &Ground<'_>,
-    report: &mut ShredReport,
-) -> Result<Vec<RunRow>> {
+async fn find_ready(installation: &Installation, ground: &Ground<'_>, report: &mut ShredReport) -> Result<Vec<RunRow>> {
     let mut tx = installation.control.read().await?;
     let candidates = tx.runs(Some("shred-pending")).await?;
     drop(tx);
     let mut barriers = HashMap::new();
     let mut ready = Vec::new();
     for run in candidates {
-        let reason = match why_waiting(installation, &run).await? {
+        let reason = match why_waiting(installation, ground, &run).await? {
             None => behind_barrier(installation, ground, &mut barriers, &run).await?,
             reason => reason,
         };
@@ -195,7 +190,7 @@ async fn pending_until(ground: &Ground<'_>, tx: &mut Tx, run: &RunRow, barrier: 
     Ok(latest.map_or_else(|| "with its chain".to_owned(), |due| due.format("%Y-%m-%d").to_string()))
 }
 
-async fn why_waiting(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
+async fn why_waiting(installation: &Installation, ground: &Ground<'_>, run: &RunRow) -> Result<Option<String>> {
     let now = installation.clock.now();
     if let Some(until) = run.grace_until.filter(|until| *until > now) {
         return Ok(Some(format!("grace lasts until {}", until.format("%Y-%m-%d %H:%M"))));
@@ -206,7 +201,7 @@ async fn why_waiting(installation: &Installation, run: &RunRow) -> Result<Option
     if let Some(reason) = others_waiting(installation, run).await? {
         return Ok(Some(reason));
     }
-    if let Some(reason) = unregistered(installation, run).await? {
+    if let Some(reason) = unregistered(installation, ground, run).await? {
         return Ok(Some(reason));
     }
     if installation.control.read().await?.running_snapshots().await? > 0 {
@@ -242,12 +237,12 @@ async fn others_waiting(installation: &Installation, run: &RunRow) -> Result<Opt
 }
 
 /// Where nothing is registered any more, nothing was erased and no snapshot shows what lives there.
-async fn unregistered(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
+async fn unregistered(installation: &Installation, ground: &Ground<'_>, run: &RunRow) -> Result<Option<String>> {
     let known = &installation.config.registry.stores;
     let collections = installation.control.read().await?.collections_of_dying_cells(&run.id).await?;
-    let lost = collections.into_iter().find(|(store, name)| {
-        let store = known.iter().find(|spec| spec.name == *store);
-        !store.is_some_and(|spec| spec.collections.iter().any(|collection| collection.table == *name))
+    let lost = collections.into_iter().find(|(store, name)| match ground.site(store) {
+        Some(site) => site.model.collection(name).is_none(),
+        None => !known.iter().any(|spec| spec.name == *store),
     });
     Ok(lost.map(|(store, name)| {
         format!("rows of {store}.{name} were sealed under its keys, but that is not registered any more; register it again")
