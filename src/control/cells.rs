@@ -336,11 +336,10 @@ impl Tx {
     /// The pins that hold the secrets of cells which lost a key of their own: (subject, bucket) to pin. Fresh cells are
     /// never among them.
     pub async fn preserving_pins(&mut self) -> Result<HashMap<(Option<u32>, u32), u32>> {
-        let rows = sqlx::query(
-            "SELECT id, subject, bucket, pin, fresh FROM cell WHERE pin IS NOT NULL AND fresh IS NULL",
-        )
-        .fetch_all(&mut *self.inner)
-        .await?;
+        let rows =
+            sqlx::query("SELECT id, subject, bucket, pin, fresh FROM cell WHERE pin IS NOT NULL AND fresh IS NULL")
+                .fetch_all(&mut *self.inner)
+                .await?;
         let cells = rows.iter().map(cell_row).collect::<Result<Vec<_>>>()?;
         Ok(cells.into_iter().filter_map(|cell| Some(((cell.subject, cell.bucket), cell.pin?))).collect())
     }
@@ -399,8 +398,8 @@ impl Tx {
             "SELECT p.lookup, p.bucket_name, p.cell FROM pin p JOIN cell c ON c.id = p.cell \
              WHERE p.state = 'active' AND c.state = 'live' ORDER BY p.id",
         )
-            .fetch_all(&mut *self.inner)
-            .await?;
+        .fetch_all(&mut *self.inner)
+        .await?;
         rows.into_iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?))).collect()
     }
 

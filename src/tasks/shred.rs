@@ -245,7 +245,9 @@ async fn unregistered(installation: &Installation, ground: &Ground<'_>, run: &Ru
         None => !known.iter().any(|spec| spec.name == *store),
     });
     Ok(lost.map(|(store, name)| {
-        format!("rows of {store}.{name} were sealed under its keys, but that is not registered any more; register it again")
+        format!(
+            "rows of {store}.{name} were sealed under its keys, but that is not registered any more; register it again"
+        )
     }))
 }
 
