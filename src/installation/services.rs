@@ -15,7 +15,7 @@ use crate::backup::codec::Id128;
 use crate::backup::embedded::{EmbeddedServer, EmbeddedSettings};
 use crate::backup::object_store::ObjectStore;
 use crate::backup::repository::{Patience, RepositoryCredentials, RepositorySettings, S3Repository};
-use crate::config::{AuditService, Configuration, Endpoint};
+use crate::config::{AuditService, Endpoint};
 use crate::control::Control;
 use crate::control::log_store::SqliteLogStore;
 use crate::error::{Result, TaskError};
@@ -165,8 +165,9 @@ impl AuditConnection {
     }
 }
 
-fn log_origin(config: &Configuration, log: &str) -> String {
-    format!("{}.wangchuan.invalid/{log}", config.agent.name)
+/// A log's origin must never change, so it comes from the installation's random id and not from a name that people edit.
+fn log_origin(installation: [u8; 16], log: &str) -> String {
+    format!("{}.wangchuan.invalid/{log}", &hex::encode(installation)[..12])
 }
 
 fn checkpoint_key(path: &Path, origin: &str, random: &dyn Random) -> Result<CheckpointSigner> {
@@ -178,7 +179,7 @@ async fn start_embedded(
     installation: &Installation,
     data: &Path,
 ) -> Result<(ServiceHandle, CheckpointKey, BearerToken)> {
-    let origin = log_origin(&installation.config, "certificates");
+    let origin = log_origin(installation.id(), "certificates");
     let signer = checkpoint_key(&data.join("log-key.pem"), &origin, installation.random.as_ref())?;
     let key = signer.key().clone();
     let store = SqliteLogStore::open(&data.join("audit.db"), "certificates").await.map_err(proof)?;
@@ -204,14 +205,14 @@ fn operation_key_path(folder: &Path) -> PathBuf {
     folder.join("operation-log-key.pem")
 }
 
-pub(super) fn create_operation_log_key(folder: &Path, config: &Configuration, random: &dyn Random) -> Result<()> {
-    checkpoint_key(&operation_key_path(folder), &log_origin(config, "operations"), random).map(|_| ())
+pub(super) fn create_operation_log_key(folder: &Path, installation: [u8; 16], random: &dyn Random) -> Result<()> {
+    checkpoint_key(&operation_key_path(folder), &log_origin(installation, "operations"), random).map(|_| ())
 }
 
 /// Opens the operation log, which lies in the control database.
 pub async fn operation_log(installation: &Installation) -> Result<OperationLog> {
     let folder = state_folder(&installation.config);
-    let signer = open_checkpoint_key(&operation_key_path(&folder), &log_origin(&installation.config, "operations"))
+    let signer = open_checkpoint_key(&operation_key_path(&folder), &log_origin(installation.id(), "operations"))
         .map_err(proof)?;
     let store = installation.control.log_store("operations").await?;
     let anchor = FileAnchor(folder.join("operation-log-head.txt"));
@@ -220,21 +221,28 @@ pub async fn operation_log(installation: &Installation) -> Result<OperationLog> 
 }
 
 /// Tries of an append when another process appends at the same time.
-const APPEND_TRIES: usize = 8;
+const APPEND_TRIES: u32 = 8;
+/// The pause before the second try; it grows with each.
+const APPEND_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 pub(super) async fn append_operation(installation: &Installation, record: Record) -> Result<()> {
-    let mut last = None;
-    for _ in 0..APPEND_TRIES {
-        // Opened anew each time: another process may have appended since.
-        match operation_log(installation).await?.append(std::slice::from_ref(&record)).await {
-            Ok(_) => return Ok(()),
-            Err(error) => last = Some(error),
+    let mut last = String::new();
+    for attempt in 0..APPEND_TRIES {
+        if attempt > 0 {
+            tokio::time::sleep(APPEND_PAUSE * attempt).await;
+        }
+        // Opened anew each time: another process may have appended since, even between the reads of the opening. A record
+        // that was stored by a try that failed later is found by its id.
+        let tried = match operation_log(installation).await {
+            Ok(log) => log.append(std::slice::from_ref(&record)).await.map(|_| ()).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match tried {
+            Ok(()) => return Ok(()),
+            Err(error) => last = error,
         }
     }
-    Err(TaskError::Proof(format!(
-        "the operation log cannot be written, so nothing is done: {}",
-        last.map(|error| error.to_string()).unwrap_or_default()
-    )))
+    Err(TaskError::Proof(format!("the operation log cannot be written, so nothing is done: {last}")))
 }
 
 /// Ends snapshots that were interrupted after their manifest was announced: committed when it was stored, else cancelled.
