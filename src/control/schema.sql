@@ -39,7 +39,7 @@ CREATE INDEX cell_by_bucket ON cell (bucket);
 CREATE INDEX cell_by_subject ON cell (subject);
 CREATE TABLE pin (
     slot BIGINT PRIMARY KEY, cell BIGINT NOT NULL, lookup BLOB NOT NULL, bucket_name TEXT NOT NULL, kind TEXT NOT NULL,
-    reason TEXT NOT NULL, state TEXT NOT NULL, run TEXT NOT NULL, rows BIGINT NOT NULL
+    reason TEXT NOT NULL, state TEXT NOT NULL, run TEXT NOT NULL, rows BIGINT NOT NULL, dies_with TEXT
 );
 CREATE INDEX pin_lookup ON pin (lookup, bucket_name);
 

@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use chrono::{DateTime, Utc};
+
 use super::batch::RunKeys;
 use super::chunk::open_items;
 use super::planner::subject_lookup;
-use super::survey::{OPEN, Target};
+use super::survey::Target;
 use super::{EraseError, Ground};
 use crate::control::{BucketName, CellRow, PinKind, PinRow, RunRow, SlotTable, Tx};
 use crate::keys::Key;
@@ -42,7 +44,7 @@ pub fn bucket_of_row(store: &str, collection: &Collection, period: &str) -> Buck
     }
 }
 
-/// Marks the keys of a verified run for destruction and pins what stays. Idempotent: what is marked already stays so.
+/// Marks the keys of a verified run for destruction and pins what stays, all in the caller's transaction.
 ///
 /// # Errors
 /// When the control database or the keys fail.
@@ -54,10 +56,47 @@ pub async fn seal_fate(
     target: &Target,
 ) -> Result<(), EraseError> {
     let staying = staying_cells(ground, tx, run, keys).await?;
+    let mut pins = Pins { ground, run, active: active_pins(tx).await?, added: Vec::new() };
     match target {
-        Target::Request(subject) => request_fate(ground, tx, run, keys, subject, staying).await,
-        Target::Retention => retention_fate(ground, tx, run, staying).await,
+        Target::Request(subject) => request_fate(&mut pins, tx, keys, subject, staying).await?,
+        Target::Retention => {
+            let plan = tx.plan(run.plan.as_deref().unwrap_or_default()).await?;
+            let plan = plan.ok_or_else(|| EraseError::Inconsistent("the run has no plan".to_owned()))?;
+            retention_fate(&mut pins, tx, plan.cutoff, staying).await?;
+        }
     }
+    ground.keyring.insert(tx, &pins.added).await?;
+    Ok(())
+}
+
+/// Whether the whole period of a bucket is due by today's policy. Never for one that no present policy governs.
+///
+/// # Errors
+/// When a policy names an unknown statute or a date lies outside the supported years.
+pub fn is_bucket_due(ground: &Ground<'_>, bucket: &BucketName, cutoff: DateTime<Utc>) -> Result<bool, EraseError> {
+    let Some(site) = ground.site(&bucket.store) else { return Ok(false) };
+    let Some((_, collection)) = site.model.collection(&bucket.collection) else { return Ok(false) };
+    let Some(governed) = collection.governed.as_ref().filter(|governed| governed.policy.id == bucket.policy) else {
+        return Ok(false);
+    };
+    let Ok(period) = bucket.period.parse::<BucketPeriod>() else { return Ok(false) };
+    let statutes = statute::find_all(&governed.policy.statutes)?;
+    let due = bucket_due_with(period, governed.policy.retention, &statutes, site.model.spec.timezone)?;
+    Ok(due <= Earliest::At(cutoff))
+}
+
+/// Whether a bucket or a pin waits for a retention run to mark it, even if no row is due any more.
+///
+/// # Errors
+/// As [`is_bucket_due`], and when the control database fails.
+pub async fn has_due_buckets(ground: &Ground<'_>, tx: &mut Tx) -> Result<bool, EraseError> {
+    let cutoff = ground.clock.now();
+    for (_, name) in tx.active_buckets().await? {
+        if is_bucket_due(ground, &name, cutoff)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Every planned row that is not gone: kept by the plan, kept at execution, failed, or stripped.
@@ -101,127 +140,145 @@ async fn staying_cells(
 }
 
 async fn request_fate(
-    ground: &Ground<'_>,
+    pins: &mut Pins<'_>,
     tx: &mut Tx,
-    run: &RunRow,
     keys: &RunKeys,
     subject: &Subject,
     mut staying: StayingCells,
 ) -> Result<(), EraseError> {
-    let lookup = subject_lookup(&keys.lookup, subject);
-    let slot = tx.tombstone_subject(&lookup, &run.id).await?;
-    let cells = match slot {
-        Some(slot) => tx.cells_under(Some(slot), None).await?,
-        None => Vec::new(),
-    };
+    let skipped = |store: &str| pins.ground.skipped.iter().any(|(name, _)| name == store);
+    let mut lookups = Vec::new();
     let mut by_bucket: HashMap<BucketName, CellRow> = HashMap::new();
-    for cell in cells {
-        if let Some((name, _)) = tx.bucket_name(cell.bucket).await? {
-            // Rows in a store that could not be reached were not erased: they stay, for that reason.
-            if ground.skipped.iter().any(|(store, _)| *store == name.store) {
-                let entry = staying.entry((lookup.to_vec(), name.clone())).or_default();
-                entry.reason = "failed".to_owned();
+    for form in super::batch::forms_of(pins.ground, subject) {
+        let lookup = subject_lookup(&keys.lookup, &form);
+        if let Some(slot) = tx.tombstone_subject(&lookup, &pins.run.id).await? {
+            for cell in tx.cells_of_subject(slot).await? {
+                let Some((name, _)) = tx.bucket_name(cell.bucket).await? else { continue };
+                // Rows in a store that could not be reached were not erased: they stay, for that reason.
+                if skipped(&name.store) {
+                    staying.entry((lookup.to_vec(), name.clone())).or_default().reason = "failed".to_owned();
+                }
+                by_bucket.insert(name, cell);
             }
-            by_bucket.insert(name, cell);
+        }
+        lookups.push(lookup);
+    }
+    // What an earlier run pinned for this subject goes too, unless its rows stay again.
+    for ((lookup, _), pin) in &pins.active {
+        let own = lookups.iter().any(|known| known[..] == lookup[..]);
+        if own && !skipped(&pin.bucket.store) && !staying.contains_key(&(lookup.clone(), pin.bucket.clone())) {
+            tx.mark_pin_dying(pin.slot, &pins.run.id).await?;
         }
     }
-    for ((lookup, bucket), stay) in staying {
-        let cell = by_bucket.get(&bucket).copied();
-        pin(ground, tx, run, (&lookup, &bucket), cell, &stay).await?;
+    for ((lookup, bucket), stay) in &staying {
+        let cell = by_bucket.get(bucket).copied();
+        pins.pin(tx, lookup, bucket, cell, stay).await?;
     }
     Ok(())
 }
 
 async fn retention_fate(
-    ground: &Ground<'_>,
+    pins: &mut Pins<'_>,
     tx: &mut Tx,
-    run: &RunRow,
+    cutoff: DateTime<Utc>,
     staying: StayingCells,
 ) -> Result<(), EraseError> {
-    let cutoff = {
-        let plan = tx.plan(run.plan.as_deref().unwrap_or_default()).await?;
-        plan.ok_or_else(|| EraseError::Inconsistent("the run has no plan".to_owned()))?.cutoff
-    };
-    let mut dying = Vec::new();
-    for site in ground.sites {
-        let spec = &site.model.spec;
-        let mut policies: Vec<&crate::policy::registry::Policy> = Vec::new();
-        for governed in site.model.collections.iter().filter_map(|collection| collection.governed.as_ref()) {
-            if !policies.iter().any(|known| known.id == governed.policy.id) {
-                policies.push(&governed.policy);
-            }
-        }
-        for policy in policies {
-            for (slot, name) in tx.active_buckets(&spec.name, &policy.id).await? {
-                if name.period == OPEN {
-                    continue;
-                }
-                let Ok(period) = name.period.parse::<BucketPeriod>() else { continue };
-                let statutes = statute::find_all(&policy.statutes)?;
-                if bucket_due_with(period, policy.retention, &statutes, spec.timezone)? <= Earliest::At(cutoff) {
-                    dying.push((slot, name));
-                }
-            }
+    let mut dying: HashMap<BucketName, u32> = HashMap::new();
+    for (slot, name) in tx.active_buckets().await? {
+        if is_bucket_due(pins.ground, &name, cutoff)? {
+            dying.insert(name, slot);
         }
     }
-    let mut staying: BTreeMap<BucketName, Vec<(Vec<u8>, Staying)>> =
-        staying.into_iter().fold(BTreeMap::new(), |mut by_bucket, ((lookup, bucket), stay)| {
-            by_bucket.entry(bucket).or_insert_with(Vec::new).push((lookup, stay));
-            by_bucket
-        });
-    for (slot, name) in dying {
-        let owners = staying.remove(&name).unwrap_or_default();
-        for (lookup, stay) in owners {
-            let cell = cell_of(tx, &lookup, slot).await?;
-            pin(ground, tx, run, (&lookup, &name), cell, &stay).await?;
+    for ((lookup, _), pin) in &pins.active {
+        let stays = staying.contains_key(&(lookup.clone(), pin.bucket.clone()));
+        if !stays && is_bucket_due(pins.ground, &pin.bucket, cutoff)? {
+            tx.mark_pin_dying(pin.slot, &pins.run.id).await?;
         }
-        tx.mark_bucket_dying(slot, &run.id).await?;
+    }
+    for ((lookup, bucket), stay) in &staying {
+        let pinned = pins.active.contains_key(&(lookup.clone(), bucket.text()));
+        let cell = match dying.get(bucket) {
+            Some(slot) => cell_of(tx, lookup, *slot).await?,
+            None if pinned => None,
+            // The bucket lives on, and its rows with it.
+            None => continue,
+        };
+        pins.pin(tx, lookup, bucket, cell, stay).await?;
+    }
+    for slot in dying.values() {
+        tx.mark_bucket_dying(*slot, &pins.run.id).await?;
     }
     Ok(())
 }
 
 /// The living cell of a subject in a bucket slot.
 async fn cell_of(tx: &mut Tx, lookup: &[u8], bucket: u32) -> Result<Option<CellRow>, EraseError> {
-    let subject = match <[u8; 32]>::try_from(lookup) {
-        Ok(digest) => tx.subject_slots(&[digest]).await?.get(&digest).copied(),
-        Err(_) => None,
-    };
-    Ok(tx.cells_under(None, Some(bucket)).await?.into_iter().find(|cell| cell.subject == subject))
+    let Ok(digest) = <[u8; 32]>::try_from(lookup) else { return Ok(tx.find_cell(None, bucket).await?) };
+    match tx.subject_slots(&[digest]).await?.get(&digest) {
+        Some(slot) => Ok(tx.find_cell(Some(*slot), bucket).await?),
+        None => Ok(None),
+    }
 }
 
-/// Pins the rows of a subject that stay in a bucket.
-async fn pin(
-    ground: &Ground<'_>,
-    tx: &mut Tx,
-    run: &RunRow,
-    (lookup, bucket): (&[u8], &BucketName),
-    cell: Option<CellRow>,
-    stay: &Staying,
-) -> Result<(), EraseError> {
-    if tx.pinned_cells().await?.contains_key(&(lookup.to_vec(), bucket.text())) && !stay.new_version {
-        return Ok(());
-    }
-    let slot = ground.keyring.free_numbers(tx, SlotTable::Pin, 1).await?[0];
-    let preserving = match cell {
-        Some(cell) if !stay.new_version => !tx.cell_lost_rows(cell.id).await?,
-        _ => false,
-    };
-    let (kind, cell) = match (preserving, cell) {
-        (true, Some(cell)) => (PinKind::Preserving, cell),
-        (_, cell) => {
-            let key = Key::make(ground.random)?;
-            ground
-                .keyring
-                .insert(tx, &[(Slot::new(Subtree::Pins, slot).map_err(crate::keyring::KeyringError::from)?, key)])
-                .await?;
+async fn active_pins(tx: &mut Tx) -> Result<HashMap<(Vec<u8>, String), PinRow>, EraseError> {
+    let pins = tx.pins().await?;
+    Ok(pins.into_iter().map(|pin| ((pin.lookup.clone(), pin.bucket.text()), pin)).collect())
+}
+
+/// The pins of a run in the making.
+struct Pins<'a> {
+    ground: &'a Ground<'a>,
+    run: &'a RunRow,
+    active: HashMap<(Vec<u8>, String), PinRow>,
+    added: Vec<(Slot, Key)>,
+}
+
+impl Pins<'_> {
+    /// Pins the rows of a subject that stay in a bucket. A pin that holds them already stays, unless something else was
+    /// erased from its cell or the rows are new versions: then they move to a fresh one, and the old one dies.
+    async fn pin(
+        &mut self,
+        tx: &mut Tx,
+        lookup: &[u8],
+        bucket: &BucketName,
+        cell: Option<CellRow>,
+        stay: &Staying,
+    ) -> Result<(), EraseError> {
+        let mut preserving = None;
+        match self.active.get(&(lookup.to_vec(), bucket.text())) {
+            Some(pin) if !stay.new_version && !tx.cell_lost_rows(pin.cell).await? => return Ok(()),
+            Some(pin) => tx.mark_pin_dying(pin.slot, &self.run.id).await?,
+            None => {
+                if let Some(cell) = cell.filter(|_| !stay.new_version)
+                    && !tx.cell_lost_rows(cell.id).await?
+                {
+                    preserving = Some(cell);
+                }
+            }
+        }
+        let slot = self.ground.keyring.free_numbers(tx, SlotTable::Pin, 1).await?[0];
+        let (kind, cell) = if let Some(cell) = preserving {
+            (PinKind::Preserving, cell)
+        } else {
+            let place = Slot::new(Subtree::Pins, slot).map_err(crate::keyring::KeyringError::from)?;
+            self.added.push((place, Key::make(self.ground.random)?));
             let number = match cell {
                 Some(cell) => cell.bucket,
                 None => tx.bucket_slot(bucket).await?.unwrap_or(0),
             };
             (PinKind::Fresh, tx.add_cell(None, number, Some(slot)).await?)
-        }
-    };
-    let row = PinRow { slot, cell: cell.id, kind, reason: stay.reason.clone(), rows: stay.rows, run: run.id.clone() };
-    tx.add_pin(&row, lookup, bucket).await?;
-    Ok(())
+        };
+        let row = PinRow {
+            slot,
+            cell: cell.id,
+            lookup: lookup.to_vec(),
+            bucket: bucket.clone(),
+            kind,
+            reason: stay.reason.clone(),
+            rows: stay.rows,
+            run: self.run.id.clone(),
+        };
+        tx.add_pin(&row).await?;
+        Ok(())
+    }
 }

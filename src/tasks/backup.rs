@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
+
 use crate::backup::codec::{Id128, Sha256};
 use crate::backup::directory::{CellRef, DirectoryBuilder, FrameEntry, SealedPart};
 use crate::backup::frame::seal_frame;
@@ -13,7 +15,7 @@ use crate::backup::manifest::{Manifest, PackRef, PartRef, SnapshotKind};
 use crate::backup::object_store::ObjectStore;
 use crate::backup::pack::PackBuilder;
 use crate::backup::schema::{CapturedCollection, CapturedSchema};
-use crate::control::{BucketName, CellRow, SlotTable, SnapshotRow, Tx, time_text};
+use crate::control::{BucketName, CellRow, Control, SlotTable, SnapshotRow, Tx, time_text};
 use crate::crash_point;
 use crate::erase::fate::bucket_of_row;
 use crate::erase::planner::subject_lookup;
@@ -24,7 +26,7 @@ use crate::keyring::{KeyringError, Purpose, cell_secret_in};
 use crate::keys::Key;
 use crate::keys::cell::{derive_chain_part_key, derive_frame_key};
 use crate::keys::suite::Suite;
-use crate::keys::tree::{Slot, Subtree};
+use crate::keys::tree::{KeyTree, Slot, Subtree};
 use crate::plan::digest::row_mac;
 use crate::plan::model::Collection;
 use crate::policy::calendar::bucket_of;
@@ -59,8 +61,59 @@ pub async fn take_snapshot(
         what: format!("store {store} is not registered or cannot be reached"),
         advice: "see `wangchuan store list` and `wangchuan store check`".to_owned(),
     })?;
+    settle_interrupted(ground.control, repository, ground.clock.now()).await?;
     let begun = begin(ground, store).await?;
     crash_point::reached("backup.begun");
+    let number = begun.row.number;
+    let taken = seal_and_commit(ground, repository, signer, site, begun).await;
+    if taken.is_err() {
+        // Without this the snapshot would count as running, and no key could die, until the next start. A failure after the
+        // manifest was announced leaves open whether it was stored; that is settled by looking.
+        let mut tx = ground.control.begin().await?;
+        if tx.running_snapshot_rows().await?.iter().any(|row| row.number == number && row.manifest.is_none()) {
+            tx.cancel_snapshot(number).await?;
+        }
+        tx.commit().await?;
+    }
+    taken
+}
+
+/// Ends snapshots that were interrupted after their manifest was announced: committed when it was stored, else cancelled.
+/// Only the holder of the work lease may call it, and while it takes no snapshot.
+///
+/// # Errors
+/// When the bucket or the control database fails.
+pub async fn settle_interrupted(
+    control: &Control,
+    repository: &dyn ObjectStore,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let mut tx = control.read().await?;
+    let running = tx.running_snapshot_rows().await?;
+    drop(tx);
+    for row in running {
+        let stored = match &row.manifest {
+            Some(name) => repository.head(name).await?.is_some(),
+            None => false,
+        };
+        let mut tx = control.begin().await?;
+        if stored {
+            tx.commit_snapshot(row.number, now).await?;
+        } else {
+            tx.cancel_snapshot(row.number).await?;
+        }
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+async fn seal_and_commit(
+    ground: &Ground<'_>,
+    repository: &dyn ObjectStore,
+    signer: &ManifestSigner,
+    site: &Site,
+    begun: Begun,
+) -> Result<SnapshotRow> {
     let mut view = site.store.open_snapshot().await?;
     let mut sealer = Sealer::new(ground, repository, &begun);
     let mut captured = Vec::new();
@@ -268,11 +321,12 @@ impl<'a> Sealer<'a> {
             history.extend(rows.iter().map(|(mac, _)| (*mac, cell.id)));
         }
         tx.note_sealed_rows(self.begun.row.number, &history).await?;
-        let mut secrets = HashMap::new();
-        for (name, cell) in &cells {
-            let secret = self.ground.keyring.with_tree(&mut tx, |tree| cell_secret_in(tree, cell)).await??;
-            secrets.insert(name.clone(), secret.ok_or_else(|| KeyringError::Lost("a cell of living rows".to_owned()))?);
-        }
+        let find = |tree: &KeyTree| {
+            let lost = || KeyringError::Lost("a cell of living rows".to_owned());
+            let secret = |cell| cell_secret_in(tree, cell)?.ok_or_else(lost);
+            cells.iter().map(|(name, cell)| Ok::<_, KeyringError>((name.clone(), secret(cell)?))).collect::<Result<HashMap<_, _>, _>>()
+        };
+        let secrets = self.ground.keyring.with_tree(&mut tx, find).await??;
         tx.commit().await?;
         for (name, rows) in buffer {
             let (Some(cell), Some(secret)) = (cells.get(&name), secrets.get(&name)) else { continue };
@@ -413,18 +467,24 @@ async fn resolve_subjects(ground: &Ground<'_>, tx: &mut Tx, names: &[&CellName])
 async fn resolve_buckets(ground: &Ground<'_>, tx: &mut Tx, names: &[&CellName]) -> Result<HashMap<BucketName, u32>> {
     let wanted: HashSet<&BucketName> = names.iter().map(|(_, bucket)| bucket).collect();
     let mut slots = HashMap::new();
+    let mut missing = Vec::new();
     for name in wanted {
-        let slot = match tx.bucket_slot(name).await? {
-            Some(slot) => slot,
-            None => {
-                let number = ground.keyring.free_numbers(tx, SlotTable::Bucket, 1).await?[0];
-                let slot = Slot::new(Subtree::Buckets, number).map_err(KeyringError::from)?;
-                ground.keyring.insert(tx, &[(slot, Key::make(ground.random)?)]).await?;
-                tx.add_bucket(number, name).await?;
-                number
+        match tx.bucket_slot(name).await? {
+            Some(slot) => {
+                slots.insert(name.clone(), slot);
             }
-        };
-        slots.insert(name.clone(), slot);
+            None => missing.push(name),
+        }
+    }
+    let numbers = ground.keyring.free_numbers(tx, SlotTable::Bucket, missing.len()).await?;
+    let mut keys = Vec::new();
+    for (name, number) in missing.into_iter().zip(numbers) {
+        keys.push((Slot::new(Subtree::Buckets, number).map_err(KeyringError::from)?, Key::make(ground.random)?));
+        tx.add_bucket(number, name).await?;
+        slots.insert(name.clone(), number);
+    }
+    if !keys.is_empty() {
+        ground.keyring.insert(tx, &keys).await?;
     }
     Ok(slots)
 }
@@ -460,10 +520,18 @@ async fn commit(
     row.frames = sealed.frames as i64;
     row.manifest = Some(signed.name.clone());
     row.manifest_sha256 = Some(signed.sha256.to_string());
+    let cancelled = || TaskError::refused("the snapshot was cancelled while it was taken", "take another one");
+    let mut tx = ground.control.begin().await?;
+    if !tx.intend_manifest(&row).await? {
+        return Err(cancelled());
+    }
+    tx.commit().await?;
     repository.put_if_absent(&signed.name, signed.bytes).await?;
     crash_point::reached("backup.manifest-stored");
     let mut tx = ground.control.begin().await?;
-    tx.commit_snapshot(&row, now).await?;
+    if !tx.commit_snapshot(row.number, now).await? {
+        return Err(cancelled());
+    }
     tx.set_meta("last_backup", &time_text(now)).await?;
     tx.commit().await?;
     row.state = "committed".to_owned();

@@ -3,12 +3,12 @@
 //! A run waits while a hold covers it, while its grace lasts, while an older snapshot is running, and until the barrier
 //! snapshot of every store it touched is committed and its pinned rows open with the keys that will survive.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::backup::object_store::ObjectStore;
-use crate::control::{CellRow, DyingKeys, PinRow, RunRow, SnapshotRow, Tx};
+use crate::backup::directory::CellRef;
+use crate::control::{CellRow, DyingKeys, PinRow, RunRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
 use crate::installation::Installation;
@@ -17,8 +17,8 @@ use crate::policy::calendar::BucketPeriod;
 use crate::policy::registry::BackupMode;
 use crate::policy::statute::{self, Earliest, bucket_due_with};
 
-use super::erasure::RunBody;
-use super::read_snapshot::{FrameState, open};
+use super::erasure::{RunBody, forget_markers};
+use super::read_snapshot::{FrameState, OpenSnapshot, open};
 use super::{Result, TaskError};
 
 /// What a shred did.
@@ -44,22 +44,14 @@ pub struct ShredReport {
 /// Refused when destruction is held or the clock is doubtful; otherwise what failed. A crash inside is finished at the next start.
 pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
     installation.may_destroy().await?;
+    keyring::recover(&installation.keyring, &installation.control, installation.clock.now()).await?;
     let ground = installation.ground()?;
     let mut report = ShredReport::default();
-    let mut tx = installation.control.read().await?;
-    let candidates = tx.runs(Some("shred-pending")).await?;
-    drop(tx);
-    let mut ready = Vec::new();
-    for run in candidates {
-        match why_waiting(installation, &ground, &run).await? {
-            Some(reason) => report.waiting.push((run.id.clone(), reason)),
-            None => ready.push(run),
-        }
-    }
+    let ready = find_ready(installation, &ground, &mut report).await?;
     let runs: Vec<String> = ready.iter().map(|run| run.id.clone()).collect();
     let mut tx = installation.control.read().await?;
     let dying = tx.dying_keys(&runs).await?;
-    let preserved = preserved_cells(&mut tx, &dying).await?;
+    let preserved = preserved_cells(&mut tx, &runs, &dying).await?;
     drop(tx);
     if !dying.is_empty() {
         installation.log_operation("key.shred", &format!("keys-{}", dying.count()), "intent").await?;
@@ -84,9 +76,34 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
     Ok(report)
 }
 
+/// The runs whose keys may die now; the others go into the report with what they wait for.
+async fn find_ready(
+    installation: &Installation,
+    ground: &Ground<'_>,
+    report: &mut ShredReport,
+) -> Result<Vec<RunRow>> {
+    let mut tx = installation.control.read().await?;
+    let candidates = tx.runs(Some("shred-pending")).await?;
+    drop(tx);
+    let mut barriers = HashMap::new();
+    let mut ready = Vec::new();
+    for run in candidates {
+        let reason = match why_waiting(installation, &run).await? {
+            None => behind_barrier(installation, ground, &mut barriers, &run).await?,
+            reason => reason,
+        };
+        match reason {
+            Some(reason) => report.waiting.push((run.id.clone(), reason)),
+            None => ready.push(run),
+        }
+    }
+    Ok(ready)
+}
+
 /// Enters the result of finished generation changes into all runs that wait for them.
 async fn settle_runs(installation: &Installation, ground: &Ground<'_>, report: &mut ShredReport) -> Result<()> {
     let now = installation.clock.now();
+    let mut finished = Vec::new();
     let mut tx = installation.control.begin().await?;
     let (generation, _) = tx.tree_root().await?.ok_or(keyring::KeyringError::NoTree)?;
     for mut run in tx.runs(Some("shred-pending")).await? {
@@ -102,6 +119,7 @@ async fn settle_runs(installation: &Installation, ground: &Ground<'_>, report: &
             run.shredded_at = Some(now);
             "shredded".clone_into(&mut run.state);
             report.shredded.push(run.id.clone());
+            finished.push(run.clone());
         } else {
             let until = pending_until(ground, &mut tx, &run, barrier).await?;
             body.pending = Some((readable, until.clone()));
@@ -111,6 +129,10 @@ async fn settle_runs(installation: &Installation, ground: &Ground<'_>, report: &
         tx.step_run(&run, "shred-pending").await?;
     }
     tx.commit().await?;
+    for run in finished {
+        // Again, for a crash may have come between the end of the run and the first time.
+        forget_markers(ground, &run).await?;
+    }
     Ok(())
 }
 
@@ -134,7 +156,7 @@ async fn pending_until(ground: &Ground<'_>, tx: &mut Tx, run: &RunRow, barrier: 
     Ok(latest.map_or_else(|| "with its chain".to_owned(), |due| due.format("%Y-%m-%d").to_string()))
 }
 
-async fn why_waiting(installation: &Installation, ground: &Ground<'_>, run: &RunRow) -> Result<Option<String>> {
+async fn why_waiting(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
     let now = installation.clock.now();
     if let Some(until) = run.grace_until.filter(|until| *until > now) {
         return Ok(Some(format!("grace lasts until {}", until.format("%Y-%m-%d %H:%M"))));
@@ -142,103 +164,105 @@ async fn why_waiting(installation: &Installation, ground: &Ground<'_>, run: &Run
     if let Some(reason) = held(installation, run).await? {
         return Ok(Some(reason));
     }
-    let barrier = run.verified_snapshot.unwrap_or(i64::MAX);
-    for spec in installation.config.registry.stores.iter().filter(|spec| spec.backup == BackupMode::Bucket) {
-        let mut tx = installation.control.read().await?;
-        let snapshots = tx.snapshots(Some(&spec.name)).await?;
-        if tx.running_snapshots().await? > 0 {
-            return Ok(Some("a snapshot is being taken".to_owned()));
-        }
-        drop(tx);
-        let Some(newest) = snapshots.into_iter().rev().find(|snapshot| snapshot.number > barrier) else {
-            return Ok(Some(format!("store {} has no snapshot since the erasure yet", spec.name)));
-        };
-        let connection = installation.backup()?;
-        check_barrier(installation, ground, connection.repository.as_ref(), newest, run).await?;
+    if installation.control.read().await?.running_snapshots().await? > 0 {
+        return Ok(Some("a snapshot is being taken".to_owned()));
     }
     Ok(None)
 }
 
-/// The barrier: the snapshot holds nothing in the dying cells, and what it holds in pinned cells opens.
-async fn check_barrier(
+/// The newest snapshot of a store as a barrier: what is sealed where, and why it is not good for one, if it is not.
+struct Barrier {
+    number: i64,
+    opened: OpenSnapshot,
+    fault: Option<String>,
+}
+
+async fn read_barrier(installation: &Installation, ground: &Ground<'_>, store: &str) -> Result<Option<Barrier>> {
+    let mut tx = installation.control.read().await?;
+    let newest = tx.snapshots(Some(store)).await?.pop();
+    drop(tx);
+    let Some(row) = newest else { return Ok(None) };
+    let repository = installation.backup()?.repository.clone();
+    let number = row.number;
+    let opened = open(ground, repository.as_ref(), &installation.signer, row).await?;
+    let read = opened.read(repository.as_ref()).await?;
+    let unread = read.frames_in(FrameState::Corrupt) + read.frames_in(FrameState::Lost);
+    let fault = (unread > 0).then(|| {
+        format!("{unread} frames of snapshot {} do not open, so no key may die on its account", opened.row.id)
+    });
+    Ok(Some(Barrier { number, opened, fault }))
+}
+
+/// The barrier: a snapshot of every store, begun after the erasure, opens completely and holds nothing in the cells that a
+/// run lets die, but for those that a pin preserves.
+async fn behind_barrier(
     installation: &Installation,
     ground: &Ground<'_>,
-    repository: &dyn ObjectStore,
-    snapshot: SnapshotRow,
+    barriers: &mut HashMap<String, Option<Barrier>>,
     run: &RunRow,
-) -> Result<()> {
+) -> Result<Option<String>> {
+    let runs = std::slice::from_ref(&run.id);
     let mut tx = installation.control.read().await?;
-    let dying = tx.dying_keys(std::slice::from_ref(&run.id)).await?;
-    let pinned: HashSet<(Option<u32>, u32)> =
-        preserved_cells(&mut tx, &dying).await?.into_iter().map(|(_, cell)| (cell.subject, cell.bucket)).collect();
+    let dying = tx.dying_cell_keys(runs).await?;
+    let preserved = preserved_cells(&mut tx, runs, &dying).await?;
     drop(tx);
-    let opened = open(ground, repository, &installation.signer, snapshot).await?;
-    for entry in &opened.entries {
-        let dies = entry.cell.pin.is_none()
-            && (entry.cell.subject.is_some_and(|subject| dying.subjects.contains(&subject))
-                || dying.buckets.contains(&entry.cell.bucket));
-        if dies && !pinned.contains(&(entry.cell.subject, entry.cell.bucket)) {
-            return Err(TaskError::Inconsistent(format!(
-                "run {}: living rows were sealed under a key that is to die; it stays until a later snapshot holds them elsewhere",
-                run.id
+    if !dying.has_cells() {
+        return Ok(None);
+    }
+    let pinned: HashSet<(Option<u32>, u32)> =
+        preserved.into_iter().map(|(_, cell)| (cell.subject, cell.bucket)).collect();
+    let after = run.verified_snapshot.unwrap_or(i64::MAX);
+    for spec in installation.config.registry.stores.iter().filter(|spec| spec.backup == BackupMode::Bucket) {
+        if !barriers.contains_key(&spec.name) {
+            barriers.insert(spec.name.clone(), read_barrier(installation, ground, &spec.name).await?);
+        }
+        let Some(Some(barrier)) = barriers.get(&spec.name).map(|found| found.as_ref().filter(|b| b.number > after))
+        else {
+            return Ok(Some(format!("store {} has no snapshot since the erasure yet", spec.name)));
+        };
+        if let Some(fault) = &barrier.fault {
+            return Ok(Some(fault.clone()));
+        }
+        let living = barrier.opened.entries.iter().any(|entry| {
+            let CellRef { subject, bucket, pin } = entry.cell;
+            let kept = pin.is_none() && pinned.contains(&(subject, bucket));
+            dying.takes(subject, bucket, barrier.opened.pin_of(&entry.cell)) && !kept
+        });
+        if living {
+            return Ok(Some(format!(
+                "living rows of store {} are sealed under keys that are to die; a later snapshot must hold them elsewhere",
+                spec.name
             )));
         }
-        if opened.state_of(&entry.cell) == FrameState::Lost {
-            return Err(TaskError::Inconsistent(format!(
-                "snapshot {}: a frame's key is lost, so no key may be destroyed on its account",
-                opened.row.id
-            )));
-        }
     }
-    let read = opened.read(repository).await?;
-    if read.frames_in(FrameState::Corrupt) + read.frames_in(FrameState::Lost) > 0 {
-        return Err(TaskError::Inconsistent(format!(
-            "snapshot {} does not open completely, so no key may be destroyed on its account",
-            opened.row.id
-        )));
-    }
-    Ok(())
+    Ok(None)
 }
 
-/// Pins, of whatever run, whose cells lose a key now: their secrets must be copied in this very generation change.
-async fn preserved_cells(tx: &mut Tx, dying: &DyingKeys) -> Result<Vec<(PinRow, CellRow)>> {
-    let mut found = Vec::new();
-    for pin in tx.pins().await? {
-        let Some(cell) = tx.cell_by_id(pin.cell).await? else { continue };
-        if cell.subject.is_some_and(|subject| dying.subjects.contains(&subject)) || dying.buckets.contains(&cell.bucket)
-        {
-            found.push((pin, cell));
-        }
-    }
-    Ok(found)
+/// Cells that lose a factor now and must survive: their pins take their secrets over in the same generation change.
+async fn preserved_cells(tx: &mut Tx, runs: &[String], dying: &DyingKeys) -> Result<Vec<(PinRow, CellRow)>> {
+    let unfilled = tx.unfilled_pins(runs).await?;
+    Ok(unfilled.into_iter().filter(|(_, cell)| dying.takes(cell.subject, cell.bucket, None)).collect())
 }
 
-/// The hold that covers rows of a run, if any.
+/// The hold that covers erased rows of a run, if any.
 async fn held(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
     let mut tx = installation.control.read().await?;
     let holds = tx.holds(true).await?;
     if holds.is_empty() {
         return Ok(None);
     }
-    let dying = tx.dying_keys(std::slice::from_ref(&run.id)).await?;
     let request = match run.request {
         Some(number) => tx.request(number).await?,
         None => None,
     };
-    let touched: Vec<(String, String)> = tx
-        .ledger_of_run(&run.id)
-        .await?
-        .into_iter()
-        .map(|entry| (entry.store, entry.collection))
-        .collect::<HashSet<_>>()
-        .into_iter()
-        .collect();
+    let touched: HashSet<(String, String)> =
+        tx.ledger_of_run(&run.id).await?.into_iter().map(|entry| (entry.store, entry.collection)).collect();
     for hold in holds {
         let covers = match hold.scope.as_str() {
             "subject" => match hold.subject {
                 Some(subject) => {
                     let by_request = request.as_ref().is_some_and(|request| request.lookup == subject);
-                    by_request || subject_in_buckets(&mut tx, &subject, &dying).await?
+                    by_request || subject_loses_rows(&mut tx, &subject, run).await?
                 }
                 None => true,
             },
@@ -255,14 +279,16 @@ async fn held(installation: &Installation, run: &RunRow) -> Result<Option<String
     Ok(None)
 }
 
-/// Whether rows of a subject were erased from a cell that would die now. Cells of which nothing went are pinned anyway.
-async fn subject_in_buckets(tx: &mut Tx, lookup: &[u8; 32], dying: &DyingKeys) -> Result<bool> {
-    let Some(slot) = tx.subject_slots(&[*lookup]).await?.get(lookup).copied() else { return Ok(false) };
-    let cells = tx.cells_under(Some(slot), None).await?;
-    for cell in cells.iter().filter(|cell| dying.buckets.contains(&cell.bucket)) {
-        if tx.cell_lost_rows(cell.id).await? {
-            return Ok(true);
-        }
+/// Whether a run lets a cell of a subject die. Cells that a pin preserves hold only rows that stay.
+async fn subject_loses_rows(tx: &mut Tx, lookup: &[u8; 32], run: &RunRow) -> Result<bool> {
+    let runs = std::slice::from_ref(&run.id);
+    if tx.kills_pin_of(runs, lookup).await? {
+        return Ok(true);
     }
-    Ok(false)
+    let Some(slot) = tx.subject_slots(&[*lookup]).await?.get(lookup).copied() else { return Ok(false) };
+    let dying = tx.dying_cell_keys(runs).await?;
+    let kept: HashSet<i64> =
+        preserved_cells(tx, runs, &dying).await?.into_iter().map(|(_, cell)| cell.id).collect();
+    let cells = tx.cells_of_subject(slot).await?;
+    Ok(cells.iter().any(|cell| dying.takes(cell.subject, cell.bucket, None) && !kept.contains(&cell.id)))
 }

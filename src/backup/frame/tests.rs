@@ -1,3 +1,4 @@
+use crate::keys::Key;
 use super::*;
 use proptest::prelude::*;
 
