@@ -93,11 +93,7 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
         controller: installation.config.agent.name.clone(),
         agent: hex::encode(installation.id()),
         stores: installation.config.registry.stores.clone(),
-        engines: installation
-            .sites()
-            .iter()
-            .map(|site| (site.model.spec.name.clone(), site.store.engine()))
-            .collect(),
+        engines: installation.sites().iter().map(|site| (site.model.spec.name.clone(), site.store.engine())).collect(),
         is_bucket_on_this_host: installation.is_bucket_on_this_host(),
         is_audit_self_hosted: installation.is_audit_self_hosted(),
         run: run.clone(),

@@ -105,7 +105,8 @@ impl Facts {
 
     fn has_backed_up_losses(&self) -> bool {
         let lost = |chunk: &&ChunkRow| chunk.counts.erased + chunk.counts.stripped > 0;
-        let is_backed_up = |chunk: &ChunkRow| self.spec(&chunk.store).is_some_and(|spec| spec.backup != BackupMode::None);
+        let is_backed_up =
+            |chunk: &ChunkRow| self.spec(&chunk.store).is_some_and(|spec| spec.backup != BackupMode::None);
         self.chunks.iter().filter(lost).any(is_backed_up)
     }
 
