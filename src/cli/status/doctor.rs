@@ -105,7 +105,7 @@ pub async fn doctor(context: &mut Context<'_>, args: DoctorArgs) -> CommandResul
         check_jobs(&config, &mut findings);
         let holder = check_control(&config, context.clock.as_ref(), &mut findings).await;
         check_stores(&config, context.clock.as_ref(), &mut findings).await;
-        check_installation(context, &config, holder, &mut findings).await;
+        check_installation(context, holder, &mut findings).await;
     }
     show(context.output, &findings.0)
 }
