@@ -1,0 +1,4 @@
+//! The eraser on small SQLite databases, through the real adapter.
+
+mod ground;
+mod references;
