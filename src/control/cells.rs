@@ -212,10 +212,11 @@ impl Tx {
 
     /// All active buckets, with their slots.
     pub async fn active_buckets(&mut self) -> Result<Vec<(u32, BucketName)>> {
-        let rows =
-            sqlx::query("SELECT slot, store, collection, policy, period FROM bucket WHERE state = 'active' ORDER BY slot")
-                .fetch_all(&mut *self.inner)
-                .await?;
+        let rows = sqlx::query(
+            "SELECT slot, store, collection, policy, period FROM bucket WHERE state = 'active' ORDER BY slot",
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
         rows.into_iter()
             .map(|row| {
                 let name = BucketName {
@@ -388,12 +389,11 @@ impl Tx {
     /// Whether a pin on rows of this subject dies with one of these runs.
     pub async fn kills_pin_of(&mut self, runs: &[String], lookup: &[u8]) -> Result<bool> {
         for run in runs {
-            let row =
-                sqlx::query("SELECT 1 FROM pin WHERE state = 'dying' AND dies_with = $1 AND lookup = $2 LIMIT 1")
-                    .bind(run)
-                    .bind(lookup)
-                    .fetch_optional(&mut *self.inner)
-                    .await?;
+            let row = sqlx::query("SELECT 1 FROM pin WHERE state = 'dying' AND dies_with = $1 AND lookup = $2 LIMIT 1")
+                .bind(run)
+                .bind(lookup)
+                .fetch_optional(&mut *self.inner)
+                .await?;
             if row.is_some() {
                 return Ok(true);
             }

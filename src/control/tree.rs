@@ -162,8 +162,7 @@ impl Tx {
     /// How many slot numbers were ever given out in each run of `width` numbers that has any (numbers are never used twice).
     pub async fn slots_by_cohort(&mut self, table: SlotTable, width: u32) -> Result<HashMap<u32, u64>> {
         let text = format!("SELECT slot / $1, COUNT(*) FROM ({}) GROUP BY 1", table.select());
-        let rows =
-            sqlx::query(sqlx::AssertSqlSafe(text)).bind(i64::from(width)).fetch_all(&mut *self.inner).await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(i64::from(width)).fetch_all(&mut *self.inner).await?;
         rows.into_iter().map(|row| Ok((row.try_get::<i64, _>(0)? as u32, row.try_get::<i64, _>(1)? as u64))).collect()
     }
 

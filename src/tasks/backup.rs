@@ -83,11 +83,7 @@ pub async fn take_snapshot(
 ///
 /// # Errors
 /// When the bucket or the control database fails.
-pub async fn settle_interrupted(
-    control: &Control,
-    repository: &dyn ObjectStore,
-    now: DateTime<Utc>,
-) -> Result<()> {
+pub async fn settle_interrupted(control: &Control, repository: &dyn ObjectStore, now: DateTime<Utc>) -> Result<()> {
     let mut tx = control.read().await?;
     let running = tx.running_snapshot_rows().await?;
     drop(tx);
@@ -324,7 +320,10 @@ impl<'a> Sealer<'a> {
         let find = |tree: &KeyTree| {
             let lost = || KeyringError::Lost("a cell of living rows".to_owned());
             let secret = |cell| cell_secret_in(tree, cell)?.ok_or_else(lost);
-            cells.iter().map(|(name, cell)| Ok::<_, KeyringError>((name.clone(), secret(cell)?))).collect::<Result<HashMap<_, _>, _>>()
+            cells
+                .iter()
+                .map(|(name, cell)| Ok::<_, KeyringError>((name.clone(), secret(cell)?)))
+                .collect::<Result<HashMap<_, _>, _>>()
         };
         let secrets = self.ground.keyring.with_tree(&mut tx, find).await??;
         tx.commit().await?;

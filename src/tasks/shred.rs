@@ -77,11 +77,7 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
 }
 
 /// The runs whose keys may die now; the others go into the report with what they wait for.
-async fn find_ready(
-    installation: &Installation,
-    ground: &Ground<'_>,
-    report: &mut ShredReport,
-) -> Result<Vec<RunRow>> {
+async fn find_ready(installation: &Installation, ground: &Ground<'_>, report: &mut ShredReport) -> Result<Vec<RunRow>> {
     let mut tx = installation.control.read().await?;
     let candidates = tx.runs(Some("shred-pending")).await?;
     drop(tx);
@@ -287,8 +283,7 @@ async fn subject_loses_rows(tx: &mut Tx, lookup: &[u8; 32], run: &RunRow) -> Res
     }
     let Some(slot) = tx.subject_slots(&[*lookup]).await?.get(lookup).copied() else { return Ok(false) };
     let dying = tx.dying_cell_keys(runs).await?;
-    let kept: HashSet<i64> =
-        preserved_cells(tx, runs, &dying).await?.into_iter().map(|(_, cell)| cell.id).collect();
+    let kept: HashSet<i64> = preserved_cells(tx, runs, &dying).await?.into_iter().map(|(_, cell)| cell.id).collect();
     let cells = tx.cells_of_subject(slot).await?;
     Ok(cells.iter().any(|cell| dying.takes(cell.subject, cell.bucket, None) && !kept.contains(&cell.id)))
 }

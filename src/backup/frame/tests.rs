@@ -1,5 +1,5 @@
-use crate::keys::Key;
 use super::*;
+use crate::keys::Key;
 use proptest::prelude::*;
 
 fn key(byte: u8) -> FrameKey {
