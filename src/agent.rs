@@ -303,7 +303,7 @@ pub async fn serve(
     tx.commit().await?;
     let resumed = resume_runs(installation).await;
     match resumed {
-        Ok(resumed) => resume_report(resumed).iter().for_each(|done| said(done)),
+        Ok(resumed) => resume_report(resumed).iter().for_each(&mut *said),
         Err(error) => said(&Done::of("resume", Err(error))),
     }
     let (waker, mut wakes) = Waker::start(1).await?;

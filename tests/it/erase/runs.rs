@@ -1,11 +1,13 @@
 //! Runs that meet what they should not: changed plans, changed rules, crashes, rows that come back.
 
 use super::ground::{Place, counts, forget, governed, refusal, retain};
-use wangchuan::control::{LedgerKind, RunRow};
+use wangchuan::agent::run_task;
+use wangchuan::control::{BucketName, LedgerKind, RunRow};
 use wangchuan::erase::planner::StoredPlan;
 use wangchuan::installation::Installation;
 use wangchuan::plan::Subject;
 use wangchuan::policy::registry::Approval;
+use wangchuan::schedule::Task;
 use wangchuan::stores::{BatchMarker, Filter};
 use wangchuan::tasks::erasure::{RunBody, execute, plan_retention, resume_runs};
 use wangchuan::tasks::request::{cancel, plan_request, receive};
@@ -229,5 +231,53 @@ async fn a_strip_leaves_nothing_in_columns_that_must_not_be_null() {
     let mut installation = installation;
     installation.refresh().await.unwrap();
     assert_eq!(counts(&forget(&installation, "2").await), [1, 0, 0, 0, 1]);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_end_of_a_run_is_made_up_for_after_a_crash() {
+    let place = Place::make(NOTES, &notes()).await;
+    let installation = place.open().await;
+    let mut run = retain(&installation).await;
+    let mut body = RunBody::of(&run).unwrap();
+    assert!(body.closed);
+    body.closed = false;
+    body.put(&mut run).unwrap();
+    let mut tx = installation.control.begin().await.unwrap();
+    assert!(tx.step_run(&run, "shred-pending").await.unwrap());
+    tx.commit().await.unwrap();
+    let store = &installation.sites()[0].store;
+    let marker = BatchMarker { run: run.id.clone(), chunk: 0, token: 1, erased: 3, changed: 0 };
+    store.begin_batch().await.unwrap().commit(&marker).await.unwrap();
+    let resumed = resume_runs(&installation).await.unwrap();
+    assert!(resumed.done.is_empty() && resumed.failed.is_empty(), "{resumed:?}");
+    assert!(RunBody::of(&run_now(&installation, &run.id).await).unwrap().closed);
+    assert_eq!(store.batch_outcome(&run.id, 0).await.unwrap(), None);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_period_that_is_over_is_marked_even_when_no_row_is_due() {
+    let place = Place::make("CREATE TABLE notes (id INTEGER PRIMARY KEY, person TEXT, ended TEXT)", &notes()).await;
+    let mut installation = place.open().await;
+    let retention = Task::Retention { policies: Vec::new() };
+    assert_eq!(run_task(&mut installation, &retention).await.summary, "nothing is due");
+    let bucket = |period: &str| BucketName {
+        store: "shop".to_owned(),
+        collection: "notes".to_owned(),
+        policy: "notes-rule".to_owned(),
+        period: period.to_owned(),
+    };
+    let mut tx = installation.control.begin().await.unwrap();
+    tx.add_bucket(1, &bucket("2020Q1")).await.unwrap();
+    tx.add_bucket(2, &bucket("2999Q1")).await.unwrap();
+    tx.commit().await.unwrap();
+    run_task(&mut installation, &retention).await;
+    let state = |slot| format!("SELECT state FROM bucket WHERE slot = {slot}");
+    assert_eq!(place.ask_in("state/control.db", &state(1)).await, "dying");
+    assert_eq!(place.ask_in("state/control.db", &state(2)).await, "active");
+    assert_eq!(place.ask_in("state/control.db", "SELECT count(*) FROM run").await, "1");
+    assert_eq!(run_task(&mut installation, &retention).await.summary, "nothing is due");
+    assert_eq!(place.ask_in("state/control.db", "SELECT count(*) FROM run").await, "1");
     installation.close().await.unwrap();
 }
