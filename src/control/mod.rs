@@ -11,6 +11,7 @@ mod jobs;
 mod lease;
 pub mod log_store;
 mod people;
+mod pins;
 mod plans;
 mod proof;
 mod snapshots;
