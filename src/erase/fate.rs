@@ -96,6 +96,11 @@ pub async fn has_due_buckets(ground: &Ground<'_>, tx: &mut Tx) -> Result<bool, E
             return Ok(true);
         }
     }
+    for pin in tx.pins().await? {
+        if is_bucket_due(ground, &pin.bucket, cutoff)? {
+            return Ok(true);
+        }
+    }
     Ok(false)
 }
 
@@ -156,7 +161,7 @@ async fn request_fate(
                 let Some((name, _)) = tx.bucket_name(cell.bucket).await? else { continue };
                 // Rows in a store that could not be reached were not erased: they stay, for that reason.
                 if skipped(&name.store) {
-                    staying.entry((lookup.to_vec(), name.clone())).or_default().reason = "failed".to_owned();
+                    "failed".clone_into(&mut staying.entry((lookup.to_vec(), name.clone())).or_default().reason);
                 }
                 by_bucket.insert(name, cell);
             }
