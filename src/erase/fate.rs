@@ -85,7 +85,7 @@ pub fn is_bucket_due(ground: &Ground<'_>, bucket: &BucketName, cutoff: DateTime<
     Ok(due <= Earliest::At(cutoff))
 }
 
-/// Whether a bucket or a pin waits for a retention run to mark it, even if no row is due any more.
+/// Whether a bucket waits for a retention run to mark it, even if no row is due any more.
 ///
 /// # Errors
 /// As [`is_bucket_due`], and when the control database fails.
@@ -93,11 +93,6 @@ pub async fn has_due_buckets(ground: &Ground<'_>, tx: &mut Tx) -> Result<bool, E
     let cutoff = ground.clock.now();
     for (_, name) in tx.active_buckets().await? {
         if is_bucket_due(ground, &name, cutoff)? {
-            return Ok(true);
-        }
-    }
-    for pin in tx.pins().await? {
-        if is_bucket_due(ground, &pin.bucket, cutoff)? {
             return Ok(true);
         }
     }
