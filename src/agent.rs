@@ -12,7 +12,6 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::control::ControlError;
-use crate::erase::fate::has_due_buckets;
 use crate::installation::Installation;
 use crate::policy::registry::BackupMode;
 use crate::schedule::waker::{Waker, WakerError};
@@ -20,7 +19,7 @@ use crate::schedule::{ClockState, Due, Job, Task, VerifyTarget, agenda};
 use crate::tasks::backup::{store_id, take_snapshot};
 use crate::tasks::certify::certify_due;
 use crate::tasks::drill::run_drill;
-use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, plan_retention, resume_runs};
+use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
 use crate::tasks::outbox::file_due;
 use crate::tasks::request::plan_request;
 use crate::tasks::shred::shred_due;
@@ -102,7 +101,7 @@ async fn back_up(installation: &Installation, stores: &[String]) -> Result<Done>
 
 async fn retention(installation: &Installation) -> Result<Done> {
     let plan = plan_retention(installation).await?;
-    if plan.body.due() == 0 && plan.body.skipped.is_empty() && !marks_keys(installation).await? {
+    if plan.body.due() == 0 && plan.body.skipped.is_empty() && !has_due_buckets(installation).await? {
         drop_plan(installation, &plan.row).await?;
         return Ok(Done::good("retention", "nothing is due".to_owned()));
     }
@@ -113,12 +112,6 @@ async fn retention(installation: &Installation) -> Result<Done> {
     let summary =
         format!("{} due, {} erased, {} kept, {} failed", body.due, body.erased, body.kept + body.stripped, body.failed);
     Ok(Done { work: "retention".to_owned(), state, summary })
-}
-
-/// Whether keys wait to be marked although no row is due: those of periods that are wholly over.
-async fn marks_keys(installation: &Installation) -> Result<bool> {
-    let mut tx = installation.control.read().await?;
-    Ok(has_due_buckets(&installation.ground()?, &mut tx).await?)
 }
 
 async fn requests(installation: &Installation) -> Result<Done> {

@@ -117,12 +117,13 @@ pub struct Installation {
     audit: Option<AuditConnection>,
     holder: String,
     work_lock: Option<WorkLock>,
-    installation: [u8; 16],
+    id: [u8; 16],
     stopping: Arc<AtomicBool>,
 }
 
 /// What to open beyond the control database and the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four things, each needed or not, in any combination")]
 pub struct Needs {
     /// The stores, with their catalogues.
     pub stores: bool,
@@ -221,7 +222,7 @@ impl Installation {
             audit: None,
             holder,
             work_lock: None,
-            installation,
+            id: installation,
             stopping: Arc::new(AtomicBool::new(false)),
         };
         match opened.open_needed(needs).await {
@@ -256,7 +257,7 @@ impl Installation {
     /// The installation's random id.
     #[must_use]
     pub fn id(&self) -> [u8; 16] {
-        self.installation
+        self.id
     }
 
     async fn take_lease(&mut self) -> Result<()> {
@@ -557,8 +558,7 @@ fn collections(config: &Configuration) -> Vec<(&str, &Vec<crate::policy::registr
 
 fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map(|name| name.trim().to_owned())
-        .unwrap_or_else(|_| "unknown".to_owned())
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
 fn cannot(what: &str, path: &Path, error: &std::io::Error) -> TaskError {

@@ -259,7 +259,10 @@ impl Tx {
             .map(|row| {
                 let subject = row.try_get::<Option<i64>, _>(2)?.map(|slot| slot as u32);
                 let bucket = row.try_get::<i64, _>(3)? as u32;
-                Ok((row.try_get::<i64, _>(0)? as u32, CellRow { id: row.try_get(1)?, subject, bucket, fresh: None, pin: None }))
+                Ok((
+                    row.try_get::<i64, _>(0)? as u32,
+                    CellRow { id: row.try_get(1)?, subject, bucket, fresh: None, pin: None },
+                ))
             })
             .collect()
     }

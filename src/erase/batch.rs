@@ -409,9 +409,8 @@ fn neutral_of(kind: ColumnKind, engine: Engine) -> Option<Value> {
     let number = || if engine == Engine::Sqlite { Value::Integer(0) } else { Value::Text("0".to_owned()) };
     match kind {
         ColumnKind::Text => Some(Value::Text(String::new())),
-        ColumnKind::Integer | ColumnKind::Real | ColumnKind::Decimal => Some(number()),
         ColumnKind::Boolean if engine == Engine::Postgres => Some(Value::Text("false".to_owned())),
-        ColumnKind::Boolean => Some(number()),
+        ColumnKind::Integer | ColumnKind::Real | ColumnKind::Decimal | ColumnKind::Boolean => Some(number()),
         ColumnKind::Bytes => Some(Value::Blob(Vec::new())),
         ColumnKind::Date => Some(Value::Text("1970-01-01".to_owned())),
         ColumnKind::LocalTime | ColumnKind::Instant => Some(Value::Text("1970-01-01 00:00:00".to_owned())),

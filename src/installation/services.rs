@@ -58,7 +58,7 @@ async fn connect_bucket(installation: &Installation) -> Result<Option<(S3Reposit
     let Some(backup) = &installation.config.backup else { return Ok(None) };
     let (endpoint, credentials, server) = match &backup.endpoint {
         Endpoint::Embedded { data } => {
-            let secret = embedded_secret(installation).await?;
+            let secret = embedded_secret(installation)?;
             let server = EmbeddedServer::start(EmbeddedSettings {
                 root: data.clone(),
                 port: 0,
@@ -119,7 +119,7 @@ pub async fn prove_bucket(installation: &Installation) -> Result<Option<Abilitie
 const ACCESS_KEY: &str = "wangchuan";
 
 /// The embedded server's secret key: random per process, for only this process uses the server that it started.
-async fn embedded_secret(installation: &Installation) -> Result<SecretText> {
+fn embedded_secret(installation: &Installation) -> Result<SecretText> {
     let mut bytes = [0; 24];
     installation.random.fill(&mut bytes)?;
     Ok(SecretText::new(hex::encode(bytes)))

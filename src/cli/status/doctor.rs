@@ -288,11 +288,7 @@ async fn clock_difference(
     Some((theirs - clock.now()).num_seconds())
 }
 
-async fn check_installation(
-    context: &Context<'_>,
-    holder: Option<i64>,
-    findings: &mut Findings,
-) {
+async fn check_installation(context: &Context<'_>, holder: Option<i64>, findings: &mut Findings) {
     let installation = match context.open(Needs::STATE).await {
         Ok(installation) => installation,
         Err(error) => return findings.failed("keys", &error),
