@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod cycle;
+mod scenario;
 mod store_contract;
 mod suites;
 mod support;
