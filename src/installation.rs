@@ -5,7 +5,10 @@
 
 mod services;
 
-pub use services::{AuditConnection, BackupConnection, settle_interrupted};
+pub use services::{
+    AuditConnection, BackupConnection, LogView, audit_log_key, prove_bucket, settle_interrupted, view_certificate_log,
+    view_operation_log,
+};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,9 +39,9 @@ pub const LEASE_SECONDS: i64 = 600;
 /// Tenths of a second that the hold barrier waits: longer than a batch may run.
 const BARRIER_TRIES: u32 = 1200;
 /// The clock may differ from a database's by so much before destruction stops.
-const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(5);
+pub const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(5);
 /// The clock may run ahead of the last time it was looked at by so much before a person must confirm it.
-const MAX_CLOCK_LEAP: TimeDelta = TimeDelta::days(120);
+pub const MAX_CLOCK_LEAP: TimeDelta = TimeDelta::days(120);
 
 /// Signs manifests, certificates and drill records with the installation's one signing key.
 pub struct ManifestSigner {

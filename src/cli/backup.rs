@@ -1,14 +1,444 @@
-//! Placeholder.
-#[derive(Debug, clap::Subcommand)]
+//! `backup …` and `restore`: snapshots into the bucket, and back into a database.
+
+mod restore;
+
+use std::future::Future;
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::CommandResult;
+use super::context::{Context, local_time, task_error, usage};
+use super::output::table::grouped;
+use super::output::{Exit, Grid, Output, Progress, UserError, Words, say};
+use crate::backup::codec::{Id128, Sha256};
+use crate::backup::verify::{ChainHead, Problem, Scope, Verification, verify_store};
+use crate::config::{Configuration, Endpoint};
+use crate::control::{SnapshotRow, time_text};
+use crate::installation::{Installation, LEASE_SECONDS, Needs};
+use crate::policy::registry::BackupMode;
+use crate::tasks::backup::{store_id, take_snapshot};
+use crate::tasks::{self, TaskError};
+
+pub use restore::{RestoreArgs, restore};
+
+/// Digits of an id that tables show; JSON has the whole one.
+const SHORT_ID: usize = 12;
+
+/// Snapshots in the bucket.
+#[derive(Debug, Subcommand)]
 pub enum BackupCommand {
-    /// x
-    Run,
+    /// Take a snapshot now, of every store that is backed up or of one.
+    ///
+    /// `wangchuan backup run` does what the job `backup-full` does; `wangchuan backup run shop` takes the store `shop` alone.
+    Run {
+        /// The store; otherwise all that are backed up.
+        store: Option<String>,
+        /// A full snapshot. This version takes full ones only, so it changes nothing.
+        #[arg(long)]
+        full: bool,
+    },
+    /// The snapshots there are, oldest first.
+    List,
+    /// Read everything back and check signatures, chain and digests; needs no decryption key.
+    ///
+    /// Stays good after keys were destroyed: what is checked is that nothing was lost or changed. Exit code 1 when something was.
+    Verify {
+        /// The store; otherwise all that have snapshots.
+        store: Option<String>,
+    },
 }
-#[derive(Debug, clap::Args)]
-pub struct RestoreArgs {}
-pub async fn backup(_: &mut super::context::Context<'_>, _: BackupCommand) -> super::CommandResult {
-    Ok(super::Exit::Done)
+
+/// A snapshot in JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct SnapshotEntry {
+    store: String,
+    snapshot: String,
+    kind: String,
+    rows: i64,
+    frames: i64,
+    bytes_stored: i64,
+    begun_at: String,
+    committed_at: Option<String>,
 }
-pub async fn restore(_: &mut super::context::Context<'_>, _: RestoreArgs) -> super::CommandResult {
-    Ok(super::Exit::Done)
+
+impl SnapshotEntry {
+    fn of(row: &SnapshotRow) -> Self {
+        Self {
+            store: row.store.clone(),
+            snapshot: row.id.clone(),
+            kind: row.kind.clone(),
+            rows: row.rows,
+            frames: row.frames,
+            bytes_stored: row.bytes,
+            begun_at: time_text(row.begun_at),
+            committed_at: row.committed_at.map(time_text),
+        }
+    }
 }
+
+/// Opens an installation with its bucket. The embedded bucket belongs to whoever holds the lease, so that is taken too.
+pub(super) async fn open_bucket(context: &Context<'_>) -> Result<Installation, UserError> {
+    let config = context.configuration()?;
+    let is_embedded = config.backup.as_ref().is_some_and(|backup| matches!(backup.endpoint, Endpoint::Embedded { .. }));
+    if is_embedded {
+        // A lease taken at a pretended time would be wrong for everybody else.
+        context.only_now()?;
+    }
+    let needs = Needs { stores: false, backup: true, audit: false, lease: is_embedded };
+    Installation::open(config, needs, context.clock.clone(), context.random.clone()).await.map_err(task_error)
+}
+
+/// Does work that may last longer than the lease, renewing it meanwhile; ends with an error when another process took it.
+pub(super) async fn while_renewing<T>(
+    installation: &Installation,
+    work: impl Future<Output = tasks::Result<T>>,
+) -> tasks::Result<T> {
+    let renewing = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(LEASE_SECONDS.unsigned_abs() / 4)).await;
+            match installation.renew_lease().await {
+                // A busy control database is no loss of the lease; there are more tries before it runs out.
+                Err(error) if !error.is_retryable() => return error,
+                Ok(()) | Err(_) => {}
+            }
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        lost = renewing => Err(lost),
+    }
+}
+
+/// The committed snapshots, oldest first.
+pub(super) async fn snapshots(installation: &Installation) -> Result<Vec<SnapshotRow>, UserError> {
+    let mut tx = installation.control.read().await.map_err(|error| task_error(error.into()))?;
+    tx.snapshots(None).await.map_err(|error| task_error(error.into()))
+}
+
+/// The snapshot that a command names by the beginning of its id, or the newest one of a store; with neither, the newest of the
+/// only store that has any.
+pub(super) fn choose<'r>(
+    rows: &'r [SnapshotRow],
+    id: Option<&str>,
+    store: Option<&str>,
+) -> Result<&'r SnapshotRow, UserError> {
+    let unknown = |en: String, zh: String| {
+        usage("SNAPSHOT_UNKNOWN", &en, &zh).advise("see `wangchuan backup list`", "请看 `wangchuan backup list`")
+    };
+    if let Some(id) = id {
+        let wanted = id.to_ascii_lowercase();
+        let of_store = |row: &&SnapshotRow| store.is_none_or(|store| row.store == store);
+        let mut found = rows.iter().filter(of_store).filter(|row| !wanted.is_empty() && row.id.starts_with(&wanted));
+        return match (found.next(), found.next()) {
+            (Some(row), None) => Ok(row),
+            (Some(_), Some(_)) => {
+                Err(unknown(format!("several snapshots begin with {id}"), format!("有多个快照以 {id} 开头")))
+            }
+            _ => Err(unknown(format!("no snapshot begins with {id}"), format!("没有以 {id} 开头的快照"))),
+        };
+    }
+    if let Some(store) = store {
+        let newest = rows.iter().rev().find(|row| row.store == store);
+        return newest
+            .ok_or_else(|| unknown(format!("store {store} has no snapshot"), format!("数据源 {store} 没有快照")));
+    }
+    let last = rows.last().ok_or_else(|| unknown("there is no snapshot yet".to_owned(), "还没有快照".to_owned()))?;
+    if rows.iter().any(|row| row.store != last.store) {
+        let error = usage("WHICH_STORE", "several stores have snapshots", "多个数据源都有快照");
+        return Err(error.advise("name one with --store", "请用 --store 指定一个"));
+    }
+    Ok(last)
+}
+
+/// The newest snapshot of every store.
+pub(super) fn newest_of_each<'r>(rows: impl DoubleEndedIterator<Item = &'r SnapshotRow>) -> Vec<&'r SnapshotRow> {
+    let mut newest: Vec<&SnapshotRow> = Vec::new();
+    for row in rows.rev() {
+        if !newest.iter().any(|known| known.store == row.store) {
+            newest.push(row);
+        }
+    }
+    newest.reverse();
+    newest
+}
+
+/// Writes the outcome of something to the operation log.
+async fn log(installation: &Installation, operation: &str, object: &str, is_good: bool) -> Result<(), UserError> {
+    let outcome = if is_good { "success" } else { "failure" };
+    installation.log_operation(operation, object, outcome).await.map_err(task_error)
+}
+
+/// `backup …`.
+pub async fn backup(context: &mut Context<'_>, command: BackupCommand) -> CommandResult {
+    match command {
+        BackupCommand::Run { store, full: _ } => run(context, store.as_deref()).await,
+        BackupCommand::List => list(context).await,
+        BackupCommand::Verify { store } => verify(context, store.as_deref()).await,
+    }
+}
+
+#[derive(Serialize)]
+struct FailedStore {
+    store: String,
+    what: String,
+    retry: bool,
+}
+
+#[derive(Serialize)]
+struct RunDocument {
+    result: &'static str,
+    snapshots: Vec<SnapshotEntry>,
+    failed: Vec<FailedStore>,
+}
+
+/// The stores a `backup run` is for.
+fn stores_to_back_up(config: &Configuration, store: Option<&str>) -> Result<Vec<String>, UserError> {
+    let stores = &config.registry.stores;
+    let Some(name) = store else {
+        let backed_up = stores.iter().filter(|store| store.backup == BackupMode::Bucket);
+        return Ok(backed_up.map(|store| store.name.clone()).collect());
+    };
+    match stores.iter().find(|store| store.name == name) {
+        Some(store) if store.backup == BackupMode::Bucket => Ok(vec![store.name.clone()]),
+        Some(_) => {
+            let (en, zh) =
+                (format!("store {name} says `backup = \"none\"`"), format!("数据源 {name} 写着 `backup = \"none\"`"));
+            Err(usage("NOT_BACKED_UP", &en, &zh).advise(
+                "remove that line from the configuration to have it backed up",
+                "若要备份，请从配置中去掉这一行",
+            ))
+        }
+        None => {
+            let (en, zh) = (format!("store {name} is not registered"), format!("数据源 {name} 没有登记"));
+            Err(usage("STORE_UNKNOWN", &en, &zh).advise("see `wangchuan store list`", "请看 `wangchuan store list`"))
+        }
+    }
+}
+
+async fn run(context: &mut Context<'_>, store: Option<&str>) -> CommandResult {
+    context.only_now()?;
+    let config = context.configuration()?;
+    let names = stores_to_back_up(&config, store)?;
+    let needs = Needs { stores: true, backup: true, audit: false, lease: true };
+    let opened = Installation::open(config, needs, context.clock.clone(), context.random.clone()).await;
+    let installation = opened.map_err(task_error)?;
+    let mut progress = Progress::on_stderr(context.lang(), names.len());
+    let (mut taken, mut failed) = (Vec::new(), Vec::new());
+    for name in &names {
+        progress.step(&format!("{} {name}", say(context.lang(), "snapshot of", "快照")));
+        match take(&installation, name).await {
+            Ok(row) => {
+                progress.done(&format!("{} {}", grouped(row.rows.unsigned_abs()), say(context.lang(), "rows", "行")));
+                log(&installation, "backup.run", &row.id, true).await?;
+                taken.push(row);
+            }
+            Err(error) => {
+                let skipped = installation.skipped().iter().find(|(skipped, _)| skipped == name);
+                let what = skipped.map_or_else(|| error.to_string(), |(_, reason)| reason.clone());
+                log(&installation, "backup.run", name, false).await?;
+                failed.push(FailedStore { store: name.clone(), what, retry: error.is_retryable() });
+            }
+        }
+    }
+    drop(progress);
+    let exit = show_run(context.output, &installation.config, &taken, failed)?;
+    installation.close().await.map_err(task_error)?;
+    Ok(exit)
+}
+
+async fn take(installation: &Installation, store: &str) -> tasks::Result<SnapshotRow> {
+    let (ground, repository) = (installation.ground()?, &installation.backup()?.repository);
+    let work = take_snapshot(&ground, repository.as_ref(), &installation.signer, store);
+    while_renewing(installation, work).await
+}
+
+fn show_run(
+    output: &mut Output,
+    config: &Configuration,
+    taken: &[SnapshotRow],
+    failed: Vec<FailedStore>,
+) -> CommandResult {
+    let (result, exit) = match (taken.is_empty(), failed.is_empty()) {
+        (true, true) => ("nothing-found", Exit::Done),
+        (false, true) => ("complete", Exit::Done),
+        (false, false) => ("partial", Exit::Partial),
+        (true, false) => ("failed", Exit::Failed),
+    };
+    if result == "nothing-found" {
+        output.say(&Words::new("no registered store is backed up", "没有需要备份的数据源"))?;
+    }
+    show_snapshots(output, config, taken)?;
+    for store in &failed {
+        output.say(&Words::new(
+            format!("✗ no snapshot of store {}: {}", store.store, store.what),
+            format!("✗ 数据源 {} 没有快照：{}", store.store, store.what),
+        ))?;
+    }
+    output.document(&RunDocument { result, snapshots: taken.iter().map(SnapshotEntry::of).collect(), failed })?;
+    Ok(exit)
+}
+
+fn show_snapshots(output: &mut Output, config: &Configuration, rows: &[SnapshotRow]) -> Result<(), UserError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let lang = output.lang();
+    let titles = [
+        ("store", "数据源"),
+        ("snapshot", "快照"),
+        ("kind", "类型"),
+        ("begun", "开始时间"),
+        ("rows", "行数"),
+        ("bytes stored", "存储字节"),
+    ];
+    let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh))).right(4).right(5);
+    for row in rows {
+        grid.row([
+            row.store.clone(),
+            row.id.chars().take(SHORT_ID).collect(),
+            row.kind.clone(),
+            local_time(config, row.begun_at),
+            grouped(row.rows.unsigned_abs()),
+            grouped(row.bytes.unsigned_abs()),
+        ]);
+    }
+    output.table(&grid)?;
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct ListDocument {
+    result: &'static str,
+    snapshots: Vec<SnapshotEntry>,
+}
+
+async fn list(context: &mut Context<'_>) -> CommandResult {
+    let (config, control) = context.control().await?;
+    let mut tx = control.read().await.map_err(|error| task_error(error.into()))?;
+    let rows = tx.snapshots(None).await.map_err(|error| task_error(error.into()))?;
+    drop(tx);
+    control.close().await;
+    if rows.is_empty() {
+        context.output.say(&Words::new(
+            "there is no snapshot yet; `wangchuan backup run` takes one",
+            "还没有快照；`wangchuan backup run` 可以做一个",
+        ))?;
+    }
+    show_snapshots(context.output, &config, &rows)?;
+    let result = if rows.is_empty() { "nothing-found" } else { "complete" };
+    context.output.document(&ListDocument { result, snapshots: rows.iter().map(SnapshotEntry::of).collect() })?;
+    Ok(Exit::Done)
+}
+
+#[derive(Serialize)]
+struct VerifiedStore {
+    store: String,
+    manifests: u64,
+    packs: u64,
+    directory_parts: u64,
+    frames: u64,
+    objects_read: u64,
+    bytes_read: u64,
+    problems: Vec<FoundProblem>,
+}
+
+#[derive(Serialize)]
+struct FoundProblem {
+    object: String,
+    what: String,
+    retry: bool,
+}
+
+#[derive(Serialize)]
+struct VerifyDocument {
+    result: &'static str,
+    stores: Vec<VerifiedStore>,
+}
+
+async fn verify(context: &mut Context<'_>, store: Option<&str>) -> CommandResult {
+    let installation = open_bucket(context).await?;
+    let rows = snapshots(&installation).await?;
+    let heads = match store {
+        Some(store) => vec![choose(&rows, None, Some(store))?],
+        None => newest_of_each(rows.iter()),
+    };
+    let mut stores = Vec::new();
+    for head in heads {
+        let found = while_renewing(&installation, verify_one(&installation, head)).await.map_err(task_error)?;
+        stores.push(verified_store(&head.store, found));
+    }
+    let exit = show_verified(context.output, stores)?;
+    installation.close().await.map_err(task_error)?;
+    Ok(exit)
+}
+
+async fn verify_one(installation: &Installation, head: &SnapshotRow) -> tasks::Result<Verification> {
+    let mut tx = installation.control.begin().await?;
+    let store = store_id(&mut tx, &installation.ground()?, &head.store).await?;
+    tx.commit().await?;
+    // Without a known head a history that lost its newest part would pass.
+    let sha256 = head.manifest_sha256.as_deref().and_then(Sha256::parse);
+    let sha256 = sha256.ok_or_else(|| TaskError::Inconsistent(format!("snapshot {} has no digest", head.id)))?;
+    let expected_head = Some(ChainHead { sequence: head.sequence.unsigned_abs(), sha256 });
+    let scope = Scope { installation: Id128(installation.id()), store, expected_head };
+    let repository = &installation.backup()?.repository;
+    let verifies = |key: &str, message: &[u8], signature: &[u8]| installation.signer.verifies(key, message, signature);
+    Ok(verify_store(repository.as_ref(), scope, &verifies).await?)
+}
+
+fn verified_store(store: &str, found: Verification) -> VerifiedStore {
+    let problem =
+        |problem: Problem| FoundProblem { object: problem.object, what: problem.what, retry: problem.retryable };
+    VerifiedStore {
+        store: store.to_owned(),
+        manifests: found.manifests,
+        packs: found.packs,
+        directory_parts: found.directory_parts,
+        frames: found.frames,
+        objects_read: found.objects_read,
+        bytes_read: found.bytes_read,
+        problems: found.problems.into_iter().map(problem).collect(),
+    }
+}
+
+fn show_verified(output: &mut Output, stores: Vec<VerifiedStore>) -> CommandResult {
+    let lang = output.lang();
+    let (result, exit) = match stores.iter().all(|store| store.problems.is_empty()) {
+        true if stores.is_empty() => ("nothing-found", Exit::Done),
+        true => ("valid", Exit::Done),
+        false => ("invalid", Exit::Failed),
+    };
+    if stores.is_empty() {
+        output.say(&Words::new("there is no snapshot to verify", "没有可以检验的快照"))?;
+    } else {
+        let titles = [
+            ("store", "数据源"),
+            ("snapshots", "快照"),
+            ("packs", "数据包"),
+            ("frames", "数据帧"),
+            ("bytes read", "读取字节"),
+            ("problems", "问题"),
+        ];
+        let grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh)));
+        let mut grid = grid.right(1).right(2).right(3).right(4).right(5);
+        for store in &stores {
+            let numbers = [store.manifests, store.packs, store.frames, store.bytes_read, store.problems.len() as u64];
+            grid.row(std::iter::once(store.store.clone()).chain(numbers.map(grouped)));
+        }
+        output.table(&grid)?;
+    }
+    for problem in stores.iter().flat_map(|store| &store.problems) {
+        output.line(&format!("✗ {}: {}", problem.object, problem.what))?;
+    }
+    if result == "valid" {
+        output
+            .say(&Words::new("✓ every object is there, unchanged and signed", "✓ 所有对象都在，没有改动，签名有效"))?;
+    }
+    output.document(&VerifyDocument { result, stores })?;
+    Ok(exit)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,237 @@
-//! Placeholder.
-#[derive(Debug, clap::Subcommand)]
+//! `certificate …` and `log …`: proof, shown, verified and taken away.
+
+mod export;
+mod log;
+mod show;
+mod verify;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::CommandResult;
+use super::context::{Context, local_time, task_error, usage};
+use super::output::{Exit, Grid, UserError, Words, say};
+use crate::control::{CertificateRow, OutboxRow, time_text};
+use crate::installation::{Installation, Needs};
+
+pub use log::{LogCommand, log};
+
+/// Deletion certificates.
+#[derive(Debug, Subcommand)]
 pub enum CertificateCommand {
-    /// x
+    /// All certificates by number, and whether they are filed.
     List,
+    /// What a certificate says, in words.
+    Show {
+        /// Its number, its id or the beginning of it; `latest` for the newest.
+        #[arg(default_value = "latest")]
+        id: String,
+    },
+    /// Check signature, evidence and receipt, with public keys alone.
+    ///
+    /// `wangchuan certificate verify 3` checks one of this installation's.
+    ///
+    /// `wangchuan certificate verify --file c.sigstore.json --signer c.signer.pem --log-key c.log.vkey` needs no installation: a
+    /// stranger can run it, with keys that came another way than the file.
+    Verify(VerifyArgs),
+    /// Write a certificate with its receipt into one file (a Sigstore bundle), its evidence and the public keys beside it.
+    Export {
+        /// Its number, its id or the beginning of it; `latest` for the newest.
+        id: String,
+        /// The file; by default `certificate-NUMBER.sigstore.json`.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
 }
-#[derive(Debug, clap::Subcommand)]
-pub enum LogCommand {
-    /// x
-    Verify,
+
+/// What to verify, and what to trust.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Its number, its id or the beginning of it; `latest` for the newest.
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    id: Option<String>,
+    /// A file instead: an exported bundle, or a bare DSSE envelope.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The evidence file; by default the one that lies beside an exported bundle.
+    #[arg(long, value_name = "FILE", requires = "file")]
+    evidence: Option<PathBuf>,
+    /// The public key of who signs (PEM), instead of this installation's.
+    #[arg(long, value_name = "FILE", requires_all = ["file", "log_key"])]
+    signer: Option<PathBuf>,
+    /// The public key of the log that certificates are filed in (C2SP vkey), instead of the configured one.
+    #[arg(long, value_name = "FILE", requires_all = ["file", "signer"])]
+    log_key: Option<PathBuf>,
 }
-pub async fn certificate(_: &mut super::context::Context<'_>, _: CertificateCommand) -> super::CommandResult {
-    Ok(super::Exit::Done)
+
+/// `certificate …`.
+pub async fn certificate(context: &mut Context<'_>, command: CertificateCommand) -> CommandResult {
+    match command {
+        CertificateCommand::List => list(context).await,
+        CertificateCommand::Show { id } => show::show(context, &id).await,
+        CertificateCommand::Verify(args) => verify::verify(context, args).await,
+        CertificateCommand::Export { id, output } => export::export(context, &id, output).await,
+    }
 }
-pub async fn log(_: &mut super::context::Context<'_>, _: LogCommand) -> super::CommandResult {
-    Ok(super::Exit::Done)
+
+/// All certificates of an installation with the state of their filing.
+struct Stored {
+    installation: Installation,
+    certificates: Vec<CertificateRow>,
+    outbox: Vec<OutboxRow>,
 }
+
+impl Stored {
+    async fn open(context: &Context<'_>) -> Result<Self, UserError> {
+        let installation = context.open(Needs::STATE).await?;
+        let mut tx = installation.control.read().await.map_err(|error| task_error(error.into()))?;
+        let certificates = tx.certificates(None).await.map_err(|error| task_error(error.into()))?;
+        let outbox = tx.outbox(None).await.map_err(|error| task_error(error.into()))?;
+        drop(tx);
+        Ok(Self { installation, certificates, outbox })
+    }
+
+    fn filing(&self, certificate: &str) -> Option<&OutboxRow> {
+        self.outbox.iter().find(|row| row.certificate == certificate)
+    }
+
+    /// The certificate that replaces this one.
+    fn successor(&self, certificate: &str) -> Option<&CertificateRow> {
+        self.certificates.iter().find(|row| row.supersedes.as_deref() == Some(certificate))
+    }
+
+    async fn close(self) -> Result<(), UserError> {
+        self.installation.close().await.map_err(task_error)
+    }
+}
+
+/// The certificate with this number, id, or beginning of an id.
+fn find<'r>(rows: &'r [CertificateRow], id: &str) -> Result<&'r CertificateRow, UserError> {
+    let unknown = |en: String, zh: String| {
+        let error = usage("CERTIFICATE_UNKNOWN", &en, &zh);
+        error.advise("see `wangchuan certificate list`", "请看 `wangchuan certificate list`")
+    };
+    if id == "latest" {
+        return rows.last().ok_or_else(|| unknown("there is no certificate yet".to_owned(), "还没有证书".to_owned()));
+    }
+    if let Some(row) = id.parse().ok().and_then(|number: i64| rows.iter().find(|row| row.sequence == number)) {
+        return Ok(row);
+    }
+    let mut found = rows.iter().filter(|row| !id.is_empty() && row.id.starts_with(id));
+    match (found.next(), found.next()) {
+        (Some(row), None) => Ok(row),
+        (Some(_), Some(_)) => {
+            Err(unknown(format!("several certificates begin with {id}"), format!("有多个证书以 {id} 开头")))
+        }
+        _ => Err(unknown(format!("there is no certificate {id}"), format!("没有证书 {id}"))),
+    }
+}
+
+/// The state of a certificate's filing, in JSON.
+#[derive(Debug, Serialize)]
+struct Filing {
+    /// `pending`, `receipted` or `quarantined`.
+    state: String,
+    grade: Option<String>,
+    receipted_at: Option<String>,
+    problem: Option<String>,
+}
+
+impl Filing {
+    fn of(row: Option<&OutboxRow>) -> Self {
+        Self {
+            state: row.map_or_else(|| "pending".to_owned(), |row| row.state.clone()),
+            grade: row.and_then(|row| row.grade.clone()),
+            receipted_at: row.and_then(|row| row.receipted_at).map(time_text),
+            problem: row.and_then(|row| row.problem.clone()),
+        }
+    }
+
+    fn words(&self) -> Words {
+        let reason = self.problem.as_deref().map_or_else(String::new, |problem| format!(": {problem}"));
+        match self.state.as_str() {
+            "receipted" => {
+                let grade = self.grade.as_deref().unwrap_or("-");
+                Words::new(format!("filed, receipt of grade {grade}"), format!("已存证，回执等级 {grade}"))
+            }
+            "quarantined" => {
+                Words::new(format!("refused by the audit service{reason}"), format!("被审计服务拒绝{reason}"))
+            }
+            _ => Words::new(format!("waits to be filed{reason}"), format!("等待存证{reason}")),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ListDocument {
+    result: &'static str,
+    /// Their ids.
+    certificates: Vec<String>,
+    details: Vec<Listed>,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    certificate: String,
+    sequence: i64,
+    run: String,
+    result: String,
+    issued_at: String,
+    supersedes: Option<String>,
+    filing: Filing,
+}
+
+impl Listed {
+    fn of(stored: &Stored, row: &CertificateRow) -> Self {
+        Self {
+            certificate: row.id.clone(),
+            sequence: row.sequence,
+            run: row.run.clone(),
+            result: row.result.clone(),
+            issued_at: time_text(row.issued_at),
+            supersedes: row.supersedes.clone(),
+            filing: Filing::of(stored.filing(&row.id)),
+        }
+    }
+}
+
+async fn list(context: &mut Context<'_>) -> CommandResult {
+    let stored = Stored::open(context).await?;
+    let details: Vec<_> = stored.certificates.iter().map(|row| Listed::of(&stored, row)).collect();
+    let output = &mut *context.output;
+    let lang = output.lang();
+    let titles = [
+        ("no.", "编号"),
+        ("certificate", "证书"),
+        ("issued", "签发时间"),
+        ("result", "结果"),
+        ("replaced by", "被取代"),
+        ("filing", "存证"),
+    ];
+    let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh))).right(0);
+    for (row, listed) in stored.certificates.iter().zip(&details) {
+        grid.row([
+            row.sequence.to_string(),
+            row.id.clone(),
+            local_time(&stored.installation.config, row.issued_at),
+            row.result.clone(),
+            stored.successor(&row.id).map_or_else(String::new, |later| later.sequence.to_string()),
+            listed.filing.words().in_lang(lang).to_owned(),
+        ]);
+    }
+    if grid.is_empty() {
+        output.say(&Words::new("nothing was erased yet, so there is no certificate", "还没有删除，因此没有证书"))?;
+    } else {
+        output.table(&grid)?;
+    }
+    let result = if details.is_empty() { "nothing-found" } else { "complete" };
+    let certificates = stored.certificates.iter().map(|row| row.id.clone()).collect();
+    output.document(&ListDocument { result, certificates, details })?;
+    stored.close().await?;
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests;

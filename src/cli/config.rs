@@ -1,9 +1,261 @@
-//! Placeholder.
-#[derive(Debug, clap::Subcommand)]
+//! `config …`: the configuration file, its jobs and their published schemas.
+
+use std::path::Path;
+
+use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::CommandResult;
+use super::context::{Context, config_error};
+use super::output::{Exit, Output, UserError, Words};
+use crate::config::schema::configuration_schema;
+use crate::config::{ConfigError, Configuration, Fault, Faults, Found, PolicyRules, load};
+use crate::policy::statute;
+use crate::schedule::{Job, ScheduleError, check_references, job_schema, load_folder};
+
+/// The configuration.
+#[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// x
+    /// Check the configuration file and the job files; says every fault with file, line and what to do.
     Check,
+    /// What is in effect, with defaults filled in and secrets masked.
+    Show,
+    /// The published JSON Schema, for editors: `wangchuan config schema > wangchuan.schema.json`.
+    Schema {
+        /// Of the configuration file or of a job file.
+        #[arg(value_enum, default_value_t = SchemaOf::Config)]
+        what: SchemaOf,
+    },
 }
-pub fn config(_: &mut super::context::Context<'_>, _: ConfigCommand) -> super::CommandResult {
-    Ok(super::Exit::Done)
+
+/// Which schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// Of `wangchuan.toml`.
+    Config,
+    /// Of the files in the job folder.
+    Job,
+}
+
+/// `config …`.
+pub fn config(context: &mut Context<'_>, command: ConfigCommand) -> CommandResult {
+    match command {
+        ConfigCommand::Check => check(context),
+        ConfigCommand::Show => show(context),
+        ConfigCommand::Schema { what } => schema(context.output, what),
+    }
+}
+
+/// A fault of a file, for programs.
+#[derive(Serialize)]
+struct FaultEntry {
+    file: String,
+    line: Option<usize>,
+    column: Option<usize>,
+    what: String,
+    r#do: Option<String>,
+}
+
+#[derive(Serialize)]
+struct CheckDocument {
+    /// `valid` or `invalid`.
+    result: &'static str,
+    file: String,
+    chosen: String,
+    passed_over: Vec<String>,
+    stores: usize,
+    policies: usize,
+    jobs: Vec<String>,
+    warnings: Vec<String>,
+    faults: Vec<FaultEntry>,
+}
+
+/// The jobs of a configuration, checked against its stores and policies.
+pub(super) fn load_jobs(config: &Configuration) -> Result<Vec<Job>, ScheduleError> {
+    let jobs = load_folder(&config.agent.jobs, config.agent.timezone)?;
+    check_references(&jobs, &config.registry).map_err(ScheduleError::Invalid)?;
+    Ok(jobs)
+}
+
+/// Reads a file with its faults still apart; [`Context::configuration`] makes one error of them.
+fn read(path: &Path) -> Result<Configuration, ConfigError> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let rules = PolicyRules {
+        is_known_statute: &|key| statute::find(key).is_some(),
+        conflict: &|policy| statute::retention_shorter_than_statute(policy).map(|fault| fault.to_string()),
+    };
+    load(path, &variable, &rules)
+}
+
+fn check(context: &mut Context<'_>) -> CommandResult {
+    let found = context.find_configuration()?;
+    let config = match read(&found.path) {
+        Ok(config) => config,
+        Err(ConfigError::Invalid(faults)) => return refuse(context.output, found, &faults),
+        Err(error) => return Err(config_error(error)),
+    };
+    let output = &mut *context.output;
+    let (stores, policies) = (config.registry.stores.len(), config.registry.policies.len());
+    output.line(&format!("✓ {} ({})", found.path.display(), found.origin))?;
+    output.say(&Words::new(
+        format!("  {stores} stores, {policies} policies"),
+        format!("  {stores} 个数据源，{policies} 条策略"),
+    ))?;
+    for warning in &config.warnings {
+        output.line(&format!("! {warning}"))?;
+    }
+    let (jobs, faults) = match load_jobs(&config) {
+        Ok(jobs) => {
+            let (folder, count) = (config.agent.jobs.display(), jobs.len());
+            output.say(&Words::new(format!("✓ {folder}: {count} jobs"), format!("✓ {folder}：{count} 个任务")))?;
+            (jobs.into_iter().map(|job| job.name).collect(), Vec::new())
+        }
+        Err(error) => {
+            output.line(&format!("✗ {error}"))?;
+            (Vec::new(), faults_of(&error))
+        }
+    };
+    let is_valid = faults.is_empty();
+    output.document(&CheckDocument {
+        result: if is_valid { "valid" } else { "invalid" },
+        file: found.path.display().to_string(),
+        chosen: found.origin.to_string(),
+        passed_over: found.passed_over,
+        stores,
+        policies,
+        jobs,
+        warnings: config.warnings,
+        faults,
+    })?;
+    Ok(if is_valid { Exit::Done } else { Exit::Usage })
+}
+
+/// Shows every fault with its line; the common error report would fold them into one.
+fn refuse(output: &mut Output, found: Found, faults: &Faults) -> CommandResult {
+    for fault in &faults.0 {
+        output.line(&fault.to_string())?;
+    }
+    output.document(&CheckDocument {
+        result: "invalid",
+        file: found.path.display().to_string(),
+        chosen: found.origin.to_string(),
+        passed_over: found.passed_over,
+        stores: 0,
+        policies: 0,
+        jobs: Vec::new(),
+        warnings: Vec::new(),
+        faults: faults.0.iter().map(fault_entry).collect(),
+    })?;
+    Ok(Exit::Usage)
+}
+
+fn fault_entry(fault: &Fault) -> FaultEntry {
+    FaultEntry {
+        file: fault.file.display().to_string(),
+        line: fault.position.map(|position| position.line),
+        column: fault.position.map(|position| position.column),
+        what: fault.what.clone(),
+        r#do: fault.advice.clone(),
+    }
+}
+
+fn faults_of(error: &ScheduleError) -> Vec<FaultEntry> {
+    match error {
+        ScheduleError::Invalid(faults) => faults.0.iter().map(fault_entry).collect(),
+        ScheduleError::Unreadable { path, source } => {
+            let (file, what) = (path.display().to_string(), format!("cannot be read: {source}"));
+            vec![FaultEntry { file, line: None, column: None, what, r#do: None }]
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ShowDocument {
+    result: &'static str,
+    file: String,
+    config: Value,
+}
+
+fn show(context: &mut Context<'_>) -> CommandResult {
+    let config = context.configuration()?;
+    let output = &mut *context.output;
+    let file = config.source.display().to_string();
+    output.note(&Words::new(format!("# from {file}"), format!("# 来自 {file}")))?;
+    output.line(config.show().trim_end())?;
+    let shown = toml::from_str(config.show()).map_err(|error| UserError::from_any(anyhow::Error::new(error)))?;
+    output.document(&ShowDocument { result: "complete", file, config: shown })?;
+    Ok(Exit::Done)
+}
+
+fn schema(output: &mut Output, what: SchemaOf) -> CommandResult {
+    let text = match what {
+        SchemaOf::Config => configuration_schema(),
+        SchemaOf::Job => job_schema(),
+    };
+    if output.json() {
+        let value: Value = serde_json::from_str(&text).map_err(|error| UserError::from_any(error.into()))?;
+        output.document(&value)?;
+    } else {
+        output.line(text.trim_end())?;
+    }
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Global;
+    use crate::cli::output::testing;
+
+    const GOOD: &str = "[agent]\nname = \"t\"\ntimezone = \"UTC\"\n[root]\nkind = \"file\"\npath = \"root.slot\"\n\
+        accept_host_loss = true\n[audit]\nurl = \"embedded\"\n";
+
+    fn checked(text: &str, job: Option<&str>) -> (Exit, Value, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wangchuan.toml");
+        std::fs::write(&path, text).unwrap();
+        std::fs::create_dir(folder.path().join("jobs")).unwrap();
+        if let Some(job) = job {
+            std::fs::write(folder.path().join("jobs/nightly.toml"), job).unwrap();
+        }
+        let (mut output, out, err) = testing::output(true);
+        let global = Global { config: Some(path), json: true, lang: None, at: None };
+        let exit = config(&mut Context::new(global, &mut output), ConfigCommand::Check).unwrap();
+        (exit, serde_json::from_str(&out.text()).unwrap(), err.text())
+    }
+
+    #[test]
+    fn a_good_configuration_is_valid() {
+        let (exit, document, words) = checked(GOOD, Some("task = \"shred\"\nschedule = \"@hourly\"\n"));
+        assert_eq!((exit, &document["result"]), (Exit::Done, &"valid".into()), "{words}");
+        assert_eq!(document["jobs"], serde_json::json!(["nightly"]));
+        assert_eq!(document["chosen"], "named by --config");
+    }
+
+    #[test]
+    fn faults_come_with_their_lines() {
+        let (exit, document, words) = checked(&GOOD.replace("timezone", "timezon"), None);
+        assert_eq!((exit, &document["result"]), (Exit::Usage, &"invalid".into()));
+        let fault = &document["faults"][0];
+        assert_eq!((fault["line"].as_u64(), fault["do"].as_str()), (Some(3), Some("did you mean `timezone`?")));
+        assert!(words.contains("wangchuan.toml:3:1") && words.contains('^'), "{words}");
+    }
+
+    #[test]
+    fn a_job_that_names_nothing_known_is_invalid() {
+        let (exit, document, _) = checked(GOOD, Some("task = \"shread\"\nschedule = \"@hourly\"\n"));
+        assert_eq!((exit, &document["result"]), (Exit::Usage, &"invalid".into()));
+        assert!(document["faults"][0]["file"].as_str().unwrap().ends_with("nightly.toml"));
+    }
+
+    #[test]
+    fn schemas_are_printed_as_published() {
+        for (what, name) in [(SchemaOf::Config, "wangchuan.schema.json"), (SchemaOf::Job, "job.schema.json")] {
+            let (mut output, out, _) = testing::output(false);
+            schema(&mut output, what).unwrap();
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schema").join(name);
+            assert_eq!(out.text(), std::fs::read_to_string(path).unwrap());
+        }
+    }
 }

@@ -1,9 +1,248 @@
-//! Placeholder.
-#[derive(Debug, clap::Subcommand)]
+//! `key …`: the key tree and its root slot.
+
+use std::collections::BTreeMap;
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::CommandResult;
+use super::context::{Context, local_time, task_error};
+use super::output::table::grouped;
+use super::output::{Exit, Grid, Output, UserError, Words, say};
+use crate::config::Configuration;
+use crate::control::{RunRow, time_text};
+use crate::installation::{Installation, Needs};
+use crate::keyring::KeyringError;
+use crate::keys::slot::{ClaimSentence, Presence, PresentGeneration, Residual, SlotClaim, SlotClass};
+use crate::tasks;
+
+/// The key tree and its root slot.
+#[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// x
+    /// Generation, what the root slot is worth, keys by state, what waits to be destroyed, what may be copied.
     Status,
 }
-pub async fn key(_: &mut super::context::Context<'_>, _: KeyCommand) -> super::CommandResult {
-    Ok(super::Exit::Done)
+
+/// `key …`.
+pub async fn key(context: &mut Context<'_>, command: KeyCommand) -> CommandResult {
+    match command {
+        KeyCommand::Status => status(context).await,
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct StatusDocument {
+    result: &'static str,
+    generation: Option<i64>,
+    /// Generations that the slot still holds.
+    slot_generations: Vec<i64>,
+    claim: SlotClaim,
+    /// Keys by subtree and state.
+    keys: BTreeMap<String, BTreeMap<String, i64>>,
+    /// A generation change that was interrupted, and its last step.
+    interrupted: Option<(i64, String)>,
+    pending: Vec<PendingShred>,
+}
+
+#[derive(Debug, Serialize)]
+struct PendingShred {
+    run: String,
+    /// Its keys die after this time, not before.
+    grace_until: Option<String>,
+}
+
+async fn status(context: &mut Context<'_>) -> CommandResult {
+    let installation = context.open(Needs::STATE).await?;
+    let slot = installation.keyring.slot();
+    let present = slot.list().await.map_err(|error| task_error(KeyringError::from(error).into()))?;
+    let (document, runs) = read(&installation, &present, slot.claim()).await.map_err(task_error)?;
+    show(context.output, &installation.config, &document, &runs)?;
+    context.output.document(&document)?;
+    installation.close().await.map_err(task_error)?;
+    Ok(if document.result == "complete" { Exit::Done } else { Exit::Failed })
+}
+
+async fn read(
+    installation: &Installation,
+    present: &[PresentGeneration],
+    claim: SlotClaim,
+) -> tasks::Result<(StatusDocument, Vec<RunRow>)> {
+    let mut tx = installation.control.read().await?;
+    let generation = tx.tree_root().await?.map(|(generation, _)| generation);
+    let mut keys: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
+    for (subtree, state, count) in tx.key_counts().await? {
+        keys.entry(subtree).or_default().insert(state, count);
+    }
+    let runs = tx.runs(Some("shred-pending")).await?;
+    let interrupted = tx.open_rekey().await?;
+    drop(tx);
+    let usable = present.iter().filter(|present| present.presence == Presence::Usable);
+    let slot_generations: Vec<i64> = usable.map(|present| present.generation).collect();
+    let is_there = generation.is_some_and(|generation| slot_generations.contains(&generation));
+    let until = |run: &RunRow| PendingShred { run: run.id.clone(), grace_until: run.grace_until.map(time_text) };
+    let pending = runs.iter().map(until).collect();
+    let result = if is_there { "complete" } else { "failed" };
+    Ok((StatusDocument { result, generation, slot_generations, claim, keys, interrupted, pending }, runs))
+}
+
+fn show(
+    output: &mut Output,
+    config: &Configuration,
+    document: &StatusDocument,
+    runs: &[RunRow],
+) -> Result<(), UserError> {
+    match (document.generation, document.result) {
+        (Some(generation), "complete") => output.say(&Words::new(
+            format!("generation {generation}; its root key is in the slot"),
+            format!("第 {generation} 代；根密钥在密钥槽中"),
+        ))?,
+        (Some(generation), _) => {
+            let held = &document.slot_generations;
+            output.say(&Words::new(
+                format!("✗ generation {generation}, but the slot holds {held:?}: nothing can be opened"),
+                format!("✗ 第 {generation} 代，但密钥槽中是 {held:?}：什么都打不开"),
+            ))?;
+        }
+        (None, _) => output.say(&Words::new("✗ there is no key tree", "✗ 没有密钥树"))?,
+    }
+    if let Some((generation, step)) = &document.interrupted {
+        output.say(&Words::new(
+            format!("! the change to generation {generation} was interrupted after {step}; the next start finishes it"),
+            format!("! 到第 {generation} 代的更换在 {step} 之后中断；下次启动会完成"),
+        ))?;
+    }
+    show_claim(output, &document.claim)?;
+    show_counts(output, &document.keys)?;
+    for run in runs {
+        let until = run.grace_until.map_or_else(|| "-".to_owned(), |until| local_time(config, until));
+        output.say(&Words::new(
+            format!("run {}: its keys die after {until}; until they do, its rows still open in backups", run.id),
+            format!("运行 {}：{until} 之后销毁密钥；在此之前备份中的行仍可打开", run.id),
+        ))?;
+    }
+    show_advice(output, document.claim.class)
+}
+
+fn show_claim(output: &mut Output, claim: &SlotClaim) -> Result<(), UserError> {
+    let (en, zh) = claim_words(claim.sentence);
+    output.say(&Words::new(
+        format!("root slot of class {:?}: {en}", claim.class),
+        format!("{:?} 级根密钥槽：{zh}", claim.class),
+    ))?;
+    for residual in &claim.residuals {
+        let (en, zh) = residual_words(*residual);
+        let (en, zh) = (format!("  a destroyed key may still lie {en}"), format!("  已销毁的密钥可能仍存在于{zh}"));
+        output.say(&Words::new(en, zh))?;
+    }
+    Ok(())
+}
+
+/// What may be claimed after a destruction.
+fn claim_words(sentence: ClaimSentence) -> (&'static str, &'static str) {
+    match sentence {
+        ClaimSentence::DestroyedNoCopyKnown => {
+            ("a destroyed key is gone; no copy of it is known", "密钥已销毁，未知有任何副本")
+        }
+        ClaimSentence::DestroyedInLiveService => {
+            ("a destroyed key is gone from the live key service", "密钥已在运行中的密钥服务里销毁")
+        }
+        ClaimSentence::IrrevocableFromDate => (
+            "a destroyed key cannot be used any more and is irrevocably gone at a date",
+            "密钥已不能使用，并在指定日期后不可恢复",
+        ),
+        ClaimSentence::LogicalRemovalOnly => (
+            "logical removal only: a destroyed key is gone as long as no copy of this host exists",
+            "仅为逻辑删除：只有在本主机没有任何副本时，密钥才算消失",
+        ),
+    }
+}
+
+/// Where a destroyed key may still lie.
+fn residual_words(residual: Residual) -> (&'static str, &'static str) {
+    match residual {
+        Residual::HostCopies => (
+            "in any copy of this host: images, file-system snapshots, backups, unmapped blocks",
+            "本主机的任何副本：镜像、文件系统快照、备份、未映射的块",
+        ),
+        Residual::ServiceBackups => {
+            ("in backups of the key service, with what unseals it", "密钥服务的备份及其解封材料")
+        }
+        Residual::ServiceLog => ("in the key service's log or free pages", "密钥服务的日志或空闲页"),
+        Residual::ProviderWord => ("with the provider, whose word is all there is", "服务商处，只能凭其承诺"),
+        Residual::MemoryCapture => ("in a memory image taken while it was in use", "使用期间拍下的内存映像"),
+    }
+}
+
+fn show_counts(output: &mut Output, keys: &BTreeMap<String, BTreeMap<String, i64>>) -> Result<(), UserError> {
+    let lang = output.lang();
+    let titles = [("keys", "密钥"), ("state", "状态"), ("count", "数量")];
+    let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh))).right(2);
+    for (subtree, states) in keys {
+        for (state, count) in states {
+            grid.row([subtree.as_str(), state.as_str(), &grouped(count.unsigned_abs())]);
+        }
+    }
+    if !grid.is_empty() {
+        output.table(&grid)?;
+    }
+    Ok(())
+}
+
+fn show_advice(output: &mut Output, class: SlotClass) -> Result<(), UserError> {
+    let mut advice = vec![
+        Words::new(
+            "never put an old copy of the control database back: its keys are gone by design, and the agent refuses it",
+            "切勿恢复控制数据库的旧副本：其密钥已按设计销毁，代理会拒绝",
+        ),
+        Words::new(
+            "copy freely: the bucket, the configuration, certificates and both logs",
+            "可以随意复制：存储桶、配置、证书和两份日志",
+        ),
+    ];
+    if class == SlotClass::D {
+        advice.push(Words::new(
+            "do not copy the root slot: a copy brings destroyed keys back, and is stale after the next shred. If this host \
+             is lost, every backup is lost with it",
+            "不要复制根密钥槽：副本会使已销毁的密钥复原，并在下次销毁后失效。若本主机丢失，所有备份随之丢失",
+        ));
+    }
+    for words in &advice {
+        output.note(words)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_claim_and_residual_has_words_of_its_own() {
+        use ClaimSentence as Claim;
+        let claims = [
+            Claim::DestroyedNoCopyKnown,
+            Claim::DestroyedInLiveService,
+            Claim::IrrevocableFromDate,
+            Claim::LogicalRemovalOnly,
+        ];
+        let residuals = [
+            Residual::HostCopies,
+            Residual::ServiceBackups,
+            Residual::ServiceLog,
+            Residual::ProviderWord,
+            Residual::MemoryCapture,
+        ];
+        let words = claims.map(claim_words).into_iter().chain(residuals.map(residual_words));
+        let texts: std::collections::HashSet<_> = words.flat_map(|(en, zh)| [en, zh]).collect();
+        assert_eq!(texts.len(), 2 * (claims.len() + residuals.len()));
+    }
+
+    #[test]
+    fn only_a_file_slot_warns_against_copying_it() {
+        for (class, warns) in [(SlotClass::A, false), (SlotClass::D, true)] {
+            let (mut output, _, err) = crate::cli::output::testing::output(false);
+            show_advice(&mut output, class).unwrap();
+            assert_eq!(err.text().contains("do not copy the root slot"), warns);
+        }
+    }
 }

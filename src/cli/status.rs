@@ -1,9 +1,170 @@
-//! Placeholder.
-#[derive(Debug, clap::Args)]
-pub struct DoctorArgs {}
-pub async fn status(_: &mut super::context::Context<'_>) -> super::CommandResult {
-    Ok(super::Exit::Done)
+//! `status` and `doctor`: what needs a person.
+
+mod doctor;
+
+use serde::Serialize;
+
+use super::CommandResult;
+use super::context::{Context, local_time, task_error};
+use super::output::table::grouped;
+use super::output::{Exit, Grid, Output, UserError, Words, say};
+use crate::config::Configuration;
+use crate::tasks::status::{Overdue, Status};
+
+pub use doctor::{DoctorArgs, doctor};
+
+#[derive(Serialize)]
+struct StatusDocument<'s> {
+    result: &'static str,
+    #[serde(flatten)]
+    status: &'s Status,
 }
-pub async fn doctor(_: &mut super::context::Context<'_>, _: DoctorArgs) -> super::CommandResult {
-    Ok(super::Exit::Done)
+
+/// `status`. Reads the control database alone, so it answers beside a working agent. Exit code 5 when something is overdue.
+pub async fn status(context: &mut Context<'_>) -> CommandResult {
+    let (config, control) = context.control().await?;
+    let read = crate::tasks::status::status(&control, &config, context.clock.as_ref()).await;
+    let status = read.map_err(task_error)?;
+    control.close().await;
+    show(context.output, &config, &status)
+}
+
+fn show(output: &mut Output, config: &Configuration, status: &Status) -> CommandResult {
+    show_state(output, config, status)?;
+    show_snapshots(output, config, status)?;
+    let (result, exit) = if status.overdue.is_empty() { ("complete", Exit::Done) } else { ("partial", Exit::Overdue) };
+    if status.overdue.is_empty() {
+        output.say(&Words::new("✓ nothing is overdue", "✓ 没有逾期事项"))?;
+    } else {
+        output.heading("Needs you:", "需要处理：")?;
+    }
+    for item in &status.overdue {
+        show_overdue(output, config, item)?;
+    }
+    output.document(&StatusDocument { result, status })?;
+    Ok(exit)
+}
+
+fn show_state(output: &mut Output, config: &Configuration, status: &Status) -> Result<(), UserError> {
+    output.say(&match status.working {
+        Some(pid) => Words::new(format!("process {pid} is at work"), format!("进程 {pid} 正在工作")),
+        None => Words::new("no agent is running", "没有代理在运行"),
+    })?;
+    if let Some(since) = &status.held_since {
+        output.say(&Words::new(
+            format!("! all destruction is held since {since}; `wangchuan agent resume` ends that"),
+            format!("! 自 {since} 起暂停一切销毁；`wangchuan agent resume` 解除"),
+        ))?;
+    }
+    let states = |states: &[(String, u64)]| {
+        let each: Vec<String> = states.iter().map(|(state, count)| format!("{} {state}", grouped(*count))).collect();
+        if each.is_empty() { "-".to_owned() } else { each.join(", ") }
+    };
+    let (requests, runs) = (states(&status.requests), states(&status.runs));
+    let [issued, receipted, waiting, quarantined] = status.certificates.map(grouped);
+    let drill = last_drill(config, status);
+    let lines = [
+        Words::new(format!("requests: {requests}"), format!("请求：{requests}")),
+        Words::new(format!("runs: {runs}"), format!("运行：{runs}")),
+        Words::new(format!("holds: {}", status.holds), format!("保留：{}", status.holds)),
+        Words::new(
+            format!("certificates: {issued} issued, {receipted} filed, {waiting} waiting, {quarantined} refused"),
+            format!("证书：签发 {issued}，已存证 {receipted}，等待 {waiting}，被拒 {quarantined}"),
+        ),
+        Words::new(format!("last drill: {}", drill.en), format!("最近演练：{}", drill.zh)),
+    ];
+    for words in &lines {
+        output.say(words)?;
+    }
+    Ok(())
+}
+
+fn last_drill(config: &Configuration, status: &Status) -> Words {
+    let Some((at, passed)) = status.last_drill else { return Words::new("none yet", "尚无") };
+    let at = local_time(config, at);
+    if passed {
+        Words::new(format!("{at}, passed"), format!("{at}，通过"))
+    } else {
+        Words::new(format!("{at}, failed"), format!("{at}，未通过"))
+    }
+}
+
+fn show_snapshots(output: &mut Output, config: &Configuration, status: &Status) -> Result<(), UserError> {
+    if status.snapshots.is_empty() {
+        return Ok(());
+    }
+    let lang = output.lang();
+    let titles = [("store", "数据源"), ("newest snapshot", "最新快照"), ("rows", "行数")];
+    let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh))).right(2);
+    for (store, newest, rows) in &status.snapshots {
+        let when = newest.map_or_else(|| say(lang, "none", "无").to_owned(), |at| local_time(config, at));
+        grid.row([store.as_str(), &when, &grouped(rows.unsigned_abs())]);
+    }
+    output.table(&grid)?;
+    Ok(())
+}
+
+fn show_overdue(output: &mut Output, config: &Configuration, item: &Overdue) -> Result<(), UserError> {
+    let since = item.since.map(|since| local_time(config, since));
+    let (en, zh) = match &since {
+        Some(since) => (format!(" ({since})"), format!("（{since}）")),
+        None => (String::new(), String::new()),
+    };
+    let (label, advice) = next_step(item.code);
+    output.say(&Words::new(
+        format!("✗ {}{en}\n    do: {advice}", item.what),
+        format!("✗ {label}：{}{zh}\n    处理：{advice}", item.what),
+    ))?;
+    Ok(())
+}
+
+/// What an overdue code is called in Chinese, and the command that helps.
+fn next_step(code: &str) -> (&'static str, &'static str) {
+    match code {
+        "no-snapshot" => ("没有快照", "wangchuan backup run"),
+        "old-snapshot" => ("快照过旧", "wangchuan backup run"),
+        "request-overdue" => ("请求逾期", "wangchuan request list"),
+        "shred-overdue" => ("密钥销毁逾期", "wangchuan agent --once"),
+        "run-failed" => ("运行失败", "wangchuan run list"),
+        "certificate-quarantined" => ("证书被拒", "wangchuan certificate list"),
+        "filing-overdue" => ("存证逾期", "wangchuan agent --once"),
+        "drill-failed" => ("演练未通过", "wangchuan drill show latest"),
+        "drill-overdue" | "no-drill" => ("需要演练", "wangchuan drill run"),
+        _ => ("需要处理", "wangchuan doctor"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Utc};
+
+    use super::*;
+    use crate::cli::output::testing;
+
+    fn config() -> (tempfile::TempDir, Configuration) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wangchuan.toml");
+        let text = "[agent]\nname = \"t\"\ntimezone = \"UTC\"\n[root]\nkind = \"file\"\npath = \"root.slot\"\n\
+            accept_host_loss = true\n[audit]\nurl = \"embedded\"\n";
+        std::fs::write(&path, text).unwrap();
+        let config = super::super::context::read_configuration(&path).unwrap();
+        (folder, config)
+    }
+
+    #[test]
+    fn anything_overdue_ends_with_its_own_exit_code_and_a_next_step() {
+        let (_folder, config) = config();
+        let what = "store shop has no snapshot".to_owned();
+        let overdue = Overdue { code: "no-snapshot", what, since: Some(DateTime::<Utc>::UNIX_EPOCH) };
+        let late = Status { overdue: vec![overdue], certificates: [3, 2, 1, 0], ..Status::default() };
+        for (status, exit, result) in [(Status::default(), Exit::Done, "complete"), (late, Exit::Overdue, "partial")] {
+            let (mut output, out, err) = testing::output(true);
+            assert_eq!(show(&mut output, &config, &status).unwrap(), exit);
+            let document: serde_json::Value = serde_json::from_str(&out.text()).unwrap();
+            assert_eq!(document["result"], result);
+            assert_eq!(document["overdue"].as_array().unwrap().len(), status.overdue.len());
+            let said = "✗ store shop has no snapshot (1970-01-01 00:00)\n    do: wangchuan backup run";
+            assert_eq!(err.text().contains(said), exit == Exit::Overdue, "{}", err.text());
+        }
+    }
 }

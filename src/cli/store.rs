@@ -1,9 +1,295 @@
-//! Placeholder.
-#[derive(Debug, clap::Subcommand)]
+//! `store …`: the registered stores, and whether they can be worked on.
+
+use std::sync::Arc;
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::CommandResult;
+use super::context::{Context, usage};
+use super::output::{Exit, Grid, Output, UserError, Words, say};
+use crate::config::Configuration;
+use crate::plan::model::resolve;
+use crate::policy::registry::{BackupMode, CollectionSpec, Policy, StoreSpec};
+use crate::stores::{DataStore, Finding, FindingKind, Limits, StoreAddress, StoreError};
+
+/// The registered stores.
+#[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// x
+    /// What is registered: stores, collections, who owns them, which policy governs them.
     List,
+    /// Ask the databases themselves: is everything there, and may the agent read and delete it? Changes nothing.
+    ///
+    /// Every finding comes with what to do, for example the exact GRANT. Exit code 3 when something is missing, 1 when a store cannot
+    /// be reached.
+    Check {
+        /// The store; otherwise all.
+        name: Option<String>,
+    },
 }
-pub async fn store(_: &mut super::context::Context<'_>, _: StoreCommand) -> super::CommandResult {
-    Ok(super::Exit::Done)
+
+/// `store …`.
+pub async fn store(context: &mut Context<'_>, command: StoreCommand) -> CommandResult {
+    match command {
+        StoreCommand::List => list(context),
+        StoreCommand::Check { name } => check(context, name.as_deref()).await,
+    }
 }
+
+/// The adapter of a registered store, without an opened installation.
+pub(super) fn adapter(config: &Configuration, spec: &StoreSpec) -> Result<Arc<dyn DataStore>, StoreError> {
+    crate::stores::open(&StoreAddress {
+        name: spec.name.clone(),
+        url: spec.url.clone(),
+        read_url: spec.read_url.clone(),
+        base: config.base_dir.clone(),
+        create: false,
+        limits: Limits::default(),
+    })
+}
+
+#[derive(Serialize)]
+struct ListDocument<'c> {
+    result: &'static str,
+    stores: Vec<ListedStore<'c>>,
+}
+
+#[derive(Serialize)]
+struct ListedStore<'c> {
+    store: &'c str,
+    engine: &'c str,
+    owner: Option<&'c str>,
+    purpose: Option<&'c str>,
+    site: Option<&'c str>,
+    backup: BackupMode,
+    copies: Vec<&'c str>,
+    collections: Vec<ListedCollection<'c>>,
+}
+
+#[derive(Serialize)]
+struct ListedCollection<'c> {
+    collection: &'c str,
+    subject: Option<&'c str>,
+    via: &'c [String],
+    policies: Vec<&'c str>,
+}
+
+/// The kind of database, from the scheme alone: the rest of the address may hold a password.
+fn engine(spec: &StoreSpec) -> &str {
+    spec.url.dangerous_text().split_once(':').map_or("?", |(scheme, _)| scheme)
+}
+
+/// The policies that name a collection, as `table` or as `store.table`.
+fn policies_of<'c>(policies: &'c [Policy], store: &str, table: &str) -> Vec<&'c str> {
+    let qualified = format!("{store}.{table}");
+    let governs = |policy: &&Policy| policy.collections.iter().any(|name| name == table || *name == qualified);
+    policies.iter().filter(governs).map(|policy| policy.id.as_str()).collect()
+}
+
+fn listed<'c>(spec: &'c StoreSpec, policies: &'c [Policy]) -> ListedStore<'c> {
+    let collection = |collection: &'c CollectionSpec| ListedCollection {
+        collection: &collection.table,
+        subject: collection.subject.as_deref(),
+        via: &collection.via,
+        policies: policies_of(policies, &spec.name, &collection.table),
+    };
+    ListedStore {
+        store: &spec.name,
+        engine: engine(spec),
+        owner: spec.owner.as_deref(),
+        purpose: spec.purpose.as_deref(),
+        site: spec.site.as_deref(),
+        backup: spec.backup,
+        copies: spec.copies.iter().map(|copy| copy.name.as_str()).collect(),
+        collections: spec.collections.iter().map(collection).collect(),
+    }
+}
+
+fn list(context: &mut Context<'_>) -> CommandResult {
+    let config = context.configuration()?;
+    let registry = &config.registry;
+    let stores: Vec<_> = registry.stores.iter().map(|spec| listed(spec, &registry.policies)).collect();
+    let output = &mut *context.output;
+    let lang = output.lang();
+    let titles = [
+        ("store", "数据源"),
+        ("engine", "数据库"),
+        ("collection", "集合"),
+        ("subject by", "主体来自"),
+        ("policy", "策略"),
+        ("owner", "负责人"),
+    ];
+    let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh)));
+    for store in &stores {
+        for collection in &store.collections {
+            let subject = collection.subject.map_or_else(|| collection.via.join(", "), ToOwned::to_owned);
+            let policies = collection.policies.join(", ");
+            let owner = store.owner.unwrap_or_default();
+            grid.row([store.store, store.engine, collection.collection, &subject, &policies, owner]);
+        }
+        if store.collections.is_empty() {
+            grid.row([store.store, store.engine, "-"]);
+        }
+    }
+    if grid.is_empty() {
+        output.say(&Words::new(
+            "no store is registered; add a [[store]] section to the configuration",
+            "没有登记数据源；请在配置中加入 [[store]] 一节",
+        ))?;
+    } else {
+        output.table(&grid)?;
+    }
+    let result = if stores.is_empty() { "nothing-found" } else { "complete" };
+    output.document(&ListDocument { result, stores })?;
+    Ok(Exit::Done)
+}
+
+/// What was found out about a store.
+#[derive(Debug, Serialize)]
+pub(super) struct CheckedStore {
+    /// Its name.
+    pub store: String,
+    /// Why it cannot be worked with at all.
+    pub unreachable: Option<String>,
+    /// What is missing.
+    pub findings: Vec<FoundProblem>,
+}
+
+/// Something that is missing.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct FoundProblem {
+    /// A code for scripts.
+    pub code: &'static str,
+    /// The table.
+    pub table: Option<String>,
+    /// What is wrong.
+    pub what: String,
+    /// What to do.
+    pub r#do: String,
+}
+
+/// Asks the database.
+pub(super) async fn check_store(config: &Configuration, spec: &StoreSpec) -> CheckedStore {
+    let asked = async {
+        let store = adapter(config, spec)?;
+        let catalogue = store.catalogue().await?;
+        let tables: Vec<String> = spec.collections.iter().map(|collection| collection.table.clone()).collect();
+        Ok::<_, StoreError>((catalogue, store.check(&tables).await?))
+    };
+    let (unreachable, findings) = match asked.await {
+        Ok((catalogue, findings)) => {
+            let problems = resolve(spec, &catalogue, &config.registry.policies).err().unwrap_or_default();
+            (None, relevant(spec, findings, problems))
+        }
+        Err(error) => (Some(error.to_string()), Vec::new()),
+    };
+    CheckedStore { store: spec.name.clone(), unreachable, findings }
+}
+
+/// The findings that the configuration does not answer already, and what does not fit between it and the schema.
+fn relevant(spec: &StoreSpec, findings: Vec<Finding>, problems: Vec<String>) -> Vec<FoundProblem> {
+    let declared = |table: &Option<String>| spec.collections.iter().find(|known| Some(&known.table) == table.as_ref());
+    let is_answered = |finding: &Finding| match &finding.kind {
+        FindingKind::Trigger(name) => {
+            declared(&finding.table).is_some_and(|collection| collection.triggers.contains(name))
+        }
+        FindingKind::NoKey => declared(&finding.table).is_some_and(|collection| !collection.key.is_empty()),
+        _ => false,
+    };
+    let says_so_already = findings.iter().any(|finding| finding.kind == FindingKind::MissingTable);
+    let found = findings.into_iter().filter(|finding| !is_answered(finding)).map(|finding| FoundProblem {
+        code: finding_code(&finding.kind),
+        table: finding.table,
+        what: finding.what,
+        r#do: finding.remedy,
+    });
+    // A missing table makes a sentence on both sides; the database's own comes with the remedy.
+    let is_told_twice = |problem: &String| says_so_already && problem.contains("there is no such table");
+    let registry = problems.into_iter().filter(|problem| !is_told_twice(problem)).map(|what| FoundProblem {
+        code: "registry",
+        table: None,
+        what,
+        r#do: "correct the configuration, then run `wangchuan store check` again".to_owned(),
+    });
+    found.chain(registry).collect()
+}
+
+fn finding_code(kind: &FindingKind) -> &'static str {
+    match kind {
+        FindingKind::MissingTable => "missing-table",
+        FindingKind::NoKey => "no-key",
+        FindingKind::NoRight => "no-right",
+        FindingKind::HiddenRows => "hidden-rows",
+        FindingKind::Trigger(_) => "trigger",
+        FindingKind::Unsupported(_) => "unsupported-type",
+        FindingKind::Storage => "storage",
+    }
+}
+
+#[derive(Serialize)]
+struct CheckDocument {
+    result: &'static str,
+    stores: Vec<CheckedStore>,
+}
+
+async fn check(context: &mut Context<'_>, name: Option<&str>) -> CommandResult {
+    let config = context.configuration()?;
+    let is_wanted = |spec: &&StoreSpec| name.is_none_or(|name| spec.name == name);
+    let wanted: Vec<&StoreSpec> = config.registry.stores.iter().filter(is_wanted).collect();
+    if let (Some(name), true) = (name, wanted.is_empty()) {
+        let known: Vec<&str> = config.registry.stores.iter().map(|spec| spec.name.as_str()).collect();
+        let (en, zh) = (format!("store {name} is not registered"), format!("数据源 {name} 没有登记"));
+        let hint = crate::config::suggest(name, &known);
+        return Err(usage("STORE_UNKNOWN", &en, &zh).advise(hint.clone(), hint));
+    }
+    let mut stores = Vec::new();
+    for spec in wanted {
+        stores.push(check_store(&config, spec).await);
+    }
+    show(context.output, stores)
+}
+
+fn show(output: &mut Output, stores: Vec<CheckedStore>) -> CommandResult {
+    for store in &stores {
+        let name = &store.store;
+        match &store.unreachable {
+            Some(why) => output.line(&format!("✗ {why}"))?,
+            None if store.findings.is_empty() => {
+                output.say(&Words::new(format!("✓ store {name}: ready"), format!("✓ 数据源 {name}：就绪")))?;
+            }
+            None => output.say(&Words::new(format!("✗ store {name}:"), format!("✗ 数据源 {name}：")))?,
+        }
+        show_findings(output, &store.findings)?;
+    }
+    let (result, exit) = verdict(&stores);
+    if stores.is_empty() {
+        output.say(&Words::new("no store is registered", "没有登记数据源"))?;
+    }
+    output.document(&CheckDocument { result, stores })?;
+    Ok(exit)
+}
+
+/// The findings with what to do, indented.
+fn show_findings(output: &mut Output, findings: &[FoundProblem]) -> Result<(), UserError> {
+    let lang = output.lang();
+    for finding in findings {
+        output.line(&format!("    {}", finding.what))?;
+        output.line(&format!("      {}: {}", say(lang, "do", "处理"), finding.r#do))?;
+    }
+    Ok(())
+}
+
+fn verdict(stores: &[CheckedStore]) -> (&'static str, Exit) {
+    if stores.iter().any(|store| store.unreachable.is_some()) {
+        ("failed", Exit::Failed)
+    } else if stores.iter().any(|store| !store.findings.is_empty()) {
+        ("refused", Exit::Refused)
+    } else if stores.is_empty() {
+        ("nothing-found", Exit::Done)
+    } else {
+        ("complete", Exit::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests;

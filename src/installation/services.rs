@@ -14,6 +14,7 @@ use crate::audit::{AuditSink, BearerToken};
 use crate::backup::codec::Id128;
 use crate::backup::embedded::{EmbeddedServer, EmbeddedSettings};
 use crate::backup::object_store::ObjectStore;
+use crate::backup::repository::abilities::Abilities;
 use crate::backup::repository::{Patience, RepositoryCredentials, RepositorySettings, S3Repository};
 use crate::config::{AuditService, Configuration, Endpoint};
 use crate::control::Control;
@@ -23,7 +24,7 @@ use crate::log::checkpoint::{CheckpointKey, CheckpointSigner};
 use crate::log::key_file::{create_checkpoint_key, open_checkpoint_key};
 use crate::log::operations::OperationLog;
 use crate::log::record::Record;
-use crate::log::sequencer::{FileAnchor, Sequencer};
+use crate::log::sequencer::{CheckpointAnchor, FileAnchor, Sequencer};
 use crate::policy::registry::SecretText;
 use crate::random::Random;
 
@@ -42,51 +43,7 @@ pub struct BackupConnection {
 
 impl BackupConnection {
     pub(super) async fn open(installation: &Installation) -> Result<Option<Self>> {
-        let Some(backup) = &installation.config.backup else { return Ok(None) };
-        let (endpoint, credentials, server) = match &backup.endpoint {
-            Endpoint::Embedded { data } => {
-                let secret = embedded_secret(installation).await?;
-                let server = EmbeddedServer::start(EmbeddedSettings {
-                    root: data.clone(),
-                    port: 0,
-                    access_key: ACCESS_KEY.to_owned(),
-                    secret_key: secret.clone(),
-                    bucket: backup.bucket.clone(),
-                })
-                .await
-                .map_err(|error| TaskError::refused(error.to_string(), "wait for the process that serves it"))?;
-                let credentials = RepositoryCredentials::Keys {
-                    access_key: ACCESS_KEY.to_owned(),
-                    secret_key: secret,
-                    session_token: None,
-                };
-                (Some(server.endpoint()), credentials, Some(server))
-            }
-            Endpoint::Url(url) => {
-                let credentials = match &backup.credentials {
-                    None => RepositoryCredentials::DefaultChain,
-                    Some(keys) => RepositoryCredentials::Keys {
-                        access_key: keys.access_key_id.dangerous_text().to_owned(),
-                        secret_key: keys.secret_access_key.clone(),
-                        session_token: None,
-                    },
-                };
-                (Some(url.clone()), credentials, None)
-            }
-        };
-        let repository = S3Repository::connect(&RepositorySettings {
-            endpoint,
-            region: backup.region.clone(),
-            bucket: backup.bucket.clone(),
-            prefix: backup.prefix.clone(),
-            path_style: true,
-            credentials,
-            ca_pem: read_optional(backup.ca.as_deref())?,
-            patience: Patience::default(),
-        })
-        .await?;
-        repository.check_bucket().await?;
-        crate::backup::object_store::claim_installation(&repository, Id128(installation.id())).await?;
+        let Some((repository, server)) = connect_bucket(installation).await? else { return Ok(None) };
         Ok(Some(Self { repository: Arc::new(repository), embedded: server.is_some(), server }))
     }
 
@@ -95,6 +52,68 @@ impl BackupConnection {
             server.stop().await;
         }
     }
+}
+
+async fn connect_bucket(installation: &Installation) -> Result<Option<(S3Repository, Option<EmbeddedServer>)>> {
+    let Some(backup) = &installation.config.backup else { return Ok(None) };
+    let (endpoint, credentials, server) = match &backup.endpoint {
+        Endpoint::Embedded { data } => {
+            let secret = embedded_secret(installation).await?;
+            let server = EmbeddedServer::start(EmbeddedSettings {
+                root: data.clone(),
+                port: 0,
+                access_key: ACCESS_KEY.to_owned(),
+                secret_key: secret.clone(),
+                bucket: backup.bucket.clone(),
+            })
+            .await
+            .map_err(|error| TaskError::refused(error.to_string(), "wait for the process that serves it"))?;
+            let credentials = RepositoryCredentials::Keys {
+                access_key: ACCESS_KEY.to_owned(),
+                secret_key: secret,
+                session_token: None,
+            };
+            (Some(server.endpoint()), credentials, Some(server))
+        }
+        Endpoint::Url(url) => {
+            let credentials = match &backup.credentials {
+                None => RepositoryCredentials::DefaultChain,
+                Some(keys) => RepositoryCredentials::Keys {
+                    access_key: keys.access_key_id.dangerous_text().to_owned(),
+                    secret_key: keys.secret_access_key.clone(),
+                    session_token: None,
+                },
+            };
+            (Some(url.clone()), credentials, None)
+        }
+    };
+    let repository = S3Repository::connect(&RepositorySettings {
+        endpoint,
+        region: backup.region.clone(),
+        bucket: backup.bucket.clone(),
+        prefix: backup.prefix.clone(),
+        path_style: true,
+        credentials,
+        ca_pem: read_optional(backup.ca.as_deref())?,
+        patience: Patience::default(),
+    })
+    .await?;
+    repository.check_bucket().await?;
+    crate::backup::object_store::claim_installation(&repository, Id128(installation.id())).await?;
+    Ok(Some((repository, server)))
+}
+
+/// Tries what the configured bucket can really do; `None` when no backup is configured. Leaves a few small probe objects.
+///
+/// # Errors
+/// When the bucket cannot be reached or written.
+pub async fn prove_bucket(installation: &Installation) -> Result<Option<Abilities>> {
+    let Some((repository, server)) = connect_bucket(installation).await? else { return Ok(None) };
+    let proved = repository.prove_abilities(installation.random.as_ref(), installation.clock.now()).await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
+    Ok(Some(proved?))
 }
 
 const ACCESS_KEY: &str = "wangchuan";
@@ -131,10 +150,7 @@ impl AuditConnection {
                 (service.url(), log, Some(token), LogOperator::SelfHosted, Some(service))
             }
             AuditService::Url(url) => {
-                let vkey = state_folder(&installation.config).join("audit-log.vkey");
-                let text = std::fs::read_to_string(&vkey)
-                    .map_err(|error| cannot("read the audit log's public key", &vkey, &error))?;
-                let log = CheckpointKey::parse(text.trim()).map_err(proof)?;
+                let log = audit_log_key(&installation.config)?;
                 let token = config
                     .token
                     .as_ref()
@@ -165,6 +181,72 @@ impl AuditConnection {
     }
 }
 
+/// The public key of the audit log, from its file alone: works beside the process that serves the log.
+///
+/// # Errors
+/// When the file is missing or damaged; the embedded service makes it when it is first started.
+pub fn audit_log_key(config: &Configuration) -> Result<CheckpointKey> {
+    match &config.audit.service {
+        AuditService::Embedded { data } => {
+            let signer = open_checkpoint_key(&data.join(AUDIT_KEY), &log_origin(config, "certificates"));
+            Ok(signer.map_err(proof)?.key().clone())
+        }
+        AuditService::Url(_) => {
+            let vkey = state_folder(config).join("audit-log.vkey");
+            let text = std::fs::read_to_string(&vkey)
+                .map_err(|error| cannot("read the audit log's public key", &vkey, &error))?;
+            CheckpointKey::parse(text.trim()).map_err(proof)
+        }
+    }
+}
+
+/// A log as a verification needs it; opened beside the process that writes it.
+pub struct LogView {
+    /// Its leaves and checkpoints.
+    pub store: SqliteLogStore,
+    /// Its public key.
+    pub key: CheckpointKey,
+    /// The newest head kept outside the database, if there is one.
+    pub head: Option<String>,
+}
+
+/// The operation log, for verifying it.
+///
+/// # Errors
+/// When its key or the control database cannot be read.
+pub async fn view_operation_log(installation: &Installation) -> Result<LogView> {
+    let folder = state_folder(&installation.config);
+    let origin = log_origin(&installation.config, "operations");
+    let key = open_checkpoint_key(&operation_key_path(&folder), &origin).map_err(proof)?.key().clone();
+    // The head is read first: the log may grow meanwhile, but never behind it.
+    let head = kept_head(&folder.join("operation-log-head.txt")).await?;
+    Ok(LogView { store: installation.control.log_store("operations").await?, key, head })
+}
+
+/// The certificate log of the embedded audit service, for verifying it; `None` without one, or before it was first started.
+///
+/// # Errors
+/// When its key or its database cannot be read.
+pub async fn view_certificate_log(config: &Configuration) -> Result<Option<LogView>> {
+    let AuditService::Embedded { data } = &config.audit.service else { return Ok(None) };
+    let file = data.join(AUDIT_DATABASE);
+    if !file.exists() {
+        return Ok(None);
+    }
+    let key = audit_log_key(config)?;
+    let head = kept_head(&data.join(AUDIT_HEAD)).await?;
+    let store = SqliteLogStore::open(&file, "certificates").await.map_err(proof)?;
+    Ok(Some(LogView { store, key, head }))
+}
+
+async fn kept_head(path: &Path) -> Result<Option<String>> {
+    FileAnchor(path.to_owned()).last().await.map_err(|error| cannot("read", path, &error))
+}
+
+const AUDIT_KEY: &str = "log-key.pem";
+const AUDIT_DATABASE: &str = "audit.db";
+const AUDIT_HEAD: &str = "log-head.txt";
+
 fn log_origin(config: &Configuration, log: &str) -> String {
     format!("{}.wangchuan.invalid/{log}", config.agent.name)
 }
@@ -179,10 +261,10 @@ async fn start_embedded(
     data: &Path,
 ) -> Result<(ServiceHandle, CheckpointKey, BearerToken)> {
     let origin = log_origin(&installation.config, "certificates");
-    let signer = checkpoint_key(&data.join("log-key.pem"), &origin, installation.random.as_ref())?;
+    let signer = checkpoint_key(&data.join(AUDIT_KEY), &origin, installation.random.as_ref())?;
     let key = signer.key().clone();
-    let store = SqliteLogStore::open(&data.join("audit.db"), "certificates").await.map_err(proof)?;
-    let anchor = FileAnchor(data.join("log-head.txt"));
+    let store = SqliteLogStore::open(&data.join(AUDIT_DATABASE), "certificates").await.map_err(proof)?;
+    let anchor = FileAnchor(data.join(AUDIT_HEAD));
     let sequencer = Sequencer::open(Arc::new(store), signer, Some(Box::new(anchor))).await.map_err(proof)?;
     let mut bytes = [0; 24];
     installation.random.fill(&mut bytes)?;

@@ -81,6 +81,16 @@ pub async fn plan_retention(installation: &Installation) -> Result<StoredPlan> {
     Ok(plan)
 }
 
+/// Whether a retention run has something to do although no row is due: the period of a bucket has ended whose rows went
+/// earlier, so that its key can die now.
+///
+/// # Errors
+/// When the control database fails or a policy cannot be computed.
+pub async fn has_due_buckets(installation: &Installation) -> Result<bool> {
+    let mut tx = installation.control.read().await?;
+    Ok(crate::erase::fate::has_due_buckets(&installation.ground()?, &mut tx).await?)
+}
+
 /// Finds a stored plan by a prefix of its hash.
 ///
 /// # Errors

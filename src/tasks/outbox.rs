@@ -3,11 +3,13 @@
 use chrono::TimeDelta;
 use serde::Serialize;
 
+use crate::audit::receipt::LogOperator;
 use crate::audit::{FiledOutcome, backoff};
 use crate::certify::signer::TrustedKeys;
 use crate::control::OutboxRow;
 use crate::crash_point;
-use crate::installation::Installation;
+use crate::installation::{Installation, audit_log_key};
+use crate::log::checkpoint::CheckpointKey;
 
 use super::Result;
 
@@ -55,7 +57,7 @@ pub async fn file_due(installation: &Installation, now_all: bool) -> Result<Fili
 
 fn enter(
     installation: &Installation,
-    operator: crate::audit::receipt::LogOperator,
+    operator: LogOperator,
     row: &mut OutboxRow,
     outcome: FiledOutcome,
     report: &mut FilingReport,
@@ -98,7 +100,8 @@ pub struct CertificateVerdict {
     pub checks: Vec<(String, bool, String)>,
 }
 
-/// Verifies a stored certificate, its evidence and its receipt, with nothing but public keys.
+/// Verifies a stored certificate, its evidence and its receipt, with nothing but public keys. Neither the audit service
+/// nor the lease is needed.
 ///
 /// # Errors
 /// When there is no such certificate.
@@ -110,34 +113,64 @@ pub async fn verify_certificate(installation: &Installation, id: &str) -> Result
     })?;
     let receipt = tx.outbox(None).await?.into_iter().find(|row| row.certificate == id).and_then(|row| row.receipt);
     drop(tx);
-    let trusted: &TrustedKeys = installation.signer.trusted();
-    let mut checks = Vec::new();
-    let verified = crate::certify::verify(&certificate.envelope, trusted);
-    checks.push(line("signature", &verified.as_ref().map(|found| found.key_id.clone())));
-    if let Ok(found) = &verified {
-        let evidence = crate::certify::evidence::verify_evidence(&certificate.evidence, &found.statement);
-        checks.push(line(
-            "evidence",
-            &evidence.map(|totals| format!("{} rows absent", totals.absent.values().sum::<u64>())),
-        ));
+    let mut checks = check_envelope(&certificate.envelope, Some(&certificate.evidence), installation.signer.trusted());
+    let operator = if installation.is_audit_self_hosted() { LogOperator::SelfHosted } else { LogOperator::Independent };
+    checks.push(match receipt {
+        None => ("receipt".to_owned(), false, "not filed yet".to_owned()),
+        Some(receipt) => match audit_log_key(&installation.config) {
+            Ok(log) => {
+                check_receipt(&receipt, &certificate.envelope, installation.signer.trusted(), &log, Some(operator))
+            }
+            Err(error) => ("receipt".to_owned(), false, error.to_string()),
+        },
+    });
+    Ok(CertificateVerdict::of(checks))
+}
+
+impl CertificateVerdict {
+    /// Valid when every check is good, and there was one.
+    #[must_use]
+    pub fn of(checks: Vec<(String, bool, String)>) -> Self {
+        let valid = !checks.is_empty() && checks.iter().all(|(_, good, _)| *good);
+        Self { result: if valid { "valid" } else { "invalid" }, checks }
     }
-    match (receipt, crate::certify::dsse::Envelope::parse(&certificate.envelope)) {
-        (Some(receipt), Ok(envelope)) => {
-            let connection = installation.audit()?;
-            let checked = crate::audit::receipt::verify(
-                &receipt,
-                &envelope,
-                installation.signer.certificates().public(),
-                &connection.log,
-            );
-            let said =
-                checked.map(|found| format!("index {}, {}", found.index, found.grade.describe(connection.operator)));
-            checks.push(line("receipt", &said));
-        }
-        _ => checks.push(("receipt".to_owned(), false, "not filed yet".to_owned())),
+}
+
+/// Checks an envelope's signature and, if it is given, the evidence file that it is about.
+#[must_use]
+pub fn check_envelope(envelope: &[u8], evidence: Option<&[u8]>, trusted: &TrustedKeys) -> Vec<(String, bool, String)> {
+    let verified = crate::certify::verify(envelope, trusted);
+    let mut checks = vec![line("signature", &verified.as_ref().map(|found| found.key_id.clone()))];
+    if let (Ok(found), Some(evidence)) = (&verified, evidence) {
+        let totals = crate::certify::evidence::verify_evidence(evidence, &found.statement);
+        let said = totals.map(|totals| format!("{} rows absent", totals.absent.values().sum::<u64>()));
+        checks.push(line("evidence", &said));
     }
-    let valid = checks.iter().all(|(_, good, _)| *good);
-    Ok(CertificateVerdict { result: if valid { "valid" } else { "invalid" }, checks })
+    checks
+}
+
+/// Checks that the log of `log` holds the envelope. Who runs the log is said only where it is known.
+#[must_use]
+pub fn check_receipt(
+    receipt: &[u8],
+    envelope: &[u8],
+    trusted: &TrustedKeys,
+    log: &CheckpointKey,
+    operator: Option<LogOperator>,
+) -> (String, bool, String) {
+    let envelope = match crate::certify::dsse::Envelope::parse(envelope) {
+        Ok(envelope) => envelope,
+        Err(error) => return ("receipt".to_owned(), false, error.to_string()),
+    };
+    let Some(signer) = trusted.get(envelope.key_id()) else {
+        return ("receipt".to_owned(), false, crate::certify::VerifyError::UnknownKey.to_string());
+    };
+    let checked = crate::audit::receipt::verify(receipt, &envelope, signer, log);
+    let said = checked.map(|found| match operator {
+        Some(operator) => format!("index {}, {}", found.index, found.grade.describe(operator)),
+        None => format!("index {}, in the log {}", found.index, found.origin),
+    });
+    line("receipt", &said)
 }
 
 fn line<E: std::fmt::Display>(what: &str, outcome: &std::result::Result<String, E>) -> (String, bool, String) {

@@ -14,7 +14,7 @@ pub mod progress;
 pub mod screen;
 pub mod table;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 
 pub use document::Output;
 pub use error_report::UserError;

@@ -1,0 +1,280 @@
+//! `restore`: a snapshot's rows back into a database, the ledger first.
+
+use std::fs::OpenOptions;
+use std::io::BufRead;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::super::CommandResult;
+use super::super::context::{Context, task_error, usage};
+use super::super::output::table::grouped;
+use super::super::output::{Exit, Grid, Output, UserError, Words, say};
+use super::{choose, log, open_bucket, snapshots, while_renewing};
+use crate::control::SnapshotRow;
+use crate::installation::Installation;
+use crate::policy::registry::SecretText;
+use crate::stores::{DataStore, Limits, StoreAddress};
+use crate::tasks;
+use crate::tasks::restore::{RestoreReport, RestoredCollection, recover_rows, restore_into};
+
+/// Put a snapshot back into a database.
+///
+/// Rows that were erased since the snapshot do not come back, and nothing is ever written over rows that are there.
+///
+///   wangchuan restore --store shop --to sqlite://restored.db
+///   wangchuan restore 3f9c1a --to postgres://me@localhost/empty
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The snapshot, by the beginning of its id (`wangchuan backup list`).
+    snapshot: Option<String>,
+    /// The newest snapshot of this store instead; can be left out when there is only one store.
+    #[arg(long, value_name = "STORE")]
+    store: Option<String>,
+    /// Where to: `sqlite://FILE` (made if missing), `postgres://…` or `mysql://…`. `-` reads it from standard input, so that a
+    /// password does not show in the list of processes.
+    #[arg(long, value_name = "URL", env = "WANGCHUAN_RESTORE_TO", hide_env_values = true)]
+    to: String,
+}
+
+#[derive(Serialize)]
+struct Frames {
+    opened: u64,
+    shredded: u64,
+    lost: u64,
+    corrupt: u64,
+    total: u64,
+}
+
+#[derive(Serialize)]
+struct RestoreDocument {
+    result: &'static str,
+    store: String,
+    snapshot: String,
+    collections: Vec<RestoredCollection>,
+    frames: Frames,
+    notes: Vec<String>,
+}
+
+/// `restore`. Exit code 4 when rows were lost or damaged.
+pub async fn restore(context: &mut Context<'_>, args: RestoreArgs) -> CommandResult {
+    context.only_now()?;
+    let url = target_url(args.to)?;
+    let installation = open_bucket(context).await?;
+    let rows = snapshots(&installation).await?;
+    let row = choose(&rows, args.snapshot.as_deref(), args.store.as_deref())?;
+    let target = Target::open(url)?;
+    log(&installation, "restore.begin", &row.id, true).await?;
+    let restored = while_renewing(&installation, bring_back(&installation, row, target.store.as_ref())).await;
+    log(&installation, "restore.end", &row.id, restored.is_ok()).await?;
+    let report = match restored {
+        Ok(report) => report,
+        Err(error) => {
+            target.take_back();
+            return Err(task_error(error));
+        }
+    };
+    let exit = show(context.output, &row.store, report)?;
+    installation.close().await.map_err(task_error)?;
+    Ok(exit)
+}
+
+async fn bring_back(
+    installation: &Installation,
+    row: &SnapshotRow,
+    target: &dyn DataStore,
+) -> tasks::Result<RestoreReport> {
+    let ground = installation.ground()?;
+    let repository = &installation.backup()?.repository;
+    let recovered = recover_rows(&ground, repository.as_ref(), &installation.signer, row.clone()).await?;
+    restore_into(target, recovered).await
+}
+
+fn target_url(given: String) -> Result<SecretText, UserError> {
+    if given != "-" {
+        return Ok(SecretText::new(given));
+    }
+    let mut line = zeroize::Zeroizing::new(String::new());
+    let read = std::io::stdin().lock().read_line(&mut line);
+    if read.is_err() || line.trim().is_empty() {
+        return Err(usage("NO_TARGET", "no address came from standard input", "标准输入中没有地址"));
+    }
+    Ok(SecretText::new(line.trim().to_owned()))
+}
+
+/// The database that rows go to.
+struct Target {
+    store: Arc<dyn DataStore>,
+    /// The SQLite file, when it was made here.
+    made: Option<PathBuf>,
+}
+
+impl Target {
+    fn open(url: SecretText) -> Result<Self, UserError> {
+        let made = match sqlite_path(url.dangerous_text()) {
+            Some(path) => make_private(path)?,
+            None => None,
+        };
+        let address = StoreAddress {
+            name: "target".to_owned(),
+            url,
+            read_url: None,
+            base: PathBuf::from("."),
+            create: true,
+            limits: Limits::default(),
+        };
+        let store = crate::stores::open(&address).map_err(|error| task_error(error.into()))?;
+        Ok(Self { store, made })
+    }
+
+    /// Removes an empty file that was made here; what else a failed restore leaves was rolled back by the database.
+    fn take_back(self) {
+        drop(self.store);
+        if let Some(path) = self.made {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The file that an SQLite address names.
+fn sqlite_path(url: &str) -> Option<&Path> {
+    let rest = url.strip_prefix("sqlite:")?;
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    (!path.is_empty() && path != ":memory:").then(|| Path::new(path))
+}
+
+/// Makes the file if it is missing, for its owner only: it will hold customer data. The database keeps the mode.
+fn make_private(path: &Path) -> Result<Option<PathBuf>, UserError> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(Some(path.to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(None),
+        Err(error) => {
+            let what = Words::new("the target file cannot be made", "无法创建目标文件");
+            Err(UserError::new(Exit::Failed, "TARGET", what)
+                .at(path.display().to_string())
+                .advise("check the folder and its permissions", "请检查目录和权限")
+                .because(error))
+        }
+    }
+}
+
+fn show(output: &mut Output, store: &str, report: RestoreReport) -> CommandResult {
+    let lang = output.lang();
+    let titles = [
+        ("collection", "集合"),
+        ("restored", "恢复"),
+        ("shredded", "已销毁"),
+        ("erased since", "其后已删除"),
+        ("stubs", "占位"),
+        ("lost", "密钥丢失"),
+        ("corrupt", "损坏"),
+    ];
+    let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh)));
+    for column in 1..titles.len() {
+        grid = grid.right(column);
+    }
+    for counts in &report.collections {
+        let numbers =
+            [counts.restored, counts.shredded, counts.erased_since, counts.stubs, counts.lost, counts.corrupt];
+        grid.row(std::iter::once(counts.collection.clone()).chain(numbers.map(grouped)));
+    }
+    output.table(&grid)?;
+    for note in &report.notes {
+        output.line(note)?;
+    }
+    let (result, exit) = if report.is_whole() { ("complete", Exit::Done) } else { ("partial", Exit::Partial) };
+    output.say(&match exit {
+        Exit::Done => Words::new(
+            "everything that may come back has come back; what was erased stays gone",
+            "可以恢复的都已恢复；已删除的不会回来",
+        ),
+        _ => Words::new(
+            format!(
+                "{} frames are lost and {} corrupt; the rows in them are missing",
+                report.frames_lost, report.frames_corrupt
+            ),
+            format!("{} 个数据帧密钥丢失，{} 个损坏；其中的行没有恢复", report.frames_lost, report.frames_corrupt),
+        ),
+    })?;
+    output.document(&RestoreDocument {
+        result,
+        store: store.to_owned(),
+        snapshot: report.snapshot,
+        collections: report.collections,
+        frames: Frames {
+            opened: report.frames_opened,
+            shredded: report.frames_shredded,
+            lost: report.frames_lost,
+            corrupt: report.frames_corrupt,
+            total: report.frames,
+        },
+        notes: report.notes,
+    })?;
+    Ok(exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn sqlite_addresses_name_their_file() {
+        assert_eq!(sqlite_path("sqlite://a/b.db?mode=rw"), Some(Path::new("a/b.db")));
+        assert_eq!(sqlite_path("sqlite:///a.db"), Some(Path::new("/a.db")));
+        assert_eq!(sqlite_path("sqlite:a.db"), Some(Path::new("a.db")));
+        for other in ["sqlite://", "sqlite://:memory:", "postgres://host/a.db", ""] {
+            assert_eq!(sqlite_path(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_new_target_file_is_private_and_an_old_one_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new.db");
+        assert_eq!(make_private(&path).unwrap(), Some(path.clone()));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(&path, b"there").unwrap();
+        assert_eq!(make_private(&path).unwrap(), None);
+        assert_eq!(std::fs::read(&path).unwrap(), b"there");
+        assert_eq!(make_private(&folder.path().join("no/new.db")).unwrap_err().code, "TARGET");
+    }
+
+    fn report(lost: u64) -> RestoreReport {
+        let counts = RestoredCollection {
+            store: "shop".to_owned(),
+            collection: "orders".to_owned(),
+            restored: 1_204,
+            shredded: 3,
+            lost,
+            ..RestoredCollection::default()
+        };
+        RestoreReport {
+            snapshot: "ab".to_owned(),
+            collections: vec![counts],
+            frames_opened: 5,
+            frames_shredded: 1,
+            frames_lost: lost,
+            frames: 6 + lost,
+            ..RestoreReport::default()
+        }
+    }
+
+    #[test]
+    fn only_lost_or_damaged_rows_make_a_restore_partial() {
+        for (lost, result, exit) in [(0, "complete", Exit::Done), (2, "partial", Exit::Partial)] {
+            let (mut output, out, err) = crate::cli::output::testing::output(true);
+            assert_eq!(show(&mut output, "shop", report(lost)).unwrap(), exit);
+            let document: serde_json::Value = serde_json::from_str(&out.text()).unwrap();
+            assert_eq!(document["result"], result);
+            assert_eq!(document["collections"][0]["restored"], 1_204);
+            assert_eq!(document["collections"][0]["lost"], lost);
+            assert!(err.text().contains("1,204"), "{}", err.text());
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! `log …`: the append-only logs.
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::super::CommandResult;
+use super::super::context::{Context, task_error};
+use super::super::output::{Exit, Grid, Output, UserError, Words, say};
+use crate::audit::receipt;
+use crate::installation::{LogView, Needs, view_certificate_log, view_operation_log};
+use crate::log::record;
+use crate::log::verify::{ContentCheck, LogReport, VerifyLogError, verify_log};
+
+/// The operation log.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Replay the operation log, and the embedded audit service's, against everything that was ever signed.
+    ///
+    /// Says which entry differs first. Exit code 1 when one does.
+    Verify,
+}
+
+#[derive(Debug, Serialize)]
+struct CheckedLog {
+    /// `operations` or `certificates`.
+    log: &'static str,
+    leaves: Option<u64>,
+    dropped: Option<u64>,
+    checkpoints: Option<u64>,
+    unsigned: Option<u64>,
+    /// Whether a head that is kept outside the database was compared too.
+    is_head_compared: bool,
+    verifier_key: Option<String>,
+    problem: Option<String>,
+}
+
+impl CheckedLog {
+    fn of(log: &'static str, view: &LogView, found: Result<LogReport, VerifyLogError>) -> Self {
+        let report = found.as_ref().ok();
+        let cause = |error: &VerifyLogError| {
+            std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+        };
+        let mut problem = found.as_ref().err().map(cause);
+        if problem.is_none() && view.head.is_none() && report.is_some_and(|report| report.leaves > 0) {
+            // Without it nobody can tell a log from one that was cut back together with its checkpoints.
+            problem = Some("the head kept outside the database is missing".to_owned());
+        }
+        Self {
+            log,
+            leaves: report.map(|report| report.leaves),
+            dropped: report.map(|report| report.dropped),
+            checkpoints: report.map(|report| report.checkpoints),
+            unsigned: report.map(|report| report.unsigned),
+            is_head_compared: view.head.is_some(),
+            verifier_key: Some(view.key.verifier_key()),
+            problem,
+        }
+    }
+
+    fn unreadable(log: &'static str, problem: String) -> Self {
+        Self {
+            log,
+            leaves: None,
+            dropped: None,
+            checkpoints: None,
+            unsigned: None,
+            is_head_compared: false,
+            verifier_key: None,
+            problem: Some(problem),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct LogDocument {
+    result: &'static str,
+    logs: Vec<CheckedLog>,
+}
+
+/// `log …`.
+pub async fn log(context: &mut Context<'_>, command: LogCommand) -> CommandResult {
+    match command {
+        LogCommand::Verify => verify(context).await,
+    }
+}
+
+async fn verify(context: &mut Context<'_>) -> CommandResult {
+    let installation = context.open(Needs::STATE).await?;
+    let mut logs = Vec::new();
+    logs.push(match view_operation_log(&installation).await {
+        Ok(view) => replay("operations", &view, &record::check_content).await,
+        Err(error) => CheckedLog::unreadable("operations", error.to_string()),
+    });
+    let trusted = installation.signer.trusted();
+    match view_certificate_log(&installation.config).await {
+        Ok(Some(view)) => {
+            logs.push(replay("certificates", &view, &|leaf| receipt::check_content(leaf, trusted)).await);
+            view.store.close().await;
+        }
+        Ok(None) => {}
+        Err(error) => logs.push(CheckedLog::unreadable("certificates", error.to_string())),
+    }
+    let exit = show(context.output, logs)?;
+    installation.close().await.map_err(task_error)?;
+    Ok(exit)
+}
+
+async fn replay(log: &'static str, view: &LogView, content: ContentCheck<'_>) -> CheckedLog {
+    CheckedLog::of(log, view, verify_log(&view.store, &view.key, view.head.as_deref(), content).await)
+}
+
+fn show(output: &mut Output, logs: Vec<CheckedLog>) -> Result<Exit, UserError> {
+    let lang = output.lang();
+    let titles = [
+        ("log", "日志"),
+        ("entries", "条目"),
+        ("content expired", "内容已过期"),
+        ("signed heads", "签名的树头"),
+        ("not signed yet", "尚未签名"),
+        ("verdict", "结论"),
+    ];
+    let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh))).right(1).right(2).right(3).right(4);
+    let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    for log in &logs {
+        let verdict = match &log.problem {
+            None => say(lang, "✓ unchanged", "✓ 未改动").to_owned(),
+            Some(problem) => format!("✗ {problem}"),
+        };
+        grid.row([
+            log.log.to_owned(),
+            number(log.leaves),
+            number(log.dropped),
+            number(log.checkpoints),
+            number(log.unsigned),
+            verdict,
+        ]);
+    }
+    output.table(&grid)?;
+    let is_valid = logs.iter().all(|log| log.problem.is_none());
+    if is_valid && logs.iter().any(|log| log.leaves == Some(0)) {
+        output.note(&Words::new("an empty log proves nothing yet", "空日志尚不能证明什么"))?;
+    }
+    output.document(&LogDocument { result: if is_valid { "valid" } else { "invalid" }, logs })?;
+    Ok(if is_valid { Exit::Done } else { Exit::Failed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::testing;
+
+    fn good(log: &'static str) -> CheckedLog {
+        CheckedLog {
+            leaves: Some(3),
+            problem: None,
+            is_head_compared: true,
+            ..CheckedLog::unreadable(log, String::new())
+        }
+    }
+
+    #[test]
+    fn one_bad_log_makes_the_verdict_invalid() {
+        let bad = CheckedLog::unreadable("certificates", "its key is gone".to_owned());
+        for (logs, result, exit) in
+            [(vec![good("operations")], "valid", Exit::Done), (vec![good("operations"), bad], "invalid", Exit::Failed)]
+        {
+            let (mut output, out, err) = testing::output(true);
+            assert_eq!(show(&mut output, logs).unwrap(), exit);
+            let document: serde_json::Value = serde_json::from_str(&out.text()).unwrap();
+            assert_eq!(document["result"], result);
+            assert_eq!(err.text().contains("✗ its key is gone"), exit == Exit::Failed);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! `certificate show`: what was signed, in words. Codes stay as they are beside their explanation.
+
+use serde::Serialize;
+
+use super::super::CommandResult;
+use super::super::context::{Context, local_time};
+use super::super::output::table::grouped;
+use super::super::output::{Exit, Grid, Output, UserError, Words, say};
+use super::{Filing, Stored, find};
+use crate::certify::codes::Limitation;
+use crate::certify::statement::{Predicate, Statement, Timestamp};
+use crate::config::Configuration;
+use crate::control::{CertificateRow, time_text};
+
+#[derive(Serialize)]
+struct ShowDocument {
+    result: String,
+    certificate: String,
+    sequence: i64,
+    run: String,
+    digest: String,
+    issued_at: String,
+    supersedes: Option<String>,
+    superseded_by: Option<String>,
+    filing: Filing,
+    /// `valid` or `invalid`.
+    signature: &'static str,
+    statement: Option<Statement>,
+}
+
+/// Shows a certificate. One whose signature does not fit is not shown as if it said anything: exit code 1.
+pub async fn show(context: &mut Context<'_>, id: &str) -> CommandResult {
+    let stored = Stored::open(context).await?;
+    let row = find(&stored.certificates, id)?;
+    let verified = crate::certify::verify(&row.envelope, stored.installation.signer.trusted());
+    let filing = Filing::of(stored.filing(&row.id));
+    let successor = stored.successor(&row.id);
+    let output = &mut *context.output;
+    match &verified {
+        Ok(found) => {
+            heading(output, row, &stored.installation.config)?;
+            show_predicate(output, &stored.installation.config, &found.statement.predicate)?;
+            output.say(&filing.words())?;
+            if let Some(later) = successor {
+                output.say(&Words::new(
+                    format!("replaced by certificate {} (no. {})", later.id, later.sequence),
+                    format!("已被证书 {}（第 {} 号）取代", later.id, later.sequence),
+                ))?;
+            }
+        }
+        Err(error) => output.line(&format!("✗ {}: {error}", row.id))?,
+    }
+    let is_valid = verified.is_ok();
+    output.document(&ShowDocument {
+        result: row.result.clone(),
+        certificate: row.id.clone(),
+        sequence: row.sequence,
+        run: row.run.clone(),
+        digest: row.digest.clone(),
+        issued_at: time_text(row.issued_at),
+        supersedes: row.supersedes.clone(),
+        superseded_by: successor.map(|later| later.id.clone()),
+        filing,
+        signature: if is_valid { "valid" } else { "invalid" },
+        statement: verified.ok().map(|found| found.statement),
+    })?;
+    stored.close().await?;
+    Ok(if is_valid { Exit::Done } else { Exit::Failed })
+}
+
+fn heading(output: &mut Output, row: &CertificateRow, config: &Configuration) -> Result<(), UserError> {
+    let issued = local_time(config, row.issued_at);
+    output.heading(
+        &format!("Certificate no. {}, {issued}: {}", row.sequence, row.result),
+        &format!("第 {} 号证书，{issued}：{}", row.sequence, row.result),
+    )?;
+    Ok(())
+}
+
+/// The text of a code, as it stands in the signed JSON.
+pub(super) fn code<T: Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(text)) => text,
+        _ => "?".to_owned(),
+    }
+}
+
+pub(super) fn show_predicate(
+    output: &mut Output,
+    config: &Configuration,
+    predicate: &Predicate,
+) -> Result<(), UserError> {
+    let time = |time: Timestamp| local_time(config, time.instant());
+    let trigger = code(&predicate.trigger.kind);
+    let (issuer, scope) = (&predicate.issuer, &predicate.scope);
+    let (started, finished) = (time(predicate.started_at), time(predicate.finished_at));
+    let mut lines = vec![
+        Words::new(
+            format!(
+                "{} · run by {} ({}), version {}",
+                predicate.certificate_id, issuer.agent_id, issuer.environment, issuer.agent_version
+            ),
+            format!(
+                "{} · 由 {}（{}）执行，版本 {}",
+                predicate.certificate_id, issuer.agent_id, issuer.environment, issuer.agent_version
+            ),
+        ),
+        Words::new(
+            format!(
+                "why: {trigger}; begun {started}, ended {finished}; {} of {} places reached",
+                scope.targets_reached, scope.targets_declared
+            ),
+            format!(
+                "原因：{trigger}；{started} 开始，{finished} 结束；应到 {} 处，实到 {} 处",
+                scope.targets_declared, scope.targets_reached
+            ),
+        ),
+    ];
+    if let Some(checked) = predicate.absence_checked_at {
+        let checked = time(checked);
+        lines.push(Words::new(format!("absence last checked {checked}"), format!("最近一次核查不存在：{checked}")));
+    }
+    for words in lines {
+        output.say(&words)?;
+    }
+    show_targets(output, predicate)?;
+    show_rest(output, predicate)
+}
+
+fn show_targets(output: &mut Output, predicate: &Predicate) -> Result<(), UserError> {
+    let lang = output.lang();
+    let titles = [
+        ("place", "位置"),
+        ("action", "动作"),
+        ("due", "到期"),
+        ("erased", "删除"),
+        ("anonymised", "匿名化"),
+        ("kept", "保留"),
+        ("failed", "失败"),
+        ("checked by", "核查方式"),
+        ("in backups", "备份中"),
+    ];
+    let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh))).right(2).right(3).right(4).right(5).right(6);
+    for target in &predicate.targets {
+        let numbers = [
+            target.records_selected,
+            target.records_erased,
+            target.records_anonymized,
+            target.records_retained,
+            target.records_failed,
+        ];
+        let until = target.backups.expires_by.map_or_else(String::new, |date| format!(" ({date})"));
+        let backups = format!("{}{until}", code(&target.backups.state));
+        let words = [target.location.clone(), code(&target.action)];
+        grid.row(words.into_iter().chain(numbers.map(grouped)).chain([code(&target.verification.method), backups]));
+    }
+    if !grid.is_empty() {
+        output.table(&grid)?;
+    }
+    Ok(())
+}
+
+fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError> {
+    for kept in &predicate.retained {
+        let (reason, records) = (code(&kept.reason_code), grouped(kept.records));
+        let law = kept.provision.as_deref().map_or_else(String::new, |provision| format!(", {provision}"));
+        output.say(&Words::new(
+            format!("kept: {records} rows, {reason}{law}"),
+            format!("保留：{records} 行，{reason}{law}"),
+        ))?;
+    }
+    if let Some(slot) = &predicate.root_slot {
+        let (class, kind) = (code(&slot.class), &slot.kind);
+        output.say(&Words::new(
+            format!("keys destroyed in a root slot of class {class} ({kind})"),
+            format!("密钥在 {class} 级根密钥槽（{kind}）中销毁"),
+        ))?;
+    }
+    match predicate.residual_date {
+        Some(date) => output.say(&Words::new(
+            format!("nothing of it can be read anywhere from {date} on"),
+            format!("自 {date} 起，任何地方都无法再读取"),
+        ))?,
+        None => output.say(&Words::new(
+            "no date is outstanding by which a copy would still have to die",
+            "没有尚待失效的副本日期",
+        ))?,
+    }
+    if !predicate.limitations.is_empty() {
+        output.heading("What it does not claim:", "本证书不作的保证：")?;
+    }
+    for limitation in &predicate.limitations {
+        let (en, zh) = explain(*limitation);
+        let name = code(limitation);
+        output.say(&Words::new(format!("  {name}: {en}"), format!("  {name}：{zh}")))?;
+    }
+    Ok(())
+}
+
+/// What a limitation means.
+fn explain(limitation: Limitation) -> (&'static str, &'static str) {
+    match limitation {
+        Limitation::KeyShredPending => ("the keys of the backups die later", "备份的密钥稍后才销毁"),
+        Limitation::RootSlotClassD => (
+            "the root key was in a file, so any copy of the host could bring it back",
+            "根密钥存于文件中，主机的任何副本都可能使其复原",
+        ),
+        Limitation::NotOffSite => ("the backups stand at the same place as the store", "备份与数据源在同一地点"),
+        Limitation::IdentityNotChecked => ("who asked was not identified", "没有核实请求人的身份"),
+        Limitation::ResidualInDatabaseLog => (
+            "deleted rows may still stand in the database's own log or free pages",
+            "已删除的行可能仍在数据库自身的日志或空闲页中",
+        ),
+        Limitation::CopyDeclared => {
+            ("a declared further copy dies by its own date", "另有声明的副本，按其自身日期失效")
+        }
+        Limitation::RowsRetained => ("rows were kept, with reasons", "有行被保留，附有理由"),
+        Limitation::SelfHostedUnwitnessed => {
+            ("the log is run by the audited party itself, without a witness", "日志由被审计方自己运行，没有见证人")
+        }
+        Limitation::CopyUnread => ("a declared copy or replica was not read", "有声明的副本未被读取"),
+        Limitation::ReadReplicaLag => ("a read replica may lag behind", "只读副本可能滞后"),
+        Limitation::BackupNotCovered => {
+            ("there are backups that this program did not make and cannot reach", "存在非本程序所做、也无法触及的备份")
+        }
+        Limitation::RowsFailed => ("some rows failed and are still there", "有行处理失败，仍然存在"),
+        Limitation::TargetsUnreached => ("some places were not reached", "有些位置未能到达"),
+        Limitation::LookupKeyNotRotated => (
+            "whoever holds old copies of the control database and the present root key can confirm that an id was known",
+            "持有旧控制数据库副本和现行根密钥的人，可以确认某个标识曾经存在",
+        ),
+        Limitation::NoBackup => ("no backup is configured for the store", "该数据源没有配置备份"),
+        Limitation::ClockUnverified => ("the clock was not compared with another source", "时钟没有与其他来源比对"),
+        Limitation::VerificationNotIndependent => {
+            ("absence was checked through the session that deleted", "核查与删除使用了同一会话")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limitation_is_explained_differently_in_both_languages() {
+        let texts = Limitation::ALL.iter().flat_map(|limitation| {
+            let (en, zh) = explain(*limitation);
+            [en, zh]
+        });
+        assert_eq!(texts.collect::<std::collections::HashSet<_>>().len(), 2 * Limitation::ALL.len());
+    }
+
+    #[test]
+    fn codes_are_written_as_they_are_signed() {
+        assert_eq!(code(&Limitation::RootSlotClassD), "ROOT_SLOT_CLASS_D");
+        assert_eq!(code(&crate::certify::codes::BackupState::ReplayedOnRestore), "replayed-on-restore");
+    }
+}
