@@ -96,7 +96,7 @@ fn check_books(place: &Workplace, program: &Program) -> Result<(), String> {
         return Err(format!("{erased} rows were erased and {live} live, but the first snapshot is {first}"));
     }
     let certificates = program.json(&["certificate", "list"]);
-    let rows = certificates.list("certificates");
+    let rows = certificates.list("details");
     for (at, row) in rows.iter().enumerate() {
         if row["sequence"].as_i64() != Some(at as i64 + 1) {
             return Err(format!("a certificate is missing\n{certificates}"));

@@ -112,7 +112,7 @@ impl Workplace {
     pub fn certificates(&self) -> Vec<(i64, String)> {
         let listed = self.good(&["certificate", "list"]);
         let mut certificates: Vec<(i64, String)> = listed
-            .list("certificates")
+            .list("details")
             .iter()
             .map(|row| (row["sequence"].as_i64().unwrap(), row["certificate"].as_str().unwrap().to_owned()))
             .collect();
