@@ -43,7 +43,9 @@ pub struct CellRow {
     pub subject: Option<u32>,
     /// The bucket slot.
     pub bucket: u32,
-    /// The pin slot, once it is pinned.
+    /// The slot of the fresh pin for which it was made; `None` for the cell of its subject and bucket.
+    pub fresh: Option<u32>,
+    /// The pin slot that holds its secret, once one does.
     pub pin: Option<u32>,
 }
 
@@ -165,20 +167,30 @@ impl Tx {
         Ok(())
     }
 
-    /// The tombstone: forgets which slot a subject has and marks the slot for destruction. Returns the slot, if any.
+    /// The tombstone: marks a subject's slot for destruction; later snapshots know the subject as a stranger. Returns the
+    /// slot, if there was an active one.
     pub async fn tombstone_subject(&mut self, lookup: &[u8; 32], run: &str) -> Result<Option<u32>> {
-        let row = sqlx::query("SELECT slot FROM subject WHERE lookup = $1")
+        let row = sqlx::query("SELECT slot FROM subject WHERE lookup = $1 AND state = 'active'")
             .bind(&lookup[..])
             .fetch_optional(&mut *self.inner)
             .await?;
         let Some(row) = row else { return Ok(None) };
         let slot: i64 = row.try_get(0)?;
-        sqlx::query("UPDATE subject SET lookup = NULL, state = 'dying', run = $2 WHERE slot = $1")
+        sqlx::query("UPDATE subject SET state = 'dying', run = $2 WHERE slot = $1")
             .bind(slot)
             .bind(run)
             .execute(&mut *self.inner)
             .await?;
         Ok(Some(slot as u32))
+    }
+
+    /// All slots of a subject whose keys still exist: the active one and those that are to die.
+    pub async fn known_subject_slots(&mut self, lookup: &[u8; 32]) -> Result<Vec<u32>> {
+        let rows = sqlx::query("SELECT slot FROM subject WHERE lookup = $1 AND state <> 'destroyed'")
+            .bind(&lookup[..])
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
     }
 
     /// The active slot of a bucket.
@@ -258,11 +270,11 @@ impl Tx {
         Ok(())
     }
 
-    /// The living cell of a subject and a bucket that no pin holds yet.
+    /// The living cell of a subject and a bucket; never one that was made for a fresh pin.
     pub async fn find_cell(&mut self, subject: Option<u32>, bucket: u32) -> Result<Option<CellRow>> {
         let row = sqlx::query(
-            "SELECT id, subject, bucket, pin FROM cell WHERE COALESCE(subject, -1) = COALESCE($1, -1) AND bucket = $2 \
-             AND pin IS NULL AND state = 'live'",
+            "SELECT id, subject, bucket, pin, fresh FROM cell WHERE COALESCE(subject, -1) = COALESCE($1, -1) AND bucket = $2 \
+             AND fresh IS NULL AND state = 'live'",
         )
         .bind(subject.map(i64::from))
         .bind(i64::from(bucket))
@@ -279,21 +291,31 @@ impl Tx {
         }
     }
 
-    /// Makes a cell.
-    pub async fn add_cell(&mut self, subject: Option<u32>, bucket: u32, pin: Option<u32>) -> Result<CellRow> {
-        let row =
-            sqlx::query("INSERT INTO cell (subject, bucket, pin, state) VALUES ($1, $2, $3, 'live') RETURNING id")
-                .bind(subject.map(i64::from))
-                .bind(i64::from(bucket))
-                .bind(pin.map(i64::from))
-                .fetch_one(&mut *self.inner)
-                .await?;
-        Ok(CellRow { id: row.try_get(0)?, subject, bucket, pin })
+    /// Makes a cell: the one of a subject and a bucket, or one for a fresh pin.
+    pub async fn add_cell(&mut self, subject: Option<u32>, bucket: u32, fresh: Option<u32>) -> Result<CellRow> {
+        let row = sqlx::query(
+            "INSERT INTO cell (subject, bucket, fresh, pin, state) VALUES ($1, $2, $3, $3, 'live') RETURNING id",
+        )
+        .bind(subject.map(i64::from))
+        .bind(i64::from(bucket))
+        .bind(fresh.map(i64::from))
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok(CellRow { id: row.try_get(0)?, subject, bucket, fresh, pin: fresh })
     }
 
     /// A cell by its id.
     pub async fn cell_by_id(&mut self, id: i64) -> Result<Option<CellRow>> {
-        let row = sqlx::query("SELECT id, subject, bucket, pin FROM cell WHERE id = $1")
+        let row = sqlx::query("SELECT id, subject, bucket, pin, fresh FROM cell WHERE id = $1")
+            .bind(id)
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        row.as_ref().map(cell_row).transpose()
+    }
+
+    /// A cell by its id, unless it is dead.
+    pub async fn living_cell(&mut self, id: i64) -> Result<Option<CellRow>> {
+        let row = sqlx::query("SELECT id, subject, bucket, pin, fresh FROM cell WHERE id = $1 AND state = 'live'")
             .bind(id)
             .fetch_optional(&mut *self.inner)
             .await?;
@@ -303,7 +325,7 @@ impl Tx {
     /// The living cells of a subject slot that no pin holds yet, oldest first.
     pub async fn cells_of_subject(&mut self, subject: u32) -> Result<Vec<CellRow>> {
         let rows = sqlx::query(
-            "SELECT id, subject, bucket, pin FROM cell WHERE state = 'live' AND pin IS NULL AND subject = $1 ORDER BY id",
+            "SELECT id, subject, bucket, pin, fresh FROM cell WHERE state = 'live' AND pin IS NULL AND subject = $1 ORDER BY id",
         )
         .bind(i64::from(subject))
         .fetch_all(&mut *self.inner)
@@ -311,14 +333,13 @@ impl Tx {
         rows.iter().map(cell_row).collect()
     }
 
-    /// The pins that came to cells after these were sealed: (subject, bucket) to pin.
+    /// The pins that hold the secrets of cells which lost a key of their own: (subject, bucket) to pin. Fresh cells are
+    /// never among them.
     pub async fn preserving_pins(&mut self) -> Result<HashMap<(Option<u32>, u32), u32>> {
-        let rows = sqlx::query(
-            "SELECT c.id, c.subject, c.bucket, c.pin FROM cell c JOIN pin p ON p.slot = c.pin AND p.cell = c.id \
-             WHERE p.kind = 'preserving'",
-        )
-        .fetch_all(&mut *self.inner)
-        .await?;
+        let rows =
+            sqlx::query("SELECT id, subject, bucket, pin, fresh FROM cell WHERE pin IS NOT NULL AND fresh IS NULL")
+                .fetch_all(&mut *self.inner)
+                .await?;
         let cells = rows.iter().map(cell_row).collect::<Result<Vec<_>>>()?;
         Ok(cells.into_iter().filter_map(|cell| Some(((cell.subject, cell.bucket), cell.pin?))).collect())
     }
@@ -335,7 +356,7 @@ impl Tx {
                 continue;
             }
             let pin = pin_row(row)?;
-            if let Some(cell) = self.cell_by_id(pin.cell).await?.filter(|cell| cell.pin.is_none()) {
+            if let Some(cell) = self.living_cell(pin.cell).await?.filter(|cell| cell.pin.is_none()) {
                 found.push((pin, cell));
             }
         }
@@ -371,19 +392,69 @@ impl Tx {
         Ok(())
     }
 
-    /// Which pinned cell new versions of these rows belong to: (subject lookup, bucket) to cell.
+    /// Which pinned cell new versions of these rows belong to: (subject lookup, bucket) to cell, by the newest pin.
     pub async fn pinned_cells(&mut self) -> Result<HashMap<(Vec<u8>, String), i64>> {
-        let rows = sqlx::query("SELECT lookup, bucket_name, cell FROM pin WHERE state = 'active'")
-            .fetch_all(&mut *self.inner)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT p.lookup, p.bucket_name, p.cell FROM pin p JOIN cell c ON c.id = p.cell \
+             WHERE p.state = 'active' AND c.state = 'live' ORDER BY p.id",
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
         rows.into_iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?))).collect()
     }
 
-    /// Active pins.
+    /// Active pins, oldest first.
     pub async fn pins(&mut self) -> Result<Vec<PinRow>> {
-        let text = format!("{PIN} WHERE state = 'active' ORDER BY slot");
+        let text = format!("{PIN} WHERE state = 'active' ORDER BY id");
         let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&mut *self.inner).await?;
         rows.iter().map(pin_row).collect()
+    }
+
+    /// Active pins whose cells hold no living row any more: every row that was sealed there was erased or stripped since it
+    /// was last sealed. A pin under which nothing was sealed yet is not one of them.
+    pub async fn spent_pins(&mut self) -> Result<Vec<u32>> {
+        let rows = sqlx::query(
+            "SELECT p.slot FROM pin p WHERE p.state = 'active' AND EXISTS (SELECT 1 FROM sealed_row s WHERE s.cell = p.cell) \
+             AND NOT EXISTS (SELECT 1 FROM sealed_row s JOIN snapshot n ON n.number = s.last_snapshot WHERE s.cell = p.cell \
+             AND NOT EXISTS (SELECT 1 FROM ledger l WHERE l.row_mac = s.row_mac AND l.state = 'done' \
+             AND l.position > n.ledger_position))",
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
+    }
+
+    /// Other runs that erased or stripped rows which lie in cells that lose their keys with `run`.
+    pub async fn runs_in_dying_cells(&mut self, run: &str) -> Result<Vec<String>> {
+        let text = format!(
+            "SELECT DISTINCT l.run FROM cell c JOIN sealed_row s ON s.cell = c.id JOIN snapshot n ON n.number = s.first_snapshot \
+             JOIN ledger l ON l.row_mac = s.row_mac AND l.position > n.ledger_position \
+             WHERE l.state IN ('done', 'intended') AND l.run <> $1 AND {DYING_CELL} ORDER BY 1"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(run).fetch_all(&mut *self.inner).await?;
+        rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// The collections, as (store, collection), of the cells that lose their keys with `run`.
+    pub async fn collections_of_dying_cells(&mut self, run: &str) -> Result<Vec<(String, String)>> {
+        let text = format!(
+            "SELECT DISTINCT b.store, b.collection FROM cell c JOIN bucket b ON b.slot = c.bucket WHERE {DYING_CELL} ORDER BY 1, 2"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(run).fetch_all(&mut *self.inner).await?;
+        rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    /// Whether keys of cells that were marked for destruction by a run are destroyed.
+    pub async fn keys_died_with(&mut self, run: &str) -> Result<bool> {
+        let row = sqlx::query(
+            "SELECT 1 WHERE EXISTS (SELECT 1 FROM subject WHERE state = 'destroyed' AND run = $1) \
+             OR EXISTS (SELECT 1 FROM bucket WHERE state = 'destroyed' AND run = $1) \
+             OR EXISTS (SELECT 1 FROM pin WHERE state = 'destroyed' AND dies_with = $1)",
+        )
+        .bind(run)
+        .fetch_optional(&mut *self.inner)
+        .await?;
+        Ok(row.is_some())
     }
 
     /// Whether a pin on rows of this subject dies with one of these runs.
@@ -520,6 +591,15 @@ impl Tx {
     }
 }
 
+/// Condition on `cell c`: it lives, and nothing opens it any more once the keys that run `$1` marked are destroyed. A cell
+/// that another pin will preserve then is not one of them.
+const DYING_CELL: &str = "c.state = 'live' AND ((c.pin IS NULL AND (\
+     c.subject IN (SELECT slot FROM subject WHERE state = 'dying' AND run = $1) \
+     OR c.bucket IN (SELECT slot FROM bucket WHERE state = 'dying' AND run = $1)) \
+     AND NOT EXISTS (SELECT 1 FROM pin p WHERE p.cell = c.id AND p.kind = 'preserving' \
+     AND (p.state = 'active' OR (p.state = 'dying' AND p.dies_with <> $1)))) \
+     OR c.pin IN (SELECT slot FROM pin WHERE state = 'dying' AND dies_with = $1))";
+
 const PIN: &str = "SELECT slot, cell, lookup, bucket_name, kind, reason, rows, run, dies_with FROM pin";
 
 fn pin_row(row: &sqlx::sqlite::SqliteRow) -> Result<PinRow> {
@@ -542,5 +622,6 @@ fn cell_row(row: &sqlx::sqlite::SqliteRow) -> Result<CellRow> {
         subject: row.try_get::<Option<i64>, _>(1)?.map(|slot| slot as u32),
         bucket: row.try_get::<i64, _>(2)? as u32,
         pin: row.try_get::<Option<i64>, _>(3)?.map(|slot| slot as u32),
+        fresh: row.try_get::<Option<i64>, _>(4)?.map(|slot| slot as u32),
     })
 }

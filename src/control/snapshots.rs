@@ -44,6 +44,15 @@ const COLUMNS: &str = "SELECT number, id, store, chain, kind, ledger_position, s
      rows, frames, bytes, begun_at, committed_at FROM snapshot";
 
 impl Tx {
+    /// The fencing token under which a lease is held now; `None` when nobody holds it.
+    pub async fn held_token(&mut self, lease: &str) -> Result<Option<i64>> {
+        let row = sqlx::query("SELECT token FROM lease WHERE name = $1 AND holder <> ''")
+            .bind(lease)
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        row.map(|row| Ok(row.try_get(0)?)).transpose()
+    }
+
     /// Registers a new chain.
     pub async fn add_chain(&mut self, slot: u32, store: &str, now: DateTime<Utc>) -> Result<()> {
         sqlx::query("INSERT INTO chain (slot, store, state, created_at) VALUES ($1, $2, 'active', $3)")

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use chrono::TimeDelta;
+
 use crate::backup::codec::{Id128, Sha256};
 use crate::backup::directory::{CellRef, DirectoryBuilder, FrameEntry, SealedPart};
 use crate::backup::frame::seal_frame;
@@ -19,7 +21,7 @@ use crate::erase::fate::bucket_of_row;
 use crate::erase::planner::subject_lookup;
 use crate::erase::survey::{OPEN, Shape, start_kind};
 use crate::erase::{Ground, Site};
-use crate::installation::{ManifestSigner, settle_interrupted};
+use crate::installation::{LEASE_SECONDS, ManifestSigner, WORK_LEASE, settle_interrupted};
 use crate::keyring::{KeyringError, Purpose, cell_secret_in};
 use crate::keys::Key;
 use crate::keys::cell::{derive_chain_part_key, derive_frame_key};
@@ -117,6 +119,8 @@ struct Begun {
     chain_key: Key,
     suppression: Key,
     lookup: Key,
+    /// The token of the work lease when it began: whoever takes the lease over settles it, and it must not commit then.
+    token: Option<i64>,
     pinned: HashMap<(Vec<u8>, String), i64>,
 }
 
@@ -176,10 +180,21 @@ async fn begin(ground: &Ground<'_>, store: &str) -> Result<Begun> {
         chain_key,
         suppression: ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?,
         lookup: ground.keyring.work_key(&mut tx, Purpose::Lookup, "").await?,
+        token: tx.held_token(WORK_LEASE).await?,
         pinned: tx.pinned_cells().await?,
     };
     tx.commit().await?;
     Ok(begun)
+}
+
+impl Begun {
+    /// Makes sure, inside a writing transaction, that the work lease was not lost meanwhile, and keeps it.
+    async fn keep_lease(&self, ground: &Ground<'_>, tx: &mut Tx) -> Result<()> {
+        if let Some(token) = self.token {
+            tx.extend_lease(WORK_LEASE, token, ground.clock.now() + TimeDelta::seconds(LEASE_SECONDS)).await?;
+        }
+        Ok(())
+    }
 }
 
 struct Sealed {
@@ -283,6 +298,7 @@ impl<'a> Sealer<'a> {
             return Ok(());
         }
         let mut tx = self.ground.control.begin().await?;
+        self.begun.keep_lease(self.ground, &mut tx).await?;
         let cells = resolve_cells(self.ground, &mut tx, &self.begun.pinned, buffer.keys()).await?;
         let mut history = Vec::new();
         for (name, rows) in &buffer {
@@ -321,7 +337,7 @@ impl<'a> Sealer<'a> {
                         ordinal: place.ordinal,
                         offset: place.offset,
                         length: place.length,
-                        cell: CellRef { subject: cell.subject, bucket: cell.bucket, pin: cell.pin },
+                        cell: CellRef { subject: cell.subject, bucket: cell.bucket, pin: cell.fresh },
                         collection,
                         chunk: content.chunk,
                         group: group as u8,
@@ -342,6 +358,9 @@ impl<'a> Sealer<'a> {
         let reference = PackRef { sha256: pack.sha256, bytes: pack.bytes.len() as u64, frames: pack.frames };
         self.repository.put_if_absent(&pack.name(), pack.bytes).await?;
         self.packs.push(reference);
+        let mut tx = self.ground.control.begin().await?;
+        self.begun.keep_lease(self.ground, &mut tx).await?;
+        tx.commit().await?;
         crash_point::reached("backup.pack-stored");
         Ok(())
     }
@@ -397,7 +416,7 @@ async fn resolve_cells<'n>(
     for name in names {
         match pinned.get(&(name.0.clone(), name.1.text())) {
             Some(id) => {
-                let cell = tx.cell_by_id(*id).await?;
+                let cell = tx.living_cell(*id).await?;
                 cells.insert(
                     name.clone(),
                     cell.ok_or_else(|| TaskError::Inconsistent("a pinned cell is missing".to_owned()))?,
@@ -486,7 +505,7 @@ async fn commit(
         frames: sealed.frames,
     };
     let signed = manifest.sign(signer.key_id(), &|pae| signer.sign(pae))?;
-    let mut row = begun.row;
+    let mut row = begun.row.clone();
     row.bytes = (manifest.stored_bytes() + signed.bytes.len() as u64) as i64;
     row.rows = sealed.rows;
     row.frames = sealed.frames as i64;
@@ -494,6 +513,7 @@ async fn commit(
     row.manifest_sha256 = Some(signed.sha256.to_string());
     let cancelled = || TaskError::refused("the snapshot was cancelled while it was taken", "take another one");
     let mut tx = ground.control.begin().await?;
+    begun.keep_lease(ground, &mut tx).await?;
     if !tx.intend_manifest(&row).await? {
         return Err(cancelled());
     }
@@ -501,6 +521,7 @@ async fn commit(
     repository.put_if_absent(&signed.name, signed.bytes).await?;
     crash_point::reached("backup.manifest-stored");
     let mut tx = ground.control.begin().await?;
+    begun.keep_lease(ground, &mut tx).await?;
     if !tx.commit_snapshot(row.number, now).await? {
         return Err(cancelled());
     }

@@ -218,15 +218,7 @@ fn predicate(
         absence_valid_until: None,
         clock: ClockQuality { source: "host".to_owned(), max_error_ms: 300_000 },
         result: result_of(facts),
-        trigger: match request {
-            Some((number, received, due)) => Trigger {
-                kind: TriggerKind::SubjectRequest,
-                request_ref: Some(format!("request-{number}")),
-                received_at: Some(Timestamp::from(received)),
-                due_at: Some(Timestamp::from(due)),
-            },
-            None => Trigger { kind: TriggerKind::RetentionExpiry, request_ref: None, received_at: None, due_at: None },
-        },
+        trigger: trigger(request),
         policy: None,
         legal_basis: Vec::new(),
         approvals: Vec::new(),
@@ -255,6 +247,18 @@ fn predicate(
             scan: PrivacyScan { rules: LINT_RULES.to_owned(), hits: 0 },
         },
     })
+}
+
+fn trigger(request: Option<(i64, DateTime<Utc>, DateTime<Utc>)>) -> Trigger {
+    match request {
+        Some((number, received, due)) => Trigger {
+            kind: TriggerKind::SubjectRequest,
+            request_ref: Some(format!("request-{number}")),
+            received_at: Some(Timestamp::from(received)),
+            due_at: Some(Timestamp::from(due)),
+        },
+        None => Trigger { kind: TriggerKind::RetentionExpiry, request_ref: None, received_at: None, due_at: None },
+    }
 }
 
 fn after_days(from: DateTime<Utc>, days: u64) -> NaiveDate {

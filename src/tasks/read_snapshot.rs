@@ -122,8 +122,13 @@ async fn fetch(repository: &dyn ObjectStore, name: &str, limit: usize, sha256: &
 
 impl OpenSnapshot {
     async fn find_secrets(&mut self, ground: &Ground<'_>, tx: &mut Tx) -> Result<()> {
-        let row_of =
-            |cell: &CellRef| CellRow { id: 0, subject: cell.subject, bucket: cell.bucket, pin: self.pin_of(cell) };
+        let row_of = |cell: &CellRef| CellRow {
+            id: 0,
+            subject: cell.subject,
+            bucket: cell.bucket,
+            fresh: cell.pin,
+            pin: self.pin_of(cell),
+        };
         let wanted: HashSet<CellRef> = self.entries.iter().map(|entry| entry.cell).collect();
         let wanted: Vec<(CellRef, CellRow)> = wanted.into_iter().map(|cell| (cell, row_of(&cell))).collect();
         let look = |tree: &KeyTree| wanted.iter().map(|(_, row)| cell_secret_in(tree, row)).collect::<Vec<_>>();

@@ -8,10 +8,10 @@ use std::collections::{HashMap, HashSet};
 use serde::Serialize;
 
 use crate::backup::directory::CellRef;
-use crate::control::{CellRow, DyingKeys, PinRow, RunRow, Tx};
+use crate::control::{CellRow, DyingKeys, PinRow, RunRow, SnapshotRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
-use crate::installation::Installation;
+use crate::installation::{Installation, settle_interrupted};
 use crate::keyring;
 use crate::policy::calendar::BucketPeriod;
 use crate::policy::registry::BackupMode;
@@ -47,9 +47,11 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
     keyring::recover(&installation.keyring, &installation.control, installation.clock.now()).await?;
     let ground = installation.ground()?;
     let mut report = ShredReport::default();
+    settle_leftovers(installation).await?;
     let ready = find_ready(installation, &ground, &mut report).await?;
     let runs: Vec<String> = ready.iter().map(|run| run.id.clone()).collect();
     let mut tx = installation.control.read().await?;
+    let before = readable_rows(&mut tx).await?;
     let dying = tx.dying_keys(&runs).await?;
     let preserved = preserved_cells(&mut tx, &runs, &dying).await?;
     drop(tx);
@@ -71,9 +73,29 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
         report.pinned = preserved.len() as u64;
         installation.log_operation("key.shred", &format!("generation-{}", shredded.generation), "success").await?;
     }
-    settle_runs(installation, &ground, &mut report).await?;
+    settle_runs(installation, &ground, &before, &mut report).await?;
     crash_point::reached("run.shredded");
     Ok(report)
+}
+
+/// Ends what a dead or timed-out snapshot left behind: it would hold up every shred. Only the holder of the work lease takes
+/// snapshots, one at a time, and never beside a shred.
+async fn settle_leftovers(installation: &Installation) -> Result<()> {
+    if installation.control.read().await?.running_snapshots().await? == 0 {
+        return Ok(());
+    }
+    let repository = installation.backup()?.repository.clone();
+    settle_interrupted(&installation.control, repository.as_ref(), installation.clock.now()).await
+}
+
+/// How many rows of each waiting run still open.
+async fn readable_rows(tx: &mut Tx) -> Result<HashMap<String, i64>> {
+    let mut rows = HashMap::new();
+    for run in tx.runs(Some("shred-pending")).await? {
+        let count = tx.rows_still_readable(&run.id, run.verified_snapshot.unwrap_or(i64::MAX)).await?;
+        rows.insert(run.id, count);
+    }
+    Ok(rows)
 }
 
 /// The runs whose keys may die now; the others go into the report with what they wait for.
@@ -84,7 +106,7 @@ async fn find_ready(installation: &Installation, ground: &Ground<'_>, report: &m
     let mut barriers = HashMap::new();
     let mut ready = Vec::new();
     for run in candidates {
-        let reason = match why_waiting(installation, &run).await? {
+        let reason = match why_waiting(installation, ground, &run).await? {
             None => behind_barrier(installation, ground, &mut barriers, &run).await?,
             reason => reason,
         };
@@ -97,10 +119,23 @@ async fn find_ready(installation: &Installation, ground: &Ground<'_>, report: &m
 }
 
 /// Enters the result of finished generation changes into all runs that wait for them.
-async fn settle_runs(installation: &Installation, ground: &Ground<'_>, report: &mut ShredReport) -> Result<()> {
+///
+/// A run gets the generation in which its own keys died, or in which rows of it stopped opening. One with nothing sealed
+/// anywhere is shredded without any.
+async fn settle_runs(
+    installation: &Installation,
+    ground: &Ground<'_>,
+    before: &HashMap<String, i64>,
+    report: &mut ShredReport,
+) -> Result<()> {
     let now = installation.clock.now();
     let mut finished = Vec::new();
     let mut tx = installation.control.begin().await?;
+    if tx.open_rekey().await?.is_some() {
+        return Err(TaskError::Inconsistent(
+            "a generation change is not finished yet, so nothing may be called shredded".to_owned(),
+        ));
+    }
     let (generation, _) = tx.tree_root().await?.ok_or(keyring::KeyringError::NoTree)?;
     for mut run in tx.runs(Some("shred-pending")).await? {
         if report.waiting.iter().any(|(waiting, _)| *waiting == run.id) {
@@ -109,7 +144,10 @@ async fn settle_runs(installation: &Installation, ground: &Ground<'_>, report: &
         let barrier = run.verified_snapshot.unwrap_or(i64::MAX);
         let readable = tx.rows_still_readable(&run.id, barrier).await?;
         let mut body = RunBody::of(&run)?;
-        run.generation = Some(generation);
+        let earlier = before.get(&run.id).copied().max(body.pending.as_ref().map(|(rows, _)| *rows)).unwrap_or(0);
+        if readable < earlier || (run.generation.is_none() && tx.keys_died_with(&run.id).await?) {
+            run.generation = Some(generation);
+        }
         if readable == 0 {
             body.pending = None;
             run.shredded_at = Some(now);
@@ -152,12 +190,18 @@ async fn pending_until(ground: &Ground<'_>, tx: &mut Tx, run: &RunRow, barrier: 
     Ok(latest.map_or_else(|| "with its chain".to_owned(), |due| due.format("%Y-%m-%d").to_string()))
 }
 
-async fn why_waiting(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
+async fn why_waiting(installation: &Installation, ground: &Ground<'_>, run: &RunRow) -> Result<Option<String>> {
     let now = installation.clock.now();
     if let Some(until) = run.grace_until.filter(|until| *until > now) {
         return Ok(Some(format!("grace lasts until {}", until.format("%Y-%m-%d %H:%M"))));
     }
     if let Some(reason) = held(installation, run).await? {
+        return Ok(Some(reason));
+    }
+    if let Some(reason) = others_waiting(installation, run).await? {
+        return Ok(Some(reason));
+    }
+    if let Some(reason) = unregistered(installation, ground, run).await? {
         return Ok(Some(reason));
     }
     if installation.control.read().await?.running_snapshots().await? > 0 {
@@ -166,27 +210,80 @@ async fn why_waiting(installation: &Installation, run: &RunRow) -> Result<Option
     Ok(None)
 }
 
+/// Rows of other runs that lie in the cells which die with this one share its fate: they must be neither held, nor in grace,
+/// nor in the middle of being erased.
+async fn others_waiting(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
+    let now = installation.clock.now();
+    let mut tx = installation.control.read().await?;
+    let mut others = Vec::new();
+    for id in tx.runs_in_dying_cells(&run.id).await? {
+        others.extend(tx.run(&id).await?);
+    }
+    drop(tx);
+    for other in others {
+        let reason = match other.state.as_str() {
+            "shredded" | "final" => continue,
+            "approved" | "deleted" | "verified" => Some("is not finished".to_owned()),
+            _ => match other.grace_until.filter(|until| *until > now) {
+                Some(until) => Some(format!("is in grace until {}", until.format("%Y-%m-%d %H:%M"))),
+                None => held(installation, &other).await?,
+            },
+        };
+        if let Some(reason) = reason {
+            return Ok(Some(format!("rows of run {} lie in the same cells: {reason}", other.id)));
+        }
+    }
+    Ok(None)
+}
+
+/// Where nothing is registered any more, nothing was erased and no snapshot shows what lives there.
+async fn unregistered(installation: &Installation, ground: &Ground<'_>, run: &RunRow) -> Result<Option<String>> {
+    let known = &installation.config.registry.stores;
+    let collections = installation.control.read().await?.collections_of_dying_cells(&run.id).await?;
+    let lost = collections.into_iter().find(|(store, name)| match ground.site(store) {
+        Some(site) => site.model.collection(name).is_none(),
+        None => !known.iter().any(|spec| spec.name == *store),
+    });
+    Ok(lost.map(|(store, name)| {
+        format!(
+            "rows of {store}.{name} were sealed under its keys, but that is not registered any more; register it again"
+        )
+    }))
+}
+
 /// The newest snapshot of a store as a barrier: what is sealed where, and why it is not good for one, if it is not.
 struct Barrier {
     number: i64,
-    opened: OpenSnapshot,
-    fault: Option<String>,
+    opened: Result<OpenSnapshot, String>,
 }
 
+/// Reads it once for all runs. That it cannot be read is a reason to wait, not to fail.
 async fn read_barrier(installation: &Installation, ground: &Ground<'_>, store: &str) -> Result<Option<Barrier>> {
     let mut tx = installation.control.read().await?;
     let newest = tx.snapshots(Some(store)).await?.pop();
     drop(tx);
     let Some(row) = newest else { return Ok(None) };
+    let (number, id) = (row.number, row.id.clone());
+    let opened = match open_completely(installation, ground, row).await {
+        Ok((opened, 0)) => Ok(opened),
+        Ok((_, unread)) => {
+            Err(format!("{unread} frames of snapshot {id} do not open, so no key may die on its account"))
+        }
+        Err(error) => Err(format!("snapshot {id} cannot be read: {error}")),
+    };
+    Ok(Some(Barrier { number, opened }))
+}
+
+/// Opens a snapshot and every frame in it; with the number of frames that are lost or corrupt.
+async fn open_completely(
+    installation: &Installation,
+    ground: &Ground<'_>,
+    row: SnapshotRow,
+) -> Result<(OpenSnapshot, u64)> {
     let repository = installation.backup()?.repository.clone();
-    let number = row.number;
     let opened = open(ground, repository.as_ref(), &installation.signer, row).await?;
     let read = opened.read(repository.as_ref()).await?;
-    let unread = read.frames_in(FrameState::Corrupt) + read.frames_in(FrameState::Lost);
-    let fault = (unread > 0).then(|| {
-        format!("{unread} frames of snapshot {} do not open, so no key may die on its account", opened.row.id)
-    });
-    Ok(Some(Barrier { number, opened, fault }))
+    Ok((opened, read.frames_in(FrameState::Corrupt) + read.frames_in(FrameState::Lost)))
 }
 
 /// The barrier: a snapshot of every store, begun after the erasure, opens completely and holds nothing in the cells that a
@@ -216,13 +313,14 @@ async fn behind_barrier(
         else {
             return Ok(Some(format!("store {} has no snapshot since the erasure yet", spec.name)));
         };
-        if let Some(fault) = &barrier.fault {
-            return Ok(Some(fault.clone()));
-        }
-        let living = barrier.opened.entries.iter().any(|entry| {
+        let opened = match &barrier.opened {
+            Ok(opened) => opened,
+            Err(fault) => return Ok(Some(fault.clone())),
+        };
+        let living = opened.entries.iter().any(|entry| {
             let CellRef { subject, bucket, pin } = entry.cell;
             let kept = pin.is_none() && pinned.contains(&(subject, bucket));
-            dying.takes(subject, bucket, barrier.opened.pin_of(&entry.cell)) && !kept
+            dying.takes(subject, bucket, opened.pin_of(&entry.cell)) && !kept
         });
         if living {
             return Ok(Some(format!(
@@ -251,8 +349,9 @@ async fn held(installation: &Installation, run: &RunRow) -> Result<Option<String
         Some(number) => tx.request(number).await?,
         None => None,
     };
-    let touched: HashSet<(String, String)> =
+    let mut touched: HashSet<(String, String)> =
         tx.ledger_of_run(&run.id).await?.into_iter().map(|entry| (entry.store, entry.collection)).collect();
+    touched.extend(tx.collections_of_dying_cells(&run.id).await?);
     for hold in holds {
         let covers = match hold.scope.as_str() {
             "subject" => match hold.subject {
@@ -281,9 +380,14 @@ async fn subject_loses_rows(tx: &mut Tx, lookup: &[u8; 32], run: &RunRow) -> Res
     if tx.kills_pin_of(runs, lookup).await? {
         return Ok(true);
     }
-    let Some(slot) = tx.subject_slots(&[*lookup]).await?.get(lookup).copied() else { return Ok(false) };
     let dying = tx.dying_cell_keys(runs).await?;
     let kept: HashSet<i64> = preserved_cells(tx, runs, &dying).await?.into_iter().map(|(_, cell)| cell.id).collect();
-    let cells = tx.cells_of_subject(slot).await?;
-    Ok(cells.iter().any(|cell| dying.takes(cell.subject, cell.bucket, None) && !kept.contains(&cell.id)))
+    // A subject whose request was carried out has a slot until that is destroyed: rows erased from it may be held too.
+    for slot in tx.known_subject_slots(lookup).await? {
+        let cells = tx.cells_of_subject(slot).await?;
+        if cells.iter().any(|cell| dying.takes(cell.subject, cell.bucket, None) && !kept.contains(&cell.id)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

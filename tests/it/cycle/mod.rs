@@ -8,4 +8,5 @@ mod refusals;
 mod requests;
 mod restores;
 mod returning;
+mod shared_cells;
 mod thief;

@@ -1,7 +1,6 @@
 //! A small company in a folder: a sample shop in SQLite, an installation with embedded bucket and audit service, and a
 //! clock that the test sets.
 
-#![allow(dead_code)]
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
