@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod cycle;
+mod erase;
 mod scenario;
 mod store_contract;
 mod suites;

@@ -105,7 +105,7 @@ pub async fn doctor(context: &mut Context<'_>, args: DoctorArgs) -> CommandResul
         check_jobs(&config, &mut findings);
         let holder = check_control(&config, context.clock.as_ref(), &mut findings).await;
         check_stores(&config, context.clock.as_ref(), &mut findings).await;
-        check_installation(context, &config, holder, &mut findings).await;
+        check_installation(context, holder, &mut findings).await;
     }
     show(context.output, &findings.0)
 }
@@ -288,19 +288,14 @@ async fn clock_difference(
     Some((theirs - clock.now()).num_seconds())
 }
 
-async fn check_installation(
-    context: &Context<'_>,
-    config: &Configuration,
-    holder: Option<i64>,
-    findings: &mut Findings,
-) {
+async fn check_installation(context: &Context<'_>, holder: Option<i64>, findings: &mut Findings) {
     let installation = match context.open(Needs::STATE).await {
         Ok(installation) => installation,
         Err(error) => return findings.failed("keys", &error),
     };
     check_keys(&installation, findings).await;
     check_bucket(&installation, holder, findings).await;
-    check_audit(config, findings);
+    check_audit(&installation, findings);
     check_outbox(&installation, findings).await;
     if let Err(error) = installation.close().await {
         findings.failed("state", &task_error(error));
@@ -414,8 +409,8 @@ fn show_abilities(abilities: &Abilities, findings: &mut Findings) {
     }
 }
 
-fn check_audit(config: &Configuration, findings: &mut Findings) {
-    match (&config.audit.service, audit_log_key(config)) {
+fn check_audit(installation: &Installation, findings: &mut Findings) {
+    match (&installation.config.audit.service, audit_log_key(installation)) {
         (AuditService::Embedded { .. }, Ok(key)) => findings.good(
             "audit",
             format!("embedded: self-hosted, unwitnessed; log {}", key.origin()),

@@ -84,6 +84,37 @@ async fn kept_orders_of_the_old_snapshot_open_and_erased_rows_of_it_do_not() {
 }
 
 #[tokio::test]
+async fn a_cell_of_which_rows_went_dies_and_its_kept_rows_live_on_under_a_fresh_pin() {
+    let world = World::standard().await;
+    let installation = world.open().await;
+    let keeper = world.shop.picks.keeper.clone();
+    // Two orders of one quarter, to both sides of the three years.
+    world
+        .run_sql(&format!(
+            "INSERT INTO orders VALUES (999011, '{keeper}', 'completed', '2023-02-20 08:00:00', '2023-03-01 08:00:00', 1, 'a');
+             INSERT INTO orders VALUES (999012, '{keeper}', 'completed', '2023-03-20 08:00:00', '2023-03-25 08:00:00', 1, 'b')"
+        ))
+        .await;
+    let first = snapshot(&installation).await;
+    let run = forget(&installation, &keeper).await;
+    let second = snapshot(&installation).await;
+    let report = shred_due(&installation).await.unwrap();
+    assert_eq!(report.shredded, vec![run.id], "{report:?}");
+    let one = |id: i64| format!("SELECT count(*) FROM orders WHERE order_id = {id}");
+    restore(&world, &installation, &first, "first.db").await.unwrap();
+    let restored = restore(&world, &installation, &second, "second.db").await.unwrap();
+    assert!(restored.is_whole() && restored.frames_shredded == 0, "{restored:?}");
+    assert_eq!(world.number("first.db", &one(999_011)).await, 0);
+    assert_eq!(world.number("second.db", &one(999_011)).await, 0);
+    assert_eq!(world.number("second.db", &one(999_012)).await, 1);
+    // The next snapshot finds the pin again.
+    let third = snapshot(&installation).await;
+    restore(&world, &installation, &third, "third.db").await.unwrap();
+    assert_eq!(world.number("third.db", &one(999_012)).await, 1);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn pinned_rows_die_when_their_own_time_comes() {
     let world = World::make(Making { bucket: "month", ..Making::default() }).await;
     let installation = world.open().await;
