@@ -145,3 +145,21 @@ fn one_pass_does_the_whole_cycle() {
     let second = place.good(&["agent", "--once"]);
     assert_eq!(place.good(&["run", "list"]).list("runs").len(), 1, "{second}");
 }
+
+#[test]
+fn what_no_policy_governs_has_three_days_of_grace() {
+    // The orders' policy says 0, but nothing says how long a customer's own row can be undone.
+    let (place, database) = small::installed();
+    place.good(&["backup", "run"]);
+    place.program().reading("c-1001\n").json(&["request", "new", "-", "--yes"]).ends(0);
+    place.good(&["request", "run"]);
+    assert_eq!(database.rows_where("customers", "customer_id = 'c-1001'"), 0);
+    place.good(&["backup", "run"]);
+    let shredded = place.good(&["job", "run", "shred"]);
+    assert!(shredded.text("summary").ends_with(" 0 runs shredded, 1 waiting"), "{shredded}");
+    let runs = place.good(&["run", "list"]);
+    let run = &runs.list("runs")[0];
+    let time = |name: &str| run[name].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+    assert_eq!(run["state"], "shred-pending", "{runs}");
+    assert_eq!((time("grace_until") - time("verified_at")).num_hours(), 72, "{runs}");
+}

@@ -20,6 +20,8 @@ pub struct Names {
     pub customer: &'static str,
     /// Their key.
     pub customer_id: &'static str,
+    /// When the account was closed, if it was.
+    pub closed: &'static str,
     /// A column of theirs that a strip empties, and that is never empty before.
     pub email: &'static str,
     /// Invoices (orders).
@@ -39,6 +41,7 @@ pub struct Names {
 const CHINOOK: Names = Names {
     customer: "Customer",
     customer_id: "CustomerId",
+    closed: "ClosedAt",
     email: "Email",
     invoice: "Invoice",
     invoice_id: "InvoiceId",
@@ -51,6 +54,7 @@ const CHINOOK: Names = Names {
 const CHINOOK_POSTGRES: Names = Names {
     customer: "customer",
     customer_id: "customer_id",
+    closed: "closed_at",
     email: "email",
     invoice: "invoice",
     invoice_id: "invoice_id",
@@ -63,6 +67,7 @@ const CHINOOK_POSTGRES: Names = Names {
 const OWN: Names = Names {
     customer: "customers",
     customer_id: "customer_id",
+    closed: "closed_at",
     email: "email",
     invoice: "orders",
     invoice_id: "order_id",
@@ -90,6 +95,14 @@ pub fn load(database: &Database) -> Names {
 }
 
 fn load_chinook(database: &Database, folder: &std::path::Path) -> Names {
+    let names = copy_chinook(database, folder);
+    // Chinook does not say when an account was closed; a policy needs a column that does.
+    let time = if database.engine() == Engine::Mysql { "DATETIME" } else { "TIMESTAMP" };
+    database.run(&format!("ALTER TABLE {} ADD COLUMN {} {time} NULL", names.customer, names.closed));
+    names
+}
+
+fn copy_chinook(database: &Database, folder: &std::path::Path) -> Names {
     match database.engine() {
         Engine::Sqlite => {
             let bytes = fs::read(folder.join("Chinook_Sqlite.sqlite")).unwrap();
@@ -187,9 +200,9 @@ via = ["{invoice_id} -> {invoice}"]
         )
     }
 
-    /// A policy on the invoices.
+    /// A policy on the invoices and one on the closed accounts.
     pub fn policy(&self, retention: &str, statutes: &str) -> String {
-        let Self { invoice, date, .. } = self;
+        let Self { customer, closed, invoice, date, .. } = self;
         format!(
             r#"
 [[policy]]
@@ -200,6 +213,16 @@ start = "{date}"
 action = "delete"
 basis = "contract"
 statutes = {statutes}
+grace = "0"
+max = {{ rows = 1000000, percent = 100 }}
+
+[[policy]]
+id = "accounts"
+collections = ["{customer}"]
+retention = "5 years"
+start = "{closed}"
+action = "delete"
+basis = "contract"
 grace = "0"
 max = {{ rows = 1000000, percent = 100 }}
 "#
