@@ -351,7 +351,7 @@ fn a_pin_with_another_secret_than_its_cell_fails_the_check() {
     let mut old = KeyTree::open(ID, 1, &root, &first.crown, first.node_set()).unwrap();
     let writes = old.insert(&[(bucket, key_of(3))], &random).unwrap();
     old.supply(writes.into_iter().map(|write| (write.id, write.sealed)));
-    let cell = CellRow { id: 1, subject: None, bucket: 7, fresh: None, pin: None };
+    let cell = CellRow { id: 1, subject: None, bucket: 7, pin: None, fresh: None };
     let secret = cell_secret_in(&old, &cell).unwrap().unwrap().to_pin();
     let expected = Expected { victims: vec![bucket], survivors: Vec::new(), pins: vec![(8, cell)] };
     for (stored, good) in [(secret, true), (key_of(4), false)] {
