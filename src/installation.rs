@@ -112,6 +112,7 @@ pub struct Installation {
     pub operator: String,
     sites: Vec<Site>,
     skipped: Vec<(String, String)>,
+    misfits: Vec<String>,
     policy_digest: String,
     backup: Option<BackupConnection>,
     audit: Option<AuditConnection>,
@@ -217,6 +218,7 @@ impl Installation {
             operator,
             sites: Vec::new(),
             skipped: Vec::new(),
+            misfits: Vec::new(),
             policy_digest,
             backup: None,
             audit: None,
@@ -340,7 +342,10 @@ impl Installation {
             // A registry that does not fit this database stops this store only; what does not fit is said with it.
             match resolve(spec, &catalogue, &self.config.registry.policies) {
                 Ok(model) => self.sites.push(Site { model: Arc::new(model), store }),
-                Err(sentences) => self.skipped.push((spec.name.clone(), sentences.join("; "))),
+                Err(sentences) => {
+                    self.skipped.push((spec.name.clone(), sentences.join("; ")));
+                    self.misfits.extend(sentences);
+                }
             }
         }
         Ok(())
@@ -354,6 +359,7 @@ impl Installation {
     pub async fn refresh(&mut self) -> Result<()> {
         self.sites.clear();
         self.skipped.clear();
+        self.misfits.clear();
         self.connect_stores().await
     }
 
@@ -373,6 +379,12 @@ impl Installation {
     #[must_use]
     pub fn skipped(&self) -> &[(String, String)] {
         &self.skipped
+    }
+
+    /// Where the registry does not fit a database, as sentences for the operator.
+    #[must_use]
+    pub fn misfits(&self) -> &[String] {
+        &self.misfits
     }
 
     /// Whether the configured bucket stands on this host.

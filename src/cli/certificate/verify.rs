@@ -35,15 +35,12 @@ struct VerifyDocument {
 
 /// Verifies. Exit code 1 when anything does not fit.
 pub async fn verify(context: &mut Context<'_>, args: VerifyArgs) -> CommandResult {
-    let (verdict, certificate) = match &args.file {
-        Some(file) => verify_file(context, file, &args).await?,
-        None => {
-            let stored = Stored::open(context).await?;
-            let id = find(&stored.certificates, args.id.as_deref().unwrap_or("latest"))?.id.clone();
-            let verdict = verify_certificate(&stored.installation, &id).await.map_err(task_error)?;
-            stored.close().await?;
-            (verdict, Some(id))
-        }
+    let (verdict, certificate) = if let Some(file) = &args.file { verify_file(context, file, &args).await? } else {
+        let stored = Stored::open(context).await?;
+        let id = find(&stored.certificates, args.id.as_deref().unwrap_or("latest"))?.id.clone();
+        let verdict = verify_certificate(&stored.installation, &id).await.map_err(task_error)?;
+        stored.close().await?;
+        (verdict, Some(id))
     };
     show(context, verdict, certificate)
 }
