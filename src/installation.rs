@@ -268,7 +268,7 @@ impl Installation {
         let mut tx = self.control.begin().await?;
         let Some(lock) = lock else {
             let holder = tx.lease_holder(WORK_LEASE, now).await?;
-            return Err(busy(holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))));
+            return Err(busy(&holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))));
         };
         match tx.take_lease(WORK_LEASE, &self.holder, now, now + TimeDelta::seconds(LEASE_SECONDS)).await? {
             Lease::Taken { token } => {
@@ -277,7 +277,7 @@ impl Installation {
                 self.token = token;
                 self.work_lock = Some(lock);
             }
-            Lease::HeldBy { pid } => return Err(busy(format!("process {pid}"))),
+            Lease::HeldBy { pid } => return Err(busy(&format!("process {pid}"))),
         }
         clock_check::note_time(&self.control, now).await?;
         self.settle_keys().await?;
@@ -551,7 +551,7 @@ impl Installation {
     }
 }
 
-fn busy(who: String) -> TaskError {
+fn busy(who: &str) -> TaskError {
     TaskError::refused(
         format!("{who} is working on this installation already"),
         "wait for it, or let the running agent do it: it works on requests and jobs by itself",

@@ -1,8 +1,8 @@
 //! The re-key: one generation change that destroys keys for good. Every step is named, durable and resumable.
 //!
 //! 1. intent noted; 2. the new root made in the slot; 3. new nodes, crown, pins and burials committed in one transaction;
-//! 4. reloaded from disk and checked on survivors, victims and pins; 5. the old root destroyed; 6. read back; 7. evidence
-//! stored, the old crown and what only it reached forgotten.
+//! 4. reloaded from disk and checked on survivors, victims and pins; 5. the old root destroyed; 6. read back;
+//! 7. evidence stored, the old crown and what only it reached forgotten.
 //!
 //! A crash before 3 leaves the old generation in force, and the unused root is destroyed; a crash after 3 is finished
 //! forwards from 4. The old root is never destroyed before 4 succeeded.
