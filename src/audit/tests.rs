@@ -438,7 +438,7 @@ async fn every_status_is_treated_as_the_contract_says() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let envelope = issue(&sample(), &certificate_signer(path)).unwrap();
-    let slow = Some(Duration::from_secs(900));
+    let slow = Some(Duration::from_mins(15));
     let misconfigured =
         |code| FiledOutcome::Retry { after: slow, alarm: true, reason: RetryReason::Misconfigured(code) };
     let not_ready = |code| FiledOutcome::Retry { after: None, alarm: false, reason: RetryReason::NotReady(code) };

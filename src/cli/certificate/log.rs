@@ -35,7 +35,7 @@ struct CheckedLog {
 }
 
 impl CheckedLog {
-    fn of(log: &'static str, view: &LogView, found: Result<LogReport, VerifyLogError>) -> Self {
+    fn of(log: &'static str, view: &LogView, found: &Result<LogReport, VerifyLogError>) -> Self {
         let report = found.as_ref().ok();
         let cause = |error: &VerifyLogError| {
             std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))

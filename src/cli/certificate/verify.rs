@@ -21,7 +21,8 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 
 #[derive(Serialize)]
 struct Check {
-    check: String,
+    #[serde(rename = "check")]
+    name: String,
     good: bool,
     what: String,
 }

@@ -58,6 +58,7 @@ fn english<S: serde::Serializer>(words: &Words, serializer: S) -> Result<S::Ok, 
     serializer.serialize_str(&words.en)
 }
 
+#[expect(clippy::ref_option, reason = "the signature that serde asks for")]
 fn optional_english<S: serde::Serializer>(words: &Option<Words>, serializer: S) -> Result<S::Ok, S::Error> {
     words.as_ref().map(|words| &words.en).serialize(serializer)
 }

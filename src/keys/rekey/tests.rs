@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+type Effect<'d, S> = Box<dyn FnOnce(&mut S) + 'd>;
+
 use super::*;
 
 /// Every slot content, committed generation and intent with generations up to 4.
@@ -165,7 +167,7 @@ impl Site {
         for step in first.onwards() {
             self.begin(step, budget)?;
             let to = self.intent.map_or(self.committed, |intent| intent.to);
-            let mut effects: Vec<Box<dyn FnOnce(&mut Self)>> = Vec::new();
+            let mut effects: Vec<Effect<'_, Self>> = Vec::new();
             match step {
                 RekeyStep::CreateSlot => effects.push(Box::new(move |site| _ = site.slot.insert(to))),
                 RekeyStep::WriteNodes => effects.push(Box::new(move |site| _ = site.stored.insert(to))),
@@ -173,8 +175,8 @@ impl Site {
                 RekeyStep::CommitCrown => effects.push(Box::new(move |site| site.committed = to)),
                 RekeyStep::VerifyReload => self.assert_opens(),
                 RekeyStep::DestroyOldSlot => {
-                    for old in destroy.iter().copied() {
-                        effects.push(Box::new(move |site| _ = site.slot.remove(&old)));
+                    for old in destroy {
+                        effects.push(Box::new(move |site: &mut Self| _ = site.slot.remove(old)));
                     }
                 }
                 RekeyStep::VerifyGone => assert!(destroy.iter().all(|old| !self.slot.contains(old))),

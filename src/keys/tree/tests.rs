@@ -76,7 +76,7 @@ impl World {
 
 #[test]
 fn paths_are_computed_from_the_number_alone() {
-    let path = slot(0b000001_000010_000011_000100_000101).path();
+    let path = slot(0b00_0001_0000_1000_0011_0001_0000_0101).path();
     let places: Vec<_> = path.iter().map(|place| (place.level, place.index)).collect();
     assert_eq!(places, [(0, 0), (1, 1), (2, 0b1_000010), (3, 0b1_000010_000011), (4, 0b1_000010_000011_000100)]);
     let last = slot(SLOTS - 1);
