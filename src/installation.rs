@@ -6,7 +6,8 @@
 mod services;
 
 pub use services::{
-    AuditConnection, BackupConnection, LogView, audit_log_key, prove_bucket, view_certificate_log, view_operation_log,
+    AuditConnection, BackupConnection, LogView, audit_log_key, prove_bucket, settle_interrupted, view_certificate_log,
+    view_operation_log,
 };
 
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ use crate::log::record::{Activity, Actor, Outcome, Record, Resource};
 use crate::plan::model::resolve;
 use crate::policy::registry::StoreSpec;
 use crate::random::{Random, uuid7};
-use crate::stores::{DataStore, Limits, StoreAddress};
+use crate::stores::{DataStore, Engine, Limits, StoreAddress};
 
 /// The lease under which everything that destroys, backs up or serves runs.
 pub const WORK_LEASE: &str = "work";
@@ -228,6 +229,9 @@ impl Installation {
         }
         if needs.backup {
             opened.backup = BackupConnection::open(&opened).await?;
+            if let (Some(connection), true) = (&opened.backup, needs.lease) {
+                settle_interrupted(&opened.control, connection.repository.as_ref(), opened.clock.now()).await?;
+            }
         }
         if needs.audit {
             opened.audit = Some(AuditConnection::open(&opened).await?);
@@ -448,7 +452,8 @@ impl Installation {
                 ));
             }
         }
-        for site in &self.sites {
+        // SQLite has no clock of its own: it would only repeat this host's.
+        for site in self.sites.iter().filter(|site| site.store.engine() != Engine::Sqlite) {
             let theirs = site.store.server_time().await?;
             if (theirs - now).abs() > MAX_CLOCK_DIFFERENCE {
                 return Err(TaskError::refused(

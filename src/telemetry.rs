@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 pub fn start(level: &str) {
     let text = std::env::var("WANGCHUAN_LOG").unwrap_or_else(|_| level.to_owned());
     let filter = EnvFilter::try_new(format!(
-        "{text},s3s=warn,s3s_fs=warn,aws_smithy_runtime=warn,aws_sdk_s3=warn,hyper=warn,sqlx=warn"
+        "{text},s3s=off,s3s_fs=warn,aws_smithy_runtime=warn,aws_sdk_s3=warn,hyper=warn,sqlx=warn"
     ))
     .unwrap_or_else(|_| EnvFilter::new("warn"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

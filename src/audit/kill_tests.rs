@@ -21,9 +21,8 @@ use crate::log::verify::verify_log;
 
 const CHILD_FOLDER: &str = "WANGCHUAN_TEST_AUDIT_FOLDER";
 
-/// Not a test by itself: the service in a process of its own, until it is killed.
+/// The service in a process of its own, until it is killed; does nothing unless the kill test starts it as its child.
 #[test]
-#[ignore = "run as a child process by `a_killed_service_loses_and_repeats_nothing`"]
 fn serve_until_killed() {
     let Ok(folder) = std::env::var(CHILD_FOLDER) else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().unwrap();
@@ -50,7 +49,7 @@ async fn spawn_service(folder: &Path) -> (Killed, String) {
     let address = folder.join("address");
     let _ = std::fs::remove_file(&address);
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "audit::kill_tests::serve_until_killed", "--ignored", "--nocapture"])
+        .args(["--exact", "audit::kill_tests::serve_until_killed", "--nocapture"])
         .env(CHILD_FOLDER, folder)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -109,6 +109,7 @@ fn exit_of(done: &[Done]) -> Exit {
 }
 
 async fn run(context: &mut Context<'_>) -> CommandResult {
+    context.verbose = true;
     let mut installation = context.open(Needs::ALL).await?;
     let config = &installation.config;
     let jobs =

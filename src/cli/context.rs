@@ -30,6 +30,8 @@ pub struct Context<'a> {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+    /// Whether to log at the configured level instead of warnings only.
+    pub verbose: bool,
 }
 
 impl<'a> Context<'a> {
@@ -39,7 +41,7 @@ impl<'a> Context<'a> {
             Some(at) => Arc::new(FixedClock(at)),
             None => Arc::new(SystemClock),
         };
-        Self { global, output, clock, random: Arc::new(SystemRandom) }
+        Self { global, output, clock, random: Arc::new(SystemRandom), verbose: false }
     }
 
     /// The language for people.
@@ -67,7 +69,8 @@ impl<'a> Context<'a> {
     pub fn configuration(&self) -> Result<Configuration, UserError> {
         let found = self.find_configuration()?;
         let config = read_configuration(&found.path)?;
-        telemetry::start(level_name(&config));
+        // A command speaks for itself; only the agent tells its story in the log.
+        telemetry::start(if self.verbose { level_name(&config) } else { "warn" });
         Ok(config)
     }
 
@@ -108,6 +111,7 @@ fn level_name(config: &Configuration) -> &'static str {
 }
 
 /// A configuration fault as people get it.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands errors over by value")]
 pub fn config_error(error: ConfigError) -> UserError {
     let what = error.to_string();
     let (code, en, zh) = match &error {
@@ -129,6 +133,7 @@ pub fn config_error(error: ConfigError) -> UserError {
 }
 
 /// A task's failure as people get it.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands errors over by value")]
 pub fn task_error(error: TaskError) -> UserError {
     let retry = error.is_retryable();
     let text = error.to_string();

@@ -36,12 +36,14 @@ pub async fn init(context: &mut Context<'_>, args: InitArgs) -> CommandResult {
             )
             .advise("if that is acceptable, add --accept-host-loss", "如可接受，请加 --accept-host-loss"));
         }
-        std::fs::create_dir_all(&jobs).map_err(|error| UserError::from_any(error.into()))?;
-        for (name, text) in JOBS.iter().filter(|(name, _)| !jobs.join(name).exists()) {
-            write(&jobs.join(name), text).map_err(|error| UserError::from_any(error.into()))?;
-        }
         let text = TEMPLATE.replace("accept_host_loss = false", "accept_host_loss = true");
         write(&configuration, &text).map_err(|error| UserError::from_any(error.into()))?;
+    }
+    if !jobs.exists() {
+        std::fs::create_dir_all(&jobs).map_err(|error| UserError::from_any(error.into()))?;
+        for (name, text) in JOBS {
+            write(&jobs.join(name), text).map_err(|error| UserError::from_any(error.into()))?;
+        }
     }
     let config = read_configuration(&configuration)?;
     Installation::create(&config, context.clock.clone(), context.random.clone()).await.map_err(task_error)?;

@@ -135,7 +135,9 @@ fn show_card(context: &mut Context<'_>, card: &SubjectCard) -> Result<(), UserEr
         context.output.say(&Words::new("No registered store knows this id.", "没有任何已登记的数据库包含该编号。"))?;
     } else {
         let fields: Vec<String> = card.fields.iter().map(|(_, masked)| masked.clone()).collect();
-        context.output.line(&fields.join(", "))?;
+        if !fields.is_empty() {
+            context.output.line(&fields.join(", "))?;
+        }
         let mut grid =
             Grid::new([context.output.say_in("collection", "数据表"), context.output.say_in("rows", "行数")]).right(1);
         for (store, collection, rows) in &card.rows {
@@ -201,13 +203,12 @@ fn receipt(
 async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
     context.only_now()?;
     let installation = context.open(Needs::ALL).await?;
-    let numbers = match number {
-        Some(number) => vec![number],
-        None => {
-            let mut tx = installation.control.read().await.map_err(|error| task_error(error.into()))?;
-            let waiting = tx.requests(Some("received")).await.map_err(|error| task_error(error.into()))?;
-            waiting.into_iter().map(|request| request.number).collect()
-        }
+    let numbers = if let Some(number) = number {
+        vec![number]
+    } else {
+        let mut tx = installation.control.read().await.map_err(|error| task_error(error.into()))?;
+        let waiting = tx.requests(Some("received")).await.map_err(|error| task_error(error.into()))?;
+        waiting.into_iter().map(|request| request.number).collect()
     };
     if numbers.is_empty() {
         context.output.say(&Words::new("No request is waiting.", "没有等待处理的请求。"))?;

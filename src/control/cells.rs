@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sqlx::Row as _;
 
-use super::{Result, Tx};
+use super::{ControlError, Result, Tx};
 
 /// The identity of a bucket, independent of the slot (instance) that holds its key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +25,13 @@ impl BucketName {
     pub fn text(&self) -> String {
         [self.store.as_str(), &self.collection, &self.policy, &self.period].join("\u{1f}")
     }
+
+    /// Reads what [`Self::text`] wrote.
+    fn of_text(text: &str) -> Result<Self> {
+        let mut parts = text.split('\u{1f}').map(str::to_owned);
+        let mut next = || parts.next().ok_or_else(|| ControlError::Inconsistent("a pin names no bucket".to_owned()));
+        Ok(Self { store: next()?, collection: next()?, policy: next()?, period: next()? })
+    }
 }
 
 /// A cell as stored.
@@ -36,7 +43,9 @@ pub struct CellRow {
     pub subject: Option<u32>,
     /// The bucket slot.
     pub bucket: u32,
-    /// The pin slot, once it is pinned.
+    /// The slot of the fresh pin for which it was made; `None` for the cell of its subject and bucket.
+    pub fresh: Option<u32>,
+    /// The pin slot that holds its secret, once one does.
     pub pin: Option<u32>,
 }
 
@@ -74,6 +83,10 @@ pub struct PinRow {
     pub slot: u32,
     /// The cell it holds.
     pub cell: i64,
+    /// The digest of the subject whose rows it holds; empty without one.
+    pub lookup: Vec<u8>,
+    /// The bucket of those rows.
+    pub bucket: BucketName,
     /// How.
     pub kind: PinKind,
     /// Why (a statute, a hold, a kept child, a failure).
@@ -87,6 +100,8 @@ pub struct PinRow {
 /// Keys whose time has come.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DyingKeys {
+    /// Pin slots.
+    pub pins: Vec<u32>,
     /// Subject slots.
     pub subjects: Vec<u32>,
     /// Bucket slots.
@@ -101,13 +116,28 @@ impl DyingKeys {
     /// Whether there is nothing to destroy.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.subjects.is_empty() && self.buckets.is_empty() && self.chains.is_empty() && self.work.is_empty()
+        !self.has_cells() && self.chains.is_empty() && self.work.is_empty()
+    }
+
+    /// Whether a key of any cell is among them.
+    #[must_use]
+    pub fn has_cells(&self) -> bool {
+        !(self.subjects.is_empty() && self.buckets.is_empty() && self.pins.is_empty())
+    }
+
+    /// Whether a cell loses a factor of its own: a pinned one only its pin, another its subject's or bucket's key.
+    #[must_use]
+    pub fn takes(&self, subject: Option<u32>, bucket: u32, pin: Option<u32>) -> bool {
+        match pin {
+            Some(pin) => self.pins.contains(&pin),
+            None => subject.is_some_and(|slot| self.subjects.contains(&slot)) || self.buckets.contains(&bucket),
+        }
     }
 
     /// How many keys.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.subjects.len() + self.buckets.len() + self.chains.len() + self.work.len()
+        self.subjects.len() + self.buckets.len() + self.pins.len() + self.chains.len() + self.work.len()
     }
 }
 
@@ -137,20 +167,30 @@ impl Tx {
         Ok(())
     }
 
-    /// The tombstone: forgets which slot a subject has and marks the slot for destruction. Returns the slot, if any.
+    /// The tombstone: marks a subject's slot for destruction; later snapshots know the subject as a stranger. Returns the
+    /// slot, if there was an active one.
     pub async fn tombstone_subject(&mut self, lookup: &[u8; 32], run: &str) -> Result<Option<u32>> {
-        let row = sqlx::query("SELECT slot FROM subject WHERE lookup = $1")
+        let row = sqlx::query("SELECT slot FROM subject WHERE lookup = $1 AND state = 'active'")
             .bind(&lookup[..])
             .fetch_optional(&mut *self.inner)
             .await?;
         let Some(row) = row else { return Ok(None) };
         let slot: i64 = row.try_get(0)?;
-        sqlx::query("UPDATE subject SET lookup = NULL, state = 'dying', run = $2 WHERE slot = $1")
+        sqlx::query("UPDATE subject SET state = 'dying', run = $2 WHERE slot = $1")
             .bind(slot)
             .bind(run)
             .execute(&mut *self.inner)
             .await?;
         Ok(Some(slot as u32))
+    }
+
+    /// All slots of a subject whose keys still exist: the active one and those that are to die.
+    pub async fn known_subject_slots(&mut self, lookup: &[u8; 32]) -> Result<Vec<u32>> {
+        let rows = sqlx::query("SELECT slot FROM subject WHERE lookup = $1 AND state <> 'destroyed'")
+            .bind(&lookup[..])
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
     }
 
     /// The active slot of a bucket.
@@ -182,22 +222,20 @@ impl Tx {
         Ok(())
     }
 
-    /// All active buckets of a policy, with their slots.
-    pub async fn active_buckets(&mut self, store: &str, policy: &str) -> Result<Vec<(u32, BucketName)>> {
+    /// All active buckets, with their slots.
+    pub async fn active_buckets(&mut self) -> Result<Vec<(u32, BucketName)>> {
         let rows = sqlx::query(
-            "SELECT slot, collection, period FROM bucket WHERE store = $1 AND policy = $2 AND state = 'active'",
+            "SELECT slot, store, collection, policy, period FROM bucket WHERE state = 'active' ORDER BY slot",
         )
-        .bind(store)
-        .bind(policy)
         .fetch_all(&mut *self.inner)
         .await?;
         rows.into_iter()
             .map(|row| {
                 let name = BucketName {
-                    store: store.to_owned(),
-                    collection: row.try_get(1)?,
-                    policy: policy.to_owned(),
-                    period: row.try_get(2)?,
+                    store: row.try_get(1)?,
+                    collection: row.try_get(2)?,
+                    policy: row.try_get(3)?,
+                    period: row.try_get(4)?,
                 };
                 Ok((row.try_get::<i64, _>(0)? as u32, name))
             })
@@ -232,74 +270,109 @@ impl Tx {
         Ok(())
     }
 
-    /// The cell of a subject and a bucket (made when missing).
-    pub async fn cell(&mut self, subject: Option<u32>, bucket: u32) -> Result<CellRow> {
-        let subject_number = subject.map(i64::from);
+    /// The living cell of a subject and a bucket; never one that was made for a fresh pin.
+    pub async fn find_cell(&mut self, subject: Option<u32>, bucket: u32) -> Result<Option<CellRow>> {
         let row = sqlx::query(
-            "SELECT id, pin FROM cell WHERE COALESCE(subject, -1) = COALESCE($1, -1) AND bucket = $2 ORDER BY id LIMIT 1",
+            "SELECT id, subject, bucket, pin, fresh FROM cell WHERE COALESCE(subject, -1) = COALESCE($1, -1) AND bucket = $2 \
+             AND fresh IS NULL AND state = 'live'",
         )
-        .bind(subject_number)
+        .bind(subject.map(i64::from))
         .bind(i64::from(bucket))
         .fetch_optional(&mut *self.inner)
         .await?;
-        if let Some(row) = row {
-            let pin = row.try_get::<Option<i64>, _>(1)?.map(|pin| pin as u32);
-            return Ok(CellRow { id: row.try_get(0)?, subject, bucket, pin });
-        }
-        self.add_cell(subject, bucket, None).await
+        row.as_ref().map(cell_row).transpose()
     }
 
-    /// Makes a cell.
-    pub async fn add_cell(&mut self, subject: Option<u32>, bucket: u32, pin: Option<u32>) -> Result<CellRow> {
-        let row =
-            sqlx::query("INSERT INTO cell (subject, bucket, pin, state) VALUES ($1, $2, $3, 'live') RETURNING id")
-                .bind(subject.map(i64::from))
-                .bind(i64::from(bucket))
-                .bind(pin.map(i64::from))
-                .fetch_one(&mut *self.inner)
-                .await?;
-        Ok(CellRow { id: row.try_get(0)?, subject, bucket, pin })
+    /// The same, made when missing.
+    pub async fn cell(&mut self, subject: Option<u32>, bucket: u32) -> Result<CellRow> {
+        match self.find_cell(subject, bucket).await? {
+            Some(cell) => Ok(cell),
+            None => self.add_cell(subject, bucket, None).await,
+        }
+    }
+
+    /// Makes a cell: the one of a subject and a bucket, or one for a fresh pin.
+    pub async fn add_cell(&mut self, subject: Option<u32>, bucket: u32, fresh: Option<u32>) -> Result<CellRow> {
+        let row = sqlx::query(
+            "INSERT INTO cell (subject, bucket, fresh, pin, state) VALUES ($1, $2, $3, $3, 'live') RETURNING id",
+        )
+        .bind(subject.map(i64::from))
+        .bind(i64::from(bucket))
+        .bind(fresh.map(i64::from))
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok(CellRow { id: row.try_get(0)?, subject, bucket, fresh, pin: fresh })
     }
 
     /// A cell by its id.
     pub async fn cell_by_id(&mut self, id: i64) -> Result<Option<CellRow>> {
-        let row = sqlx::query("SELECT id, subject, bucket, pin FROM cell WHERE id = $1")
+        let row = sqlx::query("SELECT id, subject, bucket, pin, fresh FROM cell WHERE id = $1")
             .bind(id)
             .fetch_optional(&mut *self.inner)
             .await?;
         row.as_ref().map(cell_row).transpose()
     }
 
-    /// All cells that are not dead, for a reader of backups.
-    pub async fn living_cells(&mut self) -> Result<Vec<CellRow>> {
-        let rows = sqlx::query("SELECT id, subject, bucket, pin FROM cell WHERE state = 'live'")
-            .fetch_all(&mut *self.inner)
+    /// A cell by its id, unless it is dead.
+    pub async fn living_cell(&mut self, id: i64) -> Result<Option<CellRow>> {
+        let row = sqlx::query("SELECT id, subject, bucket, pin, fresh FROM cell WHERE id = $1 AND state = 'live'")
+            .bind(id)
+            .fetch_optional(&mut *self.inner)
             .await?;
-        rows.iter().map(cell_row).collect()
+        row.as_ref().map(cell_row).transpose()
     }
 
-    /// The living cells under a subject slot or a bucket slot.
-    pub async fn cells_under(&mut self, subject: Option<u32>, bucket: Option<u32>) -> Result<Vec<CellRow>> {
+    /// The living cells of a subject slot that no pin holds yet, oldest first.
+    pub async fn cells_of_subject(&mut self, subject: u32) -> Result<Vec<CellRow>> {
         let rows = sqlx::query(
-            "SELECT id, subject, bucket, pin FROM cell WHERE state = 'live' AND (subject = $1 OR bucket = $2)",
+            "SELECT id, subject, bucket, pin, fresh FROM cell WHERE state = 'live' AND pin IS NULL AND subject = $1 ORDER BY id",
         )
-        .bind(subject.map(i64::from))
-        .bind(bucket.map(i64::from))
+        .bind(i64::from(subject))
         .fetch_all(&mut *self.inner)
         .await?;
         rows.iter().map(cell_row).collect()
     }
 
+    /// The pins that hold the secrets of cells which lost a key of their own: (subject, bucket) to pin. Fresh cells are
+    /// never among them.
+    pub async fn preserving_pins(&mut self) -> Result<HashMap<(Option<u32>, u32), u32>> {
+        let rows =
+            sqlx::query("SELECT id, subject, bucket, pin, fresh FROM cell WHERE pin IS NOT NULL AND fresh IS NULL")
+                .fetch_all(&mut *self.inner)
+                .await?;
+        let cells = rows.iter().map(cell_row).collect::<Result<Vec<_>>>()?;
+        Ok(cells.into_iter().filter_map(|cell| Some(((cell.subject, cell.bucket), cell.pin?))).collect())
+    }
+
+    /// Preserving pins that do not hold their cell's secret yet, with their cells: those that must be filled before the cell
+    /// loses a factor. Pins that die with one of `runs` are left out.
+    pub async fn unfilled_pins(&mut self, runs: &[String]) -> Result<Vec<(PinRow, CellRow)>> {
+        let text = format!("{PIN} WHERE kind = 'preserving' AND state IN ('active', 'dying')");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&mut *self.inner).await?;
+        let mut found = Vec::new();
+        for row in &rows {
+            let dies_with: Option<String> = row.try_get(8)?;
+            if dies_with.is_some_and(|run| runs.contains(&run)) {
+                continue;
+            }
+            let pin = pin_row(row)?;
+            if let Some(cell) = self.living_cell(pin.cell).await?.filter(|cell| cell.pin.is_none()) {
+                found.push((pin, cell));
+            }
+        }
+        Ok(found)
+    }
+
     /// Registers a pin on a cell.
-    pub async fn add_pin(&mut self, pin: &PinRow, lookup: &[u8], bucket: &BucketName) -> Result<()> {
+    pub async fn add_pin(&mut self, pin: &PinRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO pin (slot, cell, lookup, bucket_name, kind, reason, state, run, rows) \
              VALUES ($1, $2, $3, $4, $5, $6, 'active', $7, $8)",
         )
         .bind(i64::from(pin.slot))
         .bind(pin.cell)
-        .bind(lookup)
-        .bind(bucket.text())
+        .bind(&pin.lookup)
+        .bind(pin.bucket.text())
         .bind(pin.kind.text())
         .bind(&pin.reason)
         .bind(&pin.run)
@@ -309,32 +382,94 @@ impl Tx {
         Ok(())
     }
 
-    /// Which pinned cell new versions of these rows belong to: (subject lookup, bucket) to cell.
-    pub async fn pinned_cells(&mut self) -> Result<HashMap<(Vec<u8>, String), i64>> {
-        let rows = sqlx::query("SELECT lookup, bucket_name, cell FROM pin WHERE state = 'active' ORDER BY slot")
-            .fetch_all(&mut *self.inner)
+    /// Marks a pin for destruction with a run: the rows it held are gone, or live on under a newer pin.
+    pub async fn mark_pin_dying(&mut self, slot: u32, run: &str) -> Result<()> {
+        sqlx::query("UPDATE pin SET state = 'dying', dies_with = $2 WHERE slot = $1 AND state = 'active'")
+            .bind(i64::from(slot))
+            .bind(run)
+            .execute(&mut *self.inner)
             .await?;
+        Ok(())
+    }
+
+    /// Which pinned cell new versions of these rows belong to: (subject lookup, bucket) to cell, by the newest pin.
+    pub async fn pinned_cells(&mut self) -> Result<HashMap<(Vec<u8>, String), i64>> {
+        let rows = sqlx::query(
+            "SELECT p.lookup, p.bucket_name, p.cell FROM pin p JOIN cell c ON c.id = p.cell \
+             WHERE p.state = 'active' AND c.state = 'live' ORDER BY p.id",
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
         rows.into_iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?))).collect()
     }
 
-    /// Active pins.
+    /// Active pins, oldest first.
     pub async fn pins(&mut self) -> Result<Vec<PinRow>> {
-        let rows = sqlx::query("SELECT slot, cell, kind, reason, rows, run FROM pin WHERE state = 'active'")
-            .fetch_all(&mut *self.inner)
-            .await?;
-        rows.into_iter()
-            .map(|row| {
-                let kind: String = row.try_get(2)?;
-                Ok(PinRow {
-                    slot: row.try_get::<i64, _>(0)? as u32,
-                    cell: row.try_get(1)?,
-                    kind: if kind == "fresh" { PinKind::Fresh } else { PinKind::Preserving },
-                    reason: row.try_get(3)?,
-                    rows: row.try_get::<i64, _>(4)? as u64,
-                    run: row.try_get(5)?,
-                })
-            })
-            .collect()
+        let text = format!("{PIN} WHERE state = 'active' ORDER BY id");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&mut *self.inner).await?;
+        rows.iter().map(pin_row).collect()
+    }
+
+    /// Active pins whose cells hold no living row any more: every row that was sealed there was erased or stripped since it
+    /// was last sealed. A pin under which nothing was sealed yet is not one of them.
+    pub async fn spent_pins(&mut self) -> Result<Vec<u32>> {
+        let rows = sqlx::query(
+            "SELECT p.slot FROM pin p WHERE p.state = 'active' AND EXISTS (SELECT 1 FROM sealed_row s WHERE s.cell = p.cell) \
+             AND NOT EXISTS (SELECT 1 FROM sealed_row s JOIN snapshot n ON n.number = s.last_snapshot WHERE s.cell = p.cell \
+             AND NOT EXISTS (SELECT 1 FROM ledger l WHERE l.row_mac = s.row_mac AND l.state = 'done' \
+             AND l.position > n.ledger_position))",
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
+    }
+
+    /// Other runs that erased or stripped rows which lie in cells that lose their keys with `run`.
+    pub async fn runs_in_dying_cells(&mut self, run: &str) -> Result<Vec<String>> {
+        let text = format!(
+            "SELECT DISTINCT l.run FROM cell c JOIN sealed_row s ON s.cell = c.id JOIN snapshot n ON n.number = s.first_snapshot \
+             JOIN ledger l ON l.row_mac = s.row_mac AND l.position > n.ledger_position \
+             WHERE l.state IN ('done', 'intended') AND l.run <> $1 AND {DYING_CELL} ORDER BY 1"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(run).fetch_all(&mut *self.inner).await?;
+        rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// The collections, as (store, collection), of the cells that lose their keys with `run`.
+    pub async fn collections_of_dying_cells(&mut self, run: &str) -> Result<Vec<(String, String)>> {
+        let text = format!(
+            "SELECT DISTINCT b.store, b.collection FROM cell c JOIN bucket b ON b.slot = c.bucket WHERE {DYING_CELL} ORDER BY 1, 2"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(run).fetch_all(&mut *self.inner).await?;
+        rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    /// Whether keys of cells that were marked for destruction by a run are destroyed.
+    pub async fn keys_died_with(&mut self, run: &str) -> Result<bool> {
+        let row = sqlx::query(
+            "SELECT 1 WHERE EXISTS (SELECT 1 FROM subject WHERE state = 'destroyed' AND run = $1) \
+             OR EXISTS (SELECT 1 FROM bucket WHERE state = 'destroyed' AND run = $1) \
+             OR EXISTS (SELECT 1 FROM pin WHERE state = 'destroyed' AND dies_with = $1)",
+        )
+        .bind(run)
+        .fetch_optional(&mut *self.inner)
+        .await?;
+        Ok(row.is_some())
+    }
+
+    /// Whether a pin on rows of this subject dies with one of these runs.
+    pub async fn kills_pin_of(&mut self, runs: &[String], lookup: &[u8]) -> Result<bool> {
+        for run in runs {
+            let row = sqlx::query("SELECT 1 FROM pin WHERE state = 'dying' AND dies_with = $1 AND lookup = $2 LIMIT 1")
+                .bind(run)
+                .bind(lookup)
+                .fetch_optional(&mut *self.inner)
+                .await?;
+            if row.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Records, in the generation change itself, that a preserving pin now holds its cell's secret.
@@ -374,10 +509,13 @@ impl Tx {
         rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    /// Whether any row that was ever sealed in a cell was erased or stripped since: such a cell must not be preserved.
+    /// Whether any row version that was ever sealed in a cell was erased or stripped since: such a cell must not be
+    /// preserved. Erasures before the first sealing were of earlier versions (a returning customer), and do not count.
     pub async fn cell_lost_rows(&mut self, cell: i64) -> Result<bool> {
         let row = sqlx::query(
-            "SELECT 1 FROM sealed_row s JOIN ledger l ON l.row_mac = s.row_mac WHERE s.cell = $1 AND l.state = 'done' LIMIT 1",
+            "SELECT 1 FROM sealed_row s JOIN snapshot n ON n.number = s.first_snapshot \
+             JOIN ledger l ON l.row_mac = s.row_mac AND l.position > n.ledger_position \
+             WHERE s.cell = $1 AND l.state = 'done' LIMIT 1",
         )
         .bind(cell)
         .fetch_optional(&mut *self.inner)
@@ -385,38 +523,46 @@ impl Tx {
         Ok(row.is_some())
     }
 
-    /// Keys marked for destruction, of runs in this list (work leaves of any run).
-    pub async fn dying_keys(&mut self, runs: &[String]) -> Result<DyingKeys> {
+    /// Keys of cells marked for destruction by runs in this list.
+    pub async fn dying_cell_keys(&mut self, runs: &[String]) -> Result<DyingKeys> {
         let mut dying = DyingKeys::default();
         for run in runs {
-            for (table, list) in [
+            for (query, list) in [
                 ("SELECT slot FROM subject WHERE state = 'dying' AND run = $1", &mut dying.subjects),
                 ("SELECT slot FROM bucket WHERE state = 'dying' AND run = $1", &mut dying.buckets),
+                ("SELECT slot FROM pin WHERE state = 'dying' AND dies_with = $1", &mut dying.pins),
             ] {
-                let rows = sqlx::query(table).bind(run).fetch_all(&mut *self.inner).await?;
-                for row in rows {
+                for row in sqlx::query(query).bind(run).fetch_all(&mut *self.inner).await? {
                     list.push(row.try_get::<i64, _>(0)? as u32);
                 }
             }
         }
-        let rows = sqlx::query("SELECT slot FROM chain WHERE state = 'dying'").fetch_all(&mut *self.inner).await?;
-        for row in rows {
-            dying.chains.push(row.try_get::<i64, _>(0)? as u32);
-        }
-        let rows = sqlx::query("SELECT slot FROM work WHERE state = 'dying'").fetch_all(&mut *self.inner).await?;
-        for row in rows {
-            dying.work.push(row.try_get::<i64, _>(0)? as u32);
+        Ok(dying)
+    }
+
+    /// Keys marked for destruction: those of cells by runs in this list, chains and work leaves of any.
+    pub async fn dying_keys(&mut self, runs: &[String]) -> Result<DyingKeys> {
+        let mut dying = self.dying_cell_keys(runs).await?;
+        for (query, list) in [
+            ("SELECT slot FROM chain WHERE state = 'dying'", &mut dying.chains),
+            ("SELECT slot FROM work WHERE state = 'dying'", &mut dying.work),
+        ] {
+            for row in sqlx::query(query).fetch_all(&mut *self.inner).await? {
+                list.push(row.try_get::<i64, _>(0)? as u32);
+            }
         }
         Ok(dying)
     }
 
-    /// Marks keys destroyed and their unpinned cells dead, and forgets the sealing history of dead cells.
+    /// Marks keys destroyed and the cells that lost their secret with them dead, and forgets the sealing history of dead cells.
     pub async fn bury(&mut self, dying: &DyingKeys) -> Result<()> {
         for (slots, update) in [
             (&dying.subjects, "UPDATE subject SET state = 'destroyed', lookup = NULL WHERE slot = $1"),
             (&dying.buckets, "UPDATE bucket SET state = 'destroyed' WHERE slot = $1"),
             (&dying.chains, "UPDATE chain SET state = 'destroyed' WHERE slot = $1"),
             (&dying.work, "UPDATE work SET state = 'destroyed' WHERE slot = $1"),
+            (&dying.pins, "UPDATE pin SET state = 'destroyed' WHERE slot = $1"),
+            (&dying.pins, "UPDATE cell SET state = 'dead' WHERE pin = $1"),
             (&dying.subjects, "UPDATE cell SET state = 'dead' WHERE subject = $1 AND pin IS NULL"),
             (&dying.buckets, "UPDATE cell SET state = 'dead' WHERE bucket = $1 AND pin IS NULL"),
         ] {
@@ -445,11 +591,37 @@ impl Tx {
     }
 }
 
+/// Condition on `cell c`: it lives, and nothing opens it any more once the keys that run `$1` marked are destroyed. A cell
+/// that another pin will preserve then is not one of them.
+const DYING_CELL: &str = "c.state = 'live' AND ((c.pin IS NULL AND (\
+     c.subject IN (SELECT slot FROM subject WHERE state = 'dying' AND run = $1) \
+     OR c.bucket IN (SELECT slot FROM bucket WHERE state = 'dying' AND run = $1)) \
+     AND NOT EXISTS (SELECT 1 FROM pin p WHERE p.cell = c.id AND p.kind = 'preserving' \
+     AND (p.state = 'active' OR (p.state = 'dying' AND p.dies_with <> $1)))) \
+     OR c.pin IN (SELECT slot FROM pin WHERE state = 'dying' AND dies_with = $1))";
+
+const PIN: &str = "SELECT slot, cell, lookup, bucket_name, kind, reason, rows, run, dies_with FROM pin";
+
+fn pin_row(row: &sqlx::sqlite::SqliteRow) -> Result<PinRow> {
+    let kind: String = row.try_get(4)?;
+    Ok(PinRow {
+        slot: row.try_get::<i64, _>(0)? as u32,
+        cell: row.try_get(1)?,
+        lookup: row.try_get(2)?,
+        bucket: BucketName::of_text(&row.try_get::<String, _>(3)?)?,
+        kind: if kind == "fresh" { PinKind::Fresh } else { PinKind::Preserving },
+        reason: row.try_get(5)?,
+        rows: row.try_get::<i64, _>(6)? as u64,
+        run: row.try_get(7)?,
+    })
+}
+
 fn cell_row(row: &sqlx::sqlite::SqliteRow) -> Result<CellRow> {
     Ok(CellRow {
         id: row.try_get(0)?,
         subject: row.try_get::<Option<i64>, _>(1)?.map(|slot| slot as u32),
         bucket: row.try_get::<i64, _>(2)? as u32,
         pin: row.try_get::<Option<i64>, _>(3)?.map(|slot| slot as u32),
+        fresh: row.try_get::<Option<i64>, _>(4)?.map(|slot| slot as u32),
     })
 }

@@ -8,6 +8,7 @@
 
 mod cells;
 mod jobs;
+mod lease;
 pub mod log_store;
 mod people;
 mod plans;
@@ -17,6 +18,7 @@ mod tree;
 
 pub use cells::{BucketName, CellRow, CellSecretSource, DyingKeys, PinKind, PinRow};
 pub use jobs::JobRun;
+pub use lease::Lease;
 pub use people::{HoldRow, RequestRow};
 pub use plans::{ChunkCounts, ChunkRow, LedgerEntry, LedgerKind, PlanRow, RunRow};
 pub use proof::{CertificateRow, DrillRow, OutboxRow};
@@ -40,6 +42,12 @@ pub enum ControlError {
         /// Its path.
         path: String,
     },
+    /// The file is there, but its tables are not: its making was interrupted.
+    #[error("the control database {path} is empty: its making was interrupted; `wangchuan init` completes it")]
+    Incomplete {
+        /// Its path.
+        path: String,
+    },
     /// It was made by a newer program.
     #[error("the control database has schema version {found}, this program knows {known}; use the newer program")]
     TooNew {
@@ -54,6 +62,12 @@ pub enum ControlError {
     /// Another process holds the write lock for too long. Worth retrying.
     #[error("the control database is busy: another command is writing")]
     Busy,
+    /// The lease under which this was to be written has gone to another process. Nothing was written.
+    #[error("the lease `{name}` is lost: another process has taken over the work, so nothing was written; start again")]
+    LeaseLost {
+        /// The lease.
+        name: String,
+    },
     /// What stands there contradicts itself; a human must look.
     #[error("the control database is inconsistent: {0}")]
     Inconsistent(String),
@@ -100,7 +114,8 @@ pub struct Tx {
 }
 
 impl Control {
-    /// Makes a new control database at `path` for a new installation.
+    /// Makes the control database at `path` for a new installation, or completes one whose making was interrupted. One that
+    /// is complete stays as it is, with its own installation id.
     pub async fn create(path: &Path, installation: [u8; 16]) -> Result<Self> {
         let control = Self::connect(path, true).await?;
         let mut tx = control.begin().await?;
@@ -121,7 +136,7 @@ impl Control {
         let control = Self::connect(path, false).await?;
         let mut tx = control.begin().await?;
         if !tx.has_schema().await? {
-            return Err(ControlError::Missing { path: path.display().to_string() });
+            return Err(ControlError::Incomplete { path: path.display().to_string() });
         }
         let found = tx.meta("schema_version").await?.and_then(|text| text.parse().ok()).unwrap_or(0);
         if found > SCHEMA_VERSION {
@@ -218,90 +233,6 @@ impl Tx {
             .map_err(|_| ControlError::Inconsistent("no installation id".to_owned()))?;
         Ok(id)
     }
-
-    /// Takes the lease `name` when it is free, expired or already `holder`'s; returns the fencing token, or the pid of
-    /// who holds it. Every taking by a new holder raises the token.
-    pub async fn take_lease(
-        &mut self,
-        name: &str,
-        holder: &str,
-        now: DateTime<Utc>,
-        until: DateTime<Utc>,
-    ) -> Result<Lease> {
-        let pid = i64::from(std::process::id());
-        let row = sqlx::query("SELECT holder, pid, token, expires_at FROM lease WHERE name = $1")
-            .bind(name)
-            .fetch_optional(&mut *self.inner)
-            .await?;
-        let mut token = 1;
-        if let Some(row) = row {
-            let current: String = row.try_get(0)?;
-            let current_pid: i64 = row.try_get(1)?;
-            token = row.try_get(2)?;
-            let expires = parse_time(&row.try_get::<String, _>(3)?)?;
-            if current != holder {
-                if expires > now && process_lives(current_pid) {
-                    return Ok(Lease::HeldBy { pid: current_pid });
-                }
-                token += 1;
-            }
-        }
-        sqlx::query(
-            "INSERT INTO lease (name, holder, pid, token, expires_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) \
-             DO UPDATE SET holder = excluded.holder, pid = excluded.pid, token = excluded.token, expires_at = excluded.expires_at",
-        )
-        .bind(name)
-        .bind(holder)
-        .bind(pid)
-        .bind(token)
-        .bind(time_text(until))
-        .execute(&mut *self.inner)
-        .await?;
-        Ok(Lease::Taken { token })
-    }
-
-    /// The pid of the live process that holds the lease, if any.
-    pub async fn lease_holder(&mut self, name: &str, now: DateTime<Utc>) -> Result<Option<i64>> {
-        let row = sqlx::query("SELECT pid, expires_at FROM lease WHERE name = $1")
-            .bind(name)
-            .fetch_optional(&mut *self.inner)
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        let pid: i64 = row.try_get(0)?;
-        let expires = parse_time(&row.try_get::<String, _>(1)?)?;
-        Ok((expires > now && process_lives(pid)).then_some(pid))
-    }
-
-    /// Gives the lease back.
-    pub async fn release_lease(&mut self, name: &str, holder: &str) -> Result<()> {
-        sqlx::query("UPDATE lease SET expires_at = $1, holder = '' WHERE name = $2 AND holder = $3")
-            .bind(time_text(DateTime::UNIX_EPOCH))
-            .bind(name)
-            .bind(holder)
-            .execute(&mut *self.inner)
-            .await?;
-        Ok(())
-    }
-}
-
-/// The answer to [`Tx::take_lease`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lease {
-    /// It is ours, under this fencing token.
-    Taken {
-        /// The fencing token.
-        token: i64,
-    },
-    /// Another live process has it.
-    HeldBy {
-        /// That process.
-        pid: i64,
-    },
-}
-
-/// Whether a process with this id exists on this host (leases on SQLite are between processes of one host).
-fn process_lives(pid: i64) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 /// The one text form of instants in the database: RFC 3339, UTC, milliseconds; it sorts as time does.
@@ -320,3 +251,6 @@ pub fn parse_time(text: &str) -> Result<DateTime<Utc>> {
 fn optional_time(text: Option<String>) -> Result<Option<DateTime<Utc>>> {
     text.map(|text| parse_time(&text)).transpose()
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,10 @@ CREATE TABLE rekey (
 );
 
 -- What the leaves of the tree are for. state: active | dying | destroyed.
+-- A subject's lookup stays until its slot is destroyed, so that a hold finds the cells that are to die.
 CREATE TABLE subject (slot BIGINT PRIMARY KEY, lookup BLOB, state TEXT NOT NULL, run TEXT);
-CREATE UNIQUE INDEX subject_lookup ON subject (lookup) WHERE lookup IS NOT NULL;
+CREATE UNIQUE INDEX subject_lookup ON subject (lookup) WHERE state = 'active';
+CREATE INDEX subject_known ON subject (lookup);
 CREATE TABLE bucket (
     slot BIGINT PRIMARY KEY, store TEXT NOT NULL, collection TEXT NOT NULL, policy TEXT NOT NULL, period TEXT NOT NULL,
     state TEXT NOT NULL, run TEXT
@@ -30,18 +32,23 @@ CREATE TABLE work (
     slot BIGINT PRIMARY KEY, purpose TEXT NOT NULL, reference TEXT NOT NULL, state TEXT NOT NULL, UNIQUE (purpose, reference)
 );
 
--- A cell is subject × bucket; pin is set once its secret lies (or will lie) in a slot of its own.
+-- A cell is subject × bucket; pin is set once its secret lies in a slot of its own. A cell that was made for a fresh pin
+-- has that pin's slot in fresh as well: it is another cell than the one of its subject and bucket, and directories name it.
 CREATE TABLE cell (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, subject BIGINT, bucket BIGINT NOT NULL, pin BIGINT, state TEXT NOT NULL
+    id INTEGER PRIMARY KEY AUTOINCREMENT, subject BIGINT, bucket BIGINT NOT NULL, fresh BIGINT, pin BIGINT,
+    state TEXT NOT NULL
 );
-CREATE UNIQUE INDEX cell_ref ON cell (COALESCE(subject, -1), bucket, COALESCE(pin, -1));
+CREATE UNIQUE INDEX cell_ref ON cell (COALESCE(subject, -1), bucket, COALESCE(fresh, -1));
 CREATE INDEX cell_by_bucket ON cell (bucket);
 CREATE INDEX cell_by_subject ON cell (subject);
+-- Of several active pins of one lookup and bucket, the newest (highest id) takes new rows. dies_with: the run it dies with.
 CREATE TABLE pin (
-    slot BIGINT PRIMARY KEY, cell BIGINT NOT NULL, lookup BLOB NOT NULL, bucket_name TEXT NOT NULL, kind TEXT NOT NULL,
-    reason TEXT NOT NULL, state TEXT NOT NULL, run TEXT NOT NULL, rows BIGINT NOT NULL
+    id INTEGER PRIMARY KEY AUTOINCREMENT, slot BIGINT NOT NULL UNIQUE, cell BIGINT NOT NULL, lookup BLOB NOT NULL,
+    bucket_name TEXT NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL, state TEXT NOT NULL, run TEXT NOT NULL,
+    rows BIGINT NOT NULL, dies_with TEXT
 );
 CREATE INDEX pin_lookup ON pin (lookup, bucket_name);
+CREATE INDEX pin_cell ON pin (cell);
 
 -- Sealing history: which row (keyed digest) was ever sealed in which cell, and by which snapshots.
 CREATE TABLE sealed_row (

@@ -44,6 +44,15 @@ const COLUMNS: &str = "SELECT number, id, store, chain, kind, ledger_position, s
      rows, frames, bytes, begun_at, committed_at FROM snapshot";
 
 impl Tx {
+    /// The fencing token under which a lease is held now; `None` when nobody holds it.
+    pub async fn held_token(&mut self, lease: &str) -> Result<Option<i64>> {
+        let row = sqlx::query("SELECT token FROM lease WHERE name = $1 AND holder <> ''")
+            .bind(lease)
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        row.map(|row| Ok(row.try_get(0)?)).transpose()
+    }
+
     /// Registers a new chain.
     pub async fn add_chain(&mut self, slot: u32, store: &str, now: DateTime<Utc>) -> Result<()> {
         sqlx::query("INSERT INTO chain (slot, store, state, created_at) VALUES ($1, $2, 'active', $3)")
@@ -80,11 +89,11 @@ impl Tx {
         Ok(row.try_get(0)?)
     }
 
-    /// Commits a snapshot whose manifest is stored.
-    pub async fn commit_snapshot(&mut self, snapshot: &SnapshotRow, now: DateTime<Utc>) -> Result<()> {
-        sqlx::query(
-            "UPDATE snapshot SET state = 'committed', manifest = $2, manifest_sha256 = $3, rows = $4, frames = $5, bytes = $6, \
-             committed_at = $7 WHERE number = $1 AND state = 'running'",
+    /// Notes, before a manifest is stored, what the snapshot will be once it is. False when it is not running any more.
+    pub async fn intend_manifest(&mut self, snapshot: &SnapshotRow) -> Result<bool> {
+        let done = sqlx::query(
+            "UPDATE snapshot SET manifest = $2, manifest_sha256 = $3, rows = $4, frames = $5, bytes = $6 \
+             WHERE number = $1 AND state = 'running'",
         )
         .bind(snapshot.number)
         .bind(&snapshot.manifest)
@@ -92,30 +101,63 @@ impl Tx {
         .bind(snapshot.rows)
         .bind(snapshot.frames)
         .bind(snapshot.bytes)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Commits a snapshot whose manifest is stored. False when it is not running any more: it was cancelled.
+    pub async fn commit_snapshot(&mut self, number: i64, now: DateTime<Utc>) -> Result<bool> {
+        let done = sqlx::query(
+            "UPDATE snapshot SET state = 'committed', committed_at = $2 WHERE number = $1 AND state = 'running'",
+        )
+        .bind(number)
         .bind(time_text(now))
         .execute(&mut *self.inner)
         .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Cancels a running snapshot; its chain dies with the next re-key.
+    pub async fn cancel_snapshot(&mut self, number: i64) -> Result<()> {
+        sqlx::query(
+            "UPDATE chain SET state = 'dying' WHERE slot IN (SELECT chain FROM snapshot WHERE number = $1 AND state = 'running')",
+        )
+        .bind(number)
+        .execute(&mut *self.inner)
+        .await?;
+        sqlx::query("UPDATE snapshot SET state = 'cancelled' WHERE number = $1 AND state = 'running'")
+            .bind(number)
+            .execute(&mut *self.inner)
+            .await?;
         Ok(())
     }
 
-    /// Cancels snapshots that a dead process left running; their chains die with the next re-key.
-    pub async fn cancel_running_snapshots(&mut self) -> Result<u64> {
-        sqlx::query(
-            "UPDATE chain SET state = 'dying' WHERE slot IN (SELECT chain FROM snapshot WHERE state = 'running')",
-        )
-        .execute(&mut *self.inner)
-        .await?;
-        let done = sqlx::query("UPDATE snapshot SET state = 'cancelled' WHERE state = 'running'")
-            .execute(&mut *self.inner)
-            .await?;
-        Ok(done.rows_affected())
+    /// Cancels snapshots that a dead process left running before their manifest was about to be stored. The others are
+    /// settled by who has the bucket.
+    pub async fn cancel_running_snapshots(&mut self) -> Result<()> {
+        for snapshot in self.snapshots_in("running", None).await? {
+            if snapshot.manifest.is_none() {
+                self.cancel_snapshot(snapshot.number).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Snapshots that are being taken, or whose end a crash left open.
+    pub async fn running_snapshot_rows(&mut self) -> Result<Vec<SnapshotRow>> {
+        self.snapshots_in("running", None).await
+    }
+
+    async fn snapshots_in(&mut self, state: &str, store: Option<&str>) -> Result<Vec<SnapshotRow>> {
+        let text = format!("{COLUMNS} WHERE state = $1 AND ($2 IS NULL OR store = $2) ORDER BY number");
+        let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(state).bind(store);
+        query.fetch_all(&mut *self.inner).await?.iter().map(snapshot_row).collect()
     }
 
     /// Committed snapshots, oldest first; of one store when given.
     pub async fn snapshots(&mut self, store: Option<&str>) -> Result<Vec<SnapshotRow>> {
-        let text = format!("{COLUMNS} WHERE state = 'committed' AND ($1 IS NULL OR store = $1) ORDER BY number");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(store).fetch_all(&mut *self.inner).await?;
-        rows.iter().map(snapshot_row).collect()
+        self.snapshots_in("committed", store).await
     }
 
     /// How many snapshots are running.

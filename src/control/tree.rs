@@ -1,5 +1,7 @@
 //! Rows of the key tree: crown, nodes, re-key intents, and what the work leaves are for.
 
+use std::collections::{HashMap, HashSet};
+
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
@@ -157,9 +159,21 @@ impl Tx {
         Ok(())
     }
 
-    /// Whether a slot number was ever given out in a subtree (numbers are never used twice).
-    pub async fn slots_in_use(&mut self, table: SlotTable) -> Result<std::collections::HashSet<u32>> {
-        let rows = sqlx::query(table.select()).fetch_all(&mut *self.inner).await?;
+    /// How many slot numbers were ever given out in each run of `width` numbers that has any (numbers are never used twice).
+    pub async fn slots_by_cohort(&mut self, table: SlotTable, width: u32) -> Result<HashMap<u32, u64>> {
+        let text = format!("SELECT slot / $1, COUNT(*) FROM ({}) GROUP BY 1", table.select());
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(i64::from(width)).fetch_all(&mut *self.inner).await?;
+        rows.into_iter().map(|row| Ok((row.try_get::<i64, _>(0)? as u32, row.try_get::<i64, _>(1)? as u64))).collect()
+    }
+
+    /// The slot numbers from `first` on, `width` of them, that were ever given out.
+    pub async fn slots_in_use(&mut self, table: SlotTable, first: u32, width: u32) -> Result<HashSet<u32>> {
+        let text = format!("{} WHERE slot >= $1 AND slot < $2", table.select());
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(i64::from(first))
+            .bind(i64::from(first) + i64::from(width))
+            .fetch_all(&mut *self.inner)
+            .await?;
         rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
     }
 }

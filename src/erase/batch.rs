@@ -11,6 +11,7 @@ use crate::crash_point;
 use crate::keyring::Purpose;
 use crate::keys::Key;
 use crate::keys::suite::{Suite, mac};
+use crate::plan::Subject;
 use crate::plan::digest::row_mac;
 use crate::plan::model::{Child, Collection};
 use crate::stores::{Batch, BatchMarker, Column, ColumnKind, ColumnRef, Engine, Filter, RowQuery};
@@ -129,7 +130,7 @@ impl Work<'_> {
         let holds = tx.holds(true).await?;
         drop(tx);
         let shape = Shape::of(self.collection);
-        let never = |_: Option<&crate::plan::Subject>, _: &str| None;
+        let never = |_: Option<&Subject>, _: &str| None;
         let body: crate::plan::PlanBody = self.plan_body().await?;
         let surveyor = Surveyor {
             model: &self.site.model,
@@ -264,8 +265,7 @@ impl Work<'_> {
         if column.nullable {
             return Ok(Value::Null);
         }
-        let unique = self.collection.table.unique.iter().any(|columns| columns.contains(&column.name));
-        neutral_value(column, self.site.store.engine(), unique, self.ground)?.ok_or_else(|| EraseError::Unsupported {
+        neutral_value(column, self.site.store.engine(), is_unique(self.collection, column), self.ground)?.ok_or_else(|| EraseError::Unsupported {
             what: format!(
                 "column {}.{} is NOT NULL and its type {} has no neutral value; list it under `minimum` or allow NULL",
                 self.collection.table.name, column.name, column.type_name
@@ -284,6 +284,31 @@ impl Work<'_> {
             limit: u32::MAX,
         };
         Ok(batch.read_for_update(&query).await?.iter().map(|row| encode_values(row)).collect())
+    }
+
+    /// Rows that hold nothing any more in the columns that a strip empties.
+    async fn blank(&self, batch: &mut dyn Batch, in_plan: Filter) -> Result<HashSet<Vec<u8>>, EraseError> {
+        let columns = stripped_columns(self.collection);
+        let key = &self.collection.key;
+        let names = key.iter().chain(columns.iter().map(|column| &column.name));
+        let query = RowQuery {
+            table: self.collection.table.name.clone(),
+            path: Vec::new(),
+            columns: names.map(|column| ColumnRef::own(column)).collect(),
+            filter: in_plan,
+            key: key.clone(),
+            after: None,
+            limit: u32::MAX,
+        };
+        let engine = self.site.store.engine();
+        let mut blank = HashSet::new();
+        for mut row in batch.read_for_update(&query).await? {
+            let values = row.split_off(key.len());
+            if columns.iter().zip(&values).all(|(column, value)| is_blank(self.collection, column, value, engine)) {
+                blank.insert(encode_values(&row));
+            }
+        }
+        Ok(blank)
     }
 
     async fn record(
@@ -306,15 +331,23 @@ impl Work<'_> {
     async fn settle(&self, marker: &BatchMarker) -> Result<ChunkOutcome, EraseError> {
         let keys: Vec<RowKey> = self.items.iter().map(|item| item.row.key.clone()).collect();
         let mut batch = self.site.store.begin_batch().await?;
-        let present = self.present(batch.as_mut(), Filter::In(self.collection.key.clone(), keys)).await?;
+        let present = self.present(batch.as_mut(), Filter::In(self.collection.key.clone(), keys.clone())).await?;
+        let blank = self.blank(batch.as_mut(), Filter::In(self.collection.key.clone(), keys)).await?;
         batch.roll_back().await?;
-        let gone: Vec<Gone> = self
-            .items
-            .iter()
-            .filter(|item| self.chunk.verdict == "strip" || !present.contains(&encode_values(&item.row.key.0)))
-            .map(|item| (self.mac(&item.row.key), [0; 32]))
-            .collect();
-        let marker = BatchMarker { erased: if marker.changed > 0 { 0 } else { gone.len() as i64 }, ..marker.clone() };
+        let mut gone: Vec<Gone> = Vec::new();
+        for item in self.items {
+            let done = if self.chunk.verdict == "strip" {
+                blank.contains(&encode_values(&item.row.key.0))
+            } else {
+                !present.contains(&encode_values(&item.row.key.0))
+            };
+            if done {
+                gone.push((self.mac(&item.row.key), [0; 32]));
+            }
+        }
+        let done = gone.len() as i64;
+        let (erased, changed) = if self.chunk.verdict == "strip" { (0, done) } else { (done, 0) };
+        let marker = BatchMarker { erased, changed, ..marker.clone() };
         self.record(&marker, &gone, None).await
     }
 
@@ -364,29 +397,84 @@ fn neutral_value(
     unique: bool,
     ground: &Ground<'_>,
 ) -> Result<Option<Value>, EraseError> {
-    let number = |text: &str| if engine == Engine::Sqlite { Value::Integer(0) } else { Value::Text(text.to_owned()) };
-    Ok(match column.kind {
+    match column.kind {
         Some(ColumnKind::Text) if unique => {
             let mut bytes = [0; 8];
             ground.random.fill(&mut bytes)?;
-            Some(Value::Text(hex::encode(bytes)))
+            Ok(Some(Value::Text(hex::encode(bytes))))
         }
-        _ if unique => None,
-        Some(ColumnKind::Text) => Some(Value::Text(String::new())),
-        Some(ColumnKind::Integer | ColumnKind::Real | ColumnKind::Decimal) => Some(number("0")),
-        Some(ColumnKind::Boolean) => {
-            Some(if engine == Engine::Postgres { Value::Text("false".to_owned()) } else { number("0") })
+        Some(kind) if !unique => Ok(neutral_of(kind, engine)),
+        _ => Ok(None),
+    }
+}
+
+fn neutral_of(kind: ColumnKind, engine: Engine) -> Option<Value> {
+    let number = || if engine == Engine::Sqlite { Value::Integer(0) } else { Value::Text("0".to_owned()) };
+    match kind {
+        ColumnKind::Text => Some(Value::Text(String::new())),
+        ColumnKind::Integer | ColumnKind::Real | ColumnKind::Decimal => Some(number()),
+        ColumnKind::Boolean if engine == Engine::Postgres => Some(Value::Text("false".to_owned())),
+        ColumnKind::Boolean => Some(number()),
+        ColumnKind::Bytes => Some(Value::Blob(Vec::new())),
+        ColumnKind::Date => Some(Value::Text("1970-01-01".to_owned())),
+        ColumnKind::LocalTime | ColumnKind::Instant => Some(Value::Text("1970-01-01 00:00:00".to_owned())),
+        ColumnKind::Other => None,
+    }
+}
+
+fn is_unique(collection: &Collection, column: &Column) -> bool {
+    collection.table.unique.iter().any(|columns| columns.contains(&column.name))
+}
+
+/// The columns that a strip empties.
+#[must_use]
+pub fn stripped_columns(collection: &Collection) -> Vec<&Column> {
+    let columns = collection.table.columns.iter();
+    columns.filter(|column| !collection.stays_when_stripped(&column.name)).collect()
+}
+
+/// Whether a value of a column that a strip empties is what the strip leaves there. Unique columns get random values, of
+/// which only the form can be told.
+#[must_use]
+pub fn is_blank(collection: &Collection, column: &Column, value: &Value, engine: Engine) -> bool {
+    if column.nullable {
+        return *value == Value::Null;
+    }
+    match (column.kind, value) {
+        (Some(ColumnKind::Text), Value::Text(text)) if is_unique(collection, column) => {
+            text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
         }
-        Some(ColumnKind::Bytes) => Some(Value::Blob(Vec::new())),
-        Some(ColumnKind::Date) => Some(Value::Text("1970-01-01".to_owned())),
-        Some(ColumnKind::LocalTime | ColumnKind::Instant) => Some(Value::Text("1970-01-01 00:00:00".to_owned())),
-        Some(ColumnKind::Other) | None => None,
-    })
+        // Engines print their neutral values in forms of their own: 0 as 0.00, a time with its zone.
+        (Some(ColumnKind::Integer | ColumnKind::Real | ColumnKind::Decimal), Value::Text(text)) => {
+            text.parse::<f64>().is_ok_and(|number| number == 0.0)
+        }
+        (Some(ColumnKind::Boolean), Value::Text(text)) => matches!(text.as_str(), "f" | "false" | "0"),
+        (Some(ColumnKind::Date | ColumnKind::LocalTime | ColumnKind::Instant), Value::Text(text)) => {
+            text.starts_with("1970-01-01")
+        }
+        (Some(kind), value) => neutral_of(kind, engine).is_some_and(|neutral| neutral == *value),
+        (None, _) => false,
+    }
+}
+
+/// Every text under which a subject's id may be known: as given, and as each store's column writes it.
+#[must_use]
+pub fn forms_of(ground: &Ground<'_>, subject: &Subject) -> Vec<Subject> {
+    let mut forms = vec![subject.clone()];
+    for site in ground.sites {
+        for collection in &site.model.collections {
+            let form = subject_in(site, collection, subject).as_ref().and_then(Subject::of);
+            forms.extend(form);
+        }
+    }
+    forms.sort_unstable();
+    forms.dedup();
+    forms
 }
 
 /// The value of a subject in the terms of a site's column, for callers that look a subject up.
 #[must_use]
-pub fn subject_in(site: &Site, collection: &Collection, subject: &crate::plan::Subject) -> Option<Value> {
+pub fn subject_in(site: &Site, collection: &Collection, subject: &Subject) -> Option<Value> {
     let owner = collection.owner.as_ref()?;
     subject_value(subject, owner.kind, site.store.engine())
 }

@@ -4,16 +4,19 @@
 //! whose whole period is due. Rows that stay are pinned by cell: *preserving*, when nothing of the cell went, so that old
 //! frames stay readable; *fresh* otherwise, so that the cell can die with what was erased from it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use chrono::{DateTime, Utc};
 
 use super::batch::RunKeys;
 use super::chunk::open_items;
 use super::planner::subject_lookup;
-use super::survey::{OPEN, Target};
+use super::survey::Target;
 use super::{EraseError, Ground};
-use crate::control::{BucketName, CellRow, PinKind, PinRow, RunRow, SlotTable, Tx};
+use crate::control::{BucketName, CellRow, DyingKeys, LedgerKind, PinKind, PinRow, PlanRow, RunRow, SlotTable, Tx};
 use crate::keys::Key;
 use crate::keys::tree::{Slot, Subtree};
+use crate::plan::PlanBody;
 use crate::plan::Subject;
 use crate::plan::model::Collection;
 use crate::policy::calendar::BucketPeriod;
@@ -27,6 +30,8 @@ struct Staying {
     reason: String,
     /// Whether any of them is a new version (stripped), which must not share the old version's cell.
     new_version: bool,
+    /// The cells in which unchanged rows of them were ever sealed, by the sealing history, whatever policy ruled then.
+    cells: BTreeSet<i64>,
 }
 
 type StayingCells = BTreeMap<(Vec<u8>, BucketName), Staying>;
@@ -42,7 +47,7 @@ pub fn bucket_of_row(store: &str, collection: &Collection, period: &str) -> Buck
     }
 }
 
-/// Marks the keys of a verified run for destruction and pins what stays. Idempotent: what is marked already stays so.
+/// Marks the keys of a verified run for destruction and pins what stays, all in the caller's transaction.
 ///
 /// # Errors
 /// When the control database or the keys fail.
@@ -54,10 +59,49 @@ pub async fn seal_fate(
     target: &Target,
 ) -> Result<(), EraseError> {
     let staying = staying_cells(ground, tx, run, keys).await?;
+    let plan = tx.plan(run.plan.as_deref().unwrap_or_default()).await?;
+    let plan = plan.ok_or_else(|| EraseError::Inconsistent("the run has no plan".to_owned()))?;
+    let mut pins = Pins::new(ground, tx, run, &plan, &staying).await?;
     match target {
-        Target::Request(subject) => request_fate(ground, tx, run, keys, subject, staying).await,
-        Target::Retention => retention_fate(ground, tx, run, staying).await,
+        Target::Request(subject) => request_fate(&mut pins, tx, keys, subject, staying).await?,
+        Target::Retention => retention_fate(&mut pins, tx, plan.cutoff, staying).await?,
     }
+    // What this run erased may have been the last that a pin of an earlier one held: the pin dies with this run.
+    for slot in tx.spent_pins().await? {
+        tx.mark_pin_dying(slot, &run.id).await?;
+    }
+    ground.keyring.insert(tx, &pins.added).await?;
+    Ok(())
+}
+
+/// Whether the whole period of a bucket is due by today's policy. Never for one that no present policy governs.
+///
+/// # Errors
+/// When a policy names an unknown statute or a date lies outside the supported years.
+pub fn is_bucket_due(ground: &Ground<'_>, bucket: &BucketName, cutoff: DateTime<Utc>) -> Result<bool, EraseError> {
+    let Some(site) = ground.site(&bucket.store) else { return Ok(false) };
+    let Some((_, collection)) = site.model.collection(&bucket.collection) else { return Ok(false) };
+    let Some(governed) = collection.governed.as_ref().filter(|governed| governed.policy.id == bucket.policy) else {
+        return Ok(false);
+    };
+    let Ok(period) = bucket.period.parse::<BucketPeriod>() else { return Ok(false) };
+    let statutes = statute::find_all(&governed.policy.statutes)?;
+    let due = bucket_due_with(period, governed.policy.retention, &statutes, site.model.spec.timezone)?;
+    Ok(due <= Earliest::At(cutoff))
+}
+
+/// Whether a bucket or a pin waits for a retention run to mark it, even if no row is due any more.
+///
+/// # Errors
+/// As [`is_bucket_due`], and when the control database fails.
+pub async fn has_due_buckets(ground: &Ground<'_>, tx: &mut Tx) -> Result<bool, EraseError> {
+    let cutoff = ground.clock.now();
+    for (_, name) in tx.active_buckets().await? {
+        if is_bucket_due(ground, &name, cutoff)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Every planned row that is not gone: kept by the plan, kept at execution, failed, or stripped.
@@ -68,16 +112,22 @@ async fn staying_cells(
     keys: &RunKeys,
 ) -> Result<StayingCells, EraseError> {
     let plan = run.plan.as_deref().unwrap_or_default();
-    let mut erased = std::collections::HashSet::new();
+    let (mut erased, mut stripped) = (HashSet::new(), HashSet::new());
     for entry in tx.ledger_of_run(&run.id).await? {
-        if entry.kind == crate::control::LedgerKind::Erased {
-            erased.insert(entry.row_mac);
-        }
+        match entry.kind {
+            LedgerKind::Erased => erased.insert(entry.row_mac),
+            LedgerKind::Stripped => stripped.insert(entry.row_mac),
+        };
     }
     let mut staying = StayingCells::new();
     for chunk in tx.chunks(plan).await? {
-        let Some(site) = ground.site(&chunk.store) else { continue };
-        let Some((_, collection)) = site.model.collection(&chunk.collection) else { continue };
+        let site = ground.site(&chunk.store);
+        let Some((_, collection)) = site.and_then(|site| site.model.collection(&chunk.collection)) else {
+            return Err(EraseError::Refused {
+                what: format!("{}.{} cannot be reached, so what stays there is unknown", chunk.store, chunk.collection),
+                advice: "see `wangchuan store check`; the run goes on once it can be reached".to_owned(),
+            });
+        };
         for item in open_items(&keys.plan, plan, chunk.number, &chunk.sealed)? {
             let mac = crate::plan::digest::row_mac(&keys.suppression, &chunk.store, &chunk.collection, &item.row.key);
             if chunk.verdict == "erase" && erased.contains(&mac) {
@@ -94,134 +144,198 @@ async fn staying_cells(
             if entry.reason.is_empty() {
                 entry.reason = item.reason.unwrap_or_else(|| "failed".to_owned());
             }
-            entry.new_version |= chunk.verdict == "strip";
+            if chunk.verdict == "strip" && stripped.contains(&mac) {
+                entry.new_version = true;
+            } else {
+                entry.cells.extend(tx.cells_of_row(&mac).await?);
+            }
         }
     }
     Ok(staying)
 }
 
 async fn request_fate(
-    ground: &Ground<'_>,
+    pins: &mut Pins<'_>,
     tx: &mut Tx,
-    run: &RunRow,
     keys: &RunKeys,
     subject: &Subject,
     mut staying: StayingCells,
 ) -> Result<(), EraseError> {
-    let lookup = subject_lookup(&keys.lookup, subject);
-    let slot = tx.tombstone_subject(&lookup, &run.id).await?;
-    let cells = match slot {
-        Some(slot) => tx.cells_under(Some(slot), None).await?,
-        None => Vec::new(),
-    };
-    let mut by_bucket: HashMap<BucketName, CellRow> = HashMap::new();
-    for cell in cells {
-        if let Some((name, _)) = tx.bucket_name(cell.bucket).await? {
-            // Rows in a store that could not be reached were not erased: they stay, for that reason.
-            if ground.skipped.iter().any(|(store, _)| *store == name.store) {
-                let entry = staying.entry((lookup.to_vec(), name.clone())).or_default();
-                entry.reason = "failed".to_owned();
+    let mut lookups = Vec::new();
+    let mut dying = DyingKeys::default();
+    for form in super::batch::forms_of(pins.ground, subject) {
+        let lookup = subject_lookup(&keys.lookup, &form);
+        if let Some(slot) = tx.tombstone_subject(&lookup, &pins.run.id).await? {
+            dying.subjects.push(slot);
+            for cell in tx.cells_of_subject(slot).await? {
+                let Some((name, _)) = tx.bucket_name(cell.bucket).await? else { continue };
+                // Rows in a store that could not be reached were not erased: they stay, for that reason.
+                if pins.skipped.contains(&name.store) {
+                    let entry = staying.entry((lookup.to_vec(), name)).or_default();
+                    "failed".clone_into(&mut entry.reason);
+                    entry.cells.insert(cell.id);
+                    pins.need(tx, cell.id).await?;
+                }
             }
-            by_bucket.insert(name, cell);
+        }
+        lookups.push(lookup);
+    }
+    // What an earlier run pinned for this subject goes too, unless its rows stay again.
+    for pin in pins.active.clone() {
+        let own = lookups.iter().any(|known| known[..] == pin.lookup[..]);
+        let stays = staying.contains_key(&(pin.lookup.clone(), pin.bucket.clone())) || pins.needed.contains(&pin.cell);
+        if own && !stays && !pins.skipped.contains(&pin.bucket.store) {
+            tx.mark_pin_dying(pin.slot, &pins.run.id).await?;
         }
     }
-    for ((lookup, bucket), stay) in staying {
-        let cell = by_bucket.get(&bucket).copied();
-        pin(ground, tx, run, (&lookup, &bucket), cell, &stay).await?;
+    for ((lookup, bucket), stay) in &staying {
+        pins.pin(tx, lookup, bucket, &dying, true, stay).await?;
     }
     Ok(())
 }
 
 async fn retention_fate(
-    ground: &Ground<'_>,
+    pins: &mut Pins<'_>,
     tx: &mut Tx,
-    run: &RunRow,
+    cutoff: DateTime<Utc>,
     staying: StayingCells,
 ) -> Result<(), EraseError> {
-    let cutoff = {
-        let plan = tx.plan(run.plan.as_deref().unwrap_or_default()).await?;
-        plan.ok_or_else(|| EraseError::Inconsistent("the run has no plan".to_owned()))?.cutoff
-    };
-    let mut dying = Vec::new();
-    for site in ground.sites {
-        let spec = &site.model.spec;
-        let mut policies: Vec<&crate::policy::registry::Policy> = Vec::new();
-        for governed in site.model.collections.iter().filter_map(|collection| collection.governed.as_ref()) {
-            if !policies.iter().any(|known| known.id == governed.policy.id) {
-                policies.push(&governed.policy);
-            }
-        }
-        for policy in policies {
-            for (slot, name) in tx.active_buckets(&spec.name, &policy.id).await? {
-                if name.period == OPEN {
-                    continue;
-                }
-                let Ok(period) = name.period.parse::<BucketPeriod>() else { continue };
-                let statutes = statute::find_all(&policy.statutes)?;
-                if bucket_due_with(period, policy.retention, &statutes, spec.timezone)? <= Earliest::At(cutoff) {
-                    dying.push((slot, name));
-                }
-            }
+    let mut dying = DyingKeys::default();
+    let mut due: HashSet<BucketName> = HashSet::new();
+    for (slot, name) in tx.active_buckets().await? {
+        // Nothing was erased in a store that the plan or this run could not reach: its buckets wait for another run.
+        if !pins.skipped.contains(&name.store) && is_bucket_due(pins.ground, &name, cutoff)? {
+            dying.buckets.push(slot);
+            due.insert(name);
         }
     }
-    let mut staying: BTreeMap<BucketName, Vec<(Vec<u8>, Staying)>> =
-        staying.into_iter().fold(BTreeMap::new(), |mut by_bucket, ((lookup, bucket), stay)| {
-            by_bucket.entry(bucket).or_insert_with(Vec::new).push((lookup, stay));
-            by_bucket
-        });
-    for (slot, name) in dying {
-        let owners = staying.remove(&name).unwrap_or_default();
-        for (lookup, stay) in owners {
-            let cell = cell_of(tx, &lookup, slot).await?;
-            pin(ground, tx, run, (&lookup, &name), cell, &stay).await?;
+    for pin in pins.active.clone() {
+        let stays = staying.contains_key(&(pin.lookup.clone(), pin.bucket.clone())) || pins.needed.contains(&pin.cell);
+        if !stays && !pins.skipped.contains(&pin.bucket.store) && is_bucket_due(pins.ground, &pin.bucket, cutoff)? {
+            tx.mark_pin_dying(pin.slot, &pins.run.id).await?;
         }
-        tx.mark_bucket_dying(slot, &run.id).await?;
+    }
+    for ((lookup, bucket), stay) in &staying {
+        let pinned = pins.active.iter().any(|pin| pin.lookup == *lookup && pin.bucket == *bucket);
+        // In a bucket that lives on, rows live with it; only what was sealed in a dying one must be pinned.
+        pins.pin(tx, lookup, bucket, &dying, pinned || due.contains(bucket), stay).await?;
+    }
+    for slot in dying.buckets {
+        tx.mark_bucket_dying(slot, &pins.run.id).await?;
     }
     Ok(())
 }
 
-/// The living cell of a subject in a bucket slot.
-async fn cell_of(tx: &mut Tx, lookup: &[u8], bucket: u32) -> Result<Option<CellRow>, EraseError> {
-    let subject = match <[u8; 32]>::try_from(lookup) {
-        Ok(digest) => tx.subject_slots(&[digest]).await?.get(&digest).copied(),
-        Err(_) => None,
-    };
-    Ok(tx.cells_under(None, Some(bucket)).await?.into_iter().find(|cell| cell.subject == subject))
+/// The pins of a run in the making.
+struct Pins<'a> {
+    ground: &'a Ground<'a>,
+    run: &'a RunRow,
+    /// Active pins of earlier runs, oldest first.
+    active: Vec<PinRow>,
+    /// Living cells that hold rows which stay, and nothing that was erased: whatever pins them must not die.
+    needed: HashSet<i64>,
+    /// Stores that the plan or this process could not reach.
+    skipped: HashSet<String>,
+    added: Vec<(Slot, Key)>,
 }
 
-/// Pins the rows of a subject that stay in a bucket.
-async fn pin(
-    ground: &Ground<'_>,
-    tx: &mut Tx,
-    run: &RunRow,
-    (lookup, bucket): (&[u8], &BucketName),
-    cell: Option<CellRow>,
-    stay: &Staying,
-) -> Result<(), EraseError> {
-    if tx.pinned_cells().await?.contains_key(&(lookup.to_vec(), bucket.text())) && !stay.new_version {
-        return Ok(());
-    }
-    let slot = ground.keyring.free_numbers(tx, SlotTable::Pin, 1).await?[0];
-    let preserving = match cell {
-        Some(cell) if !stay.new_version => !tx.cell_lost_rows(cell.id).await?,
-        _ => false,
-    };
-    let (kind, cell) = match (preserving, cell) {
-        (true, Some(cell)) => (PinKind::Preserving, cell),
-        (_, cell) => {
-            let key = Key::make(ground.random)?;
-            ground
-                .keyring
-                .insert(tx, &[(Slot::new(Subtree::Pins, slot).map_err(crate::keyring::KeyringError::from)?, key)])
-                .await?;
-            let number = match cell {
-                Some(cell) => cell.bucket,
-                None => tx.bucket_slot(bucket).await?.unwrap_or(0),
-            };
-            (PinKind::Fresh, tx.add_cell(None, number, Some(slot)).await?)
+impl<'a> Pins<'a> {
+    async fn new(
+        ground: &'a Ground<'a>,
+        tx: &mut Tx,
+        run: &'a RunRow,
+        plan: &PlanRow,
+        staying: &StayingCells,
+    ) -> Result<Self, EraseError> {
+        let body: PlanBody = serde_json::from_str(&plan.body)
+            .map_err(|_| EraseError::Inconsistent(format!("plan {} is damaged", plan.id)))?;
+        let skipped = body.skipped.iter().chain(ground.skipped).map(|(store, _)| store.clone()).collect();
+        let active = tx.pins().await?;
+        let mut pins = Self { ground, run, active, needed: HashSet::new(), skipped, added: Vec::new() };
+        for cell in staying.values().flat_map(|stay| &stay.cells) {
+            pins.need(tx, *cell).await?;
         }
-    };
-    let row = PinRow { slot, cell: cell.id, kind, reason: stay.reason.clone(), rows: stay.rows, run: run.id.clone() };
-    tx.add_pin(&row, lookup, bucket).await?;
-    Ok(())
+        Ok(pins)
+    }
+
+    /// Notes that a cell holds rows that stay, unless something was erased from it: then it must die with that.
+    async fn need(&mut self, tx: &mut Tx, cell: i64) -> Result<(), EraseError> {
+        if !self.needed.contains(&cell) && !tx.cell_lost_rows(cell).await? {
+            self.needed.insert(cell);
+        }
+        Ok(())
+    }
+
+    /// Pins the rows of a subject that stay in a bucket: every clean cell that loses a key now and in which they were ever
+    /// sealed is preserved, unless a pin holds it already. A pin whose cell lost rows gives way to a fresh one; so do all,
+    /// for new versions. Without `own_key` the rows go on in their bucket's cell, and no fresh pin is made.
+    async fn pin(
+        &mut self,
+        tx: &mut Tx,
+        lookup: &[u8],
+        bucket: &BucketName,
+        dying: &DyingKeys,
+        own_key: bool,
+        stay: &Staying,
+    ) -> Result<(), EraseError> {
+        let mut held = false;
+        for pin in self.active.iter().filter(|pin| pin.lookup == lookup && pin.bucket == *bucket) {
+            if self.needed.contains(&pin.cell) {
+                held = true;
+            } else if stay.new_version || tx.cell_lost_rows(pin.cell).await? {
+                tx.mark_pin_dying(pin.slot, &self.run.id).await?;
+            } else {
+                held = true;
+            }
+        }
+        let mut preserved = Vec::new();
+        for id in &stay.cells {
+            let pinned = self.active.iter().any(|pin| pin.cell == *id);
+            let Some(cell) = tx.living_cell(*id).await?.filter(|_| self.needed.contains(id)) else { continue };
+            if pinned {
+                held = true;
+            } else if cell.pin.is_none() && dying.takes(cell.subject, cell.bucket, None) {
+                preserved.push(cell);
+            }
+        }
+        held |= !preserved.is_empty();
+        for cell in preserved {
+            let slot = self.ground.keyring.free_numbers(tx, SlotTable::Pin, 1).await?[0];
+            self.add(tx, slot, cell, PinKind::Preserving, (lookup, bucket), stay).await?;
+        }
+        if own_key && (stay.new_version || !held) {
+            let slot = self.ground.keyring.free_numbers(tx, SlotTable::Pin, 1).await?[0];
+            let place = Slot::new(Subtree::Pins, slot).map_err(crate::keyring::KeyringError::from)?;
+            self.added.push((place, Key::make(self.ground.random)?));
+            let number = tx.bucket_slot(bucket).await?.unwrap_or(0);
+            let cell = tx.add_cell(None, number, Some(slot)).await?;
+            self.add(tx, slot, cell, PinKind::Fresh, (lookup, bucket), stay).await?;
+        }
+        Ok(())
+    }
+
+    async fn add(
+        &mut self,
+        tx: &mut Tx,
+        slot: u32,
+        cell: CellRow,
+        kind: PinKind,
+        (lookup, bucket): (&[u8], &BucketName),
+        stay: &Staying,
+    ) -> Result<(), EraseError> {
+        let row = PinRow {
+            slot,
+            cell: cell.id,
+            lookup: lookup.to_vec(),
+            bucket: bucket.clone(),
+            kind,
+            reason: stay.reason.clone(),
+            rows: stay.rows,
+            run: self.run.id.clone(),
+        };
+        tx.add_pin(&row).await?;
+        // Another group of rows may have lain in the same cell; one cell has one pin.
+        self.active.push(row);
+        Ok(())
+    }
 }

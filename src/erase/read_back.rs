@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use super::batch::RunKeys;
+use super::batch::{RunKeys, is_blank, stripped_columns};
 use super::chunk::open_items;
 use super::survey::read_all;
 use super::{EraseError, Ground};
 use crate::control::RunRow;
 use crate::plan::digest::row_mac;
 use crate::stores::{ColumnRef, Filter, RowQuery};
-use crate::value::{RowKey, Value};
+use crate::value::{Row, RowKey};
 
 /// What was looked at and found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +42,13 @@ pub async fn read_back(ground: &Ground<'_>, run: &RunRow, keys: &RunKeys) -> Res
     let chunks = tx.chunks(plan).await?;
     let done: HashSet<[u8; 16]> = tx.ledger_of_run(&run.id).await?.into_iter().map(|entry| entry.row_mac).collect();
     drop(tx);
+    // What cannot be looked at was not shown to be absent.
+    if let Some(chunk) = chunks.iter().find(|chunk| chunk.verdict != "keep" && ground.site(&chunk.store).is_none()) {
+        return Err(EraseError::Refused {
+            what: format!("store {} cannot be reached, so absence cannot be read back there", chunk.store),
+            advice: "see `wangchuan store check`; the run goes on once the store can be reached".to_owned(),
+        });
+    }
     let mut result = ReadBack::default();
     for site in ground.sites {
         let store = site.model.spec.name.as_str();
@@ -58,13 +65,8 @@ pub async fn read_back(ground: &Ground<'_>, run: &RunRow, keys: &RunKeys) -> Res
                 continue;
             }
             let stripped = chunk.verdict == "strip";
-            let columns: Vec<ColumnRef> = collection
-                .table
-                .columns
-                .iter()
-                .filter(|column| stripped && column.nullable && !collection.stays_when_stripped(&column.name))
-                .map(|column| ColumnRef::own(&column.name))
-                .collect();
+            let emptied = if stripped { stripped_columns(collection) } else { Vec::new() };
+            let columns = emptied.iter().map(|column| ColumnRef::own(&column.name)).collect();
             let count = gone.len() as u64;
             let query = RowQuery {
                 table: collection.table.name.clone(),
@@ -78,8 +80,11 @@ pub async fn read_back(ground: &Ground<'_>, run: &RunRow, keys: &RunKeys) -> Res
             if stripped {
                 let rows = read_all(view.as_mut(), query).await?;
                 result.stripped += count;
-                result.unstripped +=
-                    rows.iter().filter(|row| row.iter().any(|value| *value != Value::Null)).count() as u64;
+                let engine = site.store.engine();
+                let is_blank = |row: &&Row| {
+                    emptied.iter().zip(*row).all(|(column, value)| is_blank(collection, column, value, engine))
+                };
+                result.unstripped += (rows.len() - rows.iter().filter(is_blank).count()) as u64;
             } else {
                 result.looked_for += count;
                 result.present += view.count(&query).await?;

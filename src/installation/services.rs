@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use super::{Installation, cannot, state_folder};
 use crate::audit::client::{AuditClient, ClientSetup};
 use crate::audit::receipt::LogOperator;
@@ -15,6 +17,7 @@ use crate::backup::object_store::ObjectStore;
 use crate::backup::repository::abilities::Abilities;
 use crate::backup::repository::{Patience, RepositoryCredentials, RepositorySettings, S3Repository};
 use crate::config::{AuditService, Configuration, Endpoint};
+use crate::control::Control;
 use crate::control::log_store::SqliteLogStore;
 use crate::error::{Result, TaskError};
 use crate::log::checkpoint::{CheckpointKey, CheckpointSigner};
@@ -314,4 +317,29 @@ pub(super) async fn append_operation(installation: &Installation, record: Record
         "the operation log cannot be written, so nothing is done: {}",
         last.map(|error| error.to_string()).unwrap_or_default()
     )))
+}
+
+/// Ends snapshots that were interrupted after their manifest was announced: committed when it was stored, else cancelled.
+/// Only the holder of the work lease may call it, and while it takes no snapshot.
+///
+/// # Errors
+/// When the bucket or the control database fails.
+pub async fn settle_interrupted(control: &Control, repository: &dyn ObjectStore, now: DateTime<Utc>) -> Result<()> {
+    let mut tx = control.read().await?;
+    let running = tx.running_snapshot_rows().await?;
+    drop(tx);
+    for row in running {
+        let stored = match &row.manifest {
+            Some(name) => repository.head(name).await?.is_some(),
+            None => false,
+        };
+        let mut tx = control.begin().await?;
+        if stored {
+            tx.commit_snapshot(row.number, now).await?;
+        } else {
+            tx.cancel_snapshot(row.number).await?;
+        }
+        tx.commit().await?;
+    }
+    Ok(())
 }

@@ -7,7 +7,6 @@ mod rekey;
 
 pub use rekey::{Shredded, recover, shred};
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -250,29 +249,25 @@ impl Keyring {
 
     /// Draws `count` slot numbers that were never used; the caller inserts keys and registers them in this transaction.
     pub async fn free_numbers(&self, tx: &mut Tx, table: SlotTable, count: usize) -> Result<Vec<u32>> {
-        let mut taken: HashSet<u32> = tx.slots_in_use(table).await?;
         let mut numbers = Vec::with_capacity(count);
+        if count == 0 {
+            return Ok(numbers);
+        }
+        let used = tx.slots_by_cohort(table, COHORT_SLOTS).await?;
         let mut cohort = 0;
-        let mut in_cohort = cohort_use(&taken, cohort);
         while numbers.len() < count {
-            // Number 0 is never used, so a cohort is full one below its size; leave room to draw quickly.
-            if in_cohort + 1 >= COHORT_SLOTS as usize {
-                cohort += 1;
-                in_cohort = cohort_use(&taken, cohort);
-                continue;
+            // Number 0 is never used, so the first cohort is full one below its size; the others are treated alike.
+            if used.get(&cohort).copied().unwrap_or(0) + 1 < u64::from(COHORT_SLOTS) {
+                let mut taken = tx.slots_in_use(table, cohort * COHORT_SLOTS, COHORT_SLOTS).await?;
+                while numbers.len() < count && taken.len() + 1 < COHORT_SLOTS as usize {
+                    let number = KeyTree::allocate(cohort, &|number| taken.contains(&number), self.random.as_ref())?;
+                    taken.insert(number);
+                    numbers.push(number);
+                }
             }
-            let number = KeyTree::allocate(cohort, &|number| taken.contains(&number), self.random.as_ref())?;
-            taken.insert(number);
-            in_cohort += 1;
-            numbers.push(number);
+            cohort += 1;
         }
         Ok(numbers)
-    }
-
-    /// The secret of a cell: from its pin, or from its subject's and bucket's keys. `None` when a factor is shredded.
-    pub async fn cell_secret(&self, tx: &mut Tx, cell: &CellRow) -> Result<Option<CellSecret>> {
-        let cell = *cell;
-        self.with_tree(tx, move |tree| cell_secret_in(tree, &cell)).await?
     }
 }
 
@@ -290,10 +285,6 @@ pub fn cell_secret_in(tree: &KeyTree, cell: &CellRow) -> Result<Option<CellSecre
             Ok(Some(derive_cell_secret(Some(Factor { number, key }), bucket)))
         }
     }
-}
-
-fn cohort_use(taken: &HashSet<u32>, cohort: u32) -> usize {
-    taken.iter().filter(|number| **number / COHORT_SLOTS == cohort && **number != 0).count()
 }
 
 fn copy(key: &Key) -> Key {

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::{Keyring, KeyringError, Result, cell_secret_in, node_number};
-use crate::control::{CellRow, Control, DyingKeys, PinKind, PinRow};
+use crate::control::{CellRow, Control, DyingKeys, PinRow};
 use crate::crash_point;
 use crate::keys::rekey::{RecoveryAction, RekeyIntent, RekeyStep, recover as plan_recovery};
 use crate::keys::slot::{DestroyEvidence, GoneEvidence, Presence, SlotClaim, SlotError};
@@ -34,7 +34,8 @@ struct Evidence<'a> {
     claim: &'a SlotClaim,
 }
 
-/// Destroys `dying` and lets `preserved` cells survive under their pins, in one generation change.
+/// Destroys `dying` and lets `preserved` cells, which have no filled pin yet, survive under their pins, in one generation
+/// change.
 ///
 /// # Errors
 /// At any failure the state is one that [`recover`] finishes or undoes.
@@ -59,10 +60,8 @@ pub async fn shred(
     let victims = slots_of(dying)?;
     // Opened inside the writing transaction: nobody can insert a key between this reading and the commit.
     let old = keyring.open_tree(&mut tx).await?;
-    let preserving: Vec<_> =
-        preserved.iter().filter(|(pin, cell)| pin.kind == PinKind::Preserving && cell.pin.is_none()).collect();
     let mut pinned = Vec::new();
-    for (pin, cell) in &preserving {
+    for (pin, cell) in preserved {
         let secret = cell_secret_in(&old, cell)?
             .ok_or_else(|| KeyringError::Lost("a cell that must be preserved".to_owned()))?;
         pinned.push((Slot::new(Subtree::Pins, pin.slot)?, secret.to_pin()));
@@ -70,7 +69,7 @@ pub async fn shred(
     let sealed = old.rekey(&victims, &pinned, &root, keyring.random.as_ref())?;
     tx.put_tree_root(next, &sealed.crown, now).await?;
     keyring.store_nodes(&mut tx, &sealed.nodes).await?;
-    for (pin, cell) in &preserving {
+    for (pin, cell) in preserved {
         tx.set_cell_pin(cell.id, pin.slot).await?;
     }
     tx.bury(dying).await?;
@@ -171,6 +170,7 @@ fn slots_of(dying: &DyingKeys) -> Result<Vec<Slot>> {
     for (subtree, numbers) in [
         (Subtree::Subjects, &dying.subjects),
         (Subtree::Buckets, &dying.buckets),
+        (Subtree::Pins, &dying.pins),
         (Subtree::Chains, &dying.chains),
         (Subtree::Work, &dying.work),
     ] {

@@ -48,8 +48,8 @@ impl Settings {
 /// Customers with a known story, by `customer_id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picks {
-    /// Can go entirely: closed the account 60 days ago; every order was completed, every complaint closed and the newsletter
-    /// left more than 3 years ago.
+    /// Can go entirely: closed the account 60 days ago; every order was completed more than 3 years ago, while a complaint and
+    /// the newsletter ended within the last 420 days, too young for retention and bound by no statute.
     pub leaver: String,
     /// A customer of today: 3 orders completed more than 3 years ago, 3 completed within the last 2 years, newsletter running.
     pub keeper: String,

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use chrono::TimeDelta;
+
 use crate::backup::codec::{Id128, Sha256};
 use crate::backup::directory::{CellRef, DirectoryBuilder, FrameEntry, SealedPart};
 use crate::backup::frame::seal_frame;
@@ -19,12 +21,12 @@ use crate::erase::fate::bucket_of_row;
 use crate::erase::planner::subject_lookup;
 use crate::erase::survey::{OPEN, Shape, start_kind};
 use crate::erase::{Ground, Site};
-use crate::installation::ManifestSigner;
+use crate::installation::{LEASE_SECONDS, ManifestSigner, WORK_LEASE, settle_interrupted};
 use crate::keyring::{KeyringError, Purpose, cell_secret_in};
 use crate::keys::Key;
 use crate::keys::cell::{derive_chain_part_key, derive_frame_key};
 use crate::keys::suite::Suite;
-use crate::keys::tree::{Slot, Subtree};
+use crate::keys::tree::{KeyTree, Slot, Subtree};
 use crate::plan::digest::row_mac;
 use crate::plan::model::Collection;
 use crate::policy::calendar::bucket_of;
@@ -59,8 +61,30 @@ pub async fn take_snapshot(
         what: format!("store {store} is not registered or cannot be reached"),
         advice: "see `wangchuan store list` and `wangchuan store check`".to_owned(),
     })?;
+    settle_interrupted(ground.control, repository, ground.clock.now()).await?;
     let begun = begin(ground, store).await?;
     crash_point::reached("backup.begun");
+    let number = begun.row.number;
+    let taken = seal_and_commit(ground, repository, signer, site, begun).await;
+    if taken.is_err() {
+        // Without this the snapshot would count as running, and no key could die, until the next start. A failure after the
+        // manifest was announced leaves open whether it was stored; that is settled by looking.
+        let mut tx = ground.control.begin().await?;
+        if tx.running_snapshot_rows().await?.iter().any(|row| row.number == number && row.manifest.is_none()) {
+            tx.cancel_snapshot(number).await?;
+        }
+        tx.commit().await?;
+    }
+    taken
+}
+
+async fn seal_and_commit(
+    ground: &Ground<'_>,
+    repository: &dyn ObjectStore,
+    signer: &ManifestSigner,
+    site: &Site,
+    begun: Begun,
+) -> Result<SnapshotRow> {
     let mut view = site.store.open_snapshot().await?;
     let mut sealer = Sealer::new(ground, repository, &begun);
     let mut captured = Vec::new();
@@ -95,6 +119,8 @@ struct Begun {
     chain_key: Key,
     suppression: Key,
     lookup: Key,
+    /// The token of the work lease when it began: whoever takes the lease over settles it, and it must not commit then.
+    token: Option<i64>,
     pinned: HashMap<(Vec<u8>, String), i64>,
 }
 
@@ -154,10 +180,21 @@ async fn begin(ground: &Ground<'_>, store: &str) -> Result<Begun> {
         chain_key,
         suppression: ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?,
         lookup: ground.keyring.work_key(&mut tx, Purpose::Lookup, "").await?,
+        token: tx.held_token(WORK_LEASE).await?,
         pinned: tx.pinned_cells().await?,
     };
     tx.commit().await?;
     Ok(begun)
+}
+
+impl Begun {
+    /// Makes sure, inside a writing transaction, that the work lease was not lost meanwhile, and keeps it.
+    async fn keep_lease(&self, ground: &Ground<'_>, tx: &mut Tx) -> Result<()> {
+        if let Some(token) = self.token {
+            tx.extend_lease(WORK_LEASE, token, ground.clock.now() + TimeDelta::seconds(LEASE_SECONDS)).await?;
+        }
+        Ok(())
+    }
 }
 
 struct Sealed {
@@ -261,6 +298,7 @@ impl<'a> Sealer<'a> {
             return Ok(());
         }
         let mut tx = self.ground.control.begin().await?;
+        self.begun.keep_lease(self.ground, &mut tx).await?;
         let cells = resolve_cells(self.ground, &mut tx, &self.begun.pinned, buffer.keys()).await?;
         let mut history = Vec::new();
         for (name, rows) in &buffer {
@@ -268,11 +306,15 @@ impl<'a> Sealer<'a> {
             history.extend(rows.iter().map(|(mac, _)| (*mac, cell.id)));
         }
         tx.note_sealed_rows(self.begun.row.number, &history).await?;
-        let mut secrets = HashMap::new();
-        for (name, cell) in &cells {
-            let secret = self.ground.keyring.with_tree(&mut tx, |tree| cell_secret_in(tree, cell)).await??;
-            secrets.insert(name.clone(), secret.ok_or_else(|| KeyringError::Lost("a cell of living rows".to_owned()))?);
-        }
+        let find = |tree: &KeyTree| {
+            let lost = || KeyringError::Lost("a cell of living rows".to_owned());
+            let secret = |cell| cell_secret_in(tree, cell)?.ok_or_else(lost);
+            cells
+                .iter()
+                .map(|(name, cell)| Ok::<_, KeyringError>((name.clone(), secret(cell)?)))
+                .collect::<Result<HashMap<_, _>, _>>()
+        };
+        let secrets = self.ground.keyring.with_tree(&mut tx, find).await??;
         tx.commit().await?;
         for (name, rows) in buffer {
             let (Some(cell), Some(secret)) = (cells.get(&name), secrets.get(&name)) else { continue };
@@ -295,7 +337,7 @@ impl<'a> Sealer<'a> {
                         ordinal: place.ordinal,
                         offset: place.offset,
                         length: place.length,
-                        cell: CellRef { subject: cell.subject, bucket: cell.bucket, pin: cell.pin },
+                        cell: CellRef { subject: cell.subject, bucket: cell.bucket, pin: cell.fresh },
                         collection,
                         chunk: content.chunk,
                         group: group as u8,
@@ -316,6 +358,9 @@ impl<'a> Sealer<'a> {
         let reference = PackRef { sha256: pack.sha256, bytes: pack.bytes.len() as u64, frames: pack.frames };
         self.repository.put_if_absent(&pack.name(), pack.bytes).await?;
         self.packs.push(reference);
+        let mut tx = self.ground.control.begin().await?;
+        self.begun.keep_lease(self.ground, &mut tx).await?;
+        tx.commit().await?;
         crash_point::reached("backup.pack-stored");
         Ok(())
     }
@@ -371,7 +416,7 @@ async fn resolve_cells<'n>(
     for name in names {
         match pinned.get(&(name.0.clone(), name.1.text())) {
             Some(id) => {
-                let cell = tx.cell_by_id(*id).await?;
+                let cell = tx.living_cell(*id).await?;
                 cells.insert(
                     name.clone(),
                     cell.ok_or_else(|| TaskError::Inconsistent("a pinned cell is missing".to_owned()))?,
@@ -413,18 +458,24 @@ async fn resolve_subjects(ground: &Ground<'_>, tx: &mut Tx, names: &[&CellName])
 async fn resolve_buckets(ground: &Ground<'_>, tx: &mut Tx, names: &[&CellName]) -> Result<HashMap<BucketName, u32>> {
     let wanted: HashSet<&BucketName> = names.iter().map(|(_, bucket)| bucket).collect();
     let mut slots = HashMap::new();
+    let mut missing = Vec::new();
     for name in wanted {
-        let slot = match tx.bucket_slot(name).await? {
-            Some(slot) => slot,
-            None => {
-                let number = ground.keyring.free_numbers(tx, SlotTable::Bucket, 1).await?[0];
-                let slot = Slot::new(Subtree::Buckets, number).map_err(KeyringError::from)?;
-                ground.keyring.insert(tx, &[(slot, Key::make(ground.random)?)]).await?;
-                tx.add_bucket(number, name).await?;
-                number
+        match tx.bucket_slot(name).await? {
+            Some(slot) => {
+                slots.insert(name.clone(), slot);
             }
-        };
-        slots.insert(name.clone(), slot);
+            None => missing.push(name),
+        }
+    }
+    let numbers = ground.keyring.free_numbers(tx, SlotTable::Bucket, missing.len()).await?;
+    let mut keys = Vec::new();
+    for (name, number) in missing.into_iter().zip(numbers) {
+        keys.push((Slot::new(Subtree::Buckets, number).map_err(KeyringError::from)?, Key::make(ground.random)?));
+        tx.add_bucket(number, name).await?;
+        slots.insert(name.clone(), number);
+    }
+    if !keys.is_empty() {
+        ground.keyring.insert(tx, &keys).await?;
     }
     Ok(slots)
 }
@@ -454,16 +505,26 @@ async fn commit(
         frames: sealed.frames,
     };
     let signed = manifest.sign(signer.key_id(), &|pae| signer.sign(pae))?;
-    let mut row = begun.row;
+    let mut row = begun.row.clone();
     row.bytes = (manifest.stored_bytes() + signed.bytes.len() as u64) as i64;
     row.rows = sealed.rows;
     row.frames = sealed.frames as i64;
     row.manifest = Some(signed.name.clone());
     row.manifest_sha256 = Some(signed.sha256.to_string());
+    let cancelled = || TaskError::refused("the snapshot was cancelled while it was taken", "take another one");
+    let mut tx = ground.control.begin().await?;
+    begun.keep_lease(ground, &mut tx).await?;
+    if !tx.intend_manifest(&row).await? {
+        return Err(cancelled());
+    }
+    tx.commit().await?;
     repository.put_if_absent(&signed.name, signed.bytes).await?;
     crash_point::reached("backup.manifest-stored");
     let mut tx = ground.control.begin().await?;
-    tx.commit_snapshot(&row, now).await?;
+    begun.keep_lease(ground, &mut tx).await?;
+    if !tx.commit_snapshot(row.number, now).await? {
+        return Err(cancelled());
+    }
     tx.set_meta("last_backup", &time_text(now)).await?;
     tx.commit().await?;
     row.state = "committed".to_owned();

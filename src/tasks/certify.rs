@@ -54,10 +54,8 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
     for state in ["shred-pending", "shredded"] {
         for run in tx.runs(Some(state)).await? {
             let issued = tx.certificates(Some(&run.id)).await?;
-            let final_state = run.state == "shredded";
-            let done = issued
-                .last()
-                .is_some_and(|last| !final_state || last.issued_at >= run.shredded_at.unwrap_or(last.issued_at));
+            // The superseding certificate is due once the state that the first one told of has passed.
+            let done = !issued.is_empty() && RunBody::of(&run)?.certified.as_deref() == Some(run.state.as_str());
             if !done {
                 waiting.push((run, issued.last().map(|last| last.id.clone())));
             }
@@ -119,6 +117,11 @@ async fn certify_run(installation: &Installation, run: &RunRow, earlier: Option<
         supersedes: earlier,
     };
     tx.add_certificate(&row).await?;
+    let mut certified = run.clone();
+    RunBody { certified: Some(run.state.clone()), ..facts.body }.put(&mut certified)?;
+    if !tx.step_run(&certified, &run.state).await? {
+        return Err(TaskError::Inconsistent(format!("run {} changed while it was certified", run.id)));
+    }
     tx.commit().await?;
     Ok(id)
 }
@@ -215,15 +218,7 @@ fn predicate(
         absence_valid_until: None,
         clock: ClockQuality { source: "host".to_owned(), max_error_ms: 300_000 },
         result: result_of(facts),
-        trigger: match request {
-            Some((number, received, due)) => Trigger {
-                kind: TriggerKind::SubjectRequest,
-                request_ref: Some(format!("request-{number}")),
-                received_at: Some(Timestamp::from(received)),
-                due_at: Some(Timestamp::from(due)),
-            },
-            None => Trigger { kind: TriggerKind::RetentionExpiry, request_ref: None, received_at: None, due_at: None },
-        },
+        trigger: trigger(request),
         policy: None,
         legal_basis: Vec::new(),
         approvals: Vec::new(),
@@ -252,6 +247,18 @@ fn predicate(
             scan: PrivacyScan { rules: LINT_RULES.to_owned(), hits: 0 },
         },
     })
+}
+
+fn trigger(request: Option<(i64, DateTime<Utc>, DateTime<Utc>)>) -> Trigger {
+    match request {
+        Some((number, received, due)) => Trigger {
+            kind: TriggerKind::SubjectRequest,
+            request_ref: Some(format!("request-{number}")),
+            received_at: Some(Timestamp::from(received)),
+            due_at: Some(Timestamp::from(due)),
+        },
+        None => Trigger { kind: TriggerKind::RetentionExpiry, request_ref: None, received_at: None, due_at: None },
+    }
 }
 
 fn after_days(from: DateTime<Utc>, days: u64) -> NaiveDate {

@@ -47,6 +47,9 @@ pub struct RunBody {
     pub subject_ref: Option<String>,
     /// Rows that still open in backups after the last shred, and until when.
     pub pending: Option<(i64, String)>,
+    /// The state that the newest certificate tells of.
+    #[serde(default)]
+    pub certified: Option<String>,
 }
 
 impl RunBody {
@@ -76,6 +79,16 @@ pub async fn plan_retention(installation: &Installation) -> Result<StoredPlan> {
     let plan = make_plan(&ground, &Target::Retention, None).await?;
     crash_point::reached("plan.stored");
     Ok(plan)
+}
+
+/// Whether a retention run has something to do although no row is due: the period of a bucket has ended whose rows went
+/// earlier, so that its key can die now.
+///
+/// # Errors
+/// When the control database fails or a policy cannot be computed.
+pub async fn has_due_buckets(installation: &Installation) -> Result<bool> {
+    let mut tx = installation.control.read().await?;
+    Ok(crate::erase::fate::has_due_buckets(&installation.ground()?, &mut tx).await?)
 }
 
 /// Finds a stored plan by a prefix of its hash.
@@ -111,6 +124,7 @@ pub async fn execute(installation: &Installation, plan: &PlanRow) -> Result<RunR
         ));
     }
     installation.may_destroy().await?;
+    check_no_snapshot(installation).await?;
     check_unchanged(installation, plan).await?;
     check_backups(installation).await?;
     let now = installation.clock.now();
@@ -135,8 +149,15 @@ pub async fn execute(installation: &Installation, plan: &PlanRow) -> Result<RunR
     let mut tx = installation.control.begin().await?;
     tx.add_run(&run).await?;
     tx.set_plan_state(&plan.id, "executed").await?;
-    if let Some(number) = run.request {
-        tx.step_request(number, "received", "running", Some(&run.id), None).await?;
+    if let Some(number) = run.request
+        && !tx.step_request(number, "received", "running", Some(&run.id), None).await?
+    {
+        return Err(TaskError::refused(
+            format!(
+                "request {number} does not wait to be carried out: it was withdrawn, or another plan was run for it"
+            ),
+            "see `wangchuan request show`",
+        ));
     }
     tx.commit().await?;
     crash_point::reached("run.added");
@@ -157,6 +178,7 @@ pub async fn resume_runs(installation: &Installation) -> Result<Vec<RunRow>> {
     let mut done = Vec::new();
     for run in waiting {
         installation.may_destroy().await?;
+        check_no_snapshot(installation).await?;
         done.push(drive(installation, run).await?);
     }
     Ok(done)
@@ -237,11 +259,20 @@ async fn check_unchanged(installation: &Installation, plan: &PlanRow) -> Result<
         return Ok(());
     }
     tx.set_plan_state(&plan.id, "void").await?;
+    tx.retire_work(Purpose::Plan.name(), &plan.id).await?;
     tx.commit().await?;
     Err(TaskError::refused(
         format!("since plan {} was made, {}; it is void", &plan.hash[..12], changed.join(" and ")),
         "make and look at a new one with `wangchuan plan`",
     ))
+}
+
+/// A snapshot that began before an erasure still sees the erased rows: it must not seal them under keys that outlive it.
+async fn check_no_snapshot(installation: &Installation) -> Result<()> {
+    if installation.control.read().await?.running_snapshots().await? == 0 {
+        return Ok(());
+    }
+    Err(TaskError::refused("a snapshot is being taken; nothing is erased meanwhile", "try again when it is done"))
 }
 
 /// A store that is to be backed up must have a good snapshot before anything is destroyed in it.
@@ -319,9 +350,6 @@ async fn verify(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
         )));
     }
     run.verified_at = Some(now);
-    let mut tx = installation.control.read().await?;
-    run.verified_snapshot = Some(tx.snapshot_head().await?);
-    drop(tx);
     step(installation, run, "deleted", "verified").await
 }
 
@@ -332,6 +360,8 @@ async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut R
     let mut body = RunBody::of(run)?;
     let mut tx = installation.control.begin().await?;
     seal_fate(ground, &mut tx, run, &keys, target).await?;
+    // Only a snapshot begun after this transaction knows which cells are left: an earlier one is no barrier.
+    run.verified_snapshot = Some(tx.snapshot_head().await?);
     if let Target::Request(subject) = target {
         let key = installation.keyring.work_key(&mut tx, Purpose::Certificate, "").await?;
         body.subject_ref = Some(hex::encode(pseudonym(&key, "certificate", &[subject.dangerous_text().as_bytes()])));
@@ -363,6 +393,14 @@ async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut R
     }
     tx.commit().await?;
     installation.log_operation("run.end", &run.id, "success").await?;
+    forget_markers(ground, run).await
+}
+
+/// Removes a finished run's markers from all stores.
+///
+/// # Errors
+/// When a store fails; it is done again when the run's keys are destroyed.
+pub async fn forget_markers(ground: &Ground<'_>, run: &RunRow) -> Result<()> {
     for site in ground.sites {
         site.store.forget_markers(&run.id).await?;
     }

@@ -1,6 +1,6 @@
 //! Reads a committed snapshot back: every frame of its directory is opened, or said to be shredded, lost or corrupt.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::backup::codec::{Id128, Sha256};
 use crate::backup::directory::{
@@ -19,7 +19,7 @@ use crate::keyring::{KeyringError, cell_secret_in};
 use crate::keys::Key;
 use crate::keys::cell::{CellSecret, FrameKey, derive_chain_part_key, derive_frame_key};
 use crate::keys::suite::Suite;
-use crate::keys::tree::Subtree;
+use crate::keys::tree::{KeyTree, Subtree};
 use crate::value::Row;
 
 use super::backup::DIRECTORY_PURPOSE;
@@ -51,6 +51,7 @@ pub struct OpenSnapshot {
     chain: Key,
     cells: HashMap<CellRef, Option<CellSecret>>,
     states: HashMap<CellRef, FrameState>,
+    later_pins: HashMap<(Option<u32>, u32), u32>,
 }
 
 /// Rows of a snapshot, and what became of every frame.
@@ -102,8 +103,9 @@ pub async fn open(
     }
     let schema = check_complete(&parts)?.schema.clone();
     let entries: Vec<FrameEntry> = parts.into_iter().flat_map(|part| part.entries).collect();
-    let mut snapshot =
-        OpenSnapshot { row, manifest, schema, entries, chain, cells: HashMap::new(), states: HashMap::new() };
+    let later_pins = tx.preserving_pins().await?;
+    let (cells, states) = (HashMap::new(), HashMap::new());
+    let mut snapshot = OpenSnapshot { row, manifest, schema, entries, chain, cells, states, later_pins };
     snapshot.find_secrets(ground, &mut tx).await?;
     tx.commit().await?;
     Ok(snapshot)
@@ -120,25 +122,18 @@ async fn fetch(repository: &dyn ObjectStore, name: &str, limit: usize, sha256: &
 
 impl OpenSnapshot {
     async fn find_secrets(&mut self, ground: &Ground<'_>, tx: &mut Tx) -> Result<()> {
-        let known: HashMap<(Option<u32>, u32), CellRow> = tx
-            .living_cells()
-            .await?
-            .into_iter()
-            .map(|cell| {
-                (
-                    (cell.subject, if cell.subject.is_none() { cell.pin.unwrap_or(cell.bucket) } else { cell.bucket }),
-                    cell,
-                )
-            })
-            .collect();
-        let wanted: std::collections::HashSet<CellRef> = self.entries.iter().map(|entry| entry.cell).collect();
-        for cell in wanted {
-            let lookup =
-                (cell.subject, if cell.subject.is_none() { cell.pin.unwrap_or(cell.bucket) } else { cell.bucket });
-            // A preserving pin that came later is in the control database only.
-            let pin = known.get(&lookup).and_then(|row| row.pin).or(cell.pin);
-            let row = CellRow { id: 0, subject: cell.subject, bucket: cell.bucket, pin };
-            let secret = ground.keyring.with_tree(tx, |tree| cell_secret_in(tree, &row)).await?;
+        let row_of = |cell: &CellRef| CellRow {
+            id: 0,
+            subject: cell.subject,
+            bucket: cell.bucket,
+            fresh: cell.pin,
+            pin: self.pin_of(cell),
+        };
+        let wanted: HashSet<CellRef> = self.entries.iter().map(|entry| entry.cell).collect();
+        let wanted: Vec<(CellRef, CellRow)> = wanted.into_iter().map(|cell| (cell, row_of(&cell))).collect();
+        let look = |tree: &KeyTree| wanted.iter().map(|(_, row)| cell_secret_in(tree, row)).collect::<Vec<_>>();
+        let found = ground.keyring.with_tree(tx, look).await?;
+        for ((cell, row), secret) in wanted.into_iter().zip(found) {
             let (secret, state) = match secret {
                 Ok(Some(secret)) => (Some(secret), FrameState::Opened),
                 Ok(None) if is_destroyed(tx, &row).await? => (None, FrameState::Shredded),
@@ -161,6 +156,12 @@ impl OpenSnapshot {
     /// Every cell secret that could be found.
     pub fn secrets(&self) -> impl Iterator<Item = &CellSecret> {
         self.cells.values().flatten()
+    }
+
+    /// The pin that holds a cell's secret now, if any: one that came after the snapshot counts too.
+    #[must_use]
+    pub fn pin_of(&self, cell: &CellRef) -> Option<u32> {
+        cell.pin.or_else(|| self.later_pins.get(&(cell.subject, cell.bucket)).copied())
     }
 
     /// What is known about a cell's key before any frame is opened.

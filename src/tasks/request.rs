@@ -93,7 +93,24 @@ pub struct Received {
     pub existing: bool,
 }
 
-/// Records a request. Needs no store.
+/// A subject's id in the one form in which control database and holds know it: without blanks around it, and as a number
+/// when every store that was opened has numbers for ids.
+#[must_use]
+pub fn canonical_subject(installation: &Installation, text: &str) -> Subject {
+    let given = Subject::new(text.trim());
+    let owners = installation.sites().iter().flat_map(|site| {
+        let collections = site.model.collections.iter();
+        collections.filter(|collection| collection.owner.is_some()).map(move |collection| (site, collection))
+    });
+    let mut forms =
+        owners.map(|(site, collection)| subject_in(site, collection, &given).as_ref().and_then(Subject::of));
+    match forms.next() {
+        Some(Some(first)) if forms.all(|form| form.as_ref() == Some(&first)) => first,
+        _ => given,
+    }
+}
+
+/// Records a request. Needs no store, but knows other ways of writing the same number only when stores were opened.
 ///
 /// # Errors
 /// When the id is empty, or keys or control database fail.
@@ -104,6 +121,7 @@ pub async fn receive(installation: &Installation, subject: &Subject) -> Result<R
             advice: "give the id as the stores have it".to_owned(),
         });
     }
+    let subject = &canonical_subject(installation, subject.dangerous_text());
     let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;
     let lookup_key = installation.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;

@@ -3,22 +3,22 @@
 //! A run waits while a hold covers it, while its grace lasts, while an older snapshot is running, and until the barrier
 //! snapshot of every store it touched is committed and its pinned rows open with the keys that will survive.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::backup::object_store::ObjectStore;
+use crate::backup::directory::CellRef;
 use crate::control::{CellRow, DyingKeys, PinRow, RunRow, SnapshotRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
-use crate::installation::Installation;
+use crate::installation::{Installation, settle_interrupted};
 use crate::keyring;
 use crate::policy::calendar::BucketPeriod;
 use crate::policy::registry::BackupMode;
 use crate::policy::statute::{self, Earliest, bucket_due_with};
 
-use super::erasure::RunBody;
-use super::read_snapshot::{FrameState, open};
+use super::erasure::{RunBody, forget_markers};
+use super::read_snapshot::{FrameState, OpenSnapshot, open};
 use super::{Result, TaskError};
 
 /// What a shred did.
@@ -44,22 +44,16 @@ pub struct ShredReport {
 /// Refused when destruction is held or the clock is doubtful; otherwise what failed. A crash inside is finished at the next start.
 pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
     installation.may_destroy().await?;
+    keyring::recover(&installation.keyring, &installation.control, installation.clock.now()).await?;
     let ground = installation.ground()?;
     let mut report = ShredReport::default();
-    let mut tx = installation.control.read().await?;
-    let candidates = tx.runs(Some("shred-pending")).await?;
-    drop(tx);
-    let mut ready = Vec::new();
-    for run in candidates {
-        match why_waiting(installation, &ground, &run).await? {
-            Some(reason) => report.waiting.push((run.id.clone(), reason)),
-            None => ready.push(run),
-        }
-    }
+    settle_leftovers(installation).await?;
+    let ready = find_ready(installation, &ground, &mut report).await?;
     let runs: Vec<String> = ready.iter().map(|run| run.id.clone()).collect();
     let mut tx = installation.control.read().await?;
+    let before = readable_rows(&mut tx).await?;
     let dying = tx.dying_keys(&runs).await?;
-    let preserved = preserved_cells(&mut tx, &dying).await?;
+    let preserved = preserved_cells(&mut tx, &runs, &dying).await?;
     drop(tx);
     if !dying.is_empty() {
         installation.log_operation("key.shred", &format!("keys-{}", dying.count()), "intent").await?;
@@ -79,15 +73,69 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
         report.pinned = preserved.len() as u64;
         installation.log_operation("key.shred", &format!("generation-{}", shredded.generation), "success").await?;
     }
-    settle_runs(installation, &ground, &mut report).await?;
+    settle_runs(installation, &ground, &before, &mut report).await?;
     crash_point::reached("run.shredded");
     Ok(report)
 }
 
+/// Ends what a dead or timed-out snapshot left behind: it would hold up every shred. Only the holder of the work lease takes
+/// snapshots, one at a time, and never beside a shred.
+async fn settle_leftovers(installation: &Installation) -> Result<()> {
+    if installation.control.read().await?.running_snapshots().await? == 0 {
+        return Ok(());
+    }
+    let repository = installation.backup()?.repository.clone();
+    settle_interrupted(&installation.control, repository.as_ref(), installation.clock.now()).await
+}
+
+/// How many rows of each waiting run still open.
+async fn readable_rows(tx: &mut Tx) -> Result<HashMap<String, i64>> {
+    let mut rows = HashMap::new();
+    for run in tx.runs(Some("shred-pending")).await? {
+        let count = tx.rows_still_readable(&run.id, run.verified_snapshot.unwrap_or(i64::MAX)).await?;
+        rows.insert(run.id, count);
+    }
+    Ok(rows)
+}
+
+/// The runs whose keys may die now; the others go into the report with what they wait for.
+async fn find_ready(installation: &Installation, ground: &Ground<'_>, report: &mut ShredReport) -> Result<Vec<RunRow>> {
+    let mut tx = installation.control.read().await?;
+    let candidates = tx.runs(Some("shred-pending")).await?;
+    drop(tx);
+    let mut barriers = HashMap::new();
+    let mut ready = Vec::new();
+    for run in candidates {
+        let reason = match why_waiting(installation, ground, &run).await? {
+            None => behind_barrier(installation, ground, &mut barriers, &run).await?,
+            reason => reason,
+        };
+        match reason {
+            Some(reason) => report.waiting.push((run.id.clone(), reason)),
+            None => ready.push(run),
+        }
+    }
+    Ok(ready)
+}
+
 /// Enters the result of finished generation changes into all runs that wait for them.
-async fn settle_runs(installation: &Installation, ground: &Ground<'_>, report: &mut ShredReport) -> Result<()> {
+///
+/// A run gets the generation in which its own keys died, or in which rows of it stopped opening. One with nothing sealed
+/// anywhere is shredded without any.
+async fn settle_runs(
+    installation: &Installation,
+    ground: &Ground<'_>,
+    before: &HashMap<String, i64>,
+    report: &mut ShredReport,
+) -> Result<()> {
     let now = installation.clock.now();
+    let mut finished = Vec::new();
     let mut tx = installation.control.begin().await?;
+    if tx.open_rekey().await?.is_some() {
+        return Err(TaskError::Inconsistent(
+            "a generation change is not finished yet, so nothing may be called shredded".to_owned(),
+        ));
+    }
     let (generation, _) = tx.tree_root().await?.ok_or(keyring::KeyringError::NoTree)?;
     for mut run in tx.runs(Some("shred-pending")).await? {
         if report.waiting.iter().any(|(waiting, _)| *waiting == run.id) {
@@ -96,12 +144,16 @@ async fn settle_runs(installation: &Installation, ground: &Ground<'_>, report: &
         let barrier = run.verified_snapshot.unwrap_or(i64::MAX);
         let readable = tx.rows_still_readable(&run.id, barrier).await?;
         let mut body = RunBody::of(&run)?;
-        run.generation = Some(generation);
+        let earlier = before.get(&run.id).copied().max(body.pending.as_ref().map(|(rows, _)| *rows)).unwrap_or(0);
+        if readable < earlier || (run.generation.is_none() && tx.keys_died_with(&run.id).await?) {
+            run.generation = Some(generation);
+        }
         if readable == 0 {
             body.pending = None;
             run.shredded_at = Some(now);
             "shredded".clone_into(&mut run.state);
             report.shredded.push(run.id.clone());
+            finished.push(run.clone());
         } else {
             let until = pending_until(ground, &mut tx, &run, barrier).await?;
             body.pending = Some((readable, until.clone()));
@@ -111,6 +163,10 @@ async fn settle_runs(installation: &Installation, ground: &Ground<'_>, report: &
         tx.step_run(&run, "shred-pending").await?;
     }
     tx.commit().await?;
+    for run in finished {
+        // Again, for a crash may have come between the end of the run and the first time.
+        forget_markers(ground, &run).await?;
+    }
     Ok(())
 }
 
@@ -142,103 +198,166 @@ async fn why_waiting(installation: &Installation, ground: &Ground<'_>, run: &Run
     if let Some(reason) = held(installation, run).await? {
         return Ok(Some(reason));
     }
-    let barrier = run.verified_snapshot.unwrap_or(i64::MAX);
-    for spec in installation.config.registry.stores.iter().filter(|spec| spec.backup == BackupMode::Bucket) {
-        let mut tx = installation.control.read().await?;
-        let snapshots = tx.snapshots(Some(&spec.name)).await?;
-        if tx.running_snapshots().await? > 0 {
-            return Ok(Some("a snapshot is being taken".to_owned()));
-        }
-        drop(tx);
-        let Some(newest) = snapshots.into_iter().rev().find(|snapshot| snapshot.number > barrier) else {
-            return Ok(Some(format!("store {} has no snapshot since the erasure yet", spec.name)));
-        };
-        let connection = installation.backup()?;
-        check_barrier(installation, ground, connection.repository.as_ref(), newest, run).await?;
+    if let Some(reason) = others_waiting(installation, run).await? {
+        return Ok(Some(reason));
+    }
+    if let Some(reason) = unregistered(installation, ground, run).await? {
+        return Ok(Some(reason));
+    }
+    if installation.control.read().await?.running_snapshots().await? > 0 {
+        return Ok(Some("a snapshot is being taken".to_owned()));
     }
     Ok(None)
 }
 
-/// The barrier: the snapshot holds nothing in the dying cells, and what it holds in pinned cells opens.
-async fn check_barrier(
+/// Rows of other runs that lie in the cells which die with this one share its fate: they must be neither held, nor in grace,
+/// nor in the middle of being erased.
+async fn others_waiting(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
+    let now = installation.clock.now();
+    let mut tx = installation.control.read().await?;
+    let mut others = Vec::new();
+    for id in tx.runs_in_dying_cells(&run.id).await? {
+        others.extend(tx.run(&id).await?);
+    }
+    drop(tx);
+    for other in others {
+        let reason = match other.state.as_str() {
+            "shredded" | "final" => continue,
+            "approved" | "deleted" | "verified" => Some("is not finished".to_owned()),
+            _ => match other.grace_until.filter(|until| *until > now) {
+                Some(until) => Some(format!("is in grace until {}", until.format("%Y-%m-%d %H:%M"))),
+                None => held(installation, &other).await?,
+            },
+        };
+        if let Some(reason) = reason {
+            return Ok(Some(format!("rows of run {} lie in the same cells: {reason}", other.id)));
+        }
+    }
+    Ok(None)
+}
+
+/// Where nothing is registered any more, nothing was erased and no snapshot shows what lives there.
+async fn unregistered(installation: &Installation, ground: &Ground<'_>, run: &RunRow) -> Result<Option<String>> {
+    let known = &installation.config.registry.stores;
+    let collections = installation.control.read().await?.collections_of_dying_cells(&run.id).await?;
+    let lost = collections.into_iter().find(|(store, name)| match ground.site(store) {
+        Some(site) => site.model.collection(name).is_none(),
+        None => !known.iter().any(|spec| spec.name == *store),
+    });
+    Ok(lost.map(|(store, name)| {
+        format!(
+            "rows of {store}.{name} were sealed under its keys, but that is not registered any more; register it again"
+        )
+    }))
+}
+
+/// The newest snapshot of a store as a barrier: what is sealed where, and why it is not good for one, if it is not.
+struct Barrier {
+    number: i64,
+    opened: Result<OpenSnapshot, String>,
+}
+
+/// Reads it once for all runs. That it cannot be read is a reason to wait, not to fail.
+async fn read_barrier(installation: &Installation, ground: &Ground<'_>, store: &str) -> Result<Option<Barrier>> {
+    let mut tx = installation.control.read().await?;
+    let newest = tx.snapshots(Some(store)).await?.pop();
+    drop(tx);
+    let Some(row) = newest else { return Ok(None) };
+    let (number, id) = (row.number, row.id.clone());
+    let opened = match open_completely(installation, ground, row).await {
+        Ok((opened, 0)) => Ok(opened),
+        Ok((_, unread)) => {
+            Err(format!("{unread} frames of snapshot {id} do not open, so no key may die on its account"))
+        }
+        Err(error) => Err(format!("snapshot {id} cannot be read: {error}")),
+    };
+    Ok(Some(Barrier { number, opened }))
+}
+
+/// Opens a snapshot and every frame in it; with the number of frames that are lost or corrupt.
+async fn open_completely(
     installation: &Installation,
     ground: &Ground<'_>,
-    repository: &dyn ObjectStore,
-    snapshot: SnapshotRow,
+    row: SnapshotRow,
+) -> Result<(OpenSnapshot, u64)> {
+    let repository = installation.backup()?.repository.clone();
+    let opened = open(ground, repository.as_ref(), &installation.signer, row).await?;
+    let read = opened.read(repository.as_ref()).await?;
+    Ok((opened, read.frames_in(FrameState::Corrupt) + read.frames_in(FrameState::Lost)))
+}
+
+/// The barrier: a snapshot of every store, begun after the erasure, opens completely and holds nothing in the cells that a
+/// run lets die, but for those that a pin preserves.
+async fn behind_barrier(
+    installation: &Installation,
+    ground: &Ground<'_>,
+    barriers: &mut HashMap<String, Option<Barrier>>,
     run: &RunRow,
-) -> Result<()> {
+) -> Result<Option<String>> {
+    let runs = std::slice::from_ref(&run.id);
     let mut tx = installation.control.read().await?;
-    let dying = tx.dying_keys(std::slice::from_ref(&run.id)).await?;
-    let pinned: HashSet<(Option<u32>, u32)> =
-        preserved_cells(&mut tx, &dying).await?.into_iter().map(|(_, cell)| (cell.subject, cell.bucket)).collect();
+    let dying = tx.dying_cell_keys(runs).await?;
+    let preserved = preserved_cells(&mut tx, runs, &dying).await?;
     drop(tx);
-    let opened = open(ground, repository, &installation.signer, snapshot).await?;
-    for entry in &opened.entries {
-        let dies = entry.cell.pin.is_none()
-            && (entry.cell.subject.is_some_and(|subject| dying.subjects.contains(&subject))
-                || dying.buckets.contains(&entry.cell.bucket));
-        if dies && !pinned.contains(&(entry.cell.subject, entry.cell.bucket)) {
-            return Err(TaskError::Inconsistent(format!(
-                "run {}: living rows were sealed under a key that is to die; it stays until a later snapshot holds them elsewhere",
-                run.id
+    if !dying.has_cells() {
+        return Ok(None);
+    }
+    let pinned: HashSet<(Option<u32>, u32)> =
+        preserved.into_iter().map(|(_, cell)| (cell.subject, cell.bucket)).collect();
+    let after = run.verified_snapshot.unwrap_or(i64::MAX);
+    for spec in installation.config.registry.stores.iter().filter(|spec| spec.backup == BackupMode::Bucket) {
+        if !barriers.contains_key(&spec.name) {
+            barriers.insert(spec.name.clone(), read_barrier(installation, ground, &spec.name).await?);
+        }
+        let Some(Some(barrier)) = barriers.get(&spec.name).map(|found| found.as_ref().filter(|b| b.number > after))
+        else {
+            return Ok(Some(format!("store {} has no snapshot since the erasure yet", spec.name)));
+        };
+        let opened = match &barrier.opened {
+            Ok(opened) => opened,
+            Err(fault) => return Ok(Some(fault.clone())),
+        };
+        let living = opened.entries.iter().any(|entry| {
+            let CellRef { subject, bucket, pin } = entry.cell;
+            let kept = pin.is_none() && pinned.contains(&(subject, bucket));
+            dying.takes(subject, bucket, opened.pin_of(&entry.cell)) && !kept
+        });
+        if living {
+            return Ok(Some(format!(
+                "living rows of store {} are sealed under keys that are to die; a later snapshot must hold them elsewhere",
+                spec.name
             )));
         }
-        if opened.state_of(&entry.cell) == FrameState::Lost {
-            return Err(TaskError::Inconsistent(format!(
-                "snapshot {}: a frame's key is lost, so no key may be destroyed on its account",
-                opened.row.id
-            )));
-        }
     }
-    let read = opened.read(repository).await?;
-    if read.frames_in(FrameState::Corrupt) + read.frames_in(FrameState::Lost) > 0 {
-        return Err(TaskError::Inconsistent(format!(
-            "snapshot {} does not open completely, so no key may be destroyed on its account",
-            opened.row.id
-        )));
-    }
-    Ok(())
+    Ok(None)
 }
 
-/// Pins, of whatever run, whose cells lose a key now: their secrets must be copied in this very generation change.
-async fn preserved_cells(tx: &mut Tx, dying: &DyingKeys) -> Result<Vec<(PinRow, CellRow)>> {
-    let mut found = Vec::new();
-    for pin in tx.pins().await? {
-        let Some(cell) = tx.cell_by_id(pin.cell).await? else { continue };
-        if cell.subject.is_some_and(|subject| dying.subjects.contains(&subject)) || dying.buckets.contains(&cell.bucket)
-        {
-            found.push((pin, cell));
-        }
-    }
-    Ok(found)
+/// Cells that lose a factor now and must survive: their pins take their secrets over in the same generation change.
+async fn preserved_cells(tx: &mut Tx, runs: &[String], dying: &DyingKeys) -> Result<Vec<(PinRow, CellRow)>> {
+    let unfilled = tx.unfilled_pins(runs).await?;
+    Ok(unfilled.into_iter().filter(|(_, cell)| dying.takes(cell.subject, cell.bucket, None)).collect())
 }
 
-/// The hold that covers rows of a run, if any.
+/// The hold that covers erased rows of a run, if any.
 async fn held(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
     let mut tx = installation.control.read().await?;
     let holds = tx.holds(true).await?;
     if holds.is_empty() {
         return Ok(None);
     }
-    let dying = tx.dying_keys(std::slice::from_ref(&run.id)).await?;
     let request = match run.request {
         Some(number) => tx.request(number).await?,
         None => None,
     };
-    let touched: Vec<(String, String)> = tx
-        .ledger_of_run(&run.id)
-        .await?
-        .into_iter()
-        .map(|entry| (entry.store, entry.collection))
-        .collect::<HashSet<_>>()
-        .into_iter()
-        .collect();
+    let mut touched: HashSet<(String, String)> =
+        tx.ledger_of_run(&run.id).await?.into_iter().map(|entry| (entry.store, entry.collection)).collect();
+    touched.extend(tx.collections_of_dying_cells(&run.id).await?);
     for hold in holds {
         let covers = match hold.scope.as_str() {
             "subject" => match hold.subject {
                 Some(subject) => {
                     let by_request = request.as_ref().is_some_and(|request| request.lookup == subject);
-                    by_request || subject_in_buckets(&mut tx, &subject, &dying).await?
+                    by_request || subject_loses_rows(&mut tx, &subject, run).await?
                 }
                 None => true,
             },
@@ -255,12 +374,18 @@ async fn held(installation: &Installation, run: &RunRow) -> Result<Option<String
     Ok(None)
 }
 
-/// Whether rows of a subject were erased from a cell that would die now. Cells of which nothing went are pinned anyway.
-async fn subject_in_buckets(tx: &mut Tx, lookup: &[u8; 32], dying: &DyingKeys) -> Result<bool> {
-    let Some(slot) = tx.subject_slots(&[*lookup]).await?.get(lookup).copied() else { return Ok(false) };
-    let cells = tx.cells_under(Some(slot), None).await?;
-    for cell in cells.iter().filter(|cell| dying.buckets.contains(&cell.bucket)) {
-        if tx.cell_lost_rows(cell.id).await? {
+/// Whether a run lets a cell of a subject die. Cells that a pin preserves hold only rows that stay.
+async fn subject_loses_rows(tx: &mut Tx, lookup: &[u8; 32], run: &RunRow) -> Result<bool> {
+    let runs = std::slice::from_ref(&run.id);
+    if tx.kills_pin_of(runs, lookup).await? {
+        return Ok(true);
+    }
+    let dying = tx.dying_cell_keys(runs).await?;
+    let kept: HashSet<i64> = preserved_cells(tx, runs, &dying).await?.into_iter().map(|(_, cell)| cell.id).collect();
+    // A subject whose request was carried out has a slot until that is destroyed: rows erased from it may be held too.
+    for slot in tx.known_subject_slots(lookup).await? {
+        let cells = tx.cells_of_subject(slot).await?;
+        if cells.iter().any(|cell| dying.takes(cell.subject, cell.bucket, None) && !kept.contains(&cell.id)) {
             return Ok(true);
         }
     }

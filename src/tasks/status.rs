@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::clock::Clock;
-use crate::control::Control;
+use crate::control::{Control, Tx};
 use crate::installation::WORK_LEASE;
 use crate::policy::registry::BackupMode;
 
@@ -63,27 +63,47 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
     let mut tx = control.read().await?;
     status.working = tx.lease_holder(WORK_LEASE, now).await?;
     status.held_since = tx.meta("agent_hold").await?;
-    let mut overdue = Vec::new();
-    let mut add = |code, what: String, since| overdue.push(Overdue { code, what, since });
+    status.holds = tx.holds(true).await?.len() as u64;
+    look_at_snapshots(&mut tx, config, now, &mut status).await?;
+    look_at_work(&mut tx, now, &mut status).await?;
+    look_at_certificates(&mut tx, now, &mut status).await?;
+    look_at_drills(&mut tx, now, &mut status).await?;
+    Ok(status)
+}
+
+impl Status {
+    fn add(&mut self, code: &'static str, what: String, since: Option<DateTime<Utc>>) {
+        self.overdue.push(Overdue { code, what, since });
+    }
+}
+
+async fn look_at_snapshots(
+    tx: &mut Tx,
+    config: &crate::config::Configuration,
+    now: DateTime<Utc>,
+    status: &mut Status,
+) -> Result<()> {
     for store in config.registry.stores.iter().filter(|store| store.backup == BackupMode::Bucket) {
         let newest = tx.snapshots(Some(&store.name)).await?.pop();
-        match &newest {
-            None => add("no-snapshot", format!("store {} has no snapshot", store.name), None),
-            Some(row) if now - row.begun_at > SNAPSHOT_AGE => {
-                add("old-snapshot", format!("the newest snapshot of store {} is old", store.name), Some(row.begun_at));
+        let begun = newest.as_ref().map(|row| row.begun_at);
+        match begun {
+            None => status.add("no-snapshot", format!("store {} has no snapshot", store.name), None),
+            Some(at) if now - at > SNAPSHOT_AGE => {
+                status.add("old-snapshot", format!("the newest snapshot of store {} is old", store.name), begun);
             }
             Some(_) => {}
         }
-        status.snapshots.push((
-            store.name.clone(),
-            newest.as_ref().map(|row| row.begun_at),
-            newest.map_or(0, |row| row.rows),
-        ));
+        status.snapshots.push((store.name.clone(), begun, newest.map_or(0, |row| row.rows)));
     }
+    Ok(())
+}
+
+async fn look_at_work(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> Result<()> {
     for request in tx.requests(None).await? {
         count(&mut status.requests, &request.state);
         if matches!(request.state.as_str(), "received" | "running") && request.due_at < now {
-            add("request-overdue", format!("request {} is past its date", request.number), Some(request.due_at));
+            let what = format!("request {} is past its date", request.number);
+            status.add("request-overdue", what, Some(request.due_at));
         }
     }
     for run in tx.runs(None).await? {
@@ -92,48 +112,52 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
             .grace_until
             .filter(|until| run.state == "shred-pending" && run.generation.is_none() && now - *until > SHRED_AGE);
         if shred_due.is_some() {
-            add("shred-overdue", format!("the keys of run {} should be destroyed", run.id), shred_due);
+            status.add("shred-overdue", format!("the keys of run {} should be destroyed", run.id), shred_due);
         }
         if run.state == "failed" {
-            add("run-failed", format!("run {} failed", run.id), run.ended_at);
+            status.add("run-failed", format!("run {} failed", run.id), run.ended_at);
         }
     }
-    status.holds = tx.holds(true).await?.len() as u64;
+    Ok(())
+}
+
+async fn look_at_certificates(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> Result<()> {
     status.certificates[0] = tx.certificates(None).await?.len() as u64;
     for row in tx.outbox(None).await? {
         match row.state.as_str() {
             "receipted" => status.certificates[1] += 1,
             "quarantined" => {
                 status.certificates[3] += 1;
-                add(
-                    "certificate-quarantined",
-                    format!("the audit service refuses certificate {}", row.certificate),
-                    None,
-                );
+                let what = format!("the audit service refuses certificate {}", row.certificate);
+                status.add("certificate-quarantined", what, None);
             }
             _ => {
                 status.certificates[2] += 1;
                 let issued = tx.certificate(&row.certificate).await?.map(|certificate| certificate.issued_at);
                 if issued.is_some_and(|issued| now - issued > FILING_AGE) {
-                    add("filing-overdue", format!("certificate {} is not filed yet", row.certificate), issued);
+                    status.add("filing-overdue", format!("certificate {} is not filed yet", row.certificate), issued);
                 }
             }
         }
     }
+    Ok(())
+}
+
+async fn look_at_drills(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> Result<()> {
     status.last_drill = tx.drills().await?.last().map(|drill| (drill.at, drill.passed));
     match status.last_drill {
         Some((at, true)) if now - at <= DRILL_AGE => {}
-        Some((at, false)) => add("drill-failed", "the last restore drill failed".to_owned(), Some(at)),
+        Some((at, false)) => status.add("drill-failed", "the last restore drill failed".to_owned(), Some(at)),
         Some((at, true)) => {
-            add("drill-overdue", "the last restore drill is more than a quarter old".to_owned(), Some(at))
+            let what = "the last restore drill is more than a quarter old".to_owned();
+            status.add("drill-overdue", what, Some(at));
         }
         None if status.snapshots.iter().any(|(_, newest, _)| newest.is_some()) => {
-            add("no-drill", "there was no restore drill yet".to_owned(), None);
+            status.add("no-drill", "there was no restore drill yet".to_owned(), None);
         }
         None => {}
     }
-    status.overdue = overdue;
-    Ok(status)
+    Ok(())
 }
 
 fn count(counts: &mut Vec<(String, u64)>, state: &str) {

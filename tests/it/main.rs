@@ -1,6 +1,7 @@
 //! The tests that use the program from outside. One binary, because linking costs more than running.
 #![cfg(test)]
 
+mod cycle;
 mod store_contract;
 mod suites;
 mod support;

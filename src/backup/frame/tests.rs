@@ -1,4 +1,5 @@
 use super::*;
+use crate::keys::Key;
 use proptest::prelude::*;
 
 fn key(byte: u8) -> FrameKey {

@@ -232,10 +232,12 @@ async fn unusable_settings_are_refused_and_secrets_stay_out_of_debug() {
 /// For a server with versions and object lock, started by hand: `WANGCHUAN_TEST_S3` is its URL, the access key is `embedded`,
 /// its secret [`SECRET`].
 #[tokio::test]
-#[ignore = "needs a server of its own"]
 async fn a_server_with_versions_and_object_lock_is_proved_to_have_them() {
+    let Ok(endpoint) = std::env::var("WANGCHUAN_TEST_S3") else {
+        println!("not run here: no server with versions and object lock is named by WANGCHUAN_TEST_S3");
+        return;
+    };
     let bucket = format!("lock-{}", Id128::make(&SystemRandom).unwrap());
-    let endpoint = std::env::var("WANGCHUAN_TEST_S3").unwrap();
     let repository = connect(&RepositorySettings { bucket: bucket.clone(), ..settings(&endpoint) }).await;
     let made = repository.client.create_bucket().bucket(&bucket).object_lock_enabled_for_bucket(true).send().await;
     made.unwrap();
@@ -255,9 +257,11 @@ async fn a_server_with_versions_and_object_lock_is_proved_to_have_them() {
 /// For a server with a private certificate, started by hand: `WANGCHUAN_TEST_S3_TLS` is its URL, `WANGCHUAN_TEST_S3_CA` the
 /// certificate's file.
 #[tokio::test]
-#[ignore = "needs a server of its own"]
 async fn a_private_certificate_is_trusted_only_when_it_is_given() {
-    let endpoint = std::env::var("WANGCHUAN_TEST_S3_TLS").unwrap();
+    let Ok(endpoint) = std::env::var("WANGCHUAN_TEST_S3_TLS") else {
+        println!("not run here: no server with a private certificate is named by WANGCHUAN_TEST_S3_TLS");
+        return;
+    };
     let ca_pem = Some(std::fs::read(std::env::var("WANGCHUAN_TEST_S3_CA").unwrap()).unwrap());
     let absent = RepositoryError::BucketMissing { bucket: "backups".to_owned() };
     let trusting = RepositorySettings { ca_pem, ..settings(&endpoint) };

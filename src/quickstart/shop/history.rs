@@ -284,8 +284,8 @@ impl Writer {
                 created: self.ago(2_400, 2_450),
                 closed: Some(self.ago(60, 60)),
                 orders: (0..4).map(|_| self.finished_order(1_300, 2_300)).collect(),
-                complaint: Some((self.ago(1_500, 1_600), Some(self.ago(1_400, 1_480)))),
-                newsletter: Some((self.ago(2_300, 2_390), Some(self.ago(1_300, 1_500)))),
+                complaint: Some((self.ago(400, 420), Some(self.ago(380, 390)))),
+                newsletter: Some((self.ago(2_300, 2_390), Some(self.ago(100, 200)))),
             },
             Story::Keeper => {
                 let old = (0..3).map(|_| self.finished_order(1_200, 2_000)).collect::<Vec<_>>();

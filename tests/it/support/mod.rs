@@ -2,3 +2,4 @@
 
 pub mod announce;
 pub mod source;
+pub mod world;

@@ -1,0 +1,194 @@
+//! The thief: a copy of everything from before the erasure, and the root as it is afterwards. What was shredded does not
+//! open with any key that can be reached from both; with the root of before it does, which shows that the search works.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use chrono::TimeDelta;
+use wangchuan::backup::pack::{max_pack_bytes, pack_name, read_pack};
+use wangchuan::control::{Control, NodeRow};
+use wangchuan::installation::Installation;
+use wangchuan::keyring::KeyringError;
+use wangchuan::keys::cell::{CellSecret, Factor, derive_cell_secret};
+use wangchuan::keys::file_slot::FileSlot;
+use wangchuan::keys::slot::RootSlot;
+use wangchuan::keys::suite::Suite;
+use wangchuan::keys::tree::{KeyTree, NodeId, NodePlace, NodeSet, Slot, Subtree};
+use wangchuan::tasks::TaskError;
+use wangchuan::tasks::read_snapshot::{FrameState, OpenSnapshot, open};
+use wangchuan::tasks::shred::shred_due;
+
+use crate::support::world::{World, body, forget, restore, retain, snapshot};
+
+/// What a control database holds of the key tree.
+struct Tree {
+    installation: [u8; 16],
+    generation: i64,
+    crown: Vec<u8>,
+    nodes: Vec<NodeRow>,
+}
+
+async fn tree_in(folder: &Path) -> Tree {
+    let control = Control::open(&folder.join("state/control.db")).await.unwrap();
+    let mut tx = control.read().await.unwrap();
+    let (generation, crown) = tx.tree_root().await.unwrap().unwrap();
+    Tree { installation: tx.installation().await.unwrap(), generation, crown, nodes: tx.tree_nodes().await.unwrap() }
+}
+
+fn node_set<'n>(nodes: impl IntoIterator<Item = &'n NodeRow>) -> NodeSet {
+    nodes
+        .into_iter()
+        .map(|((subtree, level, index, version), sealed)| {
+            let subtree = Subtree::from_number(*subtree).unwrap();
+            let place = NodePlace { subtree, level: *level, index: *index };
+            (NodeId { place, version: *version }, sealed.clone())
+        })
+        .collect()
+}
+
+/// Every slot number that either control database ever gave out.
+async fn numbers(worlds: [&World; 2], table: &str) -> Vec<u32> {
+    let mut found = HashSet::new();
+    for world in worlds {
+        let joined = format!("SELECT count(*) FROM {table}");
+        let count = world.number("state/control.db", &joined).await;
+        for at in 0..count {
+            let one = format!("SELECT slot FROM {table} ORDER BY slot LIMIT 1 OFFSET {at}");
+            found.insert(world.number("state/control.db", &one).await as u32);
+        }
+    }
+    found.into_iter().collect()
+}
+
+struct Slots {
+    subjects: Vec<u32>,
+    buckets: Vec<u32>,
+    pins: Vec<u32>,
+}
+
+/// Every cell secret that a tree yields: all pins, all buckets alone, all subjects with all buckets.
+fn reachable(tree: &KeyTree, slots: &Slots) -> Vec<CellSecret> {
+    let key = |subtree, number| tree.key(Slot::new(subtree, number).unwrap()).unwrap_or(None);
+    let mut secrets: Vec<CellSecret> =
+        slots.pins.iter().filter_map(|pin| key(Subtree::Pins, *pin)).map(CellSecret::from_pin).collect();
+    let buckets: Vec<Factor<'_>> = slots
+        .buckets
+        .iter()
+        .filter_map(|number| Some(Factor { number: *number, key: key(Subtree::Buckets, *number)? }))
+        .collect();
+    for bucket in &buckets {
+        secrets.push(derive_cell_secret(None, *bucket));
+    }
+    for subject in &slots.subjects {
+        let Some(key) = key(Subtree::Subjects, *subject) else { continue };
+        let factor = Factor { number: *subject, key };
+        secrets.extend(buckets.iter().map(|bucket| derive_cell_secret(Some(factor), *bucket)));
+    }
+    secrets
+}
+
+/// Frames of a snapshot that count as shredded, as suite, id and key commitment.
+async fn shredded_frames(installation: &Installation, snapshot: &OpenSnapshot) -> Vec<(Suite, [u8; 16], [u8; 32])> {
+    let repository = installation.backup().unwrap().repository.clone();
+    let mut frames = Vec::new();
+    for (index, pack) in snapshot.manifest.packs.iter().enumerate() {
+        let bytes = repository.get(&pack_name(&pack.sha256), max_pack_bytes()).await.unwrap();
+        let (_, packed) = read_pack(&bytes, &pack.sha256).unwrap();
+        for entry in snapshot.entries.iter().filter(|entry| entry.pack as usize == index) {
+            if snapshot.state_of(&entry.cell) == FrameState::Shredded {
+                let header = &packed[entry.ordinal as usize].header;
+                frames.push((entry.suite, header.id.0, header.commitment));
+            }
+        }
+    }
+    frames
+}
+
+/// How many of the frames some secret opens.
+fn opened(snapshot: &OpenSnapshot, frames: &[(Suite, [u8; 16], [u8; 32])], secrets: &[CellSecret]) -> usize {
+    let opens = |(suite, id, commitment): &&(Suite, [u8; 16], [u8; 32])| {
+        secrets.iter().any(|secret| snapshot.frame_key(*suite, secret, id).commits_to(commitment))
+    };
+    frames.iter().filter(opens).count()
+}
+
+#[tokio::test]
+async fn a_copy_of_everything_and_the_new_root_open_nothing_that_was_shredded() {
+    let world = World::make(crate::support::world::Making { customers: 40, ..Default::default() }).await;
+    let installation = world.open().await;
+    let first = snapshot(&installation).await;
+    let stolen = world.copied();
+    let run = forget(&installation, &world.shop.picks.leaver.clone()).await;
+    forget(&installation, &world.shop.picks.keeper.clone()).await;
+    let retained = retain(&installation).await;
+    assert!(body(&run).erased > 0 && body(&retained).erased > 0);
+    snapshot(&installation).await;
+    let report = shred_due(&installation).await.unwrap();
+    assert!(report.shredded.len() >= 2 && report.pinned > 0, "{report:?}");
+
+    // The stolen copy alone, with its own root, still opens everything: that is what the shred must make useless.
+    // It was taken while the process worked, write-ahead logs included, so its lease must run out first.
+    stolen.clock.advance(TimeDelta::minutes(11));
+    let theirs = stolen.open().await;
+    let old = restore(&stolen, &theirs, &first, "stolen.db").await.unwrap();
+    assert_eq!((old.frames_opened, old.frames_shredded), (old.frames, 0), "{old:?}");
+    assert_eq!(stolen.dump_all("stolen.db").await, stolen.dump_all("shop.db").await);
+    theirs.close().await.unwrap();
+
+    let now = open(
+        &installation.ground().unwrap(),
+        installation.backup().unwrap().repository.as_ref(),
+        &installation.signer,
+        first.clone(),
+    )
+    .await
+    .unwrap();
+    let frames = shredded_frames(&installation, &now).await;
+    assert!(frames.len() > 30, "{}", frames.len());
+    let (before, after) = (tree_in(stolen.folder.path()).await, tree_in(world.folder.path()).await);
+    assert!(before.generation < after.generation);
+    let both = [&stolen, &world];
+    let slots = Slots {
+        subjects: numbers(both, "subject").await,
+        buckets: numbers(both, "bucket").await,
+        pins: numbers(both, "pin").await,
+    };
+
+    let old_root = FileSlot::at(&stolen.path("root"), before.installation).unwrap();
+    let old_key = old_root.open(before.generation).await.unwrap();
+    let tree = KeyTree::open(before.installation, before.generation, &old_key, &before.crown, node_set(&before.nodes));
+    assert_eq!(opened(&now, &frames, &reachable(&tree.unwrap(), &slots)), frames.len(), "the search finds old keys");
+
+    // The root directory as it is now holds one root, which opens the new crown and no old one.
+    let new_root = FileSlot::at(&world.path("root"), after.installation).unwrap();
+    let present = new_root.list().await.unwrap();
+    assert_eq!(present.iter().map(|root| root.generation).collect::<Vec<_>>(), [after.generation]);
+    let new_key = new_root.open(after.generation).await.unwrap();
+    for generation in [before.generation, after.generation] {
+        let nodes = node_set(&before.nodes);
+        assert!(KeyTree::open(before.installation, generation, &new_key, &before.crown, nodes).is_err());
+    }
+    // The new crown over the nodes of both databases, whichever copy of a node comes last.
+    for nodes in [
+        node_set(&after.nodes),
+        node_set(before.nodes.iter().chain(&after.nodes)),
+        node_set(after.nodes.iter().chain(&before.nodes)),
+    ] {
+        let tree = KeyTree::open(after.installation, after.generation, &new_key, &after.crown, nodes).unwrap();
+        let secrets = reachable(&tree, &slots);
+        assert!(secrets.len() > 100, "{}", secrets.len());
+        assert_eq!(opened(&now, &frames, &secrets), 0, "a shredded frame opens");
+    }
+    // Put back over the new root, the old control database is refused.
+    std::fs::remove_dir_all(stolen.path("root")).unwrap();
+    crate::support::world::copy_folder(&world.path("root"), &stolen.path("root"));
+    stolen.clock.advance(TimeDelta::minutes(11));
+    match stolen.try_open().await {
+        Err(TaskError::Keyring(KeyringError::RolledBack { database, slot })) => {
+            assert_eq!((database, slot), (before.generation, after.generation));
+        }
+        Err(other) => panic!("another error: {other}"),
+        Ok(_) => panic!("an old control database was accepted"),
+    }
+    installation.close().await.unwrap();
+}
