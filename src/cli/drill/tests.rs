@@ -76,6 +76,11 @@ fn one_failed_drill_fails_the_call() {
     assert_eq!((document.result, document.drill), ("failed", Some("d2")));
     let one = [good];
     assert_eq!((RunDocument::of(&one).result, RunDocument::of(&one).rpo_seconds), ("passed", 60));
+    let named = serde_json::to_value(RunDocument::of(&one)).unwrap();
+    let counts = &named["drills"][0]["collections"][0];
+    let numbers = ["restored", "shredded", "erased_since", "stubs"].map(|name| counts[name].as_u64());
+    assert_eq!(numbers, [Some(10), Some(2), Some(1), Some(0)]);
+    assert_eq!(named["drills"][0]["frames"]["total"], 4);
     assert_eq!(RunDocument::of(&[]).result, "nothing-found");
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use self::services::{check_installation, check_stores};
 use super::super::CommandResult;
-use super::super::config::load_jobs;
+use super::super::config::{chosen, load_jobs};
 use super::super::context::{Context, local_time, task_error};
 use super::super::output::screen::Emphasis;
 use super::super::output::{Exit, Lang, Output, Screen, UserError, Words, say};
@@ -137,11 +137,15 @@ fn check_config(context: &Context<'_>, findings: &mut Findings) -> Option<Config
     };
     match context.configuration() {
         Ok(config) => {
-            let file = found.path.display();
-            findings.good("config", format!("{file} ({})", found.origin), format!("{file}（{}）", found.origin));
+            let words = chosen(&found, "");
+            findings.good("config", words.en, words.zh);
             for warning in &config.warnings {
-                let advice = Words::new("see `wangchuan config show`", "请看 `wangchuan config show`");
-                findings.doubtful("config", Words::new(warning, warning), advice);
+                findings.0.push(Line {
+                    check: "config",
+                    mark: Mark::Doubtful,
+                    what: Words::new(warning, warning),
+                    r#do: None,
+                });
             }
             Some(config)
         }
@@ -169,7 +173,7 @@ fn check_jobs(config: &Configuration, findings: &mut Findings) {
         Ok(jobs) => {
             findings.good(
                 "jobs",
-                format!("{} jobs in {folder}", jobs.len()),
+                format!("jobs in {folder}: {}", jobs.len()),
                 format!("{folder} 中有 {} 个任务", jobs.len()),
             );
         }

@@ -162,13 +162,6 @@ async fn check_bucket(installation: &Installation, holder: Option<i64>, findings
             show_abilities(&abilities, findings);
         }
     }
-    if installation.is_bucket_on_this_host() {
-        findings.doubtful(
-            "bucket",
-            Words::new("it stands on this host, so the backups are not off site", "存储桶在本主机上，备份不在异地"),
-            Words::new("name an S3 endpoint elsewhere for anything but trying out", "除试用外，请配置异地的 S3 端点"),
-        );
-    }
 }
 
 /// What was shown of the endpoint. A missing ability weakens a belt, it does not stop the work.
