@@ -178,11 +178,12 @@ pub async fn backup(context: &mut Context<'_>, command: BackupCommand) -> Comman
     }
 }
 
-#[derive(Serialize)]
-struct FailedStore {
-    store: String,
-    what: String,
-    retry: bool,
+/// A store that something could not be done for.
+#[derive(Debug, Serialize)]
+pub(super) struct FailedStore {
+    pub store: String,
+    pub what: String,
+    pub retry: bool,
 }
 
 #[derive(Serialize)]
@@ -235,9 +236,11 @@ async fn run(context: &mut Context<'_>, store: Option<&str>) -> CommandResult {
             }
             Err(error) => {
                 let skipped = installation.skipped().iter().find(|(skipped, _)| skipped == name);
+                let retry = skipped.is_some() || error.is_retryable();
                 let what = skipped.map_or_else(|| error.to_string(), |(_, reason)| reason.clone());
+                let what = what.strip_prefix(&format!("store {name}: ")).unwrap_or(&what).to_owned();
                 log(&installation, "backup.run", name, false).await?;
-                failed.push(FailedStore { store: name.clone(), what, retry: error.is_retryable() });
+                failed.push(FailedStore { store: name.clone(), what, retry });
             }
         }
     }

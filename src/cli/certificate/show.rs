@@ -174,8 +174,8 @@ fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError
     if let Some(slot) = &predicate.root_slot {
         let (class, kind) = (code(&slot.class), &slot.kind);
         output.say(&Words::new(
-            format!("keys destroyed in a root slot of class {class} ({kind})"),
-            format!("密钥在 {class} 级根密钥槽（{kind}）中销毁"),
+            format!("root slot of class {class} ({kind})"),
+            format!("{class} 级根密钥槽（{kind}）"),
         ))?;
     }
     match predicate.residual_date {

@@ -37,28 +37,33 @@ enum Mark {
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct Line {
     check: &'static str,
     mark: Mark,
-    #[serde(serialize_with = "english")]
     what: Words,
-    #[serde(serialize_with = "optional_english")]
-    r#do: Option<Words>,
-}
-
-fn english<S: serde::Serializer>(words: &Words, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&words.en)
-}
-
-fn optional_english<S: serde::Serializer>(words: &Option<Words>, serializer: S) -> Result<S::Ok, S::Error> {
-    words.as_ref().map(|words| &words.en).serialize(serializer)
+    advice: Option<Words>,
 }
 
 #[derive(Serialize)]
 struct DoctorDocument<'l> {
     result: &'static str,
-    checks: &'l [Line],
+    checks: Vec<LineEntry<'l>>,
+}
+
+#[derive(Serialize)]
+struct LineEntry<'l> {
+    check: &'l str,
+    mark: Mark,
+    what: &'l str,
+    r#do: Option<&'l str>,
+}
+
+impl Line {
+    fn entry(&self, lang: Lang) -> LineEntry<'_> {
+        let advice = self.advice.as_ref().map(|advice| advice.in_lang(lang));
+        LineEntry { check: self.check, mark: self.mark, what: self.what.in_lang(lang), r#do: advice }
+    }
 }
 
 /// The lines so far.
@@ -67,20 +72,27 @@ struct Findings(Vec<Line>);
 
 impl Findings {
     fn good(&mut self, check: &'static str, en: impl Into<String>, zh: impl Into<String>) {
-        self.0.push(Line { check, mark: Mark::Good, what: Words::new(en, zh), r#do: None });
+        self.0.push(Line { check, mark: Mark::Good, what: Words::new(en, zh), advice: None });
     }
 
     fn doubtful(&mut self, check: &'static str, what: Words, advice: Words) {
-        self.0.push(Line { check, mark: Mark::Doubtful, what, r#do: Some(advice) });
+        self.0.push(Line { check, mark: Mark::Doubtful, what, advice: Some(advice) });
     }
 
     fn missing(&mut self, check: &'static str, what: Words, advice: Words) {
-        self.0.push(Line { check, mark: Mark::Missing, what, r#do: Some(advice) });
+        self.0.push(Line { check, mark: Mark::Missing, what, advice: Some(advice) });
     }
 
-    /// What an error says is the same in both languages; what to do may be in its own words.
+    /// An error that a command would have ended with.
     fn failed(&mut self, check: &'static str, error: &UserError) {
-        let advice = error.advice.clone().unwrap_or_else(|| Words::new("see the cause", "见上述原因"));
+        // Elsewhere errors send people here; here that would lead in a circle.
+        let elsewhere = error.advice.clone().filter(|advice| !advice.en.contains("wangchuan doctor"));
+        let advice = elsewhere.unwrap_or_else(|| {
+            Words::new(
+                "mend what is named here, then run `wangchuan doctor` again",
+                "请修复上述问题，再运行 `wangchuan doctor`",
+            )
+        });
         let causes = error.causes();
         let cause = if causes.is_empty() { String::new() } else { format!(": {}", causes.join(": ")) };
         let what = Words::new(format!("{}{cause}", error.what.en), format!("{}{cause}", error.what.zh));
@@ -110,7 +122,7 @@ fn show(output: &mut Output, lines: &[Line]) -> CommandResult {
     }
     let is_missing = lines.iter().any(|line| line.mark == Mark::Missing);
     let result = if is_missing { "partial" } else { "complete" };
-    output.document(&DoctorDocument { result, checks: lines })?;
+    output.document(&DoctorDocument { result, checks: lines.iter().map(|line| line.entry(lang)).collect() })?;
     Ok(if is_missing { Exit::Overdue } else { Exit::Done })
 }
 
@@ -121,7 +133,7 @@ fn rendered(line: &Line, lang: Lang, screen: Screen) -> String {
         Mark::Missing => screen.emphasise(Emphasis::Red, "✗"),
     };
     let what = format!("{mark} {}: {}", line.check, line.what.in_lang(lang));
-    match &line.r#do {
+    match &line.advice {
         Some(advice) => format!("{what}\n    {}: {}", say(lang, "do", "处理"), advice.in_lang(lang)),
         None => what,
     }
@@ -144,7 +156,7 @@ fn check_config(context: &Context<'_>, findings: &mut Findings) -> Option<Config
                     check: "config",
                     mark: Mark::Doubtful,
                     what: Words::new(warning, warning),
-                    r#do: None,
+                    advice: None,
                 });
             }
             Some(config)

@@ -136,9 +136,9 @@ async fn check_bucket(installation: &Installation, holder: Option<i64>, findings
         let what = Words::new("no bucket is configured", "没有配置存储桶");
         let advice = Words::new("add a [backup] section to the configuration", "请在配置中加入 [backup] 一节");
         return if is_needed {
-            findings.missing("bucket", what, advice)
+            findings.missing("bucket", what, advice);
         } else {
-            findings.doubtful("bucket", what, advice)
+            findings.doubtful("bucket", what, advice);
         };
     };
     if let (true, Some(pid)) = (installation.is_bucket_on_this_host(), holder) {
@@ -176,10 +176,10 @@ fn show_abilities(abilities: &Abilities, findings: &mut Findings) {
         match ability {
             Ability::Proved => findings.good("bucket", format!("proved: {en}"), format!("已证实：{zh}")),
             Ability::Missing(why) => {
-                findings.good("bucket", format!("not there: {en}: {why}"), format!("没有：{zh}：{why}"))
+                findings.good("bucket", format!("not there: {en}: {why}"), format!("没有：{zh}：{why}"));
             }
             Ability::Unknown(why) => {
-                findings.good("bucket", format!("not known: {en}: {why}"), format!("未知：{zh}：{why}"))
+                findings.good("bucket", format!("not known: {en}: {why}"), format!("未知：{zh}：{why}"));
             }
         }
     }
