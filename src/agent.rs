@@ -19,7 +19,7 @@ use crate::schedule::{ClockState, Due, Job, Task, VerifyTarget, agenda};
 use crate::tasks::backup::{store_id, take_snapshot};
 use crate::tasks::certify::certify_due;
 use crate::tasks::drill::run_drill;
-use crate::tasks::erasure::{RunBody, execute, plan_retention, resume_runs};
+use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
 use crate::tasks::outbox::file_due;
 use crate::tasks::request::plan_request;
 use crate::tasks::shred::shred_due;
@@ -101,7 +101,8 @@ async fn back_up(installation: &Installation, stores: &[String]) -> Result<Done>
 
 async fn retention(installation: &Installation) -> Result<Done> {
     let plan = plan_retention(installation).await?;
-    if plan.body.due() == 0 && plan.body.skipped.is_empty() {
+    if plan.body.due() == 0 && plan.body.skipped.is_empty() && !has_due_buckets(installation).await? {
+        drop_plan(installation, &plan.row).await?;
         return Ok(Done::good("retention", "nothing is due".to_owned()));
     }
     let run = execute(installation, &plan.row).await?;
@@ -227,8 +228,7 @@ pub async fn verify_backups(installation: &Installation, store: &str) -> Result<
 pub async fn once(installation: &mut Installation) -> Result<Vec<Done>> {
     let mut all = Vec::new();
     match resume_runs(installation).await {
-        Ok(runs) if runs.is_empty() => {}
-        Ok(runs) => all.push(Done::good("resume", format!("{} interrupted runs finished", runs.len()))),
+        Ok(resumed) => all.extend(resume_report(resumed)),
         Err(error) => all.push(Done::of("resume", Err(error))),
     }
     if lacks_snapshot(installation).await? {
@@ -242,6 +242,15 @@ pub async fn once(installation: &mut Installation) -> Result<Vec<Done>> {
     all.push(run_task(installation, &Task::Shred).await);
     all.push(run_task(installation, &Task::Outbox).await);
     Ok(all)
+}
+
+fn resume_report(resumed: Resumed) -> Vec<Done> {
+    let mut all = Vec::new();
+    if !resumed.done.is_empty() {
+        all.push(Done::good("resume", format!("{} interrupted runs finished", resumed.done.len())));
+    }
+    all.extend(resumed.failed.into_iter().map(|(_, error)| Done::of("resume", Err(error))));
+    all
 }
 
 async fn lacks_snapshot(installation: &Installation) -> Result<bool> {
@@ -286,8 +295,9 @@ pub async fn serve(
     tx.fail_running_jobs(started).await?;
     tx.commit().await?;
     let resumed = resume_runs(installation).await;
-    if let Err(error) = resumed {
-        said(&Done::of("resume", Err(error)));
+    match resumed {
+        Ok(resumed) => resume_report(resumed).iter().for_each(&mut *said),
+        Err(error) => said(&Done::of("resume", Err(error))),
     }
     let (waker, mut wakes) = Waker::start(1).await?;
     let mut renewed = started;

@@ -17,6 +17,7 @@ pub const POINTS: &[&str] = &[
     "batch.recorded",
     "run.deleted",
     "run.verified",
+    "run.keys-marked",
     "run.shred-pending",
     "rekey.intended",
     "rekey.root-created",

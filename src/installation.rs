@@ -3,8 +3,13 @@
 //! One live process holds the work lease and may destroy, back up and run the embedded services; others read status and
 //! write rows beside it.
 
+mod clock_check;
 mod services;
+#[cfg(test)]
+mod tests;
+mod work_lock;
 
+pub use clock_check::{MAX_CLOCK_DIFFERENCE, MAX_CLOCK_LEAP};
 pub use services::{
     AuditConnection, BackupConnection, LogView, audit_log_key, prove_bucket, settle_interrupted, view_certificate_log,
     view_operation_log,
@@ -15,22 +20,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 
 use crate::certify::signer::{CertificateSigner, SignerError, TrustedKeys};
 use crate::clock::Clock;
 use crate::config::{Configuration, Root, StateLocation};
-use crate::control::{Control, Lease, time_text};
+use crate::control::{Control, Lease};
 use crate::erase::{Ground, Site};
 use crate::error::{Result, TaskError};
-use crate::keyring::{Keyring, recover};
+use crate::keyring::{Fence, Keyring, Shredded, recover};
 use crate::keys::file_slot::FileSlot;
 use crate::keys::slot::RootSlot;
 use crate::log::record::{Activity, Actor, Outcome, Record, Resource};
 use crate::plan::model::resolve;
 use crate::policy::registry::StoreSpec;
 use crate::random::{Random, uuid7};
-use crate::stores::{DataStore, Engine, Limits, StoreAddress};
+use crate::stores::{DataStore, Limits, StoreAddress};
+use work_lock::WorkLock;
 
 /// The lease under which everything that destroys, backs up or serves runs.
 pub const WORK_LEASE: &str = "work";
@@ -38,10 +44,6 @@ pub const WORK_LEASE: &str = "work";
 pub const LEASE_SECONDS: i64 = 600;
 /// Tenths of a second that the hold barrier waits: longer than a batch may run.
 const BARRIER_TRIES: u32 = 1200;
-/// The clock may differ from a database's by so much before destruction stops.
-pub const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(5);
-/// The clock may run ahead of the last time it was looked at by so much before a person must confirm it.
-pub const MAX_CLOCK_LEAP: TimeDelta = TimeDelta::days(120);
 
 /// Signs manifests, certificates and drill records with the installation's one signing key.
 pub struct ManifestSigner {
@@ -114,12 +116,14 @@ pub struct Installation {
     backup: Option<BackupConnection>,
     audit: Option<AuditConnection>,
     holder: String,
-    installation: [u8; 16],
+    work_lock: Option<WorkLock>,
+    id: [u8; 16],
     stopping: Arc<AtomicBool>,
 }
 
 /// What to open beyond the control database and the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four things, each needed or not, in any combination")]
 pub struct Needs {
     /// The stores, with their catalogues.
     pub stores: bool,
@@ -159,11 +163,10 @@ impl Installation {
         let path = control_path(config);
         let folder = state_folder(config);
         std::fs::create_dir_all(&folder).map_err(|error| cannot("make", &folder, &error))?;
-        if !path.exists() {
-            let mut id = [0; 16];
-            random.fill(&mut id)?;
-            Control::create(path, id).await?.close().await;
-        }
+        // Also where the file is there: a crash may have come before its tables. A complete one keeps its own id.
+        let mut id = [0; 16];
+        random.fill(&mut id)?;
+        Control::create(path, id).await?.close().await;
         let control = Control::open(path).await?;
         let installation = control.read().await?.installation().await?;
         let Root::File { path: root } = &config.root;
@@ -175,7 +178,7 @@ impl Installation {
         Keyring::new(installation, slot, random.clone()).create_tree(&control, clock.now()).await?;
         ManifestSigner::open(&folder.join("signing-key.pem"), true)
             .map_err(|error| TaskError::Proof(error.to_string()))?;
-        services::create_operation_log_key(&folder, config, random.as_ref())?;
+        services::create_operation_log_key(&folder, installation, random.as_ref())?;
         control.close().await;
         Ok(())
     }
@@ -218,52 +221,83 @@ impl Installation {
             backup: None,
             audit: None,
             holder,
-            installation,
+            work_lock: None,
+            id: installation,
             stopping: Arc::new(AtomicBool::new(false)),
         };
+        match opened.open_needed(needs).await {
+            Ok(()) => Ok(opened),
+            Err(error) => {
+                // What was opened so far is given back at once, the lease above all; the first error is the one to report.
+                let _ = opened.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn open_needed(&mut self, needs: Needs) -> Result<()> {
         if needs.lease {
-            opened.take_lease().await?;
+            self.take_lease().await?;
         }
         if needs.stores {
-            opened.connect_stores().await?;
+            self.connect_stores().await?;
         }
         if needs.backup {
-            opened.backup = BackupConnection::open(&opened).await?;
-            if let (Some(connection), true) = (&opened.backup, needs.lease) {
-                settle_interrupted(&opened.control, connection.repository.as_ref(), opened.clock.now()).await?;
+            self.backup = BackupConnection::open(self).await?;
+            if let (Some(connection), true) = (&self.backup, needs.lease) {
+                settle_interrupted(&self.control, connection.repository.as_ref(), self.clock.now()).await?;
             }
         }
         if needs.audit {
-            opened.audit = Some(AuditConnection::open(&opened).await?);
+            self.audit = Some(AuditConnection::open(self).await?);
         }
-        Ok(opened)
+        Ok(())
     }
 
     /// The installation's random id.
     #[must_use]
     pub fn id(&self) -> [u8; 16] {
-        self.installation
+        self.id
     }
 
     async fn take_lease(&mut self) -> Result<()> {
         let now = self.clock.now();
+        let lock = WorkLock::take(&state_folder(&self.config)).await?;
         let mut tx = self.control.begin().await?;
+        let Some(lock) = lock else {
+            let holder = tx.lease_holder(WORK_LEASE, now).await?;
+            return Err(busy(holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))));
+        };
         match tx.take_lease(WORK_LEASE, &self.holder, now, now + TimeDelta::seconds(LEASE_SECONDS)).await? {
-            Lease::Taken { token } => self.token = token,
-            Lease::HeldBy { pid } => {
-                return Err(TaskError::refused(
-                    format!("process {pid} is working on this installation already"),
-                    "wait for it, or let the running agent do it: it works on requests and jobs by itself",
-                ));
+            Lease::Taken { token } => {
+                tx.cancel_running_snapshots().await?;
+                tx.commit().await?;
+                self.token = token;
+                self.work_lock = Some(lock);
             }
+            Lease::HeldBy { pid } => return Err(busy(format!("process {pid}"))),
         }
-        tx.cancel_running_snapshots().await?;
-        tx.commit().await?;
-        recover(&self.keyring, &self.control, now).await?;
+        clock_check::note_time(&self.control, now).await?;
+        self.settle_keys().await?;
         Ok(())
     }
 
-    /// Keeps the lease; called between pieces of work.
+    /// The lease as the keyring wants it shown before it destroys anything.
+    #[must_use]
+    pub fn fence(&self) -> Fence<'static> {
+        Fence { lease: WORK_LEASE, token: self.token, lasts: TimeDelta::seconds(LEASE_SECONDS) }
+    }
+
+    /// Finishes, or undoes, a generation change that a crash or a failure left open, and destroys old roots that came back.
+    /// To be called before anything is concluded from the generation in force.
+    ///
+    /// # Errors
+    /// Without the lease; when root slot and control database do not fit together; when a root cannot be destroyed yet.
+    pub async fn settle_keys(&self) -> Result<Option<Shredded>> {
+        Ok(recover(&self.keyring, &self.control, &self.fence(), self.clock.as_ref()).await?)
+    }
+
+    /// Keeps the lease; called between pieces of work. A lease that is lost stays lost. Does nothing without one.
     ///
     /// # Errors
     /// When another process has taken it.
@@ -273,13 +307,9 @@ impl Installation {
         }
         let now = self.clock.now();
         let mut tx = self.control.begin().await?;
-        let lease = tx.take_lease(WORK_LEASE, &self.holder, now, now + TimeDelta::seconds(LEASE_SECONDS)).await?;
+        tx.extend_lease(WORK_LEASE, self.token, now + TimeDelta::seconds(LEASE_SECONDS)).await?;
         tx.commit().await?;
-        if lease == (Lease::Taken { token: self.token }) {
-            Ok(())
-        } else {
-            Err(TaskError::refused("another process has taken over the work", "start again"))
-        }
+        clock_check::note_time(&self.control, now).await
     }
 
     /// The adapter of a store.
@@ -307,9 +337,11 @@ impl Installation {
                     continue;
                 }
             };
-            let model = resolve(spec, &catalogue, &self.config.registry.policies)
-                .map_err(crate::erase::EraseError::Registry)?;
-            self.sites.push(Site { model: Arc::new(model), store });
+            // A registry that does not fit this database stops this store only; what does not fit is said with it.
+            match resolve(spec, &catalogue, &self.config.registry.policies) {
+                Ok(model) => self.sites.push(Site { model: Arc::new(model), store }),
+                Err(sentences) => self.skipped.push((spec.name.clone(), sentences.join("; "))),
+            }
         }
         Ok(())
     }
@@ -317,7 +349,8 @@ impl Installation {
     /// Looks at the stores again: their catalogues may have changed since.
     ///
     /// # Errors
-    /// When the registry does not fit a database any more.
+    /// When a store's URL is of no known kind. A store that cannot be reached, or that the registry does not fit any more,
+    /// is among [`Installation::skipped`] then.
     pub async fn refresh(&mut self) -> Result<()> {
         self.sites.clear();
         self.skipped.clear();
@@ -336,7 +369,7 @@ impl Installation {
         &self.sites
     }
 
-    /// The stores that could not, with the reason.
+    /// The stores that could not, or that the registry does not fit, with the reasons.
     #[must_use]
     pub fn skipped(&self) -> &[(String, String)] {
         &self.skipped
@@ -400,6 +433,12 @@ impl Installation {
         if self.stopping.load(Ordering::SeqCst) {
             return Err(TaskError::Stopping);
         }
+        if self.token == 0 {
+            return Err(TaskError::refused(
+                "this process does not hold the work lease, and nothing is destroyed without it",
+                "let the agent do it, or run the command while no agent runs",
+            ));
+        }
         self.renew_lease().await?;
         let mut tx = self.control.read().await?;
         if let Some(since) = tx.meta("agent_hold").await? {
@@ -409,19 +448,33 @@ impl Installation {
             ));
         }
         drop(tx);
-        self.check_clock().await
+        clock_check::check(&self.control, self.clock.as_ref(), &self.sites).await
+    }
+
+    /// Confirms, on a person's word, that the clock is right: a leap up to now is accepted.
+    ///
+    /// # Errors
+    /// When the control database fails.
+    pub async fn confirm_clock(&self) -> Result<()> {
+        clock_check::confirm(&self.control, self.clock.now()).await
     }
 
     /// Returns once no batch or shred that began earlier can still be running (the hold barrier, P1): a batch ends with its
     /// transaction and reads holds inside it, so it is enough to wait until a running chunk or generation change has ended.
+    ///
+    /// What counts is what the control database says is running. It is disregarded only when it must be a dead process's
+    /// leftover: nobody holds the file lock that a working process has, and the lease has run out or its holder is dead.
     ///
     /// # Errors
     /// When the control database fails, or the work did not end within a batch's longest time.
     pub async fn wait_for_destruction(&self) -> Result<()> {
         for _ in 0..BARRIER_TRIES {
             let mut tx = self.control.read().await?;
-            let worker = tx.lease_holder(WORK_LEASE, self.clock.now()).await?;
-            if worker.is_none() || !tx.is_destroying().await? {
+            let working = tx.is_destroying().await?
+                && (self.token != 0
+                    || WorkLock::is_held(&state_folder(&self.config))?
+                    || tx.lease_holder(WORK_LEASE, self.clock.now()).await?.is_some());
+            if !working {
                 return Ok(());
             }
             drop(tx);
@@ -431,40 +484,6 @@ impl Installation {
             "the hold is in force, but a batch that began before it is still running",
             "look at `wangchuan run list`; rows of that batch may be gone",
         ))
-    }
-
-    /// Compares the clock with the last time it was looked at and with every reachable database.
-    async fn check_clock(&self) -> Result<()> {
-        let now = self.clock.now();
-        let mut tx = self.control.begin().await?;
-        let seen = tx.meta("clock_seen").await?.and_then(|text| text.parse::<DateTime<Utc>>().ok());
-        if let Some(seen) = seen {
-            if now + MAX_CLOCK_DIFFERENCE < seen {
-                return Err(TaskError::refused(
-                    format!("the clock says {now}, but it was {seen} already: it was set back"),
-                    "set the clock right; nothing is destroyed by a doubtful clock",
-                ));
-            }
-            if now - seen > MAX_CLOCK_LEAP {
-                return Err(TaskError::refused(
-                    format!("the clock says {now}, and was last seen at {seen}: it may have been set forward"),
-                    "check the clock, then confirm it with `wangchuan doctor --confirm-clock`",
-                ));
-            }
-        }
-        // SQLite has no clock of its own: it would only repeat this host's.
-        for site in self.sites.iter().filter(|site| site.store.engine() != Engine::Sqlite) {
-            let theirs = site.store.server_time().await?;
-            if (theirs - now).abs() > MAX_CLOCK_DIFFERENCE {
-                return Err(TaskError::refused(
-                    format!("the clock here says {now}, that of store {} says {theirs}", site.model.spec.name),
-                    "set the clocks right; nothing is destroyed by a doubtful clock",
-                ));
-            }
-        }
-        tx.set_meta("clock_seen", &time_text(now.max(seen.unwrap_or(now)))).await?;
-        tx.commit().await?;
-        Ok(())
     }
 
     /// Writes a record to the operation log; what cannot be logged is not done.
@@ -513,9 +532,18 @@ impl Installation {
             tx.release_lease(WORK_LEASE, &self.holder).await?;
             tx.commit().await?;
         }
+        // After the lease: nobody may find the lock free and the lease taken by a process that is just leaving.
+        drop(self.work_lock.take());
         self.control.close().await;
         Ok(())
     }
+}
+
+fn busy(who: String) -> TaskError {
+    TaskError::refused(
+        format!("{who} is working on this installation already"),
+        "wait for it, or let the running agent do it: it works on requests and jobs by itself",
+    )
 }
 
 /// SHA-256 of everything in the configuration that decides what is erased, hex.
@@ -530,8 +558,7 @@ fn collections(config: &Configuration) -> Vec<(&str, &Vec<crate::policy::registr
 
 fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map(|name| name.trim().to_owned())
-        .unwrap_or_else(|_| "unknown".to_owned())
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
 fn cannot(what: &str, path: &Path, error: &std::io::Error) -> TaskError {

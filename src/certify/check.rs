@@ -64,22 +64,36 @@ pub fn is_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_ID_BYTES && text.bytes().all(allowed)
 }
 
+/// A name as an id: other characters than id characters percent-encoded (UTF-8), so that a copy called 月度 can be named. A
+/// name that is too long for an id, or empty, becomes `sha256-` and its digest.
+#[must_use]
+pub fn as_id(name: &str) -> String {
+    if is_id(name) { name.to_owned() } else { fitting(encode(name, b"._:/+-()"), name) }
+}
+
 /// A target's location: registered names of the store and the collection, other characters than id characters
-/// percent-encoded (UTF-8), so that a table called 客户 can be named.
+/// percent-encoded (UTF-8), so that a table called 客户 can be named. Too long a one becomes `sha256-` and its digest.
 #[must_use]
 pub fn location(store: &str, collection: &str) -> String {
-    let encode = |name: &str| {
-        name.bytes().fold(String::new(), |mut out, byte| {
-            if byte.is_ascii_alphanumeric() || b"._-".contains(&byte) {
-                out.push(char::from(byte));
-            } else {
-                out.push('%');
-                out.push_str(&hex::encode_upper([byte]));
-            }
-            out
-        })
-    };
-    format!("{}/{}", encode(store), encode(collection))
+    let place = format!("{}/{}", encode(store, b"._-"), encode(collection, b"._-"));
+    let long = place.clone();
+    fitting(place, &long)
+}
+
+fn encode(name: &str, plain: &[u8]) -> String {
+    name.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            out.push_str(&hex::encode_upper([byte]));
+        }
+        out
+    })
+}
+
+fn fitting(encoded: String, name: &str) -> String {
+    if is_id(&encoded) { encoded } else { format!("sha256-{}", hex::encode(crate::log::tree::sha256(name.as_bytes()))) }
 }
 
 /// The payload's size.
@@ -106,6 +120,7 @@ pub fn check(statement: &Statement) -> Result {
     }
     check_scope(predicate)?;
     check_retained(predicate)?;
+    check_undated(predicate)?;
     check_root_slot(predicate)?;
     check_result(predicate)
 }
@@ -209,8 +224,38 @@ fn check_target(target: &Target, place: &str) -> Result {
     require(evidence.is_none_or(is_sha256_hex), &at("verification/evidenceSha256"), "is not a SHA-256 in hex")?;
     let dated = target.backups.state != BackupState::Expires || target.backups.expires_by.is_some();
     require(dated, &at("backups/expiresBy"), "is missing")?;
-    let copies_dated = target.copies.iter().all(|copy| copy.state == CopyState::Absent || copy.dies_by.is_some());
+    let undated = target.backups.state != BackupState::Chain || target.backups.expires_by.is_none();
+    require(undated, &at("backups/expiresBy"), "promises an end that the state does not know")?;
+    let shown = target.backups.state != BackupState::Erased || target.keys.iter().any(|key| key.destroyed_at.is_some());
+    require(shown, &at("keys"), "do not show the destruction that the state of the backups claims")?;
+    let copies_dated = target.copies.iter().all(|copy| copy.state != CopyState::Expires || copy.dies_by.is_some());
     require(copies_dated, &at("copies"), "have no date by which they die")
+}
+
+fn has_undated_backup(target: &Target) -> bool {
+    target.backups.state == BackupState::Chain
+}
+
+fn has_undated_copy(target: &Target) -> bool {
+    target.copies.iter().any(|copy| copy.state == CopyState::Unread && copy.dies_by.is_none())
+}
+
+/// What may stay readable without an end is admitted, and no residual date stands beside it.
+fn check_undated(predicate: &Predicate) -> Result {
+    let told = |code| predicate.limitations.contains(&code);
+    let unread = |target: &Target| target.copies.iter().any(|copy| copy.state == CopyState::Unread);
+    let copies = predicate.targets.iter().any(unread);
+    require(!copies || told(Limitation::CopyUnread), "limitations", "do not say that copies were not read")?;
+    let backups = predicate.targets.iter().any(has_undated_backup);
+    let admitted = told(Limitation::BackupNotCovered);
+    require(!backups || admitted, "limitations", "do not say that backups stay readable without a known end")?;
+    let promised = predicate.residual_date.is_some() && is_undated(predicate);
+    require(!promised, "residualDate", "is promised although something has no known end")
+}
+
+/// Whether something may stay readable for which no date can be given.
+fn is_undated(predicate: &Predicate) -> bool {
+    predicate.targets.iter().any(|target| has_undated_backup(target) || has_undated_copy(target))
 }
 
 fn check_scope(predicate: &Predicate) -> Result {
@@ -259,13 +304,16 @@ fn check_result(predicate: &Predicate) -> Result {
     let told = |code| predicate.limitations.contains(&code);
     let unreached = predicate.scope.targets_reached < predicate.scope.targets_declared;
     let pending = told(Limitation::KeyShredPending);
-    let dated = predicate.residual_date.is_some();
+    let dated = predicate.residual_date.is_some() || is_undated(predicate);
     require(kept == 0 || told(Limitation::RowsRetained), "limitations", "do not say that rows were retained")?;
     require(failed == 0 || told(Limitation::RowsFailed), "limitations", "do not say that rows failed")?;
     require(!unreached || told(Limitation::TargetsUnreached), "limitations", "do not say that targets were missed")?;
     require(!pending || dated, "residualDate", "is missing although keys are still to be destroyed")?;
     match predicate.result {
-        ErasureResult::Complete => check_complete(predicate),
+        ErasureResult::Complete => {
+            require(done > 0, "result", "is complete although nothing was erased")?;
+            check_complete(predicate)
+        }
         ErasureResult::Partial => {
             let why = !predicate.limitations.is_empty();
             require(why, "result", "is partial without a limitation that says why")
@@ -285,6 +333,7 @@ fn check_complete(predicate: &Predicate) -> Result {
     let finished = unfinished.into_iter().all(|code| !told(code));
     require(finished, "result", "is complete although something is pending, failed or unreached")?;
     require(!predicate.targets.is_empty(), "result", "is complete without a target")?;
+    let dated = predicate.residual_date.is_some() || is_undated(predicate);
     for (number, target) in predicate.targets.iter().enumerate() {
         let place = format!("targets/{number}");
         let verification = &target.verification;
@@ -293,11 +342,12 @@ fn check_complete(predicate: &Predicate) -> Result {
         require(checked, &place, "was not checked, or something was found, in a complete erasure")?;
         let destroyed = target.keys.iter().all(|key| key.destroyed_at.is_some());
         require(destroyed, &place, "has keys that are not destroyed in a complete erasure")?;
+        require(!has_undated_backup(target), &place, "has backups without a known end in a complete erasure")?;
         let readable = matches!(target.backups.state, BackupState::Expires | BackupState::ReplayedOnRestore);
         let admitted = told(Limitation::BackupNotCovered) && predicate.residual_date.is_some();
         require(!readable || admitted, &place, "has readable backups in a complete erasure without saying so")?;
         let copies = target.copies.iter().any(|copy| copy.state != CopyState::Absent);
-        let admitted = told(Limitation::CopyDeclared) && predicate.residual_date.is_some();
+        let admitted = told(Limitation::CopyDeclared) && dated;
         require(!copies || admitted, &place, "has living copies in a complete erasure without saying so")?;
     }
     Ok(())

@@ -136,6 +136,8 @@ codes! {
         Erased,
         /// Readable until they expire.
         Expires,
+        /// Readable until the snapshots that hold them are removed; no date is known, and none is promised.
+        Chain,
         /// Readable; erased again by the ledger at every restore.
         ReplayedOnRestore,
         /// There are none.
@@ -150,7 +152,7 @@ codes! {
         Absent,
         /// Not looked at; dies by its date.
         Expires,
-        /// Could not be read.
+        /// Not looked at, or it could not be read; it may never die.
         Unread,
     }
 }

@@ -456,7 +456,8 @@ object! {
         /// The root slot.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         root_slot: Option<RootSlot>,
-        /// The date by which nothing of it can be read any more anywhere; absent when that holds now.
+        /// The date by which nothing of it can be read any more anywhere; absent when that holds now, and when no such date
+        /// is known (then `COPY_UNREAD` or `BACKUP_NOT_COVERED` says so).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         residual_date: Option<NaiveDate>,
         /// What is not claimed.

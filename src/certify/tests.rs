@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, NaiveDate, Utc};
 use proptest::prelude::*;
 
-use super::check::{check, is_id, location};
+use super::check::{as_id, check, is_id, location};
 use super::dsse::{Envelope, pae};
 use super::evidence::{After, EvidenceError, EvidenceRow, EvidenceWriter, verify_evidence};
 use super::lint::{check_payload, personal_shape};
@@ -279,6 +279,7 @@ fn complete_says_no_more_than_was_shown() {
     );
     assert!(
         refused(|p| {
+            p.targets[0].backups.state = BackupState::None;
             p.targets[0].keys[0].destroyed_at = None;
         })
         .contains("complete")
@@ -311,12 +312,84 @@ fn complete_says_no_more_than_was_shown() {
     });
 }
 
+/// The claim that backups are erased rests on the destroyed keys it names; what has no known end is told, and has no date.
+#[test]
+fn erased_backups_show_keys_and_nothing_without_an_end_is_dated() {
+    assert!(refused(|p| p.targets[0].keys.clear()).contains("do not show the destruction"));
+    let partly = |p: &mut Predicate| {
+        p.result = ErasureResult::Partial;
+        p.targets[0].keys.clear();
+    };
+    assert!(refused(partly).contains("do not show the destruction"));
+
+    let chain = |p: &mut Predicate| {
+        partly(p);
+        p.targets[0].backups = Backups { state: BackupState::Chain, expires_by: None };
+        p.targets[0].copies.clear();
+        p.residual_date = None;
+        p.limitations = vec![
+            Limitation::RootSlotClassD,
+            Limitation::RowsRetained,
+            Limitation::KeyShredPending,
+            Limitation::BackupNotCovered,
+        ];
+    };
+    accepted(chain);
+    let changed = |change: fn(&mut Predicate)| {
+        refused(|p| {
+            chain(p);
+            change(p);
+        })
+    };
+    assert!(changed(|p| p.limitations.retain(|code| *code != Limitation::BackupNotCovered)).contains("known end"));
+    assert!(changed(|p| p.residual_date = Some(date("2030-01-01"))).contains("residualDate"));
+    assert!(changed(|p| p.targets[0].backups.expires_by = Some(date("2030-01-01"))).contains("expiresBy"));
+    let complete = changed(|p| {
+        p.result = ErasureResult::Complete;
+        p.limitations.retain(|code| *code != Limitation::KeyShredPending);
+    });
+    assert!(complete.contains("without a known end in a complete"), "{complete}");
+
+    let unread = |p: &mut Predicate| {
+        p.targets[0].copies[0] = DeclaredCopy { copy_ref: "tape".into(), state: CopyState::Unread, dies_by: None };
+        p.residual_date = None;
+        p.limitations.push(Limitation::CopyUnread);
+    };
+    accepted(unread);
+    let changed = |change: fn(&mut Predicate)| {
+        refused(|p| {
+            unread(p);
+            change(p);
+        })
+    };
+    assert!(changed(|p| p.limitations.retain(|code| *code != Limitation::CopyUnread)).contains("were not read"));
+    assert!(changed(|p| p.residual_date = Some(date("2030-01-01"))).contains("residualDate"));
+    let kept = refused(|p| {
+        p.targets[0].records_retained = 12;
+        p.targets[0].records_erased = 0;
+        p.retained[0].records = 12;
+    });
+    assert!(kept.contains("nothing was erased"), "{kept}");
+}
+
+#[test]
+fn any_name_can_be_written_as_an_id() {
+    assert_eq!(as_id("dba-dump"), "dba-dump");
+    assert_eq!(as_id("DBA 备份"), "DBA%20%E5%A4%87%E4%BB%BD");
+    for name in ["", "a\"b", &"备".repeat(300)] {
+        assert!(is_id(&as_id(name)), "{name}");
+    }
+    assert_ne!(as_id(&"备".repeat(300)), as_id(&"备".repeat(301)));
+    assert!(is_id(&location("crm", &"客户".repeat(200))));
+}
+
 #[test]
 fn partial_refused_failed_and_empty_results() {
     accepted(|p| {
         p.result = ErasureResult::Partial;
         p.limitations.push(Limitation::KeyShredPending);
         p.targets[0].keys[0].destroyed_at = None;
+        p.targets[0].backups = Backups { state: BackupState::Expires, expires_by: Some(date("2026-04-05")) };
     });
     let pending_without_date = refused(|p| {
         p.result = ErasureResult::Partial;
@@ -460,7 +533,7 @@ proptest! {
     #[test]
     fn locations_are_ids(store in ".{0,8}", collection in ".{1,12}") {
         let place = location(&store, &collection);
-        prop_assert!(is_id(&place) || place.len() > 256);
+        prop_assert!(is_id(&place) && is_id(&as_id(&store)));
     }
 }
 

@@ -5,11 +5,11 @@ use tokio::sync::watch;
 
 use super::CommandResult;
 use super::context::{Context, task_error};
+use super::job::checked_jobs;
 use super::output::{Exit, Grid, UserError, Words};
 use crate::agent::{AgentError, Done, once, serve};
 use crate::control::time_text;
 use crate::installation::Needs;
-use crate::schedule::{check_references, load_folder};
 use crate::tasks::TaskError;
 
 /// Arguments of `agent`.
@@ -110,11 +110,9 @@ fn exit_of(done: &[Done]) -> Exit {
 
 async fn run(context: &mut Context<'_>) -> CommandResult {
     context.verbose = true;
+    // Before the lease is taken: what is wrong with a job file is a matter of configuration.
+    let jobs = checked_jobs(&context.configuration()?)?;
     let mut installation = context.open(Needs::ALL).await?;
-    let config = &installation.config;
-    let jobs =
-        load_folder(&config.agent.jobs, config.agent.timezone).map_err(|error| UserError::from_any(error.into()))?;
-    check_references(&jobs, &config.registry).map_err(|error| UserError::from_any(error.into()))?;
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| UserError::from_any(error.into()))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| UserError::from_any(error.into()))?;

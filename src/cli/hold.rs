@@ -6,9 +6,7 @@ use super::CommandResult;
 use super::context::{Context, local_time, task_error, usage};
 use super::output::{Exit, Grid, Words};
 use crate::control::{ControlError, HoldRow};
-use crate::erase::planner::subject_lookup;
 use crate::installation::Needs;
-use crate::keyring::Purpose;
 use crate::plan::Subject;
 use crate::tasks::TaskError;
 
@@ -92,31 +90,10 @@ fn read_subject() -> Result<Subject, super::output::UserError> {
     Ok(Subject::new(line.trim()))
 }
 
-async fn place(context: &mut Context<'_>, mut row: HoldRow, subject: Option<Subject>) -> CommandResult {
+async fn place(context: &mut Context<'_>, row: HoldRow, subject: Option<Subject>) -> CommandResult {
     let installation = context.open(Needs { stores: subject.is_some(), ..Needs::STATE }).await?;
-    let mut warning = false;
-    if let Some(subject) = &subject {
-        let card = crate::tasks::request::look_up(&installation, subject).await.map_err(task_error)?;
-        warning = card.is_empty();
-    }
-    let placed = async {
-        let mut tx = installation.control.begin().await?;
-        if tx.holds(false).await?.iter().any(|hold| hold.id == row.id) {
-            return Err(TaskError::refused(
-                format!("there is a hold {} already", row.id),
-                "choose another id, or see `wangchuan hold list`",
-            ));
-        }
-        if let Some(subject) = &subject {
-            let lookup = installation.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
-            row.subject = Some(subject_lookup(&lookup, subject));
-        }
-        tx.add_hold(&row).await?;
-        tx.commit().await?;
-        installation.log_operation("hold.place", &row.id, "success").await?;
-        installation.wait_for_destruction().await
-    };
-    placed.await.map_err(task_error)?;
+    let placed = crate::tasks::request::place_hold(&installation, &row, subject.as_ref()).await;
+    let warning = !placed.map_err(task_error)?;
     installation.close().await.map_err(task_error)?;
     if warning {
         context.output.note(&Words::new(

@@ -3,13 +3,14 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::CommandResult;
+use super::config::load_jobs;
 use super::context::{Context, local_time, task_error};
 use super::output::{Exit, Grid, UserError};
 use crate::agent::run_task;
 use crate::config::Configuration;
 use crate::installation::Needs;
 use crate::schedule::calendar::preview;
-use crate::schedule::{Job, load_folder};
+use crate::schedule::{Job, ScheduleError, load_folder};
 use crate::tasks::TaskError;
 
 /// Declared jobs.
@@ -50,10 +51,20 @@ pub async fn job(context: &mut Context<'_>, command: JobCommand) -> CommandResul
 }
 
 fn jobs(config: &Configuration) -> Result<Vec<Job>, UserError> {
-    load_folder(&config.agent.jobs, config.agent.timezone).map_err(|error| {
-        let text = error.to_string();
-        UserError::new(Exit::Usage, "JOBS", super::output::Words::new(text.clone(), text))
-    })
+    load_folder(&config.agent.jobs, config.agent.timezone).map_err(|error| job_error(&error))
+}
+
+/// All jobs, with the stores and policies they name looked up.
+pub(super) fn checked_jobs(config: &Configuration) -> Result<Vec<Job>, UserError> {
+    load_jobs(config).map_err(|error| job_error(&error))
+}
+
+fn job_error(error: &ScheduleError) -> UserError {
+    let text = error.to_string();
+    UserError::new(Exit::Usage, "JOBS", super::output::Words::new(text.clone(), text)).advise(
+        "correct the job files; `wangchuan config check` checks them again",
+        "请改正任务文件；`wangchuan config check` 可再次检查",
+    )
 }
 
 fn unknown(name: &str) -> UserError {

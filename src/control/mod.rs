@@ -11,6 +11,7 @@ mod jobs;
 mod lease;
 pub mod log_store;
 mod people;
+mod pins;
 mod plans;
 mod proof;
 mod snapshots;
@@ -23,7 +24,7 @@ pub use people::{HoldRow, RequestRow};
 pub use plans::{ChunkCounts, ChunkRow, LedgerEntry, LedgerKind, PlanRow, RunRow};
 pub use proof::{CertificateRow, DrillRow, OutboxRow};
 pub use snapshots::SnapshotRow;
-pub use tree::{NodeRow, SlotTable};
+pub use tree::{ABANDONED, NodeRow, SlotTable};
 
 use std::path::Path;
 use std::time::Duration;

@@ -146,16 +146,19 @@ impl Tx {
         Ok(())
     }
 
-    /// Releases a hold; false when there is no such active hold.
+    /// Releases a hold, and with it those placed on further forms of the same subject's id (`id#2`, …); false when there is
+    /// no such active hold.
     pub async fn release_hold(&mut self, id: &str, by: &str, now: DateTime<Utc>) -> Result<bool> {
-        let done =
-            sqlx::query("UPDATE hold SET released_at = $2, released_by = $3 WHERE id = $1 AND released_at IS NULL")
-                .bind(id)
-                .bind(time_text(now))
-                .bind(by)
-                .execute(&mut *self.inner)
-                .await?;
-        Ok(done.rows_affected() == 1)
+        let done = sqlx::query(
+            "UPDATE hold SET released_at = $2, released_by = $3 WHERE released_at IS NULL \
+             AND (id = $1 OR substr(id, 1, length($1) + 1) = $1 || '#')",
+        )
+        .bind(id)
+        .bind(time_text(now))
+        .bind(by)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(done.rows_affected() > 0)
     }
 
     /// All holds, oldest first.

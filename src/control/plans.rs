@@ -180,9 +180,33 @@ impl Tx {
         row.as_ref().map(plan_row).transpose()
     }
 
-    /// Changes a plan's state.
-    pub async fn set_plan_state(&mut self, id: &str, state: &str) -> Result<()> {
-        sqlx::query("UPDATE plan SET state = $2 WHERE id = $1").bind(id).bind(state).execute(&mut *self.inner).await?;
+    /// Moves a plan from `planned` to another state; false when it was not in that any more. What a void plan lists is
+    /// forgotten with the next change of keys.
+    pub async fn set_plan_state(&mut self, id: &str, state: &str) -> Result<bool> {
+        let done = sqlx::query("UPDATE plan SET state = $2 WHERE id = $1 AND state = 'planned'")
+            .bind(id)
+            .bind(state)
+            .execute(&mut *self.inner)
+            .await?;
+        let moved = done.rows_affected() == 1;
+        if moved && state == "void" {
+            self.retire_work("plan", id).await?;
+        }
+        Ok(moved)
+    }
+
+    /// Voids the plans of a kind and request that were not carried out.
+    pub async fn void_plans(&mut self, kind: &str, request: Option<i64>) -> Result<()> {
+        let rows = sqlx::query(
+            "SELECT id FROM plan WHERE state = 'planned' AND kind = $1 AND COALESCE(request, -1) = COALESCE($2, -1)",
+        )
+        .bind(kind)
+        .bind(request)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        for row in rows {
+            self.set_plan_state(&row.try_get::<String, _>(0)?, "void").await?;
+        }
         Ok(())
     }
 
@@ -289,6 +313,50 @@ impl Tx {
             .bind(chunk.number)
             .execute(&mut *self.inner)
             .await?;
+        Ok(())
+    }
+
+    /// Rows of a finished chunk turned out not to be erased (or stripped): their ledger entries are void, and they count
+    /// as failed. Returns how many there were.
+    pub async fn fail_rows(
+        &mut self,
+        run: &RunRow,
+        (chunk, strips): (i64, bool),
+        rows: &[[u8; 16]],
+        note: &str,
+    ) -> Result<i64> {
+        let mut failed = 0;
+        for mac in rows {
+            let done = sqlx::query(
+                "UPDATE ledger SET state = 'void' WHERE run = $1 AND chunk = $2 AND row_mac = $3 AND state = 'done'",
+            )
+            .bind(&run.id)
+            .bind(chunk)
+            .bind(&mac[..])
+            .execute(&mut *self.inner)
+            .await?;
+            failed += done.rows_affected() as i64;
+        }
+        let text = if strips {
+            "UPDATE plan_chunk SET stripped = stripped - $3, failed = failed + $3, note = $4 WHERE plan = $1 AND number = $2"
+        } else {
+            "UPDATE plan_chunk SET erased = erased - $3, failed = failed + $3, note = $4 WHERE plan = $1 AND number = $2"
+        };
+        sqlx::query(text).bind(&run.plan).bind(chunk).bind(failed).bind(note).execute(&mut *self.inner).await?;
+        Ok(failed)
+    }
+
+    /// Ends the chunks that a run can never go on with: their rows count as failed. Entries of a chunk that was begun stay
+    /// intended, because nobody can tell any more whether its rows are gone.
+    pub async fn abandon_chunks(&mut self, plan: &str, note: &str) -> Result<()> {
+        sqlx::query(
+            "UPDATE plan_chunk SET state = 'done', failed = rows, note = $2 \
+             WHERE plan = $1 AND state <> 'done' AND verdict <> 'keep'",
+        )
+        .bind(plan)
+        .bind(note)
+        .execute(&mut *self.inner)
+        .await?;
         Ok(())
     }
 

@@ -16,6 +16,10 @@ CREATE TABLE tree_node (
 CREATE TABLE rekey (
     generation BIGINT PRIMARY KEY, step TEXT NOT NULL, begun_at TEXT NOT NULL, ended_at TEXT, evidence TEXT
 );
+-- Old roots that had come back into the slot (from a copy) and were destroyed again.
+CREATE TABLE stray_root (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, generation BIGINT NOT NULL, destroyed_at TEXT NOT NULL, evidence TEXT NOT NULL
+);
 
 -- What the leaves of the tree are for. state: active | dying | destroyed.
 -- A subject's lookup stays until its slot is destroyed, so that a hold finds the cells that are to die.

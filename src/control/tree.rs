@@ -5,7 +5,10 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
-use super::{Result, Tx, time_text};
+use super::{CellRow, Result, Tx, time_text};
+
+/// The step of a generation change that was given up before its commit.
+pub const ABANDONED: &str = "abandoned";
 
 /// A stored node: (subtree, level, index, version) and its sealed bytes.
 pub type NodeRow = ((u8, u8, u32, i64), Vec<u8>);
@@ -19,9 +22,17 @@ impl Tx {
         row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
     }
 
-    /// Stores the crown of a generation; it replaces all older ones.
+    /// The crown of one generation: the one in force, or the one before while a generation change is not finished.
+    pub async fn crown_of(&mut self, generation: i64) -> Result<Option<Vec<u8>>> {
+        let row = sqlx::query("SELECT crown FROM tree_root WHERE generation = $1")
+            .bind(generation)
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        row.map(|row| Ok(row.try_get(0)?)).transpose()
+    }
+
+    /// Stores the crown of a generation. Older ones stay until [`Tx::drop_crowns_before`]: the new one is compared with them.
     pub async fn put_tree_root(&mut self, generation: i64, crown: &[u8], now: DateTime<Utc>) -> Result<()> {
-        sqlx::query("DELETE FROM tree_root WHERE generation <> $1").bind(generation).execute(&mut *self.inner).await?;
         sqlx::query(
             "INSERT INTO tree_root (generation, crown, created_at) VALUES ($1, $2, $3) \
              ON CONFLICT (generation) DO UPDATE SET crown = excluded.crown",
@@ -31,6 +42,12 @@ impl Tx {
         .bind(time_text(now))
         .execute(&mut *self.inner)
         .await?;
+        Ok(())
+    }
+
+    /// Forgets the crowns of generations whose roots are gone.
+    pub async fn drop_crowns_before(&mut self, generation: i64) -> Result<()> {
+        sqlx::query("DELETE FROM tree_root WHERE generation < $1").bind(generation).execute(&mut *self.inner).await?;
         Ok(())
     }
 
@@ -97,7 +114,7 @@ impl Tx {
     pub async fn note_rekey(&mut self, generation: i64, step: &str, now: DateTime<Utc>) -> Result<()> {
         sqlx::query(
             "INSERT INTO rekey (generation, step, begun_at) VALUES ($1, $2, $3) \
-             ON CONFLICT (generation) DO UPDATE SET step = excluded.step, ended_at = NULL",
+             ON CONFLICT (generation) DO UPDATE SET step = excluded.step, ended_at = NULL, evidence = NULL",
         )
         .bind(generation)
         .bind(step)
@@ -119,12 +136,35 @@ impl Tx {
         Ok(())
     }
 
-    /// When and with what evidence the re-key to `generation` ended.
-    pub async fn rekey_evidence(&mut self, generation: i64) -> Result<Option<(String, String)>> {
-        let row = sqlx::query("SELECT ended_at, evidence FROM rekey WHERE generation = $1 AND ended_at IS NOT NULL")
+    /// Keeps the evidence that old roots, which had come back into the slot, were destroyed again.
+    pub async fn add_stray_root(&mut self, generation: i64, evidence: &str, now: DateTime<Utc>) -> Result<()> {
+        sqlx::query("INSERT INTO stray_root (generation, destroyed_at, evidence) VALUES ($1, $2, $3)")
             .bind(generation)
-            .fetch_optional(&mut *self.inner)
+            .bind(time_text(now))
+            .bind(evidence)
+            .execute(&mut *self.inner)
             .await?;
+        Ok(())
+    }
+
+    /// When old roots of a generation that had come back were destroyed, and the evidence, oldest first.
+    pub async fn stray_roots(&mut self, generation: i64) -> Result<Vec<(String, String)>> {
+        let rows = sqlx::query("SELECT destroyed_at, evidence FROM stray_root WHERE generation = $1 ORDER BY number")
+            .bind(generation)
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    /// When and with what evidence the re-key to `generation` ended; `None` as well when it was given up.
+    pub async fn rekey_evidence(&mut self, generation: i64) -> Result<Option<(String, String)>> {
+        let row = sqlx::query(
+            "SELECT ended_at, evidence FROM rekey WHERE generation = $1 AND ended_at IS NOT NULL AND step <> $2",
+        )
+        .bind(generation)
+        .bind(ABANDONED)
+        .fetch_optional(&mut *self.inner)
+        .await?;
         row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
     }
 
@@ -184,6 +224,48 @@ impl Tx {
         let row = sqlx::query(table.select_state()).bind(i64::from(number)).fetch_optional(&mut *self.inner).await?;
         row.map(|row| Ok(row.try_get(0)?)).transpose()
     }
+
+    /// At most `limit` slots that are in use and not dying, spread over the table; another `salt`, another selection.
+    pub async fn sample_slots(&mut self, table: SlotTable, limit: u32, salt: i64) -> Result<Vec<u32>> {
+        // A multiplicative hash by the golden ratio of 2^32, so that the selection is spread and can be repeated.
+        let text = format!(
+            "{} WHERE state = 'active' ORDER BY ((slot + $1) * 2654435761) % 4294967296, slot LIMIT $2",
+            table.select()
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(salt % 1_000_000)
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
+    }
+
+    /// All slots that are recorded as destroyed.
+    pub async fn destroyed_slots(&mut self, table: SlotTable) -> Result<Vec<u32>> {
+        let text = format!("{} WHERE state = 'destroyed' ORDER BY slot", table.select());
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&mut *self.inner).await?;
+        rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
+    }
+
+    /// Preserving pins that hold their cell's secret, each with its cell as it was before.
+    pub async fn filled_pins(&mut self) -> Result<Vec<(u32, CellRow)>> {
+        let rows = sqlx::query(
+            "SELECT pin.slot, cell.id, cell.subject, cell.bucket FROM pin JOIN cell ON cell.id = pin.cell \
+             WHERE cell.pin = pin.slot AND pin.kind = 'preserving' AND pin.state <> 'destroyed' ORDER BY pin.slot",
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let subject = row.try_get::<Option<i64>, _>(2)?.map(|slot| slot as u32);
+                let bucket = row.try_get::<i64, _>(3)? as u32;
+                Ok((
+                    row.try_get::<i64, _>(0)? as u32,
+                    CellRow { id: row.try_get(1)?, subject, bucket, fresh: None, pin: None },
+                ))
+            })
+            .collect()
+    }
 }
 
 /// The tables that hand out slot numbers.
@@ -202,6 +284,9 @@ pub enum SlotTable {
 }
 
 impl SlotTable {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Subject, Self::Bucket, Self::Chain, Self::Pin, Self::Work];
+
     fn select(self) -> &'static str {
         match self {
             Self::Subject => "SELECT slot FROM subject",

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::chunk::{ChunkItem, open_items};
+use super::chunk::{ChunkItem, open_items, place_of};
 use super::planner::{active_holds, covering_hold};
+use super::referrers::blocked_rows;
 use super::survey::{ReadRow, Shape, Surveyor, Target, subject_value};
 use super::{EraseError, Ground, Site};
 use crate::control::{ChunkCounts, ChunkRow, LedgerKind, RunRow};
@@ -13,7 +14,7 @@ use crate::keys::Key;
 use crate::keys::suite::{Suite, mac};
 use crate::plan::Subject;
 use crate::plan::digest::row_mac;
-use crate::plan::model::{Child, Collection};
+use crate::plan::model::Collection;
 use crate::stores::{Batch, BatchMarker, Column, ColumnKind, ColumnRef, Engine, Filter, RowQuery};
 use crate::value::{RowKey, Value, encode_values};
 
@@ -70,13 +71,7 @@ pub async fn run_chunk(
     keys: &RunKeys,
     target: &Target,
 ) -> Result<ChunkOutcome, EraseError> {
-    let site = ground
-        .site(&chunk.store)
-        .ok_or_else(|| EraseError::Inconsistent(format!("store {} is not registered", chunk.store)))?;
-    let (_, collection) = site
-        .model
-        .collection(&chunk.collection)
-        .ok_or_else(|| EraseError::Inconsistent(format!("collection {} is not registered", chunk.collection)))?;
+    let (site, collection) = place_of(ground, chunk)?;
     let plan = run.plan.as_deref().unwrap_or_default();
     let items = open_items(&keys.plan, plan, chunk.number, &chunk.sealed)?;
     let work = Work { ground, site, collection, run, chunk, keys, items: &items, token };
@@ -94,6 +89,35 @@ pub async fn run_chunk(
         }
         Err(error) => work.fail(error).await,
     }
+}
+
+/// Leaves a chunk undone because the plan it belongs to must not go on; its rows stay, and count as kept. If a crash hid
+/// that its transaction was committed, that is settled first.
+///
+/// # Errors
+/// When the control database fails, or the store of a chunk that was begun cannot be reached.
+pub async fn withhold_chunk(
+    ground: &Ground<'_>,
+    run: &RunRow,
+    token: i64,
+    chunk: &ChunkRow,
+    keys: &RunKeys,
+    why: &str,
+) -> Result<ChunkOutcome, EraseError> {
+    if chunk.state == "running" {
+        let (site, collection) = place_of(ground, chunk)?;
+        if let Some(marker) = site.store.batch_outcome(&run.id, chunk.number).await? {
+            let items = open_items(&keys.plan, run.plan.as_deref().unwrap_or_default(), chunk.number, &chunk.sealed)?;
+            let work = Work { ground, site, collection, run, chunk, keys, items: &items, token };
+            return work.settle(&marker).await;
+        }
+    }
+    let outcome =
+        ChunkOutcome { counts: ChunkCounts { kept: chunk.rows, ..ChunkCounts::default() }, note: Some(why.to_owned()) };
+    let mut tx = ground.control.begin().await?;
+    tx.end_chunk(run, chunk, outcome.counts, &[], outcome.note.as_deref()).await?;
+    tx.commit().await?;
+    Ok(outcome)
 }
 
 struct Work<'a> {
@@ -211,21 +235,7 @@ impl Work<'_> {
         doomed: &[RowKey],
         predicate: &Filter,
     ) -> Result<(Vec<RowKey>, Option<String>), EraseError> {
-        let mut blocked: HashSet<Vec<u8>> = HashSet::new();
-        let mut note = None;
-        for child in &self.collection.children {
-            if doomed.is_empty() || child.parent_columns != self.collection.key {
-                continue;
-            }
-            // A table that refers to itself: rows deleted together do not hold each other.
-            if child.table == self.collection.table.name {
-                continue;
-            }
-            for key in referred_to(batch, child, doomed).await? {
-                blocked.insert(encode_values(&key.0));
-                note = Some(format!("rows of {} still refer to {}", child.table, self.collection.table.name));
-            }
-        }
+        let (blocked, note) = blocked_rows(batch, self.collection, doomed).await?;
         let keys: Vec<RowKey> =
             doomed.iter().filter(|key| !blocked.contains(&encode_values(&key.0))).cloned().collect();
         if keys.is_empty() {
@@ -233,9 +243,12 @@ impl Work<'_> {
         }
         let filter = Filter::And(vec![Filter::In(self.collection.key.clone(), keys.clone()), predicate.clone()]);
         let deleted = batch.delete(&self.collection.table.name, shape.path(), &filter).await?;
-        if deleted != keys.len() as u64 {
+        // A row that the deletion of another took along is not counted by every engine: what counts is that none is left.
+        let left = self.present(batch, Filter::In(self.collection.key.clone(), keys.clone())).await?.len();
+        if left > 0 || deleted > keys.len() as u64 {
             return Err(EraseError::Inconsistent(format!(
-                "{}.{}: {} rows were locked but {deleted} were deleted; a trigger or rule may swallow the DELETE",
+                "{}.{}: {} rows were locked, {deleted} were deleted and {left} of them are still there; a trigger or rule \
+                 may swallow the DELETE",
                 self.chunk.store,
                 self.chunk.collection,
                 keys.len()
@@ -254,7 +267,13 @@ impl Work<'_> {
             }
             if !set.is_empty() {
                 let one = Filter::In(self.collection.key.clone(), vec![key.clone()]);
-                batch.update(&self.collection.table.name, &set, &one).await?;
+                let changed = batch.update(&self.collection.table.name, &set, &one).await?;
+                if changed != 1 {
+                    return Err(EraseError::Inconsistent(format!(
+                        "{}.{}: the strip of one row changed {changed} rows; a trigger or rule may swallow the UPDATE",
+                        self.chunk.store, self.chunk.collection
+                    )));
+                }
             }
         }
         Ok(doomed.to_vec())
@@ -368,28 +387,6 @@ impl Work<'_> {
     }
 }
 
-/// The parents of this batch that rows of a child table still refer to. Counted, because a child may have no key to read by.
-async fn referred_to(batch: &mut dyn Batch, child: &Child, parents: &[RowKey]) -> Result<Vec<RowKey>, EraseError> {
-    let query = |parents: &[RowKey]| RowQuery {
-        table: child.table.clone(),
-        path: Vec::new(),
-        columns: Vec::new(),
-        filter: Filter::In(child.columns.clone(), parents.to_vec()),
-        key: child.columns.clone(),
-        after: None,
-        limit: 1,
-    };
-    let mut found = Vec::new();
-    if batch.count(&query(parents)).await? > 0 {
-        for parent in parents {
-            if batch.count(&query(std::slice::from_ref(parent))).await? > 0 {
-                found.push(parent.clone());
-            }
-        }
-    }
-    Ok(found)
-}
-
 /// A value without meaning for a NOT NULL column; none where the type has none that is sure to be accepted.
 fn neutral_value(
     column: &Column,
@@ -412,9 +409,8 @@ fn neutral_of(kind: ColumnKind, engine: Engine) -> Option<Value> {
     let number = || if engine == Engine::Sqlite { Value::Integer(0) } else { Value::Text("0".to_owned()) };
     match kind {
         ColumnKind::Text => Some(Value::Text(String::new())),
-        ColumnKind::Integer | ColumnKind::Real | ColumnKind::Decimal => Some(number()),
         ColumnKind::Boolean if engine == Engine::Postgres => Some(Value::Text("false".to_owned())),
-        ColumnKind::Boolean => Some(number()),
+        ColumnKind::Integer | ColumnKind::Real | ColumnKind::Decimal | ColumnKind::Boolean => Some(number()),
         ColumnKind::Bytes => Some(Value::Blob(Vec::new())),
         ColumnKind::Date => Some(Value::Text("1970-01-01".to_owned())),
         ColumnKind::LocalTime | ColumnKind::Instant => Some(Value::Text("1970-01-01 00:00:00".to_owned())),

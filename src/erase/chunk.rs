@@ -1,8 +1,10 @@
 //! A chunk of a plan: up to some hundred rows of one collection with one verdict, and its sealed form.
 
-use super::EraseError;
+use super::{EraseError, Ground, Site};
+use crate::control::ChunkRow;
 use crate::keys::Key;
 use crate::keys::sealed::{open_column, seal_column};
+use crate::plan::model::Collection;
 use crate::plan::{PlannedRow, Subject};
 use crate::random::Random;
 use crate::value::{MalformedValues, RowKey, Value, decode_value, encode_value};
@@ -17,6 +19,21 @@ pub struct ChunkItem {
     pub row: PlannedRow,
     /// The reason's code, for rows that stay.
     pub reason: Option<String>,
+}
+
+/// Where a chunk's rows are.
+///
+/// # Errors
+/// [`EraseError::NotNow`] when its store cannot be reached, or its collection is not there.
+pub fn place_of<'g>(ground: &Ground<'g>, chunk: &ChunkRow) -> Result<(&'g Site, &'g Collection), EraseError> {
+    let not_now = |what: String| EraseError::NotNow {
+        what,
+        advice: "see `wangchuan store check`; what was begun goes on once it can be reached".to_owned(),
+    };
+    let site = ground.sites.iter().find(|site| site.model.spec.name == chunk.store);
+    let site = site.ok_or_else(|| not_now(format!("store {} cannot be reached now", chunk.store)))?;
+    let found = site.model.collection(&chunk.collection).map(|(_, collection)| (site, collection));
+    found.ok_or_else(|| not_now(format!("store {}: collection {} is not there now", chunk.store, chunk.collection)))
 }
 
 /// Seals a chunk's list under the plan's work key, for this plan and number only.

@@ -90,7 +90,7 @@ pub fn is_bucket_due(ground: &Ground<'_>, bucket: &BucketName, cutoff: DateTime<
     Ok(due <= Earliest::At(cutoff))
 }
 
-/// Whether a bucket or a pin waits for a retention run to mark it, even if no row is due any more.
+/// Whether a bucket waits for a retention run to mark it, even if no row is due any more.
 ///
 /// # Errors
 /// As [`is_bucket_due`], and when the control database fails.

@@ -9,6 +9,7 @@ pub mod chunk;
 pub mod fate;
 pub mod planner;
 pub mod read_back;
+mod referrers;
 pub mod survey;
 
 use std::sync::Arc;
@@ -106,6 +107,14 @@ pub enum EraseError {
         /// What to do.
         advice: String,
     },
+    /// Something that a begun run needs cannot be reached; the run goes on when it can.
+    #[error("{what}")]
+    NotNow {
+        /// What.
+        what: String,
+        /// What to do.
+        advice: String,
+    },
     /// What is stored contradicts itself.
     #[error("{0}")]
     Inconsistent(String),
@@ -119,7 +128,7 @@ impl EraseError {
             Self::Store(error) => error.is_retryable(),
             Self::Control(error) => error.is_retryable(),
             Self::Keyring(error) => error.is_retryable(),
-            Self::Random(_) => true,
+            Self::Random(_) | Self::NotNow { .. } => true,
             _ => false,
         }
     }

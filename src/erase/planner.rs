@@ -2,14 +2,14 @@
 
 use chrono::{DateTime, Utc};
 
-use super::chunk::{CHUNK_ROWS, ChunkItem, seal_items};
+use super::chunk::{CHUNK_ROWS, ChunkItem, open_items, seal_items};
 use super::survey::{Surveyor, Target};
 use super::{EraseError, Ground, Site};
 use crate::control::{ChunkCounts, ChunkRow, HoldRow, PlanRow};
 use crate::keyring::Purpose;
 use crate::keys::{Key, cell::pseudonym};
 use crate::plan::decide::decide;
-use crate::plan::digest::{plan_hash, rows_digest};
+use crate::plan::digest::{RowsDigest, plan_hash};
 use crate::plan::{CollectionCounts, Decision, PlanBody, PlanKind, Subject, Verdict};
 use crate::policy::hold::{ActiveHolds, Hold, HoldScope, Owners, SubjectDigest};
 use crate::random::uuid7;
@@ -52,14 +52,12 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, request: Option<i64
         collections: Vec::new(),
         skipped: ground.skipped.to_vec(),
     };
-    let mut digests = Vec::new();
     let mut lists: Vec<(String, String, &'static str, Vec<ChunkItem>)> = Vec::new();
     for site in ground.sites {
         match plan_site(site, &holds, &lookup, target, cutoff, body.kind).await {
             Ok((decisions, counts)) => {
                 let names: Vec<String> =
                     site.model.collections.iter().map(|collection| collection.table.name.clone()).collect();
-                digests.extend(rows_digest(&suppression, &site.model.spec.name, &names, &decisions));
                 body.schema_digest.push((site.model.spec.name.clone(), site.model.schema_digest.clone()));
                 body.collections.extend(counts);
                 lists.extend(lists_of(site, &names, decisions));
@@ -75,11 +73,45 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, request: Option<i64
             advice: "see `wangchuan store check`".to_owned(),
         });
     }
-    body.rows_digest = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &digests));
+    let mut digest = RowsDigest::new(&suppression);
+    for (store, collection, verdict, items) in &lists {
+        add_list(&mut digest, store, collection, verdict, items);
+    }
+    body.rows_digest = digest.finish();
     if body.kind == PlanKind::Retention {
         check_caps(ground, &body)?;
     }
     store_plan(ground, body, request, lists).await
+}
+
+fn add_list(digest: &mut RowsDigest<'_>, store: &str, collection: &str, verdict: &str, items: &[ChunkItem]) {
+    for item in items {
+        digest.add(store, collection, verdict, item.reason.as_deref(), &item.row);
+    }
+}
+
+/// Whether a stored plan is the one that its hash was shown for: the public part, and every row of the sealed lists with
+/// its verdict.
+///
+/// # Errors
+/// When a list does not open.
+pub fn is_intact(
+    plan: &PlanRow,
+    body: &PlanBody,
+    chunks: &[ChunkRow],
+    keys: &super::batch::RunKeys,
+) -> Result<bool, EraseError> {
+    let mut digest = RowsDigest::new(&keys.suppression);
+    for chunk in chunks {
+        let items = open_items(&keys.plan, &plan.id, chunk.number, &chunk.sealed)?;
+        if items.len() as i64 != chunk.rows {
+            return Ok(false);
+        }
+        add_list(&mut digest, &chunk.store, &chunk.collection, &chunk.verdict, &items);
+    }
+    let hash =
+        plan_hash(body).map_err(|_| EraseError::Inconsistent("the plan cannot be written as JSON".to_owned()))?;
+    Ok(hash == plan.hash && digest.finish() == body.rows_digest)
 }
 
 fn salt(ground: &Ground<'_>) -> Result<String, EraseError> {
@@ -254,6 +286,8 @@ async fn store_plan(
             counts: ChunkCounts::default(),
         });
     }
+    // Of several plans for the same thing only the newest can still be meant; what the others list is forgotten.
+    tx.void_plans(&row.kind, row.request).await?;
     tx.add_plan(&row, &chunks).await?;
     tx.commit().await?;
     Ok(StoredPlan { row, body })

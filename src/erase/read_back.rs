@@ -1,96 +1,169 @@
 //! Reads absence back: by a query that did not do the deleting, in a read-only session of its own.
+//!
+//! A key may be given out again: a row counts as there again only if it is still the planned row (same subject, same start
+//! event), still meets the predicate it was deleted by, or hangs in the air because its parent went without it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::batch::{RunKeys, is_blank, stripped_columns};
-use super::chunk::open_items;
-use super::survey::read_all;
+use super::chunk::{ChunkItem, open_items, place_of};
+use super::survey::{Shape, Surveyor, Target};
 use super::{EraseError, Ground};
-use crate::control::RunRow;
+use crate::control::{ChunkRow, RunRow};
 use crate::plan::digest::row_mac;
-use crate::stores::{ColumnRef, Filter, RowQuery};
-use crate::value::{Row, RowKey};
+use crate::plan::model::Collection;
+use crate::plan::{PlanBody, Subject};
+use crate::stores::{ColumnRef, Engine, Filter, Snapshot};
+use crate::value::{RowKey, encode_values};
 
 /// What was looked at and found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReadBack {
     /// Rows looked for that must be absent.
     pub looked_for: u64,
-    /// Of them found all the same.
-    pub present: u64,
     /// Stripped rows looked at.
     pub stripped: u64,
-    /// Of them with content that should be gone.
-    pub unstripped: u64,
+    /// Rows that are there all the same, or hold content that should be gone.
+    pub residues: Vec<Residue>,
+}
+
+/// The rows of a chunk that are not as the ledger says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Residue {
+    /// The chunk's number.
+    pub chunk: i64,
+    /// Whether it strips (otherwise it erases).
+    pub strips: bool,
+    /// Keyed digests of the rows.
+    pub rows: Vec<[u8; 16]>,
 }
 
 impl ReadBack {
-    /// Whether everything is as claimed.
+    /// Rows that are not as claimed.
     #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.present == 0 && self.unstripped == 0
+    pub fn residual(&self) -> u64 {
+        self.residues.iter().map(|residue| residue.rows.len() as u64).sum()
     }
 }
 
 /// Looks again for every row that the run's ledger calls gone or stripped.
 ///
 /// # Errors
-/// When a store cannot be read; then nothing was shown.
-pub async fn read_back(ground: &Ground<'_>, run: &RunRow, keys: &RunKeys) -> Result<ReadBack, EraseError> {
+/// When a store or collection of the run cannot be reached or read; then nothing was shown.
+pub async fn read_back(
+    ground: &Ground<'_>,
+    run: &RunRow,
+    keys: &RunKeys,
+    target: &Target,
+) -> Result<ReadBack, EraseError> {
     let mut tx = ground.control.read().await?;
     let plan = run.plan.as_deref().unwrap_or_default();
     let chunks = tx.chunks(plan).await?;
+    let body = tx.plan(plan).await?.and_then(|row| serde_json::from_str::<PlanBody>(&row.body).ok());
+    let body = body.ok_or_else(|| EraseError::Inconsistent("the run's plan is gone or damaged".to_owned()))?;
     let done: HashSet<[u8; 16]> = tx.ledger_of_run(&run.id).await?.into_iter().map(|entry| entry.row_mac).collect();
     drop(tx);
-    // What cannot be looked at was not shown to be absent.
-    if let Some(chunk) = chunks.iter().find(|chunk| chunk.verdict != "keep" && ground.site(&chunk.store).is_none()) {
-        return Err(EraseError::Refused {
-            what: format!("store {} cannot be reached, so absence cannot be read back there", chunk.store),
-            advice: "see `wangchuan store check`; the run goes on once the store can be reached".to_owned(),
-        });
+    let chunks: Vec<&ChunkRow> = chunks.iter().filter(|chunk| chunk.verdict != "keep").collect();
+    for chunk in &chunks {
+        place_of(ground, chunk)?;
     }
     let mut result = ReadBack::default();
     for site in ground.sites {
         let store = site.model.spec.name.as_str();
+        let chunks: Vec<&&ChunkRow> = chunks.iter().filter(|chunk| chunk.store == store).collect();
+        if chunks.is_empty() {
+            continue;
+        }
+        let nobody = |_: Option<&Subject>, _: &str| None;
+        let engine = site.store.engine();
+        let surveyor = Surveyor { model: &site.model, engine, cutoff: body.cutoff, held_by: &nobody };
         let mut view = site.store.open_snapshot().await?;
-        for chunk in chunks.iter().filter(|chunk| chunk.store == store && chunk.verdict != "keep") {
-            let Some((_, collection)) = site.model.collection(&chunk.collection) else { continue };
-            let items = open_items(&keys.plan, plan, chunk.number, &chunk.sealed)?;
-            let gone: Vec<RowKey> = items
-                .into_iter()
-                .map(|item| item.row.key)
-                .filter(|key| done.contains(&row_mac(&keys.suppression, store, &chunk.collection, key)))
-                .collect();
-            if gone.is_empty() {
-                continue;
-            }
-            let stripped = chunk.verdict == "strip";
-            let emptied = if stripped { stripped_columns(collection) } else { Vec::new() };
-            let columns = emptied.iter().map(|column| ColumnRef::own(&column.name)).collect();
-            let count = gone.len() as u64;
-            let query = RowQuery {
-                table: collection.table.name.clone(),
-                path: Vec::new(),
-                columns,
-                filter: Filter::In(collection.key.clone(), gone),
-                key: collection.key.clone(),
-                after: None,
-                limit: 1000,
-            };
-            if stripped {
-                let rows = read_all(view.as_mut(), query).await?;
-                result.stripped += count;
-                let engine = site.store.engine();
-                let is_blank = |row: &&Row| {
-                    emptied.iter().zip(*row).all(|(column, value)| is_blank(collection, column, value, engine))
-                };
-                result.unstripped += (rows.len() - rows.iter().filter(is_blank).count()) as u64;
+        for chunk in chunks {
+            let (_, collection) = place_of(ground, chunk)?;
+            let mac = |key: &RowKey| row_mac(&keys.suppression, store, &chunk.collection, key);
+            let mut items = open_items(&keys.plan, plan, chunk.number, &chunk.sealed)?;
+            items.retain(|item| done.contains(&mac(&item.row.key)));
+            let strips = chunk.verdict == "strip";
+            let found = if items.is_empty() {
+                Vec::new()
+            } else if strips {
+                result.stripped += items.len() as u64;
+                unstripped(view.as_mut(), collection, &items, engine).await?
             } else {
-                result.looked_for += count;
-                result.present += view.count(&query).await?;
+                result.looked_for += items.len() as u64;
+                present(view.as_mut(), collection, &items, surveyor.filter(collection, target)?).await?
+            };
+            if !found.is_empty() {
+                let rows = found.iter().map(mac).collect();
+                result.residues.push(Residue { chunk: chunk.number, strips, rows });
             }
         }
         view.close().await?;
     }
     Ok(result)
+}
+
+fn keys_of(items: &[ChunkItem]) -> Vec<RowKey> {
+    items.iter().map(|item| item.row.key.clone()).collect()
+}
+
+/// Erased rows that are there.
+async fn present(
+    view: &mut dyn Snapshot,
+    collection: &Collection,
+    items: &[ChunkItem],
+    predicate: Option<Filter>,
+) -> Result<Vec<RowKey>, EraseError> {
+    let shape = Shape::of(collection);
+    let by_key = Filter::In(collection.key.clone(), keys_of(items));
+    let mut query = shape.query(collection, by_key.clone());
+    query.limit = items.len() as u32 + 1;
+    let rows = view.read(&query).await?;
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut due = HashSet::new();
+    if let Some(predicate) = predicate {
+        query.filter = Filter::And(vec![by_key, predicate]);
+        due.extend(view.read(&query).await?.into_iter().map(|row| encode_values(&shape.read(row).key.0)));
+    }
+    let planned: HashMap<Vec<u8>, &ChunkItem> =
+        items.iter().map(|item| (encode_values(&item.row.key.0), item)).collect();
+    let hangs_on_parents = !shape.path().is_empty();
+    let mut found = Vec::new();
+    for row in rows {
+        let row = shape.read(row);
+        let id = encode_values(&row.key.0);
+        let Some(item) = planned.get(&id) else { continue };
+        let is_planned = row.subject == item.row.subject && row.start == item.row.start;
+        if is_planned || due.contains(&id) || hangs_on_parents && row.subject.is_none() {
+            found.push(row.key);
+        }
+    }
+    Ok(found)
+}
+
+/// Stripped rows that hold content all the same.
+async fn unstripped(
+    view: &mut dyn Snapshot,
+    collection: &Collection,
+    items: &[ChunkItem],
+    engine: Engine,
+) -> Result<Vec<RowKey>, EraseError> {
+    let shape = Shape::of(collection);
+    let emptied = stripped_columns(collection);
+    let mut query = shape.query(collection, Filter::In(collection.key.clone(), keys_of(items)));
+    query.limit = items.len() as u32 + 1;
+    query.columns.extend(emptied.iter().map(|column| ColumnRef::own(&column.name)));
+    let mut found = Vec::new();
+    for mut row in view.read(&query).await? {
+        let values = row.split_off(shape.width());
+        let row = shape.read(row);
+        let item = items.iter().find(|item| item.row.key == row.key);
+        let is_blank = emptied.iter().zip(&values).all(|(column, value)| is_blank(collection, column, value, engine));
+        if !is_blank && item.is_some_and(|item| item.row.subject == row.subject) {
+            found.push(row.key);
+        }
+    }
+    Ok(found)
 }

@@ -1,10 +1,9 @@
 //! The survey: reads, in one read-only view, every due row of a store and what refers to it. Writes nothing.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
 
 use super::EraseError;
+use super::referrers::{PARENTS, referring};
 use crate::plan::decide::{Candidate, Reference, ReferringRow};
 use crate::plan::model::{Child, Collection, Governed, Model, Reach};
 use crate::plan::{CollectionCounts, PlannedRow, Reason, Subject};
@@ -179,7 +178,7 @@ impl Surveyor<'_> {
                 continue;
             }
             for child in &collection.children {
-                for page in parents.chunks(PAGE as usize / 2) {
+                for page in parents.chunks(PARENTS) {
                     references.extend(self.references_of(view, (index, collection), child, page).await?);
                 }
             }
@@ -194,37 +193,20 @@ impl Surveyor<'_> {
         child: &Child,
         parents: &[&Candidate],
     ) -> Result<Vec<Reference>, EraseError> {
-        let mut by_tuple: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
-        let mut tuples = Vec::new();
-        for parent in parents {
-            let tuple = referred_values(collection, child, &parent.row.key).ok_or_else(|| EraseError::Unsupported {
-                what: format!(
-                    "table {} refers to {} by columns that are not its key; this version cannot follow that",
-                    child.table, collection.table.name
-                ),
-            })?;
-            by_tuple.insert(encode_values(&tuple), encode_values(&parent.row.key.0));
-            tuples.push(RowKey(tuple));
-        }
-        let mut query = RowQuery {
-            table: child.table.clone(),
-            path: Vec::new(),
-            columns: child.columns.iter().map(|column| ColumnRef::own(column)).collect(),
-            filter: Filter::In(child.columns.clone(), tuples.clone()),
-            key: child.columns.clone(),
-            after: None,
-            limit: PAGE,
-        };
+        let keys: Vec<RowKey> = parents.iter().map(|parent| parent.row.key.clone()).collect();
+        let mut query = referring(collection, child, &keys);
         let Some((at, registered)) = child.registered.and_then(|at| Some((at, self.model.collections.get(at)?))) else {
-            return unregistered_references(view, query, index, child, tuples, &by_tuple).await;
+            return unregistered_references(view, (index, collection), child, &keys).await;
         };
         query.key.clone_from(&registered.key);
         query.columns.extend(registered.key.iter().map(|column| ColumnRef::own(column)));
         let rows = read_all(view, query).await?;
-        let found = rows.into_iter().filter_map(|mut row| {
-            let own_key = row.split_off(child.columns.len());
-            let parent = by_tuple.get(&encode_values(&row))?.clone();
-            Some(Reference { parent: (index, parent), child: ReferringRow::Registered(at, encode_values(&own_key)) })
+        let found = rows.into_iter().map(|mut row| {
+            let own_key = row.split_off(collection.key.len());
+            Reference {
+                parent: (index, encode_values(&row)),
+                child: ReferringRow::Registered(at, encode_values(&own_key)),
+            }
         });
         Ok(found.collect())
     }
@@ -233,35 +215,21 @@ impl Surveyor<'_> {
 /// Parents that some row of an unregistered table refers to. Counted, because such a table may have no key to read by.
 async fn unregistered_references(
     view: &mut dyn Snapshot,
-    mut query: RowQuery,
-    index: usize,
+    (index, collection): (usize, &Collection),
     child: &Child,
-    tuples: Vec<RowKey>,
-    by_tuple: &HashMap<Vec<u8>, Vec<u8>>,
+    parents: &[RowKey],
 ) -> Result<Vec<Reference>, EraseError> {
     let mut found = Vec::new();
-    if view.count(&query).await? == 0 {
+    if view.count(&referring(collection, child, parents)).await? == 0 {
         return Ok(found);
     }
-    for tuple in tuples {
-        let parent = by_tuple.get(&encode_values(&tuple.0)).cloned();
-        query.filter = Filter::In(child.columns.clone(), vec![tuple]);
-        if let Some(parent) = parent
-            && view.count(&query).await? > 0
-        {
-            found.push(Reference { parent: (index, parent), child: ReferringRow::Unregistered(child.table.clone()) });
+    for parent in parents {
+        if view.count(&referring(collection, child, std::slice::from_ref(parent))).await? > 0 {
+            let parent = (index, encode_values(&parent.0));
+            found.push(Reference { parent, child: ReferringRow::Unregistered(child.table.clone()) });
         }
     }
     Ok(found)
-}
-
-/// The parent's values that a child's columns must equal, when they are part of its key.
-fn referred_values(collection: &Collection, child: &Child, key: &RowKey) -> Option<Vec<Value>> {
-    child
-        .parent_columns
-        .iter()
-        .map(|column| collection.key.iter().position(|known| known == column).and_then(|at| key.0.get(at)).cloned())
-        .collect()
 }
 
 /// Which columns a candidate is read with, and where they are in the row.

@@ -16,7 +16,7 @@ use crate::backup::embedded::{EmbeddedServer, EmbeddedSettings};
 use crate::backup::object_store::ObjectStore;
 use crate::backup::repository::abilities::Abilities;
 use crate::backup::repository::{Patience, RepositoryCredentials, RepositorySettings, S3Repository};
-use crate::config::{AuditService, Configuration, Endpoint};
+use crate::config::{AuditService, Endpoint};
 use crate::control::Control;
 use crate::control::log_store::SqliteLogStore;
 use crate::error::{Result, TaskError};
@@ -58,7 +58,7 @@ async fn connect_bucket(installation: &Installation) -> Result<Option<(S3Reposit
     let Some(backup) = &installation.config.backup else { return Ok(None) };
     let (endpoint, credentials, server) = match &backup.endpoint {
         Endpoint::Embedded { data } => {
-            let secret = embedded_secret(installation).await?;
+            let secret = embedded_secret(installation)?;
             let server = EmbeddedServer::start(EmbeddedSettings {
                 root: data.clone(),
                 port: 0,
@@ -119,7 +119,7 @@ pub async fn prove_bucket(installation: &Installation) -> Result<Option<Abilitie
 const ACCESS_KEY: &str = "wangchuan";
 
 /// The embedded server's secret key: random per process, for only this process uses the server that it started.
-async fn embedded_secret(installation: &Installation) -> Result<SecretText> {
+fn embedded_secret(installation: &Installation) -> Result<SecretText> {
     let mut bytes = [0; 24];
     installation.random.fill(&mut bytes)?;
     Ok(SecretText::new(hex::encode(bytes)))
@@ -150,7 +150,7 @@ impl AuditConnection {
                 (service.url(), log, Some(token), LogOperator::SelfHosted, Some(service))
             }
             AuditService::Url(url) => {
-                let log = audit_log_key(&installation.config)?;
+                let log = audit_log_key(installation)?;
                 let token = config
                     .token
                     .as_ref()
@@ -185,14 +185,14 @@ impl AuditConnection {
 ///
 /// # Errors
 /// When the file is missing or damaged; the embedded service makes it when it is first started.
-pub fn audit_log_key(config: &Configuration) -> Result<CheckpointKey> {
-    match &config.audit.service {
+pub fn audit_log_key(installation: &Installation) -> Result<CheckpointKey> {
+    match &installation.config.audit.service {
         AuditService::Embedded { data } => {
-            let signer = open_checkpoint_key(&data.join(AUDIT_KEY), &log_origin(config, "certificates"));
+            let signer = open_checkpoint_key(&data.join(AUDIT_KEY), &log_origin(installation.id(), "certificates"));
             Ok(signer.map_err(proof)?.key().clone())
         }
         AuditService::Url(_) => {
-            let vkey = state_folder(config).join("audit-log.vkey");
+            let vkey = state_folder(&installation.config).join("audit-log.vkey");
             let text = std::fs::read_to_string(&vkey)
                 .map_err(|error| cannot("read the audit log's public key", &vkey, &error))?;
             CheckpointKey::parse(text.trim()).map_err(proof)
@@ -216,7 +216,7 @@ pub struct LogView {
 /// When its key or the control database cannot be read.
 pub async fn view_operation_log(installation: &Installation) -> Result<LogView> {
     let folder = state_folder(&installation.config);
-    let origin = log_origin(&installation.config, "operations");
+    let origin = log_origin(installation.id(), "operations");
     let key = open_checkpoint_key(&operation_key_path(&folder), &origin).map_err(proof)?.key().clone();
     // The head is read first: the log may grow meanwhile, but never behind it.
     let head = kept_head(&folder.join("operation-log-head.txt")).await?;
@@ -227,13 +227,13 @@ pub async fn view_operation_log(installation: &Installation) -> Result<LogView> 
 ///
 /// # Errors
 /// When its key or its database cannot be read.
-pub async fn view_certificate_log(config: &Configuration) -> Result<Option<LogView>> {
-    let AuditService::Embedded { data } = &config.audit.service else { return Ok(None) };
+pub async fn view_certificate_log(installation: &Installation) -> Result<Option<LogView>> {
+    let AuditService::Embedded { data } = &installation.config.audit.service else { return Ok(None) };
     let file = data.join(AUDIT_DATABASE);
     if !file.exists() {
         return Ok(None);
     }
-    let key = audit_log_key(config)?;
+    let key = audit_log_key(installation)?;
     let head = kept_head(&data.join(AUDIT_HEAD)).await?;
     let store = SqliteLogStore::open(&file, "certificates").await.map_err(proof)?;
     Ok(Some(LogView { store, key, head }))
@@ -247,8 +247,9 @@ const AUDIT_KEY: &str = "log-key.pem";
 const AUDIT_DATABASE: &str = "audit.db";
 const AUDIT_HEAD: &str = "log-head.txt";
 
-fn log_origin(config: &Configuration, log: &str) -> String {
-    format!("{}.wangchuan.invalid/{log}", config.agent.name)
+/// A log's origin must never change, so it comes from the installation's random id and not from a name that people edit.
+fn log_origin(installation: [u8; 16], log: &str) -> String {
+    format!("{}.wangchuan.invalid/{log}", &hex::encode(installation)[..12])
 }
 
 fn checkpoint_key(path: &Path, origin: &str, random: &dyn Random) -> Result<CheckpointSigner> {
@@ -260,7 +261,7 @@ async fn start_embedded(
     installation: &Installation,
     data: &Path,
 ) -> Result<(ServiceHandle, CheckpointKey, BearerToken)> {
-    let origin = log_origin(&installation.config, "certificates");
+    let origin = log_origin(installation.id(), "certificates");
     let signer = checkpoint_key(&data.join(AUDIT_KEY), &origin, installation.random.as_ref())?;
     let key = signer.key().clone();
     let store = SqliteLogStore::open(&data.join(AUDIT_DATABASE), "certificates").await.map_err(proof)?;
@@ -286,14 +287,14 @@ fn operation_key_path(folder: &Path) -> PathBuf {
     folder.join("operation-log-key.pem")
 }
 
-pub(super) fn create_operation_log_key(folder: &Path, config: &Configuration, random: &dyn Random) -> Result<()> {
-    checkpoint_key(&operation_key_path(folder), &log_origin(config, "operations"), random).map(|_| ())
+pub(super) fn create_operation_log_key(folder: &Path, installation: [u8; 16], random: &dyn Random) -> Result<()> {
+    checkpoint_key(&operation_key_path(folder), &log_origin(installation, "operations"), random).map(|_| ())
 }
 
 /// Opens the operation log, which lies in the control database.
 pub async fn operation_log(installation: &Installation) -> Result<OperationLog> {
     let folder = state_folder(&installation.config);
-    let signer = open_checkpoint_key(&operation_key_path(&folder), &log_origin(&installation.config, "operations"))
+    let signer = open_checkpoint_key(&operation_key_path(&folder), &log_origin(installation.id(), "operations"))
         .map_err(proof)?;
     let store = installation.control.log_store("operations").await?;
     let anchor = FileAnchor(folder.join("operation-log-head.txt"));
@@ -302,21 +303,28 @@ pub async fn operation_log(installation: &Installation) -> Result<OperationLog> 
 }
 
 /// Tries of an append when another process appends at the same time.
-const APPEND_TRIES: usize = 8;
+const APPEND_TRIES: u32 = 8;
+/// The pause before the second try; it grows with each.
+const APPEND_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 pub(super) async fn append_operation(installation: &Installation, record: Record) -> Result<()> {
-    let mut last = None;
-    for _ in 0..APPEND_TRIES {
-        // Opened anew each time: another process may have appended since.
-        match operation_log(installation).await?.append(std::slice::from_ref(&record)).await {
-            Ok(_) => return Ok(()),
-            Err(error) => last = Some(error),
+    let mut last = String::new();
+    for attempt in 0..APPEND_TRIES {
+        if attempt > 0 {
+            tokio::time::sleep(APPEND_PAUSE * attempt).await;
+        }
+        // Opened anew each time: another process may have appended since, even between the reads of the opening. A record
+        // that was stored by a try that failed later is found by its id.
+        let tried = match operation_log(installation).await {
+            Ok(log) => log.append(std::slice::from_ref(&record)).await.map(|_| ()).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match tried {
+            Ok(()) => return Ok(()),
+            Err(error) => last = error,
         }
     }
-    Err(TaskError::Proof(format!(
-        "the operation log cannot be written, so nothing is done: {}",
-        last.map(|error| error.to_string()).unwrap_or_default()
-    )))
+    Err(TaskError::Proof(format!("the operation log cannot be written, so nothing is done: {last}")))
 }
 
 /// Ends snapshots that were interrupted after their manifest was announced: committed when it was stored, else cancelled.

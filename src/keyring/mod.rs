@@ -3,9 +3,12 @@
 //! All changes happen inside a control-database transaction, so a key and the row that says what it is for become durable
 //! together. The opened tree is cached and thrown away as soon as the stored one changed.
 
+mod check;
 mod rekey;
+#[cfg(test)]
+mod tests;
 
-pub use rekey::{Shredded, recover, shred};
+pub use rekey::{Fence, ShredOrder, Shredded, recover, shred};
 
 use std::sync::Arc;
 
@@ -93,6 +96,15 @@ pub enum KeyringError {
     /// The records of an interrupted generation change do not fit together; a human must look.
     #[error("the records of an interrupted key change contradict each other: {0}")]
     Contradiction(String),
+    /// An earlier generation change is not finished; it must be settled first.
+    #[error("the change to key generation {0} is not finished yet; it is settled before the next one begins")]
+    Unsettled(i64),
+    /// A hold was placed after the caller had looked. Nothing was destroyed.
+    #[error("{0} came while keys were about to be destroyed; nothing was destroyed, the next attempt respects it")]
+    Held(String),
+    /// Another process went on with, or undid, this generation change. Nothing was destroyed by this one.
+    #[error("another process has changed the key generation meanwhile ({0}); start again")]
+    Overtaken(&'static str),
     /// There is no key tree yet.
     #[error("this installation has no key tree; `wangchuan init` makes one")]
     NoTree,
@@ -106,7 +118,7 @@ impl KeyringError {
             Self::Control(error) => error.is_retryable(),
             Self::Slot(error) => error.is_retryable(),
             Self::Tree(error) => error.is_retryable(),
-            Self::Random(_) => true,
+            Self::Random(_) | Self::Unsettled(_) | Self::Held(_) | Self::Overtaken(_) => true,
             _ => false,
         }
     }
@@ -146,6 +158,10 @@ impl Keyring {
 
     /// Makes the first generation of a new installation; does nothing when there is one.
     pub async fn create_tree(&self, control: &Control, now: DateTime<Utc>) -> Result<()> {
+        // Looked at first: an installation that has shredded must not get its first root again.
+        if control.read().await?.tree_root().await?.is_some() {
+            return Ok(());
+        }
         let root = self.slot.create(1, self.random.as_ref()).await?;
         let mut tx = control.begin().await?;
         if tx.tree_root().await?.is_none() {
@@ -186,9 +202,17 @@ impl Keyring {
             Err(SlotError::Missing { .. }) => return Err(self.explain_missing(generation).await?),
             other => other?,
         };
-        let nodes: NodeSet =
-            tx.tree_nodes().await?.into_iter().filter_map(|(id, sealed)| Some((node_id(id)?, sealed))).collect();
-        Ok(KeyTree::open(self.installation, generation, &root, &crown, nodes)?)
+        Ok(KeyTree::open(self.installation, generation, &root, &crown, stored_nodes(tx).await?)?)
+    }
+
+    /// Opens a generation before the present one, as long as its root and its crown are still there.
+    async fn open_former(&self, tx: &mut Tx, generation: i64) -> Result<Option<KeyTree>> {
+        let Some(crown) = tx.crown_of(generation).await? else { return Ok(None) };
+        let root = match self.slot.open(generation).await {
+            Err(SlotError::Missing { .. }) => return Ok(None),
+            other => other?,
+        };
+        Ok(Some(KeyTree::open(self.installation, generation, &root, &crown, stored_nodes(tx).await?)?))
     }
 
     async fn explain_missing(&self, database: i64) -> Result<KeyringError> {
@@ -285,6 +309,10 @@ pub fn cell_secret_in(tree: &KeyTree, cell: &CellRow) -> Result<Option<CellSecre
             Ok(Some(derive_cell_secret(Some(Factor { number, key }), bucket)))
         }
     }
+}
+
+async fn stored_nodes(tx: &mut Tx) -> Result<NodeSet> {
+    Ok(tx.tree_nodes().await?.into_iter().filter_map(|(id, sealed)| Some((node_id(id)?, sealed))).collect())
 }
 
 fn copy(key: &Key) -> Key {

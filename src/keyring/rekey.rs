@@ -1,22 +1,28 @@
 //! The re-key: one generation change that destroys keys for good. Every step is named, durable and resumable.
 //!
 //! 1. intent noted; 2. the new root made in the slot; 3. new nodes, crown, pins and burials committed in one transaction;
-//! 4. reloaded from disk and checked on survivors and victims; 5. the old root destroyed; 6. read back; 7. evidence stored.
+//! 4. reloaded from disk and checked on survivors, victims and pins; 5. the old root destroyed; 6. read back; 7. evidence
+//! stored, the old crown and what only it reached forgotten.
+//!
 //! A crash before 3 leaves the old generation in force, and the unused root is destroyed; a crash after 3 is finished
 //! forwards from 4. The old root is never destroyed before 4 succeeded.
+//!
+//! Every writing transaction requires the caller's fencing token, so a process that lost the lease can commit nothing. An
+//! unused root is destroyed only inside a transaction that holds the write lock and has that token: nobody can be about to
+//! commit a crown under it.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use super::check::{self, Expected, compare, refuse_new_damage, survivors};
 use super::{Keyring, KeyringError, Result, cell_secret_in, node_number};
-use crate::control::{CellRow, Control, DyingKeys, PinRow};
+use crate::clock::Clock;
+use crate::control::{ABANDONED, CellRow, Control, DyingKeys, PinRow, Tx};
 use crate::crash_point;
+use crate::keys::Key;
 use crate::keys::rekey::{RecoveryAction, RekeyIntent, RekeyStep, recover as plan_recovery};
 use crate::keys::slot::{DestroyEvidence, GoneEvidence, Presence, SlotClaim, SlotError};
-use crate::keys::tree::{KeyTree, KeyTreeError, Slot, Subtree, check_reload};
-
-/// Survivors that are opened in the reloaded generation before the old root is destroyed.
-const CANARIES: usize = 64;
+use crate::keys::tree::{KeyTree, Slot, Subtree};
 
 /// A finished shred.
 #[derive(Debug, Clone)]
@@ -27,6 +33,37 @@ pub struct Shredded {
     pub at: DateTime<Utc>,
 }
 
+/// The lease under which keys are destroyed. Losing it stops everything before the next commit.
+#[derive(Debug, Clone, Copy)]
+pub struct Fence<'f> {
+    /// The lease's name.
+    pub lease: &'f str,
+    /// Its fencing token.
+    pub token: i64,
+    /// How long it lasts when it is renewed.
+    pub lasts: TimeDelta,
+}
+
+impl Fence<'_> {
+    /// Requires the lease inside a writing transaction, and renews it.
+    async fn require(&self, tx: &mut Tx, now: DateTime<Utc>) -> Result<()> {
+        Ok(tx.extend_lease(self.lease, self.token, now + self.lasts).await?)
+    }
+}
+
+/// What a shred is to do.
+#[derive(Debug, Clone, Copy)]
+pub struct ShredOrder<'o> {
+    /// The lease of the caller.
+    pub fence: Fence<'o>,
+    /// The keys that die.
+    pub dying: &'o DyingKeys,
+    /// Cells, which have no filled pin yet, that survive under their pins.
+    pub preserved: &'o [(PinRow, CellRow)],
+    /// Ids of the active holds that the caller has looked at. Any other stops the shred, up to its commit.
+    pub holds: &'o [String],
+}
+
 #[derive(Serialize)]
 struct Evidence<'a> {
     destroyed: &'a DestroyEvidence,
@@ -34,126 +71,268 @@ struct Evidence<'a> {
     claim: &'a SlotClaim,
 }
 
-/// Destroys `dying` and lets `preserved` cells, which have no filled pin yet, survive under their pins, in one generation
-/// change.
+/// Whether the roots that are destroyed belong to a generation change, or came back later.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Doomed {
+    ByRekey,
+    Stray,
+}
+
+/// Destroys the keys of an order and lets its preserved cells survive under their pins, in one generation change.
 ///
 /// # Errors
-/// At any failure the state is one that [`recover`] finishes or undoes.
+/// [`KeyringError::Unsettled`] while an earlier change is open, [`KeyringError::Held`] when a hold came, lost leases. At any
+/// failure the state is one that [`recover`] finishes or undoes; what was not committed is undone at once if possible.
 pub async fn shred(
     keyring: &Keyring,
     control: &Control,
-    dying: &DyingKeys,
-    preserved: &[(PinRow, CellRow)],
-    now: DateTime<Utc>,
+    order: &ShredOrder<'_>,
+    clock: &dyn Clock,
 ) -> Result<Shredded> {
-    let mut tx = control.begin().await?;
-    let (generation, _) = tx.tree_root().await?.ok_or(KeyringError::NoTree)?;
+    let generation = note_intent(control, order, clock.now()).await?;
     let next = generation + 1;
-    tx.note_rekey(next, RekeyStep::CreateSlot.code(), now).await?;
-    tx.commit().await?;
     crash_point::reached("rekey.intended");
+    let (old, expected) = match change_generation(keyring, control, order, generation, clock).await {
+        Ok(changed) => changed,
+        Err(error) => {
+            // Whatever cannot be undone now is undone by the next recovery; the first error is the one to report.
+            let _ = abandon(keyring, control, &order.fence, generation, clock).await;
+            return Err(error);
+        }
+    };
+    crash_point::reached("rekey.committed");
 
+    let mut tx = control.begin().await?;
+    order.fence.require(&mut tx, clock.now()).await?;
+    let new = keyring.open_tree(&mut tx).await?;
+    if new.generation() != next {
+        return Err(KeyringError::Overtaken("another generation is in force"));
+    }
+    compare(&old, &new, &expected)?;
+    refuse_new_damage(Some(&old), &new)?;
+    tx.note_rekey(next, RekeyStep::DestroyOldSlot.code(), clock.now()).await?;
+    tx.commit().await?;
+    drop(old);
+    crash_point::reached("rekey.reloaded");
+    finish(keyring, control, &order.fence, next, &[generation], Doomed::ByRekey, clock).await
+}
+
+/// Step 1. Returns the generation in force.
+async fn note_intent(control: &Control, order: &ShredOrder<'_>, now: DateTime<Utc>) -> Result<i64> {
+    let mut tx = control.begin().await?;
+    order.fence.require(&mut tx, now).await?;
+    if let Some((open, _)) = tx.open_rekey().await? {
+        return Err(KeyringError::Unsettled(open));
+    }
+    refuse_new_holds(&mut tx, order.holds).await?;
+    let (generation, _) = tx.tree_root().await?.ok_or(KeyringError::NoTree)?;
+    tx.note_rekey(generation + 1, RekeyStep::CreateSlot.code(), now).await?;
+    tx.commit().await?;
+    Ok(generation)
+}
+
+/// Steps 2 and 3. Returns the generation before and what the new one is checked for.
+async fn change_generation(
+    keyring: &Keyring,
+    control: &Control,
+    order: &ShredOrder<'_>,
+    generation: i64,
+    clock: &dyn Clock,
+) -> Result<(KeyTree, Expected)> {
+    let next = generation + 1;
     let root = keyring.slot.create(next, keyring.random.as_ref()).await?;
     crash_point::reached("rekey.root-created");
+    let mut tx = control.begin().await?;
+    order.fence.require(&mut tx, clock.now()).await?;
+    tx.commit().await?;
 
     let mut tx = control.begin().await?;
-    let victims = slots_of(dying)?;
+    order.fence.require(&mut tx, clock.now()).await?;
+    let victims = slots_of(order.dying)?;
     // Opened inside the writing transaction: nobody can insert a key between this reading and the commit.
     let old = keyring.open_tree(&mut tx).await?;
+    still_ours(keyring, &mut tx, &old, generation, &root).await?;
+    refuse_new_holds(&mut tx, order.holds).await?;
     let mut pinned = Vec::new();
-    for (pin, cell) in preserved {
+    for (pin, cell) in order.preserved {
         let secret = cell_secret_in(&old, cell)?
             .ok_or_else(|| KeyringError::Lost("a cell that must be preserved".to_owned()))?;
         pinned.push((Slot::new(Subtree::Pins, pin.slot)?, secret.to_pin()));
     }
+    let survivors = survivors(&mut tx, &old, &victims).await?;
     let sealed = old.rekey(&victims, &pinned, &root, keyring.random.as_ref())?;
-    tx.put_tree_root(next, &sealed.crown, now).await?;
+    tx.put_tree_root(next, &sealed.crown, clock.now()).await?;
     keyring.store_nodes(&mut tx, &sealed.nodes).await?;
-    for (pin, cell) in preserved {
+    for (pin, cell) in order.preserved {
         tx.set_cell_pin(cell.id, pin.slot).await?;
     }
-    tx.bury(dying).await?;
-    let survivors = canaries(&old, dying, preserved)?;
-    tx.note_rekey(next, RekeyStep::CommitCrown.code(), now).await?;
+    tx.bury(order.dying).await?;
+    tx.note_rekey(next, RekeyStep::CommitCrown.code(), clock.now()).await?;
     tx.commit().await?;
-    crash_point::reached("rekey.committed");
+    let pins = order.preserved.iter().map(|(pin, cell)| (pin.slot, *cell)).collect();
+    Ok((old, Expected { victims, survivors, pins }))
+}
 
+/// Whether nobody has undone, or overtaken, this change: the crown must be sealed by a root that the slot really keeps.
+async fn still_ours(keyring: &Keyring, tx: &mut Tx, old: &KeyTree, generation: i64, root: &Key) -> Result<()> {
+    if old.generation() != generation {
+        return Err(KeyringError::Overtaken("another generation is in force"));
+    }
+    let noted = tx.open_rekey().await?;
+    if noted != Some((generation + 1, RekeyStep::CreateSlot.code().to_owned())) {
+        return Err(KeyringError::Overtaken("the intent was taken back"));
+    }
+    match keyring.slot.open(generation + 1).await {
+        Ok(kept) if kept.is_same(root) => Ok(()),
+        Ok(_) | Err(SlotError::Missing { .. }) => Err(KeyringError::Overtaken("the new root is not the one made here")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Refuses holds that the caller has not looked at, and the hold on all destruction.
+async fn refuse_new_holds(tx: &mut Tx, known: &[String]) -> Result<()> {
+    if tx.meta("agent_hold").await?.is_some() {
+        return Err(KeyringError::Held("the hold on all destruction".to_owned()));
+    }
+    match tx.holds(true).await?.into_iter().find(|hold| !known.contains(&hold.id)) {
+        Some(hold) => Err(KeyringError::Held(format!("hold {}", hold.id))),
+        None => Ok(()),
+    }
+}
+
+/// Gives up the change behind `generation` unless it was committed: marks it, destroys the unused root, ends it.
+async fn abandon(
+    keyring: &Keyring,
+    control: &Control,
+    fence: &Fence<'_>,
+    generation: i64,
+    clock: &dyn Clock,
+) -> Result<()> {
+    let next = generation + 1;
     let mut tx = control.begin().await?;
-    let new = keyring.open_tree(&mut tx).await?;
-    check_reload(&old, &new, &victims, &survivors)?;
-    tx.note_rekey(next, RekeyStep::DestroyOldSlot.code(), now).await?;
+    let in_force = tx.tree_root().await?.is_some_and(|(found, _)| found == generation);
+    if !in_force {
+        return Ok(());
+    }
+    match tx.open_rekey().await? {
+        Some((to, _)) if to == next => {
+            fence.require(&mut tx, clock.now()).await?;
+            tx.note_rekey(next, ABANDONED, clock.now()).await?;
+            tx.commit().await?;
+        }
+        Some(_) => return Ok(()),
+        None => {
+            // Somebody undid it before this process made its root. No intent is open and this transaction keeps any from
+            // beginning, so no crown can rest on that root.
+            keyring.slot.destroy(next).await?;
+            return Ok(());
+        }
+    }
+    destroy_unused(keyring, control, fence, next, clock).await
+}
+
+/// Destroys the root of a change that is marked as given up, and ends it. The write lock is held meanwhile.
+async fn destroy_unused(
+    keyring: &Keyring,
+    control: &Control,
+    fence: &Fence<'_>,
+    next: i64,
+    clock: &dyn Clock,
+) -> Result<()> {
+    let mut tx = control.begin().await?;
+    fence.require(&mut tx, clock.now()).await?;
+    let marked = tx.open_rekey().await? == Some((next, ABANDONED.to_owned()));
+    let in_force = tx.tree_root().await?.is_some_and(|(found, _)| found + 1 == next);
+    if !(marked && in_force) {
+        return Err(KeyringError::Overtaken("the records changed while a root was to be destroyed"));
+    }
+    keyring.slot.destroy(next).await?;
+    tx.end_rekey(next, ABANDONED, "[]", clock.now()).await?;
     tx.commit().await?;
-    drop(old);
-    crash_point::reached("rekey.reloaded");
-    finish(keyring, control, next, &[generation], now).await
+    Ok(())
 }
 
 /// Destroys old roots, reads back, stores the evidence and collects what no crown reaches any more.
 async fn finish(
     keyring: &Keyring,
     control: &Control,
+    fence: &Fence<'_>,
     generation: i64,
     old: &[i64],
-    now: DateTime<Utc>,
+    why: Doomed,
+    clock: &dyn Clock,
 ) -> Result<Shredded> {
+    if old.iter().any(|doomed| *doomed >= generation) {
+        return Err(KeyringError::Contradiction("the root in force would be destroyed".to_owned()));
+    }
     let claim = keyring.slot.claim();
     let mut evidence = Vec::new();
     for doomed in old {
         let destroyed = keyring.slot.destroy(*doomed).await?;
         crash_point::reached("rekey.root-destroyed");
         let gone = keyring.slot.verify_gone(*doomed).await?;
-        evidence.push(
-            serde_json::to_value(Evidence { destroyed: &destroyed, gone: &gone, claim: &claim }).unwrap_or_default(),
-        );
+        let found = serde_json::to_value(Evidence { destroyed: &destroyed, gone: &gone, claim: &claim });
+        evidence.push((*doomed, found.unwrap_or_default()));
     }
+    // Only now are they gone: this, and not the beginning, is the time that a certificate may state.
+    let at = clock.now();
     let mut tx = control.begin().await?;
-    let orphans: Vec<_> =
-        keyring.open_tree(&mut tx).await?.survey().orphans.iter().map(|id| node_number(*id)).collect();
-    tx.drop_tree_nodes(&orphans).await?;
-    tx.end_rekey(generation, RekeyStep::CollectOldNodes.code(), &serde_json::Value::from(evidence).to_string(), now)
-        .await?;
+    fence.require(&mut tx, at).await?;
+    let survey = keyring.open_tree(&mut tx).await?.survey();
+    // Below a damaged node everything looks unreachable; it is kept for whoever repairs the node.
+    if survey.missing.is_empty() && survey.corrupt.is_empty() {
+        let orphans: Vec<_> = survey.orphans.iter().map(|id| node_number(*id)).collect();
+        tx.drop_tree_nodes(&orphans).await?;
+    }
+    tx.drop_crowns_before(generation).await?;
+    match why {
+        Doomed::ByRekey => {
+            let all: Vec<_> = evidence.into_iter().map(|(_, found)| found).collect();
+            let text = serde_json::Value::from(all).to_string();
+            tx.end_rekey(generation, RekeyStep::CollectOldNodes.code(), &text, at).await?;
+        }
+        Doomed::Stray => {
+            for (doomed, found) in evidence {
+                tx.add_stray_root(doomed, &found.to_string(), at).await?;
+            }
+        }
+    }
     tx.commit().await?;
     crash_point::reached("rekey.evidence-stored");
-    Ok(Shredded { generation, at: now })
+    Ok(Shredded { generation, at })
 }
 
-/// Finishes or undoes a generation change that a crash interrupted, and destroys old roots that came back.
+/// Finishes or undoes a generation change that was interrupted, by a crash or by a failure in this very process, and
+/// destroys old roots that came back. `None` when no key was destroyed by a generation change.
 ///
 /// # Errors
-/// When slot and control database do not belong together: nothing is touched then.
-pub async fn recover(keyring: &Keyring, control: &Control, now: DateTime<Utc>) -> Result<Option<Shredded>> {
-    let mut tx = control.read().await?;
+/// When slot and control database do not belong together, or the new generation fails its check: nothing is touched then.
+pub async fn recover(
+    keyring: &Keyring,
+    control: &Control,
+    fence: &Fence<'_>,
+    clock: &dyn Clock,
+) -> Result<Option<Shredded>> {
+    let mut tx = control.begin().await?;
+    fence.require(&mut tx, clock.now()).await?;
     let open = tx.open_rekey().await?;
     let (committed, _) = tx.tree_root().await?.ok_or(KeyringError::NoTree)?;
-    drop(tx);
-    let intent = match &open {
-        Some((to, step)) => {
-            let begun = RekeyStep::from_code(step)
-                .ok_or_else(|| KeyringError::Contradiction(format!("unknown step {step}")))?;
-            Some(RekeyIntent { from: to - 1, to: *to, begun })
-        }
-        None => None,
-    };
+    tx.commit().await?;
+    let intent = open.map(|(to, step)| intent_of(to, &step)).transpose()?;
     let present = keyring.slot.list().await?;
     let usable: Vec<i64> =
         present.iter().filter(|root| root.presence == Presence::Usable).map(|root| root.generation).collect();
     match plan_recovery(&usable, committed, intent) {
         RecoveryAction::Nothing => Ok(None),
-        RecoveryAction::DestroyUnusedSlot { generation } => {
-            keyring.slot.destroy(generation).await?;
-            let mut tx = control.begin().await?;
-            tx.end_rekey(generation, "abandoned", "[]", now).await?;
-            tx.commit().await?;
+        RecoveryAction::DestroyUnusedSlot { .. } => {
+            abandon(keyring, control, fence, committed, clock).await?;
             Ok(None)
         }
         RecoveryAction::FinishFrom { destroy, .. } => {
-            let mut tx = control.begin().await?;
-            let survey = keyring.open_tree(&mut tx).await?.survey();
-            drop(tx);
-            if let Some(id) = survey.missing.first().or(survey.corrupt.first()) {
-                return Err(KeyringError::Tree(KeyTreeError::Missing { node: *id }));
-            }
-            finish(keyring, control, committed, &destroy, now).await.map(Some)
+            check_committed(keyring, control, fence, committed, &usable, clock).await?;
+            let why = if intent.is_some() { Doomed::ByRekey } else { Doomed::Stray };
+            let done = finish(keyring, control, fence, committed, &destroy, why, clock).await?;
+            Ok((why == Doomed::ByRekey).then_some(done))
         }
         RecoveryAction::RefuseMissingRoot { generation } => {
             Err(KeyringError::Slot(SlotError::Missing { generation, place: "configured under [root]".to_owned() }))
@@ -163,6 +342,41 @@ pub async fn recover(keyring: &Keyring, control: &Control, now: DateTime<Utc>) -
         }
         RecoveryAction::RefuseContradiction(what) => Err(KeyringError::Contradiction(format!("{what:?}"))),
     }
+}
+
+fn intent_of(to: i64, step: &str) -> Result<RekeyIntent> {
+    // What was given up is as if it had only been intended: its root, if there, is unused.
+    let begun = if step == ABANDONED { Some(RekeyStep::RecordIntent) } else { RekeyStep::from_code(step) };
+    let begun = begun.ok_or_else(|| KeyringError::Contradiction(format!("unknown step {step}")))?;
+    Ok(RekeyIntent { from: to - 1, to, begun })
+}
+
+/// Repeats the check of a committed generation: against the one before as long as it can be opened. Once no old root is
+/// left there is nothing to be kept by refusing.
+async fn check_committed(
+    keyring: &Keyring,
+    control: &Control,
+    fence: &Fence<'_>,
+    committed: i64,
+    usable: &[i64],
+    clock: &dyn Clock,
+) -> Result<()> {
+    let mut tx = control.begin().await?;
+    fence.require(&mut tx, clock.now()).await?;
+    let new = keyring.open_tree(&mut tx).await?;
+    if new.generation() != committed {
+        return Err(KeyringError::Overtaken("another generation is in force"));
+    }
+    let former = keyring.open_former(&mut tx, committed - 1).await?;
+    if let Some(old) = &former {
+        let expected = check::expected(&mut tx, old).await?;
+        compare(old, &new, &expected)?;
+    }
+    if usable.iter().any(|generation| *generation < committed) {
+        refuse_new_damage(former.as_ref(), &new)?;
+    }
+    tx.commit().await?;
+    Ok(())
 }
 
 fn slots_of(dying: &DyingKeys) -> Result<Vec<Slot>> {
@@ -179,26 +393,4 @@ fn slots_of(dying: &DyingKeys) -> Result<Vec<Slot>> {
         }
     }
     Ok(slots)
-}
-
-/// Slots that must read the same in both generations: the buckets and subjects of preserved cells that do not die.
-fn canaries(old: &KeyTree, dying: &DyingKeys, preserved: &[(PinRow, CellRow)]) -> Result<Vec<Slot>> {
-    let mut slots = Vec::new();
-    for (_, cell) in preserved.iter().take(CANARIES) {
-        if !dying.buckets.contains(&cell.bucket) {
-            slots.push(Slot::new(Subtree::Buckets, cell.bucket)?);
-        }
-        if let Some(subject) = cell.subject.filter(|subject| !dying.subjects.contains(subject)) {
-            slots.push(Slot::new(Subtree::Subjects, subject)?);
-        }
-    }
-    let mut present = Vec::new();
-    for slot in slots {
-        if old.key(slot)?.is_some() {
-            present.push(slot);
-        }
-    }
-    present.sort_unstable_by_key(|slot| (slot.subtree().number(), slot.number()));
-    present.dedup();
-    Ok(present)
 }

@@ -51,38 +51,106 @@ pub fn decide(kind: PlanKind, candidates: Vec<Candidate>, references: &[Referenc
     order.sort_by_key(|candidate| candidate.collection);
     let mut erased: HashSet<(usize, Vec<u8>)> = HashSet::new();
     let mut decisions = Vec::with_capacity(order.len());
-    for candidate in order {
-        let id = (candidate.collection, row_id(&candidate.row));
-        let inherited = candidate.follows.as_ref().and_then(|anchor| own.get(anchor).cloned().flatten());
-        let verdict = match candidate.keep.or(inherited) {
-            Some(reason) => Verdict::Keep(reason),
-            None => match staying_child(by_parent.get(&id).map_or(&[][..], Vec::as_slice), &erased, &id) {
-                None => Verdict::Erase,
-                Some(reason) if kind == PlanKind::Request => Verdict::Strip(reason),
-                Some(reason) => Verdict::Keep(reason),
-            },
-        };
-        if verdict == Verdict::Erase {
-            erased.insert(id);
+    for group in order.chunk_by(|one, next| one.collection == next.collection) {
+        let verdicts = verdicts_of(kind, group, &own, &by_parent, &erased);
+        for (candidate, verdict) in group.iter().zip(&verdicts) {
+            if *verdict == Verdict::Erase {
+                erased.insert((candidate.collection, row_id(&candidate.row)));
+            }
         }
-        decisions.push(Decision { collection: candidate.collection, row: candidate.row, verdict });
+        for at in children_first(group, &by_parent) {
+            let Candidate { collection, row, .. } = group[at].clone();
+            decisions.push(Decision { collection, row, verdict: verdicts[at].clone() });
+        }
     }
     decisions
 }
 
-/// The reason a parent cannot go: a child that stays. A row that refers to itself does not hold itself.
-fn staying_child(
-    children: &[&ReferringRow],
+/// The verdicts of one collection's candidates. Rows of the collection may refer to each other in any order: those that go
+/// together do not hold each other, and one that stays holds the one it refers to.
+fn verdicts_of(
+    kind: PlanKind,
+    group: &[Candidate],
+    own: &HashMap<(usize, Vec<u8>), Option<Reason>>,
+    by_parent: &HashMap<&(usize, Vec<u8>), Vec<&ReferringRow>>,
     erased: &HashSet<(usize, Vec<u8>)>,
-    parent: &(usize, Vec<u8>),
-) -> Option<Reason> {
-    children.iter().find_map(|child| match child {
-        ReferringRow::Unregistered(table) => Some(Reason::UnregisteredChild(table.clone())),
-        ReferringRow::Registered(collection, key) => {
-            let id = (*collection, key.clone());
-            (id != *parent && !erased.contains(&id)).then_some(Reason::KeptChild)
+) -> Vec<Verdict> {
+    let stays = |reason: Reason| if kind == PlanKind::Request { Verdict::Strip(reason) } else { Verdict::Keep(reason) };
+    let ids: Vec<(usize, Vec<u8>)> =
+        group.iter().map(|candidate| (candidate.collection, row_id(&candidate.row))).collect();
+    let index: HashMap<&(usize, Vec<u8>), usize> = ids.iter().enumerate().map(|(at, id)| (id, at)).collect();
+    let mut verdicts = vec![Verdict::Erase; group.len()];
+    let mut parents: Vec<Vec<usize>> = vec![Vec::new(); group.len()];
+    for (at, candidate) in group.iter().enumerate() {
+        let inherited = candidate.follows.as_ref().and_then(|anchor| own.get(anchor).cloned().flatten());
+        if let Some(reason) = candidate.keep.clone().or(inherited) {
+            verdicts[at] = Verdict::Keep(reason);
+            continue;
         }
-    })
+        for child in by_parent.get(&ids[at]).into_iter().flatten() {
+            let reason = match child {
+                ReferringRow::Unregistered(table) => Reason::UnregisteredChild(table.clone()),
+                ReferringRow::Registered(collection, key) => {
+                    let id = (*collection, key.clone());
+                    if let Some(child) = index.get(&id) {
+                        parents[*child].push(at);
+                        continue;
+                    }
+                    if erased.contains(&id) {
+                        continue;
+                    }
+                    Reason::KeptChild
+                }
+            };
+            if verdicts[at] == Verdict::Erase {
+                verdicts[at] = stays(reason);
+            }
+        }
+    }
+    let mut staying: Vec<usize> = (0..group.len()).filter(|at| verdicts[*at] != Verdict::Erase).collect();
+    while let Some(child) = staying.pop() {
+        for parent in &parents[child] {
+            if verdicts[*parent] == Verdict::Erase {
+                verdicts[*parent] = stays(Reason::KeptChild);
+                staying.push(*parent);
+            }
+        }
+    }
+    verdicts
+}
+
+/// The order in which one collection's rows go: those that refer to others first, so that a batch never meets a row whose
+/// referring row goes only later. Rows in a circle come last.
+fn children_first(group: &[Candidate], by_parent: &HashMap<&(usize, Vec<u8>), Vec<&ReferringRow>>) -> Vec<usize> {
+    let ids: Vec<(usize, Vec<u8>)> =
+        group.iter().map(|candidate| (candidate.collection, row_id(&candidate.row))).collect();
+    let index: HashMap<&(usize, Vec<u8>), usize> = ids.iter().enumerate().map(|(at, id)| (id, at)).collect();
+    let mut waits_for = vec![0usize; group.len()];
+    let mut parents: Vec<Vec<usize>> = vec![Vec::new(); group.len()];
+    for (at, id) in ids.iter().enumerate() {
+        for child in by_parent.get(id).into_iter().flatten() {
+            if let ReferringRow::Registered(collection, key) = child
+                && let Some(child) = index.get(&(*collection, key.clone()))
+                && *child != at
+            {
+                waits_for[at] += 1;
+                parents[*child].push(at);
+            }
+        }
+    }
+    let mut order: Vec<usize> = (0..group.len()).filter(|at| waits_for[*at] == 0).collect();
+    let mut next = 0;
+    while let Some(child) = order.get(next).copied() {
+        next += 1;
+        for parent in &parents[child] {
+            waits_for[*parent] -= 1;
+            if waits_for[*parent] == 0 {
+                order.push(*parent);
+            }
+        }
+    }
+    order.extend((0..group.len()).filter(|at| waits_for[*at] > 0));
+    order
 }
 
 fn row_id(row: &PlannedRow) -> Vec<u8> {
@@ -156,11 +224,31 @@ mod tests {
         assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Keep(Reason::UnregisteredChild("loyalty".to_owned())));
     }
 
+    #[test]
+    fn a_thread_goes_together_children_first_or_stays_from_the_kept_reply_up() {
+        let thread = |kept: Option<i64>| {
+            let keep = |key| (kept == Some(key)).then(|| Reason::Hold("h".to_owned()));
+            let rows = (1..=4).map(|key| candidate(LINES, key, keep(key))).collect();
+            // 1 <- 2 <- 3, and 4 stands for itself.
+            let references =
+                [(1, 2), (2, 3), (4, 4)].map(|(parent, child)| refers(id(LINES, parent), id(LINES, child)));
+            decide(PlanKind::Retention, rows, &references)
+        };
+        let decisions = thread(None);
+        assert!(decisions.iter().all(|d| d.verdict == Verdict::Erase));
+        let place = |key| decisions.iter().position(|d| d.row.key == RowKey(vec![Value::Integer(key)])).unwrap();
+        assert!(place(3) < place(2) && place(2) < place(1));
+        let decisions = thread(Some(2));
+        assert_eq!(verdict(&decisions, LINES, 1), &Verdict::Keep(Reason::KeptChild));
+        assert_eq!(verdict(&decisions, LINES, 3), &Verdict::Erase);
+        assert_eq!(verdict(&decisions, LINES, 4), &Verdict::Erase);
+    }
+
     proptest! {
         #[test]
         fn no_erased_parent_has_a_staying_child(
             kept in proptest::collection::vec(any::<bool>(), 12),
-            links in proptest::collection::vec((0usize..2, 0i64..4, 0i64..5), 0..24),
+            links in proptest::collection::vec((0usize..2, 0usize..2, 0i64..4, 0i64..5), 0..24),
         ) {
             let mut candidates = Vec::new();
             for collection in 0..3 {
@@ -170,7 +258,7 @@ mod tests {
                 }
             }
             let references: Vec<Reference> =
-                links.iter().map(|(child, parent_key, child_key)| refers(id(child + 1, *parent_key), id(*child, *child_key))).collect();
+                links.iter().map(|(child, up, parent_key, child_key)| refers(id(child + up, *parent_key), id(*child, *child_key))).collect();
             let decisions = decide(PlanKind::Retention, candidates, &references);
             prop_assert_eq!(decisions.len(), 12);
             let erased: HashSet<_> = decisions

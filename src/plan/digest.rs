@@ -2,11 +2,11 @@
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
 
-use super::{Decision, PlanBody, Verdict};
+use super::{PlanBody, PlannedRow};
 use crate::keys::Key;
 use crate::keys::suite::{Suite, mac};
 use crate::stores::Catalogue;
-use crate::value::{Row, RowKey, encode_value, encode_values};
+use crate::value::{Row, RowKey, Value, encode_value, encode_values};
 
 /// The keyed digest of a row's identity: the same under all of ledger, sealing history and plans. 128 bits.
 #[must_use]
@@ -18,28 +18,39 @@ pub fn row_mac(suppression: &Key, store: &str, collection: &str, key: &RowKey) -
     short
 }
 
-/// SHA-256 over the keyed digests of decided rows: row, start event and verdict.
-#[must_use]
-pub fn rows_digest(suppression: &Key, store: &str, names: &[String], decisions: &[Decision]) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
-    for decision in decisions {
-        let mut content: Row = decision.row.key.0.clone();
-        content.extend(decision.row.start.clone());
-        let verdict = match &decision.verdict {
-            Verdict::Erase => "erase".to_owned(),
-            Verdict::Strip(reason) => format!("strip {}", reason.code()),
-            Verdict::Keep(reason) => format!("keep {}", reason.code()),
-        };
-        let name = names.get(decision.collection).map_or("", String::as_str);
-        context.update(&mac(
-            Suite::Intl,
-            suppression,
-            &[b"planned", store.as_bytes(), name.as_bytes(), &encode_values(&content), verdict.as_bytes()],
-        ));
+/// SHA-256 over the keyed digests of a plan's rows, in the order of its lists: row, subject, start event, period, verdict
+/// and reason. Made from the lists themselves, so that it can be made again from the stored ones before anything is done.
+pub struct RowsDigest<'k> {
+    suppression: &'k Key,
+    context: Context,
+}
+
+impl<'k> RowsDigest<'k> {
+    /// The digest of no rows.
+    #[must_use]
+    pub fn new(suppression: &'k Key) -> Self {
+        Self { suppression, context: Context::new(&SHA256) }
     }
-    let mut out = [0; 32];
-    out.copy_from_slice(context.finish().as_ref());
-    out
+
+    /// Adds a row of a list with its verdict (`erase`, `strip`, `keep`) and the reason's code.
+    pub fn add(&mut self, store: &str, collection: &str, verdict: &str, reason: Option<&str>, row: &PlannedRow) {
+        let mut content: Row = vec![Value::Integer(row.key.0.len() as i64)];
+        content.extend(row.key.0.iter().cloned());
+        content.push(row.subject.as_ref().map_or(Value::Null, |id| Value::Text(id.dangerous_text().to_owned())));
+        content.push(Value::Integer(i64::from(row.start.is_some())));
+        content.push(row.start.clone().unwrap_or(Value::Null));
+        content.push(Value::Text(row.period.clone()));
+        content.push(reason.map_or(Value::Null, |reason| Value::Text(reason.to_owned())));
+        let parts: [&[u8]; 5] =
+            [b"planned", store.as_bytes(), collection.as_bytes(), verdict.as_bytes(), &encode_values(&content)];
+        self.context.update(&mac(Suite::Intl, self.suppression, &parts));
+    }
+
+    /// The digest, hex.
+    #[must_use]
+    pub fn finish(self) -> String {
+        hex::encode(self.context.finish())
+    }
 }
 
 /// The plan's hash: SHA-256 of its public body, which holds the salt and the digest of the rows. Hex.
@@ -56,7 +67,7 @@ pub fn schema_digest(catalogue: &Catalogue) -> String {
     let mut context = Context::new(&SHA256);
     let mut put = |text: &str| {
         let mut bytes = Vec::new();
-        encode_value(&crate::value::Value::Text(text.to_owned()), &mut bytes);
+        encode_value(&Value::Text(text.to_owned()), &mut bytes);
         context.update(&bytes);
     };
     for table in &catalogue.tables {
@@ -75,4 +86,42 @@ pub fn schema_digest(catalogue: &Catalogue) -> String {
         }
     }
     hex::encode(context.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Subject;
+
+    #[test]
+    fn every_part_of_a_row_and_its_verdict_counts() {
+        let key = Key::dangerous_from_bytes(&[7; 32]);
+        let row = PlannedRow {
+            key: RowKey(vec![Value::Integer(1)]),
+            subject: Some(Subject::new("C1")),
+            start: Some(Value::Text("2001-01-01".to_owned())),
+            period: "2001Q1".to_owned(),
+        };
+        let of = |store: &str, collection: &str, verdict: &str, reason: Option<&str>, row: &PlannedRow| {
+            let mut digest = RowsDigest::new(&key);
+            digest.add(store, collection, verdict, reason, row);
+            digest.finish()
+        };
+        let first = of("shop", "orders", "erase", None, &row);
+        assert_eq!(first, of("shop", "orders", "erase", None, &row));
+        let others = [
+            of("shop2", "orders", "erase", None, &row),
+            of("shop", "lines", "erase", None, &row),
+            of("shop", "orders", "keep", None, &row),
+            of("shop", "orders", "erase", Some("x"), &row),
+            of("shop", "orders", "erase", None, &PlannedRow { key: RowKey(vec![Value::Integer(2)]), ..row.clone() }),
+            of("shop", "orders", "erase", None, &PlannedRow { subject: None, ..row.clone() }),
+            of("shop", "orders", "erase", None, &PlannedRow { start: None, ..row.clone() }),
+            of("shop", "orders", "erase", None, &PlannedRow { period: "open".to_owned(), ..row.clone() }),
+            RowsDigest::new(&key).finish(),
+        ];
+        for other in others {
+            assert_ne!(first, other);
+        }
+    }
 }

@@ -527,7 +527,7 @@ async fn commit(
     }
     tx.set_meta("last_backup", &time_text(now)).await?;
     tx.commit().await?;
-    row.state = "committed".to_owned();
+    "committed".clone_into(&mut row.state);
     row.committed_at = Some(now);
     Ok(row)
 }

@@ -5,20 +5,25 @@ use serde::{Deserialize, Serialize};
 use crate::control::{ChunkCounts, PlanRow, RunRow};
 use crate::crash_point;
 use crate::erase::Ground;
-use crate::erase::batch::{RunKeys, run_chunk};
+use crate::erase::batch::{RunKeys, run_chunk, withhold_chunk};
+use crate::erase::chunk::place_of;
 use crate::erase::fate::seal_fate;
-use crate::erase::planner::{StoredPlan, make_plan};
-use crate::erase::read_back::{ReadBack, read_back};
+use crate::erase::planner::{StoredPlan, is_intact, make_plan};
+use crate::erase::read_back::read_back;
 use crate::erase::survey::Target;
 use crate::installation::Installation;
 use crate::keyring::Purpose;
 use crate::keys::cell::pseudonym;
 use crate::keys::sealed::open_column;
 use crate::plan::{PlanBody, Subject};
-use crate::policy::registry::BackupMode;
 use crate::random::uuid7;
 
 use super::{Result, TaskError};
+
+mod checks;
+mod resume;
+
+pub use resume::{Resumed, resume_runs};
 
 /// The public part of a run, kept as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -50,6 +55,9 @@ pub struct RunBody {
     /// The state that the newest certificate tells of.
     #[serde(default)]
     pub certified: Option<String>,
+    /// Whether its end is in the operation log and its markers are removed.
+    #[serde(default)]
+    pub closed: bool,
 }
 
 impl RunBody {
@@ -57,6 +65,13 @@ impl RunBody {
     pub fn of(run: &RunRow) -> Result<Self> {
         serde_json::from_str(&run.body)
             .map_err(|_| TaskError::Inconsistent(format!("the record of run {} is damaged", run.id)))
+    }
+
+    fn add(&mut self, counts: ChunkCounts) {
+        self.erased += counts.erased;
+        self.stripped += counts.stripped;
+        self.kept += counts.kept;
+        self.failed += counts.failed;
     }
 
     fn text(&self) -> Result<String> {
@@ -91,6 +106,17 @@ pub async fn has_due_buckets(installation: &Installation) -> Result<bool> {
     Ok(crate::erase::fate::has_due_buckets(&installation.ground()?, &mut tx).await?)
 }
 
+/// Voids a plan that will not be carried out; what it lists is forgotten with the next shred.
+///
+/// # Errors
+/// When the control database fails.
+pub async fn drop_plan(installation: &Installation, plan: &PlanRow) -> Result<()> {
+    let mut tx = installation.control.begin().await?;
+    tx.set_plan_state(&plan.id, "void").await?;
+    tx.commit().await?;
+    Ok(())
+}
+
 /// Finds a stored plan by a prefix of its hash.
 ///
 /// # Errors
@@ -117,18 +143,9 @@ pub async fn find_plan(installation: &Installation, prefix: &str) -> Result<Plan
 /// Refused when something changed since the plan or destruction must not happen now; otherwise what failed. The run can be
 /// gone on with afterwards by [`resume_runs`].
 pub async fn execute(installation: &Installation, plan: &PlanRow) -> Result<RunRow> {
-    if plan.state != "planned" {
-        return Err(TaskError::refused(
-            format!("plan {} is {} already", &plan.hash[..12], plan.state),
-            "make a new one with `wangchuan plan`",
-        ));
-    }
-    installation.may_destroy().await?;
-    check_no_snapshot(installation).await?;
-    check_unchanged(installation, plan).await?;
-    check_backups(installation).await?;
-    let now = installation.clock.now();
     let body = plan_body(plan)?;
+    checks::check_all(installation, plan, &body).await?;
+    let now = installation.clock.now();
     let record = RunBody { due: body.due() as i64, skipped: body.skipped, ..RunBody::default() };
     let run = RunRow {
         id: uuid7(now, installation.random.as_ref())?,
@@ -146,9 +163,24 @@ pub async fn execute(installation: &Installation, plan: &PlanRow) -> Result<RunR
         body: record.text()?,
     };
     installation.log_operation("run.begin", &run.id, "intent").await?;
+    if let Err(error) = begin(installation, plan, &run).await {
+        installation.log_operation("run.begin", &run.id, "failure").await?;
+        return Err(error);
+    }
+    crash_point::reached("run.added");
+    drive(installation, run).await
+}
+
+/// The plan becomes a run, and its request one that is carried out, or nothing at all happens.
+async fn begin(installation: &Installation, plan: &PlanRow, run: &RunRow) -> Result<()> {
     let mut tx = installation.control.begin().await?;
-    tx.add_run(&run).await?;
-    tx.set_plan_state(&plan.id, "executed").await?;
+    if !tx.set_plan_state(&plan.id, "executed").await? {
+        return Err(TaskError::refused(
+            format!("plan {} was carried out or voided meanwhile", &plan.hash[..12]),
+            "make a new one with `wangchuan plan`",
+        ));
+    }
+    tx.add_run(run).await?;
     if let Some(number) = run.request
         && !tx.step_request(number, "received", "running", Some(&run.id), None).await?
     {
@@ -160,28 +192,7 @@ pub async fn execute(installation: &Installation, plan: &PlanRow) -> Result<RunR
         ));
     }
     tx.commit().await?;
-    crash_point::reached("run.added");
-    drive(installation, run).await
-}
-
-/// Goes on with every run that was interrupted.
-///
-/// # Errors
-/// The first failure.
-pub async fn resume_runs(installation: &Installation) -> Result<Vec<RunRow>> {
-    let mut waiting = Vec::new();
-    let mut tx = installation.control.read().await?;
-    for state in ["approved", "deleted", "verified"] {
-        waiting.extend(tx.runs(Some(state)).await?);
-    }
-    drop(tx);
-    let mut done = Vec::new();
-    for run in waiting {
-        installation.may_destroy().await?;
-        check_no_snapshot(installation).await?;
-        done.push(drive(installation, run).await?);
-    }
-    Ok(done)
+    Ok(())
 }
 
 async fn drive(installation: &Installation, mut run: RunRow) -> Result<RunRow> {
@@ -192,7 +203,7 @@ async fn drive(installation: &Installation, mut run: RunRow) -> Result<RunRow> {
         crash_point::reached("run.deleted");
     }
     if run.state == "deleted" {
-        verify(installation, &ground, &mut run).await?;
+        verify(installation, &ground, &mut run, &target).await?;
         crash_point::reached("run.verified");
     }
     if run.state == "verified" {
@@ -235,88 +246,38 @@ fn plan_body(plan: &PlanRow) -> Result<PlanBody> {
     serde_json::from_str(&plan.body).map_err(|_| TaskError::Inconsistent(format!("plan {} is damaged", plan.id)))
 }
 
-/// A changed policy, schema or released hold voids a plan.
-async fn check_unchanged(installation: &Installation, plan: &PlanRow) -> Result<()> {
-    let ground = installation.ground()?;
-    let body = plan_body(plan)?;
-    let mut changed = Vec::new();
-    if body.policy_digest != ground.policy_digest {
-        changed.push("the policies or the registry changed".to_owned());
-    }
-    for (store, digest) in &body.schema_digest {
-        match ground.site(store) {
-            Some(site) if site.model.schema_digest == *digest => {}
-            Some(_) => changed.push(format!("the schema of store {store} changed")),
-            None => changed.push(format!("store {store} is not reachable now")),
-        }
-    }
-    let mut tx = installation.control.begin().await?;
-    let active: Vec<String> = tx.holds(true).await?.into_iter().map(|hold| hold.id).collect();
-    if body.holds.iter().any(|hold| !active.contains(hold)) {
-        changed.push("a hold was released".to_owned());
-    }
-    if changed.is_empty() {
-        return Ok(());
-    }
-    tx.set_plan_state(&plan.id, "void").await?;
-    tx.retire_work(Purpose::Plan.name(), &plan.id).await?;
-    tx.commit().await?;
-    Err(TaskError::refused(
-        format!("since plan {} was made, {}; it is void", &plan.hash[..12], changed.join(" and ")),
-        "make and look at a new one with `wangchuan plan`",
-    ))
-}
-
-/// A snapshot that began before an erasure still sees the erased rows: it must not seal them under keys that outlive it.
-async fn check_no_snapshot(installation: &Installation) -> Result<()> {
-    if installation.control.read().await?.running_snapshots().await? == 0 {
-        return Ok(());
-    }
-    Err(TaskError::refused("a snapshot is being taken; nothing is erased meanwhile", "try again when it is done"))
-}
-
-/// A store that is to be backed up must have a good snapshot before anything is destroyed in it.
-async fn check_backups(installation: &Installation) -> Result<()> {
-    let mut tx = installation.control.read().await?;
-    for spec in &installation.config.registry.stores {
-        if spec.backup == BackupMode::Bucket && tx.snapshots(Some(&spec.name)).await?.is_empty() {
-            return Err(TaskError::refused(
-                format!("store {} has no snapshot yet; nothing is destroyed before one is good", spec.name),
-                "run `wangchuan backup run` first, or set `backup = \"none\"` for the store and declare its copies",
-            ));
-        }
-    }
-    Ok(())
-}
-
 async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunRow, target: &Target) -> Result<()> {
     let plan = run.plan.clone().unwrap_or_default();
     let keys = RunKeys::open(ground, &plan).await?;
     let mut tx = installation.control.read().await?;
     let chunks = tx.chunks(&plan).await?;
+    let row = tx.plan(&plan).await?;
     drop(tx);
-    let mut totals = ChunkCounts::default();
+    let row = row.ok_or_else(|| TaskError::Inconsistent(format!("run {} has no plan", run.id)))?;
+    let planned = plan_body(&row)?;
+    if !is_intact(&row, &planned, &chunks, &keys)? {
+        return Err(TaskError::Inconsistent(format!(
+            "run {}: what is stored of its plan is not what its hash was made of; nothing more is erased",
+            run.id
+        )));
+    }
     let mut body = RunBody::of(run)?;
+    (body.erased, body.stripped, body.kept, body.failed) = (0, 0, 0, 0);
     for chunk in &chunks {
-        let counts = match (chunk.verdict.as_str(), chunk.state.as_str()) {
+        body.add(match (chunk.verdict.as_str(), chunk.state.as_str()) {
             ("keep", _) => ChunkCounts { kept: chunk.rows, ..ChunkCounts::default() },
             (_, "done") => chunk.counts,
             _ => {
                 installation.may_destroy().await?;
-                let outcome = run_chunk(ground, run, installation.token, chunk, &keys, target).await?;
-                body.notes.extend(outcome.note);
+                let outcome = match checks::withheld(ground, &planned, &chunk.store) {
+                    Some(why) => withhold_chunk(ground, run, installation.token, chunk, &keys, &why).await?,
+                    None => run_chunk(ground, run, installation.token, chunk, &keys, target).await?,
+                };
                 outcome.counts
             }
-        };
-        totals.erased += counts.erased;
-        totals.stripped += counts.stripped;
-        totals.kept += counts.kept;
-        totals.failed += counts.failed;
+        });
     }
-    body.erased = totals.erased;
-    body.stripped = totals.stripped;
-    body.kept = totals.kept;
-    body.failed = totals.failed;
+    body.notes.extend(installation.control.read().await?.chunk_notes(&plan).await?);
     body.notes.sort();
     body.notes.dedup();
     if body.due != body.erased + body.stripped + body.kept + body.failed {
@@ -333,25 +294,35 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
     step(installation, run, "approved", "deleted").await
 }
 
-async fn verify(installation: &Installation, ground: &Ground<'_>, run: &mut RunRow) -> Result<()> {
+/// Looks for every row again. Rows that are there all the same count as failed, and the run goes on without them.
+async fn verify(installation: &Installation, ground: &Ground<'_>, run: &mut RunRow, target: &Target) -> Result<()> {
     let keys = RunKeys::open(ground, run.plan.as_deref().unwrap_or_default()).await?;
-    let found: ReadBack = read_back(ground, run, &keys).await?;
+    let found = read_back(ground, run, &keys, target).await?;
     let mut body = RunBody::of(run)?;
     body.looked_for = found.looked_for + found.stripped;
-    body.residual = found.present + found.unstripped;
-    body.put(run)?;
-    let now = installation.clock.now();
-    if !found.is_clean() {
-        run.ended_at = Some(now);
-        step(installation, run, "deleted", "failed").await?;
-        return Err(TaskError::Inconsistent(format!(
-            "run {}: {} rows that were deleted are there again; something puts them back (a trigger, a replication, an application)",
-            run.id, body.residual
-        )));
+    body.residual = found.residual();
+    let mut tx = installation.control.begin().await?;
+    for residue in &found.residues {
+        let failed = tx.fail_rows(run, (residue.chunk, residue.strips), &residue.rows, RESIDUE).await?;
+        *(if residue.strips { &mut body.stripped } else { &mut body.erased }) -= failed;
+        body.failed += failed;
     }
-    run.verified_at = Some(now);
-    step(installation, run, "deleted", "verified").await
+    if !found.residues.is_empty() {
+        body.notes.push(RESIDUE.to_owned());
+    }
+    body.put(run)?;
+    run.verified_at = Some(installation.clock.now());
+    "verified".clone_into(&mut run.state);
+    if !tx.step_run(run, "deleted").await? {
+        return Err(TaskError::Inconsistent(format!("run {} is not in state deleted any more", run.id)));
+    }
+    tx.commit().await?;
+    Ok(())
 }
+
+/// The note of rows that the read-back found.
+const RESIDUE: &str =
+    "rows that were deleted are there again; something puts them back (a trigger, a replication, an application)";
 
 /// One transaction: keys marked, pins made, grace fixed, lists retired, state entered.
 async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut RunRow, target: &Target) -> Result<()> {
@@ -359,6 +330,11 @@ async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut R
     let keys = RunKeys::open(ground, &plan).await?;
     let mut body = RunBody::of(run)?;
     let mut tx = installation.control.begin().await?;
+    let chunks = tx.chunks(&plan).await?;
+    // Rows that stay must be seen, to be pinned: a store that is away now must not lose their keys.
+    for chunk in &chunks {
+        place_of(ground, chunk).map_err(TaskError::Erase)?;
+    }
     seal_fate(ground, &mut tx, run, &keys, target).await?;
     // Only a snapshot begun after this transaction knows which cells are left: an earlier one is no barrier.
     run.verified_snapshot = Some(tx.snapshot_head().await?);
@@ -366,9 +342,7 @@ async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut R
         let key = installation.keyring.work_key(&mut tx, Purpose::Certificate, "").await?;
         body.subject_ref = Some(hex::encode(pseudonym(&key, "certificate", &[subject.dangerous_text().as_bytes()])));
     }
-    let touched: Vec<(String, String)> = tx
-        .chunks(&plan)
-        .await?
+    let touched: Vec<(String, String)> = chunks
         .into_iter()
         .filter(|chunk| chunk.verdict != "keep")
         .map(|chunk| (chunk.store, chunk.collection))
@@ -392,8 +366,19 @@ async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut R
         return Err(TaskError::Inconsistent(format!("run {} is not in state verified any more", run.id)));
     }
     tx.commit().await?;
+    crash_point::reached("run.keys-marked");
+    finish(installation, run).await
+}
+
+/// What follows the last transaction of a run: its end in the operation log, its markers gone. Done again after a crash.
+async fn finish(installation: &Installation, run: &mut RunRow) -> Result<()> {
     installation.log_operation("run.end", &run.id, "success").await?;
-    forget_markers(ground, run).await
+    forget_markers(&installation.ground()?, run).await?;
+    let mut body = RunBody::of(run)?;
+    body.closed = true;
+    body.put(run)?;
+    let state = run.state.clone();
+    step(installation, run, &state, &state).await
 }
 
 /// Removes a finished run's markers from all stores.

@@ -117,7 +117,7 @@ pub async fn verify_certificate(installation: &Installation, id: &str) -> Result
     let operator = if installation.is_audit_self_hosted() { LogOperator::SelfHosted } else { LogOperator::Independent };
     checks.push(match receipt {
         None => ("receipt".to_owned(), false, "not filed yet".to_owned()),
-        Some(receipt) => match audit_log_key(&installation.config) {
+        Some(receipt) => match audit_log_key(installation) {
             Ok(log) => {
                 check_receipt(&receipt, &certificate.envelope, installation.signer.trusted(), &log, Some(operator))
             }

@@ -216,7 +216,7 @@ impl OpenSnapshot {
                         }
                         Err(_) => {
                             *result.row_states.entry((entry.collection, FrameState::Corrupt)).or_default() +=
-                                u64::from(entry.rows)
+                                u64::from(entry.rows);
                         }
                     }
                 }

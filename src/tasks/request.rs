@@ -17,6 +17,10 @@ use crate::value::Value;
 
 use super::{Result, TaskError};
 
+mod forms;
+
+pub use forms::{canonical_subjects, place_hold};
+
 /// Days to answer a request (GB/T 35273-2020 8.7 guidance; GDPR one month is longer or equal).
 pub const ANSWER_DAYS: i64 = 30;
 
@@ -121,7 +125,7 @@ pub async fn receive(installation: &Installation, subject: &Subject) -> Result<R
             advice: "give the id as the stores have it".to_owned(),
         });
     }
-    let subject = &canonical_subject(installation, subject.dangerous_text());
+    let subject = &forms::form_of_request(installation, subject).await?;
     let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;
     let lookup_key = installation.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
@@ -196,6 +200,7 @@ pub async fn cancel(installation: &Installation, number: i64) -> Result<()> {
         return Err(TaskError::refused(format!("request {number} was begun already"), "see `wangchuan request show`"));
     }
     tx.retire_work(Purpose::Request.name(), &number.to_string()).await?;
+    tx.void_plans("request", Some(number)).await?;
     tx.commit().await?;
     installation.log_operation("request.cancel", &format!("request-{number}"), "success").await
 }

@@ -44,7 +44,7 @@ pub struct ShredReport {
 /// Refused when destruction is held or the clock is doubtful; otherwise what failed. A crash inside is finished at the next start.
 pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
     installation.may_destroy().await?;
-    keyring::recover(&installation.keyring, &installation.control, installation.clock.now()).await?;
+    installation.settle_keys().await?;
     let ground = installation.ground()?;
     let mut report = ShredReport::default();
     settle_leftovers(installation).await?;
@@ -57,6 +57,8 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
     drop(tx);
     if !dying.is_empty() {
         installation.log_operation("key.shred", &format!("keys-{}", dying.count()), "intent").await?;
+        let active = installation.control.read().await?.holds(true).await?;
+        let holds: Vec<String> = active.into_iter().map(|hold| hold.id).collect();
         // Holds are read once more: from here to the commit of the generation the shred counts as running.
         for run in &ready {
             if let Some(reason) = held(installation, run).await? {
@@ -66,8 +68,10 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
                 ));
             }
         }
-        let now = installation.clock.now();
-        let shredded = keyring::shred(&installation.keyring, &installation.control, &dying, &preserved, now).await?;
+        let order =
+            keyring::ShredOrder { fence: installation.fence(), dying: &dying, preserved: &preserved, holds: &holds };
+        let shredded =
+            keyring::shred(&installation.keyring, &installation.control, &order, installation.clock.as_ref()).await?;
         report.generation = Some(shredded.generation);
         report.keys = dying.count() as u64;
         report.pinned = preserved.len() as u64;

@@ -2,6 +2,8 @@
 #![cfg(test)]
 
 mod cycle;
+mod erase;
+mod scenario;
 mod store_contract;
 mod suites;
 mod support;

@@ -50,7 +50,7 @@ pub async fn export(context: &mut Context<'_>, id: &str, output: Option<PathBuf>
     let proof = |error: String| task_error(TaskError::Proof(error));
     let envelope = Envelope::parse(&row.envelope).map_err(|error| proof(error.to_string()))?;
     let bytes = bundle(&envelope, receipt).map_err(|error| proof(error.to_string()))?;
-    let log = audit_log_key(&stored.installation.config).map_err(task_error)?;
+    let log = audit_log_key(&stored.installation).map_err(task_error)?;
     let signers = stored.installation.signer.trusted();
     let signer =
         signers.get(envelope.key_id()).ok_or_else(|| proof("the certificate is signed by another key".to_owned()))?;

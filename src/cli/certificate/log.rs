@@ -92,7 +92,7 @@ async fn verify(context: &mut Context<'_>) -> CommandResult {
         Err(error) => CheckedLog::unreadable("operations", error.to_string()),
     });
     let trusted = installation.signer.trusted();
-    match view_certificate_log(&installation.config).await {
+    match view_certificate_log(&installation).await {
         Ok(Some(view)) => {
             logs.push(replay("certificates", &view, &|leaf| receipt::check_content(leaf, trusted)).await);
             view.store.close().await;

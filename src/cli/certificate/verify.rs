@@ -128,7 +128,7 @@ async fn trust_of_installation(context: &Context<'_>) -> Result<Trust, UserError
     let is_own = installation.is_audit_self_hosted();
     let trust = Trust {
         signers: installation.signer.trusted().clone(),
-        log: audit_log_key(&installation.config).ok(),
+        log: audit_log_key(&installation).ok(),
         operator: Some(if is_own { LogOperator::SelfHosted } else { LogOperator::Independent }),
     };
     installation.close().await.map_err(task_error)?;

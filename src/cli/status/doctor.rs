@@ -110,7 +110,7 @@ pub async fn doctor(context: &mut Context<'_>, args: DoctorArgs) -> CommandResul
         check_jobs(&config, &mut findings);
         let holder = check_control(&config, context.clock.as_ref(), &mut findings).await;
         check_stores(&config, context.clock.as_ref(), &mut findings).await;
-        check_installation(context, &config, holder, &mut findings).await;
+        check_installation(context, holder, &mut findings).await;
     }
     show(context.output, &findings.0)
 }
@@ -253,12 +253,7 @@ async fn confirm_clock(context: &mut Context<'_>) -> CommandResult {
     let installation = context.open(Needs::STATE).await?;
     let now = installation.clock.now();
     installation.log_operation("clock.confirm", &time_text(now), "success").await.map_err(task_error)?;
-    let set = async {
-        let mut tx = installation.control.begin().await?;
-        tx.set_meta("clock_seen", &time_text(now)).await?;
-        tx.commit().await
-    };
-    set.await.map_err(|error| task_error(error.into()))?;
+    installation.confirm_clock().await.map_err(task_error)?;
     let mut findings = Findings::default();
     let here = local_time(&installation.config, now);
     findings.good("clock", format!("{here} is confirmed"), format!("{here} 已确认"));

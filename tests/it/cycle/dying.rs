@@ -7,7 +7,7 @@ use wangchuan::tasks::erasure::has_due_buckets;
 use wangchuan::tasks::shred::shred_due;
 
 use super::requests::{hold_subject, release};
-use crate::support::world::{Making, World, body, forget, restore, retain, run_now, snapshot};
+use crate::support::world::{Making, World, body, forget, pass_time, restore, retain, run_now, snapshot};
 
 #[tokio::test]
 async fn no_key_dies_before_a_later_snapshot() {
@@ -84,6 +84,37 @@ async fn kept_orders_of_the_old_snapshot_open_and_erased_rows_of_it_do_not() {
 }
 
 #[tokio::test]
+async fn a_cell_of_which_rows_went_dies_and_its_kept_rows_live_on_under_a_fresh_pin() {
+    let world = World::standard().await;
+    let installation = world.open().await;
+    let keeper = world.shop.picks.keeper.clone();
+    // Two orders of one quarter, to both sides of the three years.
+    world
+        .run_sql(&format!(
+            "INSERT INTO orders VALUES (999011, '{keeper}', 'completed', '2023-02-20 08:00:00', '2023-03-01 08:00:00', 1, 'a');
+             INSERT INTO orders VALUES (999012, '{keeper}', 'completed', '2023-03-20 08:00:00', '2023-03-25 08:00:00', 1, 'b')"
+        ))
+        .await;
+    let first = snapshot(&installation).await;
+    let run = forget(&installation, &keeper).await;
+    let second = snapshot(&installation).await;
+    let report = shred_due(&installation).await.unwrap();
+    assert_eq!(report.shredded, vec![run.id], "{report:?}");
+    let one = |id: i64| format!("SELECT count(*) FROM orders WHERE order_id = {id}");
+    restore(&world, &installation, &first, "first.db").await.unwrap();
+    let restored = restore(&world, &installation, &second, "second.db").await.unwrap();
+    assert!(restored.is_whole() && restored.frames_shredded == 0, "{restored:?}");
+    assert_eq!(world.number("first.db", &one(999_011)).await, 0);
+    assert_eq!(world.number("second.db", &one(999_011)).await, 0);
+    assert_eq!(world.number("second.db", &one(999_012)).await, 1);
+    // The next snapshot finds the pin again.
+    let third = snapshot(&installation).await;
+    restore(&world, &installation, &third, "third.db").await.unwrap();
+    assert_eq!(world.number("third.db", &one(999_012)).await, 1);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn pinned_rows_die_when_their_own_time_comes() {
     let world = World::make(Making { bucket: "month", ..Making::default() }).await;
     let installation = world.open().await;
@@ -97,7 +128,7 @@ async fn pinned_rows_die_when_their_own_time_comes() {
     // Three years later, month by month, for the clock is not believed in longer leaps.
     let mut last = None;
     for _ in 0..13 {
-        world.clock.advance(TimeDelta::days(90));
+        pass_time(&world, &installation, TimeDelta::days(90)).await;
         last = Some(retain(&installation).await);
         snapshot(&installation).await;
         shred_due(&installation).await.unwrap();
@@ -134,7 +165,7 @@ async fn a_bucket_that_is_partly_due_waits_for_its_date_and_then_dies() {
     let again = shred_due(&installation).await.unwrap();
     assert_eq!((again.shredded.len(), again.pending.len()), (0, 1), "{again:?}");
 
-    world.clock.set("2026-04-02T02:00:00Z".parse().unwrap());
+    pass_time(&world, &installation, TimeDelta::days(18)).await;
     assert!(has_due_buckets(&installation).await.unwrap());
     retain(&installation).await;
     assert!(!has_due_buckets(&installation).await.unwrap());

@@ -1,5 +1,6 @@
 //! What several suites need.
 
 pub mod announce;
+pub mod program;
 pub mod source;
 pub mod world;

@@ -66,19 +66,14 @@ async fn clock_difference(config: &Configuration, spec: &StoreSpec, clock: &dyn 
 }
 
 /// Keys, bucket, audit service.
-pub async fn check_installation(
-    context: &Context<'_>,
-    config: &Configuration,
-    holder: Option<i64>,
-    findings: &mut Findings,
-) {
+pub async fn check_installation(context: &Context<'_>, holder: Option<i64>, findings: &mut Findings) {
     let installation = match context.open(Needs::STATE).await {
         Ok(installation) => installation,
         Err(error) => return findings.failed("keys", &error),
     };
     check_keys(&installation, findings).await;
     check_bucket(&installation, holder, findings).await;
-    check_audit(config, findings);
+    check_audit(&installation, findings);
     check_outbox(&installation, findings).await;
     if let Err(error) = installation.close().await {
         findings.failed("state", &task_error(error));
@@ -185,8 +180,8 @@ fn show_abilities(abilities: &Abilities, findings: &mut Findings) {
     }
 }
 
-fn check_audit(config: &Configuration, findings: &mut Findings) {
-    match (&config.audit.service, audit_log_key(config)) {
+fn check_audit(installation: &Installation, findings: &mut Findings) {
+    match (&installation.config.audit.service, audit_log_key(installation)) {
         (AuditService::Embedded { .. }, Ok(key)) => findings.good(
             "audit",
             format!("embedded: self-hosted, unwitnessed; log {}", key.origin()),

@@ -1,0 +1,476 @@
+//! What a certificate says about a run: from stored facts to the predicate. Pure.
+//!
+//! Nothing is said that the facts do not show: a date only where one is known, `erased` only with the destroyed key, `clear`
+//! only where the store says that its own files are clean.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Days, NaiveDate, Utc};
+
+use crate::certify::check::{MAX_TARGETS, as_id, location};
+use crate::certify::codes::{
+    Action, BackupState, CopyState, ErasureResult, Limitation, RetainedReason, Sanitization, SlotClass, System,
+    TriggerKind, VerificationMethod,
+};
+use crate::certify::statement::{
+    Backups, ClockQuality, DeclaredCopy, Digest, Issuer, KeyEvidence, Predicate, Privacy, PrivacyScan, Retained,
+    RootSlot, Scope, Supersedes, Target, Timestamp, Trigger, Verification,
+};
+use crate::control::{ChunkRow, RunRow};
+use crate::plan::{PlanBody, Reason};
+use crate::policy::registry::{BackupMode, StoreSpec};
+use crate::stores::Engine;
+
+use super::{SHREDDED, proof};
+use crate::tasks::erasure::RunBody;
+use crate::tasks::{Result, TaskError};
+
+/// The version of the personal-data scan in [`crate::certify::lint`].
+const LINT_RULES: &str = "v1";
+/// Certificates and request files are kept for at least three years; their pseudonyms die after twenty at the latest.
+const REFERENCE_YEARS: u64 = 20;
+/// The name of the key that the pseudonyms are made with.
+const REFERENCE_KEY: &str = "certificate";
+/// How many bytes of JSON the targets may take of the 256 KiB of a certificate; the rest is for everything else.
+const TARGET_BYTES: usize = 160 * 1024;
+/// The target that sums up collections which do not fit; the evidence file names each of them.
+const OTHERS: &str = "others";
+
+/// Everything a certificate is made of.
+pub(super) struct Facts {
+    /// The controller's name.
+    pub controller: String,
+    /// The installation's id, hex.
+    pub agent: String,
+    /// Registered stores.
+    pub stores: Vec<StoreSpec>,
+    /// Engines of the stores that can be reached.
+    pub engines: HashMap<String, Engine>,
+    /// Whether the bucket stands on this host.
+    pub is_bucket_on_this_host: bool,
+    /// Whether the audited party runs the log.
+    pub is_audit_self_hosted: bool,
+    /// The run.
+    pub run: RunRow,
+    /// Its public part.
+    pub body: RunBody,
+    /// Its plan's chunks.
+    pub chunks: Vec<ChunkRow>,
+    /// Its plan's public part.
+    pub plan: PlanBody,
+    /// Number, receipt and due date of the request.
+    pub request: Option<(i64, DateTime<Utc>, DateTime<Utc>)>,
+    /// The time of issue.
+    pub now: DateTime<Utc>,
+    /// The destroyed root, once its destruction is on record.
+    pub key_evidence: Option<KeyEvidence>,
+    /// The certificate's id.
+    pub id: String,
+    /// Its number.
+    pub sequence: u64,
+    /// The digest of the one before it.
+    pub previous: Option<String>,
+    /// What it replaces.
+    pub supersedes: Option<Supersedes>,
+}
+
+/// Times in an order that a clock set back in between cannot break: none is before the one it follows.
+struct Times {
+    finished: DateTime<Utc>,
+    checked: Option<DateTime<Utc>>,
+    issued: DateTime<Utc>,
+}
+
+impl Facts {
+    fn times(&self) -> Times {
+        let begun = self.run.begun_at;
+        let finished = self.run.ended_at.unwrap_or(self.now).max(begun);
+        let checked = self.run.verified_at.map(|at| at.max(begun));
+        Times { finished, checked, issued: self.now.max(finished).max(checked.unwrap_or(finished)) }
+    }
+
+    fn today(&self) -> NaiveDate {
+        self.times().issued.date_naive()
+    }
+
+    fn is_shredded(&self) -> bool {
+        self.run.state == SHREDDED
+    }
+
+    /// Rows are gone whose keys were not shown to be destroyed. A shredded run without a generation had nothing sealed.
+    fn is_shred_pending(&self) -> bool {
+        let proven = self.is_shredded() && (self.run.generation.is_none() || self.key_evidence.is_some());
+        self.body.erased + self.body.stripped > 0 && !proven && (!self.is_shredded() || self.has_backed_up_losses())
+    }
+
+    fn has_backed_up_losses(&self) -> bool {
+        let lost = |chunk: &&ChunkRow| chunk.counts.erased + chunk.counts.stripped > 0;
+        let is_backed_up =
+            |chunk: &ChunkRow| self.spec(&chunk.store).is_some_and(|spec| spec.backup != BackupMode::None);
+        self.chunks.iter().filter(lost).any(is_backed_up)
+    }
+
+    fn spec(&self, store: &str) -> Option<&StoreSpec> {
+        self.stores.iter().find(|spec| spec.name == store)
+    }
+}
+
+/// The predicate of a run's certificate.
+///
+/// # Errors
+/// When a store of the plan is not registered any more.
+pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
+    let times = facts.times();
+    let (targets, retained) = fit(targets(facts)?, retained(facts))?;
+    let limitations = limitations(facts, &targets);
+    let declared = facts.plan.collections.len() + facts.plan.skipped.len();
+    Ok(Predicate {
+        certificate_id: facts.id.clone(),
+        sequence: facts.sequence,
+        previous_certificate: facts.previous.clone().map(|sha256| Digest { sha256 }),
+        issuer: Issuer {
+            controller: as_id(&facts.controller),
+            agent_id: facts.agent.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            environment: "prod".to_owned(),
+        },
+        started_at: Timestamp::from(facts.run.begun_at),
+        finished_at: Timestamp::from(times.finished),
+        issued_at: Timestamp::from(times.issued),
+        absence_checked_at: times.checked.map(Timestamp::from),
+        absence_valid_until: None,
+        clock: ClockQuality { source: "host".to_owned(), max_error_ms: 300_000 },
+        result: result_of(facts),
+        trigger: trigger(facts),
+        policy: None,
+        legal_basis: Vec::new(),
+        approvals: Vec::new(),
+        scope: Scope {
+            targets_declared: declared as u64,
+            targets_reached: facts.plan.collections.len() as u64,
+            subjects_count: u64::from(facts.run.request.is_some()),
+            subject_refs: facts
+                .body
+                .subject_ref
+                .iter()
+                .map(|digest| format!("hmac-sha256:{REFERENCE_KEY}:{digest}"))
+                .collect(),
+            data_categories: Vec::new(),
+        },
+        residual_date: residual_date(facts, &targets, &limitations),
+        targets,
+        retained,
+        recipients: Vec::new(),
+        root_slot: Some(RootSlot { class: SlotClass::D, kind: "file".to_owned() }),
+        limitations,
+        supersedes: facts.supersedes.clone(),
+        privacy: Privacy {
+            ref_key_id: REFERENCE_KEY.to_owned(),
+            ref_key_destroy_at: facts
+                .today()
+                .checked_add_days(Days::new(REFERENCE_YEARS * 365))
+                .unwrap_or(NaiveDate::MAX),
+            scan: PrivacyScan { rules: LINT_RULES.to_owned(), hits: 0 },
+        },
+    })
+}
+
+fn trigger(facts: &Facts) -> Trigger {
+    match facts.request {
+        Some((number, received, due)) => Trigger {
+            kind: TriggerKind::SubjectRequest,
+            request_ref: Some(format!("request-{number}")),
+            received_at: Some(Timestamp::from(received)),
+            due_at: Some(Timestamp::from(due)),
+        },
+        None => Trigger { kind: TriggerKind::RetentionExpiry, request_ref: None, received_at: None, due_at: None },
+    }
+}
+
+/// Complete only when rows are gone, none failed, everything was reached and the keys are destroyed.
+fn result_of(facts: &Facts) -> ErasureResult {
+    let body = &facts.body;
+    if body.due == 0 && body.skipped.is_empty() {
+        ErasureResult::NothingFound
+    } else if body.failed > 0 && body.erased + body.stripped == 0 {
+        ErasureResult::Failed
+    } else if facts.is_shredded()
+        && !facts.is_shred_pending()
+        && body.erased > 0
+        && body.failed == 0
+        && body.residual == 0
+        && body.skipped.is_empty()
+    {
+        ErasureResult::Complete
+    } else {
+        ErasureResult::Partial
+    }
+}
+
+/// What became of the rows of one collection.
+#[derive(Default, Clone, Copy)]
+struct Sums {
+    erased: u64,
+    stripped: u64,
+    kept: u64,
+    failed: u64,
+}
+
+fn sums(facts: &Facts, store: &str, collection: &str) -> Sums {
+    let of = |number: i64| u64::try_from(number).unwrap_or(0);
+    let own = facts.chunks.iter().filter(|chunk| chunk.store == store && chunk.collection == collection);
+    own.fold(Sums::default(), |sums, chunk| Sums {
+        erased: sums.erased + of(chunk.counts.erased),
+        stripped: sums.stripped + of(chunk.counts.stripped),
+        kept: sums.kept + if chunk.verdict == "keep" { of(chunk.rows) } else { of(chunk.counts.kept) },
+        failed: sums.failed + of(chunk.counts.failed),
+    })
+}
+
+fn targets(facts: &Facts) -> Result<Vec<Target>> {
+    let times = facts.times();
+    let mut targets = Vec::new();
+    for counts in &facts.plan.collections {
+        let spec = facts
+            .spec(&counts.store)
+            .ok_or_else(|| TaskError::Inconsistent(format!("store {} is not registered any more", counts.store)))?;
+        let sums = sums(facts, &counts.store, &counts.collection);
+        let backups = backups(facts, spec.backup, sums.erased + sums.stripped > 0);
+        let clean = facts.body.physical.iter().any(|(store, clean, _)| *store == counts.store && *clean);
+        let place = location(&counts.store, &counts.collection);
+        targets.push(Target {
+            target_id: place.clone(),
+            system: match facts.engines.get(&counts.store) {
+                Some(Engine::Postgres) => System::Postgresql,
+                Some(Engine::Mysql) => System::Mysql,
+                _ => System::Sqlite,
+            },
+            location: place,
+            data_category: "registered".to_owned(),
+            action: Action::Delete,
+            sanitization: if clean && sums.erased > 0 { Sanitization::Clear } else { Sanitization::None },
+            technique: "sql-delete".to_owned(),
+            tool: format!("wangchuan/{}", env!("CARGO_PKG_VERSION")),
+            records_selected: sums.erased + sums.stripped + sums.kept + sums.failed,
+            records_erased: sums.erased,
+            records_anonymized: 0,
+            records_retained: sums.stripped + sums.kept,
+            records_failed: sums.failed,
+            objects_erased: 0,
+            bytes_erased: 0,
+            duration_ms: u64::try_from((times.finished - facts.run.begun_at).num_milliseconds()).unwrap_or(0),
+            keys: if backups.state == BackupState::Erased {
+                facts.key_evidence.iter().cloned().collect()
+            } else {
+                Vec::new()
+            },
+            anonymization: None,
+            verification: verification(facts, &times),
+            backups,
+            copies: copies(spec, times.checked.unwrap_or(times.issued)),
+            media: None,
+        });
+    }
+    Ok(targets)
+}
+
+fn verification(facts: &Facts, times: &Times) -> Verification {
+    Verification {
+        method: if times.checked.is_some() { VerificationMethod::FullReadback } else { VerificationMethod::None },
+        sample_percent: if times.checked.is_some() { 100.0 } else { 0.0 },
+        checked_at: times.checked.map(Timestamp::from),
+        residual_found: facts.body.residual,
+        independent: true,
+        evidence_sha256: None,
+    }
+}
+
+/// Declared copies: one whose period is known dies by a date, any other has none.
+fn copies(spec: &StoreSpec, from: DateTime<Utc>) -> Vec<DeclaredCopy> {
+    spec.copies
+        .iter()
+        .map(|copy| {
+            let dies_by = copy_end(from, &copy.dies);
+            let state = if dies_by.is_some() { CopyState::Expires } else { CopyState::Unread };
+            DeclaredCopy { copy_ref: as_id(&copy.name), state, dies_by }
+        })
+        .collect()
+}
+
+/// The day by which a declared copy is gone; none for `never`.
+fn copy_end(from: DateTime<Utc>, dies: &str) -> Option<NaiveDate> {
+    use crate::policy::calendar::{Bias, Period, end_of_period};
+    let period = Period::try_from(dies.to_owned()).ok()?;
+    end_of_period(from, period, chrono_tz::Tz::UTC, Bias::Minimum).ok().map(|end| end.date_naive())
+}
+
+/// `touched`: rows of the target were erased or stripped. Of others there is nothing in backups to be erased.
+fn backups(facts: &Facts, mode: BackupMode, touched: bool) -> Backups {
+    let today = facts.today();
+    let undated = |state| Backups { state, expires_by: None };
+    let expires = |date| Backups { state: BackupState::Expires, expires_by: Some(date) };
+    if mode == BackupMode::None || !touched || (facts.is_shredded() && facts.run.generation.is_none()) {
+        return undated(BackupState::None);
+    }
+    if facts.is_shredded() {
+        // A generation without its evidence: the keys are not shown to be gone, and nothing says when they will be.
+        return undated(if facts.key_evidence.is_some() { BackupState::Erased } else { BackupState::Chain });
+    }
+    match &facts.body.pending {
+        Some((_, until)) => match until.parse::<NaiveDate>() {
+            Ok(date) if date >= today => expires(date),
+            _ => undated(BackupState::Chain),
+        },
+        None => expires(facts.run.grace_until.map_or(today, |until| until.date_naive().max(today))),
+    }
+}
+
+fn retained(facts: &Facts) -> Vec<Retained> {
+    let mut by_reason: BTreeMap<(String, RetainedReason, Option<String>), u64> = BTreeMap::new();
+    for counts in &facts.plan.collections {
+        let target = location(&counts.store, &counts.collection);
+        for (code, rows) in &counts.keep {
+            let (reason, statute) = reason_of(code);
+            *by_reason.entry((target.clone(), reason, statute)).or_default() += rows;
+        }
+    }
+    for chunk in facts.chunks.iter().filter(|chunk| chunk.verdict != "keep") {
+        let target = location(&chunk.store, &chunk.collection);
+        for (rows, reason) in
+            [(chunk.counts.stripped, RetainedReason::Referenced), (chunk.counts.kept, RetainedReason::Renewed)]
+        {
+            if let Ok(rows @ 1..) = u64::try_from(rows) {
+                *by_reason.entry((target.clone(), reason, None)).or_default() += rows;
+            }
+        }
+    }
+    by_reason
+        .into_iter()
+        .map(|((target_id, reason_code, statute), records)| Retained {
+            target_id,
+            records,
+            reason_code,
+            regime: statute.as_ref().map(|_| "statute".to_owned()),
+            provision: statute.as_deref().map(as_id),
+            until: None,
+            restricted: false,
+        })
+        .collect()
+}
+
+fn reason_of(code: &str) -> (RetainedReason, Option<String>) {
+    match code.split_once(':') {
+        Some(("hold", _)) => (RetainedReason::Litigation, None),
+        Some(("statute", key)) => (RetainedReason::StatutoryPeriod, Some(key.to_owned())),
+        _ if code == Reason::UnknownStart.code() => (RetainedReason::StartUnknown, None),
+        _ => (RetainedReason::Referenced, None),
+    }
+}
+
+/// Targets and reasons as they fit into one certificate: the first ones by themselves, the rest as one target with their
+/// sums and the weakest of their claims.
+fn fit(targets: Vec<Target>, mut retained: Vec<Retained>) -> Result<(Vec<Target>, Vec<Retained>)> {
+    let mut bytes = 0;
+    let mut own = Vec::new();
+    let mut others: Option<Target> = None;
+    let count = targets.len();
+    for (number, target) in targets.into_iter().enumerate() {
+        bytes += serde_json::to_vec(&target).map_err(proof)?.len();
+        // One place is kept for the sum, unless this is the last and there is none.
+        let has_place = own.len() + 1 < MAX_TARGETS || (number + 1 == count && others.is_none());
+        if bytes <= TARGET_BYTES && has_place && others.is_none() {
+            own.push(target);
+            continue;
+        }
+        for entry in retained.iter_mut().filter(|entry| entry.target_id == target.target_id) {
+            OTHERS.clone_into(&mut entry.target_id);
+        }
+        others = Some(match others {
+            Some(sum) => joined(sum, target),
+            None => Target { target_id: OTHERS.to_owned(), location: OTHERS.to_owned(), ..target },
+        });
+    }
+    own.extend(others);
+    let mut merged: Vec<Retained> = Vec::new();
+    for entry in retained {
+        let same = |known: &&mut Retained| {
+            (&known.target_id, known.reason_code, &known.provision)
+                == (&entry.target_id, entry.reason_code, &entry.provision)
+        };
+        match merged.iter_mut().find(same) {
+            Some(known) => known.records += entry.records,
+            None => merged.push(entry),
+        }
+    }
+    Ok((own, merged))
+}
+
+/// Two targets as one: sums, and of every claim the weaker one.
+fn joined(mut sum: Target, other: Target) -> Target {
+    let rank = |backups: &Backups| match backups.state {
+        BackupState::None => 0,
+        BackupState::Erased => 1,
+        BackupState::ReplayedOnRestore => 2,
+        BackupState::Expires => 3,
+        BackupState::Chain => 4,
+    };
+    sum.records_selected += other.records_selected;
+    sum.records_erased += other.records_erased;
+    sum.records_retained += other.records_retained;
+    sum.records_failed += other.records_failed;
+    if sum.sanitization != other.sanitization {
+        sum.sanitization = Sanitization::None;
+    }
+    if (rank(&other.backups), other.backups.expires_by) > (rank(&sum.backups), sum.backups.expires_by) {
+        sum.backups = other.backups;
+    }
+    sum.keys.extend(other.keys);
+    sum.keys.dedup();
+    for copy in other.copies {
+        if !sum.copies.contains(&copy) {
+            sum.copies.push(copy);
+        }
+    }
+    sum
+}
+
+/// The last date of everything that is dated; none when something is not.
+fn residual_date(facts: &Facts, targets: &[Target], limitations: &[Limitation]) -> Option<NaiveDate> {
+    if [Limitation::CopyUnread, Limitation::BackupNotCovered].iter().any(|code| limitations.contains(code)) {
+        return None;
+    }
+    let today = facts.today();
+    let backups = targets.iter().filter_map(|target| target.backups.expires_by);
+    let copies = targets.iter().flat_map(|target| target.copies.iter().filter_map(|copy| copy.dies_by));
+    // Without backups and copies a pending run still waits for the end of its grace.
+    let grace = limitations
+        .contains(&Limitation::KeyShredPending)
+        .then(|| facts.run.grace_until.map_or(today, |until| until.date_naive()));
+    backups.chain(copies).chain(grace).max().map(|date| date.max(today))
+}
+
+fn limitations(facts: &Facts, targets: &[Target]) -> Vec<Limitation> {
+    let body = &facts.body;
+    let mut codes = vec![Limitation::RootSlotClassD, Limitation::ClockUnverified, Limitation::LookupKeyNotRotated];
+    let mut when = |condition: bool, code| {
+        if condition {
+            codes.push(code);
+        }
+    };
+    let any_copy = |state| targets.iter().any(|target| target.copies.iter().any(|copy| copy.state == state));
+    when(facts.is_shred_pending(), Limitation::KeyShredPending);
+    when(facts.run.request.is_some(), Limitation::IdentityNotChecked);
+    when(targets.iter().any(|target| target.records_retained > 0), Limitation::RowsRetained);
+    when(body.failed > 0, Limitation::RowsFailed);
+    when(!body.skipped.is_empty() || !facts.plan.skipped.is_empty(), Limitation::TargetsUnreached);
+    when(body.physical.iter().any(|(_, clean, _)| !clean), Limitation::ResidualInDatabaseLog);
+    when(targets.iter().any(|target| !target.copies.is_empty()), Limitation::CopyDeclared);
+    when(any_copy(CopyState::Unread), Limitation::CopyUnread);
+    when(targets.iter().any(|target| target.backups.state == BackupState::Chain), Limitation::BackupNotCovered);
+    when(facts.stores.iter().any(|store| store.backup == BackupMode::None), Limitation::NoBackup);
+    when(facts.is_bucket_on_this_host, Limitation::NotOffSite);
+    when(facts.is_audit_self_hosted, Limitation::SelfHostedUnwitnessed);
+    codes.sort_unstable();
+    codes.dedup();
+    codes
+}

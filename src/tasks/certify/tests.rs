@@ -1,0 +1,272 @@
+//! Certificates from made-up facts: each is issued for real, so that its own check has the last word.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+
+use super::predicate::{Facts, predicate};
+use super::{evidence, key_evidence};
+use crate::certify::codes::{Action, BackupState, CopyState, ErasureResult, Limitation, Sanitization};
+use crate::certify::evidence::verify_evidence;
+use crate::certify::issue;
+use crate::certify::statement::{Predicate, Statement, Timestamp};
+use crate::control::{ChunkCounts, ChunkRow, LedgerEntry, LedgerKind, RunRow};
+use crate::keys::Key;
+use crate::plan::{CollectionCounts, PlanBody, PlanKind};
+use crate::policy::registry::{BackupMode, CopySpec, SecretText, StoreSpec};
+use crate::random::{SystemRandom, uuid7};
+use crate::stores::Engine;
+use crate::tasks::erasure::RunBody;
+
+fn time(hours: i64) -> DateTime<Utc> {
+    "2026-03-15T02:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::hours(hours)
+}
+
+fn day(text: &str) -> Option<NaiveDate> {
+    Some(text.parse().unwrap())
+}
+
+fn store(backup: BackupMode, copies: &[(&str, &str)]) -> StoreSpec {
+    let copy = |(name, dies): &(&str, &str)| CopySpec {
+        name: (*name).to_owned(),
+        kind: "dump".to_owned(),
+        dies: (*dies).to_owned(),
+    };
+    StoreSpec {
+        name: "shop".to_owned(),
+        url: SecretText::new("sqlite://shop.db".to_owned()),
+        read_url: None,
+        owner: None,
+        purpose: None,
+        site: None,
+        timezone: chrono_tz::Tz::UTC,
+        backup,
+        copies: copies.iter().map(copy).collect(),
+        collections: Vec::new(),
+    }
+}
+
+fn chunk(collection: &str, verdict: &str, counts: [i64; 4]) -> ChunkRow {
+    let [erased, stripped, kept, failed] = counts;
+    ChunkRow {
+        number: 0,
+        store: "shop".to_owned(),
+        collection: collection.to_owned(),
+        verdict: verdict.to_owned(),
+        rows: counts.iter().sum(),
+        sealed: Vec::new(),
+        state: "done".to_owned(),
+        counts: if verdict == "keep" { ChunkCounts::default() } else { ChunkCounts { erased, stripped, kept, failed } },
+    }
+}
+
+/// A run of ten hours ago over these chunks; `shredded` with generation 2, or waiting for its grace.
+fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
+    let sum = |of: fn(&ChunkRow) -> i64| chunks.iter().map(of).sum::<i64>();
+    let kept = |chunk: &ChunkRow| if chunk.verdict == "keep" { chunk.rows } else { chunk.counts.kept };
+    let body = RunBody {
+        due: sum(|chunk| chunk.rows),
+        erased: sum(|chunk| chunk.counts.erased),
+        stripped: sum(|chunk| chunk.counts.stripped),
+        kept: sum(kept),
+        failed: sum(|chunk| chunk.counts.failed),
+        physical: vec![("shop".to_owned(), true, "clean".to_owned())],
+        ..RunBody::default()
+    };
+    let collections = chunks.iter().map(|chunk| CollectionCounts {
+        store: "shop".to_owned(),
+        collection: chunk.collection.clone(),
+        due: u64::try_from(chunk.rows).unwrap(),
+        keep: if chunk.verdict == "keep" { vec![("statute:cn.ecl.31".to_owned(), chunk.rows as u64)] } else { vec![] },
+        ..CollectionCounts::default()
+    });
+    Facts {
+        controller: "示例 shop".to_owned(),
+        agent: hex::encode([7; 16]),
+        stores: vec![spec],
+        engines: HashMap::from([("shop".to_owned(), Engine::Sqlite)]),
+        is_bucket_on_this_host: true,
+        is_audit_self_hosted: true,
+        run: RunRow {
+            id: "r".to_owned(),
+            kind: "retention".to_owned(),
+            plan: Some("p".to_owned()),
+            request: None,
+            state: if shredded { "shredded" } else { "shred-pending" }.to_owned(),
+            begun_at: time(0),
+            ended_at: Some(time(1)),
+            verified_at: Some(time(1)),
+            verified_snapshot: Some(1),
+            grace_until: Some(time(73)),
+            generation: shredded.then_some(2),
+            shredded_at: shredded.then(|| time(5)),
+            body: String::new(),
+        },
+        plan: PlanBody {
+            kind: PlanKind::Retention,
+            cutoff: time(0),
+            policy_digest: String::new(),
+            schema_digest: Vec::new(),
+            holds: Vec::new(),
+            salt: String::new(),
+            rows_digest: String::new(),
+            collections: collections.collect(),
+            skipped: Vec::new(),
+        },
+        body,
+        chunks,
+        request: None,
+        now: time(10),
+        key_evidence: shredded.then(|| key_evidence(&[7; 16], 1, time(5))),
+        id: uuid7(time(10), &SystemRandom).unwrap(),
+        sequence: 1,
+        previous: None,
+        supersedes: None,
+    }
+}
+
+fn issued(facts: &Facts) -> Predicate {
+    let predicate = predicate(facts).unwrap();
+    let statement = Statement::new(&"00".repeat(32), predicate.clone());
+    issue(&statement, &crate::certify::tests::signer()).unwrap();
+    predicate
+}
+
+#[test]
+fn a_shredded_run_is_complete_and_shows_its_key() {
+    let erased = vec![chunk("orders", "erase", [5, 0, 0, 0]), chunk("untouched", "erase", [0, 0, 0, 0])];
+    let said = issued(&facts(true, store(BackupMode::Bucket, &[]), erased));
+    assert_eq!(said.result, ErasureResult::Complete);
+    assert_eq!((said.targets[0].backups.state, said.targets[0].keys.len()), (BackupState::Erased, 1));
+    assert_eq!(said.targets[0].sanitization, Sanitization::Clear);
+    assert_eq!((said.targets[1].backups.state, said.targets[1].sanitization), (BackupState::None, Sanitization::None));
+    assert!(said.targets[1].keys.is_empty());
+    assert_eq!(said.residual_date, None);
+}
+
+#[test]
+fn a_run_without_evidence_of_its_own_generation_is_pending_and_names_no_key() {
+    let erased = || vec![chunk("orders", "erase", [5, 0, 0, 0])];
+    let mut unproven = facts(true, store(BackupMode::Bucket, &[]), erased());
+    unproven.key_evidence = None;
+    let said = issued(&unproven);
+    assert_eq!((said.result, said.targets[0].backups.state), (ErasureResult::Partial, BackupState::Chain));
+    assert!(said.limitations.contains(&Limitation::KeyShredPending) && said.targets[0].keys.is_empty());
+    // Nothing of it was ever sealed: there is no generation, and nothing to wait for.
+    let mut unsealed = unproven;
+    unsealed.run.generation = None;
+    let said = issued(&unsealed);
+    assert_eq!((said.result, said.targets[0].backups.state), (ErasureResult::Complete, BackupState::None));
+}
+
+#[test]
+fn copies_that_never_die_and_buckets_without_a_date_get_none() {
+    let erased = || vec![chunk("orders", "erase", [5, 0, 0, 0])];
+    let copies = [("DBA 备份", "30 days"), ("tape", "never")];
+    let said = issued(&facts(true, store(BackupMode::Bucket, &copies), erased()));
+    assert_eq!(said.result, ErasureResult::Complete);
+    let [dump, tape] = &said.targets[0].copies[..] else { panic!("two copies") };
+    assert_eq!((dump.copy_ref.as_str(), dump.state), ("DBA%20%E5%A4%87%E4%BB%BD", CopyState::Expires));
+    assert_eq!(dump.dies_by, day("2026-04-14"));
+    assert_eq!((tape.state, tape.dies_by), (CopyState::Unread, None));
+    assert!(said.limitations.contains(&Limitation::CopyUnread));
+    assert_eq!(said.residual_date, None);
+
+    let mut pending = facts(false, store(BackupMode::Bucket, &copies[..1]), erased());
+    for (until, state, date) in [
+        ("with its chain", BackupState::Chain, None),
+        ("2026-01-01", BackupState::Chain, None),
+        ("2027-01-01", BackupState::Expires, day("2027-01-01")),
+    ] {
+        pending.body.pending = Some((3, until.to_owned()));
+        let said = issued(&pending);
+        assert_eq!((said.targets[0].backups.state, said.targets[0].backups.expires_by), (state, date), "{until}");
+        assert_eq!(said.residual_date, date, "{until}");
+        let told = said.limitations.contains(&Limitation::BackupNotCovered);
+        assert_eq!(told, state == BackupState::Chain, "{until}");
+        assert_eq!(said.result, ErasureResult::Partial);
+    }
+}
+
+#[test]
+fn a_store_without_backups_waits_until_the_end_of_its_grace() {
+    let spec = store(BackupMode::None, &[]);
+    let said = issued(&facts(false, spec.clone(), vec![chunk("orders", "erase", [5, 0, 0, 0])]));
+    assert!(said.limitations.contains(&Limitation::KeyShredPending));
+    assert_eq!(said.residual_date, day("2026-03-18"));
+    let mut done = facts(true, spec, vec![chunk("orders", "erase", [5, 0, 0, 0])]);
+    done.key_evidence = None;
+    let said = issued(&done);
+    assert_eq!((said.result, said.residual_date), (ErasureResult::Complete, None));
+}
+
+#[test]
+fn kept_and_stripped_rows_alone_are_not_complete_and_unclean_files_are_not_clear() {
+    let spec = || store(BackupMode::Bucket, &[]);
+    for chunks in [vec![chunk("orders", "keep", [0, 0, 4, 0])], vec![chunk("customers", "strip", [0, 2, 0, 0])]] {
+        let said = issued(&facts(true, spec(), chunks));
+        assert_eq!(said.result, ErasureResult::Partial);
+        assert!(said.limitations.contains(&Limitation::RowsRetained));
+    }
+    let mut unclean = facts(true, spec(), vec![chunk("orders", "erase", [5, 0, 0, 0])]);
+    unclean.body.physical[0].1 = false;
+    assert_eq!(issued(&unclean).targets[0].sanitization, Sanitization::None);
+    unclean.body.physical.clear();
+    assert_eq!(issued(&unclean).targets[0].sanitization, Sanitization::None);
+}
+
+#[test]
+fn a_clock_set_back_does_not_make_a_certificate_impossible() {
+    let mut facts = facts(true, store(BackupMode::Bucket, &[]), vec![chunk("orders", "erase", [5, 0, 0, 0])]);
+    facts.now = time(-2000);
+    assert_eq!(issued(&facts).issued_at, Timestamp::from(time(1)));
+    facts.run.ended_at = Some(time(-5));
+    facts.run.verified_at = Some(time(-5));
+    assert_eq!(issued(&facts).finished_at, Timestamp::from(time(0)));
+}
+
+#[test]
+fn hundreds_of_collections_fit_with_their_sums() {
+    let spec = || store(BackupMode::Bucket, &[("tape", "never")]);
+    for (count, name) in [(200, "t"), (450, "t"), (300, "a_table_with_quite_a_long_name_as_generators_make_them")] {
+        let chunks = |number| {
+            let collection = format!("{name}{number}");
+            [chunk(&collection, "erase", [3, 0, 1, 0]), chunk(&collection, "keep", [0, 0, 2, 0])]
+        };
+        let mut facts = facts(true, spec(), (0..count).flat_map(chunks).collect());
+        // Two chunks of a collection are one line of the plan.
+        facts.plan.collections.retain(|counts| !counts.keep.is_empty());
+        let said = issued(&facts);
+        assert!(said.targets.len() <= 200);
+        let erased: u64 = said.targets.iter().map(|target| target.records_erased).sum();
+        let retained: u64 = said.retained.iter().map(|entry| entry.records).sum();
+        assert_eq!((erased, retained), (3 * count as u64, 3 * count as u64));
+        let others: Vec<_> = said.targets.iter().filter(|target| target.target_id == "others").collect();
+        assert!(others.len() <= 1, "one sum");
+        for others in others {
+            assert_eq!((others.backups.state, others.keys.len(), others.copies.len()), (BackupState::Erased, 1, 1));
+        }
+    }
+}
+
+#[test]
+fn evidence_says_present_of_a_stripped_row() {
+    let entry = |kind, number| LedgerEntry {
+        position: i64::from(number),
+        store: "shop".to_owned(),
+        collection: "customers".to_owned(),
+        row_mac: [number; 16],
+        kind,
+        state: "done".to_owned(),
+        content_mac: [number; 32],
+    };
+    let entries = [entry(LedgerKind::Erased, 1), entry(LedgerKind::Stripped, 2)];
+    let key = Key::make(&SystemRandom).unwrap();
+    let (file, digest) = evidence(&entries, Timestamp::from(time(1)), &key).unwrap();
+    let facts = facts(true, store(BackupMode::Bucket, &[]), vec![chunk("customers", "erase", [1, 0, 0, 0])]);
+    let statement = Statement::new(&digest, predicate(&facts).unwrap());
+    let totals = verify_evidence(file.as_bytes(), &statement).unwrap();
+    assert_eq!((totals.absent["shop/customers"], totals.present["shop/customers"]), (1, 1));
+    let lines: Vec<serde_json::Value> = file.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["a"], &lines[1]["a"]), (&serde_json::json!(Action::Delete), &serde_json::json!("anonymize")));
+}

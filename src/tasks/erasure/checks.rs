@@ -1,0 +1,112 @@
+//! What must be so before a plan is carried out, and before an interrupted one goes on.
+
+use crate::control::PlanRow;
+use crate::erase::Ground;
+use crate::erase::batch::RunKeys;
+use crate::erase::planner::is_intact;
+use crate::installation::Installation;
+use crate::plan::PlanBody;
+use crate::policy::registry::{Approval, BackupMode};
+
+use super::super::{Result, TaskError};
+
+/// Everything that must hold before a plan becomes a run.
+pub(super) async fn check_all(installation: &Installation, plan: &PlanRow, body: &PlanBody) -> Result<()> {
+    let stored = installation.control.read().await?.plan(&plan.id).await?;
+    let state = stored.map_or_else(|| "gone".to_owned(), |stored| stored.state);
+    if state != "planned" {
+        return Err(TaskError::refused(
+            format!("plan {} is {state} already", &plan.hash[..12]),
+            "make a new one with `wangchuan plan`",
+        ));
+    }
+    check_approval(installation)?;
+    installation.may_destroy().await?;
+    check_no_snapshot(installation).await?;
+    check_unchanged(installation, plan, body).await?;
+    check_backups(installation).await?;
+    let ground = installation.ground()?;
+    let keys = RunKeys::open(&ground, &plan.id).await?;
+    let chunks = installation.control.read().await?.chunks(&plan.id).await?;
+    if !is_intact(plan, body, &chunks, &keys)? {
+        return Err(TaskError::refused(
+            format!("what is stored of plan {} is not what its hash was made of", &plan.hash[..12]),
+            "somebody changed the control database; make a new plan with `wangchuan plan`",
+        ));
+    }
+    Ok(())
+}
+
+/// A policy that wants somebody's agreement must not run without it, and this version cannot ask for it.
+fn check_approval(installation: &Installation) -> Result<()> {
+    match installation.config.registry.policies.iter().find(|policy| policy.approval != Approval::None) {
+        None => Ok(()),
+        Some(policy) => Err(TaskError::refused(
+            format!("policy {} needs approval, which is not in this version", policy.id),
+            "write `approval = \"none\"` in the policy, or leave it out",
+        )),
+    }
+}
+
+/// Why the rest of a store's chunks must not be done: what decided about them is not in force any more.
+pub(super) fn withheld(ground: &Ground<'_>, body: &PlanBody, store: &str) -> Option<String> {
+    if body.policy_digest != ground.policy_digest {
+        return Some("policy changed: the policies or the registry are not those of the plan".to_owned());
+    }
+    let planned = body.schema_digest.iter().find(|(name, _)| name == store).map(|(_, digest)| digest);
+    let site = ground.site(store)?;
+    (planned != Some(&site.model.schema_digest))
+        .then(|| format!("schema changed: that of store {store} is not that of the plan"))
+}
+
+/// A changed policy, schema or released hold voids a plan.
+async fn check_unchanged(installation: &Installation, plan: &PlanRow, body: &PlanBody) -> Result<()> {
+    let ground = installation.ground()?;
+    let mut changed = Vec::new();
+    if body.policy_digest != ground.policy_digest {
+        changed.push("the policies or the registry changed".to_owned());
+    }
+    for (store, digest) in &body.schema_digest {
+        match ground.site(store) {
+            Some(site) if site.model.schema_digest == *digest => {}
+            Some(_) => changed.push(format!("the schema of store {store} changed")),
+            None => changed.push(format!("store {store} is not reachable now")),
+        }
+    }
+    let mut tx = installation.control.begin().await?;
+    let active: Vec<String> = tx.holds(true).await?.into_iter().map(|hold| hold.id).collect();
+    if body.holds.iter().any(|hold| !active.contains(hold)) {
+        changed.push("a hold was released".to_owned());
+    }
+    if changed.is_empty() {
+        return Ok(());
+    }
+    tx.set_plan_state(&plan.id, "void").await?;
+    tx.commit().await?;
+    Err(TaskError::refused(
+        format!("since plan {} was made, {}; it is void", &plan.hash[..12], changed.join(" and ")),
+        "make and look at a new one with `wangchuan plan`",
+    ))
+}
+
+/// A snapshot that began before an erasure still sees the erased rows: it must not seal them under keys that outlive it.
+pub(super) async fn check_no_snapshot(installation: &Installation) -> Result<()> {
+    if installation.control.read().await?.running_snapshots().await? == 0 {
+        return Ok(());
+    }
+    Err(TaskError::refused("a snapshot is being taken; nothing is erased meanwhile", "try again when it is done"))
+}
+
+/// A store that is to be backed up must have a good snapshot before anything is destroyed in it.
+async fn check_backups(installation: &Installation) -> Result<()> {
+    let mut tx = installation.control.read().await?;
+    for spec in &installation.config.registry.stores {
+        if spec.backup == BackupMode::Bucket && tx.snapshots(Some(&spec.name)).await?.is_empty() {
+            return Err(TaskError::refused(
+                format!("store {} has no snapshot yet; nothing is destroyed before one is good", spec.name),
+                "run `wangchuan backup run` first, or set `backup = \"none\"` for the store and declare its copies",
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! Interrupted runs: each goes on by itself, so that one that cannot does not hold up the others.
+
+use crate::control::RunRow;
+use crate::installation::Installation;
+use crate::keyring::Purpose;
+
+use super::super::{Result, TaskError};
+use super::checks::check_no_snapshot;
+use super::{RunBody, drive, finish};
+
+/// What became of interrupted runs.
+#[derive(Debug, Default)]
+pub struct Resumed {
+    /// Runs that are done now.
+    pub done: Vec<RunRow>,
+    /// Runs that are not, by id, with the reason. Those that never can be are in state `failed` now.
+    pub failed: Vec<(String, TaskError)>,
+}
+
+/// Goes on with every run that was interrupted.
+///
+/// # Errors
+/// When the runs cannot be listed, or the process is to stop; what stops a single run is in the result.
+pub async fn resume_runs(installation: &Installation) -> Result<Resumed> {
+    let mut waiting = Vec::new();
+    let mut tx = installation.control.read().await?;
+    for state in ["approved", "deleted", "verified"] {
+        waiting.extend(tx.runs(Some(state)).await?);
+    }
+    let ended = tx.runs(Some("shred-pending")).await?;
+    drop(tx);
+    let mut resumed = Resumed::default();
+    for run in waiting {
+        let id = run.id.clone();
+        match resume(installation, run).await {
+            Ok(run) => resumed.done.push(run),
+            Err(TaskError::Stopping) => return Err(TaskError::Stopping),
+            Err(error) => resumed.failed.push((id, error)),
+        }
+    }
+    for mut run in ended {
+        if !RunBody::of(&run)?.closed
+            && let Err(error) = finish(installation, &mut run).await
+        {
+            resumed.failed.push((run.id, error));
+        }
+    }
+    Ok(resumed)
+}
+
+async fn resume(installation: &Installation, run: RunRow) -> Result<RunRow> {
+    if let Some(what) = lost_key(installation, &run).await? {
+        let note = format!("it can never go on: {what}");
+        let id = run.id.clone();
+        give_up(installation, run, &note).await?;
+        return Err(TaskError::Inconsistent(format!("run {id} failed: {note}")));
+    }
+    installation.may_destroy().await?;
+    check_no_snapshot(installation).await?;
+    drive(installation, run).await
+}
+
+/// Says which key that a run needs is retired, if one is.
+async fn lost_key(installation: &Installation, run: &RunRow) -> Result<Option<&'static str>> {
+    let mut tx = installation.control.begin().await?;
+    let plan = run.plan.clone().unwrap_or_default();
+    if installation.keyring.find_work_key(&mut tx, Purpose::Plan, &plan).await?.is_none() {
+        return Ok(Some("the key of its plan is retired"));
+    }
+    if let Some(number) = run.request
+        && installation.keyring.find_work_key(&mut tx, Purpose::Request, &number.to_string()).await?.is_none()
+    {
+        return Ok(Some("its request is closed, and whom it was about is forgotten"));
+    }
+    Ok(None)
+}
+
+/// Ends a run as failed: what was recorded as done stays done, everything else counts as failed.
+async fn give_up(installation: &Installation, mut run: RunRow, note: &str) -> Result<()> {
+    let plan = run.plan.clone().unwrap_or_default();
+    let now = installation.clock.now();
+    let mut body = RunBody::of(&run)?;
+    let mut tx = installation.control.begin().await?;
+    tx.abandon_chunks(&plan, note).await?;
+    (body.erased, body.stripped, body.kept, body.failed) = (0, 0, 0, 0);
+    for chunk in tx.chunks(&plan).await? {
+        if chunk.verdict == "keep" {
+            body.kept += chunk.rows;
+        } else {
+            body.add(chunk.counts);
+        }
+    }
+    body.notes.push(note.to_owned());
+    body.put(&mut run)?;
+    let from = std::mem::replace(&mut run.state, "failed".to_owned());
+    run.ended_at = Some(now);
+    if !tx.step_run(&run, &from).await? {
+        return Err(TaskError::Inconsistent(format!("run {} is not in state {from} any more", run.id)));
+    }
+    tx.retire_work(Purpose::Plan.name(), &plan).await?;
+    if let Some(number) = run.request {
+        tx.step_request(number, "running", "failed", Some(&run.id), Some(now)).await?;
+    }
+    tx.commit().await?;
+    installation.log_operation("run.end", &run.id, "failure").await
+}

@@ -1,0 +1,121 @@
+//! The forms in which the stores write a subject's id. `007` finds the rows of 7 where ids are numbers, and `ab` those of
+//! `AB` where the column's collation says so: what is recorded must be what the rows carry.
+
+use std::collections::BTreeSet;
+
+use crate::control::HoldRow;
+use crate::erase::batch::{forms_of, subject_in};
+use crate::erase::planner::subject_lookup;
+use crate::erase::survey::read_all;
+use crate::erase::{EraseError, Site};
+use crate::installation::Installation;
+use crate::keyring::Purpose;
+use crate::plan::Subject;
+use crate::plan::model::Collection;
+use crate::stores::{Filter, RowQuery};
+
+use super::super::{Result, TaskError};
+use super::canonical_subject;
+
+/// The forms of a typed id that rows of the stores carry, sorted; none when no store knows it.
+///
+/// # Errors
+/// When a store cannot be read.
+pub async fn canonical_subjects(sites: &[Site], text: &str) -> Result<Vec<Subject>, EraseError> {
+    let typed = Subject::new(text.trim());
+    let mut found = BTreeSet::new();
+    for site in sites {
+        let mut view = site.store.open_snapshot().await?;
+        for collection in &site.model.collections {
+            if let Some(query) = by_owner(site, collection, &typed) {
+                found.extend(read_all(view.as_mut(), query).await?.iter().filter_map(|row| Subject::of(row.first()?)));
+            }
+        }
+        view.close().await?;
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// The rows of a collection whose own column holds the id as the engine compares it. Other collections reach the same
+/// column through their parents.
+fn by_owner(site: &Site, collection: &Collection, typed: &Subject) -> Option<RowQuery> {
+    let owner = collection.owner.as_ref().filter(|owner| owner.path.is_empty())?;
+    Some(RowQuery {
+        table: collection.table.name.clone(),
+        path: Vec::new(),
+        columns: vec![owner.column.clone()],
+        filter: Filter::Equals(owner.column.clone(), subject_in(site, collection, typed)?),
+        key: collection.key.clone(),
+        after: None,
+        limit: 1000,
+    })
+}
+
+/// Places a hold and returns once nothing that began before it can still destroy. A hold on a subject is placed on every
+/// form of the id that the stores carry, the further ones as `id#2`, `id#3`, …; [`crate::control::Tx::release_hold`] ends
+/// them together. Returns whether a store knows the subject (always true for other scopes).
+///
+/// # Errors
+/// Refused when the id is taken or holds a `#`; otherwise what failed. Nothing is placed then.
+pub async fn place_hold(installation: &Installation, hold: &HoldRow, subject: Option<&Subject>) -> Result<bool> {
+    if hold.id.contains('#') {
+        return Err(TaskError::refused("a hold's id must not contain `#`", "choose another id"));
+    }
+    let (forms, known) = match subject {
+        None => (Vec::new(), true),
+        Some(subject) => forms_to_hold(installation, subject).await?,
+    };
+    let mut tx = installation.control.begin().await?;
+    if tx.holds(false).await?.iter().any(|known| known.id == hold.id) {
+        return Err(TaskError::refused(
+            format!("there is a hold {} already", hold.id),
+            "choose another id, or see `wangchuan hold list`",
+        ));
+    }
+    if subject.is_none() {
+        tx.add_hold(hold).await?;
+    }
+    let lookup = installation.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
+    for (number, form) in forms.iter().enumerate() {
+        let id = if number == 0 { hold.id.clone() } else { format!("{}#{}", hold.id, number + 1) };
+        tx.add_hold(&HoldRow { id, subject: Some(subject_lookup(&lookup, form)), ..hold.clone() }).await?;
+    }
+    tx.commit().await?;
+    installation.log_operation("hold.place", &hold.id, "success").await?;
+    installation.wait_for_destruction().await?;
+    Ok(known)
+}
+
+/// The forms to hold, and whether a store carries any. While none does, or a store cannot be asked, every form that a
+/// column could carry is held: to keep too much can be mended.
+async fn forms_to_hold(installation: &Installation, subject: &Subject) -> Result<(Vec<Subject>, bool)> {
+    let mut forms = canonical_subjects(installation.sites(), subject.dangerous_text()).await?;
+    let known = !forms.is_empty();
+    if !known || !installation.skipped().is_empty() {
+        let typed = Subject::new(subject.dangerous_text().trim());
+        forms.extend(forms_of(&installation.ground()?, &typed));
+        forms.extend(typed.dangerous_text().parse::<i64>().ok().map(|number| Subject::new(number.to_string())));
+        forms.push(typed);
+        forms.sort_unstable();
+        forms.dedup();
+    }
+    Ok((forms, known))
+}
+
+/// The one form under which a request's subject is recorded: the typed one if rows carry it, otherwise another that they
+/// carry, otherwise what can be told without rows. Rows that carry yet another form are found by the same comparison; the
+/// key of that form's slot dies with its buckets.
+///
+/// # Errors
+/// When the stores contradict the registry.
+pub(super) async fn form_of_request(installation: &Installation, subject: &Subject) -> Result<Subject> {
+    let typed = subject.dangerous_text().trim();
+    let forms = match canonical_subjects(installation.sites(), typed).await {
+        Ok(forms) => forms,
+        // Receiving a request needs no store; the survey will say what cannot be read.
+        Err(EraseError::Store(_)) => Vec::new(),
+        Err(other) => return Err(other.into()),
+    };
+    let exact = forms.iter().find(|form| form.dangerous_text() == typed);
+    Ok(exact.or(forms.first()).cloned().unwrap_or_else(|| canonical_subject(installation, typed)))
+}
