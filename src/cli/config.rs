@@ -10,12 +10,12 @@ use super::CommandResult;
 use super::context::{Context, config_error};
 use super::output::{Exit, Output, UserError, Words};
 use crate::config::schema::configuration_schema;
-use crate::config::{ConfigError, Configuration, Fault, Faults, Found, PolicyRules, load};
+use crate::config::{ConfigError, Configuration, Fault, Faults, Found, Origin, PolicyRules, load};
 use crate::policy::statute;
 use crate::schedule::{Job, ScheduleError, check_references, job_schema, load_folder};
 
 /// The configuration.
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Copy, Subcommand)]
 pub enum ConfigCommand {
     /// Check the configuration file and the job files; says every fault with file, line and what to do.
     Check,
@@ -98,10 +98,10 @@ fn check(context: &mut Context<'_>) -> CommandResult {
     };
     let output = &mut *context.output;
     let (stores, policies) = (config.registry.stores.len(), config.registry.policies.len());
-    output.line(&format!("✓ {} ({})", found.path.display(), found.origin))?;
+    output.say(&chosen(&found, "✓ "))?;
     output.say(&Words::new(
-        format!("  {stores} stores, {policies} policies"),
-        format!("  {stores} 个数据源，{policies} 条策略"),
+        format!("  stores: {stores}, policies: {policies}"),
+        format!("  数据源：{stores}，策略：{policies}"),
     ))?;
     for warning in &config.warnings {
         output.line(&format!("! {warning}"))?;
@@ -109,7 +109,7 @@ fn check(context: &mut Context<'_>) -> CommandResult {
     let (jobs, faults) = match load_jobs(&config) {
         Ok(jobs) => {
             let (folder, count) = (config.agent.jobs.display(), jobs.len());
-            output.say(&Words::new(format!("✓ {folder}: {count} jobs"), format!("✓ {folder}：{count} 个任务")))?;
+            output.say(&Words::new(format!("✓ {folder}: jobs: {count}"), format!("✓ {folder}：任务：{count}")))?;
             (jobs.into_iter().map(|job| job.name).collect(), Vec::new())
         }
         Err(error) => {
@@ -130,6 +130,19 @@ fn check(context: &mut Context<'_>) -> CommandResult {
         faults,
     })?;
     Ok(if is_valid { Exit::Done } else { Exit::Usage })
+}
+
+/// Which file counts, and why.
+pub(super) fn chosen(found: &Found, mark: &str) -> Words {
+    let why = match found.origin {
+        Origin::Flag => "由 --config 指定",
+        Origin::Variable => "由 $WANGCHUAN_CONFIG 指定",
+        Origin::WorkingDirectory => "在工作目录中，且属于您",
+        Origin::User => "在您的配置目录中",
+        Origin::System => "系统配置",
+    };
+    let file = found.path.display();
+    Words::new(format!("{mark}{file} ({})", found.origin), format!("{mark}{file}（{why}）"))
 }
 
 /// Shows every fault with its line; the common error report would fold them into one.

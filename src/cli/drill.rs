@@ -1,19 +1,22 @@
 //! `drill …`: restore tests with a kept, signed record.
 
+mod document;
+mod record;
+
 use clap::Subcommand;
 use serde::Serialize;
 
+use self::document::RunDocument;
+use self::record::CheckedDrill;
 use super::CommandResult;
-use super::backup::{choose, newest_of_each, open_bucket, snapshots, while_renewing};
+use super::backup::{FailedStore, choose, newest_of_each, open_bucket, snapshots, while_renewing};
 use super::context::{Context, local_time, task_error, usage};
 use super::output::table::grouped;
 use super::output::{Exit, Grid, Output, UserError, Words, say};
-use crate::certify::dsse::Envelope;
-use crate::certify::signer::TrustedKeys;
 use crate::config::Configuration;
-use crate::control::{DrillRow, time_text};
+use crate::control::DrillRow;
 use crate::installation::{Installation, Needs, state_folder};
-use crate::tasks::drill::{DrillRecord, RECORD_TYPE, run_drill};
+use crate::tasks::drill::{DrillRecord, run_drill};
 
 /// Restore tests with a kept, signed record.
 #[derive(Debug, Subcommand)]
@@ -49,36 +52,6 @@ pub async fn drill(context: &mut Context<'_>, command: DrillCommand) -> CommandR
     }
 }
 
-/// The worst of all drills of one call, and each of them.
-#[derive(Debug, Serialize)]
-struct RunDocument<'r> {
-    result: &'static str,
-    drill: Option<&'r str>,
-    rto_seconds: f64,
-    rpo_seconds: i64,
-    erased_reappeared: u64,
-    drills: &'r [DrillRecord],
-}
-
-impl<'r> RunDocument<'r> {
-    fn of(records: &'r [DrillRecord]) -> Self {
-        let failed = records.iter().find(|record| record.result != "passed");
-        let result = match (failed, records) {
-            (Some(_), _) => "failed",
-            (None, []) => "nothing-found",
-            (None, _) => "passed",
-        };
-        Self {
-            result,
-            drill: failed.or(records.last()).map(|record| record.drill.as_str()),
-            rto_seconds: records.iter().map(|record| record.rto_seconds).fold(0.0, f64::max),
-            rpo_seconds: records.iter().map(|record| record.rpo_seconds).max().unwrap_or(0),
-            erased_reappeared: records.iter().map(|record| record.erased_reappeared).sum(),
-            drills: records,
-        }
-    }
-}
-
 async fn run(context: &mut Context<'_>, store: Option<&str>, snapshot: Option<&str>) -> CommandResult {
     context.only_now()?;
     let installation = open_bucket(context).await?;
@@ -87,22 +60,45 @@ async fn run(context: &mut Context<'_>, store: Option<&str>, snapshot: Option<&s
         (None, None) => newest_of_each(rows.iter()),
         _ => vec![choose(&rows, snapshot, store)?],
     };
-    let mut records = Vec::new();
+    let is_only = wanted.len() == 1;
+    let (mut records, mut failed) = (Vec::new(), Vec::new());
     for row in wanted {
-        let done = while_renewing(&installation, run_drill(&installation, row.clone())).await;
-        records.push(done.map_err(task_error)?);
+        match while_renewing(&installation, run_drill(&installation, row.clone())).await {
+            Ok(record) => records.push(record),
+            Err(error) if is_only => return Err(task_error(error)),
+            // One store that cannot be drilled does not spare the others.
+            Err(error) => {
+                let (what, retry) = (error.to_string(), error.is_retryable());
+                failed.push(FailedStore { store: row.store.clone(), what, retry });
+            }
+        }
     }
-    let document = RunDocument::of(&records);
-    if records.is_empty() {
-        context.output.say(&Words::new("there is no snapshot to drill with", "没有可以演练的快照"))?;
-    }
-    for record in &records {
-        show_record(context.output, &installation.config, record)?;
-    }
-    context.output.document(&document)?;
-    let exit = if document.result == "failed" { Exit::Failed } else { Exit::Done };
+    let exit = show_run(context.output, &installation.config, &records, &failed)?;
     installation.close().await.map_err(task_error)?;
     Ok(exit)
+}
+
+fn show_run(
+    output: &mut Output,
+    config: &Configuration,
+    records: &[DrillRecord],
+    failed: &[FailedStore],
+) -> CommandResult {
+    let document = RunDocument::of(records, failed);
+    if document.result == "nothing-found" {
+        output.say(&Words::new("there is no snapshot to drill with", "没有可以演练的快照"))?;
+    }
+    for record in records {
+        show_record(output, config, record)?;
+    }
+    for store in failed {
+        output.say(&Words::new(
+            format!("✗ store {} was not drilled: {}", store.store, store.what),
+            format!("✗ 数据源 {} 没有演练：{}", store.store, store.what),
+        ))?;
+    }
+    output.document(&document)?;
+    Ok(if document.result == "failed" { Exit::Failed } else { Exit::Done })
 }
 
 fn show_record(output: &mut Output, config: &Configuration, record: &DrillRecord) -> Result<(), UserError> {
@@ -174,66 +170,6 @@ fn figures(config: &Configuration, record: &DrillRecord) -> [Words; 4] {
             format!("删除后又出现的行：{reappeared}；恢复用时 {rto:.1} 秒；数据旧 {rpo} 秒"),
         ),
     ]
-}
-
-/// A stored drill, read and checked.
-#[derive(Debug, Serialize)]
-struct CheckedDrill {
-    drill: String,
-    result: &'static str,
-    store: String,
-    snapshot: String,
-    at: String,
-    /// `valid` or `invalid`.
-    signature: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<&'static str>,
-    rto_seconds: Option<f64>,
-    rpo_seconds: Option<i64>,
-    erased_reappeared: Option<u64>,
-    #[serde(skip)]
-    record: Option<DrillRecord>,
-}
-
-/// Reads a stored record from the very bytes whose signature was checked.
-fn check_record(row: &DrillRow, trusted: &TrustedKeys) -> Result<DrillRecord, &'static str> {
-    let envelope = Envelope::parse(&row.record).map_err(|_| "the record is no signed envelope")?;
-    if envelope.payload_type() != RECORD_TYPE {
-        return Err("the envelope holds something else than a drill record");
-    }
-    let key = trusted.get(envelope.key_id()).ok_or("the record is signed by a key that is not trusted")?;
-    if !key.verifies(&envelope.signed_bytes(), envelope.signature()) {
-        return Err("the record was changed: its signature does not fit");
-    }
-    let record: DrillRecord =
-        serde_json::from_slice(envelope.payload()).map_err(|_| "the signed record cannot be read")?;
-    let passed = record.result == "passed";
-    if record.drill != row.id || passed != row.passed || record.snapshot != row.snapshot {
-        return Err("the control database says something else than the signed record");
-    }
-    Ok(record)
-}
-
-impl CheckedDrill {
-    fn of(row: &DrillRow, trusted: &TrustedKeys) -> Self {
-        let checked = check_record(row, trusted);
-        let problem = checked.as_ref().err().copied();
-        let record = checked.ok();
-        Self {
-            drill: row.id.clone(),
-            // What is not signed for did not pass.
-            result: if row.passed && problem.is_none() { "passed" } else { "failed" },
-            store: row.store.clone(),
-            snapshot: row.snapshot.clone(),
-            at: time_text(row.at),
-            signature: if problem.is_none() { "valid" } else { "invalid" },
-            problem,
-            rto_seconds: record.as_ref().map(|record| record.rto_seconds),
-            rpo_seconds: record.as_ref().map(|record| record.rpo_seconds),
-            erased_reappeared: record.as_ref().map(|record| record.erased_reappeared),
-            record,
-        }
-    }
 }
 
 async fn stored(context: &Context<'_>) -> Result<(Installation, Vec<DrillRow>), UserError> {

@@ -15,6 +15,7 @@ use crate::installation::{Installation, Needs};
 use crate::keyring::KeyringError;
 use crate::keys::slot::{ClaimSentence, Presence, PresentGeneration, Residual, SlotClaim, SlotClass};
 use crate::tasks;
+use crate::tasks::erasure::RunBody;
 
 /// The key tree and its root slot.
 #[derive(Debug, Subcommand)]
@@ -49,6 +50,33 @@ struct PendingShred {
     run: String,
     /// Its keys die after this time, not before.
     grace_until: Option<String>,
+    /// Rows that still open in backups after the last shred, because others share their keys.
+    readable: Option<i64>,
+    /// Until when they do.
+    readable_until: Option<String>,
+}
+
+impl PendingShred {
+    fn of(run: &RunRow) -> tasks::Result<Self> {
+        let (readable, readable_until) = RunBody::of(run)?.pending.unzip();
+        let grace_until = run.grace_until.map(time_text);
+        Ok(Self { run: run.id.clone(), grace_until, readable, readable_until })
+    }
+
+    fn words(&self, config: &Configuration, run: &RunRow) -> Words {
+        let id = &self.run;
+        if let (Some(rows), Some(until)) = (self.readable, &self.readable_until) {
+            return Words::new(
+                format!("run {id}: {rows} rows still open in backups until {until}"),
+                format!("运行 {id}：备份中仍有 {rows} 行可打开，直到 {until}"),
+            );
+        }
+        let until = run.grace_until.map_or_else(|| "-".to_owned(), |until| local_time(config, until));
+        Words::new(
+            format!("run {id}: its keys die after {until}; until they do, its rows still open in backups"),
+            format!("运行 {id}：{until} 之后销毁密钥；在此之前备份中的行仍可打开"),
+        )
+    }
 }
 
 async fn status(context: &mut Context<'_>) -> CommandResult {
@@ -79,8 +107,7 @@ async fn read(
     let usable = present.iter().filter(|present| present.presence == Presence::Usable);
     let slot_generations: Vec<i64> = usable.map(|present| present.generation).collect();
     let is_there = generation.is_some_and(|generation| slot_generations.contains(&generation));
-    let until = |run: &RunRow| PendingShred { run: run.id.clone(), grace_until: run.grace_until.map(time_text) };
-    let pending = runs.iter().map(until).collect();
+    let pending = runs.iter().map(PendingShred::of).collect::<tasks::Result<Vec<_>>>()?;
     let result = if is_there { "complete" } else { "failed" };
     Ok((StatusDocument { result, generation, slot_generations, claim, keys, interrupted, pending }, runs))
 }
@@ -113,12 +140,8 @@ fn show(
     }
     show_claim(output, &document.claim)?;
     show_counts(output, &document.keys)?;
-    for run in runs {
-        let until = run.grace_until.map_or_else(|| "-".to_owned(), |until| local_time(config, until));
-        output.say(&Words::new(
-            format!("run {}: its keys die after {until}; until they do, its rows still open in backups", run.id),
-            format!("运行 {}：{until} 之后销毁密钥；在此之前备份中的行仍可打开", run.id),
-        ))?;
+    for (pending, run) in document.pending.iter().zip(runs) {
+        output.say(&pending.words(config, run))?;
     }
     show_advice(output, document.claim.class)
 }

@@ -126,7 +126,14 @@ impl Target {
             create: true,
             limits: Limits::default(),
         };
-        let store = crate::stores::open(&address).map_err(|error| task_error(error.into()))?;
+        let store = crate::stores::open(&address).map_err(|error| {
+            usage("TARGET", "the target's address is not usable", "目标地址不可用")
+                .advise(
+                    "write sqlite://FILE, postgres://… or mysql://…",
+                    "请写成 sqlite://文件、postgres://… 或 mysql://…",
+                )
+                .because(error)
+        })?;
         Ok(Self { store, made })
     }
 

@@ -1,6 +1,8 @@
 use chrono::{DateTime, Utc};
 
+use super::verify::{show_verified, verified_store};
 use super::*;
+use crate::backup::verify::{Problem, Verification};
 
 fn row(id: &str, store: &str, number: i64) -> SnapshotRow {
     SnapshotRow {

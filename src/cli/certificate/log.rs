@@ -106,7 +106,7 @@ async fn verify(context: &mut Context<'_>) -> CommandResult {
 }
 
 async fn replay(log: &'static str, view: &LogView, content: ContentCheck<'_>) -> CheckedLog {
-    CheckedLog::of(log, view, verify_log(&view.store, &view.key, view.head.as_deref(), content).await)
+    CheckedLog::of(log, view, &verify_log(&view.store, &view.key, view.head.as_deref(), content).await)
 }
 
 fn show(output: &mut Output, logs: Vec<CheckedLog>) -> Result<Exit, UserError> {

@@ -163,28 +163,27 @@ fn show_targets(output: &mut Output, predicate: &Predicate) -> Result<(), UserEr
 fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError> {
     for kept in &predicate.retained {
         let (reason, records) = (code(&kept.reason_code), grouped(kept.records));
+        let target = predicate.targets.iter().find(|target| target.target_id == kept.target_id);
+        let place = target.map_or(kept.target_id.as_str(), |target| target.location.as_str());
         let law = kept.provision.as_deref().map_or_else(String::new, |provision| format!(", {provision}"));
         output.say(&Words::new(
-            format!("kept: {records} rows, {reason}{law}"),
-            format!("保留：{records} 行，{reason}{law}"),
+            format!("kept in {place}: {records} ({reason}{law})"),
+            format!("{place} 中保留：{records}（{reason}{law}）"),
         ))?;
     }
     if let Some(slot) = &predicate.root_slot {
         let (class, kind) = (code(&slot.class), &slot.kind);
         output.say(&Words::new(
-            format!("keys destroyed in a root slot of class {class} ({kind})"),
-            format!("密钥在 {class} 级根密钥槽（{kind}）中销毁"),
+            format!("root slot of class {class} ({kind})"),
+            format!("{class} 级根密钥槽（{kind}）"),
         ))?;
     }
     match predicate.residual_date {
         Some(date) => output.say(&Words::new(
-            format!("nothing of it can be read anywhere from {date} on"),
-            format!("自 {date} 起，任何地方都无法再读取"),
+            format!("residual date: {date}; by then the last of it is to be unreadable"),
+            format!("残留日期：{date}，届时最后一部分也应无法读取"),
         ))?,
-        None => output.say(&Words::new(
-            "no date is outstanding by which a copy would still have to die",
-            "没有尚待失效的副本日期",
-        ))?,
+        None => output.say(&Words::new("residual date: none outstanding", "残留日期：无"))?,
     }
     if !predicate.limitations.is_empty() {
         output.heading("What it does not claim:", "本证书不作的保证：")?;

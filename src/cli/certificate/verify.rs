@@ -20,9 +20,8 @@ use crate::tasks::outbox::{CertificateVerdict, check_envelope, check_receipt, ve
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
 #[derive(Serialize)]
-struct Check {
-    #[serde(rename = "check")]
-    name: String,
+struct Line {
+    check: String,
     good: bool,
     what: String,
 }
@@ -31,12 +30,14 @@ struct Check {
 struct VerifyDocument {
     result: &'static str,
     certificate: Option<String>,
-    checks: Vec<Check>,
+    checks: Vec<Line>,
 }
 
 /// Verifies. Exit code 1 when anything does not fit.
 pub async fn verify(context: &mut Context<'_>, args: VerifyArgs) -> CommandResult {
-    let (verdict, certificate) = if let Some(file) = &args.file { verify_file(context, file, &args).await? } else {
+    let (verdict, certificate) = if let Some(file) = &args.file {
+        verify_file(context, file, &args).await?
+    } else {
         let stored = Stored::open(context).await?;
         let id = find(&stored.certificates, args.id.as_deref().unwrap_or("latest"))?.id.clone();
         let verdict = verify_certificate(&stored.installation, &id).await.map_err(task_error)?;
@@ -58,7 +59,7 @@ fn show(context: &mut Context<'_>, verdict: CertificateVerdict, certificate: Opt
     } else {
         Words::new(format!("certificate {name} is NOT valid as it stands"), format!("证书 {name} 目前无效"))
     })?;
-    let checks = verdict.checks.into_iter().map(|(check, good, what)| Check { check, good, what }).collect();
+    let checks = verdict.checks.into_iter().map(|(check, good, what)| Line { check, good, what }).collect();
     output.document(&VerifyDocument { result: verdict.result, certificate, checks })?;
     Ok(if is_valid { Exit::Done } else { Exit::Failed })
 }
@@ -89,17 +90,16 @@ async fn verify_file(
         _ => trust_of_installation(context).await?,
     };
     let mut checks = check_envelope(&parts.envelope, evidence.as_deref(), &trust.signers);
-    if let Some(receipt) = parts.receipt {
-        checks.push(match (&trust.log, receipt) {
-            (Some(log), Some(receipt)) => check_receipt(&receipt, &parts.envelope, &trust.signers, log, trust.operator),
-            (None, Some(_)) => ("receipt".to_owned(), false, "the log's public key is not there".to_owned()),
-            (_, None) => ("receipt".to_owned(), false, "the bundle holds no receipt".to_owned()),
-        });
-    } else {
-        context.output.note(&Words::new(
+    match (parts.receipt, &trust.log) {
+        (Receipt::Present(receipt), Some(log)) => {
+            checks.push(check_receipt(&receipt, &parts.envelope, &trust.signers, log, trust.operator));
+        }
+        (Receipt::Present(_), None) => checks.push(no_receipt("the log's public key is not there")),
+        (Receipt::Missing, _) => checks.push(no_receipt("the bundle holds no receipt")),
+        (Receipt::NotInThisForm, _) => context.output.note(&Words::new(
             "the file holds no receipt, so whether it was filed was not checked",
             "文件中没有回执，因此没有核查是否已存证",
-        ))?;
+        ))?,
     }
     if evidence.is_none() {
         context.output.note(&Words::new(
@@ -110,6 +110,10 @@ async fn verify_file(
     let verified = crate::certify::verify(&parts.envelope, &trust.signers).ok();
     let id = verified.map(|found| found.statement.predicate.certificate_id);
     Ok((CertificateVerdict::of(checks), id))
+}
+
+fn no_receipt(why: &str) -> (String, bool, String) {
+    ("receipt".to_owned(), false, why.to_owned())
 }
 
 fn trust_of_files(signer: &Path, log: &Path) -> Result<Trust, UserError> {
@@ -136,22 +140,34 @@ async fn trust_of_installation(context: &Context<'_>) -> Result<Trust, UserError
 pub(super) struct Parts {
     /// The DSSE envelope.
     pub envelope: Vec<u8>,
-    /// The receipt of a bundle, if it has one; `None` for a bare envelope, which cannot have any.
-    pub receipt: Option<Option<Vec<u8>>>,
+    /// The receipt beside it.
+    pub receipt: Receipt,
+}
+
+/// The receipt in a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Receipt {
+    /// There is one.
+    Present(Vec<u8>),
+    /// It should be there: this is a bundle.
+    Missing,
+    /// A bare envelope cannot have any.
+    NotInThisForm,
 }
 
 /// Takes a bundle or an envelope apart. Nothing is verified here.
 pub(super) fn read_parts(bytes: &[u8]) -> Result<Parts, &'static str> {
     let value: Value = serde_json::from_slice(bytes).map_err(|_| "not JSON")?;
     if value.get("payloadType").is_some() {
-        return Ok(Parts { envelope: bytes.to_vec(), receipt: None });
+        return Ok(Parts { envelope: bytes.to_vec(), receipt: Receipt::NotInThisForm });
     }
     if value.get("mediaType").and_then(Value::as_str) != Some(BUNDLE_MEDIA_TYPE) {
         return Err("neither a Sigstore bundle v0.3 nor a DSSE envelope");
     }
     let envelope = value.get("dsseEnvelope").ok_or("a bundle without an envelope")?;
-    let receipt = value.pointer("/verificationMaterial/tlogEntries/0").map(|entry| entry.to_string().into_bytes());
-    Ok(Parts { envelope: envelope.to_string().into_bytes(), receipt: Some(receipt) })
+    let entry = value.pointer("/verificationMaterial/tlogEntries/0");
+    let receipt = entry.map_or(Receipt::Missing, |entry| Receipt::Present(entry.to_string().into_bytes()));
+    Ok(Parts { envelope: envelope.to_string().into_bytes(), receipt })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, UserError> {

@@ -1,8 +1,9 @@
 use chrono::{DateTime, Utc};
 
 use super::*;
-use crate::certify::dsse::pae;
-use crate::certify::signer::CertificateSigner;
+use crate::certify::dsse::{Envelope, pae};
+use crate::certify::signer::{CertificateSigner, TrustedKeys};
+use crate::tasks::drill::RECORD_TYPE;
 
 fn record(id: &str, result: &str) -> DrillRecord {
     DrillRecord {
@@ -72,11 +73,19 @@ fn a_record_counts_only_under_a_trusted_signature_over_what_the_database_says() 
 fn one_failed_drill_fails_the_call() {
     let (good, bad) = (record("d1", "passed"), record("d2", "failed"));
     let both = [bad, good.clone()];
-    let document = RunDocument::of(&both);
+    let document = RunDocument::of(&both, &[]);
     assert_eq!((document.result, document.drill), ("failed", Some("d2")));
     let one = [good];
-    assert_eq!((RunDocument::of(&one).result, RunDocument::of(&one).rpo_seconds), ("passed", 60));
-    assert_eq!(RunDocument::of(&[]).result, "nothing-found");
+    assert_eq!((RunDocument::of(&one, &[]).result, RunDocument::of(&one, &[]).rpo_seconds), ("passed", 60));
+    let named = serde_json::to_value(RunDocument::of(&one, &[])).unwrap();
+    let counts = &named["drills"][0]["collections"][0];
+    let numbers = ["restored", "shredded", "erased_since", "stubs"].map(|name| counts[name].as_u64());
+    assert_eq!(numbers, [Some(10), Some(2), Some(1), Some(0)]);
+    assert_eq!(named["drills"][0]["frames"]["total"], 4);
+    assert_eq!(RunDocument::of(&[], &[]).result, "nothing-found");
+    let not_drilled = [FailedStore { store: "crm".to_owned(), what: "no".to_owned(), retry: false }];
+    assert_eq!(RunDocument::of(&one, &not_drilled).result, "failed");
+    assert_eq!(RunDocument::of(&[], &not_drilled).result, "failed");
 }
 
 #[test]
