@@ -159,6 +159,8 @@ fn load_own(database: &Database) -> Names {
         }
         into.finish(false).await.unwrap();
     });
+    // No account is closed, so that retention is about invoices alone.
+    database.run("UPDATE customers SET closed_at = NULL");
     // The scenarios are about dates that can be read; the awkward ones have tests of their own.
     let odd = match database.engine() {
         Engine::Sqlite => format!(
@@ -266,6 +268,24 @@ pub fn rows_as_text(database: &Database, table: &str, key: &str, condition: &str
         Engine::Mysql => format!("CONCAT_WS('|', {})", quoted.join(", ")),
     };
     database.texts(&format!("SELECT {row} FROM {table} WHERE {condition} ORDER BY {key}"))
+}
+
+/// Customer and calendar quarter, in one text, of each invoice with this condition, and the invoice's id. Invoices that agree
+/// in the first share their keys.
+pub fn owners_and_quarters(database: &Database, names: &Names, condition: &str) -> Vec<(String, String)> {
+    let Names { customer_id, invoice, date, invoice_id, .. } = names;
+    let row = match database.engine() {
+        Engine::Mysql => format!("CONCAT_WS('|', CAST({date} AS CHAR), {customer_id}, {invoice_id})"),
+        _ => format!("CAST({date} AS TEXT) || '|' || CAST({customer_id} AS TEXT) || '|' || CAST({invoice_id} AS TEXT)"),
+    };
+    let rows = database.texts(&format!("SELECT {row} FROM {invoice} WHERE {condition}"));
+    rows.iter()
+        .map(|row| {
+            let parts: Vec<&str> = row.split('|').collect();
+            let quarter = (parts[0][5..7].parse::<u32>().unwrap() - 1) / 3;
+            (format!("{} {} {quarter}", parts[1], &parts[0][..4]), parts[2].to_owned())
+        })
+        .collect()
 }
 
 fn columns(database: &Database, table: &str) -> Vec<String> {
