@@ -12,6 +12,8 @@ pub mod check;
 pub mod codes;
 pub mod dsse;
 pub mod evidence;
+#[cfg(test)]
+mod evidence_tests;
 pub mod lint;
 #[cfg(test)]
 mod lint_tests;

@@ -1,4 +1,4 @@
-//! Tests of certificates: round trip, tampering, rules, the scan for personal data, evidence.
+//! Tests of certificates: round trip, tampering, rules, the scan for personal data.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,6 @@ use proptest::prelude::*;
 
 use super::check::{as_id, check, is_id, location};
 use super::dsse::{Envelope, pae};
-use super::evidence::{After, EvidenceError, EvidenceRow, EvidenceWriter, verify_evidence};
 use super::lint::{check_payload, personal_shape};
 use super::signer::{CertificateSigner, PublicKey, TrustedKeys};
 use super::statement::*;
@@ -535,43 +534,6 @@ proptest! {
         let place = location(&store, &collection);
         prop_assert!(is_id(&place) && is_id(&as_id(&store)));
     }
-}
-
-fn row(number: u8, after: After) -> EvidenceRow {
-    EvidenceRow {
-        target_id: "crm.customers".into(),
-        reference: hex::encode([number; 32]),
-        content_before: hex::encode([number + 100; 32]),
-        action: Action::Delete,
-        at: time(50),
-        after,
-        check: VerificationMethod::Requery,
-    }
-}
-
-#[test]
-fn evidence_is_bound_to_its_certificate() {
-    let mut writer = EvidenceWriter::default();
-    let mut file = String::new();
-    for number in 0..10 {
-        let after = if number == 3 { After::Present } else { After::Absent };
-        file.push_str(&writer.line(&row(number, after)).unwrap());
-    }
-    let (digest, rows) = writer.finish();
-    assert_eq!(rows, 10);
-    let statement = Statement::new(&digest, sample().predicate);
-    let totals = verify_evidence(file.as_bytes(), &statement).unwrap();
-    assert_eq!((totals.absent["crm.customers"], totals.present["crm.customers"]), (9, 1));
-    let altered = file.replacen("absent", "present", 1);
-    assert_eq!(verify_evidence(altered.as_bytes(), &statement), Err(EvidenceError::OtherFile));
-    assert_eq!(verify_evidence(file.as_bytes(), &sample()), Err(EvidenceError::OtherFile));
-    let cut = file.trim_end();
-    let of_cut = Statement::new(&hex::encode(crate::log::tree::sha256(cut.as_bytes())), sample().predicate);
-    assert!(matches!(verify_evidence(cut.as_bytes(), &of_cut), Err(EvidenceError::Line { line: 10, .. })));
-    let named = EvidenceRow { target_id: "13812345678".into(), ..row(1, After::Absent) };
-    assert!(EvidenceWriter::default().line(&named).is_err());
-    let plain = EvidenceRow { reference: "张三".into(), ..row(1, After::Absent) };
-    assert!(EvidenceWriter::default().line(&plain).is_err());
 }
 
 pub(crate) fn vector(name: &str) -> PathBuf {

@@ -39,7 +39,6 @@ pub enum SchemaOf {
 }
 
 /// `config …`.
-#[expect(clippy::needless_pass_by_value, reason = "a command takes its arguments over")]
 pub fn config(context: &mut Context<'_>, command: ConfigCommand) -> CommandResult {
     match command {
         ConfigCommand::Check => check(context),

@@ -77,7 +77,8 @@ impl<'a> Context<'a> {
     /// The installation, opened as far as needed.
     pub async fn open(&self, needs: Needs) -> Result<Installation, UserError> {
         let config = self.configuration()?;
-        let opened = Installation::open(config, needs, self.clock.clone(), self.random.clone()).await.map_err(task_error)?;
+        let opened =
+            Installation::open(config, needs, self.clock.clone(), self.random.clone()).await.map_err(task_error)?;
         if opened.sites().is_empty() && !opened.misfits().is_empty() {
             // Nothing is left to work on, and the configuration is why.
             let misfits = opened.misfits().to_vec();

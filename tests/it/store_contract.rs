@@ -1,8 +1,5 @@
 //! The contract of the data-store port: one list of checks, run for each engine.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking; these helpers are only called by tests")]
-#![expect(clippy::print_stdout, reason = "a suite that did not run says so")]
-
 #[path = "support/servers.rs"]
 mod servers;
 

@@ -149,8 +149,9 @@ pub fn counts(run: &RunRow) -> [i64; 5] {
 /// The words of a refusal; anything else fails the test.
 pub fn refusal<T>(result: Result<T, TaskError>) -> String {
     match result {
-        Err(TaskError::Refused { what, .. }) => what,
-        Err(TaskError::Erase(wangchuan::erase::EraseError::Refused { what, .. })) => what,
+        Err(TaskError::Refused { what, .. } | TaskError::Erase(wangchuan::erase::EraseError::Refused { what, .. })) => {
+            what
+        }
         Err(other) => panic!("another error: {other}"),
         Ok(_) => panic!("not refused"),
     }

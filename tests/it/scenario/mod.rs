@@ -1,7 +1,5 @@
 //! Whole stories with the built program: what an administrator types, judged by exit codes, JSON and plain SQL.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking; these helpers are only called by tests")]
-
 mod agent;
 mod bad_input;
 mod chinook;

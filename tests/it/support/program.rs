@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// No command of a test may take longer.
-const LONGEST: Duration = Duration::from_secs(180);
+const LONGEST: Duration = Duration::from_mins(3);
 /// How often a waiting test looks.
 const LOOK: Duration = Duration::from_millis(10);
 

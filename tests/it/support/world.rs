@@ -359,8 +359,9 @@ pub async fn restore(
 /// The words of a refusal; anything else fails the test.
 pub fn refusal<T>(result: Result<T>) -> String {
     match result {
-        Err(TaskError::Refused { what, .. }) => what,
-        Err(TaskError::Erase(wangchuan::erase::EraseError::Refused { what, .. })) => what,
+        Err(TaskError::Refused { what, .. } | TaskError::Erase(wangchuan::erase::EraseError::Refused { what, .. })) => {
+            what
+        }
         Err(other) => panic!("another error: {other}"),
         Ok(_) => panic!("not refused"),
     }
