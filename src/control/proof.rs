@@ -160,6 +160,13 @@ impl Tx {
         Ok(())
     }
 
+    /// Ids of all cells that are not dead, for a drill that tries every key there is.
+    pub async fn living_cell_ids(&mut self) -> Result<Vec<i64>> {
+        let rows =
+            sqlx::query("SELECT id FROM cell WHERE state = 'live' ORDER BY id").fetch_all(&mut *self.inner).await?;
+        rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
     /// Stores a drill record.
     pub async fn add_drill(&mut self, drill: &DrillRow) -> Result<()> {
         sqlx::query("INSERT INTO drill (id, store, snapshot, passed, at, record) VALUES ($1, $2, $3, $4, $5, $6)")

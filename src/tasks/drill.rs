@@ -1,7 +1,10 @@
 //! `drill`: restores a snapshot into a private scratch database, checks it, tries to open what was shredded with every key
 //! there is, and keeps a signed record.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,17 +15,25 @@ use crate::backup::codec::Sha256;
 use crate::backup::object_store::ObjectStore;
 use crate::backup::pack::{max_pack_bytes, pack_name, read_pack};
 use crate::control::{DrillRow, SnapshotRow};
+use crate::erase::Ground;
 use crate::installation::{Installation, state_folder};
+use crate::keyring::{Purpose, cell_secret_in};
+use crate::keys::cell::CellSecret;
+use crate::keys::tree::KeyTree;
+use crate::plan::digest::row_mac;
 use crate::policy::registry::SecretText;
 use crate::random::uuid7;
-use crate::stores::{DataStore, Engine, Limits, StoreAddress};
+use crate::stores::{ColumnRef, DataStore, Engine, Filter, Limits, RowQuery, StoreAddress, Table};
+use crate::value::{RowKey, encode_values};
 
 use super::read_snapshot::{FrameState, OpenSnapshot};
-use super::restore::{RestoreReport, recover_rows, restore_into};
+use super::restore::{RestoreReport, StubKeys, recover_rows, restore_rows};
 use super::{Result, TaskError};
 
 /// Shredded frames that a drill tries to open with every key.
 const CANARY_FRAMES: usize = 50;
+/// Rows read at once from the restored database.
+const PAGE_ROWS: u32 = 1000;
 
 /// What a drill found. This, signed, is the record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,19 +85,26 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
     let repository = installation.backup()?.repository.clone();
     let id = uuid7(begun_at, installation.random.as_ref())?;
     let recovered = recover_rows(&ground, repository.as_ref(), &installation.signer, snapshot.clone()).await?;
-    let (tried, resurrected) = try_shredded(&recovered.snapshot, repository.as_ref()).await?;
+    let secrets = reachable_secrets(&ground).await?;
+    let (tried, resurrected) = try_shredded(&recovered.snapshot, repository.as_ref(), &secrets).await?;
+    drop(secrets);
+    let tables = recovered.snapshot.schema.tables.clone();
     let scratch = Scratch::make(installation, &id, recovered.snapshot.schema.engine)?;
     let expected: Vec<(String, u64)> =
         recovered.report.collections.iter().map(|counts| (counts.collection.clone(), counts.restored)).collect();
     let mut problems = Vec::new();
-    let report = match restore_into(scratch.store.as_ref(), recovered).await {
-        Ok(report) => report,
+    let (report, stubs) = match restore_rows(scratch.store()?, recovered).await {
+        Ok(restored) => restored,
         Err(error) => {
             problems.push(error.to_string());
-            RestoreReport { snapshot: snapshot.id.clone(), ..RestoreReport::default() }
+            (RestoreReport { snapshot: snapshot.id.clone(), ..RestoreReport::default() }, StubKeys::new())
         }
     };
-    problems.extend(check_counts(scratch.store.as_ref(), &report, &expected).await?);
+    problems.extend(check_counts(scratch.store()?, &report, &expected).await?);
+    let erased_reappeared = find_erased(&ground, scratch.store()?, &snapshot, &tables, &stubs).await?;
+    if erased_reappeared > 0 {
+        problems.push(format!("{erased_reappeared} rows that were erased since are in the restored database"));
+    }
     if !report.is_whole() {
         problems.push(format!("{} frames are lost and {} corrupt", report.frames_lost, report.frames_corrupt));
     }
@@ -119,7 +137,7 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
                 (counts.collection.clone(), counts.restored, counts.shredded, counts.erased_since, counts.stubs)
             })
             .collect(),
-        erased_reappeared: 0,
+        erased_reappeared,
         tried,
         resurrected,
         problems,
@@ -130,8 +148,69 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
     Ok(record)
 }
 
+/// The secrets of all living cells of the installation, whichever snapshot they belong to.
+async fn reachable_secrets(ground: &Ground<'_>) -> Result<Vec<CellSecret>> {
+    let mut tx = ground.control.begin().await?;
+    let mut cells = Vec::new();
+    for id in tx.living_cell_ids().await? {
+        cells.extend(tx.cell_by_id(id).await?);
+    }
+    let look = |tree: &KeyTree| cells.iter().map(|cell| cell_secret_in(tree, cell)).collect::<Vec<_>>();
+    let found = ground.keyring.with_tree(&mut tx, look).await?;
+    Ok(found.into_iter().filter_map(|secret| secret.ok().flatten()).collect())
+}
+
+/// Rows of the restored database, other than key-only stubs, that the ledger erased after the snapshot was begun.
+async fn find_erased(
+    ground: &Ground<'_>,
+    store: &dyn DataStore,
+    snapshot: &SnapshotRow,
+    tables: &[Table],
+    stubs: &StubKeys,
+) -> Result<u64> {
+    let mut tx = ground.control.begin().await?;
+    let entries = tx.ledger_after(&snapshot.store, snapshot.ledger_position).await?;
+    let suppression = ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?;
+    tx.commit().await?;
+    let gone: HashSet<[u8; 16]> = entries.into_iter().map(|entry| entry.row_mac).collect();
+    let present: HashSet<String> = store.catalogue().await?.tables.into_iter().map(|table| table.name).collect();
+    let mut found = 0;
+    let mut view = store.open_snapshot().await?;
+    // A failed restore leaves no tables, and so nothing that could have come back.
+    for table in tables.iter().filter(|table| present.contains(&table.name)) {
+        let mut query = RowQuery {
+            table: table.name.clone(),
+            path: Vec::new(),
+            columns: table.key.iter().map(|column| ColumnRef::own(column)).collect(),
+            filter: Filter::All,
+            key: table.key.clone(),
+            after: None,
+            limit: PAGE_ROWS,
+        };
+        loop {
+            let rows = view.read(&query).await?;
+            let is_last = rows.len() < PAGE_ROWS as usize;
+            for key in rows.into_iter().map(RowKey) {
+                let is_stub = stubs.contains(&(table.name.clone(), encode_values(&key.0)));
+                let is_gone = gone.contains(&row_mac(&suppression, &snapshot.store, &table.name, &key));
+                found += u64::from(is_gone && !is_stub);
+                query.after = Some(key);
+            }
+            if is_last {
+                break;
+            }
+        }
+    }
+    view.close().await?;
+    Ok(found)
+}
+
 /// Tries every reachable cell secret on shredded frames.
-async fn try_shredded(snapshot: &OpenSnapshot, repository: &dyn ObjectStore) -> Result<([u64; 2], u64)> {
+async fn try_shredded(
+    snapshot: &OpenSnapshot,
+    repository: &dyn ObjectStore,
+    secrets: &[CellSecret],
+) -> Result<([u64; 2], u64)> {
     let (mut frames_tried, mut keys_tried, mut opened) = (0, 0, 0);
     for (index, pack) in snapshot.manifest.packs.iter().enumerate() {
         let shredded: Vec<_> = snapshot
@@ -152,7 +231,7 @@ async fn try_shredded(snapshot: &OpenSnapshot, repository: &dyn ObjectStore) -> 
             let Some(frame) = frames.get(entry.ordinal as usize) else { continue };
             frames_tried += 1;
             keys_tried = 0;
-            for secret in snapshot.secrets() {
+            for secret in secrets {
                 keys_tried += 1;
                 // The commitment in the header tells whether this key is the frame's, without opening it.
                 if snapshot.frame_key(entry.suite, secret, &frame.header.id.0).commits_to(&frame.header.commitment) {
@@ -184,8 +263,9 @@ async fn check_counts(
     Ok(problems)
 }
 
+/// The database that a drill restores into: customers in clear, so in a private folder, and wiped whatever happens.
 struct Scratch {
-    store: Arc<dyn DataStore>,
+    store: Option<Arc<dyn DataStore>>,
     file: PathBuf,
 }
 
@@ -197,33 +277,78 @@ impl Scratch {
                 "restore a PostgreSQL or MariaDB snapshot into an empty database with `wangchuan restore --to URL`",
             ));
         }
-        let file = state_folder(&installation.config).join(format!("drill-{id}.db"));
-        let store = crate::stores::open(&StoreAddress {
+        let folder = state_folder(&installation.config).join("drill");
+        let cannot = |error: std::io::Error| {
+            TaskError::refused(
+                format!("the drill's folder {} cannot be used: {error}", folder.display()),
+                "make the state folder writable for the agent and for nobody else",
+            )
+        };
+        let file = private_file(&folder, id).map_err(cannot)?;
+        let mut scratch = Self { store: None, file };
+        scratch.store = Some(crate::stores::open(&StoreAddress {
             name: "drill".to_owned(),
-            url: SecretText::new(format!("sqlite://{}", file.display())),
+            url: SecretText::new(format!("sqlite://{}", scratch.file.display())),
             read_url: None,
             base: installation.config.base_dir.clone(),
             create: true,
             limits: Limits::default(),
-        })?;
-        Ok(Self { store, file })
+        })?);
+        Ok(scratch)
+    }
+
+    fn store(&self) -> Result<&dyn DataStore> {
+        self.store.as_deref().ok_or_else(|| TaskError::Inconsistent("the drill's database is closed".to_owned()))
     }
 
     /// Overwrites and removes the scratch files.
-    fn wipe(self) -> bool {
-        drop(self.store);
-        let mut clean = true;
-        for suffix in ["", "-wal", "-shm", "-journal"] {
+    fn wipe(mut self) -> bool {
+        self.clear()
+    }
+
+    fn clear(&mut self) -> bool {
+        self.store = None;
+        let files = ["", "-wal", "-shm", "-journal"].map(|suffix| {
             let mut name = self.file.clone().into_os_string();
             name.push(suffix);
-            let path = PathBuf::from(name);
-            if let Ok(metadata) = std::fs::metadata(&path) {
-                let zeros = vec![0; usize::try_from(metadata.len()).unwrap_or(0)];
-                clean &= std::fs::write(&path, zeros).is_ok() && std::fs::remove_file(&path).is_ok();
-            }
-        }
-        clean
+            PathBuf::from(name)
+        });
+        // Every file is wiped, also after one that could not be.
+        files.iter().filter(|path| path.exists()).filter(|path| wipe_file(path).is_err()).count() == 0
     }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// An empty file that only the agent can read, in a folder that only the agent can enter. What an interrupted drill left
+/// there is wiped first; drills run under the lease, so there is no other.
+fn private_file(folder: &Path, id: &str) -> std::io::Result<PathBuf> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+    for left in std::fs::read_dir(folder)? {
+        wipe_file(&left?.path())?;
+    }
+    let file = folder.join(format!("{id}.db"));
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
+    Ok(file)
+}
+
+/// Overwrites a file in place, and removes it.
+fn wipe_file(path: &Path) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+    let mut left = file.metadata()?.len();
+    let zeros = vec![0; 64 * 1024];
+    while left > 0 {
+        let step = left.min(zeros.len() as u64);
+        file.write_all(&zeros[..step as usize])?;
+        left -= step;
+    }
+    file.sync_all()?;
+    std::fs::remove_file(path)
 }
 
 /// The payload type of a drill record's signed envelope.
@@ -247,4 +372,27 @@ async fn store(installation: &Installation, record: &DrillRecord) -> Result<()> 
     tx.add_drill(&row).await?;
     tx.commit().await?;
     installation.log_operation("drill.run", &record.drill, if row.passed { "success" } else { "failure" }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scratch_files_are_private_and_leftovers_are_wiped() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = state.path().join("drill");
+        let first = private_file(&folder, "one").unwrap();
+        std::fs::write(&first, vec![b'x'; 100_000]).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&first)), (0o700, 0o600));
+        // A second name for the same bytes shows that they are overwritten, not only unlinked.
+        let witness = state.path().join("witness");
+        std::fs::hard_link(&first, &witness).unwrap();
+        let second = private_file(&folder, "two").unwrap();
+        assert!(!first.exists());
+        assert_eq!(std::fs::read(&witness).unwrap(), vec![0; 100_000]);
+        drop(Scratch { store: None, file: second.clone() });
+        assert!(!second.exists());
+    }
 }

@@ -181,7 +181,18 @@ fn stored_columns(table: &Table) -> Vec<String> {
 ///
 /// # Errors
 /// Refused when a table holds rows already; nothing is changed then, nor at any failure.
-pub async fn restore_into(target: &dyn DataStore, mut recovered: Recovered) -> Result<RestoreReport> {
+pub async fn restore_into(target: &dyn DataStore, recovered: Recovered) -> Result<RestoreReport> {
+    Ok(restore_rows(target, recovered).await?.0)
+}
+
+/// Tables and encoded keys of the stubs that a restore put in. Holds customer data.
+pub(super) type StubKeys = HashSet<(String, Vec<u8>)>;
+
+/// The same, with the keys of the stubs.
+pub(super) async fn restore_rows(
+    target: &dyn DataStore,
+    mut recovered: Recovered,
+) -> Result<(RestoreReport, StubKeys)> {
     let engine = recovered.snapshot.schema.engine;
     if target.engine() != engine {
         return Err(TaskError::refused(
@@ -194,7 +205,7 @@ pub async fn restore_into(target: &dyn DataStore, mut recovered: Recovered) -> R
     recovered.report.notes.extend(notes);
     let done = fill(into.as_mut(), &mut recovered, engine).await;
     match done {
-        Ok(()) => {
+        Ok(stubs) => {
             let violations = into.finish(false).await?;
             if !violations.is_empty() {
                 return Err(TaskError::refused(
@@ -202,7 +213,7 @@ pub async fn restore_into(target: &dyn DataStore, mut recovered: Recovered) -> R
                     "restore into a database whose reference tables are loaded, or into an empty one",
                 ));
             }
-            Ok(recovered.report)
+            Ok((recovered.report, stubs))
         }
         Err(error) => {
             into.roll_back().await?;
@@ -211,7 +222,7 @@ pub async fn restore_into(target: &dyn DataStore, mut recovered: Recovered) -> R
     }
 }
 
-async fn fill(into: &mut dyn Restore, recovered: &mut Recovered, engine: Engine) -> Result<()> {
+async fn fill(into: &mut dyn Restore, recovered: &mut Recovered, engine: Engine) -> Result<StubKeys> {
     let parents_first: Vec<(u32, String)> = recovered
         .snapshot
         .schema
@@ -243,7 +254,12 @@ async fn fill(into: &mut dyn Restore, recovered: &mut Recovered, engine: Engine)
             counts.stubs = count;
         }
     }
-    Ok(())
+    let mut keys = StubKeys::new();
+    for (name, rows) in &stubs {
+        let table = table_of(&recovered.snapshot, name)?;
+        keys.extend(rows.iter().map(|row| (name.clone(), encode_values(&pick(table, row, &table.key)))));
+    }
+    Ok(keys)
 }
 
 /// Key-only rows for parents that are gone while a child refers to them.
@@ -305,9 +321,21 @@ fn stub(table: &Table, key: &[String], values: &[Value], engine: Engine) -> Resu
         .filter(|column| !column.generated)
         .map(|column| match key.iter().position(|name| *name == column.name) {
             Some(at) => Ok(values.get(at).cloned().unwrap_or(Value::Null)),
+            None if is_unique_text(table, column) => Ok(Value::Text(digest_of(values))),
             None => neutral(table, column, engine),
         })
         .collect()
+}
+
+/// Whether two stubs with the same text there would be refused.
+fn is_unique_text(table: &Table, column: &Column) -> bool {
+    let unique = table.key.contains(&column.name) || table.unique.iter().any(|columns| columns.contains(&column.name));
+    unique && !column.nullable && column.kind == Some(ColumnKind::Text)
+}
+
+/// 16 hex digits that follow from a stub's key: another text for every stub, the same in every restore.
+fn digest_of(key: &[Value]) -> String {
+    hex::encode(&crate::log::tree::sha256(&encode_values(key))[..8])
 }
 
 fn neutral(table: &Table, column: &Column, engine: Engine) -> Result<Value> {
