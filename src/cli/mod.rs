@@ -1,6 +1,6 @@
 //! The command line: the only folder that speaks to people, and the only one that knows exit codes.
 //!
-//! One file per noun. A command reads its arguments, opens the installation with what it needs ([`context`]), calls a task
+//! One file per noun. A command reads its arguments, opens the installation with what it needs (`context`), calls a task
 //! and shows the result; it decides nothing.
 
 mod agent;

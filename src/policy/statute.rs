@@ -4,7 +4,7 @@
 //! it must be gone by the earliest of all maxima; where these contradict each other it is restricted, not erased. Minima bind
 //! whatever the status of their entry; only confirmed maxima do. So an error in the catalogue keeps data, never destroys it.
 //!
-//! The catalogue is data ([`catalogue`]); none of it is legal advice, and each entry says how far it was confirmed.
+//! The catalogue is data (`catalogue`); none of it is legal advice, and each entry says how far it was confirmed.
 
 mod catalogue;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What the three adapters share: a snapshot and a batch over a session that can run statements.
 //!
 //! An adapter opens the session and begins the transaction; from there on the port's calls are the same for every
-//! engine, because [`sql`](super::sql) writes the engine's dialect.
+//! engine, because [`super::sql`] writes the engine's dialect.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +14,7 @@ use crate::value::{Row, Value};
 /// The marker table's name.
 pub(super) const MARKER_TABLE: &str = "wangchuan_batch";
 
-/// One connection, able to run what [`sql`](super::sql) makes. Every error it returns is already free of values.
+/// One connection, able to run what [`super::sql`] makes. Every error it returns is already free of values.
 #[async_trait]
 pub(super) trait Session: Send + Sized + 'static {
     /// Runs a query and returns all its rows.

@@ -2,7 +2,7 @@
 //!
 //! A run gets one certificate when its rows are gone and keys are still to die (`partial`, `KEY_SHRED_PENDING`), and a
 //! superseding one when they are destroyed; a run that is certified after its shred gets only that. What a certificate says
-//! is put together in [`predicate`]; what is certified already stands in the run itself, so that no clock decides it.
+//! is put together in `predicate.rs`; what is certified already stands in the run itself, so that no clock decides it.
 
 mod predicate;
 
