@@ -171,7 +171,7 @@ async fn destroyed_generation(installation: &Installation, tx: &mut Tx, run: &Ru
 }
 
 fn key_evidence(installation: &[u8; 16], generation: i64, destroyed_at: DateTime<Utc>) -> KeyEvidence {
-    let name = format!("{}/root/{generation}", hex::encode(installation));
+    let name = format!("{}/root-generation/{generation}", hex::encode(installation));
     KeyEvidence {
         key_id_sha256: hex::encode(crate::log::tree::sha256(name.as_bytes())),
         kms: "file".to_owned(),
