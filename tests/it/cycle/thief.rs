@@ -6,7 +6,7 @@ use std::path::Path;
 
 use chrono::TimeDelta;
 use wangchuan::backup::pack::{max_pack_bytes, pack_name, read_pack};
-use wangchuan::control::{Control, NodeRow};
+use wangchuan::control::{Control, NodeRow, SnapshotRow};
 use wangchuan::installation::Installation;
 use wangchuan::keyring::KeyringError;
 use wangchuan::keys::cell::{CellSecret, Factor, derive_cell_secret};
@@ -126,15 +126,7 @@ async fn a_copy_of_everything_and_the_new_root_open_nothing_that_was_shredded() 
     let report = shred_due(&installation).await.unwrap();
     assert!(report.shredded.len() >= 2 && report.pinned > 0, "{report:?}");
 
-    // The stolen copy alone, with its own root, still opens everything: that is what the shred must make useless.
-    // It was taken while the process worked, write-ahead logs included, so its lease must run out first.
-    stolen.clock.advance(TimeDelta::minutes(11));
-    let theirs = stolen.open().await;
-    let old = restore(&stolen, &theirs, &first, "stolen.db").await.unwrap();
-    assert_eq!((old.frames_opened, old.frames_shredded), (old.frames, 0), "{old:?}");
-    assert_eq!(stolen.dump_all("stolen.db").await, stolen.dump_all("shop.db").await);
-    theirs.close().await.unwrap();
-
+    its_own_root_opens_everything(&stolen, &first).await;
     let now = open(
         &installation.ground().unwrap(),
         installation.backup().unwrap().repository.as_ref(),
@@ -179,16 +171,31 @@ async fn a_copy_of_everything_and_the_new_root_open_nothing_that_was_shredded() 
         assert!(secrets.len() > 100, "{}", secrets.len());
         assert_eq!(opened(&now, &frames, &secrets), 0, "a shredded frame opens");
     }
-    // Put back over the new root, the old control database is refused.
+    is_refused_over_the_new_root(&stolen, &world, (before.generation, after.generation)).await;
+    installation.close().await.unwrap();
+}
+
+/// The stolen copy alone, with its own root, still opens everything: that is what the shred must make useless.
+async fn its_own_root_opens_everything(stolen: &World, first: &SnapshotRow) {
+    // It was taken while the process worked, write-ahead logs included, so its lease must run out first.
+    stolen.clock.advance(TimeDelta::minutes(11));
+    let theirs = stolen.open().await;
+    let old = restore(stolen, &theirs, first, "stolen.db").await.unwrap();
+    assert_eq!((old.frames_opened, old.frames_shredded), (old.frames, 0), "{old:?}");
+    assert_eq!(stolen.dump_all("stolen.db").await, stolen.dump_all("shop.db").await);
+    theirs.close().await.unwrap();
+}
+
+/// Put back over the new root, the old control database is refused.
+async fn is_refused_over_the_new_root(stolen: &World, world: &World, generations: (i64, i64)) {
     std::fs::remove_dir_all(stolen.path("root")).unwrap();
     crate::support::world::copy_folder(&world.path("root"), &stolen.path("root"));
     stolen.clock.advance(TimeDelta::minutes(11));
     match stolen.try_open().await {
         Err(TaskError::Keyring(KeyringError::RolledBack { database, slot })) => {
-            assert_eq!((database, slot), (before.generation, after.generation));
+            assert_eq!((database, slot), generations)
         }
         Err(other) => panic!("another error: {other}"),
         Ok(_) => panic!("an old control database was accepted"),
     }
-    installation.close().await.unwrap();
 }
