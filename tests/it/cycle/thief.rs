@@ -193,7 +193,7 @@ async fn is_refused_over_the_new_root(stolen: &World, world: &World, generations
     stolen.clock.advance(TimeDelta::minutes(11));
     match stolen.try_open().await {
         Err(TaskError::Keyring(KeyringError::RolledBack { database, slot })) => {
-            assert_eq!((database, slot), generations)
+            assert_eq!((database, slot), generations);
         }
         Err(other) => panic!("another error: {other}"),
         Ok(_) => panic!("an old control database was accepted"),
