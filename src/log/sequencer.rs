@@ -219,19 +219,22 @@ async fn load(
     signer: &CheckpointSigner,
     anchor: Option<&dyn CheckpointAnchor>,
 ) -> Result<Head, SequencerError> {
-    let size = store.size().await?;
-    let mut reader = ProofReader::new(store);
-    let frontier = reader.frontier(size).await?;
-    let mut newest: Option<SignedCheckpoint> = None;
+    // Heads first, then the size: another writer may append meanwhile, and a head is signed only after its leaves are
+    // stored. The other way round a head could be newer than the size read here and look like a roll-back.
     let anchored = match anchor {
         Some(anchor) => anchor.last().await.map_err(SequencerError::Anchor)?,
         None => None,
     };
+    let stored = store.last_checkpoint().await?;
+    let size = store.size().await?;
+    let mut reader = ProofReader::new(store);
+    let frontier = reader.frontier(size).await?;
+    let mut newest: Option<SignedCheckpoint> = None;
     let anchored_size = match &anchored {
         Some(note) => Some(signer.key().open(note)?.checkpoint.size),
         None => None,
     };
-    for note in [anchored, store.last_checkpoint().await?].into_iter().flatten() {
+    for note in [anchored, stored].into_iter().flatten() {
         let checkpoint = signer.key().open(&note)?;
         let old = checkpoint.checkpoint.size;
         let same = old <= size && reader.frontier(old).await?.root() == checkpoint.checkpoint.root;
