@@ -49,15 +49,6 @@ pub struct CellRow {
     pub pin: Option<u32>,
 }
 
-/// Where the secret of a cell is to be found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CellSecretSource {
-    /// In a pin slot.
-    Pin(u32),
-    /// In its subject's and bucket's keys.
-    SubjectAndBucket,
-}
-
 /// How a pin keeps rows alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PinKind {

@@ -17,7 +17,7 @@ mod proof;
 mod snapshots;
 mod tree;
 
-pub use cells::{BucketName, CellRow, CellSecretSource, DyingKeys, PinKind, PinRow};
+pub use cells::{BucketName, CellRow, DyingKeys, PinKind, PinRow};
 pub use jobs::JobRun;
 pub use lease::Lease;
 pub use people::{HoldRow, RequestRow};

@@ -51,11 +51,6 @@ impl Tx {
         Ok(())
     }
 
-    /// A number that changes with every change of the tree, so that cached trees know when to reload.
-    pub async fn tree_version(&mut self) -> Result<i64> {
-        Ok(self.meta("tree_version").await?.and_then(|text| text.parse().ok()).unwrap_or(0))
-    }
-
     /// All nodes.
     pub async fn tree_nodes(&mut self) -> Result<Vec<NodeRow>> {
         let rows = sqlx::query("SELECT subtree, level, idx, version, sealed FROM tree_node")
@@ -69,7 +64,7 @@ impl Tx {
             .collect()
     }
 
-    /// Stores nodes (replacing those with the same id) and notes the change.
+    /// Stores nodes (replacing those with the same id).
     pub async fn put_tree_nodes(&mut self, nodes: &[NodeRow]) -> Result<()> {
         for ((subtree, level, index, version), sealed) in nodes {
             sqlx::query(
@@ -84,8 +79,7 @@ impl Tx {
             .execute(&mut *self.inner)
             .await?;
         }
-        let version = self.tree_version().await? + 1;
-        self.set_meta("tree_version", &version.to_string()).await
+        Ok(())
     }
 
     /// Removes nodes that no crown reaches any more.
