@@ -188,6 +188,8 @@ codes! {
         StartUnknown,
         /// Changed or renewed after the plan was made.
         Renewed,
+        /// Put back within grace, because the erasure was undone.
+        Undone,
     }
 }
 
@@ -214,6 +216,8 @@ codes! {
         Recheck,
         /// What was pending is done.
         Completion,
+        /// The erasure was undone within its grace.
+        Undone,
     }
 }
 
@@ -268,5 +272,7 @@ codes! {
         ClockUnverified,
         /// Absence was checked through the same session that deleted.
         VerificationNotIndependent,
+        /// The erasure was undone within its grace: what is counted as kept lives again.
+        ErasureUndone,
     }
 }

@@ -7,6 +7,7 @@ use super::CommandResult;
 use super::context::{Context, local_time, task_error, usage};
 use super::output::{Exit, Grid, UserError, Words};
 use super::plan::show_run;
+use super::run::show_undo;
 use crate::control::RequestRow;
 use crate::installation::{Installation, Needs};
 use crate::plan::Subject;
@@ -14,6 +15,7 @@ use crate::tasks::TaskError;
 use crate::tasks::certify::certify_due;
 use crate::tasks::erasure::{RunBody, execute};
 use crate::tasks::request::{SubjectCard, cancel, look_up, plan_request, receive};
+use crate::tasks::undo::undo_request;
 
 /// Requests of customers.
 #[derive(Debug, clap::Subcommand)]
@@ -44,7 +46,9 @@ pub enum RequestCommand {
         /// Its number.
         number: i64,
     },
-    /// Withdraw a request that was not begun.
+    /// Withdraw a request: one that waits is closed, one that was carried out is undone while its grace lasts.
+    ///
+    /// Example: wangchuan request cancel 7
     Cancel {
         /// Its number.
         number: i64,
@@ -351,6 +355,14 @@ async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
 
 async fn withdraw(context: &mut Context<'_>, number: i64) -> CommandResult {
     context.only_now()?;
+    let (_, control) = context.control().await?;
+    let look = async { control.read().await?.request(number).await };
+    let found = look.await.map_err(|error| task_error(TaskError::Control(error)))?;
+    if found.is_some_and(|request| request.run.is_some()) {
+        let installation = context.open(Needs::ALL).await?;
+        let report = undo_request(&installation, number).await.map_err(task_error)?;
+        return show_undo(context, installation, &report, Some(number)).await;
+    }
     let installation = context.open(Needs::STATE).await?;
     cancel(&installation, number).await.map_err(task_error)?;
     installation.close().await.map_err(task_error)?;

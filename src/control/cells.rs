@@ -158,21 +158,17 @@ impl Tx {
         Ok(())
     }
 
-    /// The tombstone: marks a subject's slot for destruction; later snapshots know the subject as a stranger. Returns the
-    /// slot, if there was an active one.
-    pub async fn tombstone_subject(&mut self, lookup: &[u8; 32], run: &str) -> Result<Option<u32>> {
-        let row = sqlx::query("SELECT slot FROM subject WHERE lookup = $1 AND state = 'active'")
-            .bind(&lookup[..])
-            .fetch_optional(&mut *self.inner)
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        let slot: i64 = row.try_get(0)?;
-        sqlx::query("UPDATE subject SET state = 'dying', run = $2 WHERE slot = $1")
-            .bind(slot)
-            .bind(run)
-            .execute(&mut *self.inner)
-            .await?;
-        Ok(Some(slot as u32))
+    /// The tombstone: marks a subject's slots for destruction; later snapshots know the subject as a stranger. Returns the
+    /// slots: the active one, and any that an undo retained.
+    pub async fn tombstone_subject(&mut self, lookup: &[u8; 32], run: &str) -> Result<Vec<u32>> {
+        let rows = sqlx::query(
+            "UPDATE subject SET state = 'dying', run = $2 WHERE lookup = $1 AND state IN ('active', 'retained') RETURNING slot",
+        )
+        .bind(&lookup[..])
+        .bind(run)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
     }
 
     /// All slots of a subject whose keys still exist: the active one and those that are to die.
@@ -213,10 +209,10 @@ impl Tx {
         Ok(())
     }
 
-    /// All active buckets, with their slots.
-    pub async fn active_buckets(&mut self) -> Result<Vec<(u32, BucketName)>> {
+    /// All buckets whose keys are not to die yet, with their slots: active ones, and those that an undo retained.
+    pub async fn living_buckets(&mut self) -> Result<Vec<(u32, BucketName)>> {
         let rows = sqlx::query(
-            "SELECT slot, store, collection, policy, period FROM bucket WHERE state = 'active' ORDER BY slot",
+            "SELECT slot, store, collection, policy, period FROM bucket WHERE state IN ('active', 'retained') ORDER BY slot",
         )
         .fetch_all(&mut *self.inner)
         .await?;
@@ -253,7 +249,7 @@ impl Tx {
 
     /// Marks a bucket for destruction: its living rows go to a new instance from the next snapshot on.
     pub async fn mark_bucket_dying(&mut self, slot: u32, run: &str) -> Result<()> {
-        sqlx::query("UPDATE bucket SET state = 'dying', run = $2 WHERE slot = $1 AND state = 'active'")
+        sqlx::query("UPDATE bucket SET state = 'dying', run = $2 WHERE slot = $1 AND state IN ('active', 'retained')")
             .bind(i64::from(slot))
             .bind(run)
             .execute(&mut *self.inner)

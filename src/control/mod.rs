@@ -13,6 +13,7 @@ pub mod log_store;
 mod people;
 mod pins;
 mod plans;
+mod pre_images;
 mod proof;
 mod snapshots;
 mod tree;

@@ -71,7 +71,7 @@ pub struct RunRow {
     pub plan: Option<String>,
     /// Its request.
     pub request: Option<i64>,
-    /// `approved`, `deleted`, `verified`, `shred-pending`, `shredded`, `failed`.
+    /// `approved`, `deleted`, `verified`, `shred-pending`, `shredded`, `failed`; `undoing`, `undone`.
     pub state: String,
     /// When it began.
     pub begun_at: DateTime<Utc>,
@@ -124,7 +124,7 @@ pub struct LedgerEntry {
     pub content_mac: [u8; 32],
     /// What was done.
     pub kind: LedgerKind,
-    /// `intended`, `done` or `void`.
+    /// `intended`, `done`, `void` or `undone`.
     pub state: String,
 }
 
@@ -383,10 +383,10 @@ impl Tx {
         Ok(row.try_get(0)?)
     }
 
-    /// Ledger entries of a store behind a position, void ones left out.
+    /// Ledger entries of a store behind a position that erased something, or are about to: neither void nor undone ones.
     pub async fn ledger_after(&mut self, store: &str, position: i64) -> Result<Vec<LedgerEntry>> {
         let rows = sqlx::query(
-            "SELECT position, store, collection, row_mac, kind, state, content_mac FROM ledger WHERE store = $1 AND position > $2 AND state <> 'void' ORDER BY position",
+            "SELECT position, store, collection, row_mac, kind, state, content_mac FROM ledger WHERE store = $1 AND position > $2 AND state IN ('intended', 'done') ORDER BY position",
         )
         .bind(store)
         .bind(position)

@@ -21,7 +21,8 @@ CREATE TABLE stray_root (
     number INTEGER PRIMARY KEY AUTOINCREMENT, generation BIGINT NOT NULL, destroyed_at TEXT NOT NULL, evidence TEXT NOT NULL
 );
 
--- What the leaves of the tree are for. state: active | dying | destroyed.
+-- What the leaves of the tree are for. state: active | retained | dying | destroyed. Retained: its erasure was undone when a
+-- newer instance was in use already; it opens old frames, takes no new rows, and dies as an active one does.
 -- A subject's lookup stays until its slot is destroyed, so that a hold finds the cells that are to die.
 CREATE TABLE subject (slot BIGINT PRIMARY KEY, lookup BLOB, state TEXT NOT NULL, run TEXT);
 CREATE UNIQUE INDEX subject_lookup ON subject (lookup) WHERE state = 'active';
@@ -85,7 +86,13 @@ CREATE TABLE run (
     body TEXT NOT NULL
 );
 
--- The ledger of erasures: append-only but for the outcome of an entry. state: intended | done | void.
+-- Rows of runs that have a grace, as they were before, sealed under a work leaf of the run that dies when grace is over.
+CREATE TABLE pre_image (
+    run TEXT NOT NULL, chunk BIGINT NOT NULL, part BIGINT NOT NULL, sealed BLOB NOT NULL, PRIMARY KEY (run, chunk, part)
+);
+
+-- The ledger of erasures: append-only but for the outcome of an entry. state: intended | done | void | undone. An undone
+-- entry is followed by a reversing one (kind put-back, state reversal), which stands for no erasure.
 CREATE TABLE ledger (
     position INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, chunk BIGINT NOT NULL, store TEXT NOT NULL,
     collection TEXT NOT NULL, row_mac BLOB NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, at TEXT NOT NULL,

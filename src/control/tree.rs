@@ -223,7 +223,7 @@ impl Tx {
     pub async fn sample_slots(&mut self, table: SlotTable, limit: u32, salt: i64) -> Result<Vec<u32>> {
         // A multiplicative hash by the golden ratio of 2^32, so that the selection is spread and can be repeated.
         let text = format!(
-            "{} WHERE state = 'active' ORDER BY ((slot + $1) * 2654435761) % 4294967296, slot LIMIT $2",
+            "{} WHERE state IN ('active', 'retained') ORDER BY ((slot + $1) * 2654435761) % 4294967296, slot LIMIT $2",
             table.select()
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(text))

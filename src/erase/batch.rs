@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::chunk::{ChunkItem, open_items, place_of};
 use super::planner::{active_holds, covering_hold};
+use super::pre_image::{ImageRow, PreImage, seal_image};
 use super::referrers::blocked_rows;
 use super::survey::{ReadRow, Shape, Surveyor, Target, subject_value};
 use super::{EraseError, Ground, Site};
@@ -15,6 +16,7 @@ use crate::keys::suite::{Suite, mac};
 use crate::plan::Subject;
 use crate::plan::digest::row_mac;
 use crate::plan::model::Collection;
+use crate::policy::hold::ActiveHolds;
 use crate::stores::{Batch, BatchMarker, Column, ColumnKind, ColumnRef, Engine, Filter, RowQuery};
 use crate::value::{RowKey, Value, encode_values};
 
@@ -37,6 +39,8 @@ pub struct RunKeys {
     pub plan: Key,
     /// For content digests in evidence.
     pub certificate: Key,
+    /// For pre-images; none when the run has no grace, and so nothing can be undone.
+    pub pre_images: Option<Key>,
 }
 
 /// A row that is gone: the digest of its key and that of its content.
@@ -53,6 +57,7 @@ impl RunKeys {
                 EraseError::Inconsistent("the plan's key is gone: it was executed or expired".to_owned())
             })?,
             certificate: ground.keyring.work_key(&mut tx, Purpose::Certificate, "").await?,
+            pre_images: None,
         };
         tx.commit().await?;
         Ok(keys)
@@ -151,7 +156,7 @@ impl Work<'_> {
     /// The destructive transaction. Returns its marker, the digests of the rows that are gone (or stripped), and a note.
     async fn transaction(&self, target: &Target) -> Result<(BatchMarker, Vec<Gone>, Option<String>), EraseError> {
         let mut tx = self.ground.control.read().await?;
-        let holds = tx.holds(true).await?;
+        let holds = active_holds(&tx.holds(true).await?, self.ground.clock.now());
         drop(tx);
         let shape = Shape::of(self.collection);
         let never = |_: Option<&Subject>, _: &str| None;
@@ -173,25 +178,20 @@ impl Work<'_> {
         query.limit = self.items.len() as u32 + 1;
         query.columns.extend(self.collection.table.columns.iter().map(|column| ColumnRef::own(&column.name)));
         let mut contents = HashMap::new();
-        let mut found: Vec<ReadRow> = Vec::new();
+        let mut found: Vec<(ReadRow, Vec<Value>)> = Vec::new();
         for mut row in batch.read_for_update(&query).await? {
-            let content = encode_values(&row.split_off(shape.width()));
+            let values = row.split_off(shape.width());
+            let content = encode_values(&values);
             let row = shape.read(row);
             contents
                 .insert(encode_values(&row.key.0), mac(Suite::Intl, &self.keys.certificate, &[b"content", &content]));
-            found.push(row);
+            found.push((row, values));
         }
-        let holds = active_holds(&holds, self.ground.clock.now());
-        let mut doomed = Vec::new();
-        for row in found {
-            let planned = self.items.iter().find(|item| item.row.key == row.key);
-            let unchanged = planned.is_some_and(|item| item.row.start == row.start && item.row.subject == row.subject);
-            let held =
-                covering_hold(&holds, &self.keys.lookup, self.site, &self.chunk.collection, row.subject.as_ref());
-            if unchanged && held.is_none() {
-                doomed.push(row.key);
-            }
-        }
+        let found =
+            found.into_iter().filter(|(row, _)| self.is_doomed(row, &holds)).map(|(row, values)| (row.key, values));
+        let before: Vec<(RowKey, Vec<Value>)> = found.collect();
+        let doomed: Vec<RowKey> = before.iter().map(|(key, _)| key.clone()).collect();
+        self.keep_pre_images(before).await?;
         let (done, note) = if self.chunk.verdict == "strip" {
             (self.strip(batch.as_mut(), &doomed).await?, None)
         } else {
@@ -217,6 +217,31 @@ impl Work<'_> {
         };
         batch.commit(&marker).await?;
         Ok((marker, gone, note))
+    }
+
+    /// Whether a row is still the one that was planned, and no hold covers it.
+    fn is_doomed(&self, row: &ReadRow, holds: &ActiveHolds) -> bool {
+        let planned = self.items.iter().find(|item| item.row.key == row.key);
+        let unchanged = planned.is_some_and(|item| item.row.start == row.start && item.row.subject == row.subject);
+        let subject = row.subject.as_ref();
+        unchanged && covering_hold(holds, &self.keys.lookup, self.site, &self.chunk.collection, subject).is_none()
+    }
+
+    /// Before anything is changed, so that a crash cannot come between the change and the copy that undoes it.
+    async fn keep_pre_images(&self, before: Vec<(RowKey, Vec<Value>)>) -> Result<(), EraseError> {
+        let Some(key) = &self.keys.pre_images else { return Ok(()) };
+        let all = &self.collection.table.columns;
+        let stored = all.iter().filter(|column| !column.generated);
+        let mut image = PreImage { columns: stored.map(|column| column.name.clone()).collect(), rows: Vec::new() };
+        for (key, values) in before {
+            let values = all.iter().zip(values).filter(|(column, _)| !column.generated);
+            image.rows.push(ImageRow { key, values: values.map(|(_, value)| value).collect() });
+        }
+        let parts = seal_image(key, (&self.run.id, self.chunk.number), &image, self.ground.random)?;
+        let mut tx = self.ground.control.begin().await?;
+        tx.put_pre_images(&self.run.id, self.chunk.number, &parts).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     async fn plan_body(&self) -> Result<crate::plan::PlanBody, EraseError> {

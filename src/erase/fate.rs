@@ -96,7 +96,7 @@ pub fn is_bucket_due(ground: &Ground<'_>, bucket: &BucketName, cutoff: DateTime<
 /// As [`is_bucket_due`], and when the control database fails.
 pub async fn has_due_buckets(ground: &Ground<'_>, tx: &mut Tx) -> Result<bool, EraseError> {
     let cutoff = ground.clock.now();
-    for (_, name) in tx.active_buckets().await? {
+    for (_, name) in tx.living_buckets().await? {
         if is_bucket_due(ground, &name, cutoff)? {
             return Ok(true);
         }
@@ -165,7 +165,7 @@ async fn request_fate(
     let mut dying = DyingKeys::default();
     for form in super::batch::forms_of(pins.ground, subject) {
         let lookup = subject_lookup(&keys.lookup, &form);
-        if let Some(slot) = tx.tombstone_subject(&lookup, &pins.run.id).await? {
+        for slot in tx.tombstone_subject(&lookup, &pins.run.id).await? {
             dying.subjects.push(slot);
             for cell in tx.cells_of_subject(slot).await? {
                 let Some((name, _)) = tx.bucket_name(cell.bucket).await? else { continue };
@@ -202,7 +202,7 @@ async fn retention_fate(
 ) -> Result<(), EraseError> {
     let mut dying = DyingKeys::default();
     let mut due: HashSet<BucketName> = HashSet::new();
-    for (slot, name) in tx.active_buckets().await? {
+    for (slot, name) in tx.living_buckets().await? {
         // Nothing was erased in a store that the plan or this run could not reach: its buckets wait for another run.
         if !pins.skipped.contains(&name.store) && is_bucket_due(pins.ground, &name, cutoff)? {
             dying.buckets.push(slot);

@@ -8,6 +8,8 @@ pub mod batch;
 pub mod chunk;
 pub mod fate;
 pub mod planner;
+pub mod pre_image;
+pub mod put_back;
 pub mod read_back;
 mod referrers;
 pub mod survey;

@@ -26,7 +26,7 @@ use crate::keys::tree::{
 use crate::keys::{InstallationId, Key};
 use crate::random::{Random, RandomUnavailable};
 
-/// What a work leaf is for. All but the first three are per plan or request and die with it.
+/// What a work leaf is for. The first four outlive every run; the others are per plan, request or run and die with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Row digests of ledger, sealing history and plans. Outlives every chain.
@@ -41,6 +41,8 @@ pub enum Purpose {
     Plan,
     /// A request's subject id.
     Request,
+    /// A run's pre-images.
+    PreImage,
 }
 
 impl Purpose {
@@ -54,6 +56,7 @@ impl Purpose {
             Self::Log => "log",
             Self::Plan => "plan",
             Self::Request => "request",
+            Self::PreImage => "pre-image",
         }
     }
 }

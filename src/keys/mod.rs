@@ -14,7 +14,7 @@ pub mod sealed;
 pub mod slot;
 pub mod suite;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod tree;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};

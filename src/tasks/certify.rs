@@ -27,6 +27,8 @@ use super::{Result, TaskError};
 
 /// The state of a run whose keys are gone.
 const SHREDDED: &str = "shredded";
+/// The state of a run whose rows were put back.
+const UNDONE: &str = "undone";
 /// What stands in a shredded run that could not show the destruction of its keys when it was certified.
 const UNPROVEN: &str = "shredded-unproven";
 
@@ -43,6 +45,7 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
     let mut tx = installation.control.read().await?;
     let mut waiting = tx.runs(Some("shred-pending")).await?;
     waiting.extend(tx.runs(Some(SHREDDED)).await?);
+    waiting.extend(tx.runs(Some(UNDONE)).await?);
     drop(tx);
     let mut ids = Vec::new();
     let mut first_error = None;
@@ -106,9 +109,7 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
         id: id.clone(),
         sequence: sequence as u64,
         previous,
-        supersedes: earlier
-            .clone()
-            .map(|certificate_id| Supersedes { certificate_id, reason: SupersedesReason::Completion }),
+        supersedes: earlier.clone().map(|certificate_id| Supersedes { certificate_id, reason: supersedes_reason(run) }),
     };
     let predicate = predicate(&facts)?;
     let result = result_name(predicate.result);
@@ -154,6 +155,10 @@ pub fn result_name(result: ErasureResult) -> &'static str {
         ErasureResult::Refused => "refused",
         ErasureResult::Failed => "failed",
     }
+}
+
+fn supersedes_reason(run: &RunRow) -> SupersedesReason {
+    if run.state == UNDONE { SupersedesReason::Undone } else { SupersedesReason::Completion }
 }
 
 async fn request_times(tx: &mut Tx, run: &RunRow) -> Result<Option<(i64, DateTime<Utc>, DateTime<Utc>)>> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::{ChunkCounts, PlanRow, RunRow};
+use crate::control::{ChunkCounts, ChunkRow, PlanRow, RunRow};
 use crate::crash_point;
 use crate::erase::Ground;
 use crate::erase::batch::{RunKeys, run_chunk, withhold_chunk};
@@ -52,6 +52,9 @@ pub struct RunBody {
     pub subject_ref: Option<String>,
     /// Rows that still open in backups after the last shred, and until when.
     pub pending: Option<(i64, String)>,
+    /// Rows that an undo put back; they count as kept.
+    #[serde(default)]
+    pub undone: Option<i64>,
     /// The state that the newest certificate tells of.
     #[serde(default)]
     pub certified: Option<String>,
@@ -67,7 +70,7 @@ impl RunBody {
             .map_err(|_| TaskError::Inconsistent(format!("the record of run {} is damaged", run.id)))
     }
 
-    fn add(&mut self, counts: ChunkCounts) {
+    pub(super) fn add(&mut self, counts: ChunkCounts) {
         self.erased += counts.erased;
         self.stripped += counts.stripped;
         self.kept += counts.kept;
@@ -248,7 +251,7 @@ fn plan_body(plan: &PlanRow) -> Result<PlanBody> {
 
 async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunRow, target: &Target) -> Result<()> {
     let plan = run.plan.clone().unwrap_or_default();
-    let keys = RunKeys::open(ground, &plan).await?;
+    let mut keys = RunKeys::open(ground, &plan).await?;
     let mut tx = installation.control.read().await?;
     let chunks = tx.chunks(&plan).await?;
     let row = tx.plan(&plan).await?;
@@ -260,6 +263,11 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
             "run {}: what is stored of its plan is not what its hash was made of; nothing more is erased",
             run.id
         )));
+    }
+    if grace_of(ground, &touched_by(&chunks)) > 0 {
+        let mut tx = installation.control.begin().await?;
+        keys.pre_images = Some(installation.keyring.work_key(&mut tx, Purpose::PreImage, &run.id).await?);
+        tx.commit().await?;
     }
     let mut body = RunBody::of(run)?;
     (body.erased, body.stripped, body.kept, body.failed) = (0, 0, 0, 0);
@@ -342,11 +350,7 @@ async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut R
         let key = installation.keyring.work_key(&mut tx, Purpose::Certificate, "").await?;
         body.subject_ref = Some(hex::encode(pseudonym(&key, "certificate", &[subject.dangerous_text().as_bytes()])));
     }
-    let touched: Vec<(String, String)> = chunks
-        .into_iter()
-        .filter(|chunk| chunk.verdict != "keep")
-        .map(|chunk| (chunk.store, chunk.collection))
-        .collect();
+    let touched = touched_by(&chunks);
     tx.retire_work(Purpose::Plan.name(), &plan).await?;
     if let Some(number) = run.request {
         tx.retire_work(Purpose::Request.name(), &number.to_string()).await?;
@@ -390,6 +394,12 @@ pub async fn forget_markers(ground: &Ground<'_>, run: &RunRow) -> Result<()> {
         site.store.forget_markers(&run.id).await?;
     }
     Ok(())
+}
+
+/// The collections, as (store, collection), in which chunks erase or strip.
+fn touched_by(chunks: &[ChunkRow]) -> Vec<(String, String)> {
+    let touched = chunks.iter().filter(|chunk| chunk.verdict != "keep");
+    touched.map(|chunk| (chunk.store.clone(), chunk.collection.clone())).collect()
 }
 
 /// The longest grace of the policies that govern what was touched; 72 hours for what none governs.

@@ -11,5 +11,6 @@ pub mod request;
 pub mod restore;
 pub mod shred;
 pub mod status;
+pub mod undo;
 
 pub use crate::error::{Result, TaskError};

@@ -19,6 +19,7 @@ use crate::policy::statute::{self, Earliest, bucket_due_with};
 
 use super::erasure::{RunBody, forget_markers};
 use super::read_snapshot::{FrameState, OpenSnapshot, open};
+use super::undo::expire_pre_images;
 use super::{Result, TaskError};
 
 /// What a shred did.
@@ -48,6 +49,7 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
     let ground = installation.ground()?;
     let mut report = ShredReport::default();
     settle_leftovers(installation).await?;
+    expire_pre_images(installation).await?;
     let ready = find_ready(installation, &ground, &mut report).await?;
     let runs: Vec<String> = ready.iter().map(|run| run.id.clone()).collect();
     let mut tx = installation.control.read().await?;
@@ -226,8 +228,8 @@ async fn others_waiting(installation: &Installation, run: &RunRow) -> Result<Opt
     drop(tx);
     for other in others {
         let reason = match other.state.as_str() {
-            "shredded" | "final" => continue,
-            "approved" | "deleted" | "verified" => Some("is not finished".to_owned()),
+            "shredded" | "final" | "undone" => continue,
+            "approved" | "deleted" | "verified" | "undoing" => Some("is not finished".to_owned()),
             _ => match other.grace_until.filter(|until| *until > now) {
                 Some(until) => Some(format!("is in grace until {}", until.format("%Y-%m-%d %H:%M"))),
                 None => held(installation, &other).await?,
@@ -343,7 +345,7 @@ async fn preserved_cells(tx: &mut Tx, runs: &[String], dying: &DyingKeys) -> Res
 }
 
 /// The hold that covers erased rows of a run, if any.
-async fn held(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
+pub(super) async fn held(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
     let mut tx = installation.control.read().await?;
     let holds = tx.holds(true).await?;
     if holds.is_empty() {

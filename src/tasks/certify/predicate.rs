@@ -21,7 +21,7 @@ use crate::plan::{PlanBody, Reason};
 use crate::policy::registry::{BackupMode, StoreSpec};
 use crate::stores::Engine;
 
-use super::{SHREDDED, proof};
+use super::{SHREDDED, UNDONE, proof};
 use crate::tasks::erasure::RunBody;
 use crate::tasks::{Result, TaskError};
 
@@ -91,6 +91,10 @@ impl Facts {
 
     fn today(&self) -> NaiveDate {
         self.times().issued.date_naive()
+    }
+
+    fn is_undone(&self) -> bool {
+        self.run.state == UNDONE
     }
 
     fn is_shredded(&self) -> bool {
@@ -316,6 +320,10 @@ fn backups(facts: &Facts, mode: BackupMode, touched: bool) -> Backups {
         // A generation without its evidence: the keys are not shown to be gone, and nothing says when they will be.
         return undated(if facts.key_evidence.is_some() { BackupState::Erased } else { BackupState::Chain });
     }
+    if facts.is_undone() {
+        // What was not put back lives in backups until the keys of its cells die some other day.
+        return undated(BackupState::Chain);
+    }
     match &facts.body.pending {
         Some((_, until)) => match until.parse::<NaiveDate>() {
             Ok(date) if date >= today => expires(date),
@@ -336,9 +344,9 @@ fn retained(facts: &Facts) -> Vec<Retained> {
     }
     for chunk in facts.chunks.iter().filter(|chunk| chunk.verdict != "keep") {
         let target = location(&chunk.store, &chunk.collection);
-        for (rows, reason) in
-            [(chunk.counts.stripped, RetainedReason::Referenced), (chunk.counts.kept, RetainedReason::Renewed)]
-        {
+        // Once an undo put rows back, those that had been kept at execution cannot be told from them any more.
+        let kept = if facts.is_undone() { RetainedReason::Undone } else { RetainedReason::Renewed };
+        for (rows, reason) in [(chunk.counts.stripped, RetainedReason::Referenced), (chunk.counts.kept, kept)] {
             if let Ok(rows @ 1..) = u64::try_from(rows) {
                 *by_reason.entry((target.clone(), reason, None)).or_default() += rows;
             }
@@ -459,6 +467,7 @@ fn limitations(facts: &Facts, targets: &[Target]) -> Vec<Limitation> {
     };
     let any_copy = |state| targets.iter().any(|target| target.copies.iter().any(|copy| copy.state == state));
     when(facts.is_shred_pending(), Limitation::KeyShredPending);
+    when(facts.is_undone(), Limitation::ErasureUndone);
     when(facts.run.request.is_some(), Limitation::IdentityNotChecked);
     when(targets.iter().any(|target| target.records_retained > 0), Limitation::RowsRetained);
     when(body.failed > 0, Limitation::RowsFailed);

@@ -4,6 +4,7 @@ use crate::control::RunRow;
 use crate::installation::Installation;
 use crate::keyring::Purpose;
 
+use super::super::undo::go_on;
 use super::super::{Result, TaskError};
 use super::checks::check_no_snapshot;
 use super::{RunBody, drive, finish};
@@ -28,6 +29,7 @@ pub async fn resume_runs(installation: &Installation) -> Result<Resumed> {
         waiting.extend(tx.runs(Some(state)).await?);
     }
     let ended = tx.runs(Some("shred-pending")).await?;
+    let undoing = tx.runs(Some("undoing")).await?;
     drop(tx);
     let mut resumed = Resumed::default();
     for run in waiting {
@@ -36,6 +38,12 @@ pub async fn resume_runs(installation: &Installation) -> Result<Resumed> {
             Ok(run) => resumed.done.push(run),
             Err(TaskError::Stopping) => return Err(TaskError::Stopping),
             Err(error) => resumed.failed.push((id, error)),
+        }
+    }
+    for run in undoing {
+        let id = run.id.clone();
+        if let Err(error) = go_on(installation, run).await {
+            resumed.failed.push((id, error));
         }
     }
     for mut run in ended {

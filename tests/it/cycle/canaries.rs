@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use chrono::TimeDelta;
 use wangchuan::tasks::certify::certify_due;
 use wangchuan::tasks::drill::run_drill;
 use wangchuan::tasks::outbox::file_due;
 use wangchuan::tasks::shred::shred_due;
 
-use crate::support::world::{World, forget, retain, snapshot};
+use crate::support::world::{Making, World, forget, pass_time, retain, snapshot};
 
 fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -22,7 +23,16 @@ fn contains(haystack: &[u8], needle: &str) -> bool {
 
 #[tokio::test]
 async fn nothing_identifying_leaves_the_shop() {
-    let world = World::standard().await;
+    look_everywhere("0").await;
+}
+
+#[tokio::test]
+async fn nothing_identifying_leaves_the_shop_in_pre_images_either() {
+    look_everywhere("72 hours").await;
+}
+
+async fn look_everywhere(grace: &'static str) {
+    let world = World::make(Making { grace, ..Making::default() }).await;
     let installation = world.open().await;
     let shop_files = ["shop.db", "shop.db-wal"];
     let leaver = world.shop.picks.leaver.clone();
@@ -37,6 +47,7 @@ async fn nothing_identifying_leaves_the_shop() {
     snapshot(&installation).await;
     // Also while the installation is open and its journals are not folded in.
     check_outside(&world);
+    pass_time(&world, &installation, TimeDelta::hours(73)).await;
     shred_due(&installation).await.unwrap();
     certify_due(&installation).await.unwrap();
     file_due(&installation, true).await.unwrap();

@@ -10,3 +10,4 @@ mod restores;
 mod returning;
 mod shared_cells;
 mod thief;
+mod undo;

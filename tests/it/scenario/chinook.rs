@@ -34,18 +34,21 @@ stories! {
         leaving_with_statute as who_must_be_kept_is_kept_in_part,
         leaving_without_statute as who_may_go_goes_entirely,
         coming_back as a_restore_brings_back_who_stayed_and_nobody_else,
+        thinking_better as what_is_undone_within_grace_is_as_it_was,
     ];
     postgres Engine::Postgres => [
         retention as invoices_whose_time_is_up_go,
         leaving_with_statute as who_must_be_kept_is_kept_in_part,
         leaving_without_statute as who_may_go_goes_entirely,
         coming_back as a_restore_brings_back_who_stayed_and_nobody_else,
+        thinking_better as what_is_undone_within_grace_is_as_it_was,
     ];
     mariadb Engine::Mysql => [
         retention as invoices_whose_time_is_up_go,
         leaving_with_statute as who_must_be_kept_is_kept_in_part,
         leaving_without_statute as who_may_go_goes_entirely,
         coming_back as a_restore_brings_back_who_stayed_and_nobody_else,
+        thinking_better as what_is_undone_within_grace_is_as_it_was,
     ];
 }
 
@@ -194,6 +197,36 @@ fn leaving_without_statute(place: &Workplace, database: &Database, names: &Names
     let sum = |name: &str| restored.list("collections").iter().filter_map(|row| row[name].as_i64()).sum::<i64>();
     assert_eq!(sum("shredded"), before, "{restored}");
     assert_eq!(sum("lost") + sum("corrupt") + sum("restored"), 0, "{restored}");
+}
+
+fn thinking_better(place: &Workplace, database: &Database, names: &Names) {
+    let text = format!("{}{}", names.store(&database.url()), names.policy("5 years", r#"["cn.ecl.31"]"#));
+    place.configure(&text.replace("grace = \"0\"", "grace = \"48 hours\""));
+    place.install();
+    let first = place.good(&["backup", "run"]).list("snapshots").remove(0)["snapshot"].as_str().unwrap().to_owned();
+    let everything =
+        |database: &Database| names.registered().map(|(table, key)| rows_as_text(database, table, key, "1 = 1"));
+    let before = everything(database);
+    let customers = customer_ids(database, names)[..6].to_vec();
+    let [erased, kept, _] = leave(place, &customers);
+    assert!(erased > 0 && kept > 0);
+    place.good(&["backup", "run"]);
+    let mut restored = 0;
+    // The newest first: what went last comes back first.
+    for number in (1..=customers.len()).rev() {
+        let undone = place.good(&["request", "cancel", &number.to_string()]);
+        assert_eq!(undone.number("superseded") + undone.number("refused"), 0, "{undone}");
+        restored += undone.number("restored");
+    }
+    assert!(restored >= erased, "{restored} of {erased} and the stripped");
+    assert_eq!(everything(database), before);
+    let target = Database::create(database.engine(), place.path()).unwrap();
+    place.good(&["restore", &first, "--to", &target.url()]);
+    assert_eq!(everything(&target), before);
+    place.good(&["job", "run", "outbox"]);
+    assert!(place.verify_certificates() > 0);
+    let number = customers.len().to_string();
+    place.program().json(&["request", "cancel", &number]).refuses(3, &["undone already"]);
 }
 
 fn coming_back(place: &Workplace, database: &Database, names: &Names) {

@@ -200,7 +200,7 @@ via = ["{invoice_id} -> {invoice}"]
         )
     }
 
-    /// A policy on the invoices and one on the closed accounts.
+    /// A policy on the invoices, and one on the closed accounts by which none is due, whenever the scenario runs.
     pub fn policy(&self, retention: &str, statutes: &str) -> String {
         let Self { customer, closed, invoice, date, .. } = self;
         format!(
@@ -219,7 +219,7 @@ max = {{ rows = 1000000, percent = 100 }}
 [[policy]]
 id = "accounts"
 collections = ["{customer}"]
-retention = "5 years"
+retention = "20 years"
 start = "{closed}"
 action = "delete"
 basis = "contract"

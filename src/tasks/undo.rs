@@ -1,0 +1,276 @@
+//! `undo`: takes an erasure back within its grace (rule of dying 5).
+//!
+//! Rows go back from their pre-images, parents first, each chunk in transactions of its own; then the ledger entries are
+//! reversed, the keys that were marked live on, and a superseding certificate says so. A living row is never overwritten.
+//! The run is `undoing` meanwhile, so that no shred counts on it; a crash anywhere is cured by going on.
+
+use std::collections::HashSet;
+
+use crate::control::{ChunkRow, RunRow};
+use crate::crash_point;
+use crate::erase::Ground;
+use crate::erase::chunk::place_of;
+use crate::erase::pre_image::open_image;
+use crate::erase::put_back::{Place, put_back};
+use crate::installation::Installation;
+use crate::keyring::Purpose;
+use crate::keys::Key;
+use crate::plan::digest::row_mac;
+use crate::stores::{ColumnRef, Filter, RowQuery};
+use crate::value::RowKey;
+
+use super::erasure::{RunBody, forget_markers};
+use super::shred::held;
+use super::{Result, TaskError};
+
+/// What an undo did; all counts are rows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UndoReport {
+    /// The run that was undone.
+    pub run: String,
+    /// Rows that are as they were before the run.
+    pub restored: u64,
+    /// Rows left alone, because a newer row with their key lives, or the stripped row was changed or removed since.
+    pub superseded: u64,
+    /// Rows that could not be put back; the undo can be repeated within grace.
+    pub refused: u64,
+    /// Why not, without values.
+    pub notes: Vec<String>,
+}
+
+/// Undoes a run that is in grace.
+///
+/// # Errors
+/// Refused when grace is over, the run had none, or it is not far enough; otherwise what failed: the undo goes on at the next
+/// start then.
+pub async fn undo_run(installation: &Installation, run: &RunRow) -> Result<UndoReport> {
+    check_undoable(installation, run).await?;
+    let ground = installation.ground()?;
+    for chunk in chunks_of(installation, run).await? {
+        place_of(&ground, &chunk)?;
+    }
+    installation.log_operation("run.undo", &run.id, "intent").await?;
+    let mut run = run.clone();
+    let from = std::mem::replace(&mut run.state, "undoing".to_owned());
+    let mut tx = installation.control.begin().await?;
+    if !tx.step_run(&run, &from).await? {
+        return Err(TaskError::Inconsistent(format!("run {} is not in state {from} any more", run.id)));
+    }
+    tx.commit().await?;
+    crash_point::reached("undo.begun");
+    go_on(installation, run).await
+}
+
+/// Undoes the run of a request that was carried out.
+///
+/// # Errors
+/// As [`undo_run`]; refused also when the request has no run.
+pub async fn undo_request(installation: &Installation, number: i64) -> Result<UndoReport> {
+    let mut tx = installation.control.read().await?;
+    let request = tx.request(number).await?.ok_or_else(|| TaskError::Unknown {
+        what: format!("there is no request {number}"),
+        advice: "see `wangchuan request list`".to_owned(),
+    })?;
+    let run = match &request.run {
+        Some(id) => tx.run(id).await?,
+        None => None,
+    };
+    drop(tx);
+    match run {
+        Some(run) => undo_run(installation, &run).await,
+        None => Err(TaskError::refused(
+            format!("request {number} is {} and erased nothing", request.state),
+            "see `wangchuan request show`",
+        )),
+    }
+}
+
+/// Why a run cannot be undone, if it cannot.
+async fn check_undoable(installation: &Installation, run: &RunRow) -> Result<()> {
+    let refuse = |why: String, advice: &str| Err(TaskError::refused(format!("run {}: {why}", run.id), advice));
+    match run.state.as_str() {
+        "shred-pending" | "undone" => {}
+        "undoing" => return refuse("is being undone already".to_owned(), "`wangchuan agent --once` goes on with it"),
+        "approved" | "deleted" | "verified" => {
+            return refuse("is not finished".to_owned(), "`wangchuan agent --once` finishes it; undo it then");
+        }
+        state => return refuse(format!("is {state}; what is gone stays gone"), "nothing can be done"),
+    }
+    let mut tx = installation.control.begin().await?;
+    let has_images = installation.keyring.find_work_key(&mut tx, Purpose::PreImage, &run.id).await?.is_some();
+    drop(tx);
+    let is_in_grace = run.grace_until.is_some_and(|until| until > installation.clock.now());
+    if has_images && (is_in_grace || held(installation, run).await?.is_some()) {
+        return Ok(());
+    }
+    if run.state == "undone" && !has_images {
+        return refuse("was undone already".to_owned(), "nothing is left to do");
+    }
+    let why = match (run.grace_until, run.verified_at) {
+        (Some(until), Some(verified)) if until > verified => {
+            format!("its grace ended at {}", until.format("%Y-%m-%d %H:%M"))
+        }
+        _ => "its policies have no grace, so nothing was kept to put back".to_owned(),
+    };
+    refuse(
+        format!("it cannot be undone: {why}"),
+        "what was erased cannot be brought back; a longer `grace` in the policy keeps this possible for longer",
+    )
+}
+
+async fn chunks_of(installation: &Installation, run: &RunRow) -> Result<Vec<ChunkRow>> {
+    let mut tx = installation.control.read().await?;
+    let chunks = tx.chunks(run.plan.as_deref().unwrap_or_default()).await?;
+    Ok(chunks.into_iter().filter(|chunk| chunk.verdict != "keep").collect())
+}
+
+/// Goes on with an undo that was begun.
+///
+/// # Errors
+/// What failed; it can be gone on with again.
+pub async fn go_on(installation: &Installation, mut run: RunRow) -> Result<UndoReport> {
+    let ground = installation.ground()?;
+    forget_markers(&ground, &run).await?;
+    let mut tx = installation.control.begin().await?;
+    let key = installation.keyring.find_work_key(&mut tx, Purpose::PreImage, &run.id).await?;
+    let key =
+        key.ok_or_else(|| TaskError::Inconsistent(format!("run {}: the key of its pre-images is gone", run.id)))?;
+    let suppression = installation.keyring.work_key(&mut tx, Purpose::Suppression, "").await?;
+    tx.commit().await?;
+    let undo = Undo { installation, ground: &ground, run: &run, key, suppression };
+    let mut report = UndoReport { run: run.id.clone(), ..UndoReport::default() };
+    // What was deleted last goes back first: parents before their children.
+    for chunk in chunks_of(installation, &run).await?.iter().rev() {
+        undo.chunk(chunk, &mut report).await?;
+        crash_point::reached("undo.chunk-restored");
+    }
+    end(installation, &mut run, &mut report).await?;
+    forget_markers(&ground, &run).await?;
+    let outcome = if report.refused == 0 { "success" } else { "failure" };
+    installation.log_operation("run.undo", &run.id, outcome).await?;
+    Ok(report)
+}
+
+struct Undo<'a> {
+    installation: &'a Installation,
+    ground: &'a Ground<'a>,
+    run: &'a RunRow,
+    key: Key,
+    suppression: Key,
+}
+
+impl Undo<'_> {
+    async fn chunk(&self, chunk: &ChunkRow, report: &mut UndoReport) -> Result<()> {
+        let (site, collection) = place_of(self.ground, chunk)?;
+        let mut tx = self.installation.control.read().await?;
+        let gone: HashSet<[u8; 16]> = tx.done_entries(&self.run.id, chunk.number).await?.into_iter().collect();
+        let parts = tx.pre_images(&self.run.id, chunk.number).await?;
+        drop(tx);
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let digest = |key: &RowKey| row_mac(&self.suppression, &chunk.store, &chunk.collection, key);
+        let mut image = open_image(&self.key, (&self.run.id, chunk.number), &parts)?;
+        image.rows.retain(|row| gone.contains(&digest(&row.key)));
+        // Rows without an image were gone before the run read them: somebody else deleted them.
+        report.superseded += (gone.len() - image.rows.len()) as u64;
+        let place = Place { site, collection, run: self.run, chunk, token: self.installation.token };
+        let done = put_back(&place, &image).await?;
+        report.superseded += done.superseded;
+        report.refused += done.refused;
+        report.notes.extend(done.why.map(|why| format!("{}.{}: {why}", chunk.store, chunk.collection)));
+        crash_point::reached("undo.rows-stored");
+        let missing = count_missing(&place, &done.restored).await?;
+        if missing > 0 {
+            return Err(TaskError::Inconsistent(format!(
+                "{}.{}: {missing} rows that were put back are not there; something removes them",
+                chunk.store, chunk.collection
+            )));
+        }
+        let macs: Vec<[u8; 16]> = done.restored.iter().map(digest).collect();
+        let mut tx = self.installation.control.begin().await?;
+        tx.reverse_entries(self.run, chunk, &macs, self.installation.clock.now()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// Rows that a session which did not write them cannot find.
+async fn count_missing(place: &Place<'_>, keys: &[RowKey]) -> Result<u64> {
+    if keys.is_empty() {
+        return Ok(0);
+    }
+    let key = &place.collection.key;
+    let query = RowQuery {
+        table: place.collection.table.name.clone(),
+        path: Vec::new(),
+        columns: key.iter().map(|column| ColumnRef::own(column)).collect(),
+        filter: Filter::In(key.clone(), keys.to_vec()),
+        key: key.clone(),
+        after: None,
+        limit: u32::MAX,
+    };
+    let mut view = place.site.store.open_snapshot().await?;
+    let found = view.count(&query).await?;
+    view.close().await?;
+    Ok((keys.len() as u64).saturating_sub(found))
+}
+
+/// One transaction: the marked keys live on, counts and states say what is so now, and without a rest the images are forgotten.
+async fn end(installation: &Installation, run: &mut RunRow, report: &mut UndoReport) -> Result<()> {
+    let mut body = RunBody::of(run)?;
+    let mut tx = installation.control.begin().await?;
+    (body.erased, body.stripped, body.kept, body.failed) = (0, 0, 0, 0);
+    for chunk in tx.chunks(run.plan.as_deref().unwrap_or_default()).await? {
+        if chunk.verdict == "keep" {
+            body.kept += chunk.rows;
+        } else {
+            body.add(chunk.counts);
+        }
+    }
+    report.restored = tx.undone_rows(&run.id).await? as u64;
+    body.undone = Some(report.restored as i64);
+    body.certified = None;
+    body.pending = None;
+    body.put(run)?;
+    tx.revive_keys(&run.id).await?;
+    if report.refused == 0 {
+        tx.retire_pre_images(&run.id).await?;
+    }
+    if let Some(number) = run.request {
+        for state in ["done", "partly-kept", "failed"] {
+            tx.step_request(number, state, "cancelled", Some(&run.id), Some(installation.clock.now())).await?;
+        }
+    }
+    "undone".clone_into(&mut run.state);
+    if !tx.step_run(run, "undoing").await? {
+        return Err(TaskError::Inconsistent(format!("run {} is not in state undoing any more", run.id)));
+    }
+    tx.commit().await?;
+    crash_point::reached("undo.ended");
+    Ok(())
+}
+
+/// Forgets the pre-images of runs whose grace is over, unless a hold covers what they erased. Their keys die with the next
+/// change of keys.
+///
+/// # Errors
+/// When the control database fails.
+pub async fn expire_pre_images(installation: &Installation) -> Result<()> {
+    let now = installation.clock.now();
+    let mut tx = installation.control.read().await?;
+    let mut over = Vec::new();
+    for id in tx.runs_with_pre_images().await? {
+        let run = tx.run(&id).await?;
+        over.extend(run.filter(|run| run.state == "failed" || run.grace_until.is_some_and(|until| until <= now)));
+    }
+    drop(tx);
+    for run in over {
+        if run.state != "undoing" && held(installation, &run).await?.is_none() {
+            let mut tx = installation.control.begin().await?;
+            tx.retire_pre_images(&run.id).await?;
+            tx.commit().await?;
+        }
+    }
+    Ok(())
+}
