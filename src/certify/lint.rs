@@ -8,6 +8,7 @@
 use serde_json::Value;
 
 use super::check::CheckError;
+use crate::policy::mask::{is_bank_card, is_mobile};
 
 /// Where the controller's public company number stands; a correct one may look like a card number.
 const CONTROLLER: &str = "/predicate/issuer/controller";
@@ -173,19 +174,14 @@ fn digit_runs(text: &[char]) -> Vec<String> {
 }
 
 fn classify(run: &str) -> Option<PersonalShape> {
-    let digits = run.as_bytes();
-    if is_mobile(digits) || digits.strip_prefix(b"86").is_some_and(is_mobile) {
+    if is_mobile(run) || run.strip_prefix("86").is_some_and(is_mobile) {
         return Some(PersonalShape::Mobile);
     }
-    if is_identity_number(digits) {
+    if is_identity_number(run.as_bytes()) {
         return Some(PersonalShape::IdentityNumber);
     }
-    let is_card = (13..=19).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) && luhn(digits);
+    let is_card = (13..=19).contains(&run.len()) && is_bank_card(run);
     is_card.then_some(PersonalShape::BankCard)
-}
-
-fn is_mobile(digits: &[u8]) -> bool {
-    digits.len() == 11 && digits[0] == b'1' && (b'3'..=b'9').contains(&digits[1])
 }
 
 /// 18 characters whose 7th to 14th are a date of the 18th century or later, or 15 digits with a date of two-digit year.
@@ -205,19 +201,6 @@ fn is_identity_number(digits: &[u8]) -> bool {
         15 => digits[0] != b'0' && digits.iter().all(u8::is_ascii_digit) && date(number(8..10), number(10..12)),
         _ => false,
     }
-}
-
-fn luhn(digits: &[u8]) -> bool {
-    let sum: u32 = digits
-        .iter()
-        .rev()
-        .enumerate()
-        .map(|(place, digit)| {
-            let value = u32::from(digit - b'0') * if place % 2 == 1 { 2 } else { 1 };
-            if value > 9 { value - 9 } else { value }
-        })
-        .sum();
-    sum.is_multiple_of(10)
 }
 
 /// A unified social credit code with the right check character (GB 32100-2015).
