@@ -304,7 +304,7 @@ fn tell(context: &mut Context<'_>, story: &Story, directory: &Path) -> Result<()
         format!("  回执：{}/{} 已验证；等级 {grade}。根密钥等级 D（本机文件）。存储桶在本机：仅为演示，并非异地。", story.filing.receipted.len(), story.certificates.len()),
     ))?;
     for (run, rows, until) in &story.shred.pending {
-        let short = &run[..8];
+        let short = &run[..13];
         output.say(&Words::new(
             format!("  Run {short}: {rows} erased rows still open in the first backup until {until}, because their quarter is not wholly due."),
             format!("  运行 {short}：{rows} 行已擦除的数据在首个备份中仍可打开，直到 {until}，因为其季度尚未全部到期。"),

@@ -87,7 +87,7 @@ pub async fn undo_request(installation: &Installation, number: i64) -> Result<Un
 
 /// Why a run cannot be undone, if it cannot.
 async fn check_undoable(installation: &Installation, run: &RunRow) -> Result<()> {
-    let refuse = |why: String, advice: &str| Err(TaskError::refused(format!("run {}: {why}", run.id), advice));
+    let refuse = |why: String, advice: &str| Err(TaskError::refused(format!("run {} {why}", run.id), advice));
     match run.state.as_str() {
         "shred-pending" | "undone" => {}
         "undoing" => return refuse("is being undone already".to_owned(), "`wangchuan agent --once` goes on with it"),
@@ -113,7 +113,7 @@ async fn check_undoable(installation: &Installation, run: &RunRow) -> Result<()>
         _ => "its policies have no grace, so nothing was kept to put back".to_owned(),
     };
     refuse(
-        format!("it cannot be undone: {why}"),
+        format!("cannot be undone: {why}"),
         "what was erased cannot be brought back; a longer `grace` in the policy keeps this possible for longer",
     )
 }
