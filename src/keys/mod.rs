@@ -55,6 +55,12 @@ impl Key {
         &self.0
     }
 
+    /// The two halves of the bytes, for ciphers with keys of 128 bits. As [`Key::dangerous_bytes`].
+    fn halves(&self) -> [&[u8; 16]; 2] {
+        let (halves, _) = self.0.as_chunks();
+        [&halves[0], &halves[1]]
+    }
+
     /// Whether both are the same key; takes the same time whatever the answer.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

@@ -3,8 +3,9 @@
 //! `intl` = AES-256-GCM with HMAC-SHA-256 (FIPS 197, SP 800-38D, FIPS 198-1).
 //! `gm` = SM4-GCM with HMAC-SM3 (GB/T 32907, GB/T 32905, RFC 8998). SM4 takes the first 128 bits of a key.
 
-use aes_gcm::aead::{AeadInOut, KeyInit, inout::InOutBuf};
-use aes_gcm::{AesGcm, aes::cipher::consts::U12};
+pub mod gcm;
+pub mod sm4;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
 
@@ -110,9 +111,7 @@ pub fn seal(suite: Suite, key: &Key, nonce: [u8; 12], aad: &[u8], plain: &mut Ve
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), plain)
             .map_err(|_| SealError::Refused),
         Suite::Gm => {
-            let tag = sm4(key)
-                .encrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(plain.as_mut_slice()))
-                .map_err(|_| SealError::Refused)?;
+            let tag = gm_message(key, nonce, aad).seal(plain)?;
             plain.extend_from_slice(&tag);
             Ok(())
         }
@@ -133,9 +132,7 @@ pub fn open(suite: Suite, key: &Key, nonce: [u8; 12], aad: &[u8], sealed: &mut V
         }
         Suite::Gm => {
             let tag: [u8; TAG_BYTES] = sealed[length..].try_into().map_err(|_| SealError::DoesNotOpen)?;
-            sm4(key)
-                .decrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(&mut sealed[..length]), &tag.into())
-                .map_err(|_| SealError::DoesNotOpen)?;
+            gm_message(key, nonce, aad).open(&mut sealed[..length], &tag)?;
         }
     }
     sealed.truncate(length);
@@ -147,14 +144,10 @@ fn aes(key: &Key) -> Result<LessSafeKey, SealError> {
     Ok(LessSafeKey::new(key))
 }
 
-type Sm4Gcm = AesGcm<sm4::Sm4, U12>;
-
-fn sm4(key: &Key) -> Sm4Gcm {
-    let mut half = [0; 16];
-    half.copy_from_slice(&key.dangerous_bytes()[..16]);
-    let cipher = Sm4Gcm::new(&half.into());
-    zeroize::Zeroize::zeroize(&mut half);
-    cipher
+/// SM4 takes the first half of a key.
+fn gm_message<'m>(key: &'m Key, nonce: [u8; 12], aad: &'m [u8]) -> gcm::Message<'m> {
+    let [key, _] = key.halves();
+    gcm::Message { engine: sm4::Engine::best(), key, nonce, aad }
 }
 
 #[cfg(test)]
