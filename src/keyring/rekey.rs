@@ -265,6 +265,8 @@ async fn finish(
     if old.iter().any(|doomed| *doomed >= generation) {
         return Err(KeyringError::Contradiction("the root in force would be destroyed".to_owned()));
     }
+    // The tree of the generation before may still be cached, with keys that are about to be gone.
+    keyring.forget().await;
     let claim = keyring.slot.claim();
     let mut evidence = Vec::new();
     for doomed in old {

@@ -38,7 +38,7 @@ impl Key {
     /// # Errors
     /// When no randomness is to be had.
     pub fn make(random: &dyn Random) -> Result<Self, RandomUnavailable> {
-        let mut key = Self(Box::new([0; 32]));
+        let mut key = Self::zero();
         random.fill(&mut key.0[..])?;
         Ok(key)
     }
@@ -46,7 +46,14 @@ impl Key {
     /// Takes a key over from bytes, which the caller must wipe.
     #[must_use]
     pub fn dangerous_from_bytes(bytes: &[u8; 32]) -> Self {
-        Self(Box::new(*bytes))
+        let mut key = Self::zero();
+        key.0.copy_from_slice(bytes);
+        key
+    }
+
+    /// Room for a key, to be filled where it lies: a key that is moved into its box leaves a copy on the stack.
+    fn zero() -> Self {
+        Self(Box::new([0; 32]))
     }
 
     /// The bytes of the key. They must not be copied to anything that is not wiped.
@@ -70,7 +77,7 @@ impl Key {
     /// The exclusive-or of two keys: unknown as soon as either is.
     #[must_use]
     pub fn derive_xor(&self, other: &Self) -> Self {
-        let mut key = Self(Box::new(*self.0));
+        let mut key = Self::dangerous_from_bytes(&self.0);
         for (byte, with) in key.0.iter_mut().zip(other.0.iter()) {
             *byte ^= with;
         }

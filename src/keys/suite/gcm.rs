@@ -58,16 +58,20 @@ impl Message<'_> {
         self.open_with::<MANY>(text, tag)
     }
 
+    #[inline(never)]
     fn seal_with<const BATCH: usize>(&self, text: &mut [u8]) -> [u8; TAG_BYTES] {
-        let mut stream = Stream::<BATCH>::begin(self, text.len());
+        let mut blocks = [[0; BLOCK_BYTES]; BATCH];
+        let mut stream = Stream::begin(self, &mut blocks, text.len());
         let mask = stream.mask();
         let mut hash = self.hash(&stream);
         stream.add_to(text, &mut |done| hash.update_padded(done));
         finish(hash, self.aad, text.len(), mask)
     }
 
+    #[inline(never)]
     fn open_with<const BATCH: usize>(&self, text: &mut [u8], tag: &[u8; TAG_BYTES]) -> Result<(), SealError> {
-        let mut stream = Stream::<BATCH>::begin(self, text.len());
+        let mut blocks = [[0; BLOCK_BYTES]; BATCH];
+        let mut stream = Stream::begin(self, &mut blocks, text.len());
         let mut hash = self.hash(&stream);
         hash.update_padded(text);
         let expected = finish(hash, self.aad, text.len(), stream.mask());
@@ -77,7 +81,7 @@ impl Message<'_> {
     }
 
     /// The hash after the context.
-    fn hash<const BATCH: usize>(&self, stream: &Stream<BATCH>) -> GHash {
+    fn hash(&self, stream: &Stream<'_>) -> GHash {
         let mut hash = GHash::new((&stream.blocks[0]).into());
         hash.update_padded(self.aad);
         hash
@@ -94,36 +98,37 @@ impl Message<'_> {
 
 /// The tag: the hash of everything, masked.
 fn finish(mut hash: GHash, aad: &[u8], text_bytes: usize, mask: Block) -> [u8; TAG_BYTES] {
-    let bits = (aad.len() as u128 * 8) << 64 | text_bytes as u128 * 8;
+    let bits = ((aad.len() as u128 * 8) << 64) | (text_bytes as u128 * 8);
     hash.update(&[bits.to_be_bytes().into()]);
     let sum = u128::from_be_bytes(hash.finalize().into()) ^ u128::from_be_bytes(mask);
     sum.to_be_bytes()
 }
 
 /// The key stream, a batch at a time. Wiped on drop.
-struct Stream<'m, const BATCH: usize> {
+struct Stream<'m> {
     message: &'m Message<'m>,
     cipher: Sm4,
-    blocks: [Block; BATCH],
+    /// Lent, so that it is never moved and leaves no copy behind.
+    blocks: &'m mut [Block],
     /// Blocks that hold key stream, the first two of the first batch excepted.
     filled: usize,
     /// The counter of the next block to make.
     counter: u32,
 }
 
-impl<'m, const BATCH: usize> Stream<'m, BATCH> {
-    /// Makes the hash key, the mask and the key stream for the first bytes.
-    fn begin(message: &'m Message<'m>, text_bytes: usize) -> Self {
+impl<'m> Stream<'m> {
+    /// Makes the hash key, the mask and the key stream for the first bytes. `blocks` are zero.
+    fn begin(message: &'m Message<'m>, blocks: &'m mut [Block], text_bytes: usize) -> Self {
         let cipher = Sm4::new(message.engine, message.key);
         // Block 0 stays zero: its encryption is the hash key. Counter 1 makes the mask.
-        let mut stream = Self { message, cipher, blocks: [[0; BLOCK_BYTES]; BATCH], filled: 1, counter: 1 };
+        let mut stream = Self { message, cipher, blocks, filled: 1, counter: 1 };
         stream.fill(1, text_bytes.div_ceil(BLOCK_BYTES) + 1);
         stream
     }
 
     /// Puts counters from block `first` on, at most `wanted`, and encrypts all blocks.
     fn fill(&mut self, first: usize, wanted: usize) {
-        self.filled = BATCH.min(first.saturating_add(wanted));
+        self.filled = self.blocks.len().min(first.saturating_add(wanted));
         for block in &mut self.blocks[first..self.filled] {
             *block = self.message.counter_block(self.counter);
             self.counter = self.counter.wrapping_add(1);
@@ -156,8 +161,8 @@ impl<'m, const BATCH: usize> Stream<'m, BATCH> {
     }
 }
 
-impl<const BATCH: usize> Drop for Stream<'_, BATCH> {
+impl Drop for Stream<'_> {
     fn drop(&mut self) {
-        wipe(&mut self.blocks, [0; BLOCK_BYTES]);
+        wipe(self.blocks, [0; BLOCK_BYTES]);
     }
 }

@@ -5,12 +5,19 @@
 //! circuit of logic gates on bit planes does the same. The tests compare them with each other and with an independent implementation.
 
 mod algebra;
-#[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "processor instructions: the one place of the program with unsafe code")]
-mod gfni;
+#[cfg(not(target_arch = "x86_64"))]
+mod lanes;
 mod sliced;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "processor instructions: the one place of the program with unsafe code")]
+mod x86;
+
+#[cfg(not(target_arch = "x86_64"))]
+use lanes::Lanes;
+#[cfg(target_arch = "x86_64")]
+use x86::{Gfni, Lanes};
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -21,14 +28,14 @@ pub type Block = [u8; BLOCK_BYTES];
 
 const ROUNDS: usize = 32;
 
-/// FK of the standard, 6.3 (in 7.3.1 of the 2016 edition's English text): what is added to the key first.
+/// FK of the standard: what is added to the key first.
 const SYSTEM_PARAMETERS: [u32; 4] = [0xa3b1_bac6, 0x56aa_3350, 0x677d_9197, 0xb270_22dc];
 
 /// CK of the standard: byte j of word i is (4i + j) × 7 mod 256.
 const ROUND_CONSTANTS: [u32; ROUNDS] = {
     let (mut words, mut at) = ([0; ROUNDS], 0);
     while at < 4 * ROUNDS {
-        words[at / 4] = words[at / 4] << 8 | (at as u32 * 7) % 256;
+        words[at / 4] = (words[at / 4] << 8) | ((at as u32 * 7) % 256);
         at += 1;
     }
     words
@@ -47,7 +54,7 @@ pub struct Engine(Kind);
 enum Kind {
     Sliced,
     #[cfg(target_arch = "x86_64")]
-    Gfni(gfni::Gfni),
+    Gfni(Gfni),
 }
 
 impl Engine {
@@ -58,7 +65,7 @@ impl Engine {
     #[must_use]
     pub fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if let Some(gfni) = gfni::Gfni::widest() {
+        if let Some(gfni) = Gfni::widest() {
             return Self(Kind::Gfni(gfni));
         }
         Self::PORTABLE
@@ -69,7 +76,7 @@ impl Engine {
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::PORTABLE];
         #[cfg(target_arch = "x86_64")]
-        all.extend(gfni::Gfni::all().map(|gfni| Self(Kind::Gfni(gfni))));
+        all.extend(Gfni::all().map(|gfni| Self(Kind::Gfni(gfni))));
         all
     }
 

@@ -120,9 +120,10 @@ fn hmac_gives_the_published_results() {
     ];
     for (key, message, intl, gm) in cases {
         for (suite, expected) in [(Suite::Intl, intl), (Suite::Gm, gm)] {
-            let whole = raw_mac(suite, &short_key(key), std::iter::once(message));
+            let (mut whole, mut in_pieces) = ([0; 32], [0; 32]);
+            raw_mac(suite, &short_key(key), std::iter::once(message), &mut whole);
             assert_eq!(hex::encode(whole), expected);
-            let in_pieces = raw_mac(suite, &short_key(key), message.chunks(3));
+            raw_mac(suite, &short_key(key), message.chunks(3), &mut in_pieces);
             assert_eq!(in_pieces, whole);
         }
     }
@@ -164,7 +165,7 @@ fn agrees(key: [u8; 16], nonce: [u8; 12], aad: &[u8], text: &[u8]) {
         assert_eq!(found, expected, "{} bytes, {}", text.len(), engine.name());
         message.open(&mut found, &tag).unwrap();
         assert_eq!(found, text);
-        for bit in 0..128 {
+        for bit in [0, 63, 127] {
             let wrong = (u128::from_be_bytes(tag) ^ 1 << bit).to_be_bytes();
             assert_eq!(message.open(&mut found, &wrong), Err(SealError::DoesNotOpen));
         }
@@ -217,6 +218,16 @@ proptest! {
     }
 
     #[test]
+    fn opening_never_panics(gm: bool, mut message in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let suite = if gm { Suite::Gm } else { Suite::Intl };
+        prop_assert!(open(suite, &key_of(1), [0; 12], &[], &mut message).is_err());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
     fn sm4_gcm_agrees_with_another_implementation(
         key: [u8; 16],
         nonce: [u8; 12],
@@ -224,11 +235,5 @@ proptest! {
         text in proptest::collection::vec(any::<u8>(), 0..4096),
     ) {
         agrees(key, nonce, &aad, &text);
-    }
-
-    #[test]
-    fn opening_never_panics(gm: bool, mut message in proptest::collection::vec(any::<u8>(), 0..64)) {
-        let suite = if gm { Suite::Gm } else { Suite::Intl };
-        prop_assert!(open(suite, &key_of(1), [0; 12], &[], &mut message).is_err());
     }
 }

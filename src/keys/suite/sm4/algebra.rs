@@ -30,7 +30,7 @@ impl Field {
             Self::Polynomials(modulus) => {
                 let (mut a, mut product, mut bit) = (a as u16, 0_u16, 0);
                 while bit < 8 {
-                    if b >> bit & 1 == 1 {
+                    if (b >> bit) & 1 == 1 {
                         product ^= a;
                     }
                     a <<= 1;
@@ -50,21 +50,21 @@ impl Field {
 const fn pair_times(a: u8, b: u8) -> u8 {
     let (high, low) = ((a >> 1) & (b >> 1), a & b & 1);
     let middle = ((a >> 1) & b & 1) ^ (a & (b >> 1) & 1);
-    (middle ^ high) << 1 | (low ^ high)
+    ((middle ^ high) << 1) | (low ^ high)
 }
 
 /// The product in GF(16): pairs (a₁, a₀) stand for a₁z + a₀, with z² = z + w.
 const fn nibble_times(a: u8, b: u8) -> u8 {
     let high = pair_times(a >> 2, b >> 2);
     let middle = pair_times(a >> 2, b & 3) ^ pair_times(a & 3, b >> 2);
-    (middle ^ high) << 2 | (pair_times(a & 3, b & 3) ^ pair_times(high, 0b10))
+    ((middle ^ high) << 2) | (pair_times(a & 3, b & 3) ^ pair_times(high, 0b10))
 }
 
 /// The product in the tower GF(((2²)²)²): nibbles (a₁, a₀) stand for a₁y + a₀, with y² = y + wz.
 const fn tower_times(a: u8, b: u8) -> u8 {
     let high = nibble_times(a >> 4, b >> 4);
     let middle = nibble_times(a >> 4, b & 15) ^ nibble_times(a & 15, b >> 4);
-    (middle ^ high) << 4 | (nibble_times(a & 15, b & 15) ^ nibble_times(high, 0b1000))
+    ((middle ^ high) << 4) | (nibble_times(a & 15, b & 15) ^ nibble_times(high, 0b1000))
 }
 
 /// An affine map of bytes: bit i of the result is the parity of `rows[i] & x`, plus bit i of `constant`.
@@ -88,7 +88,7 @@ impl Affine {
     const fn linear(columns: [u8; 8]) -> Self {
         let (mut rows, mut at) = ([0; 8], 0);
         while at < 64 {
-            rows[at / 8] |= (columns[at % 8] >> (at / 8) & 1) << (at % 8);
+            rows[at / 8] |= ((columns[at % 8] >> (at / 8)) & 1) << (at % 8);
             at += 1;
         }
         Self { rows, constant: 0 }
@@ -154,7 +154,7 @@ const fn s_box_in(field: Field) -> SBox {
             if bit < 8 {
                 powers[bit] = power;
             }
-            if SM4_POLYNOMIAL >> bit & 1 == 1 {
+            if (SM4_POLYNOMIAL >> bit) & 1 == 1 {
                 value ^= power;
             }
             power = field.times(power, root);

@@ -6,51 +6,17 @@
 use std::ops::{BitAnd, BitXor, Not};
 
 use super::algebra::{Affine, IN_TOWER};
-use super::{Block, ROUNDS, linear_of_key};
+use super::{Block, Lanes, ROUNDS, linear_of_key};
 
 /// Blocks that one pass encrypts; fewer take as long.
 const LANES: usize = 128;
 
 /// What the circuit computes on: one bit of each of several bytes.
-trait Plane: Copy + BitXor<Output = Self> + BitAnd<Output = Self> + Not<Output = Self> {
-    const ZERO: Self;
-}
+trait Plane: Copy + BitXor<Output = Self> + BitAnd<Output = Self> + Not<Output = Self> {}
 
-impl Plane for u32 {
-    const ZERO: Self = 0;
-}
+impl Plane for u32 {}
 
-/// One bit of each of 128 blocks.
-#[derive(Clone, Copy)]
-struct Lanes([u64; 2]);
-
-impl Plane for Lanes {
-    const ZERO: Self = Self([0; 2]);
-}
-
-impl BitXor for Lanes {
-    type Output = Self;
-    #[inline]
-    fn bitxor(self, other: Self) -> Self {
-        Self([self.0[0] ^ other.0[0], self.0[1] ^ other.0[1]])
-    }
-}
-
-impl BitAnd for Lanes {
-    type Output = Self;
-    #[inline]
-    fn bitand(self, other: Self) -> Self {
-        Self([self.0[0] & other.0[0], self.0[1] & other.0[1]])
-    }
-}
-
-impl Not for Lanes {
-    type Output = Self;
-    #[inline]
-    fn not(self) -> Self {
-        Self([!self.0[0], !self.0[1]])
-    }
-}
+impl Plane for Lanes {}
 
 /// An element of GF(4): (a₁, a₀).
 type Pair<P> = (P, P);
@@ -127,9 +93,11 @@ fn inverse<P: Plane>(x: [P; 8]) -> [P; 8] {
 /// One row of an affine map. The mask is known to the compiler, so only the additions remain.
 #[inline]
 fn row<P: Plane, const MASK: u8, const ADDS: bool>(x: &[P; 8]) -> P {
-    let mut sum = P::ZERO;
-    for (bit, plane) in x.iter().enumerate() {
-        if MASK >> bit & 1 == 1 {
+    // No row of an invertible matrix is empty.
+    let first = MASK.trailing_zeros() as usize;
+    let mut sum = x[first];
+    for (bit, plane) in x.iter().enumerate().skip(first + 1) {
+        if (MASK >> bit) & 1 == 1 {
             sum = sum ^ *plane;
         }
     }
@@ -140,7 +108,7 @@ macro_rules! affine {
     ($map:expr, $planes:expr; $($bit:literal)*) => {{
         const MAP: Affine = $map;
         let planes = $planes;
-        [$(row::<P, { MAP.rows[$bit] }, { MAP.constant >> $bit & 1 == 1 }>(&planes)),*]
+        [$(row::<P, { MAP.rows[$bit] }, { (MAP.constant >> $bit) & 1 == 1 }>(&planes)),*]
     }};
 }
 
@@ -154,8 +122,8 @@ fn s_box<P: Plane>(x: [P; 8]) -> [P; 8] {
 /// The S-box on each byte of one word: the planes have their bits at the bytes' lowest places.
 fn s_box_of_word(word: u32) -> u32 {
     const LOWEST: u32 = 0x0101_0101;
-    let out = s_box(std::array::from_fn(|bit| word >> bit & LOWEST));
-    out.iter().enumerate().fold(0, |word, (bit, plane)| word | (plane & LOWEST) << bit)
+    let out = s_box(std::array::from_fn(|bit| (word >> bit) & LOWEST));
+    out.iter().enumerate().fold(0, |word, (bit, plane)| word | ((plane & LOWEST) << bit))
 }
 
 /// The round keys of a key, given as the four words of the standard after its first addition.
@@ -173,7 +141,7 @@ type Planes = [Lanes; 32];
 /// Encrypts blocks in place.
 pub(super) fn encrypt(round_keys: &[u32; ROUNDS], blocks: &mut [Block]) {
     for part in blocks.chunks_mut(LANES) {
-        let mut state = [[Lanes::ZERO; 32]; 4];
+        let mut state = [[Lanes::of([0; 2]); 32]; 4];
         for (at, planes) in state.iter_mut().enumerate() {
             into_planes(part, at, planes);
         }
@@ -188,19 +156,19 @@ pub(super) fn encrypt(round_keys: &[u32; ROUNDS], blocks: &mut [Block]) {
         for (at, planes) in state.iter().rev().enumerate() {
             out_of_planes(planes, at, part);
         }
-        super::wipe(&mut state, [Lanes::ZERO; 32]);
+        super::wipe(&mut state, [Lanes::of([0; 2]); 32]);
     }
 }
 
 /// `target ^= L(S(others ^ key))`.
 fn round(target: &mut Planes, others: [&mut Planes; 3], key: u32) {
     let [x, y, z] = others;
-    let mut out = [Lanes::ZERO; 32];
+    let mut out = [Lanes::of([0; 2]); 32];
     for first in [0, 8, 16, 24] {
         let byte = s_box(std::array::from_fn(|bit| {
             let at = first + bit;
-            let mask = u64::from(key >> at & 1).wrapping_neg();
-            x[at] ^ y[at] ^ z[at] ^ Lanes([mask; 2])
+            let mask = u64::from((key >> at) & 1).wrapping_neg();
+            x[at] ^ y[at] ^ z[at] ^ Lanes::of([mask; 2])
         }));
         out[first..first + 8].copy_from_slice(&byte);
     }
@@ -223,14 +191,14 @@ fn into_planes(blocks: &[Block], at: usize, planes: &mut Planes) {
         transpose(rows);
     }
     for (plane, (low, high)) in planes.iter_mut().zip(rows[0].iter().zip(&rows[1])) {
-        *plane = Lanes([*low, *high]);
+        *plane = Lanes::of([*low, *high]);
     }
 }
 
 /// Undoes [`into_planes`] for the blocks that there are.
 fn out_of_planes(planes: &Planes, at: usize, blocks: &mut [Block]) {
     for (part, half) in blocks.chunks_mut(64).enumerate() {
-        let mut rows = planes.map(|plane| plane.0[part]);
+        let mut rows = planes.map(|plane| plane.halves()[part]);
         transpose(&mut rows);
         for (lane, block) in half.iter_mut().enumerate() {
             let word = (rows[lane % 32] >> (32 * (lane / 32))) as u32;
@@ -245,7 +213,7 @@ fn transpose(rows: &mut [u64; 32]) {
     let mut distance = 16;
     while distance > 0 {
         for at in (0..32).filter(|at| at & distance == 0) {
-            let swapped = (rows[at] >> distance ^ rows[at + distance]) & mask;
+            let swapped = ((rows[at] >> distance) ^ rows[at + distance]) & mask;
             rows[at] ^= swapped << distance;
             rows[at + distance] ^= swapped;
         }

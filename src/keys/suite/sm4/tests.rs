@@ -45,7 +45,7 @@ fn every_byte_and_every_count() {
     reference(&key, &mut expected);
     for engine in Engine::all() {
         let cipher = Sm4::new(engine, &key);
-        for count in (0..=130).chain([191, 192, 193, 255, 256]) {
+        for count in (0..=18).chain([31, 32, 33, 48, 63, 64, 65, 127, 128, 129, 192, 193, 256]) {
             for (block, byte) in blocks.iter_mut().zip(0..=255) {
                 *block = [byte; 16];
             }
@@ -57,7 +57,7 @@ fn every_byte_and_every_count() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_blocks_agree(key: [u8; 16], blocks in proptest::collection::vec(any::<Block>(), 1..70)) {

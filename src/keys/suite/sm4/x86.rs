@@ -1,14 +1,16 @@
-//! SM4 with the processor's Galois-field instructions: the only file of the program that may contain `unsafe`.
+//! SM4 with the processor's own instructions on x86-64: the only file of the program that may contain `unsafe`.
 //!
-//! One instruction computes an affine map of each byte, another the inversion in the field of AES with an affine map behind it;
-//! together they are the S-box, with constants that [`super::algebra`] computes. (The method: Saarinen, ePrint 2022/1154.) A
-//! vector holds one 32-bit word of as many blocks as fit, and up to four such sets are under way at once to hide latency.
+//! With GFNI, one instruction computes an affine map of each byte, another the inversion in the field of AES with an affine map
+//! behind it; together they are the S-box, with constants that [`super::algebra`] computes. (The method: Saarinen, ePrint
+//! 2022/1154.) A vector holds one 32-bit word of as many blocks as fit, and up to four such sets are under way at once to hide
+//! latency. Without GFNI, [`Lanes`] holds the bit planes of [`super::sliced`] in vector registers, which the compiler by itself does not.
 //!
-//! Two kinds of `unsafe` occur. A call of a function that needs processor features: each caller has a [`Gfni`], which exists only
-//! if the processor was asked. And loads and stores through pointers, each to memory that a reference with a length covers.
+//! Three kinds of `unsafe` occur. Operations of SSE2, which is part of x86-64. Calls of functions that need more than that: each
+//! caller has a [`Gfni`], which exists only if the processor was asked. Loads and stores through pointers, each to memory that a
+//! reference with a length covers.
 
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512i, _mm_cvtsi32_si128, _mm_cvtsi128_si32, _mm_gf2p8affine_epi64_epi8,
+    __m128i, __m256i, __m512i, _mm_and_si128, _mm_cvtsi32_si128, _mm_cvtsi128_si32, _mm_cvtsi128_si64, _mm_gf2p8affine_epi64_epi8,
     _mm_gf2p8affineinv_epi64_epi8, _mm_loadu_si128, _mm_or_si128, _mm_set1_epi32, _mm_set1_epi64x, _mm_set_epi64x,
     _mm_setzero_si128, _mm_shuffle_epi8, _mm_slli_epi32, _mm_srli_epi32, _mm_storeu_si128, _mm_unpackhi_epi32,
     _mm_unpackhi_epi64, _mm_unpacklo_epi32, _mm_unpacklo_epi64, _mm_xor_si128, _mm256_broadcastsi128_si256,
@@ -20,6 +22,7 @@ use std::arch::x86_64::{
     _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_storeu_si512, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32,
     _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
+use std::ops::{BitAnd, BitXor, Not};
 
 use super::algebra::IN_AES_FIELD;
 use super::{BLOCK_BYTES, Block, ROUNDS};
@@ -28,6 +31,53 @@ const BEFORE: i64 = IN_AES_FIELD.before.gfni_matrix();
 const ADDED_BEFORE: i32 = IN_AES_FIELD.before.constant as i32;
 const AFTER: i64 = IN_AES_FIELD.after.gfni_matrix();
 const ADDED_AFTER: i32 = IN_AES_FIELD.after.constant as i32;
+
+/// One bit of each of 128 blocks.
+#[derive(Clone, Copy)]
+pub(super) struct Lanes(__m128i);
+
+impl Lanes {
+    /// From the bits of the first and the last 64 blocks.
+    #[inline]
+    pub(super) fn of(halves: [u64; 2]) -> Self {
+        // SAFETY: SSE2 is part of x86-64.
+        Self(unsafe { _mm_set_epi64x(halves[1] as i64, halves[0] as i64) })
+    }
+
+    /// The bits of the first and the last 64 blocks.
+    #[inline]
+    pub(super) fn halves(self) -> [u64; 2] {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { [_mm_cvtsi128_si64(self.0), _mm_cvtsi128_si64(_mm_unpackhi_epi64(self.0, self.0))].map(|half| half as u64) }
+    }
+}
+
+impl BitXor for Lanes {
+    type Output = Self;
+    #[inline]
+    fn bitxor(self, other: Self) -> Self {
+        // SAFETY: SSE2 is part of x86-64.
+        Self(unsafe { _mm_xor_si128(self.0, other.0) })
+    }
+}
+
+impl BitAnd for Lanes {
+    type Output = Self;
+    #[inline]
+    fn bitand(self, other: Self) -> Self {
+        // SAFETY: SSE2 is part of x86-64.
+        Self(unsafe { _mm_and_si128(self.0, other.0) })
+    }
+}
+
+impl Not for Lanes {
+    type Output = Self;
+    #[inline]
+    fn not(self) -> Self {
+        // SAFETY: SSE2 is part of x86-64.
+        Self(unsafe { _mm_xor_si128(self.0, _mm_set1_epi32(-1)) })
+    }
+}
 
 /// Proof that this processor has GFNI and the vectors of a width: only asking the processor makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,16 +122,19 @@ impl Gfni {
 
     /// The round keys of a key, given as the four words of the standard after its first addition.
     pub(super) fn expand_key(self, words: [u32; 4], constants: &[u32; ROUNDS]) -> [u32; ROUNDS] {
+        let Self(_any_width) = self;
         // SAFETY: every `Gfni` proves the features of the narrowest width.
         unsafe { expand_key(words, constants) }
     }
 
     /// Encrypts blocks in place.
     pub(super) fn encrypt(self, round_keys: &[u32; ROUNDS], blocks: &mut [Block]) {
-        // SAFETY: this `Gfni` proves the features of its width.
         match self.0 {
+            // SAFETY: this `Gfni` proves the features of its width.
             Width::Bytes16 => unsafe { narrow::encrypt(round_keys, blocks) },
+            // SAFETY: as above.
             Width::Bytes32 => unsafe { middle::encrypt(round_keys, blocks) },
+            // SAFETY: as above.
             Width::Bytes64 => unsafe { wide::encrypt(round_keys, blocks) },
         }
     }
@@ -202,6 +255,7 @@ macro_rules! engine {
 
 /// Vectors of 16 bytes.
 mod narrow {
+    #[expect(clippy::wildcard_imports, reason = "the instructions are listed once, at the head of the file")]
     use super::*;
 
     engine! {
@@ -238,6 +292,7 @@ mod narrow {
 
 /// Vectors of 32 bytes.
 mod middle {
+    #[expect(clippy::wildcard_imports, reason = "the instructions are listed once, at the head of the file")]
     use super::*;
 
     engine! {
@@ -273,6 +328,7 @@ mod middle {
 
 /// Vectors of 64 bytes.
 mod wide {
+    #[expect(clippy::wildcard_imports, reason = "the instructions are listed once, at the head of the file")]
     use super::*;
 
     engine! {
