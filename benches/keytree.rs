@@ -115,7 +115,7 @@ fn lookups(sealed: &Sealed, all: u32, table: &mut Table) -> Outcome {
             let before = cpu_time();
             let tree = KeyTree::open(INSTALLATION, 1, &sealed.root, &sealed.crown, nodes)?;
             black_box(tree.key(*slot)?);
-            cold.push((cpu_time() - before).as_nanos() as f64);
+            cold.push(cpu_time().saturating_sub(before).as_nanos() as f64);
         }
     }
     let tree = sealed.open()?;
@@ -144,7 +144,7 @@ fn rekeys(sealed: &Sealed, all: u32, count: u32, choice: Choice) -> Result<Row> 
         let tree = sealed.open()?;
         let before = cpu_time();
         let next = tree.rekey(&victims, &[], &Key::make(&SystemRandom)?, &SystemRandom)?;
-        times.push(milliseconds(cpu_time() - before));
+        times.push(milliseconds(cpu_time().saturating_sub(before)));
         (nodes, bytes) = (next.nodes.len(), bytes_of(&next));
     }
     let cells = vec![format!("{:.2}", median(times)), nodes.to_string(), kilobytes(bytes)];
@@ -164,7 +164,7 @@ fn rekey_with_pins(sealed: &Sealed, all: u32, count: u32) -> Result<Row> {
         let tree = sealed.open()?;
         let before = cpu_time();
         let next = tree.rekey(&victims, &pins, &Key::make(&SystemRandom)?, &SystemRandom)?;
-        times.push(milliseconds(cpu_time() - before));
+        times.push(milliseconds(cpu_time().saturating_sub(before)));
         (nodes, bytes) = (next.nodes.len(), bytes_of(&next));
     }
     let cells = vec![format!("{:.2}", median(times)), nodes.to_string(), kilobytes(bytes)];
@@ -210,7 +210,7 @@ fn flat_rewrap(all: u32) -> Result<Row> {
         let key = old.open_in_place(Nonce::assume_unique_for_key(*nonce), context, sealed)?;
         wrap(&new, row as u32, key, &mut rewrapped)?;
     }
-    let time = milliseconds(cpu_time() - before);
+    let time = milliseconds(cpu_time().saturating_sub(before));
     let cells = vec![format!("{time:.0}"), all.to_string(), kilobytes(black_box(rewrapped).len())];
     Ok(Row { name: "flat list, wrapped again: forget any number (ms)".to_owned(), cells })
 }
@@ -258,7 +258,7 @@ impl Installed {
         let order = ShredOrder { fence, dying: &dying, preserved: &[], holds: &[] };
         let (cpu, wall) = (cpu_time(), Instant::now());
         let done = keyring::shred(&self.keyring, &self.control, &order, &SystemClock).await?;
-        let times = (milliseconds(cpu_time() - cpu), milliseconds(wall.elapsed()));
+        let times = (milliseconds(cpu_time().saturating_sub(cpu)), milliseconds(wall.elapsed()));
         let left: std::collections::HashSet<u32> = victims.iter().copied().collect();
         self.alive.retain(|number| !left.contains(number));
         self.check(done.generation, &victims).await?;

@@ -7,7 +7,9 @@
 use std::path::Path;
 
 use rustix::mm::{MlockAllFlags, mlockall};
-use rustix::process::{DumpableBehavior, Resource, Rlimit, dumpable_behavior, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, dumpable_behavior, getrlimit, set_dumpable_behavior, setrlimit,
+};
 
 /// Bytes that [`wipe_stack`] overwrites: more than sealing, opening and deriving take, measured with margin.
 const WIPED_STACK_BYTES: usize = 12 * 1024;
@@ -22,7 +24,10 @@ pub fn wipe_stack() {
 /// Shuts out core dumps and debuggers of the same user, and locks all memory if the host allows as much as the process wants. To be
 /// called once, before any key is opened. Failures are not reported here but by [`Protection::look`].
 pub fn protect() {
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    // A system-call filter may forbid what has been done already.
+    if getrlimit(Resource::Core).maximum != Some(0) {
+        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    }
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // Under a limit, some later allocation would fail; without one, locking is the operator's wish.
     if getrlimit(Resource::Memlock).current.is_none() {

@@ -64,8 +64,9 @@ impl Wanted {
             let byte = bytes[at];
             if starts[usize::from(u16::from_le_bytes([before, byte]))] && at + PATTERN_BYTES <= bytes.len() + 1 {
                 let window = &bytes[at - 1..at - 1 + PATTERN_BYTES];
-                let same =
-                    |masked: &[u8; PATTERN_BYTES]| window.iter().zip(masked).all(|(byte, masked)| byte ^ MASK == *masked);
+                let same = |masked: &[u8; PATTERN_BYTES]| {
+                    window.iter().zip(masked).all(|(byte, masked)| byte ^ MASK == *masked)
+                };
                 found.extend(self.0.iter().filter(|(_, masked)| same(masked)).map(|(what, _)| *what));
             }
             before = byte;
@@ -111,10 +112,7 @@ async fn shred_and_look() {
     let bucket = Key::make(&SystemRandom).unwrap();
     for number in 1..=20 {
         let subject = keyring.key(&mut tx, Subtree::Subjects, number).await.unwrap().unwrap();
-        let cell = derive_cell_secret(
-            Some(Factor { number, key: &subject }),
-            Factor { number: 1, key: &bucket },
-        );
+        let cell = derive_cell_secret(Some(Factor { number, key: &subject }), Factor { number: 1, key: &bucket });
         wanted.add("cell secret", &cell.to_pin());
         for suite in [Suite::Intl, Suite::Gm] {
             let frame = derive_frame_key(suite, &cell, &bucket, &[number as u8; 16]);

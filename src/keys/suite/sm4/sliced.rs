@@ -181,7 +181,8 @@ fn round(target: &mut Planes, others: [&mut Planes; 3], key: u32) {
 
 /// Collects word `at` of up to 128 blocks into planes; missing blocks are zero.
 fn into_planes(blocks: &[Block], at: usize, planes: &mut Planes) {
-    let word = |block: &Block| u32::from_be_bytes([block[4 * at], block[4 * at + 1], block[4 * at + 2], block[4 * at + 3]]);
+    let word =
+        |block: &Block| u32::from_be_bytes([block[4 * at], block[4 * at + 1], block[4 * at + 2], block[4 * at + 3]]);
     let mut rows = [[0_u64; 32]; 2];
     for (half, rows) in blocks.chunks(64).zip(&mut rows) {
         // Two blocks a row: transposed as one matrix of 32 rows with 2 × 32 columns.

@@ -1,7 +1,7 @@
 //! SM4 with the processor's own instructions on x86-64: the only file of the program that may contain `unsafe`.
 //!
 //! With GFNI, one instruction computes an affine map of each byte, another the inversion in the field of AES with an affine map
-//! behind it; together they are the S-box, with constants that [`super::algebra`] computes. (The method: Saarinen, ePrint
+//! behind it; together they are the S-box, with constants that [`super::algebra`] computes. (The method: IACR ePrint
 //! 2022/1154.) A vector holds one 32-bit word of as many blocks as fit, and up to four such sets are under way at once to hide
 //! latency. Without GFNI, [`Lanes`] holds the bit planes of [`super::sliced`] in vector registers, which the compiler by itself does not.
 //!
@@ -10,22 +10,13 @@
 //! reference with a length covers.
 
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512i, _mm_and_si128, _mm_cvtsi32_si128, _mm_cvtsi128_si32, _mm_cvtsi128_si64, _mm_gf2p8affine_epi64_epi8,
-    _mm_gf2p8affineinv_epi64_epi8, _mm_loadu_si128, _mm_or_si128, _mm_set1_epi32, _mm_set1_epi64x, _mm_set_epi64x,
-    _mm_setzero_si128, _mm_shuffle_epi8, _mm_slli_epi32, _mm_srli_epi32, _mm_storeu_si128, _mm_unpackhi_epi32,
-    _mm_unpackhi_epi64, _mm_unpacklo_epi32, _mm_unpacklo_epi64, _mm_xor_si128, _mm256_broadcastsi128_si256,
-    _mm256_gf2p8affine_epi64_epi8, _mm256_gf2p8affineinv_epi64_epi8, _mm256_loadu_si256, _mm256_or_si256,
-    _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi32,
-    _mm256_srli_epi32, _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64, _mm256_unpacklo_epi32,
-    _mm256_unpacklo_epi64, _mm256_xor_si256, _mm512_broadcast_i32x4, _mm512_gf2p8affine_epi64_epi8,
-    _mm512_gf2p8affineinv_epi64_epi8, _mm512_loadu_si512, _mm512_rol_epi32, _mm512_set1_epi32, _mm512_set1_epi64,
-    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_storeu_si512, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_xor_si512,
+    __m128i, _mm_and_si128, _mm_cvtsi32_si128, _mm_cvtsi128_si32, _mm_cvtsi128_si64, _mm_or_si128, _mm_set_epi64x,
+    _mm_set1_epi32, _mm_slli_epi32, _mm_srli_epi32, _mm_unpackhi_epi64, _mm_xor_si128,
 };
 use std::ops::{BitAnd, BitXor, Not};
 
 use super::algebra::IN_AES_FIELD;
-use super::{BLOCK_BYTES, Block, ROUNDS};
+use super::{Block, ROUNDS};
 
 const BEFORE: i64 = IN_AES_FIELD.before.gfni_matrix();
 const ADDED_BEFORE: i32 = IN_AES_FIELD.before.constant as i32;
@@ -48,7 +39,9 @@ impl Lanes {
     #[inline]
     pub(super) fn halves(self) -> [u64; 2] {
         // SAFETY: SSE2 is part of x86-64.
-        unsafe { [_mm_cvtsi128_si64(self.0), _mm_cvtsi128_si64(_mm_unpackhi_epi64(self.0, self.0))].map(|half| half as u64) }
+        unsafe {
+            [_mm_cvtsi128_si64(self.0), _mm_cvtsi128_si64(_mm_unpackhi_epi64(self.0, self.0))].map(|half| half as u64)
+        }
     }
 }
 
@@ -255,8 +248,15 @@ macro_rules! engine {
 
 /// Vectors of 16 bytes.
 mod narrow {
-    #[expect(clippy::wildcard_imports, reason = "the instructions are listed once, at the head of the file")]
-    use super::*;
+    use std::arch::x86_64::{
+        __m128i, _mm_gf2p8affine_epi64_epi8, _mm_gf2p8affineinv_epi64_epi8, _mm_loadu_si128, _mm_or_si128,
+        _mm_set_epi64x, _mm_set1_epi32, _mm_set1_epi64x, _mm_setzero_si128, _mm_shuffle_epi8, _mm_slli_epi32,
+        _mm_srli_epi32, _mm_storeu_si128, _mm_unpackhi_epi32, _mm_unpackhi_epi64, _mm_unpacklo_epi32,
+        _mm_unpacklo_epi64, _mm_xor_si128,
+    };
+
+    use super::super::{BLOCK_BYTES, Block, ROUNDS};
+    use super::{ADDED_AFTER, ADDED_BEFORE, AFTER, BEFORE};
 
     engine! {
         "gfni,ssse3", __m128i, load _mm_loadu_si128, store _mm_storeu_si128, zero _mm_setzero_si128,
@@ -292,8 +292,15 @@ mod narrow {
 
 /// Vectors of 32 bytes.
 mod middle {
-    #[expect(clippy::wildcard_imports, reason = "the instructions are listed once, at the head of the file")]
-    use super::*;
+    use std::arch::x86_64::{
+        __m256i, _mm_set_epi64x, _mm256_broadcastsi128_si256, _mm256_gf2p8affine_epi64_epi8,
+        _mm256_gf2p8affineinv_epi64_epi8, _mm256_loadu_si256, _mm256_or_si256, _mm256_set1_epi32, _mm256_set1_epi64x,
+        _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_si256,
+        _mm256_unpackhi_epi32, _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
+    };
+
+    use super::super::{BLOCK_BYTES, Block, ROUNDS};
+    use super::{ADDED_AFTER, ADDED_BEFORE, AFTER, BEFORE};
 
     engine! {
         "gfni,avx2", __m256i, load _mm256_loadu_si256, store _mm256_storeu_si256, zero _mm256_setzero_si256,
@@ -328,8 +335,15 @@ mod middle {
 
 /// Vectors of 64 bytes.
 mod wide {
-    #[expect(clippy::wildcard_imports, reason = "the instructions are listed once, at the head of the file")]
-    use super::*;
+    use std::arch::x86_64::{
+        __m512i, _mm_set_epi64x, _mm512_broadcast_i32x4, _mm512_gf2p8affine_epi64_epi8,
+        _mm512_gf2p8affineinv_epi64_epi8, _mm512_loadu_si512, _mm512_rol_epi32, _mm512_set1_epi32, _mm512_set1_epi64,
+        _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_storeu_si512, _mm512_ternarylogic_epi32,
+        _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_xor_si512,
+    };
+
+    use super::super::{BLOCK_BYTES, Block, ROUNDS};
+    use super::{ADDED_AFTER, ADDED_BEFORE, AFTER, BEFORE};
 
     engine! {
         "gfni,avx512f,avx512bw", __m512i, load _mm512_loadu_si512, store _mm512_storeu_si512, zero _mm512_setzero_si512,
