@@ -36,18 +36,21 @@ fn half(key: &[u8; 32]) -> &[u8; 16] {
     &key.as_chunks().0[0]
 }
 
+fn message(engine: Engine, key: &[u8; 32]) -> gcm::Message<'_> {
+    gcm::Message { engine, key: half(key), nonce: NONCE, aad: &AAD }
+}
+
 fn engine(engine: Engine) -> Contender {
-    let message = move |key| gcm::Message { engine, key, nonce: NONCE, aad: &AAD };
     Contender {
         name: format!("wangchuan SM4-GCM, {}", engine.name()),
         seal: Box::new(move |key, text| {
-            let tag = message(half(key)).seal(text)?;
+            let tag = message(engine, key).seal(text)?;
             text.extend_from_slice(&tag);
             Ok(())
         }),
         open: Box::new(move |key, text| {
             let (body, tag) = text.split_last_chunk_mut::<TAG_BYTES>().ok_or("too short")?;
-            message(half(key)).open(body, tag)?;
+            message(engine, key).open(body, tag)?;
             text.truncate(text.len() - TAG_BYTES);
             Ok(())
         }),
