@@ -17,11 +17,14 @@ const AAD: [u8; 40] = [5; 40];
 const NONCE: [u8; 12] = [1; 12];
 const SIZES: [usize; 3] = [200, 2048, 1 << 20];
 
+/// Works on a message in place, under a key.
+type Work = Box<dyn Fn(&[u8; 32], &mut Vec<u8>) -> Outcome>;
+
 /// One way to seal and to open. Both work in place; a sealed message has its tag at the end.
 struct Contender {
     name: String,
-    seal: Box<dyn Fn(&[u8; 32], &mut Vec<u8>) -> Outcome>,
-    open: Box<dyn Fn(&[u8; 32], &mut Vec<u8>) -> Outcome>,
+    seal: Work,
+    open: Work,
 }
 
 fn ours(suite: Suite) -> Contender {
@@ -74,7 +77,7 @@ fn aws_lc() -> Contender {
     }
 }
 
-/// A cipher of RustCrypto in its GCM; `KEY` bytes of the key are used.
+/// A cipher of RustCrypto in its GCM; `key_bytes` of the key are used.
 fn rust_crypto<C: KeyInit + AeadInOut<NonceSize = aes_gcm::aead::consts::U12> + 'static>(
     name: &str,
     key_bytes: usize,
