@@ -15,6 +15,7 @@ pub mod installation;
 pub mod keyring;
 pub mod keys;
 pub mod log;
+pub mod memory;
 pub mod plan;
 pub mod policy;
 pub mod quickstart;

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use sqlx::Row as _;
+use sqlx::{QueryBuilder, Row as _};
 
-use super::{ControlError, Result, Tx};
+use super::{ControlError, ROWS_PER_STATEMENT, Result, Tx};
 
 /// The identity of a bucket, independent of the slot (instance) that holds its key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -395,17 +395,23 @@ impl Tx {
     /// Marks keys destroyed and the cells that lost their secret with them dead, and forgets the sealing history of dead cells.
     pub async fn bury(&mut self, dying: &DyingKeys) -> Result<()> {
         for (slots, update) in [
-            (&dying.subjects, "UPDATE subject SET state = 'destroyed', lookup = NULL WHERE slot = $1"),
-            (&dying.buckets, "UPDATE bucket SET state = 'destroyed' WHERE slot = $1"),
-            (&dying.chains, "UPDATE chain SET state = 'destroyed' WHERE slot = $1"),
-            (&dying.work, "UPDATE work SET state = 'destroyed' WHERE slot = $1"),
-            (&dying.pins, "UPDATE pin SET state = 'destroyed' WHERE slot = $1"),
-            (&dying.pins, "UPDATE cell SET state = 'dead' WHERE pin = $1"),
-            (&dying.subjects, "UPDATE cell SET state = 'dead' WHERE subject = $1 AND pin IS NULL"),
-            (&dying.buckets, "UPDATE cell SET state = 'dead' WHERE bucket = $1 AND pin IS NULL"),
+            (&dying.subjects, "UPDATE subject SET state = 'destroyed', lookup = NULL WHERE slot IN ("),
+            (&dying.buckets, "UPDATE bucket SET state = 'destroyed' WHERE slot IN ("),
+            (&dying.chains, "UPDATE chain SET state = 'destroyed' WHERE slot IN ("),
+            (&dying.work, "UPDATE work SET state = 'destroyed' WHERE slot IN ("),
+            (&dying.pins, "UPDATE pin SET state = 'destroyed' WHERE slot IN ("),
+            (&dying.pins, "UPDATE cell SET state = 'dead' WHERE pin IN ("),
+            (&dying.subjects, "UPDATE cell SET state = 'dead' WHERE pin IS NULL AND subject IN ("),
+            (&dying.buckets, "UPDATE cell SET state = 'dead' WHERE pin IS NULL AND bucket IN ("),
         ] {
-            for slot in slots {
-                sqlx::query(update).bind(i64::from(*slot)).execute(&mut *self.inner).await?;
+            for part in slots.chunks(ROWS_PER_STATEMENT) {
+                let mut query = QueryBuilder::new(update);
+                let mut list = query.separated(", ");
+                for slot in part {
+                    list.push_bind(i64::from(*slot));
+                }
+                query.push(")");
+                query.build().execute(&mut *self.inner).await?;
             }
         }
         sqlx::query("DELETE FROM sealed_row WHERE cell IN (SELECT id FROM cell WHERE state = 'dead')")

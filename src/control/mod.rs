@@ -101,6 +101,9 @@ impl From<sqlx::Error> for ControlError {
 /// What functions of this module return.
 pub type Result<T, E = ControlError> = std::result::Result<T, E>;
 
+/// Rows that one statement takes at most: each costs up to five of SQLite's 32,766 parameters, and a way to its thread is saved.
+const ROWS_PER_STATEMENT: usize = 1000;
+
 const SCHEMA_VERSION: i64 = 1;
 const SCHEMA: &str = include_str!("schema.sql");
 

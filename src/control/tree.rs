@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use sqlx::Row as _;
+use sqlx::{QueryBuilder, Row as _};
 
-use super::{CellRow, Result, Tx, time_text};
+use super::{CellRow, ROWS_PER_STATEMENT, Result, Tx, time_text};
 
 /// The step of a generation change that was given up before its commit.
 pub const ABANDONED: &str = "abandoned";
@@ -66,32 +66,28 @@ impl Tx {
 
     /// Stores nodes (replacing those with the same id).
     pub async fn put_tree_nodes(&mut self, nodes: &[NodeRow]) -> Result<()> {
-        for ((subtree, level, index, version), sealed) in nodes {
-            sqlx::query(
-                "INSERT INTO tree_node (subtree, level, idx, version, sealed) VALUES ($1, $2, $3, $4, $5) \
-                 ON CONFLICT (subtree, level, idx, version) DO UPDATE SET sealed = excluded.sealed",
-            )
-            .bind(i64::from(*subtree))
-            .bind(i64::from(*level))
-            .bind(i64::from(*index))
-            .bind(version)
-            .bind(sealed)
-            .execute(&mut *self.inner)
-            .await?;
+        for part in nodes.chunks(ROWS_PER_STATEMENT) {
+            let mut query = QueryBuilder::new("INSERT INTO tree_node (subtree, level, idx, version, sealed) ");
+            query.push_values(part, |mut row, ((subtree, level, index, version), sealed)| {
+                row.push_bind(i64::from(*subtree)).push_bind(i64::from(*level)).push_bind(i64::from(*index));
+                row.push_bind(*version).push_bind(&sealed[..]);
+            });
+            query.push(" ON CONFLICT (subtree, level, idx, version) DO UPDATE SET sealed = excluded.sealed");
+            query.build().execute(&mut *self.inner).await?;
         }
         Ok(())
     }
 
     /// Removes nodes that no crown reaches any more.
     pub async fn drop_tree_nodes(&mut self, nodes: &[(u8, u8, u32, i64)]) -> Result<()> {
-        for (subtree, level, index, version) in nodes {
-            sqlx::query("DELETE FROM tree_node WHERE subtree = $1 AND level = $2 AND idx = $3 AND version = $4")
-                .bind(i64::from(*subtree))
-                .bind(i64::from(*level))
-                .bind(i64::from(*index))
-                .bind(version)
-                .execute(&mut *self.inner)
-                .await?;
+        for part in nodes.chunks(ROWS_PER_STATEMENT) {
+            let mut query = QueryBuilder::new("DELETE FROM tree_node WHERE (subtree, level, idx, version) IN (");
+            query.push_values(part, |mut row, (subtree, level, index, version)| {
+                row.push_bind(i64::from(*subtree)).push_bind(i64::from(*level)).push_bind(i64::from(*index));
+                row.push_bind(*version);
+            });
+            query.push(")");
+            query.build().execute(&mut *self.inner).await?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{KeyringError, Result, cell_secret_in};
 use crate::control::{CellRow, SlotTable, Tx};
-use crate::keys::tree::{KeyTree, KeyTreeError, NodeId, ReloadFault, Slot, Subtree, check_reload};
+use crate::keys::tree::{KeyTree, KeyTreeError, NodeId, ReloadFault, Slot, Subtree, Survey, check_reload};
 
 /// Survivors of each subtree that are opened in the reloaded generation.
 const CANARIES: u32 = 64;
@@ -80,16 +80,24 @@ pub(super) fn compare(old: &KeyTree, new: &KeyTree, expected: &Expected) -> Resu
 }
 
 /// Nodes that a parent names and that are missing or do not open.
-pub(super) fn damage(tree: &KeyTree) -> Vec<NodeId> {
-    let survey = tree.survey();
+fn damage(survey: Survey) -> Vec<NodeId> {
     survey.missing.into_iter().chain(survey.corrupt).collect()
 }
 
 /// Refuses damage that was not there before; without the generation before, any damage.
-pub(super) fn refuse_new_damage(old: Option<&KeyTree>, new: &KeyTree) -> Result<()> {
-    let before: HashSet<NodeId> = old.map(damage).unwrap_or_default().into_iter().collect();
-    match damage(new).into_iter().find(|node| !before.contains(node)) {
+pub(super) fn refuse_new_damage(old: Option<&KeyTree>, new: &Survey) -> Result<()> {
+    let found = damage(new.clone());
+    if found.is_empty() {
+        return Ok(());
+    }
+    let before: HashSet<NodeId> = old.map(|tree| damage(tree.survey())).unwrap_or_default().into_iter().collect();
+    match found.into_iter().find(|node| !before.contains(node)) {
         Some(node) => Err(KeyringError::Tree(KeyTreeError::Missing { node })),
         None => Ok(()),
     }
+}
+
+/// What no crown reaches. Below a damaged node everything looks unreachable; it is kept for whoever repairs the node.
+pub(super) fn collectable(survey: Survey) -> Vec<NodeId> {
+    if survey.missing.is_empty() && survey.corrupt.is_empty() { survey.orphans } else { Vec::new() }
 }

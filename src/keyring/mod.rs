@@ -6,6 +6,8 @@
 mod check;
 mod rekey;
 #[cfg(test)]
+mod residue_tests;
+#[cfg(test)]
 mod tests;
 
 pub use rekey::{Fence, ShredOrder, Shredded, recover, shred};
@@ -196,6 +198,11 @@ impl Keyring {
         let tree = self.open_tree(tx).await?;
         *cache = Some(Cached { token, tree });
         Ok(())
+    }
+
+    /// Drops the cached tree, and with it every key that was opened; the next use loads it again.
+    async fn forget(&self) {
+        *self.cache.lock().await = None;
     }
 
     /// Opens the stored tree afresh, without the cache.

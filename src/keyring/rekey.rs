@@ -14,7 +14,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::check::{self, Expected, compare, refuse_new_damage, survivors};
+use super::check::{self, Expected, collectable, compare, refuse_new_damage, survivors};
 use super::{Keyring, KeyringError, Result, cell_secret_in, node_number};
 use crate::clock::Clock;
 use crate::control::{ABANDONED, CellRow, Control, DyingKeys, PinRow, Tx};
@@ -22,7 +22,7 @@ use crate::crash_point;
 use crate::keys::Key;
 use crate::keys::rekey::{RecoveryAction, RekeyIntent, RekeyStep, recover as plan_recovery};
 use crate::keys::slot::{DestroyEvidence, GoneEvidence, Presence, SlotClaim, SlotError};
-use crate::keys::tree::{KeyTree, Slot, Subtree};
+use crate::keys::tree::{KeyTree, NodeId, Slot, Subtree};
 
 /// A finished shred.
 #[derive(Debug, Clone)]
@@ -109,12 +109,14 @@ pub async fn shred(
         return Err(KeyringError::Overtaken("another generation is in force"));
     }
     compare(&old, &new, &expected)?;
-    refuse_new_damage(Some(&old), &new)?;
+    let survey = new.survey();
+    refuse_new_damage(Some(&old), &survey)?;
     tx.note_rekey(next, RekeyStep::DestroyOldSlot.code(), clock.now()).await?;
     tx.commit().await?;
-    drop(old);
+    drop((old, new));
     crash_point::reached("rekey.reloaded");
-    finish(keyring, control, &order.fence, next, &[generation], Doomed::ByRekey, clock).await
+    let doomed = Doom { roots: &[generation], why: Doomed::ByRekey, unreachable: collectable(survey) };
+    finish(keyring, control, &order.fence, next, doomed, clock).await
 }
 
 /// Step 1. Returns the generation in force.
@@ -252,22 +254,32 @@ async fn destroy_unused(
     Ok(())
 }
 
+/// What a generation change leaves to be destroyed.
+struct Doom<'d> {
+    roots: &'d [i64],
+    why: Doomed,
+    /// Nodes that the generation in force, as it was read back, does not reach. Insertions meanwhile make none of them reachable:
+    /// those write nodes that are reached, or new ones.
+    unreachable: Vec<NodeId>,
+}
+
 /// Destroys old roots, reads back, stores the evidence and collects what no crown reaches any more.
 async fn finish(
     keyring: &Keyring,
     control: &Control,
     fence: &Fence<'_>,
     generation: i64,
-    old: &[i64],
-    why: Doomed,
+    doom: Doom<'_>,
     clock: &dyn Clock,
 ) -> Result<Shredded> {
-    if old.iter().any(|doomed| *doomed >= generation) {
+    if doom.roots.iter().any(|doomed| *doomed >= generation) {
         return Err(KeyringError::Contradiction("the root in force would be destroyed".to_owned()));
     }
+    // The tree of the generation before may still be cached, with keys that are about to be gone.
+    keyring.forget().await;
     let claim = keyring.slot.claim();
     let mut evidence = Vec::new();
-    for doomed in old {
+    for doomed in doom.roots {
         let destroyed = keyring.slot.destroy(*doomed).await?;
         crash_point::reached("rekey.root-destroyed");
         let gone = keyring.slot.verify_gone(*doomed).await?;
@@ -278,14 +290,10 @@ async fn finish(
     let at = clock.now();
     let mut tx = control.begin().await?;
     fence.require(&mut tx, at).await?;
-    let survey = keyring.open_tree(&mut tx).await?.survey();
-    // Below a damaged node everything looks unreachable; it is kept for whoever repairs the node.
-    if survey.missing.is_empty() && survey.corrupt.is_empty() {
-        let orphans: Vec<_> = survey.orphans.iter().map(|id| node_number(*id)).collect();
-        tx.drop_tree_nodes(&orphans).await?;
-    }
+    let unreachable: Vec<_> = doom.unreachable.iter().map(|id| node_number(*id)).collect();
+    tx.drop_tree_nodes(&unreachable).await?;
     tx.drop_crowns_before(generation).await?;
-    match why {
+    match doom.why {
         Doomed::ByRekey => {
             let all: Vec<_> = evidence.into_iter().map(|(_, found)| found).collect();
             let text = serde_json::Value::from(all).to_string();
@@ -329,9 +337,10 @@ pub async fn recover(
             Ok(None)
         }
         RecoveryAction::FinishFrom { destroy, .. } => {
-            check_committed(keyring, control, fence, committed, &usable, clock).await?;
+            let unreachable = check_committed(keyring, control, fence, committed, &usable, clock).await?;
             let why = if intent.is_some() { Doomed::ByRekey } else { Doomed::Stray };
-            let done = finish(keyring, control, fence, committed, &destroy, why, clock).await?;
+            let doom = Doom { roots: &destroy, why, unreachable };
+            let done = finish(keyring, control, fence, committed, doom, clock).await?;
             Ok((why == Doomed::ByRekey).then_some(done))
         }
         RecoveryAction::RefuseMissingRoot { generation } => {
@@ -352,7 +361,7 @@ fn intent_of(to: i64, step: &str) -> Result<RekeyIntent> {
 }
 
 /// Repeats the check of a committed generation: against the one before as long as it can be opened. Once no old root is
-/// left there is nothing to be kept by refusing.
+/// left there is nothing to be kept by refusing. Returns the nodes that it does not reach.
 async fn check_committed(
     keyring: &Keyring,
     control: &Control,
@@ -360,7 +369,7 @@ async fn check_committed(
     committed: i64,
     usable: &[i64],
     clock: &dyn Clock,
-) -> Result<()> {
+) -> Result<Vec<NodeId>> {
     let mut tx = control.begin().await?;
     fence.require(&mut tx, clock.now()).await?;
     let new = keyring.open_tree(&mut tx).await?;
@@ -372,11 +381,12 @@ async fn check_committed(
         let expected = check::expected(&mut tx, old).await?;
         compare(old, &new, &expected)?;
     }
+    let survey = new.survey();
     if usable.iter().any(|generation| *generation < committed) {
-        refuse_new_damage(former.as_ref(), &new)?;
+        refuse_new_damage(former.as_ref(), &survey)?;
     }
     tx.commit().await?;
-    Ok(())
+    Ok(collectable(survey))
 }
 
 fn slots_of(dying: &DyingKeys) -> Result<Vec<Slot>> {

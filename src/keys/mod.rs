@@ -38,7 +38,7 @@ impl Key {
     /// # Errors
     /// When no randomness is to be had.
     pub fn make(random: &dyn Random) -> Result<Self, RandomUnavailable> {
-        let mut key = Self(Box::new([0; 32]));
+        let mut key = Self::zero();
         random.fill(&mut key.0[..])?;
         Ok(key)
     }
@@ -46,13 +46,26 @@ impl Key {
     /// Takes a key over from bytes, which the caller must wipe.
     #[must_use]
     pub fn dangerous_from_bytes(bytes: &[u8; 32]) -> Self {
-        Self(Box::new(*bytes))
+        let mut key = Self::zero();
+        key.0.copy_from_slice(bytes);
+        key
+    }
+
+    /// Room for a key, to be filled where it lies: a key that is moved into its box leaves a copy on the stack.
+    fn zero() -> Self {
+        Self(Box::new([0; 32]))
     }
 
     /// The bytes of the key. They must not be copied to anything that is not wiped.
     #[must_use]
     pub fn dangerous_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// The two halves of the bytes, for ciphers with keys of 128 bits. As [`Key::dangerous_bytes`].
+    fn halves(&self) -> [&[u8; 16]; 2] {
+        let (halves, _) = self.0.as_chunks();
+        [&halves[0], &halves[1]]
     }
 
     /// Whether both are the same key; takes the same time whatever the answer.
@@ -64,7 +77,7 @@ impl Key {
     /// The exclusive-or of two keys: unknown as soon as either is.
     #[must_use]
     pub fn derive_xor(&self, other: &Self) -> Self {
-        let mut key = Self(Box::new(*self.0));
+        let mut key = Self::dangerous_from_bytes(&self.0);
         for (byte, with) in key.0.iter_mut().zip(other.0.iter()) {
             *byte ^= with;
         }

@@ -3,12 +3,14 @@
 //! `intl` = AES-256-GCM with HMAC-SHA-256 (FIPS 197, SP 800-38D, FIPS 198-1).
 //! `gm` = SM4-GCM with HMAC-SM3 (GB/T 32907, GB/T 32905, RFC 8998). SM4 takes the first 128 bits of a key.
 
-use aes_gcm::aead::{AeadInOut, KeyInit, inout::InOutBuf};
-use aes_gcm::{AesGcm, aes::cipher::consts::U12};
+pub mod gcm;
+pub mod sm4;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
 
 use super::Key;
+use crate::memory;
 
 /// Bytes of an authentication tag, in both suites.
 pub const TAG_BYTES: usize = 16;
@@ -63,40 +65,51 @@ impl Suite {
 /// HMAC of the suite over the concatenation of length-prefixed `parts` (so that different splits differ).
 #[must_use]
 pub fn mac(suite: Suite, key: &Key, parts: &[&[u8]]) -> [u8; 32] {
+    let mut out = [0; 32];
+    mac_into(suite, key, parts, &mut out);
+    out
+}
+
+fn mac_into(suite: Suite, key: &Key, parts: &[&[u8]], out: &mut [u8; 32]) {
     let lengths: Vec<[u8; 8]> = parts.iter().map(|part| (part.len() as u64).to_be_bytes()).collect();
-    raw_mac(suite, key, lengths.iter().zip(parts).flat_map(|(length, part)| [&length[..], part]))
+    raw_mac(suite, key, lengths.iter().zip(parts).flat_map(|(length, part)| [&length[..], part]), out);
 }
 
 /// HMAC of the suite over the concatenation of `chunks`, as the standards define it.
-fn raw_mac<'c>(suite: Suite, key: &Key, chunks: impl Iterator<Item = &'c [u8]>) -> [u8; 32] {
-    let mut out = [0; 32];
+fn raw_mac<'c>(suite: Suite, key: &Key, chunks: impl Iterator<Item = &'c [u8]>, out: &mut [u8; 32]) {
     match suite {
-        Suite::Intl => {
-            let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key.dangerous_bytes());
-            let mut context = aws_lc_rs::hmac::Context::with_key(&key);
-            chunks.for_each(|chunk| context.update(chunk));
-            out.copy_from_slice(context.sign().as_ref());
-        }
-        Suite::Gm => {
-            use hmac::{Hmac, KeyInit as _, Mac as _};
-            // HMAC pads its key with zeros to one block of the hash; a block-sized key cannot be refused.
-            let mut block = [0; 64];
-            block[..32].copy_from_slice(key.dangerous_bytes());
-            let mut context = Hmac::<sm3::Sm3>::new(&block.into());
-            zeroize::Zeroize::zeroize(&mut block);
-            chunks.for_each(|chunk| context.update(chunk));
-            out.copy_from_slice(&context.finalize().into_bytes());
-        }
+        Suite::Intl => intl_mac(key, chunks, out),
+        Suite::Gm => gm_mac(key, chunks, out),
     }
-    out
+    // Hash states and results are copied about in there.
+    memory::wipe_stack();
+}
+
+#[inline(never)]
+fn intl_mac<'c>(key: &Key, chunks: impl Iterator<Item = &'c [u8]>, out: &mut [u8; 32]) {
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key.dangerous_bytes());
+    let mut context = aws_lc_rs::hmac::Context::with_key(&key);
+    chunks.for_each(|chunk| context.update(chunk));
+    out.copy_from_slice(context.sign().as_ref());
+}
+
+#[inline(never)]
+fn gm_mac<'c>(key: &Key, chunks: impl Iterator<Item = &'c [u8]>, out: &mut [u8; 32]) {
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    // HMAC pads its key with zeros to one block of the hash; a block-sized key cannot be refused.
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(key.dangerous_bytes());
+    let mut context = Hmac::<sm3::Sm3>::new((&block).into());
+    zeroize::Zeroize::zeroize(&mut block);
+    chunks.for_each(|chunk| context.update(chunk));
+    out.copy_from_slice(&context.finalize().into_bytes());
 }
 
 /// Derives a key of the suite from `key` for the use that `parts` name.
 #[must_use]
 pub fn derive_key(suite: Suite, key: &Key, parts: &[&[u8]]) -> Key {
-    let mut bytes = mac(suite, key, parts);
-    let derived = Key::dangerous_from_bytes(&bytes);
-    zeroize::Zeroize::zeroize(&mut bytes);
+    let mut derived = Key::zero();
+    mac_into(suite, key, parts, &mut derived.0);
     derived
 }
 
@@ -110,9 +123,9 @@ pub fn seal(suite: Suite, key: &Key, nonce: [u8; 12], aad: &[u8], plain: &mut Ve
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), plain)
             .map_err(|_| SealError::Refused),
         Suite::Gm => {
-            let tag = sm4(key)
-                .encrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(plain.as_mut_slice()))
-                .map_err(|_| SealError::Refused)?;
+            let tag = gm_message(key, nonce, aad).seal(plain);
+            memory::wipe_stack();
+            let tag = tag?;
             plain.extend_from_slice(&tag);
             Ok(())
         }
@@ -133,9 +146,9 @@ pub fn open(suite: Suite, key: &Key, nonce: [u8; 12], aad: &[u8], sealed: &mut V
         }
         Suite::Gm => {
             let tag: [u8; TAG_BYTES] = sealed[length..].try_into().map_err(|_| SealError::DoesNotOpen)?;
-            sm4(key)
-                .decrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(&mut sealed[..length]), &tag.into())
-                .map_err(|_| SealError::DoesNotOpen)?;
+            let opened = gm_message(key, nonce, aad).open(&mut sealed[..length], &tag);
+            memory::wipe_stack();
+            opened?;
         }
     }
     sealed.truncate(length);
@@ -147,14 +160,10 @@ fn aes(key: &Key) -> Result<LessSafeKey, SealError> {
     Ok(LessSafeKey::new(key))
 }
 
-type Sm4Gcm = AesGcm<sm4::Sm4, U12>;
-
-fn sm4(key: &Key) -> Sm4Gcm {
-    let mut half = [0; 16];
-    half.copy_from_slice(&key.dangerous_bytes()[..16]);
-    let cipher = Sm4Gcm::new(&half.into());
-    zeroize::Zeroize::zeroize(&mut half);
-    cipher
+/// SM4 takes the first half of a key.
+fn gm_message<'m>(key: &'m Key, nonce: [u8; 12], aad: &'m [u8]) -> gcm::Message<'m> {
+    let [key, _] = key.halves();
+    gcm::Message { engine: sm4::Engine::best(), key, nonce, aad }
 }
 
 #[cfg(test)]

@@ -225,21 +225,32 @@ impl KeyTree {
 
     fn survey_below(&self, place: NodePlace, entry: &Entry, survey: &mut Survey) {
         let id = place.at(entry.version);
-        let entries = match self.entries(id, &entry.key) {
-            Ok(entries) => entries,
-            Err(KeyTreeError::Missing { .. }) => return survey.missing.push(id),
-            Err(_) => return survey.corrupt.push(id),
+        let result = if place.is_leaf() {
+            self.count(id, &entry.key).map(|taken| survey.taken[place.subtree.position()] += taken)
+        } else {
+            self.entries(id, &entry.key).map(|entries| {
+                for (position, child) in entries.iter().enumerate() {
+                    if let Some(child) = child {
+                        self.survey_below(place.child(position), child, survey);
+                    }
+                }
+            })
         };
-        survey.opened.push(id);
-        if place.is_leaf() {
-            survey.taken[place.subtree.position()] += entries.iter().flatten().count() as u64;
-            return;
+        match result {
+            Ok(()) => survey.opened.push(id),
+            Err(KeyTreeError::Missing { .. }) => survey.missing.push(id),
+            Err(_) => survey.corrupt.push(id),
         }
-        for (position, child) in entries.iter().enumerate() {
-            if let Some(child) = child {
-                self.survey_below(place.child(position), child, survey);
-            }
+    }
+
+    /// Taken slots of a leaf. Its keys are not kept in memory: a walk over everything would bring all keys there are into it.
+    fn count(&self, id: NodeId, key: &Key) -> Result<u64> {
+        let stored = self.nodes.get(&id).ok_or(KeyTreeError::Missing { node: id })?;
+        if let Some(entries) = stored.opened.get() {
+            return Ok(entries.iter().flatten().count() as u64);
         }
+        let context = node::node_context(NodeKind::Leaf, &self.installation, id);
+        node::count_leaf(key, &context, &stored.sealed).map_err(|fault| unreadable(fault, id))
     }
 
     fn crown_entry(&self, subtree: Subtree) -> Result<&Entry> {
@@ -257,10 +268,14 @@ impl KeyTree {
         }
         let kind = if id.place.is_leaf() { NodeKind::Leaf } else { NodeKind::Inner };
         let context = node::node_context(kind, &self.installation, id);
-        let entries = node::open_entries(kind, key, &context, &stored.sealed).map_err(|fault| match fault {
-            Unreadable::Newer => KeyTreeError::Newer,
-            Unreadable::Corrupt => KeyTreeError::Corrupt { node: id },
-        })?;
+        let entries = node::open_entries(kind, key, &context, &stored.sealed).map_err(|fault| unreadable(fault, id))?;
         Ok(stored.opened.get_or_init(|| entries))
+    }
+}
+
+fn unreadable(fault: Unreadable, node: NodeId) -> KeyTreeError {
+    match fault {
+        Unreadable::Newer => KeyTreeError::Newer,
+        Unreadable::Corrupt => KeyTreeError::Corrupt { node },
     }
 }

@@ -12,7 +12,7 @@ use crate::support::source::{
 /// The modules in the order in which data flows. A module may use those of the rows above its own, and nothing else of this
 /// crate. `main` and `lib` may use everything.
 const LAYERS: &[&[&str]] = &[
-    &["value", "clock", "random", "crash_point", "telemetry", "build"],
+    &["value", "clock", "random", "memory", "crash_point", "telemetry", "build"],
     &["policy"],
     &["keys"],
     &["stores"],
@@ -72,6 +72,11 @@ fn program() -> Vec<(String, String)> {
     let tests = test_files(&all);
     let program = all.into_iter().filter(|(path, _)| !tests.contains(path));
     program.map(|(path, text)| (path, without_tests(&code_only(&text)))).collect()
+}
+
+/// The Rust files of a folder, tests included, as code only.
+fn sources_as_code(folder: &str) -> Vec<(String, String)> {
+    sources(folder).into_iter().map(|(path, text)| (path, code_only(&text))).collect()
 }
 
 fn findings(files: &[(String, String)], rule: impl Fn(&str, &str) -> Vec<String>) -> Vec<String> {
@@ -161,6 +166,34 @@ fn confinement(path: &str, code: &str) -> Vec<String> {
     CONFINED.iter().filter(strayed).map(|(name, places)| format!("names {name}, which belongs to {places:?}")).collect()
 }
 
+/// The one file that may contain unsafe code, and the one that declares it.
+const UNSAFE: &str = "src/keys/suite/sm4/x86.rs";
+const DECLARES_UNSAFE: &str = "src/keys/suite/sm4.rs";
+
+fn unsafe_code(path: &str, code: &str) -> Vec<String> {
+    let has = |name: &str| words(code).iter().any(|(_, word)| *word == name);
+    let mut found = Vec::new();
+    if has("unsafe") && path != UNSAFE {
+        found.push(format!("has unsafe code, which belongs to {UNSAFE}"));
+    }
+    if has("unsafe_code") && path != DECLARES_UNSAFE {
+        found.push(format!("permits unsafe code, which only {DECLARES_UNSAFE} may"));
+    }
+    found
+}
+
+/// Each `unsafe` says why it is sound, in the comment before it.
+fn unexplained_unsafe(path: &str, text: &str) -> Vec<String> {
+    if path != UNSAFE {
+        return Vec::new();
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    let explained = |at: usize| lines[at.saturating_sub(4)..=at].iter().any(|line| line.contains("// SAFETY: "));
+    let code = lines.iter().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
+    let bare = code.filter(|(at, line)| words(line).iter().any(|(_, word)| *word == "unsafe") && !explained(*at));
+    bare.map(|(at, _)| format!("line {}: unsafe without a reason", at + 1)).collect()
+}
+
 fn printing(path: &str, code: &str) -> Vec<String> {
     if SPEAKERS.iter().any(|place| path.starts_with(place)) {
         return Vec::new();
@@ -226,6 +259,17 @@ fn crates_stay_where_they_belong() {
     assert_eq!(confinement("src/plan/mod.rs", "use sqlx::Row; use aws_sdk_s3::Client;").len(), 2);
     assert_eq!(confinement("src/stores/sqlite.rs", "use sqlx::Row;").len(), 0);
     assert_none(&findings(&program(), confinement));
+}
+
+#[test]
+fn unsafe_code_stays_in_one_file_and_is_explained() {
+    assert_eq!(unsafe_code("src/plan/mod.rs", "#![expect(unsafe_code)] fn f() { unsafe { g() } }").len(), 2);
+    assert_eq!(unsafe_code("src/plan/mod.rs", "fn f(unsafely: u8) {}").len(), 0);
+    assert_none(&findings(&sources_as_code("src"), unsafe_code));
+    assert_none(&findings(&sources_as_code("benches"), unsafe_code));
+    assert_eq!(unexplained_unsafe(UNSAFE, "fn f() { unsafe { g() } }").len(), 1);
+    assert_eq!(unexplained_unsafe(UNSAFE, "// SAFETY: it is.\nfn f() { unsafe { g() } }").len(), 0);
+    assert_none(&findings(&sources("src"), unexplained_unsafe));
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! `doctor`: looks at everything the agent depends on, one line each, and says what to do. A fault never hides the next one.
 
+mod process;
 mod services;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Serialize;
 
+use self::process::check_process;
 use self::services::{check_installation, check_stores};
 use super::super::CommandResult;
 use super::super::config::{chosen, load_jobs};
@@ -16,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Configuration, StateLocation};
 use crate::control::{Control, ControlError, parse_time, time_text};
 use crate::installation::{MAX_CLOCK_DIFFERENCE, MAX_CLOCK_LEAP, Needs, WORK_LEASE};
+use crate::memory::Protection;
 
 /// Check everything the agent depends on.
 ///
@@ -106,6 +109,7 @@ pub async fn doctor(context: &mut Context<'_>, args: DoctorArgs) -> CommandResul
         return confirm_clock(context).await;
     }
     let mut findings = Findings::default();
+    check_process(Protection::look(), &mut findings);
     if let Some(config) = check_config(context, &mut findings) {
         check_jobs(&config, &mut findings);
         let holder = check_control(&config, context.clock.as_ref(), &mut findings).await;

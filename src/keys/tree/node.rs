@@ -99,6 +99,17 @@ pub(super) fn seal_entries(
 
 /// Opens what [`seal_entries`] made.
 pub(super) fn open_entries(kind: NodeKind, key: &Key, context: &[u8], sealed: &[u8]) -> Result<Entries, Unreadable> {
+    decode(kind, &open_content(kind, key, context, sealed)?).ok_or(Unreadable::Corrupt)
+}
+
+/// How many slots of a leaf are taken. Opens and checks all of it as [`open_entries`] does, without taking its keys out.
+pub(super) fn count_leaf(key: &Key, context: &[u8], sealed: &[u8]) -> Result<u64, Unreadable> {
+    let content = open_content(NodeKind::Leaf, key, context, sealed)?;
+    let (bitmap, _) = split_content(NodeKind::Leaf, &content).ok_or(Unreadable::Corrupt)?;
+    Ok(u64::from(bitmap.count_ones()))
+}
+
+fn open_content(kind: NodeKind, key: &Key, context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
     let (header, body) = sealed.split_at_checked(HEADER_BYTES).ok_or(Unreadable::Corrupt)?;
     if header[0] > NODE_FORMAT || header[1] == SEED_LEAF_KIND {
         return Err(Unreadable::Newer);
@@ -109,7 +120,7 @@ pub(super) fn open_entries(kind: NodeKind, key: &Key, context: &[u8], sealed: &[
     let nonce = header[2..].try_into().map_err(|_| Unreadable::Corrupt)?;
     let mut plain = Zeroizing::new(body.to_vec());
     suite::open(Suite::Intl, key, nonce, context, &mut plain).map_err(|_| Unreadable::Corrupt)?;
-    decode(kind, &plain).ok_or(Unreadable::Corrupt)
+    Ok(plain)
 }
 
 /// The nonce of a sealed node: different after every change, so it serves as the mark of one written state.
@@ -140,12 +151,15 @@ fn encode(kind: NodeKind, entries: &[Option<&Entry>; FAN_OUT]) -> Zeroizing<Vec<
     content
 }
 
-fn decode(kind: NodeKind, content: &[u8]) -> Option<Entries> {
-    let (bitmap, mut rest) = content.split_first_chunk::<BITMAP_BYTES>()?;
+/// The bitmap, and entries of the length that it demands.
+fn split_content(kind: NodeKind, content: &[u8]) -> Option<(u64, &[u8])> {
+    let (bitmap, entries) = content.split_first_chunk::<BITMAP_BYTES>()?;
     let bitmap = u64::from_be_bytes(*bitmap);
-    if rest.len() != bitmap.count_ones() as usize * entry_bytes(kind) {
-        return None;
-    }
+    (entries.len() == bitmap.count_ones() as usize * entry_bytes(kind)).then_some((bitmap, entries))
+}
+
+fn decode(kind: NodeKind, content: &[u8]) -> Option<Entries> {
+    let (bitmap, mut rest) = split_content(kind, content)?;
     let mut entries: Entries = Box::new([const { None }; FAN_OUT]);
     for (position, entry) in entries.iter_mut().enumerate() {
         if bitmap >> position & 1 == 0 {
