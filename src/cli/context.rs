@@ -16,6 +16,7 @@ use crate::installation::{Installation, Needs};
 use crate::keyring::KeyringError;
 use crate::policy::statute;
 use crate::random::{Random, SystemRandom};
+use crate::stop::Stop;
 use crate::stores::StoreError;
 use crate::tasks::TaskError;
 use crate::telemetry;
@@ -32,6 +33,8 @@ pub struct Context<'a> {
     pub random: Arc<dyn Random>,
     /// Whether to log at the configured level instead of warnings only.
     pub verbose: bool,
+    /// The process's wish to stop.
+    pub stop: Arc<Stop>,
 }
 
 impl<'a> Context<'a> {
@@ -41,7 +44,7 @@ impl<'a> Context<'a> {
             Some(at) => Arc::new(FixedClock(at)),
             None => Arc::new(SystemClock),
         };
-        Self { global, output, clock, random: Arc::new(SystemRandom), verbose: false }
+        Self { global, output, clock, random: Arc::new(SystemRandom), verbose: false, stop: Arc::default() }
     }
 
     /// The language for people.
@@ -79,6 +82,7 @@ impl<'a> Context<'a> {
         let config = self.configuration()?;
         let opened =
             Installation::open(config, needs, self.clock.clone(), self.random.clone()).await.map_err(task_error)?;
+        let opened = opened.under(&self.stop);
         if opened.sites().is_empty() && !opened.misfits().is_empty() {
             // Nothing is left to work on, and the configuration is why.
             let misfits = opened.misfits().to_vec();
@@ -174,6 +178,7 @@ fn class_of(error: &TaskError) -> (Exit, &'static str) {
         TaskError::Store(error) | TaskError::Erase(EraseError::Store(error)) => (Exit::Failed, store_code(error)),
         TaskError::Repository(_) => (Exit::Failed, "BUCKET"),
         TaskError::Proof(_) => (Exit::Failed, "PROOF"),
+        TaskError::Stopping => (Exit::Interrupted, "INTERRUPTED"),
         _ => (Exit::Failed, "FAILED"),
     }
 }

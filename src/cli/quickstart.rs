@@ -34,7 +34,7 @@ const SAMPLE_HOLD: &str = "case-2026-001";
 pub struct QuickstartArgs {
     /// The working directory to make; it must be empty or not exist.
     #[arg(long, default_value = "wangchuan-quickstart")]
-    dir: PathBuf,
+    pub dir: PathBuf,
     /// How many sample customers.
     #[arg(long, default_value_t = CUSTOMERS, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     customers: u32,
@@ -107,7 +107,8 @@ async fn install(context: &Context<'_>, prepared: &Prepared) -> Result<Installat
         .await
         .map_err(task_error)?;
     place_hold(&installation, &prepared.shop.picks.held).await?;
-    Ok(installation)
+    crate::crash_point::reached("quickstart.installed");
+    Ok(installation.under(&context.stop))
 }
 
 async fn place_hold(installation: &Installation, customer: &str) -> Result<(), UserError> {

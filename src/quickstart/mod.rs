@@ -70,6 +70,7 @@ pub async fn prepare(directory: &Path, now: DateTime<Utc>, customers: u32) -> Re
     }
     let shop = Shop::generate(&Settings { customers, ..Settings::standard(now) });
     fill(directory, &shop).await?;
+    crate::crash_point::reached("quickstart.shop-filled");
     let configuration = directory.join("wangchuan.toml");
     // Written last: a directory without it is no installation.
     write(&configuration, CONFIGURATION)?;

@@ -15,6 +15,7 @@ use crate::backup::codec::Sha256;
 use crate::backup::object_store::ObjectStore;
 use crate::backup::pack::{max_pack_bytes, pack_name, read_pack};
 use crate::control::{DrillRow, SnapshotRow};
+use crate::crash_point;
 use crate::erase::Ground;
 use crate::installation::{Installation, state_folder};
 use crate::keyring::{Purpose, cell_secret_in};
@@ -23,6 +24,7 @@ use crate::keys::tree::KeyTree;
 use crate::plan::digest::row_mac;
 use crate::policy::registry::SecretText;
 use crate::random::uuid7;
+use crate::stop::Stop;
 use crate::stores::{ColumnRef, DataStore, Engine, Filter, Limits, RowQuery, StoreAddress, Table};
 use crate::value::{RowKey, encode_values};
 
@@ -93,13 +95,14 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
     let expected: Vec<(String, u64)> =
         recovered.report.collections.iter().map(|counts| (counts.collection.clone(), counts.restored)).collect();
     let mut problems = Vec::new();
-    let (report, stubs) = match restore_rows(scratch.store()?, recovered).await {
+    let (report, stubs) = match restore_rows(&Stop::default(), scratch.store()?, recovered).await {
         Ok(restored) => restored,
         Err(error) => {
             problems.push(error.to_string());
             (RestoreReport { snapshot: snapshot.id.clone(), ..RestoreReport::default() }, StubKeys::new())
         }
     };
+    crash_point::reached("drill.restored");
     problems.extend(check_counts(scratch.store()?, &report, &expected).await?);
     let erased_reappeared = find_erased(&ground, scratch.store()?, &snapshot, &tables, &stubs).await?;
     if erased_reappeared > 0 {
@@ -145,6 +148,7 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
         operator: installation.operator.clone(),
     };
     store(installation, &record).await?;
+    crash_point::reached("drill.recorded");
     Ok(record)
 }
 
@@ -355,6 +359,7 @@ fn wipe_file(path: &Path) -> std::io::Result<()> {
 pub const RECORD_TYPE: &str = "application/vnd.wangchuan.drill+json";
 
 async fn store(installation: &Installation, record: &DrillRecord) -> Result<()> {
+    let _whole = installation.begin_piece()?;
     let payload = serde_json::to_vec(record).map_err(|error| TaskError::Proof(error.to_string()))?;
     let signed = crate::certify::dsse::pae(RECORD_TYPE, &payload);
     let signature =

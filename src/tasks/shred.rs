@@ -57,6 +57,7 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
     let dying = tx.dying_keys(&runs).await?;
     let preserved = preserved_cells(&mut tx, &runs, &dying).await?;
     drop(tx);
+    let whole = installation.begin_piece()?;
     if !dying.is_empty() {
         installation.log_operation("key.shred", &format!("keys-{}", dying.count()), "intent").await?;
         let active = installation.control.read().await?.holds(true).await?;
@@ -80,6 +81,7 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
         installation.log_operation("key.shred", &format!("generation-{}", shredded.generation), "success").await?;
     }
     settle_runs(installation, &ground, &before, &mut report).await?;
+    drop(whole);
     crash_point::reached("run.shredded");
     Ok(report)
 }

@@ -2,6 +2,7 @@
 //! destroyed, and a correct run afterwards that goes on.
 
 mod configuration;
+mod interrupts;
 mod schema;
 mod servers;
 mod surroundings;
