@@ -43,7 +43,7 @@ pub enum AgentError {
 pub struct Done {
     /// What it was.
     pub work: String,
-    /// `done`, `partial`, `refused` or `failed`.
+    /// `done`, `partial`, `refused`, `failed`, or `stopped` together with the agent.
     pub state: &'static str,
     /// One line, without personal data.
     pub summary: String,
@@ -328,6 +328,9 @@ pub async fn serve(
     Ok(())
 }
 
+/// What came of a job that ended with the agent.
+const STOPPED: &str = "stopped with the agent; the next start goes on";
+
 async fn due_now(
     installation: &Installation,
     jobs: &[Job],
@@ -363,11 +366,12 @@ async fn run_due(
         // What is in hand is finished first; anything else can be dropped where it is.
         () = stop.ready() => None,
     };
-    let done = outcome.unwrap_or_else(|| Done {
-        work: job.name.clone(),
-        state: "failed",
-        summary: "stopped or out of time".to_owned(),
-    });
+    let ended = |state, summary: &str| Done { work: job.name.clone(), state, summary: summary.to_owned() };
+    let done = match outcome {
+        Some(done) if done.state == "done" || !stop.is_asked() => done,
+        _ if stop.is_asked() => ended("stopped", STOPPED),
+        _ => ended("failed", "out of time"),
+    };
     let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;
     tx.end_job(&job.name, due.scheduled_for, done.state, &done.summary, now).await?;

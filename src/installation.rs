@@ -376,6 +376,14 @@ impl Installation {
         &self.stop
     }
 
+    /// Whether work goes on.
+    ///
+    /// # Errors
+    /// [`TaskError::Stopping`] once a stop was asked for.
+    pub fn goes_on(&self) -> Result<()> {
+        if self.stop.is_asked() { Err(TaskError::Stopping) } else { Ok(()) }
+    }
+
     /// Begins a piece of work that a stop does not cut off.
     ///
     /// # Errors
@@ -457,9 +465,7 @@ impl Installation {
     /// # Errors
     /// Refused, with what to do.
     pub async fn may_destroy(&self) -> Result<()> {
-        if self.stop.is_asked() {
-            return Err(TaskError::Stopping);
-        }
+        self.goes_on()?;
         if self.token == 0 {
             return Err(TaskError::refused(
                 "this process does not hold the work lease, and nothing is destroyed without it",

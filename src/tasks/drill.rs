@@ -24,7 +24,6 @@ use crate::keys::tree::KeyTree;
 use crate::plan::digest::row_mac;
 use crate::policy::registry::SecretText;
 use crate::random::uuid7;
-use crate::stop::Stop;
 use crate::stores::{ColumnRef, DataStore, Engine, Filter, Limits, RowQuery, StoreAddress, Table};
 use crate::value::{RowKey, encode_values};
 
@@ -91,18 +90,22 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
     let (tried, resurrected) = try_shredded(&recovered.snapshot, repository.as_ref(), &secrets).await?;
     drop(secrets);
     let tables = recovered.snapshot.schema.tables.clone();
+    // Cut off, it could not be wiped for sure: a connection that is just being made would make the file anew.
+    let _whole = installation.begin_piece()?;
     let scratch = Scratch::make(installation, &id, recovered.snapshot.schema.engine)?;
     let expected: Vec<(String, u64)> =
         recovered.report.collections.iter().map(|counts| (counts.collection.clone(), counts.restored)).collect();
     let mut problems = Vec::new();
-    let (report, stubs) = match restore_rows(&Stop::default(), scratch.store()?, recovered).await {
+    let (report, stubs) = match restore_rows(installation.stop_switch(), scratch.store()?, recovered).await {
         Ok(restored) => restored,
+        Err(TaskError::Stopping) => return Err(TaskError::Stopping),
         Err(error) => {
             problems.push(error.to_string());
             (RestoreReport { snapshot: snapshot.id.clone(), ..RestoreReport::default() }, StubKeys::new())
         }
     };
     crash_point::reached("drill.restored");
+    installation.goes_on()?;
     problems.extend(check_counts(scratch.store()?, &report, &expected).await?);
     let erased_reappeared = find_erased(&ground, scratch.store()?, &snapshot, &tables, &stubs).await?;
     if erased_reappeared > 0 {
@@ -359,7 +362,6 @@ fn wipe_file(path: &Path) -> std::io::Result<()> {
 pub const RECORD_TYPE: &str = "application/vnd.wangchuan.drill+json";
 
 async fn store(installation: &Installation, record: &DrillRecord) -> Result<()> {
-    let _whole = installation.begin_piece()?;
     let payload = serde_json::to_vec(record).map_err(|error| TaskError::Proof(error.to_string()))?;
     let signed = crate::certify::dsse::pae(RECORD_TYPE, &payload);
     let signature =
