@@ -58,7 +58,7 @@ impl Done {
         result.unwrap_or_else(|error| Self {
             work: work.to_owned(),
             state: if matches!(error, TaskError::Refused { .. } | TaskError::Stopping) { "refused" } else { "failed" },
-            summary: error.to_string(),
+            summary: error.with_causes(),
         })
     }
 }
@@ -141,15 +141,13 @@ async fn requests(installation: &Installation) -> Result<Done> {
 async fn shred(installation: &Installation) -> Result<Done> {
     let report = shred_due(installation).await?;
     certify_due(installation).await?;
-    Ok(Done::good(
-        "shred",
-        format!(
-            "{} keys destroyed, {} runs shredded, {} waiting",
-            report.keys,
-            report.shredded.len(),
-            report.waiting.len()
-        ),
-    ))
+    let (shredded, waiting) = (report.shredded.len(), report.waiting.len());
+    let mut summary = format!("{} keys destroyed, {shredded} runs shredded, {waiting} waiting", report.keys);
+    if !report.unread.is_empty() {
+        summary = format!("{summary}; {}", report.unread.join("; "));
+    }
+    let state = if report.unread.is_empty() { "done" } else { "partial" };
+    Ok(Done { work: "shred".to_owned(), state, summary })
 }
 
 async fn outbox(installation: &Installation) -> Result<Done> {

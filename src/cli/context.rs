@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use super::Global;
 use super::output::document::OutputError;
 use super::output::{Exit, Lang, Output, UserError, Words};
+use crate::backup::object_store::RepositoryError;
 use crate::clock::{Clock, FixedClock, SystemClock};
 use crate::config::{ConfigError, Configuration, Found, PolicyRules, Surroundings, find, load};
 use crate::control::{Control, ControlError};
@@ -155,15 +156,53 @@ pub fn task_error(error: TaskError) -> UserError {
         TaskError::Refused { advice, .. }
         | TaskError::Unknown { advice, .. }
         | TaskError::Erase(EraseError::Refused { advice, .. }) => user.advise(advice.clone(), advice.clone()),
+        _ if wants_room(&error) => user.advise(
+            "make room on that disk; nothing was lost, and the next run goes on",
+            "请在该磁盘上腾出空间；没有丢失任何数据，下次运行会继续",
+        ),
+        TaskError::Repository(RepositoryError::Credentials { .. }) => user.advise(
+            "renew the credentials of the bucket; nothing was lost, and the next run goes on",
+            "请更新存储桶的凭证；没有丢失任何数据，下次运行会继续",
+        ),
+        TaskError::Repository(RepositoryError::Denied { .. }) => user.advise(
+            "check the credentials of the bucket and what they may do; nothing was lost, and the next run goes on",
+            "请检查存储桶的凭证及其权限；没有丢失任何数据，下次运行会继续",
+        ),
         _ if retry => user.advise("try again; nothing was lost", "请重试；没有丢失任何数据"),
         _ => user.advise(
             "see `wangchuan doctor`; nothing was lost, and the next run goes on",
             "请看 `wangchuan doctor`；没有丢失任何数据，下次运行会继续",
         ),
     };
+    let user = match place_of(&error) {
+        Some(place) => user.at(place),
+        None => user,
+    };
     match std::error::Error::source(&error).map(ToString::to_string) {
         Some(cause) => user.because(cause),
         None => user,
+    }
+}
+
+/// Where it happened, as far as the error knows.
+fn place_of(error: &TaskError) -> Option<String> {
+    match error {
+        TaskError::Store(error) | TaskError::Erase(EraseError::Store(error)) => Some(format!("store {}", error.store())),
+        TaskError::Repository(_) => Some("bucket".to_owned()),
+        TaskError::Control(_) | TaskError::Erase(EraseError::Control(_)) => Some("control database".to_owned()),
+        TaskError::Keyring(_) | TaskError::Erase(EraseError::Keyring(_)) => Some("key tree and root slot".to_owned()),
+        _ => None,
+    }
+}
+
+/// Whether room on a disk is what is wanted.
+fn wants_room(error: &TaskError) -> bool {
+    match error {
+        TaskError::Control(error)
+        | TaskError::Erase(EraseError::Control(error))
+        | TaskError::Keyring(KeyringError::Control(error)) => error.wants_room(),
+        TaskError::Repository(RepositoryError::Unavailable { code, .. }) => code == "StorageFull",
+        _ => false,
     }
 }
 

@@ -37,6 +37,8 @@ pub struct ShredReport {
     pub pending: Vec<(String, i64, String)>,
     /// Runs that wait, and why.
     pub waiting: Vec<(String, String)>,
+    /// Snapshots that runs wait for and that are there, but could not be read.
+    pub unread: Vec<String>,
 }
 
 /// Destroys what is due.
@@ -123,6 +125,8 @@ async fn find_ready(installation: &Installation, ground: &Ground<'_>, report: &m
             None => ready.push(run),
         }
     }
+    let faults = barriers.into_values().flatten().filter_map(|barrier: Barrier| barrier.opened.err());
+    report.unread.extend(faults);
     Ok(ready)
 }
 

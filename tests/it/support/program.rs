@@ -213,6 +213,15 @@ impl Outcome {
         let outcome = self.ends(code).says(naming);
         let with_advice = outcome.err.contains("do: ") || outcome.out.contains("\"do\": \"");
         assert!(with_advice, "it does not say what to do\n{outcome}");
+        if let Ok(document) = serde_json::from_str::<Value>(&outcome.out)
+            && document["code"].is_string()
+        {
+            for field in ["result", "what", "do"] {
+                let text = document[field].as_str().unwrap_or_default();
+                assert!(!text.is_empty(), "the error has no `{field}`\n{outcome}");
+            }
+            assert!(document["retry"].is_boolean(), "the error has no `retry`\n{outcome}");
+        }
         outcome
     }
 
