@@ -232,7 +232,8 @@ fn lacks_room(error: Option<&(dyn std::error::Error + 'static)>) -> bool {
     let mut next = error;
     while let Some(error) = next {
         let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-        if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)) {
+        if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge))
+        {
             return true;
         }
         next = error.source();

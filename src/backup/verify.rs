@@ -66,7 +66,12 @@ impl Verification {
     }
 
     fn problem(&mut self, object: &str, what: &(impl ToString + ?Sized)) {
-        self.problems.push(Problem { object: object.to_owned(), what: what.to_string(), retryable: false, unread: false });
+        self.problems.push(Problem {
+            object: object.to_owned(),
+            what: what.to_string(),
+            retryable: false,
+            unread: false,
+        });
     }
 
     fn failed_read(&mut self, object: &str, error: &RepositoryError) {

@@ -187,7 +187,9 @@ pub fn task_error(error: TaskError) -> UserError {
 /// Where it happened, as far as the error knows.
 fn place_of(error: &TaskError) -> Option<String> {
     match error {
-        TaskError::Store(error) | TaskError::Erase(EraseError::Store(error)) => Some(format!("store {}", error.store())),
+        TaskError::Store(error) | TaskError::Erase(EraseError::Store(error)) => {
+            Some(format!("store {}", error.store()))
+        }
         TaskError::Repository(_) => Some("bucket".to_owned()),
         TaskError::Control(_) | TaskError::Erase(EraseError::Control(_)) => Some("control database".to_owned()),
         TaskError::Keyring(_) | TaskError::Erase(EraseError::Keyring(_)) => Some("key tree and root slot".to_owned()),

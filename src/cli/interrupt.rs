@@ -138,7 +138,7 @@ impl Begun {
             Some((left, done)) => {
                 self.say_done(&mut words, &done);
                 words.left(&left);
-                run = left.runs.first().map(|run| run.id.clone());
+                run = left.runs.first().map(|run| &run.id).or(left.undoing.first()).cloned();
                 let nothing = left == Unfinished::default();
                 self.advise(&mut words, nothing);
             }
@@ -189,7 +189,10 @@ impl Begun {
         let (snapshots, drills) = (done.snapshots, done.drills);
         match self.kind {
             Kind::Backup if snapshots == 0 => {
-                words.add("no snapshot was finished; the earlier ones are as good as before", "未完成快照；原有快照不受影响");
+                words.add(
+                    "no snapshot was finished; the earlier ones are as good as before",
+                    "未完成快照；原有快照不受影响",
+                );
             }
             Kind::Backup => {
                 words.add(
@@ -238,9 +241,8 @@ impl Begun {
 fn kind_of(command: &Command) -> Kind {
     match command {
         Command::Agent(args) if AgentArgs::is_one_pass(args) => Kind::Works,
-        Command::Erase(_) | Command::Request(RequestCommand::Run { .. }) | Command::Job(JobCommand::Run { .. }) => {
-            Kind::Works
-        }
+        Command::Erase(_) | Command::Request(RequestCommand::Run { .. } | RequestCommand::Cancel { .. }) => Kind::Works,
+        Command::Job(JobCommand::Run { .. }) | Command::Run(super::run::RunCommand::Undo { .. }) => Kind::Works,
         Command::Backup(super::backup::BackupCommand::Run { .. }) => Kind::Backup,
         Command::Restore(_) => Kind::Restore,
         Command::Drill(super::drill::DrillCommand::Run { .. }) => Kind::Drill,
@@ -284,6 +286,9 @@ impl Said {
                 &format!("运行 {id}：{all} 批已完成 {done} 批，到期 {due} 行已擦除 {erased} 行"),
             );
         }
+        for id in &left.undoing {
+            self.add(&format!("run {id} is being undone"), &format!("运行 {id} 正在撤销"));
+        }
         for (number, en, zh) in [
             (left.requests, "requests wait to be carried out", "个请求等待执行"),
             (left.to_shred, "runs wait for their keys to be destroyed", "次运行等待销毁密钥"),
@@ -300,6 +305,8 @@ impl Said {
 
     fn error(self) -> UserError {
         let what = Words::new(self.en.join("; "), self.zh.join("；"));
-        UserError::new(Exit::Interrupted, "INTERRUPTED", what).advise(self.advice.en, self.advice.zh).worth_retrying(true)
+        UserError::new(Exit::Interrupted, "INTERRUPTED", what)
+            .advise(self.advice.en, self.advice.zh)
+            .worth_retrying(true)
     }
 }

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row as _, Sqlite, SqlitePool, Transaction, TransactionManager};
+use sqlx::{Connection as _, Row as _, Sqlite, SqlitePool, Transaction};
 use thiserror::Error;
 
 /// What can go wrong with the control database.
@@ -205,10 +205,9 @@ impl Control {
 /// Pools of few connections. One that the driver still takes to be inside a transaction is not used again: on a full disk
 /// SQLite ends a transaction by itself, the driver's own roll-back then finds none, and it would refuse every later begin.
 fn pool_options() -> SqlitePoolOptions {
-    type Manager = <Sqlite as sqlx::Database>::TransactionManager;
     SqlitePoolOptions::new().max_connections(4).before_acquire(|connection, _| {
         // The driver has pinged the connection before, so a roll-back that was still waiting is over.
-        let is_clean = <Manager as TransactionManager>::get_transaction_depth(connection) == 0;
+        let is_clean = !connection.is_in_transaction();
         Box::pin(async move { Ok(is_clean) })
     })
 }

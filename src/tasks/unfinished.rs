@@ -23,6 +23,8 @@ pub struct UnfinishedRun {
 pub struct Unfinished {
     /// Runs in the middle.
     pub runs: Vec<UnfinishedRun>,
+    /// Runs that are being undone, by id.
+    pub undoing: Vec<String>,
     /// Requests that wait to be carried out.
     pub requests: usize,
     /// Runs whose rows are gone and whose keys are still there.
@@ -40,6 +42,7 @@ pub async fn find_unfinished(control: &Control) -> Result<Unfinished> {
     let mut found = Unfinished {
         requests: tx.requests(Some("received")).await?.len(),
         to_shred: tx.runs(Some("shred-pending")).await?.len(),
+        undoing: tx.runs(Some("undoing")).await?.into_iter().map(|run| run.id).collect(),
         unfiled: tx.outbox(Some("pending")).await?.len(),
         ..Unfinished::default()
     };

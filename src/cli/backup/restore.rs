@@ -18,8 +18,8 @@ use crate::control::SnapshotRow;
 use crate::installation::Installation;
 use crate::policy::registry::SecretText;
 use crate::stores::{DataStore, Limits, StoreAddress};
-use crate::tasks::{self, TaskError};
 use crate::tasks::restore::{RestoreReport, RestoredCollection, recover_rows, restore_until};
+use crate::tasks::{self, TaskError};
 
 /// Put a snapshot back into a database.
 ///

@@ -112,12 +112,7 @@ fn behind_a_gate() -> (Workplace, Database, Server, Gate) {
 /// Runs a command with credentials that expire after 0, 1, 2 … requests, until they last for all of it. Looks at every
 /// failure; returns how many there were, and the success.
 #[track_caller]
-fn until_they_last(
-    place: &Workplace,
-    gate: &Gate,
-    command: &[&str],
-    look: impl Fn(&Outcome),
-) -> (i64, Outcome) {
+fn until_they_last(place: &Workplace, gate: &Gate, command: &[&str], look: impl Fn(&Outcome)) -> (i64, Outcome) {
     for requests in 0..MANY {
         gate.expire_after(requests);
         let outcome = place.program().json(command).never_says("S3cretAccessKey");

@@ -41,7 +41,8 @@ impl SmallDisk {
 
     fn within(&self) -> Vec<String> {
         let pid = self.holder.id().to_string();
-        let enter = ["nsenter", "-t", &pid, "-U", "-m", "--preserve-credentials", "sh", "-c", "cd \"$0\" && exec \"$@\""];
+        let enter =
+            ["nsenter", "-t", &pid, "-U", "-m", "--preserve-credentials", "sh", "-c", "cd \"$0\" && exec \"$@\""];
         enter.iter().map(|&word| word.to_owned()).chain([self.directory.display().to_string()]).collect()
     }
 

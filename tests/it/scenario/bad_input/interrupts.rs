@@ -38,12 +38,7 @@ fn at_every_point(points: &[&str], try_it: impl Fn(&str) -> Result<(), String> +
 }
 
 /// Runs a command up to a point, sends a signal while it stands there, and lets it end.
-fn interrupted(
-    program: Program,
-    command: &[&str],
-    point: &str,
-    signal: &str,
-) -> Result<(Option<i32>, String), String> {
+fn interrupted(program: Program, command: &[&str], point: &str, signal: &str) -> Result<(Option<i32>, String), String> {
     let mut running = program.with("WANGCHUAN_PAUSE_AT", point).start(command);
     if !running.comes_to_a_halt(SOON) {
         return Err(format!("`{}` never came there:\n{}", command.join(" "), running.end(SOON).1));
@@ -159,7 +154,9 @@ fn at_every_step_of_an_erasure() {
             "certificate.issued" => ["1 runs wait for their keys", "1 certificates wait to be filed"],
             _ => ["1 of 1 batches done, 4 of 4 due rows erased", ""],
         };
-        if gone != (if point == "run.added" { 0 } else { small::DUE }) || !claimed.iter().all(|text| said.contains(text)) {
+        if gone != (if point == "run.added" { 0 } else { small::DUE })
+            || !claimed.iter().all(|text| said.contains(text))
+        {
             return Err(format!("{gone} rows are gone, and it says\n{said}"));
         }
         goes_on(&place, &database)
@@ -168,7 +165,8 @@ fn at_every_step_of_an_erasure() {
 
 #[test]
 fn at_every_step_of_a_request() {
-    let points = ["plan.stored", "run.added", "batch.deleted", "batch.recorded:2", "run.verified", "certificate.issued"];
+    let points =
+        ["plan.stored", "run.added", "batch.deleted", "batch.recorded:2", "run.verified", "certificate.issued"];
     at_every_point(&points, |point| {
         let (place, database) = small::installed();
         place.good(&["backup", "run"]);
@@ -181,6 +179,33 @@ fn at_every_step_of_a_request() {
         let left = database.rows_where("customers", "customer_id = 'c-1001'");
         let state = place.good(&["request", "show", "1"]).text("state");
         if left == 0 && state == "done" { Ok(()) } else { Err(format!("{left} left, request {state}")) }
+    });
+}
+
+#[test]
+fn at_every_step_of_an_undo() {
+    at_every_point(&["undo.begun", "undo.rows-stored", "undo.chunk-restored", "undo.ended"], |point| {
+        let (place, database) = small::installed();
+        place.reconfigure("grace = \"0\"", "grace = \"72 hours\"");
+        place.good(&["backup", "run"]);
+        let hash = place.plan().text("hash");
+        let run = place.good(&["erase", "--plan", &hash]).list("runs")[0].as_str().unwrap().to_owned();
+        let said = stopped(place.program(), &["run", "undo", &run], point)?;
+        if said.contains("is being undone") != (point != "undo.ended") {
+            return Err(said);
+        }
+        // One pass would erase again what is due again, so only what was begun goes on.
+        place.good(&["agent", "hold"]);
+        place.program().json(&["agent", "--once"]);
+        place.good(&["agent", "resume"]);
+        place.program().json(&["agent", "--once"]);
+        let state = place.good(&["run", "list"]).list("runs").iter().any(|found| found["state"] == "undone");
+        let rows = database.rows("orders");
+        if state && [small::ORDERS, small::ORDERS - small::DUE].contains(&rows) {
+            Ok(())
+        } else {
+            Err(format!("{rows} orders; {}", place.good(&["run", "list"])))
+        }
     });
 }
 
@@ -302,7 +327,12 @@ fn agent_with(place: &Workplace, task: &str) {
 
 #[test]
 fn the_agent_ends_with_0_wherever_it_is_met() {
-    let points = ["retention plan.stored TERM", "retention batch.deleted INT", "retention run.verified TERM", "backup backup.pack-stored INT"];
+    let points = [
+        "retention plan.stored TERM",
+        "retention batch.deleted INT",
+        "retention run.verified TERM",
+        "backup backup.pack-stored INT",
+    ];
     at_every_point(&points, |words| {
         let [task, point, signal] = words.split(' ').collect::<Vec<_>>()[..] else { return Err("?".to_owned()) };
         let (place, database) = small::installed();

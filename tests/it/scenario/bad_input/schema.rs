@@ -178,11 +178,8 @@ fn a_trigger_that_copies_the_delete(engine: Engine) {
     let found = place.program().json(&["store", "check"]).ends(3).says(&["copier", "DELETE", "orders", "`triggers`"]);
     assert_eq!(found.text("result"), "refused", "{found}");
     let plan = place.program().json(&["plan"]);
-    let stopped = if plan.code() == Some(0) {
-        place.program().json(&["erase", "--plan", &plan.text("hash")])
-    } else {
-        plan
-    };
+    let stopped =
+        if plan.code() == Some(0) { place.program().json(&["erase", "--plan", &plan.text("hash")]) } else { plan };
     assert!([Some(2), Some(3), Some(4)].contains(&stopped.code()), "{stopped}");
     let stopped = stopped.says(&["copier"]);
     assert_ne!(stopped.text("result"), "complete", "{stopped}");
