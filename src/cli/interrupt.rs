@@ -241,8 +241,10 @@ impl Begun {
 fn kind_of(command: &Command) -> Kind {
     match command {
         Command::Agent(args) if AgentArgs::is_one_pass(args) => Kind::Works,
-        Command::Erase(_) | Command::Request(RequestCommand::Run { .. } | RequestCommand::Cancel { .. }) => Kind::Works,
-        Command::Job(JobCommand::Run { .. }) | Command::Run(super::run::RunCommand::Undo { .. }) => Kind::Works,
+        Command::Erase(_)
+        | Command::Request(RequestCommand::Run { .. } | RequestCommand::Cancel { .. })
+        | Command::Job(JobCommand::Run { .. })
+        | Command::Run(super::run::RunCommand::Undo { .. }) => Kind::Works,
         Command::Backup(super::backup::BackupCommand::Run { .. }) => Kind::Backup,
         Command::Restore(_) => Kind::Restore,
         Command::Drill(super::drill::DrillCommand::Run { .. }) => Kind::Drill,

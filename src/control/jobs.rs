@@ -111,7 +111,6 @@ impl Tx {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::control::Control;
 
     #[tokio::test]
