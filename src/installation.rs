@@ -376,19 +376,13 @@ impl Installation {
         &self.stop
     }
 
-    /// Whether work goes on.
-    ///
-    /// # Errors
     /// [`TaskError::Stopping`] once a stop was asked for.
-    pub fn goes_on(&self) -> Result<()> {
+    pub(crate) fn goes_on(&self) -> Result<()> {
         if self.stop.is_asked() { Err(TaskError::Stopping) } else { Ok(()) }
     }
 
-    /// Begins a piece of work that a stop does not cut off.
-    ///
-    /// # Errors
-    /// [`TaskError::Stopping`] once a stop was asked for.
-    pub fn begin_piece(&self) -> Result<InHand> {
+    /// Begins a piece of work that a stop does not cut off; [`TaskError::Stopping`] once one was asked for.
+    pub(crate) fn begin_piece(&self) -> Result<InHand> {
         self.stop.begin().ok_or(TaskError::Stopping)
     }
 

@@ -191,7 +191,8 @@ fn at_every_step_of_an_undo() {
         let hash = place.plan().text("hash");
         let run = place.good(&["erase", "--plan", &hash]).list("runs")[0].as_str().unwrap().to_owned();
         let said = stopped(place.program(), &["run", "undo", &run], point)?;
-        if said.contains("is being undone") != (point != "undo.ended") {
+        // At the later points what is in hand may be all that was left.
+        if point == "undo.begun" && !said.contains("is being undone") {
             return Err(said);
         }
         // One pass would erase again what is due again, so only what was begun goes on.
