@@ -4,12 +4,11 @@
 //! A claim (job, scheduled time) is unique there, which gives catch-up, no overlap and one runner among many.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use thiserror::Error;
-use tokio::sync::watch;
 
 use crate::control::ControlError;
 use crate::installation::Installation;
@@ -44,7 +43,7 @@ pub enum AgentError {
 pub struct Done {
     /// What it was.
     pub work: String,
-    /// `done`, `partial`, `refused` or `failed`.
+    /// `done`, `partial`, `refused`, `failed`, or `stopped` together with the agent.
     pub state: &'static str,
     /// One line, without personal data.
     pub summary: String,
@@ -59,7 +58,7 @@ impl Done {
         result.unwrap_or_else(|error| Self {
             work: work.to_owned(),
             state: if matches!(error, TaskError::Refused { .. } | TaskError::Stopping) { "refused" } else { "failed" },
-            summary: error.to_string(),
+            summary: error.with_causes(),
         })
     }
 }
@@ -142,15 +141,13 @@ async fn requests(installation: &Installation) -> Result<Done> {
 async fn shred(installation: &Installation) -> Result<Done> {
     let report = shred_due(installation).await?;
     certify_due(installation).await?;
-    Ok(Done::good(
-        "shred",
-        format!(
-            "{} keys destroyed, {} runs shredded, {} waiting",
-            report.keys,
-            report.shredded.len(),
-            report.waiting.len()
-        ),
-    ))
+    let (shredded, waiting) = (report.shredded.len(), report.waiting.len());
+    let mut summary = format!("{} keys destroyed, {shredded} runs shredded, {waiting} waiting", report.keys);
+    if !report.unread.is_empty() {
+        summary = format!("{summary}; {}", report.unread.join("; "));
+    }
+    let state = if report.unread.is_empty() { "done" } else { "partial" };
+    Ok(Done { work: "shred".to_owned(), state, summary })
 }
 
 async fn outbox(installation: &Installation) -> Result<Done> {
@@ -241,6 +238,9 @@ pub async fn once(installation: &mut Installation) -> Result<Vec<Done>> {
     }
     all.push(run_task(installation, &Task::Shred).await);
     all.push(run_task(installation, &Task::Outbox).await);
+    if installation.stop_switch().is_asked() && all.iter().any(|done| done.state != "done") {
+        return Err(TaskError::Stopping);
+    }
     Ok(all)
 }
 
@@ -280,21 +280,25 @@ async fn waits_for_barrier(installation: &Installation) -> Result<bool> {
     Ok(false)
 }
 
-/// Runs until `stop` says so. Finishes the batch in hand; what was begun goes on at the next start.
+/// Runs until the installation's switch says stop. Finishes the batch in hand; what was begun goes on at the next start.
 ///
 /// # Errors
 /// When the control database fails or the lease is lost.
 pub async fn serve(
     installation: &mut Installation,
     jobs: &[Job],
-    mut stop: watch::Receiver<bool>,
     said: &mut (dyn FnMut(&Done) + Send),
 ) -> Result<(), AgentError> {
+    let stop = Arc::clone(installation.stop_switch());
     let started = installation.clock.now();
     let mut tx = installation.control.begin().await?;
     tx.fail_running_jobs(started).await?;
     tx.commit().await?;
-    let resumed = resume_runs(installation).await;
+    let resumed = tokio::select! {
+        biased;
+        resumed = resume_runs(installation) => resumed,
+        () = stop.ready() => return Ok(()),
+    };
     match resumed {
         Ok(resumed) => resume_report(resumed).iter().for_each(&mut *said),
         Err(error) => said(&Done::of("resume", Err(error))),
@@ -303,15 +307,15 @@ pub async fn serve(
     let mut renewed = started;
     loop {
         tokio::select! {
-            _ = stop.changed() => break,
+            () = stop.asked() => break,
             wake = wakes.recv() => if wake.is_none() { break },
         }
         let now = installation.clock.now();
         for due in due_now(installation, jobs, started, now).await? {
-            if *stop.borrow() {
+            if stop.is_asked() {
                 break;
             }
-            run_due(installation, jobs, &due, &mut stop, said).await?;
+            run_due(installation, jobs, &due, said).await?;
         }
         if now - renewed >= chrono::TimeDelta::minutes(1) {
             installation.renew_lease().await?;
@@ -321,6 +325,9 @@ pub async fn serve(
     waker.stop().await?;
     Ok(())
 }
+
+/// What came of a job that ended with the agent.
+const STOPPED: &str = "stopped with the agent; the next start goes on";
 
 async fn due_now(
     installation: &Installation,
@@ -341,7 +348,6 @@ async fn run_due(
     installation: &mut Installation,
     jobs: &[Job],
     due: &Due,
-    stop: &mut watch::Receiver<bool>,
     said: &mut (dyn FnMut(&Done) + Send),
 ) -> Result<(), AgentError> {
     let Some(job) = jobs.iter().find(|job| job.name == due.job) else { return Ok(()) };
@@ -351,28 +357,19 @@ async fn run_due(
     if !claimed {
         return Ok(());
     }
-    let switch = installation.stop_switch();
-    let outcome = {
-        let work = tokio::time::timeout(job.timeout, run_task(installation, &job.task));
-        tokio::pin!(work);
-        loop {
-            tokio::select! {
-                outcome = &mut work => break outcome.ok(),
-                _ = stop.changed(), if !switch.load(Ordering::SeqCst) => {
-                    // A destructive task ends at its next batch; anything else can be dropped where it is.
-                    switch.store(true, Ordering::SeqCst);
-                    if !job.task.is_destructive() {
-                        break None;
-                    }
-                }
-            }
-        }
+    let stop = Arc::clone(installation.stop_switch());
+    let outcome = tokio::select! {
+        biased;
+        outcome = tokio::time::timeout(job.timeout, run_task(installation, &job.task)) => outcome.ok(),
+        // What is in hand is finished first; anything else can be dropped where it is.
+        () = stop.ready() => None,
     };
-    let done = outcome.unwrap_or_else(|| Done {
-        work: job.name.clone(),
-        state: "failed",
-        summary: "stopped or out of time".to_owned(),
-    });
+    let ended = |state, summary: &str| Done { work: job.name.clone(), state, summary: summary.to_owned() };
+    let done = match outcome {
+        Some(done) if done.state == "done" || !stop.is_asked() => done,
+        _ if stop.is_asked() => ended("stopped", STOPPED),
+        _ => ended("failed", "out of time"),
+    };
     let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;
     tx.end_job(&job.name, due.scheduled_for, done.state, &done.summary, now).await?;

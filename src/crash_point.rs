@@ -1,7 +1,8 @@
-//! Named points at which tests kill the process. In release builds they are nothing.
+//! Named points at which tests kill or pause the process. In release builds they are nothing.
 //!
 //! A crash test sets `WANGCHUAN_CRASH_AT=<name>` (or `<name>:<n>` for the n-th time) and the process kills itself with
-//! SIGKILL there: no destructor runs, no buffer is flushed.
+//! SIGKILL there: no destructor runs, no buffer is flushed. With `WANGCHUAN_PAUSE_AT` it stops itself with SIGSTOP instead:
+//! a test sends it a signal while it stands there, and lets it go on.
 
 /// Every point, in the order in which a full cycle passes them.
 pub const POINTS: &[&str] = &[
@@ -34,21 +35,38 @@ pub const POINTS: &[&str] = &[
 /// The points of an undo, which a cycle does not pass.
 pub const UNDO_POINTS: &[&str] = &["undo.begun", "undo.rows-stored", "undo.chunk-restored", "undo.ended"];
 
-/// Passes the point `name`, or dies there when a test wants it.
+/// Points beside the cycle, where nothing durable of it was begun or changed.
+pub const BESIDE: &[&str] =
+    &["quickstart.shop-filled", "quickstart.installed", "restore.rows-written", "drill.restored", "drill.recorded"];
+
+/// Passes the point `name`, or dies or pauses there when a test wants it.
 #[cfg(debug_assertions)]
 pub fn reached(name: &str) {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static PASSED: AtomicU32 = AtomicU32::new(0);
-    debug_assert!(POINTS.contains(&name) || UNDO_POINTS.contains(&name), "crash point {name} is not listed");
-    let Ok(wanted) = std::env::var("WANGCHUAN_CRASH_AT") else { return };
-    let (point, time) = wanted.split_once(':').unwrap_or((&wanted, "1"));
-    if point == name && (PASSED.fetch_add(1, Ordering::SeqCst) + 1).to_string() == time {
-        let me = std::process::id().to_string();
-        let _ = std::process::Command::new("kill").args(["-KILL", &me]).status();
+    use std::process::{Command, id};
+    use std::sync::atomic::AtomicU32;
+    static PASSED: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
+    let is_listed = [POINTS, UNDO_POINTS, BESIDE].iter().any(|points| points.contains(&name));
+    debug_assert!(is_listed, "crash point {name} is not listed");
+    let [crashes, pauses] = &PASSED;
+    if is_wanted("WANGCHUAN_CRASH_AT", name, crashes) {
+        let _ = Command::new("kill").args(["-KILL", &id().to_string()]).status();
         loop {
             std::thread::park();
         }
     }
+    if is_wanted("WANGCHUAN_PAUSE_AT", name, pauses) {
+        let _ = Command::new("kill").args(["-STOP", &id().to_string()]).status();
+        // What was sent meanwhile is heard by other threads before this one goes on.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+/// Whether this is the passage that an environment variable names.
+#[cfg(debug_assertions)]
+fn is_wanted(variable: &str, name: &str, passed: &std::sync::atomic::AtomicU32) -> bool {
+    let Ok(wanted) = std::env::var(variable) else { return false };
+    let (point, time) = wanted.split_once(':').unwrap_or((&wanted, "1"));
+    point == name && (passed.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1).to_string() == time
 }
 
 /// Passes the point `name`.

@@ -89,6 +89,21 @@ impl TaskError {
         Self::Refused { what: what.into(), advice: advice.into() }
     }
 
+    /// What happened with its causes, in one line, for places that keep no more of it.
+    #[must_use]
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            let said = cause.to_string();
+            if !text.contains(&said) {
+                text = format!("{text}: {said}");
+            }
+            next = cause.source();
+        }
+        text
+    }
+
     /// Whether the same call may succeed later with nothing else done.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

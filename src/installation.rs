@@ -17,7 +17,6 @@ pub use services::{
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::TimeDelta;
@@ -35,6 +34,7 @@ use crate::log::record::{Activity, Actor, Outcome, Record, Resource};
 use crate::plan::model::resolve;
 use crate::policy::registry::StoreSpec;
 use crate::random::{Random, uuid7};
+use crate::stop::{InHand, Stop};
 use crate::stores::{DataStore, Limits, StoreAddress};
 use work_lock::WorkLock;
 
@@ -119,7 +119,7 @@ pub struct Installation {
     holder: String,
     work_lock: Option<WorkLock>,
     id: [u8; 16],
-    stopping: Arc<AtomicBool>,
+    stop: Arc<Stop>,
 }
 
 /// What to open beyond the control database and the keys.
@@ -225,7 +225,7 @@ impl Installation {
             holder,
             work_lock: None,
             id: installation,
-            stopping: Arc::new(AtomicBool::new(false)),
+            stop: Arc::new(Stop::default()),
         };
         match opened.open_needed(needs).await {
             Ok(()) => Ok(opened),
@@ -363,10 +363,27 @@ impl Installation {
         self.connect_stores().await
     }
 
-    /// A switch that, once set, lets no further batch begin.
+    /// Puts this installation under a process's switch.
     #[must_use]
-    pub fn stop_switch(&self) -> Arc<AtomicBool> {
-        self.stopping.clone()
+    pub fn under(mut self, stop: &Arc<Stop>) -> Self {
+        self.stop = Arc::clone(stop);
+        self
+    }
+
+    /// The switch that, once set, lets no further batch begin.
+    #[must_use]
+    pub fn stop_switch(&self) -> &Arc<Stop> {
+        &self.stop
+    }
+
+    /// [`TaskError::Stopping`] once a stop was asked for.
+    pub(crate) fn goes_on(&self) -> Result<()> {
+        if self.stop.is_asked() { Err(TaskError::Stopping) } else { Ok(()) }
+    }
+
+    /// Begins a piece of work that a stop does not cut off; [`TaskError::Stopping`] once one was asked for.
+    pub(crate) fn begin_piece(&self) -> Result<InHand> {
+        self.stop.begin().ok_or(TaskError::Stopping)
     }
 
     /// The stores that could be reached.
@@ -442,9 +459,7 @@ impl Installation {
     /// # Errors
     /// Refused, with what to do.
     pub async fn may_destroy(&self) -> Result<()> {
-        if self.stopping.load(Ordering::SeqCst) {
-            return Err(TaskError::Stopping);
-        }
+        self.goes_on()?;
         if self.token == 0 {
             return Err(TaskError::refused(
                 "this process does not hold the work lease, and nothing is destroyed without it",
@@ -533,6 +548,8 @@ impl Installation {
     /// # Errors
     /// When the lease cannot be given back; it then runs out by itself.
     pub async fn close(mut self) -> Result<()> {
+        // Also while a stop is asked for: the command has said its result.
+        let _whole = self.stop.begin();
         if let Some(audit) = self.audit.take() {
             audit.close().await?;
         }

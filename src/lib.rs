@@ -21,6 +21,7 @@ pub mod policy;
 pub mod quickstart;
 pub mod random;
 pub mod schedule;
+pub mod stop;
 pub mod stores;
 pub mod tasks;
 pub mod telemetry;

@@ -22,7 +22,7 @@ use s3s::dto::{
     ListObjectsV2Input, ListObjectsV2Output, PutObjectInput, PutObjectOutput,
 };
 use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
@@ -35,6 +35,8 @@ use crate::policy::registry::SecretText;
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Open at once; each may hold a body in flight.
 const MAX_CONNECTIONS: usize = 256;
+/// The error code of a bucket whose disk is full.
+const NO_ROOM: &str = "StorageFull";
 const LOCK_FILE: &str = ".wangchuan-lock";
 
 /// What the server needs.
@@ -225,6 +227,29 @@ impl DurableFiles {
     }
 }
 
+/// Whether a failure to write has to do with room: a full disk, a quota, the largest size of a file.
+fn lacks_room(error: Option<&(dyn std::error::Error + 'static)>) -> bool {
+    let mut next = error;
+    while let Some(error) = next {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge))
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// The answer to a put for which there is no room: a code of its own, with the status of a passing failure.
+fn no_room() -> S3Error {
+    let mut error = S3Error::with_message(S3ErrorCode::Custom(NO_ROOM.into()), "the disk of the bucket is full");
+    if let Some(status) = S3ErrorCode::ServiceUnavailable.status_code() {
+        error.set_status_code(status);
+    }
+    error
+}
+
 #[async_trait]
 impl S3 for DurableFiles {
     async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
@@ -245,15 +270,16 @@ impl S3 for DurableFiles {
         let path = self.root.join(&bucket).join(&key);
         let existed = path.exists();
         let answer = self.files.put_object(request).await;
-        if answer.is_err() && !existed {
+        if !existed && let Err(error) = answer {
             let _ = std::fs::remove_file(&path);
-            return answer;
+            return Err(if lacks_room(error.source().map(|source| source as _)) { no_room() } else { error });
         }
         // Also when it existed: the client then takes it for stored, and an earlier put may have ended before its sync.
         let root = self.root.clone();
         let synced = tokio::task::spawn_blocking(move || Self::sync(&root, &bucket, &key)).await;
         match synced {
             Ok(Ok(())) => answer,
+            Ok(Err(error)) if lacks_room(Some(&error)) => Err(no_room()),
             _ => Err(s3_error!(InternalError, "the object could not be brought to the disk")),
         }
     }

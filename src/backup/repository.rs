@@ -152,7 +152,21 @@ impl S3Repository {
             Err(RepositoryError::NotFound { .. }) => {
                 Err(RepositoryError::BucketMissing { bucket: self.bucket.clone() })
             }
-            Err(error) => Err(error),
+            Err(error) => Err(self.explained(error).await),
+        }
+    }
+
+    /// A HEAD that is refused does not say why, for its answer has no body. A listing does: credentials that have expired
+    /// are told from a missing right that way.
+    async fn explained(&self, refused: RepositoryError) -> RepositoryError {
+        if !matches!(&refused, RepositoryError::Denied { code, .. } if code.starts_with("HTTP ")) {
+            return refused;
+        }
+        let answer = self.client.list_objects_v2().bucket(&self.bucket).prefix(&self.prefix).max_keys(1).send().await;
+        match answer.map_err(|error| classify("list", "", &self.bucket, &error)) {
+            Err(expired @ RepositoryError::Credentials { .. }) => expired,
+            Err(denied @ RepositoryError::Denied { .. }) => denied,
+            _ => refused,
         }
     }
 
@@ -389,7 +403,7 @@ impl ObjectStore for S3Repository {
         match answer.map_err(|error| classify("head", name, &self.bucket, &error)) {
             Ok(head) => Ok(Some(head.content_length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0))),
             Err(RepositoryError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => Err(self.explained(error).await),
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Problem {
     pub what: String,
     /// Whether it may be read later (no connection, for example), so that nothing is known about it yet.
     pub retryable: bool,
+    /// Whether the object could not be read, so that nothing is known of it.
+    pub unread: bool,
 }
 
 /// What a verification found.
@@ -64,7 +66,12 @@ impl Verification {
     }
 
     fn problem(&mut self, object: &str, what: &(impl ToString + ?Sized)) {
-        self.problems.push(Problem { object: object.to_owned(), what: what.to_string(), retryable: false });
+        self.problems.push(Problem {
+            object: object.to_owned(),
+            what: what.to_string(),
+            retryable: false,
+            unread: false,
+        });
     }
 
     fn failed_read(&mut self, object: &str, error: &RepositoryError) {
@@ -73,7 +80,8 @@ impl Verification {
             RepositoryError::Corrupt { what, .. } => what.clone(),
             other => other.to_string(),
         };
-        self.problems.push(Problem { object: object.to_owned(), what, retryable: error.is_retryable() });
+        let unread = !matches!(error, RepositoryError::NotFound { .. } | RepositoryError::Corrupt { .. });
+        self.problems.push(Problem { object: object.to_owned(), what, retryable: error.is_retryable(), unread });
     }
 
     fn count(&mut self, bytes: usize) {

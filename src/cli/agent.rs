@@ -1,8 +1,5 @@
 //! `agent`: the background agent, one pass of it, and the switch that stops all destruction.
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-
 use super::CommandResult;
 use super::context::{Context, task_error};
 use super::job::checked_jobs;
@@ -34,9 +31,14 @@ enum AgentCommand {
 }
 
 impl AgentArgs {
-    /// Whether this is the long-running agent, which handles signals itself.
+    /// Whether this is the long-running agent, which ends by itself when a stop is asked for.
     pub fn runs(&self) -> bool {
         self.command.is_none() && !self.once
+    }
+
+    /// Whether this is one pass of everything.
+    pub fn is_one_pass(&self) -> bool {
+        self.command.is_none() && self.once
     }
 }
 
@@ -112,17 +114,10 @@ async fn run(context: &mut Context<'_>) -> CommandResult {
     context.verbose = true;
     // Before the lease is taken: what is wrong with a job file is a matter of configuration.
     let jobs = checked_jobs(&context.configuration()?)?;
-    let mut installation = context.open(Needs::ALL).await?;
-    let (stop, stopped) = watch::channel(false);
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| UserError::from_any(error.into()))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| UserError::from_any(error.into()))?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        let _ = stop.send(true);
-    });
+    let mut installation = tokio::select! {
+        opened = context.open(Needs::ALL) => opened?,
+        () = context.stop.asked() => return Ok(Exit::Done),
+    };
     context.output.note(&Words::new(
         format!(
             "agent {} started with {} jobs; SIGTERM or Ctrl-C stops it after the batch in hand",
@@ -139,7 +134,7 @@ async fn run(context: &mut Context<'_>) -> CommandResult {
         );
         let _ = output.note(&words);
     };
-    serve(&mut installation, &jobs, stopped, &mut say).await.map_err(agent_error)?;
+    serve(&mut installation, &jobs, &mut say).await.map_err(agent_error)?;
     installation.close().await.map_err(task_error)?;
     Ok(Exit::Done)
 }

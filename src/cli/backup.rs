@@ -86,7 +86,8 @@ pub(super) async fn open_bucket(context: &Context<'_>) -> Result<Installation, U
         context.only_now()?;
     }
     let needs = Needs { stores: false, backup: true, audit: false, lease: is_embedded };
-    Installation::open(config, needs, context.clock.clone(), context.random.clone()).await.map_err(task_error)
+    let opened = Installation::open(config, needs, context.clock.clone(), context.random.clone()).await;
+    Ok(opened.map_err(task_error)?.under(&context.stop))
 }
 
 /// Does work that may last longer than the lease, renewing it meanwhile; ends with an error when another process took it.
@@ -223,7 +224,7 @@ async fn run(context: &mut Context<'_>, store: Option<&str>) -> CommandResult {
     let names = stores_to_back_up(&config, store)?;
     let needs = Needs { stores: true, backup: true, audit: false, lease: true };
     let opened = Installation::open(config, needs, context.clock.clone(), context.random.clone()).await;
-    let installation = opened.map_err(task_error)?;
+    let installation = opened.map_err(task_error)?.under(&context.stop);
     let mut progress = Progress::on_stderr(context.lang(), names.len());
     let (mut taken, mut failed) = (Vec::new(), Vec::new());
     for name in &names {

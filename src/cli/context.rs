@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use super::Global;
 use super::output::document::OutputError;
 use super::output::{Exit, Lang, Output, UserError, Words};
+use crate::backup::object_store::RepositoryError;
 use crate::clock::{Clock, FixedClock, SystemClock};
 use crate::config::{ConfigError, Configuration, Found, PolicyRules, Surroundings, find, load};
 use crate::control::{Control, ControlError};
@@ -16,6 +17,7 @@ use crate::installation::{Installation, Needs};
 use crate::keyring::KeyringError;
 use crate::policy::statute;
 use crate::random::{Random, SystemRandom};
+use crate::stop::Stop;
 use crate::stores::StoreError;
 use crate::tasks::TaskError;
 use crate::telemetry;
@@ -32,6 +34,8 @@ pub struct Context<'a> {
     pub random: Arc<dyn Random>,
     /// Whether to log at the configured level instead of warnings only.
     pub verbose: bool,
+    /// The process's wish to stop.
+    pub stop: Arc<Stop>,
 }
 
 impl<'a> Context<'a> {
@@ -41,7 +45,7 @@ impl<'a> Context<'a> {
             Some(at) => Arc::new(FixedClock(at)),
             None => Arc::new(SystemClock),
         };
-        Self { global, output, clock, random: Arc::new(SystemRandom), verbose: false }
+        Self { global, output, clock, random: Arc::new(SystemRandom), verbose: false, stop: Arc::default() }
     }
 
     /// The language for people.
@@ -79,6 +83,7 @@ impl<'a> Context<'a> {
         let config = self.configuration()?;
         let opened =
             Installation::open(config, needs, self.clock.clone(), self.random.clone()).await.map_err(task_error)?;
+        let opened = opened.under(&self.stop);
         if opened.sites().is_empty() && !opened.misfits().is_empty() {
             // Nothing is left to work on, and the configuration is why.
             let misfits = opened.misfits().to_vec();
@@ -151,15 +156,55 @@ pub fn task_error(error: TaskError) -> UserError {
         TaskError::Refused { advice, .. }
         | TaskError::Unknown { advice, .. }
         | TaskError::Erase(EraseError::Refused { advice, .. }) => user.advise(advice.clone(), advice.clone()),
+        _ if wants_room(&error) => user.advise(
+            "make room on that disk; nothing was lost, and the next run goes on",
+            "请在该磁盘上腾出空间；没有丢失任何数据，下次运行会继续",
+        ),
+        TaskError::Repository(RepositoryError::Credentials { .. }) => user.advise(
+            "renew the credentials of the bucket; nothing was lost, and the next run goes on",
+            "请更新存储桶的凭证；没有丢失任何数据，下次运行会继续",
+        ),
+        TaskError::Repository(RepositoryError::Denied { .. }) => user.advise(
+            "check the credentials of the bucket and what they may do; nothing was lost, and the next run goes on",
+            "请检查存储桶的凭证及其权限；没有丢失任何数据，下次运行会继续",
+        ),
         _ if retry => user.advise("try again; nothing was lost", "请重试；没有丢失任何数据"),
         _ => user.advise(
             "see `wangchuan doctor`; nothing was lost, and the next run goes on",
             "请看 `wangchuan doctor`；没有丢失任何数据，下次运行会继续",
         ),
     };
+    let user = match place_of(&error) {
+        Some(place) => user.at(place),
+        None => user,
+    };
     match std::error::Error::source(&error).map(ToString::to_string) {
         Some(cause) => user.because(cause),
         None => user,
+    }
+}
+
+/// Where it happened, as far as the error knows.
+fn place_of(error: &TaskError) -> Option<String> {
+    match error {
+        TaskError::Store(error) | TaskError::Erase(EraseError::Store(error)) => {
+            Some(format!("store {}", error.store()))
+        }
+        TaskError::Repository(_) => Some("bucket".to_owned()),
+        TaskError::Control(_) | TaskError::Erase(EraseError::Control(_)) => Some("control database".to_owned()),
+        TaskError::Keyring(_) | TaskError::Erase(EraseError::Keyring(_)) => Some("key tree and root slot".to_owned()),
+        _ => None,
+    }
+}
+
+/// Whether room on a disk is what is wanted.
+fn wants_room(error: &TaskError) -> bool {
+    match error {
+        TaskError::Control(error)
+        | TaskError::Erase(EraseError::Control(error))
+        | TaskError::Keyring(KeyringError::Control(error)) => error.wants_room(),
+        TaskError::Repository(RepositoryError::Unavailable { code, .. }) => code == "StorageFull",
+        _ => false,
     }
 }
 
@@ -174,6 +219,7 @@ fn class_of(error: &TaskError) -> (Exit, &'static str) {
         TaskError::Store(error) | TaskError::Erase(EraseError::Store(error)) => (Exit::Failed, store_code(error)),
         TaskError::Repository(_) => (Exit::Failed, "BUCKET"),
         TaskError::Proof(_) => (Exit::Failed, "PROOF"),
+        TaskError::Stopping => (Exit::Interrupted, "INTERRUPTED"),
         _ => (Exit::Failed, "FAILED"),
     }
 }

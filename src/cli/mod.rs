@@ -11,6 +11,7 @@ mod context;
 mod drill;
 mod hold;
 mod init;
+mod interrupt;
 mod job;
 mod key;
 pub mod output;
@@ -23,11 +24,14 @@ mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::context::Context;
+use self::interrupt::{Begun, Listener};
 use self::output::{Exit, Lang, Output, UserError};
 
 /// What a command returns: how it ended, or the error that ended it.
@@ -159,7 +163,12 @@ pub fn run() -> ExitCode {
     let mut output = Output::standard(cli.global.json, Lang::of_host(cli.global.lang));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(until_interrupted(cli, &mut output)),
+        Ok(runtime) => {
+            let result = runtime.block_on(until_stopped(cli, &mut output));
+            // Threads that still wait for a name server or a key press are not waited for.
+            runtime.shutdown_timeout(SHUTDOWN);
+            result
+        }
         Err(error) => Err(UserError::from_any(error.into())),
     };
     match result {
@@ -172,20 +181,34 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Every step is durable or undone by the next start, so an interruption needs no tidying: what is open rolls back.
-async fn until_interrupted(cli: Cli, output: &mut Output) -> CommandResult {
-    let handles_signals = matches!(&cli.command, Command::Agent(args) if args.runs());
-    if handles_signals {
-        return dispatch(cli, output).await;
-    }
-    tokio::select! {
-        result = dispatch(cli, output) => result,
-        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+/// How long threads outside of the runtime's control may take to end.
+const SHUTDOWN: Duration = Duration::from_secs(2);
+
+/// Every step is durable or undone by the next start, so once nothing is in hand the command is dropped where it is.
+async fn until_stopped(cli: Cli, output: &mut Output) -> CommandResult {
+    let listener = Listener::start(output.lang()).map_err(|error| UserError::from_any(error.into()))?;
+    let ends_by_itself = matches!(&cli.command, Command::Agent(args) if args.runs());
+    let begun = Begun::of(&cli);
+    let result = tokio::select! {
+        biased;
+        result = dispatch(cli, output, &listener) => Some(result),
+        () = listener.stop.ready(), if !ends_by_itself => None,
+    };
+    listener.is_heard();
+    match result {
+        Some(Err(error)) if error.exit != Exit::Interrupted => Err(error),
+        Some(Ok(exit)) => Ok(exit),
+        Some(Err(_)) | None => Err(begun.end().await),
     }
 }
 
-async fn dispatch(cli: Cli, output: &mut Output) -> CommandResult {
+async fn dispatch(cli: Cli, output: &mut Output, listener: &Listener) -> CommandResult {
     let mut context = Context::new(cli.global, output);
+    context.stop = Arc::clone(&listener.stop);
+    if matches!(&cli.command, Command::Agent(args) if args.runs()) {
+        // It may take as long as the batch in hand.
+        listener.is_heard();
+    }
     match cli.command {
         Command::Status => status::status(&mut context).await,
         Command::Agent(args) => agent::agent(&mut context, args).await,

@@ -34,7 +34,7 @@ const SAMPLE_HOLD: &str = "case-2026-001";
 pub struct QuickstartArgs {
     /// The working directory to make; it must be empty or not exist.
     #[arg(long, default_value = "wangchuan-quickstart")]
-    dir: PathBuf,
+    pub dir: PathBuf,
     /// How many sample customers.
     #[arg(long, default_value_t = CUSTOMERS, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     customers: u32,
@@ -92,11 +92,26 @@ fn prepare_error(error: QuickstartError, directory: &Path) -> UserError {
             "NOT_EMPTY",
             Words::new(format!("the directory {at} is not empty"), format!("目录 {at} 不为空")),
         )
-        .advise(
-            format!("finish a half-done quickstart with `wangchuan agent --once --config {at}/wangchuan.toml`, or choose another --dir"),
-            format!("可用 `wangchuan agent --once --config {at}/wangchuan.toml` 完成未做完的试用，或换一个 --dir"),
-        ),
+        .advise(occupied_advice(directory).en, occupied_advice(directory).zh),
         other => UserError::from_any(other.into()).at(at),
+    }
+}
+
+/// What to do about a directory with something in it. Its configuration is written last: without one it cannot be finished.
+fn occupied_advice(directory: &Path) -> Words {
+    let at = directory.display();
+    if directory.join("wangchuan.toml").exists() {
+        Words::new(
+            format!(
+                "finish a half-done quickstart with `wangchuan agent --once --config {at}/wangchuan.toml`, or choose another --dir"
+            ),
+            format!("可用 `wangchuan agent --once --config {at}/wangchuan.toml` 完成未做完的试用，或换一个 --dir"),
+        )
+    } else {
+        Words::new(
+            format!("choose another --dir; if {at} is left over from a quickstart that was cut off, remove it"),
+            format!("请换一个 --dir；若 {at} 是中断的试用所留，请将其删除"),
+        )
     }
 }
 
@@ -107,7 +122,9 @@ async fn install(context: &Context<'_>, prepared: &Prepared) -> Result<Installat
         .await
         .map_err(task_error)?;
     place_hold(&installation, &prepared.shop.picks.held).await?;
-    Ok(installation)
+    prepared.complete().map_err(|error| UserError::from_any(error.into()))?;
+    crate::crash_point::reached("quickstart.installed");
+    Ok(installation.under(&context.stop))
 }
 
 async fn place_hold(installation: &Installation, customer: &str) -> Result<(), UserError> {

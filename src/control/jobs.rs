@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Row as _;
 
 use super::{Result, Tx, optional_time, parse_time, time_text};
@@ -14,7 +14,7 @@ pub struct JobRun {
     pub job: String,
     /// The time it was due.
     pub scheduled_for: DateTime<Utc>,
-    /// `running`, `done` or `failed`.
+    /// `running`, `done`, `partial`, `refused`, `failed`, or `stopped` before its end by a clean stop.
     pub state: String,
     /// When it began.
     pub begun_at: DateTime<Utc>,
@@ -25,10 +25,11 @@ pub struct JobRun {
 }
 
 impl Tx {
-    /// Claims a job for a scheduled time; false when somebody has it already.
+    /// Claims a job for a scheduled time; false when somebody has it already. One that was stopped is claimed anew.
     pub async fn claim_job(&mut self, job: &str, scheduled_for: DateTime<Utc>, now: DateTime<Utc>) -> Result<bool> {
         let done = sqlx::query(
-            "INSERT INTO job_run (job, scheduled_for, state, begun_at) VALUES ($1, $2, 'running', $3) ON CONFLICT (job, scheduled_for) DO NOTHING",
+            "INSERT INTO job_run (job, scheduled_for, state, begun_at) VALUES ($1, $2, 'running', $3) ON CONFLICT (job, scheduled_for) \
+             DO UPDATE SET state = excluded.state, begun_at = excluded.begun_at, ended_at = NULL WHERE job_run.state = 'stopped'",
         )
         .bind(job)
         .bind(time_text(scheduled_for))
@@ -69,11 +70,20 @@ impl Tx {
         Ok(done.rows_affected())
     }
 
-    /// The newest scheduled time of every job that ever ran.
+    /// The newest scheduled time of every job that ever ran; just before it when the run was stopped, so that it is due again.
     pub async fn last_scheduled(&mut self) -> Result<HashMap<String, DateTime<Utc>>> {
-        let rows =
-            sqlx::query("SELECT job, MAX(scheduled_for) FROM job_run GROUP BY job").fetch_all(&mut *self.inner).await?;
-        rows.into_iter().map(|row| Ok((row.try_get(0)?, parse_time(&row.try_get::<String, _>(1)?)?))).collect()
+        let rows = sqlx::query(
+            "SELECT job, scheduled_for, state FROM job_run WHERE scheduled_for = \
+             (SELECT MAX(newest.scheduled_for) FROM job_run newest WHERE newest.job = job_run.job)",
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
+        let of_row = |row: sqlx::sqlite::SqliteRow| {
+            let at = parse_time(&row.try_get::<String, _>(1)?)?;
+            let is_open = row.try_get::<String, _>(2)? == "stopped";
+            Ok((row.try_get(0)?, if is_open { at - TimeDelta::milliseconds(1) } else { at }))
+        };
+        rows.into_iter().map(of_row).collect()
     }
 
     /// The newest executions, newest first.
@@ -96,5 +106,31 @@ impl Tx {
                 })
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::control::Control;
+
+    #[tokio::test]
+    async fn a_stopped_job_is_due_again_and_any_other_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = Control::create(&folder.path().join("control.db"), [1; 16]).await.unwrap();
+        let (early, late) = ("2026-01-01T01:00:00Z".parse().unwrap(), "2026-01-02T01:00:00Z".parse().unwrap());
+        let mut tx = control.begin().await.unwrap();
+        for (job, state) in [("a", "stopped"), ("b", "failed")] {
+            for at in [early, late] {
+                assert!(tx.claim_job(job, at, at).await.unwrap());
+                tx.end_job(job, at, if at == late { state } else { "done" }, "", at).await.unwrap();
+            }
+        }
+        let last = tx.last_scheduled().await.unwrap();
+        assert!(last["a"] < late && last["a"] > early && last["b"] == late, "{last:?}");
+        assert!(!tx.claim_job("b", late, late).await.unwrap());
+        assert!(!tx.claim_job("a", early, late).await.unwrap(), "what was done is not done again");
+        assert!(tx.claim_job("a", late, late).await.unwrap());
+        assert!(!tx.claim_job("a", late, late).await.unwrap(), "only one gets it");
+        assert_eq!(tx.last_scheduled().await.unwrap()["a"], late);
     }
 }

@@ -10,9 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteRow, SqliteSynchronous};
 use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
 
 use crate::log::store::{LeafStore, LeafStoreError, NewLeaf, Result, StoredLeaf};
@@ -80,7 +78,7 @@ impl SqliteLogStore {
             .busy_timeout(BUSY_TIMEOUT)
             // Per connection, so it must be an option and not a statement.
             .pragma("secure_delete", "ON");
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await;
+        let pool = super::pool_options().connect_with(options).await;
         Self::from_pool(pool.map_err(|error| translate(log, &error))?, log).await
     }
 
@@ -164,11 +162,12 @@ fn translate(log: &str, error: &sqlx::Error) -> LeafStoreError {
         sqlx::Error::Database(database) if database.is_unique_violation() => LeafStoreError::Duplicate { log },
         // SQLITE_BUSY 5, SQLITE_LOCKED 6, SQLITE_FULL 13, SQLITE_IOERR 10: their extended codes end in these 8 bits.
         sqlx::Error::Database(database) => {
-            let code = database.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
-            match code {
-                Some(5 | 6) => unavailable("it is locked by another writer"),
-                Some(10) => unavailable("input/output error"),
-                Some(13) => unavailable("the disk is full"),
+            let code = database.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0);
+            match (code & 0xff, code) {
+                (5 | 6, _) => unavailable("it is locked by another writer"),
+                // SQLITE_IOERR_SHMSIZE is how a full disk shows when the journal's index must grow.
+                (13, _) | (_, 4874) => unavailable("the disk is full"),
+                (10, _) => unavailable("input/output error: is the disk full, over a quota, or failing?"),
                 // The driver's text names tables and constraints, never bound values.
                 _ => LeafStoreError::Failed { log: log.clone(), what: database.message().to_owned() },
             }

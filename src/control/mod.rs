@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row as _, Sqlite, SqlitePool, Transaction};
+use sqlx::{Connection as _, Row as _, Sqlite, SqlitePool, Transaction};
 use thiserror::Error;
 
 /// What can go wrong with the control database.
@@ -61,6 +61,12 @@ pub enum ControlError {
     /// The disk is full. Nothing was changed; make room and run again.
     #[error("the disk that holds the control database is full; nothing was changed: make room and run again")]
     DiskFull,
+    /// The disk refuses to be read or written, for example because of a quota or a limit. Nothing was changed.
+    #[error("the control database cannot be read or written ({what}): is the disk full, over a quota, or failing?")]
+    Disk {
+        /// What the engine said.
+        what: String,
+    },
     /// Another process holds the write lock for too long. Worth retrying.
     #[error("the control database is busy: another command is writing")]
     Busy,
@@ -82,17 +88,29 @@ impl ControlError {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Busy | Self::DiskFull)
+        matches!(self, Self::Busy | Self::DiskFull | Self::Disk { .. })
+    }
+
+    /// Whether room on the disk is what is wanted.
+    #[must_use]
+    pub fn wants_room(&self) -> bool {
+        matches!(self, Self::DiskFull | Self::Disk { .. })
     }
 }
 
 impl From<sqlx::Error> for ControlError {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
-        match code.as_ref() {
-            // SQLITE_FULL; SQLITE_BUSY and SQLITE_LOCKED with their extended codes.
-            "13" => Self::DiskFull,
-            "5" | "6" | "261" | "262" | "517" => Self::Busy,
+        let code: u32 = code.parse().unwrap_or(0);
+        // Extended codes end in the eight bits of their primary code: https://www.sqlite.org/rescode.html
+        match (code & 0xff, code) {
+            // SQLITE_FULL; and SQLITE_IOERR_SHMSIZE, which is how a full disk shows when the journal's index must grow.
+            (13, _) | (_, 4874) => Self::DiskFull,
+            (5 | 6, _) => Self::Busy,
+            (10, _) => {
+                let what = error.as_database_error().map_or_else(String::new, |error| error.message().to_owned());
+                Self::Disk { what: format!("{what}, {code}") }
+            }
             _ => Self::Database(error),
         }
     }
@@ -159,7 +177,7 @@ impl Control {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(10))
             .pragma("secure_delete", "ON");
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+        let pool = pool_options().connect_with(options).await?;
         restrict_to_owner(path);
         Ok(Self { pool })
     }
@@ -185,6 +203,16 @@ impl Control {
     pub async fn close(self) {
         self.pool.close().await;
     }
+}
+
+/// Pools of few connections. One that the driver still takes to be inside a transaction is not used again: on a full disk
+/// SQLite ends a transaction by itself, the driver's own roll-back then finds none, and it would refuse every later begin.
+fn pool_options() -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(4).before_acquire(|connection, _| {
+        // The driver has pinged the connection before, so a roll-back that was still waiting is over.
+        let is_clean = !connection.is_in_transaction();
+        Box::pin(async move { Ok(is_clean) })
+    })
 }
 
 /// State files are for their owner only; a file system without modes is the operator's business.

@@ -45,3 +45,19 @@ async fn an_interrupted_making_is_named_and_completed() {
     let control = Control::open(&path).await.unwrap();
     assert_eq!(control.read().await.unwrap().installation().await.unwrap(), [1; 16]);
 }
+
+#[tokio::test]
+async fn a_transaction_that_the_engine_ended_spoils_no_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = control(&folder).await;
+    for _ in 0..8 {
+        let mut tx = control.begin().await.unwrap();
+        // As a full disk does it: the driver's own roll-back will find no transaction.
+        sqlx::raw_sql("ROLLBACK").execute(&mut *tx.inner).await.unwrap();
+        drop(tx);
+    }
+    let mut tx = control.begin().await.unwrap();
+    tx.set_meta("still", "works").await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(control.read().await.unwrap().meta("still").await.unwrap().as_deref(), Some("works"));
+}

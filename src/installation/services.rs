@@ -28,8 +28,22 @@ use crate::log::sequencer::{CheckpointAnchor, FileAnchor, Sequencer};
 use crate::policy::registry::SecretText;
 use crate::random::Random;
 
-fn proof(error: impl std::fmt::Display) -> TaskError {
-    TaskError::Proof(error.to_string())
+/// With the causes: the outer text alone says which file, and not why. None of these errors carries a value.
+fn proof(error: impl std::error::Error) -> TaskError {
+    TaskError::Proof(with_causes(&error))
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    text
 }
 
 /// The bucket, and the embedded server when there is one.
@@ -316,7 +330,7 @@ pub(super) async fn append_operation(installation: &Installation, record: Record
         // Opened anew each time: another process may have appended since, even between the reads of the opening. A record
         // that was stored by a try that failed later is found by its id.
         let tried = match operation_log(installation).await {
-            Ok(log) => log.append(std::slice::from_ref(&record)).await.map(|_| ()).map_err(|error| error.to_string()),
+            Ok(log) => log.append(std::slice::from_ref(&record)).await.map(|_| ()).map_err(|error| with_causes(&error)),
             Err(error) => Err(error.to_string()),
         };
         match tried {

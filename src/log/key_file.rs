@@ -59,19 +59,35 @@ pub enum KeyFileError {
     NotMade,
 }
 
-/// Creates the file with mode 0600 and makes it durable. An existing file is an error.
+/// Creates the file with mode 0600 and makes it durable. An existing file is an error. The file gets its name when it is
+/// complete: a full disk or a crash leaves none, rather than one without a key that nothing may overwrite.
 pub fn create(path: &Path, pkcs8: &[u8]) -> Result<(), KeyFileError> {
-    let io_error = |source| KeyFileError::Io { path: path.to_owned(), source };
-    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return Err(KeyFileError::Exists(path.to_owned()));
-        }
-        other => other.map_err(io_error)?,
-    };
     let text = Zeroizing::new(encode_pem(PRIVATE_KEY, pkcs8));
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io_error)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error)
+    let draft = beside(path);
+    let made = write_draft(&draft, text.as_bytes()).and_then(|()| fs::hard_link(&draft, path));
+    let _ = fs::remove_file(&draft);
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(KeyFileError::Exists(path.to_owned())),
+        other => other
+            .and_then(|()| File::open(folder_of(path))?.sync_all())
+            .map_err(|source| KeyFileError::Io { path: path.to_owned(), source }),
+    }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn write_draft(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
 }
 
 /// Reads the PKCS#8 bytes of a file that only its owner can read.
@@ -109,14 +125,10 @@ pub fn open_checkpoint_key(path: &Path, origin: &str) -> Result<CheckpointSigner
 
 /// Replaces a file's content in one step and makes it durable (write beside it, flush, rename, flush the folder).
 pub fn replace_durably(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    let draft = beside(path);
+    write_draft(&draft, content)?;
+    fs::rename(&draft, path)?;
+    File::open(folder_of(path))?.sync_all()
 }
 
 /// A PEM block with 64-character lines (RFC 7468).

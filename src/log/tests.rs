@@ -514,3 +514,24 @@ fn records_speak_ocsf() {
     assert!(json.get("src_endpoint").is_none() && json["device"]["hostname"] == "agent-1");
     assert_eq!(json["status"], "intent");
 }
+
+/// A full disk or a crash may come while a key is written: whatever was left of that does not stand in the way.
+#[test]
+fn a_key_file_has_its_name_only_when_it_is_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key.pem");
+    // A draft that cannot be written: a folder has its name.
+    let draft = folder.path().join("key.pem.new");
+    std::fs::create_dir(&draft).unwrap();
+    let failed = super::key_file::create(&path, b"pkcs8").unwrap_err();
+    assert!(matches!(failed, super::key_file::KeyFileError::Io { .. }), "{failed}");
+    assert!(!path.exists());
+    std::fs::remove_dir(&draft).unwrap();
+    std::fs::write(&draft, b"half a").unwrap();
+    super::key_file::create(&path, b"pkcs8").unwrap();
+    assert_eq!(super::key_file::read(&path).unwrap().as_slice(), b"pkcs8");
+    assert!(!draft.exists());
+    let again = super::key_file::create(&path, b"other").unwrap_err();
+    assert!(matches!(again, super::key_file::KeyFileError::Exists(_)), "{again}");
+    assert_eq!(super::key_file::read(&path).unwrap().as_slice(), b"pkcs8");
+}

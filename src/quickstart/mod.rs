@@ -48,10 +48,22 @@ pub enum QuickstartError {
 
 /// A working directory that was just made.
 pub struct Prepared {
-    /// Its configuration file.
+    /// Its configuration file, under another name until the installation is [complete](Prepared::complete).
     pub configuration: PathBuf,
     /// The shop in it.
     pub shop: Shop,
+}
+
+impl Prepared {
+    /// Gives the configuration its name, once all that it speaks of is there. A directory without it is no installation, and
+    /// whoever finds it so knows that nothing in it is worth finishing.
+    ///
+    /// # Errors
+    /// When the file cannot be renamed.
+    pub fn complete(&self) -> Result<(), QuickstartError> {
+        let path = self.configuration.with_file_name("wangchuan.toml");
+        std::fs::rename(&self.configuration, &path).map_err(|source| QuickstartError::Io { path, source })
+    }
 }
 
 /// Makes the working directory: configuration, jobs, and a shop with this many customers.
@@ -70,8 +82,8 @@ pub async fn prepare(directory: &Path, now: DateTime<Utc>, customers: u32) -> Re
     }
     let shop = Shop::generate(&Settings { customers, ..Settings::standard(now) });
     fill(directory, &shop).await?;
-    let configuration = directory.join("wangchuan.toml");
-    // Written last: a directory without it is no installation.
+    crate::crash_point::reached("quickstart.shop-filled");
+    let configuration = directory.join("wangchuan.toml.part");
     write(&configuration, CONFIGURATION)?;
     Ok(Prepared { configuration, shop })
 }

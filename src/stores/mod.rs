@@ -316,6 +316,19 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Busy { .. })
     }
+
+    /// The store's name.
+    #[must_use]
+    pub fn store(&self) -> &str {
+        match self {
+            Self::Unreachable { store, .. }
+            | Self::Login { store, .. }
+            | Self::Refused { store, .. }
+            | Self::Busy { store, .. }
+            | Self::Constraint { store, .. }
+            | Self::Failed { store, .. } => store,
+        }
+    }
 }
 
 /// What adapters return.

@@ -15,6 +15,7 @@ use crate::backup::codec::Sha256;
 use crate::backup::object_store::ObjectStore;
 use crate::backup::pack::{max_pack_bytes, pack_name, read_pack};
 use crate::control::{DrillRow, SnapshotRow};
+use crate::crash_point;
 use crate::erase::Ground;
 use crate::installation::{Installation, state_folder};
 use crate::keyring::{Purpose, cell_secret_in};
@@ -89,17 +90,22 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
     let (tried, resurrected) = try_shredded(&recovered.snapshot, repository.as_ref(), &secrets).await?;
     drop(secrets);
     let tables = recovered.snapshot.schema.tables.clone();
+    // Cut off, it could not be wiped for sure: a connection that is just being made would make the file anew.
+    let _whole = installation.begin_piece()?;
     let scratch = Scratch::make(installation, &id, recovered.snapshot.schema.engine)?;
     let expected: Vec<(String, u64)> =
         recovered.report.collections.iter().map(|counts| (counts.collection.clone(), counts.restored)).collect();
     let mut problems = Vec::new();
-    let (report, stubs) = match restore_rows(scratch.store()?, recovered).await {
+    let (report, stubs) = match restore_rows(installation.stop_switch(), scratch.store()?, recovered).await {
         Ok(restored) => restored,
+        Err(TaskError::Stopping) => return Err(TaskError::Stopping),
         Err(error) => {
             problems.push(error.to_string());
             (RestoreReport { snapshot: snapshot.id.clone(), ..RestoreReport::default() }, StubKeys::new())
         }
     };
+    crash_point::reached("drill.restored");
+    installation.goes_on()?;
     problems.extend(check_counts(scratch.store()?, &report, &expected).await?);
     let erased_reappeared = find_erased(&ground, scratch.store()?, &snapshot, &tables, &stubs).await?;
     if erased_reappeared > 0 {
@@ -145,6 +151,7 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
         operator: installation.operator.clone(),
     };
     store(installation, &record).await?;
+    crash_point::reached("drill.recorded");
     Ok(record)
 }
 

@@ -165,11 +165,13 @@ pub async fn execute(installation: &Installation, plan: &PlanRow) -> Result<RunR
         shredded_at: None,
         body: record.text()?,
     };
+    let whole = installation.begin_piece()?;
     installation.log_operation("run.begin", &run.id, "intent").await?;
     if let Err(error) = begin(installation, plan, &run).await {
         installation.log_operation("run.begin", &run.id, "failure").await?;
         return Err(error);
     }
+    drop(whole);
     crash_point::reached("run.added");
     drive(installation, run).await
 }
@@ -277,6 +279,7 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
             (_, "done") => chunk.counts,
             _ => {
                 installation.may_destroy().await?;
+                let _whole = installation.begin_piece()?;
                 let outcome = match checks::withheld(ground, &planned, &chunk.store) {
                     Some(why) => withhold_chunk(ground, run, installation.token, chunk, &keys, &why).await?,
                     None => run_chunk(ground, run, installation.token, chunk, &keys, target).await?,
@@ -334,6 +337,7 @@ const RESIDUE: &str =
 
 /// One transaction: keys marked, pins made, grace fixed, lists retired, state entered.
 async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut RunRow, target: &Target) -> Result<()> {
+    let _whole = installation.begin_piece()?;
     let plan = run.plan.clone().unwrap_or_default();
     let keys = RunKeys::open(ground, &plan).await?;
     let mut body = RunBody::of(run)?;

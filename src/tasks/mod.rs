@@ -12,5 +12,6 @@ pub mod restore;
 pub mod shred;
 pub mod status;
 pub mod undo;
+pub mod unfinished;
 
 pub use crate::error::{Result, TaskError};

@@ -9,10 +9,12 @@ use serde::Serialize;
 
 use crate::backup::object_store::ObjectStore;
 use crate::control::SnapshotRow;
+use crate::crash_point;
 use crate::erase::Ground;
 use crate::installation::ManifestSigner;
 use crate::keyring::Purpose;
 use crate::plan::digest::row_mac;
+use crate::stop::Stop;
 use crate::stores::{Column, ColumnKind, DataStore, Engine, Restore, Table};
 use crate::value::{Row, RowKey, Value, encode_values};
 
@@ -182,7 +184,15 @@ fn stored_columns(table: &Table) -> Vec<String> {
 /// # Errors
 /// Refused when a table holds rows already; nothing is changed then, nor at any failure.
 pub async fn restore_into(target: &dyn DataStore, recovered: Recovered) -> Result<RestoreReport> {
-    Ok(restore_rows(target, recovered).await?.0)
+    restore_until(&Stop::default(), target, recovered).await
+}
+
+/// The same, given up when a stop is asked for.
+///
+/// # Errors
+/// As [`restore_into`], and [`TaskError::Stopping`]; nothing is changed at any of them.
+pub async fn restore_until(stop: &Stop, target: &dyn DataStore, recovered: Recovered) -> Result<RestoreReport> {
+    Ok(restore_rows(stop, target, recovered).await?.0)
 }
 
 /// Tables and encoded keys of the stubs that a restore put in. Holds customer data.
@@ -190,6 +200,7 @@ pub(super) type StubKeys = HashSet<(String, Vec<u8>)>;
 
 /// The same, with the keys of the stubs.
 pub(super) async fn restore_rows(
+    stop: &Stop,
     target: &dyn DataStore,
     mut recovered: Recovered,
 ) -> Result<(RestoreReport, StubKeys)> {
@@ -203,7 +214,7 @@ pub(super) async fn restore_rows(
     let tables = recovered.snapshot.schema.tables.clone();
     let (mut into, notes) = target.begin_restore(&tables).await?;
     recovered.report.notes.extend(notes);
-    let done = fill(into.as_mut(), &mut recovered, engine).await;
+    let done = fill(stop, into.as_mut(), &mut recovered, engine).await;
     match done {
         Ok(stubs) => {
             let violations = into.finish(false).await?;
@@ -222,7 +233,7 @@ pub(super) async fn restore_rows(
     }
 }
 
-async fn fill(into: &mut dyn Restore, recovered: &mut Recovered, engine: Engine) -> Result<StubKeys> {
+async fn fill(stop: &Stop, into: &mut dyn Restore, recovered: &mut Recovered, engine: Engine) -> Result<StubKeys> {
     let parents_first: Vec<(u32, String)> = recovered
         .snapshot
         .schema
@@ -248,6 +259,10 @@ async fn fill(into: &mut dyn Restore, recovered: &mut Recovered, engine: Engine)
         let added = stubs.get(name).map_or(&[][..], Vec::as_slice);
         for rows in own.chunks(INSERT_ROWS).chain(added.chunks(INSERT_ROWS)) {
             into.insert(name, &columns, rows).await?;
+            crash_point::reached("restore.rows-written");
+            if stop.is_asked() {
+                return Err(TaskError::Stopping);
+            }
         }
         let count = added.len() as u64;
         if let Some(counts) = recovered.report.collections.iter_mut().find(|counts| counts.collection == *name) {

@@ -37,6 +37,8 @@ pub struct ShredReport {
     pub pending: Vec<(String, i64, String)>,
     /// Runs that wait, and why.
     pub waiting: Vec<(String, String)>,
+    /// Snapshots that runs wait for and that are there, but could not be read.
+    pub unread: Vec<String>,
 }
 
 /// Destroys what is due.
@@ -57,6 +59,7 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
     let dying = tx.dying_keys(&runs).await?;
     let preserved = preserved_cells(&mut tx, &runs, &dying).await?;
     drop(tx);
+    let whole = installation.begin_piece()?;
     if !dying.is_empty() {
         installation.log_operation("key.shred", &format!("keys-{}", dying.count()), "intent").await?;
         let active = installation.control.read().await?.holds(true).await?;
@@ -80,6 +83,7 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
         installation.log_operation("key.shred", &format!("generation-{}", shredded.generation), "success").await?;
     }
     settle_runs(installation, &ground, &before, &mut report).await?;
+    drop(whole);
     crash_point::reached("run.shredded");
     Ok(report)
 }
@@ -121,6 +125,8 @@ async fn find_ready(installation: &Installation, ground: &Ground<'_>, report: &m
             None => ready.push(run),
         }
     }
+    let faults = barriers.into_values().flatten().filter_map(|barrier: Barrier| barrier.opened.err());
+    report.unread.extend(faults);
     Ok(ready)
 }
 

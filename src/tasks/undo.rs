@@ -141,6 +141,7 @@ pub async fn go_on(installation: &Installation, mut run: RunRow) -> Result<UndoR
     let mut report = UndoReport { run: run.id.clone(), ..UndoReport::default() };
     // What was deleted last goes back first: parents before their children.
     for chunk in chunks_of(installation, &run).await?.iter().rev() {
+        let _whole = installation.begin_piece()?;
         undo.chunk(chunk, &mut report).await?;
         crash_point::reached("undo.chunk-restored");
     }

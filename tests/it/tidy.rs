@@ -12,7 +12,7 @@ use crate::support::source::{
 /// The modules in the order in which data flows. A module may use those of the rows above its own, and nothing else of this
 /// crate. `main` and `lib` may use everything.
 const LAYERS: &[&[&str]] = &[
-    &["value", "clock", "random", "memory", "crash_point", "telemetry", "build"],
+    &["value", "clock", "random", "memory", "crash_point", "stop", "telemetry", "build"],
     &["policy"],
     &["keys"],
     &["stores"],

@@ -128,7 +128,7 @@ async fn a_flipped_byte_in_any_object_is_found_and_the_object_named() {
             });
             let report = verify(&clean, SCOPE).await;
             assert_eq!(objects(&report), [object.name.as_str()], "byte {at}");
-            assert!(!report.problems[0].retryable);
+            assert!(!report.problems[0].retryable && !report.problems[0].unread);
             clean.tamper(&object.name, |_| Some(original));
         }
     }
@@ -212,7 +212,7 @@ async fn what_cannot_be_read_is_a_problem_and_the_rest_is_still_verified() {
             let faulty = FaultyStore::new(store, move |call| (call == number).then_some(fault));
             let report = verify(&faulty, SCOPE).await;
             assert_eq!(report.problems.len(), 1, "call {number}: {:?}", report.problems);
-            assert_eq!(report.problems[0].retryable, retryable);
+            assert_eq!((report.problems[0].retryable, report.problems[0].unread), (retryable, true));
         }
     }
     let store = MemoryStore::default();

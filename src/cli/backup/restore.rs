@@ -18,8 +18,8 @@ use crate::control::SnapshotRow;
 use crate::installation::Installation;
 use crate::policy::registry::SecretText;
 use crate::stores::{DataStore, Limits, StoreAddress};
-use crate::tasks;
-use crate::tasks::restore::{RestoreReport, RestoredCollection, recover_rows, restore_into};
+use crate::tasks::restore::{RestoreReport, RestoredCollection, recover_rows, restore_until};
+use crate::tasks::{self, TaskError};
 
 /// Put a snapshot back into a database.
 ///
@@ -66,6 +66,8 @@ pub async fn restore(context: &mut Context<'_>, args: RestoreArgs) -> CommandRes
     let installation = open_bucket(context).await?;
     let rows = snapshots(&installation).await?;
     let row = choose(&rows, args.snapshot.as_deref(), args.store.as_deref())?;
+    // Whatever was made in the target is taken back before the command ends.
+    let _whole = installation.begin_piece().map_err(task_error)?;
     let target = Target::open(url)?;
     log(&installation, "restore.begin", &row.id, true).await?;
     let restored = while_renewing(&installation, bring_back(&installation, row, target.store.as_ref())).await;
@@ -89,8 +91,12 @@ async fn bring_back(
 ) -> tasks::Result<RestoreReport> {
     let ground = installation.ground()?;
     let repository = &installation.backup()?.repository;
-    let recovered = recover_rows(&ground, repository.as_ref(), &installation.signer, row.clone()).await?;
-    restore_into(target, recovered).await
+    let stop = installation.stop_switch();
+    let recovered = tokio::select! {
+        recovered = recover_rows(&ground, repository.as_ref(), &installation.signer, row.clone()) => recovered?,
+        () = stop.asked() => return Err(TaskError::Stopping),
+    };
+    restore_until(stop, target, recovered).await
 }
 
 fn target_url(given: String) -> Result<SecretText, UserError> {

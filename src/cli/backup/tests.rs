@@ -48,7 +48,8 @@ fn without_an_id_the_newest_of_the_store_counts() {
 #[test]
 fn verification_is_valid_only_without_problems() {
     let good = Verification { manifests: 1, packs: 2, ..Verification::default() };
-    let problem = Problem { object: "packs/x".to_owned(), what: "it is missing".to_owned(), retryable: false };
+    let problem =
+        Problem { object: "packs/x".to_owned(), what: "it is missing".to_owned(), retryable: false, unread: false };
     let bad = Verification { problems: vec![problem], ..good.clone() };
     for (found, result, exit) in [(vec![good.clone()], "valid", Exit::Done), (vec![good, bad], "invalid", Exit::Failed)]
     {

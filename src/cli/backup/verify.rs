@@ -31,6 +31,7 @@ struct FoundProblem {
     object: String,
     what: String,
     retry: bool,
+    unread: bool,
 }
 
 #[derive(Serialize)]
@@ -72,8 +73,12 @@ async fn verify_one(installation: &Installation, head: &SnapshotRow) -> tasks::R
 }
 
 pub(super) fn verified_store(store: &str, found: Verification) -> VerifiedStore {
-    let problem =
-        |problem: Problem| FoundProblem { object: problem.object, what: problem.what, retry: problem.retryable };
+    let problem = |problem: Problem| FoundProblem {
+        object: problem.object,
+        what: problem.what,
+        retry: problem.retryable,
+        unread: problem.unread,
+    };
     VerifiedStore {
         store: store.to_owned(),
         manifests: found.manifests,
@@ -91,6 +96,10 @@ pub(super) fn show_verified(output: &mut Output, stores: Vec<VerifiedStore>) -> 
     let (result, exit) = match stores.iter().all(|store| store.problems.is_empty()) {
         true if stores.is_empty() => ("nothing-found", Exit::Done),
         true => ("valid", Exit::Done),
+        // What could not be read is not called damaged.
+        false if stores.iter().flat_map(|store| &store.problems).all(|problem| problem.unread) => {
+            ("failed", Exit::Failed)
+        }
         false => ("invalid", Exit::Failed),
     };
     if stores.is_empty() {
@@ -114,6 +123,12 @@ pub(super) fn show_verified(output: &mut Output, stores: Vec<VerifiedStore>) -> 
     }
     for problem in stores.iter().flat_map(|store| &store.problems) {
         output.line(&format!("✗ {}: {}", problem.object, problem.what))?;
+    }
+    if result == "failed" {
+        output.say(&Words::new(
+            "✗ the bucket could not be read whole; nothing that was read is wrong",
+            "✗ 未能读完存储桶；已读取的部分没有问题",
+        ))?;
     }
     if result == "valid" {
         output

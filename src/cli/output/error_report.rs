@@ -131,7 +131,9 @@ impl UserError {
     pub fn render(&self, lang: Lang, screen: Screen) -> String {
         let head = screen.emphasise(Emphasis::Red, say(lang, "error", "错误"));
         let colon = say(lang, ": ", "：");
-        let place = self.place.as_deref().map_or_else(String::new, |place| bracketed(lang, &harmless(place)));
+        // A place that the sentence names already is not said twice.
+        let place = self.place.as_deref().filter(|place| !self.what.in_lang(lang).contains(place));
+        let place = place.map_or_else(String::new, |place| bracketed(lang, &harmless(place)));
         let mut lines = vec![format!("{head}{colon}{}{place} [{}]", harmless(self.what.in_lang(lang)), self.code)];
         let causes = self.causes();
         if !causes.is_empty() {

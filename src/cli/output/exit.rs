@@ -58,8 +58,8 @@ impl Exit {
     pub fn error_result(self) -> &'static str {
         match self {
             Self::Refused => "refused",
-            Self::Partial => "partial",
-            Self::Done | Self::Failed | Self::Usage | Self::Overdue | Self::Interrupted => "failed",
+            Self::Partial | Self::Interrupted => "partial",
+            Self::Done | Self::Failed | Self::Usage | Self::Overdue => "failed",
         }
     }
 }

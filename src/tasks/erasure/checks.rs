@@ -1,12 +1,13 @@
 //! What must be so before a plan is carried out, and before an interrupted one goes on.
 
-use crate::control::PlanRow;
+use crate::control::{ChunkRow, PlanRow};
 use crate::erase::Ground;
 use crate::erase::batch::RunKeys;
 use crate::erase::planner::is_intact;
 use crate::installation::Installation;
 use crate::plan::PlanBody;
 use crate::policy::registry::{Approval, BackupMode};
+use crate::stores::Trigger;
 
 use super::super::{Result, TaskError};
 
@@ -33,6 +34,27 @@ pub(super) async fn check_all(installation: &Installation, plan: &PlanRow, body:
             format!("what is stored of plan {} is not what its hash was made of", &plan.hash[..12]),
             "somebody changed the control database; make a new plan with `wangchuan plan`",
         ));
+    }
+    check_triggers(&ground, &chunks)
+}
+
+/// A trigger may keep or copy what is deleted, so one that nobody declared harmless stops everything before the first batch.
+fn check_triggers(ground: &Ground<'_>, chunks: &[ChunkRow]) -> Result<()> {
+    for chunk in chunks.iter().filter(|chunk| chunk.verdict != "keep") {
+        let Some(site) = ground.site(&chunk.store) else { continue };
+        let Some((_, collection)) = site.model.collection(&chunk.collection) else { continue };
+        let fires = |trigger: &&Trigger| trigger.on_delete || chunk.verdict == "strip";
+        let unknown = |trigger: &&Trigger| !collection.spec.triggers.contains(&trigger.name);
+        if let Some(trigger) = collection.table.triggers.iter().filter(fires).find(unknown) {
+            let event = if trigger.on_delete { "DELETE" } else { "UPDATE" };
+            return Err(TaskError::refused(
+                format!(
+                    "store {}: trigger {} fires on {event} of {} and may keep or copy rows; nothing was erased",
+                    chunk.store, trigger.name, chunk.collection
+                ),
+                "read the trigger; if it is harmless, list its name under `triggers` of the collection",
+            ));
+        }
     }
     Ok(())
 }

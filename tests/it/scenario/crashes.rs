@@ -71,7 +71,7 @@ fn crash_and_recover(point: &str) -> Result<usize, String> {
 }
 
 /// Every run ended, its counts add up, what was erased is what is missing, and certificates are without a gap and valid.
-fn check_books(place: &Workplace, program: &Program) -> Result<(), String> {
+pub fn check_books(place: &Workplace, program: &Program) -> Result<(), String> {
     let listed = program.json(&["run", "list"]);
     let mut erased = 0;
     let mut of_runs = Vec::new();

@@ -84,8 +84,14 @@ impl Program {
 
     /// Starts without waiting for the end.
     pub fn start(&self, arguments: &[&str]) -> Running {
+        let mut running = self.start_unanswered(arguments);
+        drop(running.child.stdin.take());
+        running
+    }
+
+    /// The same with a standard input on which nothing ever comes, as somebody who does not answer.
+    pub fn start_unanswered(&self, arguments: &[&str]) -> Running {
         let mut child = self.spawn(arguments);
-        drop(child.stdin.take());
         let said = Arc::new(Mutex::new(Vec::new()));
         let out = listen(child.stdout.take(), said.clone());
         let err = listen(child.stderr.take(), said.clone());
@@ -99,11 +105,10 @@ impl Program {
         words.extend(arguments.iter().map(OsStr::new));
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).current_dir(&self.directory).env("HOME", &self.directory);
-        for variable in
-            ["WANGCHUAN_CONFIG", "WANGCHUAN_CRASH_AT", "WANGCHUAN_RESTORE_TO", "RUST_LOG", "XDG_CONFIG_HOME"]
-        {
-            command.env_remove(variable);
+        for variable in ["CONFIG", "CRASH_AT", "PAUSE_AT", "RESTORE_TO"] {
+            command.env_remove(format!("WANGCHUAN_{variable}"));
         }
+        command.env_remove("RUST_LOG").env_remove("XDG_CONFIG_HOME");
         command.env_remove("LC_ALL").env_remove("LC_MESSAGES").env("LANG", "en_US.UTF-8").env("NO_COLOR", "1");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -208,6 +213,15 @@ impl Outcome {
         let outcome = self.ends(code).says(naming);
         let with_advice = outcome.err.contains("do: ") || outcome.out.contains("\"do\": \"");
         assert!(with_advice, "it does not say what to do\n{outcome}");
+        if let Ok(document) = serde_json::from_str::<Value>(&outcome.out)
+            && document["code"].is_string()
+        {
+            for field in ["result", "what", "do"] {
+                let text = document[field].as_str().unwrap_or_default();
+                assert!(!text.is_empty(), "the error has no `{field}`\n{outcome}");
+            }
+            assert!(document["retry"].is_boolean(), "the error has no `retry`\n{outcome}");
+        }
         outcome
     }
 
@@ -266,17 +280,46 @@ impl Running {
         }
     }
 
-    /// Sends a signal by its name (`TERM`, `KILL`) and waits for the end: the exit code, and everything said.
+    /// Waits until it stands still at the point where it was told to pause; whether it came there before its end.
+    #[must_use]
+    pub fn comes_to_a_halt(&mut self, limit: Duration) -> bool {
+        let begun = Instant::now();
+        let place = format!("/proc/{}/stat", self.pid());
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < limit, "it never paused nor ended:\n{}", self.said().join("\n"));
+            // After the name in brackets comes the state; T is stopped by a signal.
+            let state = std::fs::read_to_string(&place).unwrap_or_default();
+            if state.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')) {
+                return true;
+            }
+            thread::sleep(LOOK);
+        }
+        false
+    }
+
+    /// Sends a signal by its name.
     #[track_caller]
-    pub fn signal(mut self, name: &str, limit: Duration) -> (Option<i32>, String) {
+    pub fn send(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
         assert!(sent.success(), "SIG{name} could not be sent");
+    }
+
+    /// Sends a signal by its name (`TERM`, `KILL`) and waits for the end: the exit code, and everything said.
+    #[track_caller]
+    pub fn signal(self, name: &str, limit: Duration) -> (Option<i32>, String) {
+        self.send(name);
+        self.end(limit)
+    }
+
+    /// Waits for the end: the exit code, and everything said.
+    #[track_caller]
+    pub fn end(mut self, limit: Duration) -> (Option<i32>, String) {
         let status = wait(&mut self.child, limit);
         for listener in self.listeners.drain(..) {
             let _ = listener.join();
         }
         let said = self.said().join("\n");
-        let status = status.unwrap_or_else(|| panic!("it did not end within {limit:?} after SIG{name}:\n{said}"));
+        let status = status.unwrap_or_else(|| panic!("it did not end within {limit:?}:\n{said}"));
         (status.code(), said)
     }
 }

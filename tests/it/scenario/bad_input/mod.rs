@@ -2,6 +2,9 @@
 //! destroyed, and a correct run afterwards that goes on.
 
 mod configuration;
+mod credentials;
+mod disk_full;
+mod interrupts;
 mod schema;
 mod servers;
 mod surroundings;

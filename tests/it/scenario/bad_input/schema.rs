@@ -150,6 +150,63 @@ fn a_trigger_that_swallows_the_delete_on_postgres() {
     a_trigger_is_found_and_never_makes_a_success(Engine::Postgres);
 }
 
+/// A trigger that keeps a copy of what is deleted, for each engine.
+fn copy(database: &Database) {
+    match database.engine() {
+        Engine::Sqlite => database.run(
+            "CREATE TRIGGER copier AFTER DELETE ON orders BEGIN INSERT INTO audit_trail VALUES (old.customer_id); END",
+        ),
+        Engine::Postgres => database.run(
+            "CREATE FUNCTION keep_copy() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN INSERT INTO audit_trail VALUES (old.customer_id); RETURN old; END $$;
+             CREATE TRIGGER copier AFTER DELETE ON orders FOR EACH ROW EXECUTE FUNCTION keep_copy()",
+        ),
+        Engine::Mysql => database.run(
+            "CREATE TRIGGER copier AFTER DELETE ON orders FOR EACH ROW INSERT INTO audit_trail VALUES (old.customer_id)",
+        ),
+    }
+}
+
+fn a_trigger_that_copies_the_delete(engine: Engine) {
+    let place = Workplace::new();
+    let Some(database) = Database::create(engine, place.path()) else { return };
+    small::fill(&database);
+    place.configure(&format!("{}{}", small::store(&database.url()), small::POLICY));
+    place.install();
+    place.good(&["backup", "run"]);
+    copy(&database);
+    let found = place.program().json(&["store", "check"]).ends(3).says(&["copier", "DELETE", "orders", "`triggers`"]);
+    assert_eq!(found.text("result"), "refused", "{found}");
+    let plan = place.program().json(&["plan"]);
+    let stopped =
+        if plan.code() == Some(0) { place.program().json(&["erase", "--plan", &plan.text("hash")]) } else { plan };
+    assert!([Some(2), Some(3), Some(4)].contains(&stopped.code()), "{stopped}");
+    let stopped = stopped.says(&["copier"]);
+    assert_ne!(stopped.text("result"), "complete", "{stopped}");
+    small::is_untouched(&database);
+    assert_eq!(database.rows("audit_trail"), 0, "a copy of an erased row was made");
+
+    database.run(if engine == Engine::Postgres { "DROP TRIGGER copier ON orders" } else { "DROP TRIGGER copier" });
+    place.good(&["store", "check"]);
+    small::goes_through(&place, &database);
+    assert_eq!(database.rows("audit_trail"), 0);
+}
+
+#[test]
+fn a_trigger_that_copies_the_delete_on_sqlite() {
+    a_trigger_that_copies_the_delete(Engine::Sqlite);
+}
+
+#[test]
+fn a_trigger_that_copies_the_delete_on_postgres() {
+    a_trigger_that_copies_the_delete(Engine::Postgres);
+}
+
+#[test]
+fn a_trigger_that_copies_the_delete_on_mariadb() {
+    a_trigger_that_copies_the_delete(Engine::Mysql);
+}
+
 #[test]
 fn a_trigger_declared_harmless_that_swallows_the_delete() {
     let (place, database) = small::installed();

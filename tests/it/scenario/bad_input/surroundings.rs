@@ -67,13 +67,15 @@ fn a_bucket_that_does_not_exist() {
 }
 
 /// An S3 server on the loopback with one bucket, `present`, until it is dropped.
-struct Server {
-    endpoint: String,
+pub struct Server {
+    /// Its URL.
+    pub endpoint: String,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-fn wait_in_background(place: &Workplace) -> Server {
+/// Starts one that keeps its files under the working directory.
+pub fn wait_in_background(place: &Workplace) -> Server {
     let root = place.file("server");
     let (say, said) = std::sync::mpsc::channel();
     let (stop, stopped) = tokio::sync::oneshot::channel();
