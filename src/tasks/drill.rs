@@ -136,13 +136,7 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
             report.frames_corrupt,
             report.frames,
         ],
-        collections: report
-            .collections
-            .iter()
-            .map(|counts| {
-                (counts.collection.clone(), counts.restored, counts.shredded, counts.erased_since, counts.stubs)
-            })
-            .collect(),
+        collections: counts_of(&report),
         erased_reappeared,
         tried,
         resurrected,
@@ -153,6 +147,12 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
     store(installation, &record).await?;
     crash_point::reached("drill.recorded");
     Ok(record)
+}
+
+/// A report's rows by collection, as a record keeps them.
+fn counts_of(report: &RestoreReport) -> Vec<(String, u64, u64, u64, u64)> {
+    let counts = report.collections.iter();
+    counts.map(|of| (of.collection.clone(), of.restored, of.shredded, of.erased_since, of.stubs)).collect()
 }
 
 /// The secrets of all living cells of the installation, whichever snapshot they belong to.
