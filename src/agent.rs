@@ -18,7 +18,7 @@ use crate::schedule::waker::{Waker, WakerError};
 use crate::schedule::{ClockState, Due, Job, Task, VerifyTarget, agenda};
 use crate::tasks::backup::{store_id, take_snapshot};
 use crate::tasks::certify::certify_due;
-use crate::tasks::drill::run_drill;
+use crate::tasks::drill::{remove_leftovers, run_drill};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
 use crate::tasks::outbox::file_due;
 use crate::tasks::request::plan_request;
@@ -173,9 +173,18 @@ async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {
         let newest = tx.snapshots(Some(&store)).await?.pop();
         drop(tx);
         let Some(snapshot) = newest else { continue };
-        let record = run_drill(installation, snapshot).await?;
-        passed &= record.result == "passed";
-        lines.push(format!("{store}: {}", record.result));
+        // One store that cannot be drilled does not spare the others.
+        match run_drill(installation, snapshot).await {
+            Ok(record) => {
+                passed &= record.result == "passed";
+                lines.push(format!("{store}: {}", record.result));
+            }
+            Err(error) => {
+                passed = false;
+                lines.push(format!("{store} was not drilled: {error}"));
+            }
+        }
+        installation.renew_lease().await?;
     }
     let state = if passed { "done" } else { "failed" };
     Ok(Done { work: "drill".to_owned(), state, summary: lines.join("; ") })
@@ -227,6 +236,7 @@ pub async fn verify_backups(installation: &Installation, store: &str) -> Result<
 /// When the control database fails; a failing task is in the list instead.
 pub async fn once(installation: &mut Installation) -> Result<Vec<Done>> {
     let mut all = Vec::new();
+    all.extend(drill_leftovers(installation).await);
     match resume_runs(installation).await {
         Ok(resumed) => all.extend(resume_report(resumed)),
         Err(error) => all.push(Done::of("resume", Err(error))),
@@ -242,6 +252,15 @@ pub async fn once(installation: &mut Installation) -> Result<Vec<Done>> {
     all.push(run_task(installation, &Task::Shred).await);
     all.push(run_task(installation, &Task::Outbox).await);
     Ok(all)
+}
+
+/// Removes what interrupted drills left; what cannot be removed is reported.
+async fn drill_leftovers(installation: &Installation) -> Option<Done> {
+    match remove_leftovers(installation).await {
+        Ok(left) if left.is_empty() => None,
+        Ok(left) => Some(Done { work: "drill".to_owned(), state: "failed", summary: left.join("; ") }),
+        Err(error) => Some(Done::of("drill", Err(error))),
+    }
 }
 
 fn resume_report(resumed: Resumed) -> Vec<Done> {
@@ -294,6 +313,7 @@ pub async fn serve(
     let mut tx = installation.control.begin().await?;
     tx.fail_running_jobs(started).await?;
     tx.commit().await?;
+    drill_leftovers(installation).await.iter().for_each(&mut *said);
     let resumed = resume_runs(installation).await;
     match resumed {
         Ok(resumed) => resume_report(resumed).iter().for_each(&mut *said),
@@ -373,6 +393,10 @@ async fn run_due(
         state: "failed",
         summary: "stopped or out of time".to_owned(),
     });
+    if matches!(job.task, Task::Drill { .. }) {
+        // A drill that was stopped or ran out of time is dropped where it is.
+        drill_leftovers(installation).await.iter().for_each(&mut *said);
+    }
     let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;
     tx.end_job(&job.name, due.scheduled_for, done.state, &done.summary, now).await?;

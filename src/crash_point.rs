@@ -29,6 +29,7 @@ pub const POINTS: &[&str] = &[
     "certificate.issued",
     "outbox.filed",
     "outbox.receipted",
+    "drill.restored",
 ];
 
 /// The points of an undo, which a cycle does not pass.

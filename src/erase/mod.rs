@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod chunk;
 pub mod fate;
+pub mod neutral;
 pub mod planner;
 pub mod pre_image;
 pub mod put_back;

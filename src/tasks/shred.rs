@@ -18,7 +18,7 @@ use crate::policy::registry::BackupMode;
 use crate::policy::statute::{self, Earliest, bucket_due_with};
 
 use super::erasure::{RunBody, forget_markers};
-use super::read_snapshot::{FrameState, OpenSnapshot, open};
+use super::read_snapshot::{FrameState, Nowhere, OpenSnapshot, open};
 use super::undo::expire_pre_images;
 use super::{Result, TaskError};
 
@@ -288,7 +288,7 @@ async fn open_completely(
 ) -> Result<(OpenSnapshot, u64)> {
     let repository = installation.backup()?.repository.clone();
     let opened = open(ground, repository.as_ref(), &installation.signer, row).await?;
-    let read = opened.read(repository.as_ref()).await?;
+    let read = opened.read(repository.as_ref(), &mut Nowhere).await?;
     Ok((opened, read.frames_in(FrameState::Corrupt) + read.frames_in(FrameState::Lost)))
 }
 

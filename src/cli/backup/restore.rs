@@ -19,7 +19,7 @@ use crate::installation::Installation;
 use crate::policy::registry::SecretText;
 use crate::stores::{DataStore, Limits, StoreAddress};
 use crate::tasks;
-use crate::tasks::restore::{RestoreReport, RestoredCollection, recover_rows, restore_into};
+use crate::tasks::restore::{RestoreReport, RestoredCollection, restore_snapshot};
 
 /// Put a snapshot back into a database.
 ///
@@ -89,8 +89,7 @@ async fn bring_back(
 ) -> tasks::Result<RestoreReport> {
     let ground = installation.ground()?;
     let repository = &installation.backup()?.repository;
-    let recovered = recover_rows(&ground, repository.as_ref(), &installation.signer, row.clone()).await?;
-    restore_into(target, recovered).await
+    restore_snapshot(&ground, repository.as_ref(), &installation.signer, row.clone(), target).await
 }
 
 fn target_url(given: String) -> Result<SecretText, UserError> {
