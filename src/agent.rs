@@ -3,7 +3,7 @@
 //! The waker only wakes; what is due is computed from the calendar and from what the control database says was done.
 //! A claim (job, scheduled time) is unique there, which gives catch-up, no overlap and one runner among many.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, Utc};
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::control::ControlError;
 use crate::installation::Installation;
+use crate::plan::PlanBody;
 use crate::policy::registry::BackupMode;
 use crate::schedule::waker::{Waker, WakerError};
 use crate::schedule::{ClockState, Due, Job, Task, VerifyTarget, agenda};
@@ -48,11 +49,14 @@ pub struct Done {
     pub state: &'static str,
     /// One line, without personal data.
     pub summary: String,
+    /// Of what waits: why and until when, one line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
 }
 
 impl Done {
     fn good(work: &str, summary: String) -> Self {
-        Self { work: work.to_owned(), state: "done", summary }
+        Self { work: work.to_owned(), state: "done", summary, details: Vec::new() }
     }
 
     fn of(work: &str, result: Result<Self>) -> Self {
@@ -60,6 +64,7 @@ impl Done {
             work: work.to_owned(),
             state: if matches!(error, TaskError::Refused { .. } | TaskError::Stopping) { "refused" } else { "failed" },
             summary: error.to_string(),
+            details: Vec::new(),
         })
     }
 }
@@ -101,17 +106,53 @@ async fn back_up(installation: &Installation, stores: &[String]) -> Result<Done>
 
 async fn retention(installation: &Installation) -> Result<Done> {
     let plan = plan_retention(installation).await?;
-    if plan.body.due() == 0 && plan.body.skipped.is_empty() && !has_due_buckets(installation).await? {
+    let skipped: Vec<&str> = plan.body.skipped.iter().map(|(store, _)| store.as_str()).collect();
+    if plan.body.to_do() == 0
+        && !is_newly_skipped(installation, &skipped).await?
+        && !has_due_buckets(installation).await?
+    {
         drop_plan(installation, &plan.row).await?;
-        return Ok(Done::good("retention", "nothing is due".to_owned()));
+        note_skipped(installation, &skipped).await?;
+        return Ok(nothing_to_do(&plan.body));
     }
     let run = execute(installation, &plan.row).await?;
     let body = RunBody::of(&run)?;
     certify_due(installation).await?;
+    note_skipped(installation, &skipped).await?;
     let state = if body.failed > 0 || !body.skipped.is_empty() { "partial" } else { "done" };
     let summary =
         format!("{} due, {} erased, {} kept, {} failed", body.due, body.erased, body.kept + body.stripped, body.failed);
-    Ok(Done { work: "retention".to_owned(), state, summary })
+    Ok(Done { state, ..Done::good("retention", summary) })
+}
+
+/// What the last retention could not reach, so that only a new absence makes a run, and a certificate, of its own.
+const SKIPPED: &str = "retention_skipped";
+
+async fn is_newly_skipped(installation: &Installation, skipped: &[&str]) -> Result<bool> {
+    let known = installation.control.read().await?.meta(SKIPPED).await?.unwrap_or_default();
+    Ok(skipped.iter().any(|store| !known.split(',').any(|known| known == *store)))
+}
+
+async fn note_skipped(installation: &Installation, skipped: &[&str]) -> Result<()> {
+    let mut tx = installation.control.begin().await?;
+    tx.set_meta(SKIPPED, &skipped.join(",")).await?;
+    Ok(tx.commit().await?)
+}
+
+/// The report of a retention that leaves no run and no certificate behind: nothing was to be erased, stripped or marked.
+fn nothing_to_do(plan: &PlanBody) -> Done {
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+    for (reason, rows) in plan.collections.iter().flat_map(|counts| &counts.keep) {
+        *reasons.entry(reason).or_default() += rows;
+    }
+    let kept = reasons.iter().map(|(reason, rows)| format!("{rows} rows are kept: {reason}"));
+    let skipped = plan.skipped.iter().map(|(store, why)| format!("store {store} was not reached: {why}"));
+    let summary = match plan.due() {
+        0 => "nothing is due".to_owned(),
+        due => format!("{due} due, 0 erased, {due} kept, 0 failed"),
+    };
+    let state = if plan.skipped.is_empty() { "done" } else { "partial" };
+    Done { state, details: kept.chain(skipped).collect(), ..Done::good("retention", summary) }
 }
 
 async fn requests(installation: &Installation) -> Result<Done> {
@@ -136,21 +177,24 @@ async fn requests(installation: &Installation) -> Result<Done> {
     if !failed.is_empty() {
         summary = format!("{summary}; {}", failed.join("; "));
     }
-    Ok(Done { work: "requests".to_owned(), state, summary })
+    Ok(Done { state, ..Done::good("requests", summary) })
 }
 
 async fn shred(installation: &Installation) -> Result<Done> {
     let report = shred_due(installation).await?;
     certify_due(installation).await?;
-    Ok(Done::good(
-        "shred",
-        format!(
-            "{} keys destroyed, {} runs shredded, {} waiting",
-            report.keys,
-            report.shredded.len(),
-            report.waiting.len()
-        ),
-    ))
+    let summary = format!(
+        "{} keys destroyed, {} runs shredded, {} waiting",
+        report.keys,
+        report.shredded.len(),
+        report.waiting.len()
+    );
+    let waiting = report.waiting.iter().map(|(run, reason)| format!("run {run} waits: {reason}"));
+    let pending = report.pending.iter().map(|(run, rows, until)| match until.as_str() {
+        "with its chain" => format!("run {run}: {rows} rows still open in backups, until their chain dies"),
+        date => format!("run {run}: {rows} rows still open in backups, until {date}"),
+    });
+    Ok(Done { details: waiting.chain(pending).collect(), ..Done::good("shred", summary) })
 }
 
 async fn outbox(installation: &Installation) -> Result<Done> {
@@ -162,7 +206,7 @@ async fn outbox(installation: &Installation) -> Result<Done> {
         report.waiting.len(),
         report.quarantined.len()
     );
-    Ok(Done { work: "outbox".to_owned(), state, summary })
+    Ok(Done { state, ..Done::good("outbox", summary) })
 }
 
 async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {
@@ -187,7 +231,7 @@ async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {
         installation.renew_lease().await?;
     }
     let state = if passed { "done" } else { "failed" };
-    Ok(Done { work: "drill".to_owned(), state, summary: lines.join("; ") })
+    Ok(Done { state, ..Done::good("drill", lines.join("; ")) })
 }
 
 async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result<Done> {
@@ -202,7 +246,7 @@ async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result
     let state = if problems.is_empty() { "done" } else { "failed" };
     let summary =
         if problems.is_empty() { format!("{objects} objects are as they were written") } else { problems.join("; ") };
-    Ok(Done { work: "verify".to_owned(), state, summary })
+    Ok(Done { state, ..Done::good("verify", summary) })
 }
 
 /// Verifies all snapshots of a store, without decryption keys, against the head known here.
@@ -258,7 +302,7 @@ pub async fn once(installation: &mut Installation) -> Result<Vec<Done>> {
 async fn drill_leftovers(installation: &Installation) -> Option<Done> {
     match remove_leftovers(installation).await {
         Ok(left) if left.is_empty() => None,
-        Ok(left) => Some(Done { work: "drill".to_owned(), state: "failed", summary: left.join("; ") }),
+        Ok(left) => Some(Done { state: "failed", ..Done::good("drill", left.join("; ")) }),
         Err(error) => Some(Done::of("drill", Err(error))),
     }
 }
@@ -388,11 +432,8 @@ async fn run_due(
             }
         }
     };
-    let done = outcome.unwrap_or_else(|| Done {
-        work: job.name.clone(),
-        state: "failed",
-        summary: "stopped or out of time".to_owned(),
-    });
+    let stopped = || Done { state: "failed", ..Done::good(&job.name, "stopped or out of time".to_owned()) };
+    let done = outcome.unwrap_or_else(stopped);
     if matches!(job.task, Task::Drill { .. }) {
         // A drill that was stopped or ran out of time is dropped where it is.
         drill_leftovers(installation).await.iter().for_each(&mut *said);

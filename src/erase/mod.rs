@@ -13,6 +13,7 @@ pub mod pre_image;
 pub mod put_back;
 pub mod read_back;
 mod referrers;
+mod stripped;
 pub mod survey;
 
 use std::sync::Arc;

@@ -165,7 +165,7 @@ fn set_up(place: &Workplace, database: &Database, names: &Names) {
     });
     let mut url = database.url_as(&user, "word");
     if database.engine() == Engine::Postgres {
-        url = url.replace(database.name(), "postgres");
+        url = format!("{}/postgres", url.rsplit_once('/').unwrap().0);
     }
     place.write_private("drill-url", &url);
     place.reconfigure("\n[[store]]", "\n[drill.scratch]\nmusic = \"${file:drill-url}\"\n\n[[store]]");
