@@ -11,6 +11,8 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::backup::codec::{Id128, Sha256};
+use crate::backup::verify::{ChainHead, Scope, Verification, verify_store};
 use crate::control::ControlError;
 use crate::installation::Installation;
 use crate::plan::PlanBody;
@@ -236,42 +238,45 @@ async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {
 
 async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result<Done> {
     let _ = targets;
-    let mut problems = Vec::new();
+    let (mut problems, mut late) = (Vec::new(), Vec::new());
     let mut objects = 0;
     for store in chosen(installation, &[]) {
         let found = verify_backups(installation, &store).await?;
         objects += found.objects_read;
+        late.extend(found.uncommitted.iter().map(|name| format!("{name}: of a cancelled snapshot; nothing reads it")));
         problems.extend(found.problems.into_iter().map(|problem| format!("{}: {}", problem.object, problem.what)));
     }
     let state = if problems.is_empty() { "done" } else { "failed" };
     let summary =
         if problems.is_empty() { format!("{objects} objects are as they were written") } else { problems.join("; ") };
-    Ok(Done { state, ..Done::good("verify", summary) })
+    Ok(Done { state, details: late, ..Done::good("verify", summary) })
 }
 
 /// Verifies all snapshots of a store, without decryption keys, against the head known here.
 ///
 /// # Errors
 /// When the bucket cannot be listed.
-pub async fn verify_backups(installation: &Installation, store: &str) -> Result<crate::backup::verify::Verification> {
-    use crate::backup::codec::{Id128, Sha256};
-    use crate::backup::verify::{ChainHead, Scope, verify_store};
-    let ground = installation.ground()?;
+pub async fn verify_backups(installation: &Installation, store: &str) -> Result<Verification> {
+    let digest = |text: &str| {
+        Sha256::parse(text).ok_or_else(|| TaskError::Inconsistent("a manifest digest is damaged".to_owned()))
+    };
     let mut tx = installation.control.begin().await?;
-    let id = store_id(&mut tx, &ground, store).await?;
+    let id = store_id(&mut tx, &installation.ground()?, store).await?;
     let head = tx.snapshots(Some(store)).await?.pop();
+    let cancelled = tx.cancelled_manifests(store).await?;
     tx.commit().await?;
-    let expected_head = head.and_then(|row| {
-        let sha256 = Sha256::parse(row.manifest_sha256.as_deref()?)?;
-        Some(ChainHead { sequence: row.sequence as u64, sha256 })
-    });
-    let scope = Scope { installation: Id128(installation.id()), store: id, expected_head };
-    let signer = &installation.signer;
-    let bucket = installation.backup()?;
-    Ok(verify_store(bucket.repository.as_ref(), scope, &|key_id, pae, signature| {
-        signer.verifies(key_id, pae, signature)
-    })
-    .await?)
+    // Without a known head a history that lost its newest part would pass.
+    let expected_head = match head {
+        Some(row) => {
+            let sha256 = digest(row.manifest_sha256.as_deref().unwrap_or_default())?;
+            Some(ChainHead { sequence: row.sequence as u64, sha256 })
+        }
+        None => None,
+    };
+    let cancelled = cancelled.iter().map(|text| digest(text)).collect::<Result<Vec<_>>>()?;
+    let scope = Scope { installation: Id128(installation.id()), store: id, expected_head, cancelled: &cancelled };
+    let verifies = |key: &str, message: &[u8], signature: &[u8]| installation.signer.verifies(key, message, signature);
+    Ok(verify_store(installation.backup()?.repository.as_ref(), scope, &verifies).await?)
 }
 
 /// Does everything that is pending or due now, in the order of a cycle, and ends.

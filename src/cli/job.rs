@@ -131,7 +131,9 @@ async fn run(context: &mut Context<'_>, name: &str) -> CommandResult {
         "refused" => ("refused", Exit::Refused),
         _ => ("failed", Exit::Failed),
     };
-    context.output.document(&serde_json::json!({"result": result, "job": job.name, "summary": done.summary, "details": done.details}))?;
+    context.output.document(
+        &serde_json::json!({"result": result, "job": job.name, "summary": done.summary, "details": done.details}),
+    )?;
     Ok(exit)
 }
 

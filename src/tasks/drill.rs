@@ -297,3 +297,54 @@ async fn store(installation: &Installation, record: &DrillRecord) -> Result<()> 
     tx.commit().await?;
     installation.log_operation("drill.run", &record.drill, if row.passed { "success" } else { "failure" }).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Key;
+    use crate::policy::registry::SecretText;
+    use crate::stores::{Column, ColumnKind, Limits, StoreAddress, open as open_store};
+    use crate::value::Value;
+
+    #[tokio::test]
+    async fn an_erased_row_that_is_there_again_is_found_and_a_stub_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_store(&StoreAddress {
+            name: "drill".to_owned(),
+            url: SecretText::new("sqlite://drill.db".to_owned()),
+            read_url: None,
+            base: folder.path().to_owned(),
+            create: true,
+            limits: Limits::default(),
+        })
+        .unwrap();
+        let id = Column {
+            name: "id".to_owned(),
+            type_name: "TEXT".to_owned(),
+            kind: Some(ColumnKind::Text),
+            nullable: false,
+            default: None,
+            generated: false,
+            numbered: false,
+        };
+        let table = Table {
+            name: "people".to_owned(),
+            columns: vec![id],
+            key: vec!["id".to_owned()],
+            unique: Vec::new(),
+            foreign_keys: Vec::new(),
+            triggers: Vec::new(),
+            rows_may_be_hidden: false,
+            index_statements: Vec::new(),
+        };
+        let tables = [table];
+        let row = |id: &str| vec![Value::Text(id.to_owned())];
+        let (mut into, _) = store.begin_restore(&tables).await.unwrap();
+        into.insert("people", &["id".to_owned()], &[row("gone"), row("stays")]).await.unwrap();
+        into.finish(false).await.unwrap();
+        let ledger = Ledger::for_test("shop", Key::dangerous_from_bytes(&[7; 32]), &[("people", RowKey(row("gone")))]);
+        assert_eq!(find_erased(store.as_ref(), &ledger, &tables, &Stubs::new()).await.unwrap(), 1);
+        let stubs = Stubs::from([ledger.mac("people", &RowKey(row("gone")))]);
+        assert_eq!(find_erased(store.as_ref(), &ledger, &tables, &stubs).await.unwrap(), 0);
+    }
+}

@@ -110,6 +110,13 @@ impl Ledger {
         Ok(Self { store: snapshot.store.clone(), suppression, gone })
     }
 
+    /// A ledger that erased these rows.
+    #[cfg(test)]
+    pub(super) fn for_test(store: &str, suppression: Key, rows: &[(&str, RowKey)]) -> Self {
+        let gone = rows.iter().map(|(table, key)| row_mac(&suppression, store, table, key)).collect();
+        Self { store: store.to_owned(), suppression, gone }
+    }
+
     /// A row's digest.
     pub(super) fn mac(&self, table: &str, key: &RowKey) -> [u8; 16] {
         row_mac(&self.suppression, &self.store, table, key)

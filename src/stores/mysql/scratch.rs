@@ -23,7 +23,7 @@ pub struct MysqlServer {
 /// Switches the binary log off for a session, where there is one. Refused when this login may not.
 pub(super) async fn keep_out_of_log(session: &mut MysqlSession) -> Result<()> {
     let logs = session.fetch(Statement::plain("SELECT CAST(@@global.log_bin AS CHAR)")).await?;
-    if logs.first().is_some_and(|row| text(row, 0) != "0") {
+    if logs.first().is_some_and(|row| !["0", "OFF"].contains(&text(row, 0).as_str())) {
         session.script("SET SESSION sql_log_bin = 0").await?;
     }
     Ok(())
@@ -139,7 +139,10 @@ mod tests {
 
     #[test]
     fn an_address_loses_its_database_and_nothing_else() {
-        assert_eq!(without_database("mysql://u:p@h:3306/shop?ssl-mode=REQUIRED"), "mysql://u:p@h:3306/?ssl-mode=REQUIRED");
+        assert_eq!(
+            without_database("mysql://u:p@h:3306/shop?ssl-mode=REQUIRED"),
+            "mysql://u:p@h:3306/?ssl-mode=REQUIRED"
+        );
         assert_eq!(without_database("mariadb://u@h"), "mariadb://u@h/");
         assert_eq!(without_database("mysql://u@h/a/b"), "mysql://u@h/");
     }

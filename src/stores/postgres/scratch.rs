@@ -58,7 +58,8 @@ impl ScratchServer for PostgresServer {
 
     async fn databases(&self, prefix: &str) -> Result<Vec<String>> {
         let statement = Statement {
-            sql: "SELECT CAST(datname AS text) FROM pg_database WHERE left(datname, length($1)) = $1 ORDER BY 1".to_owned(),
+            sql: "SELECT CAST(datname AS text) FROM pg_database WHERE left(datname, length($1)) = $1 ORDER BY 1"
+                .to_owned(),
             arguments: vec![Argument::Text(prefix.to_owned())],
             outputs: Vec::new(),
         };

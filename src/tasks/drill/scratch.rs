@@ -12,9 +12,7 @@ use std::sync::Arc;
 use crate::config::Configuration;
 use crate::installation::{Installation, state_folder};
 use crate::policy::registry::SecretText;
-use crate::stores::{
-    DataStore, Engine, Finding, Limits, SCRATCH_PREFIX, ScratchServer, StoreAddress, open_scratch,
-};
+use crate::stores::{DataStore, Engine, Finding, Limits, SCRATCH_PREFIX, ScratchServer, StoreAddress, open_scratch};
 use crate::tasks::{Result, TaskError};
 
 /// Before the name of a store: the scratch database that a drill of it uses, kept until it is removed.
@@ -60,12 +58,7 @@ fn server_of(config: &Configuration, store: &str, engine: Engine) -> Result<Opti
 ///
 /// # Errors
 /// Refused when the configuration names no server; when that cannot be reached.
-pub async fn obstacles(
-    installation: &Installation,
-    store: &str,
-    engine: Engine,
-    probe: &str,
-) -> Result<Vec<Finding>> {
+pub async fn obstacles(installation: &Installation, store: &str, engine: Engine, probe: &str) -> Result<Vec<Finding>> {
     match server_of(&installation.config, store, engine)? {
         Some(server) => Ok(server.obstacles(&name_of(installation, probe)).await?),
         None => Ok(Vec::new()),
@@ -92,7 +85,8 @@ impl Scratch {
         }
         let note = format!("{IN_USE}{store}");
         remember(installation, &note, &name).await?;
-        let mut scratch = Self { store: None, place: Place::Server { server: server.clone(), name: name.clone(), note } };
+        let mut scratch =
+            Self { store: None, place: Place::Server { server: server.clone(), name: name.clone(), note } };
         match server.make(&name).await {
             Ok(made) => scratch.store = Some(made),
             Err(error) => {
