@@ -217,9 +217,9 @@ mod tests {
         let decisions = decide(vec![candidate(CUSTOMERS, 5, None)], &not_due);
         assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Strip(Reason::KeptChild));
         // What must stay on its own account stays whole.
-        let held = Some(Reason::Hold("h".to_owned()));
-        let decisions = decide(vec![candidate(CUSTOMERS, 5, held.clone())], &not_due);
-        assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Keep(held.unwrap()));
+        let held = Reason::Hold("h".to_owned());
+        let decisions = decide(vec![candidate(CUSTOMERS, 5, Some(held.clone()))], &not_due);
+        assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Keep(held));
         let unknown = [Reference { parent: id(CUSTOMERS, 5), child: ReferringRow::Unregistered("loyalty".to_owned()) }];
         let decisions = decide(vec![candidate(CUSTOMERS, 5, None)], &unknown);
         assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Strip(Reason::UnregisteredChild("loyalty".to_owned())));

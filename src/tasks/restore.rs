@@ -256,7 +256,10 @@ impl Filling<'_> {
         for captured in &self.snapshot.schema.collections {
             for key in &table_of(self.snapshot, &captured.table)?.foreign_keys {
                 let is_registered = self.snapshot.schema.collections.iter().any(|parent| parent.table == key.parent);
-                while is_registered {
+                if !is_registered {
+                    continue;
+                }
+                loop {
                     let missing = self.into.missing_parents(&captured.table, key, STUBS_AT_ONCE).await?;
                     if missing.is_empty() {
                         break;

@@ -173,7 +173,12 @@ async fn retention_that_has_nothing_to_do_leaves_no_run_and_no_certificate() {
     let away = run_task(&mut installation, &task).await;
     assert_eq!((away.state, certificates(&installation).await), ("partial", 2), "{away:?}");
     // New rows to erase always make a run.
-    world.run_sql("UPDATE newsletter SET unsubscribed_at = '2020-01-01 00:00:00'").await;
+    world
+        .run_sql(
+            "UPDATE newsletter SET unsubscribed_at = '2020-01-01 00:00:00' \
+                   WHERE customer_id IN (SELECT customer_id FROM newsletter LIMIT 5)",
+        )
+        .await;
     run_task(&mut installation, &task).await;
     assert_eq!(certificates(&installation).await, 3);
     installation.close().await.unwrap();
@@ -187,12 +192,9 @@ async fn retention_strips_a_due_parent_whose_child_is_not_due() {
     let run = retain(&installation).await;
     let counts = body(&run);
     assert!(counts.stripped > 0, "{counts:?}");
-    // Due accounts that an order still needs hold no name and no address any more.
-    let due = "closed_at IS NOT NULL AND closed_at < '2023-03-01'";
-    let named = format!("SELECT count(*) FROM customers WHERE {due} AND (name <> '' OR email <> '')");
-    let there = format!("SELECT count(*) FROM customers WHERE {due}");
-    assert!(world.number("shop.db", &there).await > 0);
-    assert_eq!(world.number("shop.db", &named).await, 0);
+    // Closed accounts that an order still needs hold no name and no address any more.
+    let empty = "SELECT count(*) FROM customers WHERE name = '' AND email = '' AND closed_at IS NOT NULL";
+    assert_eq!(world.number("shop.db", empty).await, counts.stripped);
     // They are due as long as they are there, but not to be stripped again.
     let again = retain(&installation).await;
     let counts = body(&again);
