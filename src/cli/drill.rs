@@ -15,7 +15,7 @@ use super::output::table::grouped;
 use super::output::{Exit, Grid, Output, UserError, Words, say};
 use crate::config::Configuration;
 use crate::control::DrillRow;
-use crate::installation::{Installation, Needs, state_folder};
+use crate::installation::{Installation, Needs};
 use crate::tasks::drill::{DrillRecord, run_drill};
 
 /// Restore tests with a kept, signed record.
@@ -129,10 +129,10 @@ fn show_record(output: &mut Output, config: &Configuration, record: &DrillRecord
         output.line(&format!("✗ {problem}"))?;
     }
     if !record.cleaned_up {
-        let folder = state_folder(config);
+        let scratch = &record.scratch;
         output.say(&Words::new(
-            format!("✗ the scratch database in {} could not be wiped; remove it by hand", folder.display()),
-            format!("✗ {} 中的临时数据库未能清除，请手工删除", folder.display()),
+            format!("✗ {scratch} holds customers in clear; the next drill tries to remove it again, or do it by hand"),
+            format!("✗ {scratch} 中有客户明文数据；下次演练会再次尝试删除，也可手工删除"),
         ))?;
     }
     Ok(())
