@@ -8,6 +8,7 @@ use super::CommandResult;
 use super::context::{Context, local_time, task_error};
 use super::output::table::grouped;
 use super::output::{Exit, Grid, Output, UserError, Words, say};
+use super::stage::meaning;
 use crate::config::Configuration;
 use crate::tasks::status::{Overdue, Status};
 
@@ -75,6 +76,10 @@ fn show_state(output: &mut Output, config: &Configuration, status: &Status) -> R
     ];
     for words in &lines {
         output.say(words)?;
+    }
+    for (state, count) in &status.runs {
+        let (words, count) = (meaning(state, None), grouped(*count));
+        output.say(&Words::new(format!("  {count} {}", words.en), format!("  {count} {}", words.zh)))?;
     }
     Ok(())
 }

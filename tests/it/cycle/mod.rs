@@ -1,11 +1,12 @@
 //! The whole library at work on a real shop: plan, erase, read back, back up, shred, certify, file, restore, drill.
 
+mod adversary;
 mod canaries;
 mod crash;
 mod dying;
 mod full;
 mod refusals;
-mod requests;
+pub mod requests;
 mod restores;
 mod returning;
 mod shared_cells;
