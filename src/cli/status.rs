@@ -74,12 +74,14 @@ fn show_state(output: &mut Output, config: &Configuration, status: &Status) -> R
         ),
         Words::new(format!("last drill: {}", drill.en), format!("最近演练：{}", drill.zh)),
     ];
-    for words in &lines {
+    for (at, words) in lines.iter().enumerate() {
         output.say(words)?;
-    }
-    for (state, count) in &status.runs {
-        let (words, count) = (meaning(state, None), grouped(*count));
-        output.say(&Words::new(format!("  {count} {}", words.en), format!("  {count} {}", words.zh)))?;
+        // Below the line of the runs: what their states mean.
+        let states = if at == 1 { &status.runs[..] } else { &[] };
+        for (state, count) in states {
+            let (words, count) = (meaning(state, None), grouped(*count));
+            output.say(&Words::new(format!("  {count} {}", words.en), format!("  {count} {}", words.zh)))?;
+        }
     }
     Ok(())
 }

@@ -95,11 +95,14 @@ pub async fn waiting_runs(installation: &Installation) -> Result<Vec<WaitingRun>
     for run in runs {
         let wait = match super::why_waiting(installation, &ground, &run).await? {
             Some(wait) => wait,
-            None => last_wait(installation, &ground, &run).await?,
+            None => last_wait(installation, &run).await?,
         };
         let mut found = WaitingRun::of(&run, wait);
-        if let (WaitCode::BucketNotDue, Some((_, until))) = (found.code, RunBody::of(&run)?.pending) {
-            found.until = Some(until);
+        if found.code == WaitCode::BucketNotDue {
+            found.until = match RunBody::of(&run)?.pending {
+                Some((_, until)) => Some(until),
+                None => Some(pending_since_marking(installation, &ground, &run).await?),
+            };
         }
         waiting.push(found);
     }
@@ -107,7 +110,7 @@ pub async fn waiting_runs(installation: &Installation) -> Result<Vec<WaitingRun>
 }
 
 /// What a run waits for that nothing forbids.
-async fn last_wait(installation: &Installation, ground: &Ground<'_>, run: &RunRow) -> Result<Wait> {
+async fn last_wait(installation: &Installation, run: &RunRow) -> Result<Wait> {
     let mut tx = installation.control.read().await?;
     let dying = tx.dying_cell_keys(std::slice::from_ref(&run.id)).await?;
     let barrier = run.verified_snapshot.unwrap_or(i64::MAX);
@@ -119,11 +122,16 @@ async fn last_wait(installation: &Installation, ground: &Ground<'_>, run: &RunRo
             }
         }
     } else if tx.rows_still_readable(&run.id, barrier).await? > 0 {
-        let until = super::pending_until(ground, &mut tx, run, barrier).await?;
-        return Ok(Wait::new(WaitCode::BucketNotDue, format!("its rows share keys with rows that stay until {until}")));
+        return Ok(Wait::new(WaitCode::BucketNotDue, "other rows of its periods stay, under the same keys"));
     }
     drop(tx);
     Ok(slot_wait(installation).await?.unwrap_or_else(|| Wait::new(WaitCode::Nothing, "the next shred takes it")))
+}
+
+/// Until when the rows of a run still open that no shred has looked at yet.
+async fn pending_since_marking(installation: &Installation, ground: &Ground<'_>, run: &RunRow) -> Result<String> {
+    let mut tx = installation.control.read().await?;
+    super::pending_until(ground, &mut tx, run, run.verified_snapshot.unwrap_or(i64::MAX)).await
 }
 
 pub(super) fn no_snapshot_since(store: &str) -> Wait {
