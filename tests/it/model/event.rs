@@ -128,13 +128,8 @@ fn people_at_work(world: &World, scene: &Scene, events: &mut Vec<Event>) {
     let left = &world.left;
     for (row, live) in world.rows.iter().enumerate().filter(|_| left.writes > 0) {
         let (row, spec) = (row as RowId, scene.rows[row]);
-        let person_is_there = scene
-            .rows
-            .iter()
-            .zip(&world.rows)
-            .all(|(other, live)| other.who != spec.who || !other.is_person || live.is_some());
         match live {
-            None if spec.is_person || person_is_there => events.push(Event::Insert(row)),
+            None if spec.is_person || has_parent(world, scene, spec.who) => events.push(Event::Insert(row)),
             Some(live) if !spec.is_person => {
                 events.push(Event::Delete(row));
                 if live.period != Period::Recent {
@@ -158,8 +153,11 @@ fn people_at_work(world: &World, scene: &Scene, events: &mut Vec<Event>) {
         }
     }
     for (at, run) in world.runs.iter().enumerate() {
-        if left.undos > 0 && world.shred.is_none() && run.stage == Stage::Pending && run.grace_until > world.time {
-            events.push(Event::Undo(at as u8));
+        let at = at as u8;
+        let has_image = world.ledger.iter().any(|entry| entry.run == at && entry.lost.is_some());
+        let in_grace = run.stage == Stage::Pending && run.grace_until > world.time;
+        if left.undos > 0 && world.shred.is_none() && !world.is_taking() && in_grace && has_image {
+            events.push(Event::Undo(at));
         }
     }
 }
@@ -222,7 +220,7 @@ pub fn apply(world: &mut World, scene: &Scene, event: Event, off: Option<Rule>) 
         Event::Check => super::shred::check(world, off),
         Event::Rekey => super::shred::rekey(world, off),
         Event::Finish => super::shred::finish(world, off),
-        Event::Undo(run) => undo(world, run, off),
+        Event::Undo(run) => undo(world, scene, run, off),
         Event::Crash => crash(world),
     }
 }
@@ -382,40 +380,51 @@ fn cell_of(world: &mut World, who: Who, bucket: Bucket) -> u8 {
 }
 
 /// Rule of dying 5: what was erased comes back from its pre-images, never over a living row, and nothing dies by the run.
-fn undo(world: &mut World, run: u8, off: Option<Rule>) {
+fn undo(world: &mut World, scene: &Scene, run: u8, off: Option<Rule>) {
     world.left.undos -= 1;
-    for at in 0..world.ledger.len() {
-        let entry = world.ledger[at];
-        let (Some(lost), true) = (entry.lost, entry.run == run && entry.outcome == Outcome::Done) else { continue };
-        let now = world.rows[entry.row as usize];
-        let is_free = if entry.is_strip { now.is_some_and(|live| live.is_blank) } else { now.is_none() };
-        // What a later run erased again is not this run's to bring back: every restore would leave it out.
-        let is_last = !world.is_erased_after(entry.row, at as u8 + 1, |_| true);
-        if (is_free && is_last) || off == Some(Rule::Undo) {
-            world.rows[entry.row as usize] = Some(lost);
-            world.ledger[at].outcome = Outcome::Reversed;
+    // Parents go back before their children.
+    for is_person in [true, false] {
+        for at in 0..world.ledger.len() {
+            let entry = world.ledger[at];
+            let spec = scene.rows[entry.row as usize];
+            let (Some(lost), true) = (entry.lost, entry.run == run && entry.outcome == Outcome::Done) else { continue };
+            let now = world.rows[entry.row as usize];
+            let is_free = if entry.is_strip { now.is_some_and(|live| live.is_blank) } else { now.is_none() };
+            // What a later run erased again is not this run's to bring back: every restore would leave it out.
+            let is_last = !world.is_erased_after(entry.row, at as u8 + 1, |_| true);
+            let may = is_free && is_last && (is_person || has_parent(world, scene, spec.who));
+            if spec.is_person == is_person && (may || off == Some(Rule::Undo)) {
+                world.rows[entry.row as usize] = Some(lost);
+                world.ledger[at].outcome = Outcome::Reversed;
+            }
         }
     }
+    // Of two instances of one name only the first may become the active one.
     let mine = State::Dying(run);
-    // A slot that was replaced meanwhile stays as it is: nothing new is sealed under it, and it dies with its chains.
     for at in 0..world.subjects.len() {
         let who = world.subjects[at].who;
-        let is_free = !world.subjects.iter().any(|key| key.who == who && key.state == State::Active);
-        if world.subjects[at].state == mine && is_free {
-            world.subjects[at].state = State::Active;
+        let is_taken = world.subjects.iter().any(|key| key.who == who && key.state == State::Active);
+        if world.subjects[at].state == mine {
+            world.subjects[at].state = if is_taken { State::Retained } else { State::Active };
         }
     }
     for at in 0..world.buckets.len() {
         let name = world.buckets[at].name;
-        let is_free = !world.buckets.iter().any(|key| key.name == name && key.state == State::Active);
-        if world.buckets[at].state == mine && is_free {
-            world.buckets[at].state = State::Active;
+        let is_taken = world.buckets.iter().any(|key| key.name == name && key.state == State::Active);
+        if world.buckets[at].state == mine {
+            world.buckets[at].state = if is_taken { State::Retained } else { State::Active };
         }
     }
     for pin in world.pins.iter_mut().filter(|pin| pin.state == mine) {
         pin.state = State::Active;
     }
     world.runs[run as usize].stage = Stage::Undone;
+}
+
+/// Whether the person to whom somebody's notes refer is there, if the world has any.
+fn has_parent(world: &World, scene: &Scene, who: Who) -> bool {
+    let mut people = scene.rows.iter().zip(&world.rows).filter(|(spec, _)| spec.who == who && spec.is_person);
+    people.all(|(_, live)| live.is_some())
 }
 
 /// The process dies and the next start recovers.

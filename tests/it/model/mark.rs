@@ -35,15 +35,15 @@ pub fn mark(world: &mut World, scene: &Scene, off: Option<Rule>) {
     let mut due: BTreeSet<Bucket> = BTreeSet::new();
     match run.target {
         Target::Request(who) => {
-            let slot = world.subjects.iter().position(|key| key.who == who && key.state == State::Active);
-            if let Some(slot) = slot {
-                world.subjects[slot].state = State::Dying(at);
+            let keys = world.subjects.iter_mut().enumerate();
+            for (slot, key) in keys.filter(|(_, key)| key.who == who && key.state.is_living()) {
+                key.state = State::Dying(at);
                 dying.subjects.push(slot as u32 + 1);
             }
         }
         Target::Retention => {
             for (slot, key) in world.buckets.iter().enumerate() {
-                if key.state == State::Active && is_bucket_due(world, key.name) {
+                if key.state.is_living() && is_bucket_due(world, key.name) {
                     dying.buckets.push(slot as u32 + 1);
                     due.insert(key.name);
                 }

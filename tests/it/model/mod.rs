@@ -2,7 +2,7 @@
 //!
 //! With all rules in force no order breaks a promise. With any one of them off the search finds an order that does, which
 //! shows that the rule is needed and that the search would see its absence. Rule 9 is about copies of the host, of which
-//! the model knows nothing. Rule 8 is here as the order of a generation change. Undo is modelled as the rules want it.
+//! the model knows nothing. Rule 8 is here as the order of a generation change.
 //! `real` lets the same events happen in the program and compares.
 
 mod algebra;

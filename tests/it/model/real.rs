@@ -13,6 +13,7 @@ use wangchuan::tasks::erasure::{execute, plan_retention};
 use wangchuan::tasks::read_snapshot::{FrameState, open};
 use wangchuan::tasks::request::{plan_request, receive};
 use wangchuan::tasks::shred::shred_due;
+use wangchuan::tasks::undo::undo_run;
 use wangchuan::value::Value;
 
 use super::event::{Event, RETENTION, STATUTE, TIMES, apply, following, possible};
@@ -156,16 +157,15 @@ impl<'s> Twin<'s> {
             Event::Begin => {
                 snapshot(self.installation()).await;
             }
+            Event::Undo(run) => {
+                let id = self.runs[run as usize].clone().unwrap();
+                let run = run_now(self.installation(), &id).await;
+                undo_run(self.installation(), &run).await.unwrap();
+            }
             Event::Check => {
                 shred_due(self.installation()).await.unwrap();
             }
-            Event::Mark
-            | Event::Seal
-            | Event::Commit
-            | Event::Rekey
-            | Event::Finish
-            | Event::Undo(_)
-            | Event::Crash => {
+            Event::Mark | Event::Seal | Event::Commit | Event::Rekey | Event::Finish | Event::Crash => {
                 panic!("{event:?} is no step of its own here");
             }
         }
@@ -199,10 +199,20 @@ impl<'s> Twin<'s> {
 
     async fn compare(&self) {
         let model = &self.model;
+        let mut living = Vec::new();
+        for row in 0..self.scene.rows.len() as RowId {
+            living.push(self.version_of(row).await);
+        }
+        let wanted = model.rows.iter().map(|live| live.map(|live| if live.is_blank { 0 } else { live.version }));
+        assert_eq!(living, wanted.collect::<Vec<_>>(), "living rows: {:?}\n{model:#?}", self.trace);
         for (run, id) in model.runs.iter().zip(&self.runs) {
             let Some(id) = id else { continue };
             let state = run_now(self.installation(), id).await.state;
-            let wanted = if run.stage == Stage::Shredded { "shredded" } else { "shred-pending" };
+            let wanted = match run.stage {
+                Stage::Shredded => "shredded",
+                Stage::Undone => "undone",
+                _ => "shred-pending",
+            };
             assert_eq!(state, wanted, "{:?}\n{model:#?}", self.trace);
         }
         let mut found = Vec::new();
@@ -219,6 +229,19 @@ impl<'s> Twin<'s> {
             })
             .collect();
         assert_eq!(found, expected, "rows that open, by snapshot: {:?}\n{model:#?}", self.trace);
+    }
+
+    /// The version of a row in the database.
+    async fn version_of(&self, row: RowId) -> Option<Version> {
+        let spec = self.scene.rows[row as usize];
+        let from = if spec.is_person {
+            format!("people WHERE person = '{}'", person(spec.who))
+        } else {
+            format!("notes WHERE id = {row}")
+        };
+        let found =
+            self.folder.number("shop.db", &format!("SELECT COALESCE(MAX(COALESCE(v, 0)), -1) FROM {from}")).await;
+        (found >= 0).then_some(found as Version)
     }
 
     /// The rows of a snapshot that open, with the versions in them; stripped rows are of version 0.
@@ -266,7 +289,7 @@ impl Dice {
 }
 
 fn coarse(scene: Scene) -> Scene {
-    let budget = super::world::Budget { undos: 0, crashes: 0, ..scene.budget };
+    let budget = super::world::Budget { crashes: 0, ..scene.budget };
     Scene { coarse: true, budget, ..scene }
 }
 
@@ -276,7 +299,7 @@ async fn the_program_does_what_the_model_does_on_random_orders() {
     let (mut events, mut shredded) = (0, 0);
     for seed in 1..=traces {
         let mut scene = coarse(scenes::all()[(seed % 5) as usize].clone());
-        (scene.budget.writes, scene.budget.snapshots, scene.budget.shreds) = (3, 5, 4);
+        (scene.budget.writes, scene.budget.snapshots, scene.budget.shreds, scene.budget.undos) = (3, 5, 4, 1);
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let mut twin = Twin::make(&scene).await;
         for _ in 0..EVENTS {
@@ -297,7 +320,7 @@ async fn the_program_does_what_the_model_does_on_random_orders() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_that_would_break_a_promise_without_a_rule_do_not_break_the_program() {
     let mut driven = Vec::new();
-    for rule in [Rule::Pins, Rule::Barrier, Rule::Holds, Rule::Grace, Rule::Ledger, Rule::Pending] {
+    for rule in [Rule::Pins, Rule::Barrier, Rule::Holds, Rule::Grace, Rule::Undo, Rule::Ledger, Rule::Pending] {
         let all = scenes::all().map(coarse);
         let found = all.iter().find_map(|scene| {
             let found = explore(scene, Some(rule), 60_000, 0).found?;
@@ -335,5 +358,18 @@ async fn a_row_that_a_second_request_keeps_outlives_the_first_one_in_old_snapsho
         BTreeSet::from([(2, version)]),
         "what was erased is gone, what was kept is not"
     );
+    twin.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn undo_leaves_alone_what_a_later_run_erased_again() {
+    // The row came back, and then its customer's retention took it again: an older undo must not bring it back.
+    let scene = coarse(scenes::grace());
+    let mut twin = Twin::make(&scene).await;
+    let plans = [Event::Plan(Target::Request(0)), Event::Plan(Target::Retention)];
+    for event in [plans[0], Event::Begin, Event::Execute, Event::Insert(0), plans[1], Event::Execute, Event::Undo(0)] {
+        twin.step(event).await;
+    }
+    assert_eq!(twin.version_of(0).await, None);
     twin.finish().await;
 }

@@ -63,7 +63,7 @@ fn loses_rows(world: &World, who: Who, run: u8) -> bool {
 fn preserved(world: &World, runs: &[u8], dying: &DyingKeys) -> Vec<(usize, u8)> {
     let pins = world.pins.iter().enumerate().filter(|(_, pin)| {
         let stands = match pin.state {
-            State::Active => true,
+            State::Active | State::Retained => true,
             State::Dying(run) => !runs.contains(&run),
             State::Dead(_) => false,
         };
@@ -149,7 +149,7 @@ fn commit(world: &mut World, shred: &Shred) {
     }
     let is_doomed = |state: State| match state {
         State::Dying(run) => run == BY_CRASH || shred.ready.contains(&run),
-        State::Active | State::Dead(_) => false,
+        State::Active | State::Retained | State::Dead(_) => false,
     };
     let states = (world.subjects.iter_mut().map(|key| &mut key.state))
         .chain(world.buckets.iter_mut().map(|key| &mut key.state))

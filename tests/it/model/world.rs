@@ -113,6 +113,8 @@ pub struct Live {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     Active,
+    /// Its erasure was undone when a newer instance was in use already: it opens old frames and takes no new rows.
+    Retained,
     /// Marked by a run; chains by a crash, with [`BY_CRASH`].
     Dying(u8),
     /// Destroyed with the change to this generation.
@@ -125,6 +127,11 @@ pub const BY_CRASH: u8 = u8::MAX;
 impl State {
     pub fn is_dead(self) -> bool {
         matches!(self, Self::Dead(_))
+    }
+
+    /// Whether it is neither dead nor to die.
+    pub fn is_living(self) -> bool {
+        matches!(self, Self::Active | Self::Retained)
     }
 }
 
