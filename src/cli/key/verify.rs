@@ -50,11 +50,11 @@ pub async fn verify(context: &mut Context<'_>) -> CommandResult {
     Ok(if document.result == "valid" { Exit::Done } else { Exit::Failed })
 }
 
-fn show(output: &mut Output, document: &KeyVerifyDocument, claim: &SlotClaim) -> Result<(), UserError> {
-    let check = &document.check;
+/// What was tried, and what came of it.
+fn lines(check: &KeyCheck) -> [Words; 4] {
     let number = |count: u64| grouped(count);
     let (gone, generation) = (check.roots_gone.len(), check.generation);
-    let lines = [
+    [
         Words::new(
             format!("generation {generation}; roots of {gone} earlier generations read back as gone"),
             format!("第 {generation} 代；{gone} 个旧代的根密钥经复查已不存在"),
@@ -100,8 +100,12 @@ fn show(output: &mut Output, document: &KeyVerifyDocument, claim: &SlotClaim) ->
                 check.frames_opened
             ),
         ),
-    ];
-    for words in &lines {
+    ]
+}
+
+fn show(output: &mut Output, document: &KeyVerifyDocument, claim: &SlotClaim) -> Result<(), UserError> {
+    let check = &document.check;
+    for words in &lines(check) {
         output.say(words)?;
     }
     super::show_claim(output, claim)?;

@@ -29,7 +29,7 @@ fn tell(line: &str) {
 
 /// Explores a scene and requires that nothing is broken.
 fn holds_in(scene: &Scene) {
-    let (states, trees) = if switched_on(LONG).is_some() { (10_000_000, 20_000) } else { (60_000, 150) };
+    let (states, trees) = if switched_on(LONG).is_some() { (2_000_000, 5_000) } else { (60_000, 150) };
     let explored = explore(scene, None, states, trees);
     let Explored { states, steps, depth, is_whole, trees, frames, .. } = &explored;
     let end = if *is_whole { "all there are" } else { "as far as it went" };
