@@ -219,7 +219,7 @@ async fn retention_fate(
         }
     }
     for ((lookup, bucket), stay) in &staying {
-        let pinned = pins.active.iter().any(|pin| pin.lookup == *lookup && pin.bucket == *bucket);
+        let pinned = pins.active.iter().any(|pin| holds(pin, lookup, bucket, stay));
         // In a bucket that lives on, rows live with it; only what was sealed in a dying one must be pinned.
         pins.pin(tx, lookup, bucket, &dying, pinned || due.contains(bucket), stay).await?;
     }
@@ -227,6 +227,11 @@ async fn retention_fate(
         tx.mark_bucket_dying(slot, &pins.run.id).await?;
     }
     Ok(())
+}
+
+/// Whether a pin holds rows that stay: by their subject and bucket, or by a cell in which they were sealed.
+fn holds(pin: &PinRow, lookup: &[u8], bucket: &BucketName, stay: &Staying) -> bool {
+    pin.lookup == lookup && (pin.bucket == *bucket || stay.cells.contains(&pin.cell))
 }
 
 /// The pins of a run in the making.
@@ -286,7 +291,7 @@ impl<'a> Pins<'a> {
         stay: &Staying,
     ) -> Result<(), EraseError> {
         let (mut standing, mut clean) = (Vec::new(), Vec::new());
-        for pin in self.active.iter().filter(|pin| pin.lookup == lookup && pin.bucket == *bucket) {
+        for pin in self.active.iter().filter(|pin| holds(pin, lookup, bucket, stay)) {
             let (is_needed, lost_rows) = (self.needed.contains(&pin.cell), tx.cell_lost_rows(pin.cell).await?);
             standing.push(StandingPin { slot: pin.slot, is_needed, lost_rows });
         }
@@ -301,7 +306,9 @@ impl<'a> Pins<'a> {
         }
         for cell in choice.preserve {
             let slot = self.ground.keyring.free_numbers(tx, SlotTable::Pin, 1).await?[0];
-            self.add(tx, slot, cell, PinKind::Preserving, (lookup, bucket), stay).await?;
+            // The pin stands for what the cell holds: a row that moved since the plan is not in the bucket it was planned in.
+            let own = tx.bucket_name(cell.bucket).await?.map_or_else(|| bucket.clone(), |(name, _)| name);
+            self.add(tx, slot, cell, PinKind::Preserving, (lookup, &own), stay).await?;
         }
         if choice.fresh {
             let slot = self.ground.keyring.free_numbers(tx, SlotTable::Pin, 1).await?[0];

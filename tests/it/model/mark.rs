@@ -60,7 +60,7 @@ pub fn mark(world: &mut World, scene: &Scene, off: Option<Rule>) {
     }
     if off != Some(Rule::Pins) {
         for ((who, bucket), stay) in &staying {
-            let is_pinned = active_pins(world).any(|(_, pin)| pin.who == *who && pin.bucket == *bucket);
+            let is_pinned = active_pins(world).any(|(_, pin)| holds(pin, *who, *bucket, stay));
             let own_key = run.target != Target::Retention || is_pinned || due.contains(bucket);
             make_pins(world, at, (*who, *bucket), &marked.joined(&dying), own_key, stay, &needed);
         }
@@ -124,6 +124,10 @@ fn staying(world: &World, scene: &Scene, at: u8, run: &Run) -> BTreeMap<(Who, Bu
     found
 }
 
+fn holds(pin: &Pin, who: Who, bucket: Bucket, stay: &Staying) -> bool {
+    pin.who == who && (pin.bucket == bucket || stay.cells.contains(&pin.cell))
+}
+
 fn active_pins(world: &World) -> impl Iterator<Item = (usize, &Pin)> {
     world.pins.iter().enumerate().filter(|(_, pin)| pin.state == State::Active)
 }
@@ -138,7 +142,7 @@ fn make_pins(
     needed: &BTreeSet<u8>,
 ) {
     let standing: Vec<StandingPin> = active_pins(world)
-        .filter(|(_, pin)| pin.who == who && pin.bucket == bucket)
+        .filter(|(_, pin)| holds(pin, who, bucket, stay))
         .map(|(slot, pin)| StandingPin {
             slot: slot as u32 + 1,
             is_needed: needed.contains(&pin.cell),
@@ -158,8 +162,9 @@ fn make_pins(
         world.pins[slot as usize - 1].state = State::Dying(run);
     }
     let pin = Pin { cell: 0, who, bucket, is_fresh: false, state: State::Active, born: 0 };
-    for CellRow { id, .. } in choice.preserve {
-        world.pins.push(Pin { cell: id as u8, ..pin });
+    for CellRow { id, bucket: slot, .. } in choice.preserve {
+        let bucket = world.buckets[slot as usize - 1].name;
+        world.pins.push(Pin { cell: id as u8, bucket, ..pin });
     }
     if choice.fresh {
         let slot = world.pins.len() as u8 + 1;

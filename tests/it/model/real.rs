@@ -373,3 +373,19 @@ async fn undo_leaves_alone_what_a_later_run_erased_again() {
     assert_eq!(twin.version_of(0).await, None);
     twin.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pin_does_not_die_with_the_bucket_in_which_a_row_was_planned_before_it_moved() {
+    // One note moves after the plan into the period of another that a statute keeps: both lie in one cell, which is pinned.
+    let scene = coarse(scenes::long_life());
+    let mut twin = Twin::make(&scene).await;
+    let plans = [Event::Plan(Target::Request(0)), Event::Plan(Target::Retention)];
+    let events = [plans[0], Event::Move(1), Event::Begin, Event::Execute, plans[1], Event::Execute, Event::Tick];
+    for event in events.into_iter().chain([Event::Begin, Event::Check]) {
+        twin.step(event).await;
+    }
+    let first = twin.installation().control.read().await.unwrap().snapshots(None).await.unwrap().remove(0);
+    let (moved, kept) = (twin.model.rows[1].unwrap().version, twin.model.rows[2].unwrap().version);
+    assert!(twin.opened(first).await.is_superset(&BTreeSet::from([(1, moved), (2, kept)])));
+    twin.finish().await;
+}
