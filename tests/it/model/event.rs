@@ -274,8 +274,8 @@ fn plan(world: &mut World, scene: &Scene, target: Target) {
         Target::Retention => world.left.retentions -= 1,
         Target::Request(_) => world.left.requests -= 1,
     }
-    let (edited, holds) = (world.edited, world.holds);
-    world.runs.push(Run { target, stage: Stage::Planned, plan, edited, holds, barrier: 0, grace_until: 0 });
+    let (edited, cutoff, holds) = (world.edited, world.time, world.holds);
+    world.runs.push(Run { target, stage: Stage::Planned, plan, edited, cutoff, holds, barrier: 0, grace_until: 0 });
 }
 
 fn execute(world: &mut World, scene: &Scene) {

@@ -43,7 +43,7 @@ pub fn mark(world: &mut World, scene: &Scene, off: Option<Rule>) {
         }
         Target::Retention => {
             for (slot, key) in world.buckets.iter().enumerate() {
-                if key.state.is_living() && is_bucket_due(world, key.name) {
+                if key.state.is_living() && is_bucket_due(world, key.name, run.cutoff) {
                     dying.buckets.push(slot as u32 + 1);
                     due.insert(key.name);
                 }
@@ -53,7 +53,7 @@ pub fn mark(world: &mut World, scene: &Scene, off: Option<Rule>) {
     for slot in 0..world.pins.len() {
         let pin = world.pins[slot];
         let stays = staying.contains_key(&(pin.who, pin.bucket)) || needed.contains(&pin.cell);
-        let ends = run.target != Target::Retention || is_bucket_due(world, pin.bucket);
+        let ends = run.target != Target::Retention || is_bucket_due(world, pin.bucket, run.cutoff);
         if pin.state == State::Active && is_own(pin.who) && !stays && ends {
             world.pins[slot].state = State::Dying(at);
         }
@@ -77,8 +77,8 @@ pub fn mark(world: &mut World, scene: &Scene, off: Option<Rule>) {
     world.runs[at as usize] = Run { stage: Stage::Pending, barrier, grace_until, ..run };
 }
 
-fn is_bucket_due(world: &World, bucket: Bucket) -> bool {
-    !bucket.is_people && bucket.edited == world.edited && is_due(bucket.period, world.time)
+fn is_bucket_due(world: &World, bucket: Bucket, cutoff: u8) -> bool {
+    !bucket.is_people && bucket.edited == world.edited && is_due(bucket.period, cutoff)
 }
 
 /// Rows that are there again, though the ledger says that they are gone.

@@ -265,6 +265,8 @@ pub struct Run {
     pub stage: Stage,
     pub plan: Vec<Planned>,
     pub edited: bool,
+    /// When it was planned: what is due then is what it takes.
+    pub cutoff: u8,
     /// Holds in force when it was planned.
     pub holds: [bool; 2],
     /// Snapshots that had begun when its keys were marked.
