@@ -11,7 +11,7 @@ use crate::backup::directory::CellRef;
 use crate::control::{CellRow, DyingKeys, PinRow, RunRow, SnapshotRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
-use crate::erase::fate::rules::{SealedCell, forbids_death};
+use crate::erase::fate::rules::{CellNames, SealedCell, forbids_death};
 use crate::installation::{Installation, settle_interrupted};
 use crate::keyring;
 use crate::policy::calendar::BucketPeriod;
@@ -333,8 +333,7 @@ async fn behind_barrier(
     if !dying.has_cells() {
         return Ok(None);
     }
-    let pinned: HashSet<(Option<u32>, u32)> =
-        preserved.into_iter().map(|(_, cell)| (cell.subject, cell.bucket)).collect();
+    let pinned: CellNames = preserved.into_iter().map(|(_, cell)| (cell.subject, cell.bucket)).collect();
     let after = run.verified_snapshot.unwrap_or(i64::MAX);
     for spec in installation.config.registry.stores.iter().filter(|spec| spec.backup == BackupMode::Bucket) {
         if !barriers.contains_key(&spec.name) {

@@ -1,7 +1,7 @@
 //! The decisions about pins and dying cells, pure: [`super`] and the shred gather the facts and carry them out, and the model
 //! of the rules of dying (`tests/it/model/`) explores every order of events with these very functions.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use crate::control::{CellRow, DyingKeys};
 
@@ -87,10 +87,13 @@ pub struct SealedCell {
     pub pin: Option<u32>,
 }
 
+/// Cells, as subject and bucket.
+pub type CellNames = BTreeSet<(Option<u32>, u32)>;
+
 /// Rule of dying 2: whether living rows in this cell of a barrier snapshot forbid that these keys die. `preserved` are the
-/// cells, as subject and bucket, whose secrets go into pins in the same generation change.
+/// cells whose secrets go into pins in the same generation change.
 #[must_use]
-pub fn forbids_death(cell: &SealedCell, dying: &DyingKeys, preserved: &HashSet<(Option<u32>, u32)>) -> bool {
+pub fn forbids_death(cell: &SealedCell, dying: &DyingKeys, preserved: &CellNames) -> bool {
     let is_preserved = !cell.is_fresh && preserved.contains(&(cell.subject, cell.bucket));
     dying.takes(cell.subject, cell.bucket, cell.pin) && !is_preserved
 }
@@ -146,7 +149,7 @@ mod tests {
     #[test]
     fn a_cell_that_loses_a_key_forbids_death_unless_it_is_preserved() {
         let sealed = SealedCell { subject: Some(1), bucket: 2, is_fresh: false, pin: None };
-        let (none, kept) = (HashSet::new(), HashSet::from([(Some(1), 2)]));
+        let (none, kept) = (CellNames::new(), CellNames::from([(Some(1), 2)]));
         assert!(forbids_death(&sealed, &dying_subject(), &none));
         assert!(!forbids_death(&sealed, &dying_subject(), &kept));
         assert!(!forbids_death(&SealedCell { pin: Some(3), ..sealed }, &dying_subject(), &none));

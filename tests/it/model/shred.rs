@@ -1,9 +1,9 @@
 //! The shred: which runs are ready, the generation change, and what becomes of the runs, as `tasks::shred` does it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use wangchuan::control::DyingKeys;
-use wangchuan::erase::fate::rules::{SealedCell, forbids_death};
+use wangchuan::erase::fate::rules::{CellNames, SealedCell, forbids_death};
 
 use super::world::{BY_CRASH, Outcome, Rule, Shred, ShredStep, Stage, State, Who, World};
 
@@ -105,7 +105,7 @@ fn is_behind_barrier(world: &World, run: u8) -> bool {
     let Some(newest) = world.newest().filter(|newest| *newest as u8 + 1 > world.runs[run as usize].barrier) else {
         return false;
     };
-    let kept: HashSet<(Option<u32>, u32)> = preserved(world, &[run], &dying)
+    let kept: CellNames = preserved(world, &[run], &dying)
         .into_iter()
         .map(|(_, cell)| world.cell_row(cell))
         .map(|cell| (cell.subject, cell.bucket))
