@@ -112,7 +112,7 @@ impl Algebra {
                     };
                     brute_force(world, &living, &secret, number as u8 + 1, frame.row)
                 });
-                if opens != world.opens(snapshot, frame) {
+                if opens != world.opens(snapshot, *frame) {
                     return Some(format!("row {} of snapshot {}: with the real keys {opens}", frame.row, number + 1));
                 }
             }

@@ -21,16 +21,16 @@ pub fn violation(before: &World, after: &World, scene: &Scene, event: Event, off
 }
 
 /// Committed snapshots with their frames.
-fn frames(world: &World) -> impl Iterator<Item = (usize, &Snapshot, &Frame)> {
+fn frames(world: &World) -> impl Iterator<Item = (usize, &Snapshot, Frame)> {
     let taken = world.snapshots.iter().enumerate().filter(|(_, snapshot)| snapshot.taking == Taking::Committed);
-    taken.flat_map(|(number, snapshot)| snapshot.frames.iter().map(move |frame| (number + 1, snapshot, frame)))
+    taken.flat_map(|(number, snapshot)| snapshot.frames.iter().map(move |frame| (number + 1, snapshot, *frame)))
 }
 
-fn lives(world: &World, frame: &Frame) -> bool {
+fn lives(world: &World, frame: Frame) -> bool {
     world.rows[frame.row as usize].is_some_and(|live| live.version == frame.version)
 }
 
-fn is_gone(world: &World, frame: &Frame, snapshot: &Snapshot, off: Option<Rule>) -> bool {
+fn is_gone(world: &World, frame: Frame, snapshot: &Snapshot, off: Option<Rule>) -> bool {
     let position = if off == Some(Rule::Ledger) { 0 } else { snapshot.position };
     world.is_erased_after(frame.row, position, |_| true)
 }
@@ -39,7 +39,7 @@ fn is_gone(world: &World, frame: &Frame, snapshot: &Snapshot, off: Option<Rule>)
 fn survivor_lost(world: &World, off: Option<Rule>) -> Option<String> {
     let newest = world.newest()?;
     let snapshot = &world.snapshots[newest];
-    let living = snapshot.frames.iter().filter(|frame| lives(world, frame));
+    let living = snapshot.frames.iter().copied().filter(|frame| lives(world, *frame));
     for frame in living {
         if !world.opens(snapshot, frame) {
             return Some(format!("row {} lives and does not open in the newest snapshot {}", frame.row, newest + 1));
@@ -62,7 +62,7 @@ fn victim_kept(world: &World) -> Option<String> {
             let opened = snapshot.frames.iter().find(|frame| {
                 let is_lost = entry.lost.is_some_and(|lost| lost.version == frame.version);
                 let is_earlier = usize::from(snapshot.position) <= at;
-                frame.row == entry.row && (is_earlier || is_lost) && world.opens(snapshot, frame)
+                frame.row == entry.row && (is_earlier || is_lost) && world.opens(snapshot, **frame)
             });
             if let Some(frame) = opened {
                 return Some(format!(
@@ -87,7 +87,7 @@ fn victim_restored(world: &World, off: Option<Rule>) -> Option<String> {
         })
     };
     let back = frames(world).find(|(_, snapshot, frame)| {
-        is_erased(frame) && world.opens(snapshot, frame) && !is_gone(world, frame, snapshot, off)
+        is_erased(frame) && world.opens(snapshot, *frame) && !is_gone(world, *frame, snapshot, off)
     });
     back.map(|(number, _, frame)| format!("row {} was erased and a restore of snapshot {number} returns it", frame.row))
 }

@@ -289,14 +289,14 @@ fn execute(world: &mut World, scene: &Scene) {
     // Notes go before the people they refer to.
     for is_person in [false, true] {
         for planned in run.plan.iter().filter(|planned| scene.rows[planned.row as usize].is_person == is_person) {
-            batch(world, scene, at as u8, planned);
+            batch(world, scene, at as u8, *planned);
         }
     }
     world.runs[at].stage = Stage::Deleted;
 }
 
 /// One row of a batch: whoever deleted it, it is gone; a changed or held row stays, and a parent of a living row too.
-fn batch(world: &mut World, scene: &Scene, run: u8, planned: &Planned) {
+fn batch(world: &mut World, scene: &Scene, run: u8, planned: Planned) {
     let spec = scene.rows[planned.row as usize];
     let live = world.rows[planned.row as usize];
     let is_strip = planned.plan == Plan::Strip;
@@ -327,11 +327,11 @@ fn begin(world: &mut World, scene: &Scene) {
         let (Some(live), spec) = (live, scene.rows[row]) else { continue };
         let edited = world.edited && !spec.is_person;
         let bucket = Bucket { is_people: spec.is_person, edited, period: live.period };
-        let pins = world.pins.iter().filter(|pin| {
+        let mut pins = world.pins.iter().filter(|pin| {
             let is_own = pin.who == spec.who && pin.bucket == bucket;
             is_own && pin.state == State::Active && !world.cells[pin.cell as usize].is_dead
         });
-        view.push((row as RowId, *live, bucket, pins.last().map(|pin| pin.cell)));
+        view.push((row as RowId, *live, bucket, pins.next_back().map(|pin| pin.cell)));
     }
     let (position, born) = (world.ledger.len() as u8, world.generation);
     let (taking, chain) = (Taking::Begun, State::Active);

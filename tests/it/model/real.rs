@@ -224,7 +224,7 @@ impl<'s> Twin<'s> {
             .snapshots
             .iter()
             .map(|snapshot| {
-                let open = snapshot.frames.iter().filter(|frame| model.opens(snapshot, frame));
+                let open = snapshot.frames.iter().filter(|frame| model.opens(snapshot, **frame));
                 open.map(|frame| (frame.row, if frame.is_blank { 0 } else { frame.version })).collect()
             })
             .collect();

@@ -406,15 +406,14 @@ impl World {
     }
 
     /// Whether a frame opens with the keys of the generation in force.
-    pub fn opens(&self, snapshot: &Snapshot, frame: &Frame) -> bool {
+    pub fn opens(&self, snapshot: &Snapshot, frame: Frame) -> bool {
         let cell = &self.cells[frame.cell as usize];
         let pin_lives = |slot: u8| !self.pins[slot as usize - 1].state.is_dead();
-        let own = match cell.pin {
-            Some(pin) => pin_lives(pin),
-            None => {
-                let subject = cell.subject.is_none_or(|slot| !self.subjects[slot as usize - 1].state.is_dead());
-                subject && !self.buckets[cell.bucket as usize - 1].state.is_dead()
-            }
+        let own = if let Some(pin) = cell.pin {
+            pin_lives(pin)
+        } else {
+            let subject = cell.subject.is_none_or(|slot| !self.subjects[slot as usize - 1].state.is_dead());
+            subject && !self.buckets[cell.bucket as usize - 1].state.is_dead()
         };
         own && !snapshot.chain.is_dead() && !self.is_lost
     }
