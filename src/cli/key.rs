@@ -1,5 +1,11 @@
 //! `key …`: the key tree and its root slot.
 
+mod advice;
+mod list;
+mod shred;
+mod verify;
+mod words;
+
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
@@ -22,12 +28,37 @@ use crate::tasks::erasure::RunBody;
 pub enum KeyCommand {
     /// Generation, what the root slot is worth, keys by state, what waits to be destroyed, what may be copied.
     Status,
+    /// Every key the agent answers for, in groups, by state in the words of SP 800-57; what waits to be destroyed, and why.
+    ///
+    /// Names no person. Example: wangchuan key list --json
+    List,
+    /// Destroy the keys of what is due, all in one generation change; without --now at most once an hour.
+    ///
+    /// A run waits for the end of its grace, for holds, for a snapshot begun after its erasure, and for the least time that
+    /// the root slot wants between two generations; it is said of each why and until when. Example: wangchuan key shred --now
+    Shred {
+        /// Do not wait for the next hourly group. Grace, holds, snapshots and the slot's interval hold all the same.
+        #[arg(long)]
+        now: bool,
+    },
+    /// Try again whether what was destroyed stays destroyed: old roots, old crowns, shredded frames. Exit code 1 if not.
+    ///
+    /// Example: wangchuan key verify
+    Verify,
+    /// What may and may not be copied or backed up, for the configured root slot.
+    ///
+    /// Example: wangchuan key advice --lang zh
+    Advice,
 }
 
 /// `key …`.
 pub async fn key(context: &mut Context<'_>, command: KeyCommand) -> CommandResult {
     match command {
         KeyCommand::Status => status(context).await,
+        KeyCommand::List => list::list(context).await,
+        KeyCommand::Shred { now } => shred::shred(context, now).await,
+        KeyCommand::Verify => verify::verify(context).await,
+        KeyCommand::Advice => advice::show(context).await,
     }
 }
 

@@ -8,6 +8,7 @@ use super::context::{Context, local_time, task_error, usage};
 use super::output::{Exit, Grid, UserError, Words};
 use super::plan::show_run;
 use super::run::show_undo;
+use super::stage::meaning;
 use crate::control::RequestRow;
 use crate::installation::{Installation, Needs};
 use crate::plan::Subject;
@@ -342,12 +343,14 @@ async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
                 body.failed
             ),
         ))?;
+        context.output.say(&meaning(&run.state, body.pending.as_ref().map(|(_, until)| until.as_str())))?;
     }
     for certificate in &certificates {
         context.output.line(&format!("  {}  {}", certificate.id, certificate.result))?;
     }
     let mut shown = document(&request);
     shown["result"] = "complete".into();
+    shown["stage"] = run.as_ref().map(|run| run.state.clone()).into();
     shown["certificates"] = certificates.iter().map(|certificate| certificate.id.clone()).collect::<Vec<_>>().into();
     context.output.document(&shown)?;
     Ok(Exit::Done)

@@ -3,6 +3,7 @@
 use super::CommandResult;
 use super::context::{Context, local_time, task_error};
 use super::output::{Exit, Grid, UserError, Words};
+use super::stage::meaning;
 use crate::config::Configuration;
 use crate::control::RunRow;
 use crate::installation::{Installation, Needs};
@@ -141,6 +142,8 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
         format!("{} {}: {}; {due} due = {erased} erased + {kept} kept + {failed} failed", run.kind, run.id, run.state),
         format!("{} {}：{}；到期 {due} = 擦除 {erased} + 保留 {kept} + 失败 {failed}", run.kind, run.id, run.state),
     ))?;
+    let until = body.pending.as_ref().map(|(_, until)| until.as_str());
+    context.output.say(&meaning(&run.state, until))?;
     if let Some(rows) = body.undone {
         context.output.say(&Words::new(
             format!("undone: {rows} rows were put back, and count as kept"),
@@ -165,6 +168,7 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
     }
     let mut shown = document(run, &body);
     shown["result"] = "complete".into();
+    shown["meaning"] = meaning(&run.state, until).en.into();
     shown["notes"] = body.notes.clone().into();
     context.output.document(&shown)?;
     Ok(Exit::Done)

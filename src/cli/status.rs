@@ -8,6 +8,7 @@ use super::CommandResult;
 use super::context::{Context, local_time, task_error};
 use super::output::table::grouped;
 use super::output::{Exit, Grid, Output, UserError, Words, say};
+use super::stage::meaning;
 use crate::config::Configuration;
 use crate::tasks::status::{Overdue, Status};
 
@@ -73,8 +74,14 @@ fn show_state(output: &mut Output, config: &Configuration, status: &Status) -> R
         ),
         Words::new(format!("last drill: {}", drill.en), format!("最近演练：{}", drill.zh)),
     ];
-    for words in &lines {
+    for (at, words) in lines.iter().enumerate() {
         output.say(words)?;
+        // Below the line of the runs: what their states mean.
+        let states = if at == 1 { &status.runs[..] } else { &[] };
+        for (state, count) in states {
+            let (words, count) = (meaning(state, None), grouped(*count));
+            output.say(&Words::new(format!("  {count} {}", words.en), format!("  {count} {}", words.zh)))?;
+        }
     }
     Ok(())
 }

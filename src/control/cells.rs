@@ -125,6 +125,19 @@ impl DyingKeys {
         }
     }
 
+    /// These and others.
+    #[must_use]
+    pub fn joined(&self, others: &Self) -> Self {
+        let join = |one: &[u32], other: &[u32]| [one, other].concat();
+        Self {
+            pins: join(&self.pins, &others.pins),
+            subjects: join(&self.subjects, &others.subjects),
+            buckets: join(&self.buckets, &others.buckets),
+            chains: join(&self.chains, &others.chains),
+            work: join(&self.work, &others.work),
+        }
+    }
+
     /// How many keys.
     #[must_use]
     pub fn count(&self) -> usize {

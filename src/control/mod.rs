@@ -8,6 +8,7 @@
 
 mod cells;
 mod jobs;
+mod key_list;
 mod lease;
 pub mod log_store;
 mod people;
@@ -20,6 +21,7 @@ mod tree;
 
 pub use cells::{BucketName, CellRow, DyingKeys, PinKind, PinRow};
 pub use jobs::JobRun;
+pub use key_list::KeyGroup;
 pub use lease::Lease;
 pub use people::{HoldRow, RequestRow};
 pub use plans::{ChunkCounts, ChunkRow, LedgerEntry, LedgerKind, PlanRow, RunRow};

@@ -1,5 +1,7 @@
 //! Pre-images of erased rows, and what an undo changes: ledger, marked keys, counts.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
@@ -61,6 +63,21 @@ impl Tx {
                     .map_err(|_| super::ControlError::Inconsistent("a ledger digest has a wrong length".to_owned()))
             })
             .collect()
+    }
+
+    /// Digests of the rows of a chunk that another run erased or stripped again, or is about to, after this one did.
+    pub async fn erased_again(&mut self, run: &str, chunk: i64) -> Result<HashSet<[u8; 16]>> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT l.row_mac FROM ledger l JOIN ledger later ON later.row_mac = l.row_mac \
+             AND later.position > l.position AND later.run <> l.run AND later.state IN ('done', 'intended') \
+             WHERE l.run = $1 AND l.chunk = $2",
+        )
+        .bind(run)
+        .bind(chunk)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        let damaged = || super::ControlError::Inconsistent("a ledger digest has a wrong length".to_owned());
+        rows.into_iter().map(|row| row.try_get::<Vec<u8>, _>(0)?.try_into().map_err(|_| damaged())).collect()
     }
 
     /// Rows of a chunk are back as they were: their entries are undone, reversing ones follow, and they count as kept.

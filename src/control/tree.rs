@@ -45,8 +45,9 @@ impl Tx {
         Ok(())
     }
 
-    /// Forgets the crowns of generations whose roots are gone.
+    /// Forgets the crowns of generations whose roots are gone; the newest of them are put aside, to be tried.
     pub async fn drop_crowns_before(&mut self, generation: i64) -> Result<()> {
+        self.keep_crowns_before(generation).await?;
         sqlx::query("DELETE FROM tree_root WHERE generation < $1").bind(generation).execute(&mut *self.inner).await?;
         Ok(())
     }

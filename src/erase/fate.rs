@@ -4,6 +4,8 @@
 //! whose whole period is due. Rows that stay are pinned by cell: *preserving*, when nothing of the cell went, so that old
 //! frames stay readable; *fresh* otherwise, so that the cell can die with what was erased from it.
 
+pub mod rules;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, Utc};
@@ -21,6 +23,7 @@ use crate::plan::Subject;
 use crate::plan::model::Collection;
 use crate::policy::calendar::BucketPeriod;
 use crate::policy::statute::{self, Earliest, bucket_due_with};
+use rules::{CleanCell, StandingPin, StayingRows, choose_pins};
 
 /// Rows that stay, by subject digest and bucket.
 #[derive(Debug, Default)]
@@ -216,7 +219,7 @@ async fn retention_fate(
         }
     }
     for ((lookup, bucket), stay) in &staying {
-        let pinned = pins.active.iter().any(|pin| pin.lookup == *lookup && pin.bucket == *bucket);
+        let pinned = pins.active.iter().any(|pin| holds(pin, lookup, bucket, stay));
         // In a bucket that lives on, rows live with it; only what was sealed in a dying one must be pinned.
         pins.pin(tx, lookup, bucket, &dying, pinned || due.contains(bucket), stay).await?;
     }
@@ -224,6 +227,11 @@ async fn retention_fate(
         tx.mark_bucket_dying(slot, &pins.run.id).await?;
     }
     Ok(())
+}
+
+/// Whether a pin holds rows that stay: by their subject and bucket, or by a cell in which they were sealed.
+fn holds(pin: &PinRow, lookup: &[u8], bucket: &BucketName, stay: &Staying) -> bool {
+    pin.lookup == lookup && (pin.bucket == *bucket || stay.cells.contains(&pin.cell))
 }
 
 /// The pins of a run in the making.
@@ -236,6 +244,8 @@ struct Pins<'a> {
     needed: HashSet<i64>,
     /// Stores that the plan or this process could not reach.
     skipped: HashSet<String>,
+    /// Keys that earlier runs marked and that are not destroyed yet.
+    marked: DyingKeys,
     added: Vec<(Slot, Key)>,
 }
 
@@ -251,7 +261,10 @@ impl<'a> Pins<'a> {
             .map_err(|_| EraseError::Inconsistent(format!("plan {} is damaged", plan.id)))?;
         let skipped = body.skipped.iter().chain(ground.skipped).map(|(store, _)| store.clone()).collect();
         let active = tx.pins().await?;
-        let mut pins = Self { ground, run, active, needed: HashSet::new(), skipped, added: Vec::new() };
+        let pending: Vec<String> =
+            tx.runs(Some("shred-pending")).await?.into_iter().map(|earlier| earlier.id).collect();
+        let marked = tx.dying_cell_keys(&pending).await?;
+        let mut pins = Self { ground, run, active, needed: HashSet::new(), skipped, marked, added: Vec::new() };
         for cell in staying.values().flat_map(|stay| &stay.cells) {
             pins.need(tx, *cell).await?;
         }
@@ -266,9 +279,8 @@ impl<'a> Pins<'a> {
         Ok(())
     }
 
-    /// Pins the rows of a subject that stay in a bucket: every clean cell that loses a key now and in which they were ever
-    /// sealed is preserved, unless a pin holds it already. A pin whose cell lost rows gives way to a fresh one; so do all,
-    /// for new versions. Without `own_key` the rows go on in their bucket's cell, and no fresh pin is made.
+    /// Pins the rows of a subject that stay in a bucket as [`choose_pins`] decides. `dying` are the keys that this run lets
+    /// die; those that earlier ones marked count as well, since rows may stay in their cells that those runs never saw.
     async fn pin(
         &mut self,
         tx: &mut Tx,
@@ -278,32 +290,27 @@ impl<'a> Pins<'a> {
         own_key: bool,
         stay: &Staying,
     ) -> Result<(), EraseError> {
-        let mut held = false;
-        for pin in self.active.iter().filter(|pin| pin.lookup == lookup && pin.bucket == *bucket) {
-            if self.needed.contains(&pin.cell) {
-                held = true;
-            } else if stay.new_version || tx.cell_lost_rows(pin.cell).await? {
-                tx.mark_pin_dying(pin.slot, &self.run.id).await?;
-            } else {
-                held = true;
-            }
+        let (mut standing, mut clean) = (Vec::new(), Vec::new());
+        for pin in self.active.iter().filter(|pin| holds(pin, lookup, bucket, stay)) {
+            let (is_needed, lost_rows) = (self.needed.contains(&pin.cell), tx.cell_lost_rows(pin.cell).await?);
+            standing.push(StandingPin { slot: pin.slot, is_needed, lost_rows });
         }
-        let mut preserved = Vec::new();
-        for id in &stay.cells {
-            let pinned = self.active.iter().any(|pin| pin.cell == *id);
-            let Some(cell) = tx.living_cell(*id).await?.filter(|_| self.needed.contains(id)) else { continue };
-            if pinned {
-                held = true;
-            } else if cell.pin.is_none() && dying.takes(cell.subject, cell.bucket, None) {
-                preserved.push(cell);
-            }
+        for id in stay.cells.iter().filter(|id| self.needed.contains(id)) {
+            let is_pinned = self.active.iter().any(|pin| pin.cell == *id);
+            clean.extend(tx.living_cell(*id).await?.map(|cell| CleanCell { cell, is_pinned }));
         }
-        held |= !preserved.is_empty();
-        for cell in preserved {
+        let rows = StayingRows { new_version: stay.new_version, own_key, cells: &clean, pins: &standing };
+        let choice = choose_pins(&rows, &self.marked.joined(dying));
+        for slot in choice.give_way {
+            tx.mark_pin_dying(slot, &self.run.id).await?;
+        }
+        for cell in choice.preserve {
             let slot = self.ground.keyring.free_numbers(tx, SlotTable::Pin, 1).await?[0];
-            self.add(tx, slot, cell, PinKind::Preserving, (lookup, bucket), stay).await?;
+            // The pin stands for what the cell holds: a row that moved since the plan is not in the bucket it was planned in.
+            let own = tx.bucket_name(cell.bucket).await?.map_or_else(|| bucket.clone(), |(name, _)| name);
+            self.add(tx, slot, cell, PinKind::Preserving, (lookup, &own), stay).await?;
         }
-        if own_key && (stay.new_version || !held) {
+        if choice.fresh {
             let slot = self.ground.keyring.free_numbers(tx, SlotTable::Pin, 1).await?[0];
             let place = Slot::new(Subtree::Pins, slot).map_err(crate::keyring::KeyringError::from)?;
             self.added.push((place, Key::make(self.ground.random)?));

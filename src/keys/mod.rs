@@ -12,6 +12,7 @@ pub mod file_slot;
 pub mod rekey;
 pub mod sealed;
 pub mod slot;
+pub mod state;
 pub mod suite;
 #[cfg(test)]
 pub(crate) mod testing;

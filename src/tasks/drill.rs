@@ -183,7 +183,7 @@ async fn restore_and_look(
 }
 
 /// The secrets of all living cells of the installation, whichever snapshot they belong to.
-async fn reachable_secrets(ground: &Ground<'_>) -> Result<Vec<CellSecret>> {
+pub(super) async fn reachable_secrets(ground: &Ground<'_>) -> Result<Vec<CellSecret>> {
     let mut tx = ground.control.begin().await?;
     let mut cells = Vec::new();
     for id in tx.living_cell_ids().await? {
@@ -227,8 +227,8 @@ async fn find_erased(store: &dyn DataStore, ledger: &Ledger, tables: &[Table], s
     Ok(found)
 }
 
-/// Tries every reachable cell secret on shredded frames.
-async fn try_shredded(
+/// Tries every reachable cell secret on shredded frames. Returns frames tried and keys tried on each, and how many opened.
+pub(super) async fn try_shredded(
     snapshot: &OpenSnapshot,
     repository: &dyn ObjectStore,
     secrets: &[CellSecret],

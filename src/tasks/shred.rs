@@ -11,6 +11,7 @@ use crate::backup::directory::CellRef;
 use crate::control::{CellRow, DyingKeys, PinRow, RunRow, SnapshotRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
+use crate::erase::fate::rules::{CellNames, SealedCell, forbids_death};
 use crate::installation::{Installation, settle_interrupted};
 use crate::keyring;
 use crate::policy::calendar::BucketPeriod;
@@ -21,6 +22,11 @@ use super::erasure::{RunBody, forget_markers};
 use super::read_snapshot::{FrameState, Nowhere, OpenSnapshot, open};
 use super::undo::expire_pre_images;
 use super::{Result, TaskError};
+use wait::{Wait, no_snapshot_since, slot_wait};
+
+mod wait;
+
+pub use wait::{GROUP_COMMIT, WaitCode, WaitingRun, next_group_commit, waiting_runs};
 
 /// Tries of a shred when holds keep coming in the middle of it.
 const HOLD_TRIES: u32 = 5;
@@ -42,6 +48,15 @@ pub struct ShredReport {
     pub waiting: Vec<(String, String)>,
     /// Snapshots that runs wait for and that are there, but could not be read.
     pub unread: Vec<String>,
+    /// The same, with codes and dates.
+    pub details: Vec<WaitingRun>,
+}
+
+impl ShredReport {
+    fn wait(&mut self, run: &RunRow, wait: Wait) {
+        self.waiting.push((run.id.clone(), wait.what.clone()));
+        self.details.push(WaitingRun::of(run, wait));
+    }
 }
 
 /// Destroys what is due.
@@ -60,10 +75,14 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
     let before = readable_rows(&mut tx).await?;
     drop(tx);
     let whole = installation.begin_piece()?;
-    let mut tries = 1;
-    while destroy(installation, &ground, &mut ready, &mut report, tries).await? == Tried::HoldCame {
-        tries += 1;
-        installation.may_destroy().await?;
+    if let Some(wait) = slot_wait(installation).await? {
+        ready.drain(..).for_each(|run| report.wait(&run, wait.clone()));
+    } else {
+        let mut tries = 1;
+        while destroy(installation, &ground, &mut ready, &mut report, tries).await? == Tried::HoldCame {
+            tries += 1;
+            installation.may_destroy().await?;
+        }
     }
     settle_runs(installation, &ground, &before, &mut report).await?;
     drop(whole);
@@ -93,7 +112,7 @@ async fn destroy(
     let holds: Vec<String> = active.into_iter().map(|hold| hold.id).collect();
     for run in std::mem::take(ready) {
         match why_waiting(installation, ground, &run).await? {
-            Some(reason) => report.waiting.push((run.id, reason)),
+            Some(wait) => report.wait(&run, wait),
             None => ready.push(run),
         }
     }
@@ -155,12 +174,12 @@ async fn find_ready(installation: &Installation, ground: &Ground<'_>, report: &m
     let mut barriers = HashMap::new();
     let mut ready = Vec::new();
     for run in candidates {
-        let reason = match why_waiting(installation, ground, &run).await? {
+        let wait = match why_waiting(installation, ground, &run).await? {
             None => behind_barrier(installation, ground, &mut barriers, &run).await?,
-            reason => reason,
+            wait => wait,
         };
-        match reason {
-            Some(reason) => report.waiting.push((run.id.clone(), reason)),
+        match wait {
+            Some(wait) => report.wait(&run, wait),
             None => ready.push(run),
         }
     }
@@ -241,29 +260,30 @@ async fn pending_until(ground: &Ground<'_>, tx: &mut Tx, run: &RunRow, barrier: 
     Ok(latest.map_or_else(|| "with its chain".to_owned(), |due| due.format("%Y-%m-%d").to_string()))
 }
 
-async fn why_waiting(installation: &Installation, ground: &Ground<'_>, run: &RunRow) -> Result<Option<String>> {
+async fn why_waiting(installation: &Installation, ground: &Ground<'_>, run: &RunRow) -> Result<Option<Wait>> {
     let now = installation.clock.now();
     if let Some(until) = run.grace_until.filter(|until| *until > now) {
-        return Ok(Some(format!("grace lasts until {}", until.format("%Y-%m-%d %H:%M"))));
+        let what = format!("grace lasts until {}", until.format("%Y-%m-%d %H:%M"));
+        return Ok(Some(Wait::new(WaitCode::Grace, what).until(until)));
     }
-    if let Some(reason) = held(installation, run).await? {
-        return Ok(Some(reason));
+    if let Some(wait) = held(installation, run).await? {
+        return Ok(Some(wait));
     }
-    if let Some(reason) = others_waiting(installation, run).await? {
-        return Ok(Some(reason));
+    if let Some(wait) = others_waiting(installation, run).await? {
+        return Ok(Some(wait));
     }
-    if let Some(reason) = unregistered(installation, ground, run).await? {
-        return Ok(Some(reason));
+    if let Some(wait) = unregistered(installation, ground, run).await? {
+        return Ok(Some(wait));
     }
     if installation.control.read().await?.running_snapshots().await? > 0 {
-        return Ok(Some("a snapshot is being taken".to_owned()));
+        return Ok(Some(Wait::new(WaitCode::SnapshotRunning, "a snapshot is being taken")));
     }
     Ok(None)
 }
 
 /// Rows of other runs that lie in the cells which die with this one share its fate: they must be neither held, nor in grace,
 /// nor in the middle of being erased.
-async fn others_waiting(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
+async fn others_waiting(installation: &Installation, run: &RunRow) -> Result<Option<Wait>> {
     let now = installation.clock.now();
     let mut tx = installation.control.read().await?;
     let mut others = Vec::new();
@@ -272,23 +292,27 @@ async fn others_waiting(installation: &Installation, run: &RunRow) -> Result<Opt
     }
     drop(tx);
     for other in others {
-        let reason = match other.state.as_str() {
+        let wait = |what: &str| Wait::new(WaitCode::OtherRun, what);
+        let found = match other.state.as_str() {
             "shredded" | "final" | "undone" => continue,
-            "approved" | "deleted" | "verified" | "undoing" => Some("is not finished".to_owned()),
+            "approved" | "deleted" | "verified" | "undoing" => Some(wait("is not finished")),
             _ => match other.grace_until.filter(|until| *until > now) {
-                Some(until) => Some(format!("is in grace until {}", until.format("%Y-%m-%d %H:%M"))),
+                Some(until) => {
+                    Some(wait(&format!("is in grace until {}", until.format("%Y-%m-%d %H:%M"))).until(until))
+                }
                 None => held(installation, &other).await?,
             },
         };
-        if let Some(reason) = reason {
-            return Ok(Some(format!("rows of run {} lie in the same cells: {reason}", other.id)));
+        if let Some(wait) = found {
+            let what = format!("rows of run {} lie in the same cells: {}", other.id, wait.what);
+            return Ok(Some(Wait { what, ..wait }));
         }
     }
     Ok(None)
 }
 
 /// Where nothing is registered any more, nothing was erased and no snapshot shows what lives there.
-async fn unregistered(installation: &Installation, ground: &Ground<'_>, run: &RunRow) -> Result<Option<String>> {
+async fn unregistered(installation: &Installation, ground: &Ground<'_>, run: &RunRow) -> Result<Option<Wait>> {
     let known = &installation.config.registry.stores;
     let collections = installation.control.read().await?.collections_of_dying_cells(&run.id).await?;
     let lost = collections.into_iter().find(|(store, name)| match ground.site(store) {
@@ -296,9 +320,10 @@ async fn unregistered(installation: &Installation, ground: &Ground<'_>, run: &Ru
         None => !known.iter().any(|spec| spec.name == *store),
     });
     Ok(lost.map(|(store, name)| {
-        format!(
+        let what = format!(
             "rows of {store}.{name} were sealed under its keys, but that is not registered any more; register it again"
-        )
+        );
+        Wait::new(WaitCode::Unregistered, what)
     }))
 }
 
@@ -344,7 +369,7 @@ async fn behind_barrier(
     ground: &Ground<'_>,
     barriers: &mut HashMap<String, Option<Barrier>>,
     run: &RunRow,
-) -> Result<Option<String>> {
+) -> Result<Option<Wait>> {
     let runs = std::slice::from_ref(&run.id);
     let mut tx = installation.control.read().await?;
     let dying = tx.dying_cell_keys(runs).await?;
@@ -353,8 +378,7 @@ async fn behind_barrier(
     if !dying.has_cells() {
         return Ok(None);
     }
-    let pinned: HashSet<(Option<u32>, u32)> =
-        preserved.into_iter().map(|(_, cell)| (cell.subject, cell.bucket)).collect();
+    let pinned: CellNames = preserved.into_iter().map(|(_, cell)| (cell.subject, cell.bucket)).collect();
     let after = run.verified_snapshot.unwrap_or(i64::MAX);
     for spec in installation.config.registry.stores.iter().filter(|spec| spec.backup == BackupMode::Bucket) {
         if !barriers.contains_key(&spec.name) {
@@ -362,22 +386,23 @@ async fn behind_barrier(
         }
         let Some(Some(barrier)) = barriers.get(&spec.name).map(|found| found.as_ref().filter(|b| b.number > after))
         else {
-            return Ok(Some(format!("store {} has no snapshot since the erasure yet", spec.name)));
+            return Ok(Some(no_snapshot_since(&spec.name)));
         };
         let opened = match &barrier.opened {
             Ok(opened) => opened,
-            Err(fault) => return Ok(Some(fault.clone())),
+            Err(fault) => return Ok(Some(Wait::new(WaitCode::SnapshotUnreadable, fault.clone()))),
         };
         let living = opened.entries.iter().any(|entry| {
             let CellRef { subject, bucket, pin } = entry.cell;
-            let kept = pin.is_none() && pinned.contains(&(subject, bucket));
-            dying.takes(subject, bucket, opened.pin_of(&entry.cell)) && !kept
+            let cell = SealedCell { subject, bucket, is_fresh: pin.is_some(), pin: opened.pin_of(&entry.cell) };
+            forbids_death(&cell, &dying, &pinned)
         });
         if living {
-            return Ok(Some(format!(
+            let what = format!(
                 "living rows of store {} are sealed under keys that are to die; a later snapshot must hold them elsewhere",
                 spec.name
-            )));
+            );
+            return Ok(Some(Wait::new(WaitCode::LivingRows, what)));
         }
     }
     Ok(None)
@@ -390,7 +415,7 @@ async fn preserved_cells(tx: &mut Tx, runs: &[String], dying: &DyingKeys) -> Res
 }
 
 /// The hold that covers erased rows of a run, if any.
-pub(super) async fn held(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
+pub(super) async fn held(installation: &Installation, run: &RunRow) -> Result<Option<Wait>> {
     let mut tx = installation.control.read().await?;
     let holds = tx.holds(true).await?;
     if holds.is_empty() {
@@ -419,7 +444,7 @@ pub(super) async fn held(installation: &Installation, run: &RunRow) -> Result<Op
             _ => true,
         };
         if covers {
-            return Ok(Some(format!("hold {} covers it until it is released", hold.id)));
+            return Ok(Some(Wait::new(WaitCode::Hold, format!("hold {} covers it until it is released", hold.id))));
         }
     }
     Ok(None)

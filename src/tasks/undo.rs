@@ -30,7 +30,8 @@ pub struct UndoReport {
     pub run: String,
     /// Rows that are as they were before the run.
     pub restored: u64,
-    /// Rows left alone, because a newer row with their key lives, or the stripped row was changed or removed since.
+    /// Rows left alone, because a newer row with their key lives, a later run erased them again, or the stripped row was
+    /// changed or removed since.
     pub superseded: u64,
     /// Rows that could not be put back; the undo can be repeated within grace.
     pub refused: u64,
@@ -165,6 +166,8 @@ impl Undo<'_> {
         let (site, collection) = place_of(self.ground, chunk)?;
         let mut tx = self.installation.control.read().await?;
         let gone: HashSet<[u8; 16]> = tx.done_entries(&self.run.id, chunk.number).await?.into_iter().collect();
+        // What a later run erased is not this one's to bring back: somebody asked for that, and every restore leaves it out.
+        let again = tx.erased_again(&self.run.id, chunk.number).await?;
         let parts = tx.pre_images(&self.run.id, chunk.number).await?;
         drop(tx);
         if gone.is_empty() {
@@ -172,8 +175,8 @@ impl Undo<'_> {
         }
         let digest = |key: &RowKey| row_mac(&self.suppression, &chunk.store, &chunk.collection, key);
         let mut image = open_image(&self.key, (&self.run.id, chunk.number), &parts)?;
-        image.rows.retain(|row| gone.contains(&digest(&row.key)));
-        // Rows without an image were gone before the run read them: somebody else deleted them.
+        image.rows.retain(|row| gone.contains(&digest(&row.key)) && !again.contains(&digest(&row.key)));
+        // The others without an image were gone before the run read them: somebody else deleted them.
         report.superseded += (gone.len() - image.rows.len()) as u64;
         let place = Place { site, collection, run: self.run, chunk, token: self.installation.token };
         let done = put_back(&place, &image).await?;

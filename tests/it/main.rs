@@ -3,6 +3,7 @@
 
 mod cycle;
 mod erase;
+mod model;
 mod scenario;
 mod store_contract;
 mod suites;

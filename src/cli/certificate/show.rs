@@ -7,7 +7,7 @@ use super::super::context::{Context, local_time};
 use super::super::output::table::grouped;
 use super::super::output::{Exit, Grid, Output, UserError, Words, say};
 use super::{Filing, Stored, find};
-use crate::certify::codes::Limitation;
+use crate::certify::codes::{BackupState, Limitation};
 use crate::certify::statement::{Predicate, Statement, Timestamp};
 use crate::config::Configuration;
 use crate::control::{CertificateRow, time_text};
@@ -150,7 +150,8 @@ fn show_targets(output: &mut Output, predicate: &Predicate) -> Result<(), UserEr
             target.records_failed,
         ];
         let until = target.backups.expires_by.map_or_else(String::new, |date| format!(" ({date})"));
-        let backups = format!("{}{until}", code(&target.backups.state));
+        let (en, zh) = in_backups(target.backups.state);
+        let backups = format!("{}{until}", say(lang, en, zh));
         let words = [target.location.clone(), code(&target.action)];
         grid.row(words.into_iter().chain(numbers.map(grouped)).chain([code(&target.verification.method), backups]));
     }
@@ -158,6 +159,17 @@ fn show_targets(output: &mut Output, predicate: &Predicate) -> Result<(), UserEr
         output.table(&grid)?;
     }
     Ok(())
+}
+
+/// What became of the rows in backups: shredded is more than deleted, and pending is not gone.
+fn in_backups(state: BackupState) -> (&'static str, &'static str) {
+    match state {
+        BackupState::Erased => ("shredded", "密钥已销毁"),
+        BackupState::Expires => ("shred-pending: still opens until", "待销毁密钥：仍可打开，直到"),
+        BackupState::Chain => ("shred-pending: still opens, no date", "待销毁密钥：仍可打开，无日期"),
+        BackupState::ReplayedOnRestore => ("still opens; erased again at a restore", "仍可打开；恢复时再次删除"),
+        BackupState::None => ("none", "无"),
+    }
 }
 
 fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError> {

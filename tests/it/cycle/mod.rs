@@ -1,12 +1,13 @@
 //! The whole library at work on a real shop: plan, erase, read back, back up, shred, certify, file, restore, drill.
 
+mod adversary;
 mod canaries;
 mod crash;
 mod dying;
 mod full;
 mod late;
 mod refusals;
-mod requests;
+pub mod requests;
 mod restores;
 mod returning;
 mod shared_cells;

@@ -6,6 +6,7 @@ mod chinook;
 mod crashes;
 mod database;
 mod drills;
+mod keys;
 mod music;
 mod quickstart;
 mod small;

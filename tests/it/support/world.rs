@@ -1,6 +1,7 @@
 //! A small company in a folder: a sample shop in SQLite, an installation with embedded bucket and audit service, and a
 //! clock that the test sets.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -18,9 +19,11 @@ use wangchuan::random::SystemRandom;
 use wangchuan::stores::{self, DataStore, Engine, Limits, StoreAddress};
 use wangchuan::tasks::backup::take_snapshot;
 use wangchuan::tasks::erasure::{RunBody, execute, plan_retention};
+use wangchuan::tasks::read_snapshot::RowSink;
 use wangchuan::tasks::request::{plan_request, receive};
 use wangchuan::tasks::restore::{RestoreReport, restore_snapshot};
 use wangchuan::tasks::{Result, TaskError};
+use wangchuan::value::Row;
 
 /// The tables of the shop that are registered, children before parents.
 pub const TABLES: [&str; 5] = ["order_lines", "newsletter", "complaints", "orders", "customers"];
@@ -363,5 +366,17 @@ pub fn refusal<T>(result: Result<T>) -> String {
         }
         Err(other) => panic!("another error: {other}"),
         Ok(_) => panic!("not refused"),
+    }
+}
+
+/// Rows of a snapshot that open, by collection number.
+#[derive(Default)]
+pub struct OpenRows(pub BTreeMap<u32, Vec<Row>>);
+
+#[async_trait::async_trait]
+impl RowSink for OpenRows {
+    async fn take(&mut self, collection: u32, _: &[u16], rows: Vec<Row>) -> Result<()> {
+        self.0.entry(collection).or_default().extend(rows);
+        Ok(())
     }
 }

@@ -1,0 +1,111 @@
+//! `key list`: every key that the agent answers for, in groups that identify nobody.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::super::CommandResult;
+use super::super::context::{Context, task_error};
+use super::super::output::table::grouped;
+use super::super::output::{Exit, Grid, Words, say};
+use super::words::{kind_words, state_words, waiting_line};
+use crate::control::{KeyGroup, time_text};
+use crate::installation::{Installation, Needs};
+use crate::keys::state::{KeyState, RecordedKey, state_of};
+use crate::tasks;
+use crate::tasks::shred::{WaitCode, WaitingRun, waiting_runs};
+
+/// What `key list --json` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct KeyListDocument {
+    result: &'static str,
+    /// The generation in force.
+    generation: Option<i64>,
+    /// When it was made (RFC 3339).
+    made_at: Option<String>,
+    keys: Vec<KeyLine>,
+    /// Runs whose keys are not destroyed yet, and why.
+    waiting: Vec<WaitingRun>,
+}
+
+/// Keys of one kind in one state.
+#[derive(Debug, Serialize, JsonSchema)]
+struct KeyLine {
+    /// `subjects`, `buckets`, `chains`, `pins` or `work`.
+    kind: String,
+    /// The state in the words of SP 800-57.
+    state: KeyState,
+    /// The collection of buckets, the store of chains, the reason of pins, the purpose of work leaves.
+    of: Option<String>,
+    /// The run that they die with, or died with.
+    run: Option<String>,
+    count: i64,
+}
+
+impl KeyLine {
+    fn of(group: KeyGroup, waiting: &[WaitingRun]) -> Self {
+        let is_held = waiting.iter().any(|held| held.code == WaitCode::Hold && Some(&held.run) == group.run.as_ref());
+        let KeyGroup { kind, state, run, of, is_filled, seals, count } = group;
+        Self { state: state_of(RecordedKey { state: &state, is_filled, seals, is_held }), kind, of, run, count }
+    }
+}
+
+/// `key list`.
+pub async fn list(context: &mut Context<'_>) -> CommandResult {
+    let installation = context.open(Needs::STATE).await?;
+    let document = read(&installation).await.map_err(task_error)?;
+    show(context, &document)?;
+    context.output.document(&document)?;
+    installation.close().await.map_err(task_error)?;
+    Ok(Exit::Done)
+}
+
+async fn read(installation: &Installation) -> tasks::Result<KeyListDocument> {
+    let waiting = waiting_runs(installation).await?;
+    let mut tx = installation.control.read().await?;
+    let made = tx.generation_made_at().await?;
+    let keys: Vec<KeyLine> = tx.key_groups().await?.into_iter().map(|group| KeyLine::of(group, &waiting)).collect();
+    Ok(KeyListDocument {
+        result: if keys.is_empty() { "nothing-found" } else { "complete" },
+        generation: made.map(|(generation, _)| generation),
+        made_at: made.map(|(_, at)| time_text(at)),
+        keys,
+        waiting,
+    })
+}
+
+fn show(context: &mut Context<'_>, document: &KeyListDocument) -> Result<(), super::super::output::UserError> {
+    let output = &mut *context.output;
+    let lang = output.lang();
+    if let (Some(generation), Some(at)) = (document.generation, &document.made_at) {
+        output.say(&Words::new(
+            format!("generation {generation}, made {at}"),
+            format!("第 {generation} 代，生成于 {at}"),
+        ))?;
+    }
+    let titles = [
+        ("keys", "密钥"),
+        ("state (SP 800-57)", "状态 (SP 800-57)"),
+        ("of", "归属"),
+        ("run", "运行"),
+        ("count", "数量"),
+    ];
+    let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh))).right(4);
+    for line in &document.keys {
+        let count = grouped(line.count.unsigned_abs());
+        grid.row([
+            kind_words(&line.kind).in_lang(lang),
+            state_words(line.state).in_lang(lang),
+            line.of.as_deref().unwrap_or(""),
+            line.run.as_deref().unwrap_or(""),
+            &count,
+        ]);
+    }
+    output.table(&grid)?;
+    for waiting in &document.waiting {
+        output.say(&waiting_line(waiting))?;
+    }
+    if document.waiting.is_empty() {
+        output.say(&Words::new("no key waits to be destroyed for a run", "没有等待销毁的运行密钥"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! `key shred`: destroys what is due, with the next group or now, and says of the rest why and until when it waits.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::super::CommandResult;
+use super::super::context::{Context, task_error};
+use super::super::output::{Exit, Output, UserError, Words};
+use super::words::waiting_line;
+use crate::control::time_text;
+use crate::installation::{Installation, Needs};
+use crate::tasks;
+use crate::tasks::certify::certify_due;
+use crate::tasks::shred::{ShredReport, WaitCode, WaitingRun, next_group_commit, shred_due, waiting_runs};
+
+/// What `key shred --json` prints.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub struct KeyShredDocument {
+    result: &'static str,
+    /// `KEY_SHRED_PENDING` while rows of some run still open.
+    code: Option<&'static str>,
+    /// The new generation, when keys were destroyed.
+    generation: Option<i64>,
+    keys_destroyed: u64,
+    /// Cells of rows that stay, which survive under pins.
+    cells_preserved: u64,
+    /// Runs whose rows no key opens any more.
+    shredded: Vec<String>,
+    /// Runs whose rows still open.
+    waiting: Vec<WaitingRun>,
+    certificates: Vec<String>,
+}
+
+impl KeyShredDocument {
+    fn of(report: ShredReport, certificates: Vec<String>) -> Self {
+        let readable = report.pending.into_iter().map(|(run, rows, until)| WaitingRun {
+            run,
+            code: WaitCode::BucketNotDue,
+            what: format!("{rows} rows share keys with rows that stay"),
+            until: Some(until),
+        });
+        let waiting: Vec<WaitingRun> = report.details.into_iter().chain(readable).collect();
+        Self {
+            generation: report.generation,
+            keys_destroyed: report.keys,
+            cells_preserved: report.pinned,
+            shredded: report.shredded,
+            certificates,
+            ..Self::waiting(waiting)
+        }
+        .with_result()
+    }
+
+    fn waiting(waiting: Vec<WaitingRun>) -> Self {
+        Self { waiting, ..Self::default() }.with_result()
+    }
+
+    fn with_result(mut self) -> Self {
+        self.code = (!self.waiting.is_empty()).then_some("KEY_SHRED_PENDING");
+        self.result = match (self.waiting.is_empty(), self.shredded.is_empty() && self.generation.is_none()) {
+            (false, _) => "partial",
+            (true, true) => "nothing-found",
+            (true, false) => "complete",
+        };
+        self
+    }
+}
+
+/// `key shred`.
+pub async fn shred(context: &mut Context<'_>, now: bool) -> CommandResult {
+    context.only_now()?;
+    let installation = context.open(Needs::ALL).await?;
+    let document = run(&installation, now).await.map_err(task_error)?;
+    show(context.output, &document)?;
+    context.output.document(&document)?;
+    installation.close().await.map_err(task_error)?;
+    Ok(Exit::Done)
+}
+
+async fn run(installation: &Installation, now: bool) -> tasks::Result<KeyShredDocument> {
+    if let Some(waiting) = if now { None } else { group(installation).await? } {
+        return Ok(KeyShredDocument::waiting(waiting));
+    }
+    let report = shred_due(installation).await?;
+    let certificates = certify_due(installation).await?;
+    Ok(KeyShredDocument::of(report, certificates))
+}
+
+/// The runs that wait, those that nothing else holds up for the next group commit; `None` when it may come now.
+async fn group(installation: &Installation) -> tasks::Result<Option<Vec<WaitingRun>>> {
+    installation.may_destroy().await?;
+    let mut tx = installation.control.read().await?;
+    let next = next_group_commit(&mut tx, installation.clock.now()).await?;
+    drop(tx);
+    let Some(next) = next else { return Ok(None) };
+    let mut waiting = waiting_runs(installation).await?;
+    for run in waiting.iter_mut().filter(|run| run.code == WaitCode::Nothing) {
+        run.code = WaitCode::GroupCommit;
+        run.until = Some(time_text(next));
+        "keys die together, once an hour; `--now` does not wait for that".clone_into(&mut run.what);
+    }
+    Ok(Some(waiting))
+}
+
+fn show(output: &mut Output, document: &KeyShredDocument) -> Result<(), UserError> {
+    let KeyShredDocument { generation, keys_destroyed: keys, cells_preserved: cells, .. } = document;
+    if let Some(generation) = generation {
+        output.say(&Words::new(
+            format!(
+                "{keys} keys destroyed with generation {generation}; {cells} cells of rows that stay are preserved"
+            ),
+            format!("第 {generation} 代已销毁 {keys} 个密钥；{cells} 个仍需保留的单元继续可用"),
+        ))?;
+    } else {
+        output.say(&Words::new("no key was destroyed", "没有销毁任何密钥"))?;
+    }
+    for run in &document.shredded {
+        let stage = super::super::stage::meaning("shredded", None);
+        output.say(&Words::new(format!("run {run}: {}", stage.en), format!("运行 {run}：{}", stage.zh)))?;
+    }
+    for waiting in &document.waiting {
+        output.say(&waiting_line(waiting))?;
+    }
+    for certificate in &document.certificates {
+        output.line(&format!("  {certificate}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shred_is_complete_only_when_nothing_waits() {
+        let run = |code| WaitingRun { run: "r".to_owned(), code, what: String::new(), until: None };
+        let done = ShredReport { generation: Some(2), shredded: vec!["r".to_owned()], ..ShredReport::default() };
+        let result = |report: ShredReport| KeyShredDocument::of(report, Vec::new()).result;
+        assert_eq!(result(done.clone()), "complete");
+        assert_eq!(result(ShredReport::default()), "nothing-found");
+        assert_eq!(result(ShredReport { details: vec![run(WaitCode::Hold)], ..done.clone() }), "partial");
+        assert_eq!(
+            result(ShredReport { pending: vec![("q".to_owned(), 3, "2027-01-01".to_owned())], ..done }),
+            "partial"
+        );
+    }
+}

@@ -1,0 +1,95 @@
+//! Words for states, kinds and reasons of keys.
+
+use super::super::output::Words;
+use crate::keys::state::KeyState;
+use crate::tasks::shred::{WaitCode, WaitingRun};
+
+/// A state, with SP 800-57's word in both languages.
+pub fn state_words(state: KeyState) -> Words {
+    let zh = match state {
+        KeyState::PreActive => "预激活 (pre-active)",
+        KeyState::Active => "激活 (active)",
+        KeyState::Suspended => "暂停 (suspended)",
+        KeyState::Deactivated => "停用 (deactivated)",
+        KeyState::Compromised => "泄露 (compromised)",
+        KeyState::Destroyed => "已销毁 (destroyed)",
+    };
+    Words::new(state.name(), zh)
+}
+
+/// A subtree of the key tree.
+pub fn kind_words(kind: &str) -> Words {
+    let zh = match kind {
+        "subjects" => "客户",
+        "buckets" => "时段",
+        "chains" => "备份链",
+        "pins" => "保留键",
+        "work" => "工作键",
+        other => other,
+    };
+    Words::new(kind, zh)
+}
+
+/// Why a run waits, without the sentence that goes with it.
+pub fn wait_words(code: WaitCode) -> Words {
+    let (en, zh) = match code {
+        WaitCode::Grace => ("in grace", "宽限期未满"),
+        WaitCode::Hold => ("held", "有法律保留"),
+        WaitCode::OtherRun => ("waits for another run", "等待另一次运行"),
+        WaitCode::Unregistered => ("a collection is missing", "集合已不在登记中"),
+        WaitCode::SnapshotRunning => ("a snapshot is being taken", "正在做快照"),
+        WaitCode::NoSnapshotSince => ("needs a snapshot", "需要一次新的快照"),
+        WaitCode::SnapshotUnreadable => ("the newest snapshot cannot be read", "最新快照无法读取"),
+        WaitCode::LivingRows => ("needs another snapshot", "需要再做一次快照"),
+        WaitCode::BucketNotDue => ("shares keys with rows that stay", "与仍保留的行共用密钥"),
+        WaitCode::SlotInterval => ("the root slot wants time", "根密钥槽的最小间隔未到"),
+        WaitCode::GroupCommit => ("goes with the next group", "随下一批一起销毁"),
+        WaitCode::Nothing => ("ready", "就绪"),
+    };
+    Words::new(en, zh)
+}
+
+/// A waiting run as one line.
+pub fn waiting_line(waiting: &WaitingRun) -> Words {
+    let kind = wait_words(waiting.code);
+    let (en, zh) = match &waiting.until {
+        Some(until) => (format!(", until {until} at least"), format!("，至少到 {until}")),
+        None => (String::new(), String::new()),
+    };
+    let WaitingRun { run, what, .. } = waiting;
+    Words::new(
+        format!("run {run}: {}{en} ({what}); its rows still open in backups", kind.en),
+        format!("运行 {run}：{}{zh}（{what}）；备份中的行仍可打开", kind.zh),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_words_of_its_own() {
+        use WaitCode as Code;
+        let codes = [
+            Code::Grace,
+            Code::Hold,
+            Code::OtherRun,
+            Code::Unregistered,
+            Code::SnapshotRunning,
+            Code::NoSnapshotSince,
+            Code::SnapshotUnreadable,
+            Code::LivingRows,
+            Code::BucketNotDue,
+            Code::SlotInterval,
+            Code::GroupCommit,
+            Code::Nothing,
+        ];
+        let words = codes.map(wait_words);
+        let texts: std::collections::HashSet<&str> =
+            words.iter().flat_map(|words| [&words.en[..], &words.zh]).collect();
+        assert_eq!(texts.len(), 2 * codes.len());
+        for state in KeyState::ALL {
+            assert!(state_words(state).zh.contains(state.name()));
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Keys in groups, without anything that identifies a person, and the crowns of earlier generations that are kept to be tried.
+
+use chrono::{DateTime, Utc};
+use sqlx::Row as _;
+
+use super::{ControlError, Result, Tx, parse_time};
+
+/// Crowns of earlier generations that are kept. They are noise once their roots are gone; that is tried on them.
+const KEPT_CROWNS: i64 = 16;
+/// The remembered settings that hold them, by generation in 19 digits.
+const CROWN: &str = "old_crown:";
+
+/// Keys of one kind that are alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyGroup {
+    /// `subjects`, `buckets`, `chains`, `pins` or `work`.
+    pub kind: String,
+    /// `active`, `dying` or `destroyed`.
+    pub state: String,
+    /// The run that they die with.
+    pub run: Option<String>,
+    /// The collection of buckets, the store of chains, the reason of pins, the purpose of work leaves.
+    pub of: Option<String>,
+    /// Whether their slots hold keys.
+    pub is_filled: bool,
+    /// Whether new data is sealed under them.
+    pub seals: bool,
+    /// How many.
+    pub count: i64,
+}
+
+impl Tx {
+    /// All keys, in groups.
+    pub async fn key_groups(&mut self) -> Result<Vec<KeyGroup>> {
+        let rows = sqlx::query(
+            "SELECT 'subjects', state, run, NULL, 1, 1, COUNT(*) FROM subject GROUP BY state, run UNION ALL \
+             SELECT 'buckets', state, run, store || '.' || collection, 1, 1, COUNT(*) FROM bucket \
+             GROUP BY state, run, store, collection UNION ALL \
+             SELECT 'chains', c.state, NULL, c.store, 1, COALESCE(s.state = 'running', 0), COUNT(*) FROM chain c \
+             LEFT JOIN snapshot s ON s.chain = c.slot GROUP BY c.state, c.store, COALESCE(s.state = 'running', 0) UNION ALL \
+             SELECT 'pins', p.state, p.dies_with, p.reason, (p.kind = 'fresh' OR c.pin IS NOT NULL), 1, COUNT(*) FROM pin p \
+             LEFT JOIN cell c ON c.id = p.cell GROUP BY p.state, p.dies_with, p.reason, (p.kind = 'fresh' OR c.pin IS NOT NULL) \
+             UNION ALL SELECT 'work', state, NULL, purpose, 1, 1, COUNT(*) FROM work GROUP BY state, purpose ORDER BY 1, 2, 3, 4",
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(KeyGroup {
+                    kind: row.try_get(0)?,
+                    state: row.try_get(1)?,
+                    run: row.try_get(2)?,
+                    of: row.try_get(3)?,
+                    is_filled: row.try_get::<i64, _>(4)? != 0,
+                    seals: row.try_get::<i64, _>(5)? != 0,
+                    count: row.try_get(6)?,
+                })
+            })
+            .collect()
+    }
+
+    /// The generation in force and when it was made.
+    pub async fn generation_made_at(&mut self) -> Result<Option<(i64, DateTime<Utc>)>> {
+        let row = sqlx::query("SELECT generation, created_at FROM tree_root ORDER BY generation DESC LIMIT 1")
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        row.map(|row| Ok((row.try_get(0)?, parse_time(&row.try_get::<String, _>(1)?)?))).transpose()
+    }
+
+    /// Puts the crowns of generations before this one aside, and forgets all but the newest of those.
+    pub(super) async fn keep_crowns_before(&mut self, generation: i64) -> Result<()> {
+        let rows = sqlx::query("SELECT generation, crown FROM tree_root WHERE generation < $1")
+            .bind(generation)
+            .fetch_all(&mut *self.inner)
+            .await?;
+        for row in rows {
+            let (of, crown): (i64, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
+            self.set_meta(&format!("{CROWN}{of:019}"), &hex::encode(crown)).await?;
+        }
+        let oldest = format!("{CROWN}{:019}", (generation - KEPT_CROWNS).max(0));
+        sqlx::query("DELETE FROM meta WHERE name >= $1 AND name < $2")
+            .bind(CROWN)
+            .bind(oldest)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// The crowns of earlier generations that were put aside, oldest first.
+    pub async fn old_crowns(&mut self) -> Result<Vec<(i64, Vec<u8>)>> {
+        // `;` is the sign after `:`.
+        let rows = sqlx::query("SELECT name, value FROM meta WHERE name >= $1 AND name < 'old_crown;' ORDER BY name")
+            .bind(CROWN)
+            .fetch_all(&mut *self.inner)
+            .await?;
+        let damaged = || ControlError::Inconsistent("a crown that was put aside is damaged".to_owned());
+        rows.into_iter()
+            .map(|row| {
+                let (name, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+                let generation = name.trim_start_matches(CROWN).parse().map_err(|_| damaged())?;
+                Ok((generation, hex::decode(value).map_err(|_| damaged())?))
+            })
+            .collect()
+    }
+}
