@@ -1,5 +1,7 @@
 //! `key …`: the key tree and its root slot.
 
+mod moving;
+
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
@@ -22,12 +24,15 @@ use crate::tasks::erasure::RunBody;
 pub enum KeyCommand {
     /// Generation, what the root slot is worth, keys by state, what waits to be destroyed, what may be copied.
     Status,
+    /// Take the root key from the slot under `[root.previous]` to the one under `[root]`.
+    Move(moving::MoveArgs),
 }
 
 /// `key …`.
 pub async fn key(context: &mut Context<'_>, command: KeyCommand) -> CommandResult {
     match command {
         KeyCommand::Status => status(context).await,
+        KeyCommand::Move(args) => moving::move_key(context, args).await,
     }
 }
 

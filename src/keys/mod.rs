@@ -9,12 +9,15 @@
 
 pub mod cell;
 pub mod file_slot;
+pub mod moving_slot;
 pub mod rekey;
 pub mod sealed;
 pub mod slot;
+mod slot_folder;
 pub mod suite;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod transit_slot;
 pub mod tree;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};

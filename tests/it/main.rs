@@ -8,3 +8,4 @@ mod store_contract;
 mod suites;
 mod support;
 mod tidy;
+mod transit;

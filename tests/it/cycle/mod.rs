@@ -10,5 +10,5 @@ mod requests;
 mod restores;
 mod returning;
 mod shared_cells;
-mod thief;
+pub mod thief;
 mod undo;
