@@ -1,5 +1,8 @@
 //! Tests of certificates: round trip, tampering, rules, the scan for personal data.
 
+#[cfg(test)]
+mod slots;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -403,7 +406,7 @@ fn partial_refused_failed_and_empty_results() {
             p.retained.clear();
             p.targets[0].records_retained = 0;
             p.targets[0].records_selected = 10;
-            p.root_slot = Some(RootSlot::new(SlotClass::B, "transit"));
+            p.root_slot = Some(RootSlot::new(SlotClass::A, "pkcs11"));
         })
         .contains("partial")
     );

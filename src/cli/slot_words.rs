@@ -62,6 +62,16 @@ pub fn shortcoming(found: &Shortcoming) -> (Words, Words) {
                 "请只授予 config/openbao-policy.hcl 中的策略",
             ),
         ),
+        Shortcoming::VersionOff { version } => (
+            Words::new(
+                format!("version {version} of the key in the key service, which wraps the root key, is switched off"),
+                format!("密钥服务中包裹根密钥的第 {version} 版已被停用"),
+            ),
+            Words::new(
+                format!("set min_decryption_version of the key back to {version}"),
+                format!("请把该密钥的 min_decryption_version 改回 {version}"),
+            ),
+        ),
         Shortcoming::SwitchOn { switch } => (
             Words::new(
                 format!("the key in the key service has {switch} on: no root key is made there"),

@@ -162,6 +162,9 @@ impl RawRoot {
 
     fn check_slot(&self, place: &Place, reading: &mut Reading<'_>) -> Option<SlotSettings> {
         self.refuse_foreign_keys(place, reading);
+        if self.kind == RootKind::File {
+            self.check_host_loss(place, reading);
+        }
         let path = match &self.path {
             Some(path) => Some(reading.path(path)),
             None => {
@@ -170,10 +173,7 @@ impl RawRoot {
             }
         };
         match self.kind {
-            RootKind::File => {
-                self.check_host_loss(place, reading);
-                Some(SlotSettings::File { path: path? })
-            }
+            RootKind::File => Some(SlotSettings::File { path: path? }),
             RootKind::Transit => self.check_transit(place, path, reading),
             RootKind::Pkcs11 | RootKind::AwsKms => {
                 let what = "this kind of root slot is not in this version";

@@ -302,6 +302,11 @@ pub enum Shortcoming {
         /// The capability.
         capability: String,
     },
+    /// The version that wraps a root is switched off, so nothing opens until somebody switches it on again.
+    VersionOff {
+        /// The version.
+        version: u64,
+    },
     /// A switch of the key is on that must be off.
     SwitchOn {
         /// Its name in the service.

@@ -423,6 +423,22 @@ impl RootSlot for TransitSlot {
                 found.push(Shortcoming::SwitchOn { switch });
             }
         }
+        let wrapped = self.on_shelf(|shelf| {
+            let records = shelf.generations(Kind::Wrapped)?.into_iter().map(|found| shelf.get(found, Kind::Wrapped));
+            Ok(records.filter_map(|record| record.ok().flatten()).map(|record| record.version).collect::<Vec<_>>())
+        });
+        let (lowest, enabled) = (state.lowest(), state.min_decryption_version);
+        let off = wrapped.await?.into_iter().filter(|version| (lowest..enabled).contains(version));
+        found.extend(off.map(|version| Shortcoming::VersionOff { version }));
+        found.extend(self.wrong_rights().await?);
+        Ok(found)
+    }
+}
+
+impl TransitSlot {
+    /// Rights that the agent lacks, and those that nothing needs.
+    async fn wrong_rights(&self) -> Result<Vec<Shortcoming>> {
+        let mut found = Vec::new();
         let key = self.client.key_path("");
         let (mount, name) = key.split_once("/keys/").unwrap_or_default();
         let needed = [

@@ -6,10 +6,10 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use super::predicate::{Facts, predicate};
 use super::{evidence, key_evidence};
-use crate::certify::codes::{Action, BackupState, CopyState, ErasureResult, Limitation, Sanitization};
+use crate::certify::codes::{Action, BackupState, CopyState, ErasureResult, Limitation, Sanitization, SlotClass};
 use crate::certify::evidence::verify_evidence;
 use crate::certify::issue;
-use crate::certify::statement::{Predicate, Statement, Timestamp};
+use crate::certify::statement::{Predicate, RootSlot, Statement, Timestamp};
 use crate::control::{ChunkCounts, ChunkRow, LedgerEntry, LedgerKind, RunRow};
 use crate::keys::Key;
 use crate::plan::{CollectionCounts, PlanBody, PlanKind};

@@ -26,6 +26,21 @@ pub async fn predicates(installation: &Installation) -> Vec<Predicate> {
     certificates.iter().map(|row| read(&row.envelope).statement.predicate).collect()
 }
 
+/// The certificate of the shredded run names slot, read-back and the date of the last copy of the service.
+async fn says_what_was_shown(installation: &Installation) {
+    let destroyed = "2026-03-15".parse::<chrono::NaiveDate>().unwrap();
+    let complete = predicates(installation).await.into_iter().find(|p| p.result == ErasureResult::Complete).unwrap();
+    let slot = complete.root_slot.clone().unwrap();
+    assert_eq!((slot.class, slot.kind.as_str(), slot.snapshot_retention_days), (SlotClass::B, "transit", Some(7)));
+    let read_back = slot.read_back.unwrap();
+    assert!(read_back.min_available_version > read_back.key_version && !read_back.exportable);
+    assert!(slot.reopenable_until.unwrap() > destroyed + chrono::Days::new(6));
+    assert!(complete.residual_date >= slot.reopenable_until, "{complete:?}");
+    assert!(complete.limitations.contains(&Limitation::RootSlotClassB));
+    assert!(!complete.limitations.contains(&Limitation::RootSlotClassD));
+    assert_eq!(complete.targets.iter().flat_map(|target| &target.keys).next().unwrap().kms, "transit");
+}
+
 #[tokio::test]
 async fn a_whole_cycle_and_a_thief_at_the_live_service() {
     let Some(bao) = Bao::start().await else { return };
@@ -49,17 +64,7 @@ async fn a_whole_cycle_and_a_thief_at_the_live_service() {
         let verdict = verify_certificate(&installation, id).await.unwrap();
         assert_eq!(verdict.result, "valid", "{verdict:?}");
     }
-    let destroyed = "2026-03-15".parse::<chrono::NaiveDate>().unwrap();
-    let complete = predicates(&installation).await.into_iter().find(|p| p.result == ErasureResult::Complete).unwrap();
-    let slot = complete.root_slot.clone().unwrap();
-    assert_eq!((slot.class, slot.kind.as_str(), slot.snapshot_retention_days), (SlotClass::B, "transit", Some(7)));
-    let read_back = slot.read_back.unwrap();
-    assert!(read_back.min_available_version > read_back.key_version && !read_back.exportable);
-    assert!(slot.reopenable_until.unwrap() > destroyed + chrono::Days::new(6));
-    assert!(complete.residual_date >= slot.reopenable_until, "{complete:?}");
-    assert!(complete.limitations.contains(&Limitation::RootSlotClassB));
-    assert!(!complete.limitations.contains(&Limitation::RootSlotClassD));
-    assert_eq!(complete.targets.iter().flat_map(|target| &target.keys).next().unwrap().kms, "transit");
+    says_what_was_shown(&installation).await;
 
     // The thief has the old control database, the old wrapped roots, the bucket, and asks the live service.
     let ground = installation.ground().unwrap();

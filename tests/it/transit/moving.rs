@@ -140,7 +140,7 @@ async fn the_command_line_installs_on_a_key_service_checks_it_and_moves_the_root
     Command::new("chmod").arg("600").arg(&secrets).status().unwrap();
     let by_role = format!("key = \"wangchuan\"\nrole_id = \"{role_id}\"\nsecret_id = \"file:secret\"");
     let config = folder.path().join("wangchuan.toml");
-    let text = text.replace("key = \"wangchuan\"", &by_role);
+    let text = text.replacen("key = \"wangchuan\"", &by_role, 1);
     let start = text.find("kind = \"transit\"").unwrap();
     let end = start + text[start..].find("\n# ").unwrap();
     let section = text[start..end].to_owned();

@@ -11,14 +11,16 @@ use serde_json::json;
 use wangchuan::crash_point::POINTS;
 use wangchuan::installation::{Installation, Needs};
 use wangchuan::keyring::KeyringError;
-use wangchuan::keys::slot::SlotError;
+use wangchuan::keys::slot::{Shortcoming, SlotError};
 use wangchuan::random::SystemRandom;
 use wangchuan::tasks::TaskError;
 use wangchuan::tasks::certify::certify_due;
 use wangchuan::tasks::shred::shred_due;
 
 use crate::support::bao::{Bao, Gate, root_section};
-use crate::support::world::{Making, World, body, forget, manual_clock_at, read_config, restore, snapshot};
+use crate::support::world::{
+    Making, World, body, forget, manual_clock_at, read_config, restore, snapshot, try_snapshot,
+};
 
 const FOLDER: &str = "WANGCHUAN_TRANSIT_FOLDER";
 const LEAVER: &str = "WANGCHUAN_TRANSIT_LEAVER";
@@ -175,11 +177,12 @@ async fn a_revoked_token_and_foreign_hands_are_told_and_a_new_start_goes_on() {
     bao.good(Method::POST, "transit/keys/wangchuan/rotate", json!({})).await;
     let least = json!({"min_decryption_version": latest + 1, "min_encryption_version": latest + 1});
     bao.good(Method::POST, "transit/keys/wangchuan/config", least.clone()).await;
-    let refused = world.try_open().await.err();
-    assert!(
-        matches!(refused, Some(TaskError::Keyring(KeyringError::Slot(SlotError::VersionDisabled { .. })))),
-        "{refused:?}"
-    );
+    let installation = world.open().await;
+    let refused = try_snapshot(&installation).await.err().unwrap();
+    assert!(refused.to_string().contains("is switched off"), "{refused}");
+    let found = installation.keyring.slot().shortcomings().await.unwrap();
+    assert!(found.iter().any(|found| matches!(found, Shortcoming::VersionOff { .. })), "{found:?}");
+    installation.close().await.unwrap();
     bao.good(Method::POST, "transit/keys/wangchuan/config", json!({"min_decryption_version": latest})).await;
     let installation = world.open().await;
     settled(&world, &installation, "switched on again").await;
