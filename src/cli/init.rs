@@ -53,7 +53,11 @@ fn template(args: &InitArgs) -> String {
     let days = args.snapshot_retention_days.unwrap_or_default();
     let mut section = "kind = \"transit\"\npath = \"root.slot\"\n".to_owned();
     section.push_str(&address.unwrap_or_default());
-    section.push_str(&format!("key = {}\nsnapshot_retention_days = {days}\n", quoted(&args.transit_key)));
+    section.push_str("key = ");
+    section.push_str(&quoted(&args.transit_key));
+    section.push_str("\nsnapshot_retention_days = ");
+    section.push_str(&days.to_string());
+    section.push('\n');
     TEMPLATE
         .replace("kind = \"file\"\npath = \"root.slot\"\n", &section)
         .replace("\naccept_host_loss = false\n", "\n#accept_host_loss = false\n")

@@ -165,13 +165,10 @@ impl RawRoot {
         if self.kind == RootKind::File {
             self.check_host_loss(place, reading);
         }
-        let path = match &self.path {
-            Some(path) => Some(reading.path(path)),
-            None => {
-                reading.fault(place, "the key `path` is missing", "add `path = \"root.slot\"` here");
-                None
-            }
-        };
+        let path = self.path.as_ref().map(|path| reading.path(path));
+        if path.is_none() {
+            reading.fault(place, "the key `path` is missing", "add `path = \"root.slot\"` here");
+        }
         match self.kind {
             RootKind::File => Some(SlotSettings::File { path: path? }),
             RootKind::Transit => self.check_transit(place, path, reading),
@@ -235,8 +232,8 @@ impl RawRoot {
                 None
             }
         };
-        let mount = self.segment(place, "mount", self.mount.as_deref().or(Some(MOUNT)), reading);
-        let key = self.segment(place, "key", self.key.as_deref(), reading);
+        let mount = Self::segment(place, "mount", self.mount.as_deref().or(Some(MOUNT)), reading);
+        let key = Self::segment(place, "key", self.key.as_deref(), reading);
         let auth = self.check_auth(place, from(reading, "TOKEN"), reading);
         let days = self.check_days(place, reading);
         let setup = TransitSetup {
@@ -255,7 +252,7 @@ impl RawRoot {
     }
 
     /// A name that stands in paths of the service, where a slash or a dot would lead elsewhere.
-    fn segment(&self, place: &Place, key: &str, value: Option<&str>, reading: &mut Reading<'_>) -> Option<String> {
+    fn segment(place: &Place, key: &str, value: Option<&str>, reading: &mut Reading<'_>) -> Option<String> {
         let Some(value) = value else {
             let advice = format!("add `{key} = \"wangchuan\"` here: a key that no other installation uses");
             reading.fault(place, format!("the key `{key}` is missing"), advice);
@@ -278,19 +275,19 @@ impl RawRoot {
         match (&self.token, &self.role_id, &self.secret_id) {
             (Some(token), None, None) => Some(TransitAuth::Token(reading.secret(&place.key("token"), token)?)),
             (None, Some(role_id), Some(secret_id)) => {
-                let mount = self.segment(place, "role_mount", self.role_mount.as_deref().or(Some(ROLE_MOUNT)), reading);
+                let mount =
+                    Self::segment(place, "role_mount", self.role_mount.as_deref().or(Some(ROLE_MOUNT)), reading);
                 let role_id = reading.secret(&place.key("role_id"), role_id);
                 let secret_id = reading.secret(&place.key("secret_id"), secret_id);
                 Some(TransitAuth::AppRole { mount: mount?, role_id: role_id?, secret_id: secret_id? })
             }
-            (None, None, None) => match ambient {
-                Some(token) => Some(TransitAuth::Token(SecretText::new(token))),
-                None => {
+            (None, None, None) => {
+                if ambient.is_none() {
                     let advice = "add `role_id` and `secret_id`, or `token`, here; or set `BAO_TOKEN` for the process";
                     reading.fault(place, "nothing says how the agent logs in to the key service", advice);
-                    None
                 }
-            },
+                ambient.map(|token| TransitAuth::Token(SecretText::new(token)))
+            }
             _ => {
                 let advice = "write either `token`, or both `role_id` and `secret_id`";
                 reading.fault(place, "the login to the key service is given twice, or by half", advice);

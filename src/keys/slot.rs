@@ -232,7 +232,6 @@ impl GoneCheck {
 
 /// What a key service told about its key when a destruction was read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "they are the service's own switches")]
 pub struct ReadBack {
     /// The version of its key that wrapped the root.
     pub key_version: u64,

@@ -150,14 +150,10 @@ impl TransitSlot {
     /// so that a repeated call uses the version of the call before.
     async fn make_version(&self, generation: Generation, state: &KeyState) -> Result<u64> {
         let intent = self.on_shelf(move |shelf| shelf.get(generation, Kind::Intent)).await?;
-        let first = match intent {
-            Some(intent) => intent.version,
-            None => {
-                let next = state.latest_version + 1;
-                self.on_shelf(move |shelf| shelf.put(generation, Kind::Intent, next, None)).await?;
-                next
-            }
-        };
+        let first = intent.as_ref().map_or(state.latest_version + 1, |intent| intent.version);
+        if intent.is_none() {
+            self.on_shelf(move |shelf| shelf.put(generation, Kind::Intent, first, None)).await?;
+        }
         if state.latest_version >= first { Ok(state.latest_version) } else { self.client.rotate().await }
     }
 

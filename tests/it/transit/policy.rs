@@ -77,7 +77,7 @@ async fn a_missing_right_is_named() {
         };
         match work.await.err() {
             Some(SlotError::Denied { path: named, capability: right, .. }) => {
-                assert_eq!((&*named, right), (path, capability))
+                assert_eq!((&*named, right), (path, capability));
             }
             other => panic!("{path}: {other:?}"),
         }

@@ -54,6 +54,7 @@ async fn settled(world: &World, installation: &Installation, what: &str) {
     let roots = installation.keyring.slot().list().await.unwrap();
     assert_eq!(roots.iter().map(|root| root.generation).collect::<Vec<_>>(), [generation], "{what}");
     let file = format!("restored-{generation}.db");
+    let _ = std::fs::remove_file(world.path(&file));
     let report = restore(world, installation, &last, &file).await.unwrap();
     assert!(report.is_whole(), "{what}: {report:?}");
     assert_eq!(world.dump_all(&file).await, world.dump_all("shop.db").await, "{what}");
