@@ -4,6 +4,7 @@
 //! write rows beside it.
 
 mod clock_check;
+mod root_slot;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -23,13 +24,11 @@ use chrono::TimeDelta;
 
 use crate::certify::signer::{CertificateSigner, SignerError, TrustedKeys};
 use crate::clock::Clock;
-use crate::config::{Configuration, Root, StateLocation};
+use crate::config::{Configuration, StateLocation};
 use crate::control::{Control, Lease};
 use crate::erase::{Ground, Site};
 use crate::error::{Result, TaskError};
 use crate::keyring::{Fence, Keyring, Shredded, recover};
-use crate::keys::file_slot::FileSlot;
-use crate::keys::slot::RootSlot;
 use crate::log::record::{Activity, Actor, Outcome, Record, Resource};
 use crate::plan::model::resolve;
 use crate::policy::registry::StoreSpec;
@@ -170,12 +169,7 @@ impl Installation {
         Control::create(path, id).await?.close().await;
         let control = Control::open(path).await?;
         let installation = control.read().await?.installation().await?;
-        let Root::File { path: root } = &config.root;
-        if let Some(parent) = root.parent() {
-            std::fs::create_dir_all(parent).map_err(|error| cannot("make", parent, &error))?;
-        }
-        let slot: Arc<dyn RootSlot> =
-            Arc::new(FileSlot::prepare(root, installation).map_err(crate::keyring::KeyringError::from)?);
+        let slot = root_slot::prepare(&config.root, installation)?;
         Keyring::new(installation, slot, random.clone()).create_tree(&control, clock.now()).await?;
         ManifestSigner::open(&folder.join("signing-key.pem"), true)
             .map_err(|error| TaskError::Proof(error.to_string()))?;
@@ -197,9 +191,7 @@ impl Installation {
         let control = Control::open(control_path(&config)).await?;
         let folder = state_folder(&config);
         let installation = control.read().await?.installation().await?;
-        let Root::File { path: root } = &config.root;
-        let slot: Arc<dyn RootSlot> =
-            Arc::new(FileSlot::at(root, installation).map_err(crate::keyring::KeyringError::from)?);
+        let slot = root_slot::open(&config.root, installation)?;
         let keyring = Keyring::new(installation, slot, random.clone());
         let signer = ManifestSigner::open(&folder.join("signing-key.pem"), false)
             .map_err(|error| TaskError::Proof(error.to_string()))?;

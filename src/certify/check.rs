@@ -5,8 +5,8 @@
 use thiserror::Error;
 
 use super::statement::{
-    Action, BackupState, CopyState, Digest, ErasureResult, Limitation, PREDICATE_TYPE, Predicate, STATEMENT_TYPE,
-    Sanitization, SlotClass, Statement, Target, VerificationMethod, evidence_name,
+    Action, BackupState, CopyState, Digest, ErasureResult, Limitation, PREDICATE_TYPE, Predicate, RootSlot,
+    STATEMENT_TYPE, Sanitization, SlotClass, Statement, Target, VerificationMethod, evidence_name,
 };
 
 /// The largest signed payload, in bytes.
@@ -283,7 +283,7 @@ fn check_retained(predicate: &Predicate) -> Result {
     require(all_known, "retained", "names a target that is not there")
 }
 
-/// A file slot destroys only on this host; whoever relies on it must read that.
+/// A file slot destroys only on this host, a service only in itself; whoever relies on it must read that.
 fn check_root_slot(predicate: &Predicate) -> Result {
     let relies = |target: &Target| {
         target.action == Action::CryptoShred || target.backups.state == BackupState::Erased || !target.keys.is_empty()
@@ -293,7 +293,26 @@ fn check_root_slot(predicate: &Predicate) -> Result {
     }
     let slot = predicate.root_slot.as_ref().ok_or_else(|| CheckError::new("rootSlot", "is missing"))?;
     let told = predicate.limitations.contains(&Limitation::RootSlotClassD);
-    require((slot.class == SlotClass::D) == told, "limitations", "do not fit the class of the root slot")
+    require((slot.class == SlotClass::D) == told, "limitations", "do not fit the class of the root slot")?;
+    let told = predicate.limitations.contains(&Limitation::RootSlotClassB);
+    require((slot.class == SlotClass::B) == told, "limitations", "do not fit the class of the root slot")?;
+    check_read_back(slot, predicate)
+}
+
+/// A service's class needs its word: the version is gone, it never left the service, and when copies of the service end.
+fn check_read_back(slot: &RootSlot, predicate: &Predicate) -> Result {
+    let destroyed = predicate.targets.iter().any(|target| !target.keys.is_empty());
+    if slot.class != SlotClass::B || !destroyed {
+        return Ok(());
+    }
+    let shown = slot.read_back.as_ref().is_some_and(|found| {
+        found.min_available_version > found.key_version && !found.exportable && !found.allow_plaintext_backup
+    });
+    require(shown, "rootSlot/readBack", "does not show that the key is gone and never left the service")?;
+    let until = slot.reopenable_until;
+    require(until.is_some(), "rootSlot/reopenableUntil", "is missing: copies of the service may still hold the key")?;
+    let covered = predicate.residual_date.map_or(is_undated(predicate), |date| until.is_none_or(|until| date >= until));
+    require(covered, "residualDate", "is before copies of the key service end")
 }
 
 fn check_result(predicate: &Predicate) -> Result {

@@ -242,6 +242,9 @@ codes! {
         KeyShredPending,
         /// The root slot is a file: the shred holds only while no copy of the host exists.
         RootSlotClassD,
+        /// The root slot is a service with backups: an older copy of it, with its unseal keys, could bring the key back until
+        /// `reopenableUntil`.
+        RootSlotClassB,
         /// Backups lie on the same site as the store.
         NotOffSite,
         /// The identity of the person who asked was not checked.

@@ -379,6 +379,43 @@ object! {
         class: SlotClass,
         /// `file`, `transit`, `pkcs11`, `aws-kms`.
         kind: String,
+        /// For how many days copies of the key service are kept, as the operator declares.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snapshot_retention_days: Option<u64>,
+        /// Until when such a copy, with its unseal keys, could bring the destroyed key back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reopenable_until: Option<NaiveDate>,
+        /// How it was read back that the key is gone: codes of the program's documentation.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        checks: Vec<String>,
+        /// What the key service said then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        read_back: Option<SlotReadBack>,
+    }
+}
+
+impl RootSlot {
+    /// A slot of which nothing more is known.
+    #[must_use]
+    pub fn new(class: SlotClass, kind: &str) -> Self {
+        let kind = kind.to_owned();
+        Self { class, kind, snapshot_retention_days: None, reopenable_until: None, checks: Vec::new(), read_back: None }
+    }
+}
+
+object! {
+    /// What a key service said of its key after a destruction.
+    SlotReadBack {
+        /// The version that wrapped the destroyed root.
+        key_version: u64,
+        /// The lowest version that it still has.
+        min_available_version: u64,
+        /// Whether the key can be exported; if not, it never could.
+        exportable: bool,
+        /// Whether it can be backed up in clear; if not, it never could.
+        allow_plaintext_backup: bool,
+        /// Whether it can be deleted.
+        deletion_allowed: bool,
     }
 }
 

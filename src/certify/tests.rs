@@ -1,5 +1,8 @@
 //! Tests of certificates: round trip, tampering, rules, the scan for personal data.
 
+#[cfg(test)]
+mod slots;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -130,7 +133,7 @@ pub(crate) fn sample_with_id(certificate_id: &str) -> Statement {
             restricted: true,
         }],
         recipients: vec![],
-        root_slot: Some(RootSlot { class: SlotClass::D, kind: "file".into() }),
+        root_slot: Some(RootSlot::new(SlotClass::D, "file")),
         residual_date: Some(date("2026-04-05")),
         limitations: vec![Limitation::RootSlotClassD, Limitation::CopyDeclared, Limitation::RowsRetained],
         supersedes: None,
@@ -403,7 +406,7 @@ fn partial_refused_failed_and_empty_results() {
             p.retained.clear();
             p.targets[0].records_retained = 0;
             p.targets[0].records_selected = 10;
-            p.root_slot = Some(RootSlot { class: SlotClass::B, kind: "transit".into() });
+            p.root_slot = Some(RootSlot::new(SlotClass::A, "pkcs11"));
         })
         .contains("partial")
     );

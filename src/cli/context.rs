@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use super::Global;
 use super::output::document::OutputError;
 use super::output::{Exit, Lang, Output, UserError, Words};
+use super::slot_words;
 use crate::backup::object_store::RepositoryError;
 use crate::clock::{Clock, FixedClock, SystemClock};
 use crate::config::{ConfigError, Configuration, Found, PolicyRules, Surroundings, find, load};
@@ -152,7 +153,13 @@ pub fn task_error(error: TaskError) -> UserError {
     let text = error.to_string();
     let (exit, code) = class_of(&error);
     let user = UserError::new(exit, code, Words::new(text.clone(), text)).worth_retrying(retry);
+    let slot_advice = match &error {
+        TaskError::Keyring(KeyringError::Slot(fault))
+        | TaskError::Erase(EraseError::Keyring(KeyringError::Slot(fault))) => slot_words::advice(fault),
+        _ => None,
+    };
     let user = match &error {
+        _ if slot_advice.is_some() => slot_advice.into_iter().fold(user, |user, words| user.advise(words.en, words.zh)),
         TaskError::Refused { advice, .. }
         | TaskError::Unknown { advice, .. }
         | TaskError::Erase(EraseError::Refused { advice, .. }) => user.advise(advice.clone(), advice.clone()),

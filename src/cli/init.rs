@@ -17,9 +17,50 @@ pub struct InitArgs {
     /// The folder for the configuration; existing files are never overwritten.
     #[arg(long, default_value = ".")]
     dir: PathBuf,
+    /// Where the root key shall lie.
+    #[arg(long, value_enum, default_value_t = RootChoice::File)]
+    root: RootChoice,
+    /// Address of the OpenBao or Vault server; otherwise from BAO_ADDR or VAULT_ADDR.
+    #[arg(long, value_name = "URL")]
+    transit_address: Option<String>,
+    /// Name of the transit key, which no other installation may use.
+    #[arg(long, value_name = "NAME", default_value = "wangchuan")]
+    transit_key: String,
+    /// For how many days snapshots and disk images of the key service are kept; certificates name the date.
+    #[arg(long, value_name = "DAYS", required_if_eq("root", "transit"))]
+    snapshot_retention_days: Option<u32>,
     /// Accept that a root key in a local file has no useful backup: whoever loses this host loses every backup with it.
     #[arg(long)]
     accept_host_loss: bool,
+}
+
+/// The slots that `init` can write down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum RootChoice {
+    /// A sealed file on this host.
+    File,
+    /// A key of OpenBao or Vault.
+    Transit,
+}
+
+/// The template with the chosen root slot.
+fn template(args: &InitArgs) -> String {
+    if args.root == RootChoice::File {
+        return TEMPLATE.replace("accept_host_loss = false", "accept_host_loss = true");
+    }
+    let quoted = |text: &str| toml::Value::from(text).to_string();
+    let address = args.transit_address.as_deref().map(|address| format!("address = {}\n", quoted(address)));
+    let days = args.snapshot_retention_days.unwrap_or_default();
+    let mut section = "kind = \"transit\"\npath = \"root.slot\"\n".to_owned();
+    section.push_str(&address.unwrap_or_default());
+    section.push_str("key = ");
+    section.push_str(&quoted(&args.transit_key));
+    section.push_str("\nsnapshot_retention_days = ");
+    section.push_str(&days.to_string());
+    section.push('\n');
+    TEMPLATE
+        .replace("kind = \"file\"\npath = \"root.slot\"\n", &section)
+        .replace("\naccept_host_loss = false\n", "\n#accept_host_loss = false\n")
 }
 
 /// Writes what is missing, then makes control database, keys and signing key.
@@ -28,16 +69,18 @@ pub async fn init(context: &mut Context<'_>, args: InitArgs) -> CommandResult {
     let configuration = args.dir.join("wangchuan.toml");
     let jobs = args.dir.join("jobs");
     if !configuration.exists() {
-        if !args.accept_host_loss {
+        if args.root == RootChoice::File && !args.accept_host_loss {
             return Err(usage(
                 "HOST_LOSS",
-                "this version keeps the root key in a file on this host, which has no useful backup: a lost host is a lost set of backups",
-                "本版本把根密钥存放在本机文件中，无法有效备份：主机丢失即全部备份丢失",
+                "the root key would lie in a file on this host, which has no useful backup: a lost host is a lost set of backups",
+                "根密钥将存放在本机文件中，无法有效备份：主机丢失即全部备份丢失",
             )
-            .advise("if that is acceptable, add --accept-host-loss", "如可接受，请加 --accept-host-loss"));
+            .advise(
+                "if that is acceptable, add --accept-host-loss; otherwise use a key service: --root transit",
+                "如可接受，请加 --accept-host-loss；否则请使用密钥服务：--root transit",
+            ));
         }
-        let text = TEMPLATE.replace("accept_host_loss = false", "accept_host_loss = true");
-        write(&configuration, &text).map_err(|error| UserError::from_any(error.into()))?;
+        write(&configuration, &template(&args)).map_err(|error| UserError::from_any(error.into()))?;
     }
     if !jobs.exists() {
         std::fs::create_dir_all(&jobs).map_err(|error| UserError::from_any(error.into()))?;

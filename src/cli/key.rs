@@ -2,6 +2,7 @@
 
 mod advice;
 mod list;
+mod moving;
 mod shred;
 mod verify;
 mod words;
@@ -49,6 +50,8 @@ pub enum KeyCommand {
     ///
     /// Example: wangchuan key advice --lang zh
     Advice,
+    /// Take the root key from the slot under `[root.previous]` to the one under `[root]`.
+    Move(moving::MoveArgs),
 }
 
 /// `key …`.
@@ -59,6 +62,7 @@ pub async fn key(context: &mut Context<'_>, command: KeyCommand) -> CommandResul
         KeyCommand::Shred { now } => shred::shred(context, now).await,
         KeyCommand::Verify => verify::verify(context).await,
         KeyCommand::Advice => advice::show(context).await,
+        KeyCommand::Move(args) => moving::move_key(context, args).await,
     }
 }
 

@@ -19,6 +19,7 @@ mod plan;
 mod quickstart;
 mod request;
 mod run;
+mod slot_words;
 mod stage;
 mod status;
 mod store;

@@ -38,7 +38,7 @@ pub use document::{Document, Place};
 pub use drill::Drill;
 pub use find::{Found, Origin, Surroundings, find};
 pub use policies::{PolicyRules, Registry, UnknownCollection};
-pub use root::Root;
+pub use root::{Root, SlotSettings};
 pub(crate) use section::zone_advice;
 
 use crate::policy::registry::Policy;
@@ -236,6 +236,7 @@ fn read_sections(document: &Document<'_>) -> Result<RawConfiguration, Vec<Fault>
 fn check_literals(raw: &RawConfiguration, file: &File<'_>, reading: &mut Reading<'_>) {
     let mut places = raw.agent.literals();
     places.extend(raw.backup.iter().flat_map(backup::RawBackup::literals));
+    places.extend(raw.root.literals());
     places.extend(raw.audit.literals());
     places.extend(raw.drill.literals());
     for (number, store) in raw.store.iter().enumerate() {

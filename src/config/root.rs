@@ -1,21 +1,66 @@
-//! `[root]`: the slot that holds the root key.
+//! `[root]`: the slot that holds the root key, and `[root.previous]`: the one it is moved away from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
+use super::secret::SecretValue;
 use super::section::Reading;
+use crate::keys::transit_slot::{TransitAuth, TransitSetup};
+use crate::policy::registry::SecretText;
+
+/// Where the engine and the login are mounted, unless something else is said.
+const MOUNT: &str = "transit";
+const ROLE_MOUNT: &str = "approle";
+/// Ten years: whoever keeps snapshots longer has a slot of class D. In days.
+const LONGEST_RETENTION_DAYS: u32 = 3650;
 
 /// `[root]`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Root {
+pub struct Root {
+    /// Where new roots are made.
+    pub slot: SlotSettings,
+    /// Where the root may still lie, while it is being moved.
+    pub previous: Option<SlotSettings>,
+}
+
+/// One root slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SlotSettings {
     /// A sealed local file (class D): a lost host is a lost set of backups, and the operator has said so.
     File {
         /// The file.
         path: PathBuf,
     },
+    /// OpenBao or Vault transit (class B).
+    Transit {
+        /// How to reach the key; the certificate authorities are not read yet.
+        setup: Box<TransitSetup>,
+        /// A file of certificate authorities, PEM.
+        ca: Option<PathBuf>,
+    },
+}
+
+impl SlotSettings {
+    /// The kind, as `kind` names it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "file",
+            Self::Transit { .. } => "transit",
+        }
+    }
+
+    /// Its folder on this host.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        match self {
+            Self::File { path } => path,
+            Self::Transit { setup, .. } => &setup.folder,
+        }
+    }
 }
 
 /// Kinds of root slots.
@@ -24,7 +69,7 @@ pub enum Root {
 pub(super) enum RootKind {
     /// A sealed local file.
     File,
-    /// OpenBao or Vault transit; not in this version.
+    /// OpenBao or Vault transit.
     Transit,
     /// A PKCS#11 token; not in this version.
     Pkcs11,
@@ -36,39 +81,240 @@ pub(super) enum RootKind {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRoot {
-    /// Kind of slot; this version knows `file`.
+    /// Kind of slot; this version knows `file` and `transit`.
     kind: RootKind,
-    /// The slot's file.
+    /// The folder of the slot on this host: the root itself for `file`, the wrapped root for `transit`.
     #[serde(default)]
     path: Option<PathBuf>,
     /// Must be true for a file slot: whoever loses this host loses every backup with it, because a copy of the file
     /// would bring destroyed keys back.
     #[serde(default)]
     accept_host_loss: bool,
+    /// `transit`: address of the server; otherwise `BAO_ADDR` or `VAULT_ADDR` of the environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    /// `transit`: where the engine is mounted; `transit` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mount: Option<String>,
+    /// `transit`: name of the key, which no other installation may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// `transit`: namespace; otherwise `BAO_NAMESPACE` or `VAULT_NAMESPACE`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+    /// `transit`: file of certificate authorities, PEM; otherwise `BAO_CACERT` or `VAULT_CACERT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca: Option<PathBuf>,
+    /// `transit`: token; a secret reference. Without it and `role_id`, `BAO_TOKEN` or `VAULT_TOKEN`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    token: Option<SecretValue>,
+    /// `transit`: role of an AppRole login; a secret reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    role_id: Option<SecretValue>,
+    /// `transit`: secret of the role; a secret reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    secret_id: Option<SecretValue>,
+    /// `transit`: where AppRole is mounted; `approle` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    role_mount: Option<String>,
+    /// `transit`: for how many days copies of the service's storage (snapshots, disk images) are kept. Certificates name
+    /// the date until which such a copy, with its unseal keys, could bring a destroyed key back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    snapshot_retention_days: Option<u32>,
+    /// The slot from which the root is being moved to this one; to be removed after `wangchuan key move`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<Box<RawRoot>>,
 }
 
 impl RawRoot {
+    pub(super) fn literals(&self) -> Vec<Place> {
+        self.literals_at(&Place::of("root"))
+    }
+
+    fn literals_at(&self, place: &Place) -> Vec<Place> {
+        let secrets = [("token", &self.token), ("role_id", &self.role_id), ("secret_id", &self.secret_id)];
+        let literal = secrets.iter().filter(|(_, value)| value.as_ref().is_some_and(SecretValue::is_literal));
+        let mut places: Vec<Place> = literal.map(|(key, _)| place.key(key)).collect();
+        places.extend(self.previous.iter().flat_map(|previous| previous.literals_at(&place.key("previous"))));
+        places
+    }
+
     pub(super) fn check(&self, reading: &mut Reading<'_>) -> Option<Root> {
         let place = Place::of("root");
-        if self.kind != RootKind::File {
-            let what = "this kind of root slot is not in this version";
-            reading.fault(&place.key("kind"), what, "write `kind = \"file\"`");
-            return None;
+        let slot = self.check_slot(&place, reading);
+        let Some(previous) = &self.previous else { return Some(Root { slot: slot?, previous: None }) };
+        let before = place.key("previous");
+        if previous.previous.is_some() {
+            let what = "a root is moved from one slot to one other";
+            reading.fault(&before.key("previous"), what, "finish one move, then begin the next");
         }
-        if !self.accept_host_loss {
-            let at = if reading.document().has_key(&place.key("accept_host_loss")) {
-                place.key("accept_host_loss")
-            } else {
-                place.clone()
-            };
-            let what =
-                "a root key in a local file has no useful copy: if this host is lost, every backup is lost with it";
-            reading.fault(&at, what, "write `accept_host_loss = true` if you accept that");
+        let previous = previous.check_slot(&before, reading);
+        let (slot, previous) = (slot?, previous?);
+        if slot.folder() == previous.folder() {
+            let what = "both slots have the same `path`";
+            reading.fault(&before.key("path"), what, "give the new slot a folder of its own");
         }
-        let Some(path) = &self.path else {
-            reading.fault(&place, "the key `path` is missing", "add `path = \"root.slot\"` here");
+        Some(Root { slot, previous: Some(previous) })
+    }
+
+    fn check_slot(&self, place: &Place, reading: &mut Reading<'_>) -> Option<SlotSettings> {
+        self.refuse_foreign_keys(place, reading);
+        if self.kind == RootKind::File {
+            self.check_host_loss(place, reading);
+        }
+        let path = self.path.as_ref().map(|path| reading.path(path));
+        if path.is_none() {
+            reading.fault(place, "the key `path` is missing", "add `path = \"root.slot\"` here");
+        }
+        match self.kind {
+            RootKind::File => Some(SlotSettings::File { path: path? }),
+            RootKind::Transit => self.check_transit(place, path, reading),
+            RootKind::Pkcs11 | RootKind::AwsKms => {
+                let what = "this kind of root slot is not in this version";
+                reading.fault(&place.key("kind"), what, "write `kind = \"file\"` or `kind = \"transit\"`");
+                None
+            }
+        }
+    }
+
+    fn check_host_loss(&self, place: &Place, reading: &mut Reading<'_>) {
+        if self.accept_host_loss {
+            return;
+        }
+        let key = place.key("accept_host_loss");
+        let at = if reading.document().has_key(&key) { key } else { place.clone() };
+        let what = "a root key in a local file has no useful copy: if this host is lost, every backup is lost with it";
+        reading.fault(&at, what, "write `accept_host_loss = true` if you accept that");
+    }
+
+    /// Keys that mean nothing for this kind of slot: whoever wrote them believes in something that is not so.
+    fn refuse_foreign_keys(&self, place: &Place, reading: &mut Reading<'_>) {
+        let transit = [
+            "address",
+            "mount",
+            "key",
+            "namespace",
+            "ca",
+            "token",
+            "role_id",
+            "secret_id",
+            "role_mount",
+            "snapshot_retention_days",
+        ];
+        let (foreign, kind): (&[&str], _) = match self.kind {
+            RootKind::File => (&transit, "transit"),
+            _ => (&["accept_host_loss"], "file"),
+        };
+        let document = reading.document();
+        for key in foreign.iter().map(|key| place.key(key)).filter(|key| document.has_key(key)) {
+            reading.fault(&key, format!("this key is for `kind = \"{kind}\"`"), "remove it, or correct `kind`");
+        }
+    }
+
+    fn check_transit(&self, place: &Place, path: Option<PathBuf>, reading: &mut Reading<'_>) -> Option<SlotSettings> {
+        let from = |reading: &Reading<'_>, name: &str| {
+            reading.variable(&format!("BAO_{name}")).or_else(|| reading.variable(&format!("VAULT_{name}")))
+        };
+        let address = match self.address.clone().or_else(|| from(reading, "ADDR")) {
+            Some(address) if address.starts_with("https://") || address.starts_with("http://") => {
+                reading.endpoint(&place.key("address"), &address)
+            }
+            Some(_) => {
+                reading.fault(&place.key("address"), "not an address with https://", "write `https://HOST:8200`");
+                None
+            }
+            None => {
+                let advice = "add `address = \"https://HOST:8200\"` here, or set `BAO_ADDR` for the process";
+                reading.fault(place, "the key `address` is missing", advice);
+                None
+            }
+        };
+        let mount = Self::segment(place, "mount", self.mount.as_deref().or(Some(MOUNT)), reading);
+        let key = Self::segment(place, "key", self.key.as_deref(), reading);
+        let auth = self.check_auth(place, from(reading, "TOKEN"), reading);
+        let days = self.check_days(place, reading);
+        let setup = TransitSetup {
+            address: address?,
+            mount: mount?,
+            key: key?,
+            namespace: self.namespace.clone().or_else(|| from(reading, "NAMESPACE")),
+            ca_pem: None,
+            auth: auth?,
+            folder: path?,
+            snapshot_retention_days: days?,
+            timeout: None,
+        };
+        let ca = self.ca.clone().or_else(|| from(reading, "CACERT").map(PathBuf::from));
+        Some(SlotSettings::Transit { setup: Box::new(setup), ca: ca.map(|ca| reading.path(&ca)) })
+    }
+
+    /// A name that stands in paths of the service, where a slash or a dot would lead elsewhere.
+    fn segment(place: &Place, key: &str, value: Option<&str>, reading: &mut Reading<'_>) -> Option<String> {
+        let Some(value) = value else {
+            let advice = format!("add `{key} = \"wangchuan\"` here: a key that no other installation uses");
+            reading.fault(place, format!("the key `{key}` is missing"), advice);
             return None;
         };
-        Some(Root::File { path: reading.path(path) })
+        let is_plain = |part: &str| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            !part.is_empty() && part != "." && part != ".." && part.chars().all(plain)
+        };
+        let parts = value.split('/').collect::<Vec<_>>();
+        if parts.iter().all(|part| is_plain(part)) && (key != "key" || parts.len() == 1) {
+            return Some(value.to_owned());
+        }
+        let what = "letters a-z, digits, `-`, `_` and `.` only (a mount may have `/` between them)";
+        reading.fault(&place.key(key), what, "correct the name");
+        None
+    }
+
+    fn check_auth(&self, place: &Place, ambient: Option<String>, reading: &mut Reading<'_>) -> Option<TransitAuth> {
+        match (&self.token, &self.role_id, &self.secret_id) {
+            (Some(token), None, None) => Some(TransitAuth::Token(reading.secret(&place.key("token"), token)?)),
+            (None, Some(role_id), Some(secret_id)) => {
+                let mount =
+                    Self::segment(place, "role_mount", self.role_mount.as_deref().or(Some(ROLE_MOUNT)), reading);
+                let role_id = reading.secret(&place.key("role_id"), role_id);
+                let secret_id = reading.secret(&place.key("secret_id"), secret_id);
+                Some(TransitAuth::AppRole { mount: mount?, role_id: role_id?, secret_id: secret_id? })
+            }
+            (None, None, None) => {
+                if ambient.is_none() {
+                    let advice = "add `role_id` and `secret_id`, or `token`, here; or set `BAO_TOKEN` for the process";
+                    reading.fault(place, "nothing says how the agent logs in to the key service", advice);
+                }
+                ambient.map(|token| TransitAuth::Token(SecretText::new(token)))
+            }
+            _ => {
+                let advice = "write either `token`, or both `role_id` and `secret_id`";
+                reading.fault(place, "the login to the key service is given twice, or by half", advice);
+                None
+            }
+        }
+    }
+
+    fn check_days(&self, place: &Place, reading: &mut Reading<'_>) -> Option<u32> {
+        match self.snapshot_retention_days {
+            Some(days) if days <= LONGEST_RETENTION_DAYS => Some(days),
+            Some(_) => {
+                let what = format!("at most {LONGEST_RETENTION_DAYS} days");
+                reading.fault(
+                    &place.key("snapshot_retention_days"),
+                    what,
+                    "keep snapshots of the key service for days",
+                );
+                None
+            }
+            None => {
+                let what = "the key `snapshot_retention_days` is missing";
+                let advice =
+                    "say for how many days snapshots and disk images of the key service are kept; 0 if there are none";
+                reading.fault(place, what, advice);
+                None
+            }
+        }
     }
 }

@@ -67,6 +67,11 @@ impl<'a> Reading<'a> {
         zone
     }
 
+    /// A variable of the environment, unless it is empty.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        (self.resolver.variable)(name).filter(|value| !value.is_empty())
+    }
+
     pub(super) fn secret(&mut self, place: &Place, source: &SecretValue) -> Option<SecretText> {
         let resolved = source.resolve(&self.resolver);
         self.resolved(place, resolved)

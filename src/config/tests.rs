@@ -1,6 +1,8 @@
 //! Bad input is pinned by the full text of its error; every shipped file loads; secrets show nowhere.
 
 #[cfg(test)]
+mod root;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod shipped;
@@ -79,7 +81,8 @@ fn defaults_are_filled_in_and_paths_are_relative_to_the_file() {
     assert_eq!(configuration.agent.state, StateLocation::Sqlite("/srv/w/wangchuan.db".into()));
     assert_eq!(configuration.agent.jobs, Path::new("/srv/w/jobs"));
     assert_eq!(configuration.agent.log, LogLevel::Info);
-    assert_eq!(configuration.root, Root::File { path: "/srv/w/root.slot".into() });
+    let file = SlotSettings::File { path: "/srv/w/root.slot".into() };
+    assert_eq!(configuration.root, Root { slot: file, previous: None });
     assert_eq!(configuration.audit.service, AuditService::Url("https://audit.example.com".into()));
     let backup = configuration.backup.as_ref().unwrap();
     assert_eq!(
@@ -213,8 +216,8 @@ wangchuan.toml:7:1: the key `path` is missing
    | ^^^^^^
    = do: add `path = \"root.slot\"` here";
     assert_eq!(error(&text), expected);
-    let transit = error(&HEAD.replace("kind = \"file\"", "kind = \"transit\""));
-    assert!(transit.contains("this kind of root slot is not in this version"), "{transit}");
+    let other = error(&HEAD.replace("kind = \"file\"", "kind = \"aws-kms\""));
+    assert!(other.contains("this kind of root slot is not in this version"), "{other}");
 }
 
 #[test]

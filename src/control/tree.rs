@@ -159,6 +159,25 @@ impl Tx {
         row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
     }
 
+    /// End and evidence of all generation changes up to the one to `generation` that were not given up, oldest first.
+    pub async fn rekeys_until(&mut self, generation: i64) -> Result<Vec<(String, String)>> {
+        let rows = sqlx::query(
+            "SELECT ended_at, evidence FROM rekey WHERE generation <= $1 AND ended_at IS NOT NULL AND step <> $2 \
+             ORDER BY generation",
+        )
+        .bind(generation)
+        .bind(ABANDONED)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    /// When the first chain was made; before it nothing was sealed for a backup.
+    pub async fn first_chain_at(&mut self) -> Result<Option<String>> {
+        let row = sqlx::query("SELECT MIN(created_at) FROM chain").fetch_one(&mut *self.inner).await?;
+        Ok(row.try_get(0)?)
+    }
+
     /// The slot of a work leaf.
     pub async fn work_slot(&mut self, purpose: &str, reference: &str) -> Result<Option<u32>> {
         let row = sqlx::query("SELECT slot FROM work WHERE purpose = $1 AND reference = $2 AND state = 'active'")

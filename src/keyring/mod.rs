@@ -219,7 +219,10 @@ impl Keyring {
     async fn open_former(&self, tx: &mut Tx, generation: i64) -> Result<Option<KeyTree>> {
         let Some(crown) = tx.crown_of(generation).await? else { return Ok(None) };
         let root = match self.slot.open(generation).await {
-            Err(SlotError::Missing { .. }) => return Ok(None),
+            // Also one whose destruction was begun: it cannot be opened any more.
+            Err(SlotError::Missing { .. } | SlotError::VersionGone { .. } | SlotError::VersionDisabled { .. }) => {
+                return Ok(None);
+            }
             other => other?,
         };
         Ok(Some(KeyTree::open(self.installation, generation, &root, &crown, stored_nodes(tx).await?)?))

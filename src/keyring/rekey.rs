@@ -12,7 +12,6 @@
 //! commit a crown under it.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
 
 use super::check::{self, Expected, collectable, compare, refuse_new_damage, survivors};
 use super::{Keyring, KeyringError, Result, cell_secret_in, node_number};
@@ -21,7 +20,7 @@ use crate::control::{ABANDONED, CellRow, Control, DyingKeys, PinRow, Tx};
 use crate::crash_point;
 use crate::keys::Key;
 use crate::keys::rekey::{RecoveryAction, RekeyIntent, RekeyStep, recover as plan_recovery};
-use crate::keys::slot::{DestroyEvidence, GoneEvidence, Presence, SlotClaim, SlotError};
+use crate::keys::slot::{Presence, RootEvidence, SlotError};
 use crate::keys::tree::{KeyTree, NodeId, Slot, Subtree};
 
 /// A finished shred.
@@ -62,13 +61,6 @@ pub struct ShredOrder<'o> {
     pub preserved: &'o [(PinRow, CellRow)],
     /// Ids of the active holds that the caller has looked at. Any other stops the shred, up to its commit.
     pub holds: &'o [String],
-}
-
-#[derive(Serialize)]
-struct Evidence<'a> {
-    destroyed: &'a DestroyEvidence,
-    gone: &'a GoneEvidence,
-    claim: &'a SlotClaim,
 }
 
 /// Whether the roots that are destroyed belong to a generation change, or came back later.
@@ -277,13 +269,12 @@ async fn finish(
     }
     // The tree of the generation before may still be cached, with keys that are about to be gone.
     keyring.forget().await;
-    let claim = keyring.slot.claim();
     let mut evidence = Vec::new();
     for doomed in doom.roots {
         let destroyed = keyring.slot.destroy(*doomed).await?;
         crash_point::reached("rekey.root-destroyed");
         let gone = keyring.slot.verify_gone(*doomed).await?;
-        let found = serde_json::to_value(Evidence { destroyed: &destroyed, gone: &gone, claim: &claim });
+        let found = serde_json::to_value(RootEvidence::new(destroyed, gone));
         evidence.push((*doomed, found.unwrap_or_default()));
     }
     // Only now are they gone: this, and not the beginning, is the time that a certificate may state.
@@ -344,7 +335,10 @@ pub async fn recover(
             Ok((why == Doomed::ByRekey).then_some(done))
         }
         RecoveryAction::RefuseMissingRoot { generation } => {
-            Err(KeyringError::Slot(SlotError::Missing { generation, place: "configured under [root]".to_owned() }))
+            // A slot that knows more says why it has none.
+            let known = keyring.slot.open(generation).await.err();
+            let missing = || SlotError::Missing { generation, place: "configured under [root]".to_owned() };
+            Err(KeyringError::Slot(known.unwrap_or_else(missing)))
         }
         RecoveryAction::RefuseUnknownRoot { generation } => {
             Err(KeyringError::RolledBack { database: committed, slot: generation })

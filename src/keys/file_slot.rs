@@ -13,28 +13,32 @@ mod format;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use zeroize::Zeroizing;
 
 use super::slot::{
-    ClaimSentence, DestroyEvidence, DestroyStep, Destroys, GoneCheck, GoneEvidence, Presence, PresentGeneration,
-    Residual, RootSlot, SlotAbilities, SlotClaim, SlotClass, SlotError,
+    DestroyEvidence, DestroyStep, Destroys, GoneCheck, GoneEvidence, Presence, PresentGeneration, RootSlot,
+    SlotAbilities, SlotClaim, SlotError,
 };
+use super::slot_folder::{self, FILE_MODE, check_mode, io_fault, read_at_most, sync_directory, wipe};
 use super::{Generation, InstallationId, Key};
 use crate::random::Random;
 
 type Result<T, E = SlotError> = std::result::Result<T, E>;
 
-const FILE_MODE: u32 = 0o600;
-const DIRECTORY_MODE: u32 = 0o700;
-const OTHERS: u32 = 0o077;
-const LOCK_NAME: &str = "slot.lock";
+fn key_name(generation: Generation) -> String {
+    format!("root-{generation}.key")
+}
+
+/// Where a new key is written before it gets its name.
+fn draft_name(generation: Generation) -> String {
+    format!("root-{generation}.new")
+}
 
 /// A directory with root keys of one installation.
 #[derive(Debug, Clone)]
@@ -49,20 +53,8 @@ impl FileSlot {
     /// # Errors
     /// [`SlotError::ReadableByOthers`], [`SlotError::Damaged`] when it is not a directory, [`SlotError::Io`].
     pub fn prepare(directory: &Path, installation: InstallationId) -> Result<Self> {
-        let slot = Self { directory: directory.to_owned(), installation };
-        match DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
-            Ok(()) => {
-                if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                    sync_directory(parent)?;
-                }
-            }
-            Err(fault) if fault.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => {
-                return Err(SlotError::Io { what: "make the directory", path: directory.to_owned(), source });
-            }
-        }
-        slot.check_directory()?;
-        Ok(slot)
+        slot_folder::prepare(directory)?;
+        Self::at(directory, installation)
     }
 
     /// The slot in an existing directory; nothing is written.
@@ -76,51 +68,26 @@ impl FileSlot {
     }
 
     fn check_directory(&self) -> Result<()> {
-        let path = &self.directory;
-        let metadata = fs::metadata(path).map_err(io_fault("look at", path))?;
-        if !metadata.is_dir() {
-            return Err(SlotError::Damaged { path: path.clone(), what: "not a directory" });
-        }
-        check_mode(path, metadata.mode(), DIRECTORY_MODE)
+        slot_folder::check(&self.directory)
     }
 
     fn key_path(&self, generation: Generation) -> PathBuf {
-        self.directory.join(format!("root-{generation}.key"))
+        self.directory.join(key_name(generation))
     }
 
-    /// Where a new key is written before it gets its name.
     fn draft_path(&self, generation: Generation) -> PathBuf {
-        self.directory.join(format!("root-{generation}.new"))
-    }
-
-    /// One writer at a time, also among processes. Released when the file is dropped.
-    fn lock(&self) -> Result<File> {
-        let path = self.directory.join(LOCK_NAME);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(FILE_MODE);
-        let file = options.open(&path).map_err(io_fault("open", &path))?;
-        file.lock().map_err(io_fault("lock", &path))?;
-        Ok(file)
+        self.directory.join(draft_name(generation))
     }
 
     fn create_now(&self, generation: Generation, key: &Key) -> Result<Key> {
         self.check_directory()?;
-        let _lock = self.lock()?;
+        let _lock = slot_folder::lock(&self.directory)?;
         match self.open_now(generation) {
             Err(SlotError::Missing { .. }) => {}
             present => return present,
         }
-        let draft = self.draft_path(generation);
-        // What a crash left here was never used: its name would have been the final one.
-        wipe(&draft)?;
-        if let Err(fault) = write_new(&draft, &format::encode(generation, &self.installation, key)) {
-            // The first fault is the one to report; a draft that cannot be wiped now is wiped by the next call.
-            let _ = wipe(&draft);
-            return Err(fault);
-        }
-        let path = self.key_path(generation);
-        fs::rename(&draft, &path).map_err(io_fault("name", &path))?;
-        sync_directory(&self.directory)?;
+        let bytes = format::encode(generation, &self.installation, key);
+        slot_folder::put(&self.directory, &key_name(generation), &draft_name(generation), &bytes)?;
         self.open_now(generation)
     }
 
@@ -149,7 +116,7 @@ impl FileSlot {
             let number = name.strip_prefix("root-").and_then(|rest| rest.strip_suffix(".key"));
             let generation = number.and_then(|number| number.parse::<Generation>().ok()).filter(|n| *n > 0);
             // Only the one way of writing a number names a generation.
-            if let Some(generation) = generation.filter(|generation| name == format!("root-{generation}.key")) {
+            if let Some(generation) = generation.filter(|generation| name == key_name(*generation)) {
                 found.push(PresentGeneration { generation, presence: Presence::Usable });
             }
         }
@@ -158,14 +125,12 @@ impl FileSlot {
     }
 
     fn names(&self) -> Result<Vec<String>> {
-        let fault = io_fault("list", &self.directory);
-        let entries = fs::read_dir(&self.directory).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(fault)?;
-        Ok(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        slot_folder::names(&self.directory)
     }
 
     fn destroy_now(&self, generation: Generation) -> Result<DestroyEvidence> {
         // Rights are not checked here: a key that others could read must be destroyed all the more.
-        let _lock = self.lock()?;
+        let _lock = slot_folder::lock(&self.directory)?;
         let mut was_present = false;
         for path in [self.key_path(generation), self.draft_path(generation)] {
             was_present |= wipe(&path)?;
@@ -177,7 +142,7 @@ impl FileSlot {
         } else {
             vec![DestroyStep::DirectoryFlushed]
         };
-        Ok(DestroyEvidence { generation, class: SlotClass::D, was_present, steps, irrevocable_at: None })
+        Ok(DestroyEvidence { generation, claim: self.claim(), was_present, steps, irrevocable_at: None })
     }
 
     fn verify_gone_now(&self, generation: Generation) -> Result<GoneEvidence> {
@@ -199,7 +164,7 @@ impl FileSlot {
                 });
             }
         }
-        Ok(GoneEvidence { generation, checks: vec![GoneCheck::NameAbsent, GoneCheck::ContentAbsent] })
+        Ok(GoneEvidence { generation, checks: vec![GoneCheck::NameAbsent, GoneCheck::ContentAbsent], read_back: None })
     }
 
     /// Runs file work where it may block.
@@ -217,20 +182,17 @@ impl FileSlot {
 #[async_trait]
 impl RootSlot for FileSlot {
     fn claim(&self) -> SlotClaim {
-        SlotClaim {
-            class: SlotClass::D,
-            sentence: ClaimSentence::LogicalRemovalOnly,
-            residuals: vec![Residual::HostCopies, Residual::MemoryCapture],
-        }
+        SlotClaim::of_a_file()
     }
 
     fn abilities(&self) -> SlotAbilities {
         SlotAbilities {
-            destroys: Destroys::Immediately,
+            destroys: Destroys::BestEffort,
             is_cancellable: false,
             proves_not_exported: false,
             has_rollback_counter: false,
             minimum_interval: Duration::ZERO,
+            residual_days: None,
         }
     }
 
@@ -254,60 +216,4 @@ impl RootSlot for FileSlot {
     async fn verify_gone(&self, generation: Generation) -> Result<GoneEvidence> {
         self.blocking(move |slot| slot.verify_gone_now(generation)).await
     }
-}
-
-fn io_fault<'p>(what: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> SlotError + 'p {
-    move |source| SlotError::Io { what, path: path.to_owned(), source }
-}
-
-fn check_mode(path: &Path, mode: u32, wanted: u32) -> Result<()> {
-    if mode & OTHERS == 0 {
-        return Ok(());
-    }
-    Err(SlotError::ReadableByOthers { path: path.to_owned(), mode: mode & 0o777, wanted })
-}
-
-/// Writes a file that must not exist yet and flushes it.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(FILE_MODE);
-    let mut file = options.open(path).map_err(io_fault("make", path))?;
-    file.write_all(bytes).map_err(io_fault("write", path))?;
-    file.sync_all().map_err(io_fault("flush", path))
-}
-
-/// Reads a file, and one byte more than `limit` if it is longer, so that the decoder notices.
-fn read_at_most(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>> {
-    let file = File::open(path).map_err(io_fault("open", path))?;
-    // All the room at once: growing would leave a copy of the key behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 64));
-    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(io_fault("read", path))?;
-    Ok(bytes)
-}
-
-/// Overwrites, flushes and removes a file; `false` when there is none.
-fn wipe(path: &Path) -> Result<bool> {
-    let metadata = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(fault) => return Err(io_fault("look at", path)(fault)),
-    };
-    if !metadata.is_file() {
-        // Behind a link lies another file, which is not this slot's to overwrite.
-        return Err(SlotError::Damaged { path: path.to_owned(), what: "not a regular file" });
-    }
-    let mut file = OpenOptions::new().write(true).open(path).map_err(io_fault("open", path))?;
-    let mut left = metadata.len();
-    while left > 0 {
-        let length = left.min(4096);
-        file.write_all(&[0; 4096][..length as usize]).map_err(io_fault("overwrite", path))?;
-        left -= length;
-    }
-    file.sync_all().map_err(io_fault("flush", path))?;
-    fs::remove_file(path).map_err(io_fault("remove", path))?;
-    Ok(true)
-}
-
-fn sync_directory(path: &Path) -> Result<()> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(io_fault("flush", path))
 }

@@ -9,13 +9,16 @@
 
 pub mod cell;
 pub mod file_slot;
+pub mod moving_slot;
 pub mod rekey;
 pub mod sealed;
 pub mod slot;
+mod slot_folder;
 pub mod state;
 pub mod suite;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod transit_slot;
 pub mod tree;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};

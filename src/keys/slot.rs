@@ -6,20 +6,43 @@
 //! A slot whose service only wraps keys (transit, PKCS#11, KMS) draws the root key itself and keeps the wrapped form as its own
 //! state; to its caller it looks like one that stores keys.
 
-use std::io;
-use std::path::PathBuf;
+mod error;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use serde::Serialize;
-use thiserror::Error;
+use serde::{Deserialize, Serialize};
+
+pub use error::SlotError;
 
 use super::{Generation, Key};
-use crate::random::{Random, RandomUnavailable};
+use crate::random::Random;
+
+/// Kinds of root slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SlotKind {
+    /// A sealed file on this host.
+    #[default]
+    File,
+    /// OpenBao's or Vault's transit engine.
+    Transit,
+}
+
+impl SlotKind {
+    /// The name in configurations and certificates.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Transit => "transit",
+        }
+    }
+}
 
 /// What the destruction of a root key in this slot is worth, best first. Stands in certificates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SlotClass {
     /// Hardware without a backup path: the key is destroyed, no copy is known.
     A,
@@ -32,7 +55,7 @@ pub enum SlotClass {
 }
 
 /// The sentence that a certificate may say about a destruction, as a code from a closed list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClaimSentence {
     /// "The key was destroyed; no copy of it is known." Class A.
@@ -46,7 +69,7 @@ pub enum ClaimSentence {
 }
 
 /// Where a destroyed root key may still lie, as a code from a closed list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Residual {
     /// In any copy of the host: images, file-system snapshots, backups, unmapped blocks of its drives.
@@ -62,14 +85,35 @@ pub enum Residual {
 }
 
 /// What may be claimed for this slot, and what must be added.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotClaim {
+    /// The kind of slot.
+    #[serde(default)]
+    pub kind: SlotKind,
     /// The class.
     pub class: SlotClass,
     /// The sentence.
     pub sentence: ClaimSentence,
     /// What remains; never empty.
     pub residuals: Vec<Residual>,
+    /// For how many days after a destruction older copies of the service, with what unseals them, could bring the key back, as
+    /// the operator declared it; none where no date can be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residual_days: Option<u32>,
+}
+
+impl SlotClaim {
+    /// What a file on this host is worth.
+    #[must_use]
+    pub fn of_a_file() -> Self {
+        Self {
+            kind: SlotKind::File,
+            class: SlotClass::D,
+            sentence: ClaimSentence::LogicalRemovalOnly,
+            residuals: vec![Residual::HostCopies, Residual::MemoryCapture],
+            residual_days: None,
+        }
+    }
 }
 
 /// How a slot destroys.
@@ -78,6 +122,8 @@ pub struct SlotClaim {
 pub enum Destroys {
     /// At once, when the call returns.
     Immediately,
+    /// When the call returns, as far as the medium allows: nothing shows that the old bytes are gone.
+    BestEffort,
     /// After a waiting time, in days.
     Delayed {
         /// The shortest.
@@ -100,6 +146,8 @@ pub struct SlotAbilities {
     pub has_rollback_counter: bool,
     /// The least time between two generations.
     pub minimum_interval: Duration,
+    /// See [`SlotClaim::residual_days`].
+    pub residual_days: Option<u32>,
 }
 
 /// The state of a generation's root key in its slot.
@@ -121,7 +169,7 @@ pub struct PresentGeneration {
 }
 
 /// A step of a destruction, as a code from a closed list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DestroyStep {
     /// The bytes were overwritten in place.
@@ -139,12 +187,13 @@ pub enum DestroyStep {
 }
 
 /// What was done to destroy a root key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestroyEvidence {
     /// The generation.
     pub generation: Generation,
-    /// The slot's class.
-    pub class: SlotClass,
+    /// What this destruction is worth. Evidence from before there was more than one kind of slot is without it.
+    #[serde(default = "SlotClaim::of_a_file")]
+    pub claim: SlotClaim,
     /// Whether anything was there; `false` when an earlier call had finished.
     pub was_present: bool,
     /// What was done, in order.
@@ -154,7 +203,7 @@ pub struct DestroyEvidence {
 }
 
 /// How it was read back that a root key is gone, as a code from a closed list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GoneCheck {
     /// The name is not in the directory.
@@ -163,108 +212,105 @@ pub enum GoneCheck {
     ContentAbsent,
     /// The service says that it no longer has this version.
     ServiceReadBack,
-    /// The service refuses the wrapped root that was kept for this test.
-    KeptRootRefused,
+    /// The service says that its key could never be exported nor backed up in clear. Both switches only go one way, so this
+    /// holds for the whole life of the key.
+    NeverExportable,
+}
+
+impl GoneCheck {
+    /// Its code.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NameAbsent => "name-absent",
+            Self::ContentAbsent => "content-absent",
+            Self::ServiceReadBack => "service-read-back",
+            Self::NeverExportable => "never-exportable",
+        }
+    }
+}
+
+/// What a key service told about its key when a destruction was read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadBack {
+    /// The version of its key that wrapped the root.
+    pub key_version: u64,
+    /// The lowest version that it still has.
+    pub min_available_version: u64,
+    /// Whether the key can be exported.
+    pub exportable: bool,
+    /// Whether it can be backed up in clear.
+    pub allow_plaintext_backup: bool,
+    /// Whether it can be deleted.
+    pub deletion_allowed: bool,
 }
 
 /// What was read back after a destruction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoneEvidence {
     /// The generation.
     pub generation: Generation,
     /// The checks that passed; never empty.
     pub checks: Vec<GoneCheck>,
+    /// What the key service said, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_back: Option<ReadBack>,
 }
 
-/// What can go wrong with a slot.
-#[derive(Debug, Error)]
-pub enum SlotError {
-    /// The generation's root key is not there.
-    #[error("the root slot {place} holds no key for generation {generation}")]
-    Missing {
-        /// The generation.
-        generation: Generation,
-        /// The slot.
-        place: String,
-    },
-    /// Others than the owner may read it.
-    #[error("{} can be read by others (mode {mode:03o}); run: chmod {wanted:03o} {}", path.display(), path.display())]
-    ReadableByOthers {
-        /// What is readable.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-        /// The mode that it should have.
-        wanted: u32,
-    },
-    /// What is there is not a root key of this generation and installation.
-    #[error("the root key at {} is unusable: {what}", path.display())]
-    Damaged {
-        /// Where.
-        path: PathBuf,
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// A generation that was to be gone is still there.
-    #[error("the root key of generation {generation} is still there: {what}")]
-    StillThere {
-        /// The generation.
-        generation: Generation,
-        /// How that shows.
-        what: &'static str,
-    },
-    /// A destruction was begun but is not irrevocable yet.
-    #[error("the root key of generation {generation} is not irrevocably gone before {at}")]
-    NotYet {
-        /// The generation.
-        generation: Generation,
-        /// When it will be.
-        at: DateTime<Utc>,
-    },
-    /// The host's file system failed.
-    #[error("cannot {what} {}", path.display())]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// The system's answer.
-        #[source]
-        source: io::Error,
-    },
-    /// The key service cannot be reached or refused for now.
-    #[error("the key service {place} is not available: {what}")]
-    Unavailable {
-        /// The slot.
-        place: String,
-        /// What was seen.
-        what: String,
-    },
-    /// No randomness.
-    #[error("no randomness for a root key")]
-    Random(#[from] RandomUnavailable),
+/// What was written down about the end of one generation's root key, for certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootEvidence {
+    /// What was done.
+    pub destroyed: DestroyEvidence,
+    /// What was read back.
+    pub gone: GoneEvidence,
+    /// What may be claimed for it.
+    pub claim: SlotClaim,
 }
 
-impl SlotError {
-    /// Whether the same call may succeed later without anybody repairing the slot. A full disk counts: space comes back.
+impl RootEvidence {
+    /// Puts both halves together. What the read-back did not show is not claimed: without the service's word that the version
+    /// is gone and never was exportable, nothing more than a logical removal is.
     #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        use io::ErrorKind as Kind;
-        match self {
-            Self::Io { source, .. } => !matches!(
-                source.kind(),
-                Kind::PermissionDenied
-                    | Kind::NotFound
-                    | Kind::ReadOnlyFilesystem
-                    | Kind::NotADirectory
-                    | Kind::Unsupported
-            ),
-            Self::NotYet { .. } | Self::Unavailable { .. } | Self::Random(_) => true,
-            Self::Missing { .. } | Self::ReadableByOthers { .. } | Self::Damaged { .. } | Self::StillThere { .. } => {
-                false
-            }
+    pub fn new(destroyed: DestroyEvidence, gone: GoneEvidence) -> Self {
+        let mut claim = destroyed.claim.clone();
+        let shown = |check| gone.checks.contains(&check);
+        if claim.class < SlotClass::D && !(shown(GoneCheck::ServiceReadBack) && shown(GoneCheck::NeverExportable)) {
+            claim.class = SlotClass::D;
+            claim.sentence = ClaimSentence::LogicalRemovalOnly;
         }
+        Self { destroyed, gone, claim }
     }
+}
+
+/// What is wrong, or doubtful, with how a slot is set up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "what")]
+pub enum Shortcoming {
+    /// The agent lacks a right that it needs.
+    MissingRight {
+        /// The path.
+        path: String,
+        /// The capability.
+        capability: &'static str,
+    },
+    /// The agent has a right that nothing needs and that weakens what it can claim.
+    ExcessRight {
+        /// The path.
+        path: String,
+        /// The capability.
+        capability: String,
+    },
+    /// The version that wraps a root is switched off, so nothing opens until somebody switches it on again.
+    VersionOff {
+        /// The version.
+        version: u64,
+    },
+    /// A switch of the key is on that must be off.
+    SwitchOn {
+        /// Its name in the service.
+        switch: &'static str,
+    },
 }
 
 /// A place for root keys. Every call is idempotent: after a crash the same call is made again.
@@ -298,4 +344,14 @@ pub trait RootSlot: Send + Sync {
     /// # Errors
     /// [`SlotError::StillThere`], or [`SlotError::NotYet`] before a delayed destruction is irrevocable.
     async fn verify_gone(&self, generation: Generation) -> Result<GoneEvidence, SlotError>;
+
+    /// The generations that still lie in a slot from which the root is being moved to this one, ascending.
+    async fn left_behind(&self) -> Result<Vec<Generation>, SlotError> {
+        Ok(Vec::new())
+    }
+
+    /// What is wrong or doubtful with how the slot is set up; for `doctor`.
+    async fn shortcomings(&self) -> Result<Vec<Shortcoming>, SlotError> {
+        Ok(Vec::new())
+    }
 }

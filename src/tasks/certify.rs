@@ -6,19 +6,20 @@
 
 mod predicate;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Days, NaiveDate, Utc};
 
 use self::predicate::{Facts, predicate};
 use crate::certify::check::location;
-use crate::certify::codes::{Action, ErasureResult, SupersedesReason, VerificationMethod};
+use crate::certify::codes::{Action, ErasureResult, SlotClass, SupersedesReason, VerificationMethod};
 use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
 use crate::certify::issue;
-use crate::certify::statement::{KeyEvidence, Statement, Supersedes, Timestamp};
+use crate::certify::statement::{KeyEvidence, RootSlot, SlotReadBack, Statement, Supersedes, Timestamp};
 use crate::control::{CertificateRow, LedgerEntry, LedgerKind, RunRow, Tx};
 use crate::crash_point;
 use crate::installation::Installation;
 use crate::keyring::Purpose;
 use crate::keys::Key;
+use crate::keys::slot::{self, GoneEvidence, RootEvidence, SlotClaim};
 use crate::keys::suite::{Suite, mac};
 use crate::random::uuid7;
 
@@ -76,7 +77,7 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
     }
     let mut tx = installation.control.begin().await?;
     let earlier = tx.certificates(Some(&run.id)).await?.pop().map(|last| last.id);
-    let key_evidence = destroyed_generation(installation, &mut tx, run).await?;
+    let (key_evidence, root_slot) = root_facts(installation, &mut tx, run).await?;
     let unproven = run.state == SHREDDED && run.generation.is_some() && key_evidence.is_none();
     if unproven && body.certified.as_deref() == Some(UNPROVEN) {
         return Ok(None);
@@ -106,6 +107,7 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
         request: request_times(&mut tx, run).await?,
         now,
         key_evidence,
+        root_slot,
         id: id.clone(),
         sequence: sequence as u64,
         previous,
@@ -166,20 +168,81 @@ async fn request_times(tx: &mut Tx, run: &RunRow) -> Result<Option<(i64, DateTim
     Ok(tx.request(number).await?.map(|request| (number, request.received_at, request.due_at)))
 }
 
-/// The destroyed root of the run's own generation change; none before it is finished, or when the destruction on record is
-/// older than the run and so cannot be of its keys.
-async fn destroyed_generation(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Result<Option<KeyEvidence>> {
-    let Some(generation) = run.generation else { return Ok(None) };
-    let Some((at, _)) = tx.rekey_evidence(generation).await? else { return Ok(None) };
+/// The destroyed root of the run's own generation change, and the slot that it was destroyed in. Without one, before the change
+/// is finished, or when the destruction on record is older than the run and so cannot be of its keys, the slot is the
+/// configured one.
+async fn root_facts(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Result<(Option<KeyEvidence>, RootSlot)> {
+    let configured = || slot_of(&installation.keyring.slot().claim(), None);
+    let Some(generation) = run.generation else { return Ok((None, configured())) };
+    let Some((at, _)) = tx.rekey_evidence(generation).await? else { return Ok((None, configured())) };
     let at: DateTime<Utc> = crate::control::parse_time(&at)?;
-    Ok((at >= run.begun_at).then(|| key_evidence(&installation.id(), generation - 1, at)))
+    if at < run.begun_at {
+        return Ok((None, configured()));
+    }
+    let past = destructions(tx, generation).await?;
+    let damaged = || TaskError::Inconsistent(format!("the evidence of key generation {generation} is missing"));
+    // Every root under which something was sealed opened the destroyed keys, with the control database of its time. So the
+    // weakest of their destructions decides, and the longest-lived copies of a service.
+    let (_, weakest) = past.iter().max_by_key(|(_, found)| found.claim.class).ok_or_else(damaged)?;
+    let is_shown = |found: &RootEvidence| found.claim.class == weakest.claim.class;
+    let (_, shown) = past.iter().rev().find(|(_, found)| is_shown(found)).ok_or_else(damaged)?;
+    let mut slot = slot_of(&shown.claim, Some(&shown.gone));
+    slot.reopenable_until = past.iter().filter_map(|(at, found)| reopenable_until(*at, &found.claim)).max();
+    Ok((Some(key_evidence(&installation.id(), generation - 1, at, &slot.kind)), slot))
 }
 
-fn key_evidence(installation: &[u8; 16], generation: i64, destroyed_at: DateTime<Utc>) -> KeyEvidence {
+/// The destructions of roots up to a generation, oldest first, from the first chain on and always with that generation's own.
+async fn destructions(tx: &mut Tx, generation: i64) -> Result<Vec<(DateTime<Utc>, RootEvidence)>> {
+    let first = tx.first_chain_at().await?.map(|at| crate::control::parse_time(&at)).transpose()?;
+    let changes = tx.rekeys_until(generation).await?;
+    let mut past = Vec::new();
+    for (number, (at, text)) in changes.iter().enumerate() {
+        let at: DateTime<Utc> = crate::control::parse_time(at)?;
+        if number + 1 < changes.len() && first.is_none_or(|first| at < first) {
+            continue;
+        }
+        let found: Vec<RootEvidence> = serde_json::from_str(text)
+            .map_err(|_| TaskError::Inconsistent("the evidence of a generation change is damaged".to_owned()))?;
+        past.extend(found.into_iter().map(|found| (at, found)));
+    }
+    Ok(past)
+}
+
+/// Until when a copy of the service could bring the key back. A destruction of class D has no date after which it would be
+/// more than it is.
+fn reopenable_until(at: DateTime<Utc>, claim: &SlotClaim) -> Option<NaiveDate> {
+    let days = claim.residual_days.filter(|_| claim.class != slot::SlotClass::D)?;
+    // The day on which the last hour of it falls counts as a whole.
+    at.date_naive().checked_add_days(Days::new(u64::from(days) + 1))
+}
+
+/// A slot as certificates show it, with the read-back of a destruction in it.
+fn slot_of(claim: &SlotClaim, gone: Option<&GoneEvidence>) -> RootSlot {
+    let class = match claim.class {
+        slot::SlotClass::A => SlotClass::A,
+        slot::SlotClass::B => SlotClass::B,
+        slot::SlotClass::C => SlotClass::C,
+        slot::SlotClass::D => SlotClass::D,
+    };
+    let mut shown = RootSlot::new(class, claim.kind.name());
+    shown.snapshot_retention_days = claim.residual_days.map(u64::from);
+    let Some(gone) = gone else { return shown };
+    shown.checks = gone.checks.iter().map(|check| check.code().to_owned()).collect();
+    shown.read_back = gone.read_back.map(|found| SlotReadBack {
+        key_version: found.key_version,
+        min_available_version: found.min_available_version,
+        exportable: found.exportable,
+        allow_plaintext_backup: found.allow_plaintext_backup,
+        deletion_allowed: found.deletion_allowed,
+    });
+    shown
+}
+
+fn key_evidence(installation: &[u8; 16], generation: i64, destroyed_at: DateTime<Utc>, kms: &str) -> KeyEvidence {
     let name = format!("{}/root-generation/{generation}", hex::encode(installation));
     KeyEvidence {
         key_id_sha256: hex::encode(crate::log::tree::sha256(name.as_bytes())),
-        kms: "file".to_owned(),
+        kms: kms.to_owned(),
         algorithm: "AES-256-GCM".to_owned(),
         destroyed_at: Some(Timestamp::from(destroyed_at)),
         copies_known: 0,

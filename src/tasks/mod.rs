@@ -6,6 +6,7 @@ pub mod certify;
 pub mod drill;
 pub mod erasure;
 pub mod key_check;
+pub mod key_move;
 pub mod outbox;
 pub mod read_snapshot;
 pub mod request;

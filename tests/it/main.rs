@@ -9,3 +9,4 @@ mod store_contract;
 mod suites;
 mod support;
 mod tidy;
+mod transit;

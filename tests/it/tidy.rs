@@ -43,7 +43,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("aws_sdk_s3", &["src/backup/repository"]),
     ("s3s", &["src/backup/embedded"]),
     ("s3s_fs", &["src/backup/embedded"]),
-    ("reqwest", &["src/audit/client"]),
+    ("reqwest", &["src/audit/client", "src/keys/transit_slot/client"]),
     ("axum", &["src/audit/service"]),
     ("tokio_cron_scheduler", &["src/schedule/waker"]),
     ("anyhow", SPEAKERS),

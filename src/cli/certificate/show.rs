@@ -216,6 +216,10 @@ fn explain(limitation: Limitation) -> (&'static str, &'static str) {
             "the root key was in a file, so any copy of the host could bring it back",
             "根密钥存于文件中，主机的任何副本都可能使其复原",
         ),
+        Limitation::RootSlotClassB => (
+            "the root key was destroyed in the key service; an older copy of that service, with its unseal keys, could bring it back",
+            "根密钥已在密钥服务中销毁；但该服务的旧副本连同解封密钥可能使其复原",
+        ),
         Limitation::NotOffSite => ("the backups stand at the same place as the store", "备份与数据源在同一地点"),
         Limitation::IdentityNotChecked => ("who asked was not identified", "没有核实请求人的身份"),
         Limitation::ResidualInDatabaseLog => (

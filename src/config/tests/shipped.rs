@@ -12,9 +12,16 @@ fn repository() -> &'static Path {
 fn credentials() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
-    for name in
-        ["s3-access-key-id", "s3-secret-access-key", "audit-token", "shop-password", "crm-password", "drill-password"]
-    {
+    for name in [
+        "s3-access-key-id",
+        "s3-secret-access-key",
+        "audit-token",
+        "shop-password",
+        "crm-password",
+        "drill-password",
+        "bao-role-id",
+        "bao-secret-id",
+    ] {
         let path = folder.path().join(name);
         fs::write(&path, "word").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
@@ -75,7 +82,9 @@ fn commented_keys_of_the_template_are_right() {
     let variable = |name: &str| (name == "CREDENTIALS_DIRECTORY").then(|| directory.clone());
     // Keys that exclude each other cannot all be on at once.
     let text = template_in_full()
-        .replace("accept_host_loss = false", "accept_host_loss = true")
+        .replacen("kind = \"file\"", "kind = \"transit\"", 1)
+        .replace("accept_host_loss = false\n", "")
+        .replace("token = \"credential:bao-token\"\n", "")
         .replace("endpoint = \"embedded\"", "endpoint = \"https://s3.example.com\"")
         .replace("url = \"embedded\"", "url = \"https://audit.example.com\"")
         .replace("data = \"backup\"\n", "")

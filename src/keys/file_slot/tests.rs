@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use proptest::prelude::*;
 
 use super::*;
+use crate::keys::slot::{ClaimSentence, Residual, SlotClass};
 use crate::keys::testing::{DryRandom, SeededRandom, Vector, key_of};
 use crate::keys::tree::{KeyTree, Slot, Subtree};
 
@@ -65,7 +66,7 @@ async fn destruction_is_read_back_and_can_be_repeated() {
     assert!(matches!(early, SlotError::StillThere { generation: 1, .. }));
     let evidence = place.slot.destroy(1).await.unwrap();
     assert!(evidence.was_present && evidence.irrevocable_at.is_none());
-    assert_eq!(evidence.class, SlotClass::D);
+    assert_eq!(evidence.claim.class, SlotClass::D);
     assert_eq!(evidence.steps.len(), 4);
     assert_eq!(place.slot.verify_gone(1).await.unwrap().checks, [GoneCheck::NameAbsent, GoneCheck::ContentAbsent]);
     let missing = place.slot.open(1).await.map(|_| ()).unwrap_err();
@@ -101,7 +102,8 @@ async fn a_copy_made_before_the_destruction_opens_the_old_generation_again() {
     old_nodes.extend(writes.into_iter().map(|write| (write.id, write.sealed)));
 
     let copy = place.folder.path().join("copy");
-    DirBuilder::new().mode(0o700).create(&copy).unwrap();
+    fs::create_dir(&copy).unwrap();
+    set_mode(&copy, 0o700);
     fs::copy(place.path("root-1.key"), copy.join("root-1.key")).unwrap();
 
     let new_root = place.slot.create(2, random).await.unwrap();

@@ -64,6 +64,8 @@ pub(super) struct Facts {
     pub now: DateTime<Utc>,
     /// The destroyed root, once its destruction is on record.
     pub key_evidence: Option<KeyEvidence>,
+    /// The slot that it was destroyed in, otherwise the one that is configured.
+    pub root_slot: RootSlot,
     /// The certificate's id.
     pub id: String,
     /// Its number.
@@ -165,7 +167,7 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
         targets,
         retained,
         recipients: Vec::new(),
-        root_slot: Some(RootSlot { class: SlotClass::D, kind: "file".to_owned() }),
+        root_slot: Some(facts.root_slot.clone()),
         limitations,
         supersedes: facts.supersedes.clone(),
         privacy: Privacy {
@@ -454,18 +456,22 @@ fn residual_date(facts: &Facts, targets: &[Target], limitations: &[Limitation]) 
     let grace = limitations
         .contains(&Limitation::KeyShredPending)
         .then(|| facts.run.grace_until.map_or(today, |until| until.date_naive()));
-    backups.chain(copies).chain(grace).max().map(|date| date.max(today))
+    // What is shredded is gone for whoever has not kept a copy of the key service.
+    let service = facts.root_slot.reopenable_until;
+    backups.chain(copies).chain(grace).chain(service).max().map(|date| date.max(today))
 }
 
 fn limitations(facts: &Facts, targets: &[Target]) -> Vec<Limitation> {
     let body = &facts.body;
-    let mut codes = vec![Limitation::RootSlotClassD, Limitation::ClockUnverified, Limitation::LookupKeyNotRotated];
+    let mut codes = vec![Limitation::ClockUnverified, Limitation::LookupKeyNotRotated];
     let mut when = |condition: bool, code| {
         if condition {
             codes.push(code);
         }
     };
     let any_copy = |state| targets.iter().any(|target| target.copies.iter().any(|copy| copy.state == state));
+    when(facts.root_slot.class == SlotClass::D, Limitation::RootSlotClassD);
+    when(facts.root_slot.class == SlotClass::B, Limitation::RootSlotClassB);
     when(facts.is_shred_pending(), Limitation::KeyShredPending);
     when(facts.is_undone(), Limitation::ErasureUndone);
     when(facts.run.request.is_some(), Limitation::IdentityNotChecked);

@@ -6,10 +6,10 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use super::predicate::{Facts, predicate};
 use super::{evidence, key_evidence};
-use crate::certify::codes::{Action, BackupState, CopyState, ErasureResult, Limitation, Sanitization};
+use crate::certify::codes::{Action, BackupState, CopyState, ErasureResult, Limitation, Sanitization, SlotClass};
 use crate::certify::evidence::verify_evidence;
 use crate::certify::issue;
-use crate::certify::statement::{Predicate, Statement, Timestamp};
+use crate::certify::statement::{Predicate, RootSlot, Statement, Timestamp};
 use crate::control::{ChunkCounts, ChunkRow, LedgerEntry, LedgerKind, RunRow};
 use crate::keys::Key;
 use crate::plan::{CollectionCounts, PlanBody, PlanKind};
@@ -118,7 +118,8 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
         chunks,
         request: None,
         now: time(10),
-        key_evidence: shredded.then(|| key_evidence(&[7; 16], 1, time(5))),
+        key_evidence: shredded.then(|| key_evidence(&[7; 16], 1, time(5), "file")),
+        root_slot: RootSlot::new(SlotClass::D, "file"),
         id: uuid7(time(10), &SystemRandom).unwrap(),
         sequence: 1,
         previous: None,

@@ -11,5 +11,5 @@ pub mod requests;
 mod restores;
 mod returning;
 mod shared_cells;
-mod thief;
+pub mod thief;
 mod undo;

@@ -21,21 +21,21 @@ use wangchuan::tasks::shred::shred_due;
 use crate::support::world::{World, body, forget, restore, retain, snapshot};
 
 /// What a control database holds of the key tree.
-pub(super) struct Tree {
-    pub(super) installation: [u8; 16],
-    pub(super) generation: i64,
-    pub(super) crown: Vec<u8>,
-    pub(super) nodes: Vec<NodeRow>,
+pub struct Tree {
+    pub installation: [u8; 16],
+    pub generation: i64,
+    pub crown: Vec<u8>,
+    pub nodes: Vec<NodeRow>,
 }
 
-pub(super) async fn tree_in(folder: &Path) -> Tree {
+pub async fn tree_in(folder: &Path) -> Tree {
     let control = Control::open(&folder.join("state/control.db")).await.unwrap();
     let mut tx = control.read().await.unwrap();
     let (generation, crown) = tx.tree_root().await.unwrap().unwrap();
     Tree { installation: tx.installation().await.unwrap(), generation, crown, nodes: tx.tree_nodes().await.unwrap() }
 }
 
-pub(super) fn node_set<'n>(nodes: impl IntoIterator<Item = &'n NodeRow>) -> NodeSet {
+pub fn node_set<'n>(nodes: impl IntoIterator<Item = &'n NodeRow>) -> NodeSet {
     nodes
         .into_iter()
         .map(|((subtree, level, index, version), sealed)| {
@@ -47,7 +47,7 @@ pub(super) fn node_set<'n>(nodes: impl IntoIterator<Item = &'n NodeRow>) -> Node
 }
 
 /// Every slot number that either control database ever gave out.
-async fn numbers(worlds: [&World; 2], table: &str) -> Vec<u32> {
+pub async fn numbers(worlds: [&World; 2], table: &str) -> Vec<u32> {
     let mut found = HashSet::new();
     for world in worlds {
         let joined = format!("SELECT count(*) FROM {table}");
@@ -60,14 +60,14 @@ async fn numbers(worlds: [&World; 2], table: &str) -> Vec<u32> {
     found.into_iter().collect()
 }
 
-pub(super) struct Slots {
-    pub(super) subjects: Vec<u32>,
-    pub(super) buckets: Vec<u32>,
-    pub(super) pins: Vec<u32>,
+pub struct Slots {
+    pub subjects: Vec<u32>,
+    pub buckets: Vec<u32>,
+    pub pins: Vec<u32>,
 }
 
 /// Every cell secret that a tree yields: all pins, all buckets alone, all subjects with all buckets.
-pub(super) fn reachable(tree: &KeyTree, slots: &Slots) -> Vec<CellSecret> {
+pub fn reachable(tree: &KeyTree, slots: &Slots) -> Vec<CellSecret> {
     let key = |subtree, number| tree.key(Slot::new(subtree, number).unwrap()).unwrap_or(None);
     let mut secrets: Vec<CellSecret> =
         slots.pins.iter().filter_map(|pin| key(Subtree::Pins, *pin)).map(CellSecret::from_pin).collect();
@@ -88,10 +88,7 @@ pub(super) fn reachable(tree: &KeyTree, slots: &Slots) -> Vec<CellSecret> {
 }
 
 /// Frames of a snapshot that count as shredded, as suite, id and key commitment.
-pub(super) async fn shredded_frames(
-    installation: &Installation,
-    snapshot: &OpenSnapshot,
-) -> Vec<(Suite, [u8; 16], [u8; 32])> {
+pub async fn shredded_frames(installation: &Installation, snapshot: &OpenSnapshot) -> Vec<(Suite, [u8; 16], [u8; 32])> {
     let repository = installation.backup().unwrap().repository.clone();
     let mut frames = Vec::new();
     for (index, pack) in snapshot.manifest.packs.iter().enumerate() {
@@ -108,7 +105,7 @@ pub(super) async fn shredded_frames(
 }
 
 /// How many of the frames some secret opens.
-fn opened(snapshot: &OpenSnapshot, frames: &[(Suite, [u8; 16], [u8; 32])], secrets: &[CellSecret]) -> usize {
+pub fn opened(snapshot: &OpenSnapshot, frames: &[(Suite, [u8; 16], [u8; 32])], secrets: &[CellSecret]) -> usize {
     let opens = |(suite, id, commitment): &&(Suite, [u8; 16], [u8; 32])| {
         secrets.iter().any(|secret| snapshot.frame_key(*suite, secret, id).commits_to(commitment))
     };

@@ -6,13 +6,16 @@ use std::io::Write;
 pub const POSTGRES: &str = "WANGCHUAN_TEST_POSTGRES";
 /// A private MariaDB: `mysql://root@host:port/`.
 pub const MARIADB: &str = "WANGCHUAN_TEST_MARIADB";
+/// The `bao` program of OpenBao; tests start their own servers with it.
+pub const OPENBAO: &str = "WANGCHUAN_TEST_OPENBAO";
 /// Set to 1 for suites that take minutes.
 pub const LONG: &str = "WANGCHUAN_TEST_LONG";
 
 /// The suites that depend on a variable, with what they are.
-pub const SUITES: [(&str, &str); 3] = [
+pub const SUITES: [(&str, &str); 4] = [
     (POSTGRES, "PostgreSQL stores (tests/run starts a private server)"),
     (MARIADB, "MariaDB stores (tests/run starts a private server)"),
+    (OPENBAO, "root slot in OpenBao (tests/run starts private servers)"),
     (LONG, "long suites (tests/run --long)"),
 ];
 

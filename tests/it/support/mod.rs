@@ -1,6 +1,7 @@
 //! What several suites need.
 
 pub mod announce;
+pub mod bao;
 pub mod program;
 pub mod source;
 pub mod world;

@@ -56,12 +56,18 @@ pub struct Making {
     pub bucket: &'static str,
     pub max_percent: u32,
     pub audit: String,
+    /// The lines of `[root]`.
+    pub root: String,
 }
+
+/// A root slot in a file.
+pub const FILE_ROOT: &str = "kind = \"file\"\npath = \"root\"\naccept_host_loss = true";
 
 impl Default for Making {
     fn default() -> Self {
         let audit = "url = \"embedded\"\ndata = \"audit\"".to_owned();
-        Self { customers: 120, grace: "0", bucket: "quarter", max_percent: 95, audit }
+        let root = FILE_ROOT.to_owned();
+        Self { customers: 120, grace: "0", bucket: "quarter", max_percent: 95, audit, root }
     }
 }
 
@@ -80,6 +86,8 @@ impl World {
         let world = Self { folder: tempfile::tempdir().unwrap(), shop, clock: manual_clock() };
         std::fs::create_dir(world.path("jobs")).unwrap();
         std::fs::write(world.path("wangchuan.toml"), configuration(&making)).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(world.path("wangchuan.toml"), private).unwrap();
         let tables: Vec<_> = world.shop.iter().map(|(table, rows)| (table.clone(), rows.to_vec())).collect();
         world.fill("shop.db", &tables).await;
         Installation::create(&world.config(), world.clock.clone(), Arc::new(SystemRandom)).await.unwrap();
@@ -234,7 +242,7 @@ fn configuration(making: &Making) -> String {
             making.grace, making.bucket, making.max_percent
         )
     };
-    let mut text = HEAD.replace("AUDIT", &making.audit);
+    let mut text = HEAD.replace("AUDIT", &making.audit).replace("ROOT", &making.root);
     text.push_str(&policy("completed-orders", "orders", "3 years", "completed_at", "statutes = [\"cn.ecl.31\"]\n"));
     text.push_str(&policy("closed-accounts", "customers", "3 years", "closed_at", ""));
     text.push_str(&policy("closed-complaints", "complaints", "3 years", "closed_at", ""));
@@ -250,9 +258,7 @@ jobs = "jobs"
 site = "here"
 
 [root]
-kind = "file"
-path = "root"
-accept_host_loss = true
+ROOT
 
 [backup]
 endpoint = "embedded"

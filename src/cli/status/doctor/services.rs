@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 
 use super::super::super::context::{Context, task_error};
 use super::super::super::output::Words;
+use super::super::super::slot_words::shortcoming;
 use super::super::super::store::{adapter, check_store};
 use super::Findings;
 use super::drills::check_drills;
@@ -14,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::{AuditService, Configuration};
 use crate::installation::{Installation, MAX_CLOCK_DIFFERENCE, Needs, audit_log_key, prove_bucket};
 use crate::keyring::KeyringError;
-use crate::keys::slot::Presence;
+use crate::keys::slot::{Presence, RootSlot};
 use crate::policy::registry::{BackupMode, StoreSpec};
 
 /// The longest wait for a bucket's answers.
@@ -97,6 +98,7 @@ async fn check_keys(installation: &Installation, findings: &mut Findings) {
     let is_there = |wanted: i64| {
         present.iter().any(|present| present.generation == wanted && present.presence == Presence::Usable)
     };
+    check_slot(slot.as_ref(), findings).await;
     let class = slot.class();
     match generation {
         Some(generation) if is_there(generation) => findings.good(
@@ -120,6 +122,30 @@ async fn check_keys(installation: &Installation, findings: &mut Findings) {
             Words::new("there is no key tree", "没有密钥树"),
             Words::new("run `wangchuan init`", "请运行 `wangchuan init`"),
         ),
+    }
+}
+
+/// How the slot is set up, and whether a root is still on its way to it.
+async fn check_slot(slot: &dyn RootSlot, findings: &mut Findings) {
+    match slot.shortcomings().await {
+        Ok(found) => {
+            for (what, advice) in found.iter().map(shortcoming) {
+                findings.missing("keys", what, advice);
+            }
+        }
+        Err(error) => findings.failed("keys", &task_error(KeyringError::from(error).into())),
+    }
+    match slot.left_behind().await {
+        Ok(left) if left.is_empty() => {}
+        Ok(_) => findings.doubtful(
+            "keys",
+            Words::new(
+                "the root key is still in the slot under [root.previous]",
+                "根密钥仍在 [root.previous] 的密钥槽中",
+            ),
+            Words::new("run `wangchuan key move`", "请运行 `wangchuan key move`"),
+        ),
+        Err(error) => findings.failed("keys", &task_error(KeyringError::from(error).into())),
     }
 }
 

@@ -1,0 +1,53 @@
+//! `key move`.
+
+use serde::Serialize;
+
+use super::super::CommandResult;
+use super::super::context::{Context, task_error};
+use super::super::output::{Exit, Words};
+use crate::installation::Needs;
+use crate::tasks::key_move::{MoveReport, move_root};
+
+/// Arguments of `key move`.
+///
+/// Example: wangchuan key move --to transit
+#[derive(Debug, clap::Args)]
+pub struct MoveArgs {
+    /// The kind of slot that `[root]` describes; the old one stands under `[root.previous]`.
+    #[arg(long, value_name = "KIND")]
+    to: String,
+}
+
+#[derive(Debug, Serialize)]
+struct MoveDocument {
+    result: &'static str,
+    #[serde(flatten)]
+    report: MoveReport,
+}
+
+/// Moves the root key, then says what to take out of the configuration.
+pub async fn move_key(context: &mut Context<'_>, args: MoveArgs) -> CommandResult {
+    context.only_now()?;
+    let installation = context.open(Needs { audit: true, lease: true, ..Needs::STATE }).await?;
+    let moved = move_root(&installation, &args.to).await;
+    let closed = installation.close().await;
+    let report = moved.map_err(task_error)?;
+    closed.map_err(task_error)?;
+    let (from, to, generation) = (report.from, report.to, report.generation);
+    context.output.say(&if report.moved {
+        Words::new(
+            format!("the root key is in the slot of kind {to} now, as generation {generation}; it was destroyed in that of kind {from}"),
+            format!("根密钥现已在 {to} 密钥槽中，第 {generation} 代；{from} 密钥槽中的已销毁"),
+        )
+    } else {
+        Words::new(
+            format!("nothing was left in the slot of kind {from}; generation {generation} is in that of kind {to}"),
+            format!("{from} 密钥槽中已无根密钥；第 {generation} 代在 {to} 密钥槽中"),
+        )
+    })?;
+    context
+        .output
+        .note(&Words::new("take [root.previous] out of the configuration now", "现在请从配置中删去 [root.previous]"))?;
+    context.output.document(&MoveDocument { result: "complete", report })?;
+    Ok(Exit::Done)
+}

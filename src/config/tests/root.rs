@@ -1,0 +1,92 @@
+//! `[root]` with a key service, and with a slot to move away from.
+
+use super::*;
+use crate::keys::transit_slot::TransitAuth;
+
+const FILE: &str = "kind = \"file\"\npath = \"root.slot\"\naccept_host_loss = true\n";
+
+const TRANSIT: &str = "kind = \"transit\"\npath = \"wrapped\"\naddress = \"https://bao.example.com:8200/\"\nkey = \"shop\"\n\
+                       snapshot_retention_days = 7\n";
+
+fn with(section: &str) -> Result<Configuration, String> {
+    read_with(&HEAD.replace(FILE, section), &no_variable)
+}
+
+fn setup(configuration: &Configuration) -> &crate::keys::transit_slot::TransitSetup {
+    match &configuration.root.slot {
+        SlotSettings::Transit { setup, .. } => setup,
+        other @ SlotSettings::File { .. } => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_key_service_is_described_in_full() {
+    let configuration = with(&format!("{TRANSIT}token = \"hunter2\"\n")).unwrap();
+    let found = setup(&configuration);
+    assert_eq!(
+        (found.address.as_str(), found.mount.as_str(), found.key.as_str()),
+        ("https://bao.example.com:8200", "transit", "shop")
+    );
+    assert_eq!((found.folder.as_path(), found.snapshot_retention_days), (Path::new("/srv/w/wrapped"), 7));
+    assert!(!format!("{configuration:?}{}", configuration.show()).contains("hunter2"));
+    let by_role = with(&format!(
+        "{TRANSIT}role_id = \"r\"\nsecret_id = \"s\"\nmount = \"team/transit\"\nnamespace = \"n\"\nca = \"ca.pem\"\n"
+    ));
+    let by_role = by_role.unwrap();
+    assert!(matches!(&setup(&by_role).auth, TransitAuth::AppRole { mount, .. } if mount == "approle"));
+    assert!(
+        matches!(&by_role.root.slot, SlotSettings::Transit { ca: Some(ca), .. } if ca == Path::new("/srv/w/ca.pem"))
+    );
+}
+
+#[test]
+fn what_the_file_leaves_out_comes_from_the_environment() {
+    let text = HEAD.replace(FILE, &TRANSIT.replace("address = \"https://bao.example.com:8200/\"\n", ""));
+    let vault = |name: &str| match name {
+        "VAULT_ADDR" => Some("https://vault.example.com".to_owned()),
+        "VAULT_TOKEN" => Some("t".to_owned()),
+        "VAULT_NAMESPACE" => Some("ns".to_owned()),
+        "VAULT_CACERT" => Some("/etc/ca.pem".to_owned()),
+        _ => None,
+    };
+    let configuration = read_with(&text, &vault).unwrap();
+    assert_eq!(setup(&configuration).address, "https://vault.example.com");
+    assert_eq!(setup(&configuration).namespace.as_deref(), Some("ns"));
+    let both = |name: &str| if name == "BAO_ADDR" { Some("https://bao".to_owned()) } else { vault(name) };
+    assert_eq!(setup(&read_with(&text, &both).unwrap()).address, "https://bao");
+    assert!(read_with(&text, &no_variable).unwrap_err().contains("`address` is missing"));
+}
+
+#[test]
+fn a_slot_without_its_parts_or_with_anothers_is_refused() {
+    let good = format!("{TRANSIT}token = \"t\"\n");
+    for (from, to, said) in [
+        ("token = \"t\"\n", "", "nothing says how the agent logs in"),
+        ("token = \"t\"\n", "token = \"t\"\nrole_id = \"r\"\n", "given twice, or by half"),
+        ("token = \"t\"\n", "role_id = \"r\"\n", "given twice, or by half"),
+        ("key = \"shop\"\n", "", "the key `key` is missing"),
+        ("key = \"shop\"\n", "key = \"../x\"\n", "letters a-z"),
+        ("key = \"shop\"\n", "key = \"shop\"\nmount = \"a/../b\"\n", "letters a-z"),
+        ("snapshot_retention_days = 7\n", "", "`snapshot_retention_days` is missing"),
+        ("snapshot_retention_days = 7\n", "snapshot_retention_days = 100000\n", "at most"),
+        ("https://bao.example.com", "http://bao.example.com", "unprotected"),
+        ("https://bao.example.com", "bao.example.com", "not an address"),
+        ("path = \"wrapped\"\n", "", "the key `path` is missing"),
+        ("token = \"t\"\n", "token = \"t\"\naccept_host_loss = true\n", "this key is for `kind = \"file\"`"),
+    ] {
+        let refused = with(&good.replace(from, to)).unwrap_err();
+        assert!(refused.contains(said), "{from} -> {to}: {refused}");
+    }
+    assert!(with(&format!("{FILE}key = \"x\"\n")).unwrap_err().contains("this key is for `kind = \"transit\"`"));
+}
+
+#[test]
+fn a_move_names_two_different_folders() {
+    let moving = format!("{TRANSIT}token = \"t\"\n\n[root.previous]\n{FILE}");
+    let configuration = with(&moving).unwrap();
+    assert_eq!(configuration.root.previous.as_ref().map(SlotSettings::kind), Some("file"));
+    assert_eq!(configuration.root.slot.kind(), "transit");
+    assert!(with(&moving.replace("root.slot", "wrapped")).unwrap_err().contains("the same `path`"));
+    let twice = format!("{moving}\n[root.previous.previous]\n{FILE}");
+    assert!(with(&twice).unwrap_err().contains("from one slot to one other"));
+}

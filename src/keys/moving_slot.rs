@@ -1,0 +1,100 @@
+//! A root on its way from one slot to another: new generations are made in the new slot, the old one is still opened, and
+//! emptied by the destructions of the generation change as any other old root.
+//!
+//! So a move is nothing but a generation change, with its order, its checks and its recovery. As soon as the old slot is empty it
+//! can be taken out of the configuration.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::slot::{
+    DestroyEvidence, DestroyStep, GoneCheck, GoneEvidence, PresentGeneration, RootSlot, Shortcoming, SlotAbilities,
+    SlotClaim, SlotError,
+};
+use super::{Generation, Key};
+use crate::random::Random;
+
+type Result<T, E = SlotError> = std::result::Result<T, E>;
+
+/// Two slots as one.
+pub struct MovingSlot {
+    current: Arc<dyn RootSlot>,
+    previous: Arc<dyn RootSlot>,
+}
+
+impl MovingSlot {
+    /// New roots go to `current`; what still is in `previous` is opened and destroyed there.
+    #[must_use]
+    pub fn new(current: Arc<dyn RootSlot>, previous: Arc<dyn RootSlot>) -> Self {
+        Self { current, previous }
+    }
+}
+
+#[async_trait]
+impl RootSlot for MovingSlot {
+    fn claim(&self) -> SlotClaim {
+        self.current.claim()
+    }
+
+    fn abilities(&self) -> SlotAbilities {
+        let (current, previous) = (self.current.abilities(), self.previous.abilities());
+        SlotAbilities { minimum_interval: current.minimum_interval.max(previous.minimum_interval), ..current }
+    }
+
+    async fn create(&self, generation: Generation, random: &dyn Random) -> Result<Key> {
+        // A root that the old slot made for this very generation before it became the old one.
+        match self.previous.open(generation).await {
+            Err(SlotError::Missing { .. }) => self.current.create(generation, random).await,
+            present => present,
+        }
+    }
+
+    async fn open(&self, generation: Generation) -> Result<Key> {
+        match self.current.open(generation).await {
+            Err(SlotError::Missing { .. }) => self.previous.open(generation).await,
+            found => found,
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<PresentGeneration>> {
+        let mut found = self.current.list().await?;
+        for present in self.previous.list().await? {
+            if found.iter().all(|known| known.generation != present.generation) {
+                found.push(present);
+            }
+        }
+        found.sort_unstable_by_key(|present| present.generation);
+        Ok(found)
+    }
+
+    async fn destroy(&self, generation: Generation) -> Result<DestroyEvidence> {
+        let previous = self.previous.destroy(generation).await?;
+        let current = self.current.destroy(generation).await?;
+        // Where it was decides what its destruction is worth; where that cannot be told any more, the weaker one does.
+        let knew = |done: &DestroyEvidence| done.was_present || done.steps.contains(&DestroyStep::ServiceDestroyed);
+        let is_previous = match (knew(&previous), knew(&current)) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => previous.claim.class >= current.claim.class,
+        };
+        Ok(if is_previous { previous } else { current })
+    }
+
+    async fn verify_gone(&self, generation: Generation) -> Result<GoneEvidence> {
+        let previous = self.previous.verify_gone(generation).await?;
+        let current = self.current.verify_gone(generation).await?;
+        let mut checks = previous.checks;
+        let more: Vec<GoneCheck> = current.checks.into_iter().filter(|check| !checks.contains(check)).collect();
+        checks.extend(more);
+        Ok(GoneEvidence { generation, checks, read_back: previous.read_back.or(current.read_back) })
+    }
+
+    async fn left_behind(&self) -> Result<Vec<Generation>> {
+        Ok(self.previous.list().await?.iter().map(|present| present.generation).collect())
+    }
+
+    async fn shortcomings(&self) -> Result<Vec<Shortcoming>> {
+        self.current.shortcomings().await
+    }
+}
