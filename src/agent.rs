@@ -3,21 +3,24 @@
 //! The waker only wakes; what is due is computed from the calendar and from what the control database says was done.
 //! A claim (job, scheduled time) is unique there, which gives catch-up, no overlap and one runner among many.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::backup::codec::{Id128, Sha256};
+use crate::backup::verify::{ChainHead, Scope, Verification, verify_store};
 use crate::control::ControlError;
 use crate::installation::Installation;
+use crate::plan::PlanBody;
 use crate::policy::registry::BackupMode;
 use crate::schedule::waker::{Waker, WakerError};
 use crate::schedule::{ClockState, Due, Job, Task, VerifyTarget, agenda};
 use crate::tasks::backup::{store_id, take_snapshot};
 use crate::tasks::certify::certify_due;
-use crate::tasks::drill::run_drill;
+use crate::tasks::drill::{remove_leftovers, run_drill};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
 use crate::tasks::outbox::file_due;
 use crate::tasks::request::plan_request;
@@ -47,11 +50,14 @@ pub struct Done {
     pub state: &'static str,
     /// One line, without personal data.
     pub summary: String,
+    /// Of what waits: why and until when, one line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
 }
 
 impl Done {
     fn good(work: &str, summary: String) -> Self {
-        Self { work: work.to_owned(), state: "done", summary }
+        Self { work: work.to_owned(), state: "done", summary, details: Vec::new() }
     }
 
     fn of(work: &str, result: Result<Self>) -> Self {
@@ -59,6 +65,7 @@ impl Done {
             work: work.to_owned(),
             state: if matches!(error, TaskError::Refused { .. } | TaskError::Stopping) { "refused" } else { "failed" },
             summary: error.with_causes(),
+            details: Vec::new(),
         })
     }
 }
@@ -100,17 +107,53 @@ async fn back_up(installation: &Installation, stores: &[String]) -> Result<Done>
 
 async fn retention(installation: &Installation) -> Result<Done> {
     let plan = plan_retention(installation).await?;
-    if plan.body.due() == 0 && plan.body.skipped.is_empty() && !has_due_buckets(installation).await? {
+    let skipped: Vec<&str> = plan.body.skipped.iter().map(|(store, _)| store.as_str()).collect();
+    if plan.body.to_do() == 0
+        && !is_newly_skipped(installation, &skipped).await?
+        && !has_due_buckets(installation).await?
+    {
         drop_plan(installation, &plan.row).await?;
-        return Ok(Done::good("retention", "nothing is due".to_owned()));
+        note_skipped(installation, &skipped).await?;
+        return Ok(nothing_to_do(&plan.body));
     }
     let run = execute(installation, &plan.row).await?;
     let body = RunBody::of(&run)?;
     certify_due(installation).await?;
+    note_skipped(installation, &skipped).await?;
     let state = if body.failed > 0 || !body.skipped.is_empty() { "partial" } else { "done" };
     let summary =
         format!("{} due, {} erased, {} kept, {} failed", body.due, body.erased, body.kept + body.stripped, body.failed);
-    Ok(Done { work: "retention".to_owned(), state, summary })
+    Ok(Done { state, ..Done::good("retention", summary) })
+}
+
+/// What the last retention could not reach, so that only a new absence makes a run, and a certificate, of its own.
+const SKIPPED: &str = "retention_skipped";
+
+async fn is_newly_skipped(installation: &Installation, skipped: &[&str]) -> Result<bool> {
+    let known = installation.control.read().await?.meta(SKIPPED).await?.unwrap_or_default();
+    Ok(skipped.iter().any(|store| !known.split(',').any(|known| known == *store)))
+}
+
+async fn note_skipped(installation: &Installation, skipped: &[&str]) -> Result<()> {
+    let mut tx = installation.control.begin().await?;
+    tx.set_meta(SKIPPED, &skipped.join(",")).await?;
+    Ok(tx.commit().await?)
+}
+
+/// The report of a retention that leaves no run and no certificate behind: nothing was to be erased, stripped or marked.
+fn nothing_to_do(plan: &PlanBody) -> Done {
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+    for (reason, rows) in plan.collections.iter().flat_map(|counts| &counts.keep) {
+        *reasons.entry(reason).or_default() += rows;
+    }
+    let kept = reasons.iter().map(|(reason, rows)| format!("{rows} rows are kept: {reason}"));
+    let skipped = plan.skipped.iter().map(|(store, why)| format!("store {store} was not reached: {why}"));
+    let summary = match plan.due() {
+        0 => "nothing is due".to_owned(),
+        due => format!("{due} due, 0 erased, {due} kept, 0 failed"),
+    };
+    let state = if plan.skipped.is_empty() { "done" } else { "partial" };
+    Done { state, details: kept.chain(skipped).collect(), ..Done::good("retention", summary) }
 }
 
 async fn requests(installation: &Installation) -> Result<Done> {
@@ -135,7 +178,7 @@ async fn requests(installation: &Installation) -> Result<Done> {
     if !failed.is_empty() {
         summary = format!("{summary}; {}", failed.join("; "));
     }
-    Ok(Done { work: "requests".to_owned(), state, summary })
+    Ok(Done { state, ..Done::good("requests", summary) })
 }
 
 async fn shred(installation: &Installation) -> Result<Done> {
@@ -147,7 +190,12 @@ async fn shred(installation: &Installation) -> Result<Done> {
         summary = format!("{summary}; {}", report.unread.join("; "));
     }
     let state = if report.unread.is_empty() { "done" } else { "partial" };
-    Ok(Done { work: "shred".to_owned(), state, summary })
+    let waiting = report.waiting.iter().map(|(run, reason)| format!("run {run} waits: {reason}"));
+    let pending = report.pending.iter().map(|(run, rows, until)| match until.as_str() {
+        "with its chain" => format!("run {run}: {rows} rows still open in backups, until their chain dies"),
+        date => format!("run {run}: {rows} rows still open in backups, until {date}"),
+    });
+    Ok(Done { state, details: waiting.chain(pending).collect(), ..Done::good("shred", summary) })
 }
 
 async fn outbox(installation: &Installation) -> Result<Done> {
@@ -159,7 +207,7 @@ async fn outbox(installation: &Installation) -> Result<Done> {
         report.waiting.len(),
         report.quarantined.len()
     );
-    Ok(Done { work: "outbox".to_owned(), state, summary })
+    Ok(Done { state, ..Done::good("outbox", summary) })
 }
 
 async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {
@@ -170,52 +218,65 @@ async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {
         let newest = tx.snapshots(Some(&store)).await?.pop();
         drop(tx);
         let Some(snapshot) = newest else { continue };
-        let record = run_drill(installation, snapshot).await?;
-        passed &= record.result == "passed";
-        lines.push(format!("{store}: {}", record.result));
+        // One store that cannot be drilled does not spare the others.
+        match run_drill(installation, snapshot).await {
+            Ok(record) => {
+                passed &= record.result == "passed";
+                lines.push(format!("{store}: {}", record.result));
+            }
+            Err(TaskError::Stopping) => return Err(TaskError::Stopping),
+            Err(error) => {
+                passed = false;
+                lines.push(format!("{store} was not drilled: {error}"));
+            }
+        }
+        installation.renew_lease().await?;
     }
     let state = if passed { "done" } else { "failed" };
-    Ok(Done { work: "drill".to_owned(), state, summary: lines.join("; ") })
+    Ok(Done { state, ..Done::good("drill", lines.join("; ")) })
 }
 
 async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result<Done> {
     let _ = targets;
-    let mut problems = Vec::new();
+    let (mut problems, mut late) = (Vec::new(), Vec::new());
     let mut objects = 0;
     for store in chosen(installation, &[]) {
         let found = verify_backups(installation, &store).await?;
         objects += found.objects_read;
+        late.extend(found.uncommitted.iter().map(|name| format!("{name}: of a cancelled snapshot; nothing reads it")));
         problems.extend(found.problems.into_iter().map(|problem| format!("{}: {}", problem.object, problem.what)));
     }
     let state = if problems.is_empty() { "done" } else { "failed" };
     let summary =
         if problems.is_empty() { format!("{objects} objects are as they were written") } else { problems.join("; ") };
-    Ok(Done { work: "verify".to_owned(), state, summary })
+    Ok(Done { state, details: late, ..Done::good("verify", summary) })
 }
 
 /// Verifies all snapshots of a store, without decryption keys, against the head known here.
 ///
 /// # Errors
 /// When the bucket cannot be listed.
-pub async fn verify_backups(installation: &Installation, store: &str) -> Result<crate::backup::verify::Verification> {
-    use crate::backup::codec::{Id128, Sha256};
-    use crate::backup::verify::{ChainHead, Scope, verify_store};
-    let ground = installation.ground()?;
+pub async fn verify_backups(installation: &Installation, store: &str) -> Result<Verification> {
+    let digest = |text: &str| {
+        Sha256::parse(text).ok_or_else(|| TaskError::Inconsistent("a manifest digest is damaged".to_owned()))
+    };
     let mut tx = installation.control.begin().await?;
-    let id = store_id(&mut tx, &ground, store).await?;
+    let id = store_id(&mut tx, &installation.ground()?, store).await?;
     let head = tx.snapshots(Some(store)).await?.pop();
+    let cancelled = tx.cancelled_manifests(store).await?;
     tx.commit().await?;
-    let expected_head = head.and_then(|row| {
-        let sha256 = Sha256::parse(row.manifest_sha256.as_deref()?)?;
-        Some(ChainHead { sequence: row.sequence as u64, sha256 })
-    });
-    let scope = Scope { installation: Id128(installation.id()), store: id, expected_head };
-    let signer = &installation.signer;
-    let bucket = installation.backup()?;
-    Ok(verify_store(bucket.repository.as_ref(), scope, &|key_id, pae, signature| {
-        signer.verifies(key_id, pae, signature)
-    })
-    .await?)
+    // Without a known head a history that lost its newest part would pass.
+    let expected_head = match head {
+        Some(row) => {
+            let sha256 = digest(row.manifest_sha256.as_deref().unwrap_or_default())?;
+            Some(ChainHead { sequence: row.sequence as u64, sha256 })
+        }
+        None => None,
+    };
+    let cancelled = cancelled.iter().map(|text| digest(text)).collect::<Result<Vec<_>>>()?;
+    let scope = Scope { installation: Id128(installation.id()), store: id, expected_head, cancelled: &cancelled };
+    let verifies = |key: &str, message: &[u8], signature: &[u8]| installation.signer.verifies(key, message, signature);
+    Ok(verify_store(installation.backup()?.repository.as_ref(), scope, &verifies).await?)
 }
 
 /// Does everything that is pending or due now, in the order of a cycle, and ends.
@@ -224,6 +285,7 @@ pub async fn verify_backups(installation: &Installation, store: &str) -> Result<
 /// When the control database fails; a failing task is in the list instead.
 pub async fn once(installation: &mut Installation) -> Result<Vec<Done>> {
     let mut all = Vec::new();
+    all.extend(drill_leftovers(installation).await);
     match resume_runs(installation).await {
         Ok(resumed) => all.extend(resume_report(resumed)),
         Err(error) => all.push(Done::of("resume", Err(error))),
@@ -242,6 +304,15 @@ pub async fn once(installation: &mut Installation) -> Result<Vec<Done>> {
         return Err(TaskError::Stopping);
     }
     Ok(all)
+}
+
+/// Removes what interrupted drills left; what cannot be removed is reported.
+async fn drill_leftovers(installation: &Installation) -> Option<Done> {
+    match remove_leftovers(installation).await {
+        Ok(left) if left.is_empty() => None,
+        Ok(left) => Some(Done { state: "failed", ..Done::good("drill", left.join("; ")) }),
+        Err(error) => Some(Done::of("drill", Err(error))),
+    }
 }
 
 fn resume_report(resumed: Resumed) -> Vec<Done> {
@@ -294,6 +365,7 @@ pub async fn serve(
     let mut tx = installation.control.begin().await?;
     tx.fail_running_jobs(started).await?;
     tx.commit().await?;
+    drill_leftovers(installation).await.iter().for_each(&mut *said);
     let resumed = tokio::select! {
         biased;
         resumed = resume_runs(installation) => resumed,
@@ -364,12 +436,16 @@ async fn run_due(
         // What is in hand is finished first; anything else can be dropped where it is.
         () = stop.ready() => None,
     };
-    let ended = |state, summary: &str| Done { work: job.name.clone(), state, summary: summary.to_owned() };
+    let ended = |state, summary: &str| Done { state, ..Done::good(&job.name, summary.to_owned()) };
     let done = match outcome {
         Some(done) if done.state == "done" || !stop.is_asked() => done,
         _ if stop.is_asked() => ended("stopped", STOPPED),
         _ => ended("failed", "out of time"),
     };
+    if matches!(job.task, Task::Drill { .. }) {
+        // A drill that ran out of time is dropped where it is.
+        drill_leftovers(installation).await.iter().for_each(&mut *said);
+    }
     let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;
     tx.end_job(&job.name, due.scheduled_for, done.state, &done.summary, now).await?;

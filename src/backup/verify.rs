@@ -54,6 +54,8 @@ pub struct Verification {
     pub head: Option<ChainHead>,
     /// The sequence number of the oldest manifest present (1 unless older ones were pruned).
     pub oldest_sequence: Option<u64>,
+    /// Manifests that a cancelled snapshot stored after it was given up. Nothing reads them, and they are no problem.
+    pub uncommitted: Vec<String>,
     /// Everything that is wrong.
     pub problems: Vec<Problem>,
 }
@@ -92,13 +94,16 @@ impl Verification {
 
 /// Which backups to verify.
 #[derive(Debug, Clone, Copy)]
-pub struct Scope {
+pub struct Scope<'s> {
     /// The installation they must belong to.
     pub installation: Id128,
     /// The store.
     pub store: Id128,
     /// The newest manifest as known outside the bucket. Without it a truncated newest history cannot be noticed.
     pub expected_head: Option<ChainHead>,
+    /// Digests of manifests that were announced by snapshots which were cancelled then. Where one lies in the bucket all the
+    /// same, it came late: it is named, and counts for nothing.
+    pub cancelled: &'s [Sha256],
 }
 
 /// Verifies all snapshots of one store.
@@ -107,7 +112,7 @@ pub struct Scope {
 /// Only when the manifests cannot even be listed; everything else is a [`Problem`].
 pub async fn verify_store(
     repository: &dyn ObjectStore,
-    scope: Scope,
+    scope: Scope<'_>,
     verify_signature: VerifySignature<'_>,
 ) -> Result<Verification, RepositoryError> {
     let prefix = manifest_prefix(&scope.store);
@@ -116,6 +121,7 @@ pub async fn verify_store(
     let mut manifests = Vec::new();
     for listed in &names {
         match parse_manifest_name(&listed.name) {
+            Some((_, _, sha256)) if scope.cancelled.contains(&sha256) => report.uncommitted.push(listed.name.clone()),
             Some((_, sequence, sha256)) => manifests.push((sequence, sha256, listed.name.as_str())),
             None => report.problem(&listed.name, "its name is not that of a manifest"),
         }
@@ -169,7 +175,7 @@ fn check_sequence(
 async fn read_manifest(
     repository: &dyn ObjectStore,
     report: &mut Verification,
-    scope: Scope,
+    scope: Scope<'_>,
     name: &str,
     verify_signature: VerifySignature<'_>,
 ) -> Option<Manifest> {

@@ -93,6 +93,9 @@ async fn one_pass(context: &mut Context<'_>) -> CommandResult {
         grid.row([work.work.as_str(), work.state, &work.summary]);
     }
     context.output.table(&grid)?;
+    for detail in done.iter().flat_map(|work| &work.details) {
+        context.output.line(&format!("  {detail}"))?;
+    }
     let exit = exit_of(&done);
     context.output.document(
         &serde_json::json!({"result": if exit == Exit::Done { "complete" } else { "partial" }, "tasks": done}),
@@ -133,6 +136,9 @@ async fn run(context: &mut Context<'_>) -> CommandResult {
             format!("{}：{} — {}", done.work, done.state, done.summary),
         );
         let _ = output.note(&words);
+        for detail in &done.details {
+            let _ = output.note(&Words::new(format!("  {detail}"), format!("  {detail}")));
+        }
     };
     serve(&mut installation, &jobs, &mut say).await.map_err(agent_error)?;
     installation.close().await.map_err(task_error)?;

@@ -15,7 +15,8 @@ use super::output::table::grouped;
 use super::output::{Exit, Grid, Output, UserError, Words, say};
 use crate::config::Configuration;
 use crate::control::DrillRow;
-use crate::installation::{Installation, Needs, state_folder};
+use crate::installation::{Installation, Needs};
+use crate::tasks::TaskError;
 use crate::tasks::drill::{DrillRecord, run_drill};
 
 /// Restore tests with a kept, signed record.
@@ -65,6 +66,7 @@ async fn run(context: &mut Context<'_>, store: Option<&str>, snapshot: Option<&s
     for row in wanted {
         match while_renewing(&installation, run_drill(&installation, row.clone())).await {
             Ok(record) => records.push(record),
+            Err(error @ TaskError::Stopping) => return Err(task_error(error)),
             Err(error) if is_only => return Err(task_error(error)),
             // One store that cannot be drilled does not spare the others.
             Err(error) => {
@@ -129,10 +131,10 @@ fn show_record(output: &mut Output, config: &Configuration, record: &DrillRecord
         output.line(&format!("✗ {problem}"))?;
     }
     if !record.cleaned_up {
-        let folder = state_folder(config);
+        let scratch = &record.scratch;
         output.say(&Words::new(
-            format!("✗ the scratch database in {} could not be wiped; remove it by hand", folder.display()),
-            format!("✗ {} 中的临时数据库未能清除，请手工删除", folder.display()),
+            format!("✗ {scratch} holds customers in clear; the next drill tries to remove it again, or do it by hand"),
+            format!("✗ {scratch} 中有客户明文数据；下次演练会再次尝试删除，也可手工删除"),
         ))?;
     }
     Ok(())

@@ -122,13 +122,18 @@ async fn run(context: &mut Context<'_>, name: &str) -> CommandResult {
     let done = run_task(&mut installation, &job.task).await;
     installation.close().await.map_err(task_error)?;
     context.output.line(&format!("{}: {} — {}", job.name, done.state, done.summary))?;
+    for detail in &done.details {
+        context.output.line(&format!("  {detail}"))?;
+    }
     let (result, exit) = match done.state {
         "done" => ("complete", Exit::Done),
         "partial" => ("partial", Exit::Partial),
         "refused" => ("refused", Exit::Refused),
         _ => ("failed", Exit::Failed),
     };
-    context.output.document(&serde_json::json!({"result": result, "job": job.name, "summary": done.summary}))?;
+    context.output.document(
+        &serde_json::json!({"result": result, "job": job.name, "summary": done.summary, "details": done.details}),
+    )?;
     Ok(exit)
 }
 

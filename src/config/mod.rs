@@ -9,6 +9,7 @@ mod audit;
 mod backup;
 mod diagnostic;
 mod document;
+mod drill;
 mod find;
 mod policies;
 mod root;
@@ -34,6 +35,7 @@ pub use backup::{Backup, Credentials, Endpoint, Keep, Lock, LockMode};
 pub(crate) use diagnostic::suggest;
 pub use diagnostic::{Fault, Faults, Position};
 pub use document::{Document, Place};
+pub use drill::Drill;
 pub use find::{Found, Origin, Surroundings, find};
 pub use policies::{PolicyRules, Registry, UnknownCollection};
 pub use root::Root;
@@ -61,6 +63,8 @@ pub struct Configuration {
     pub backup: Option<Backup>,
     /// Where certificates go.
     pub audit: Audit,
+    /// Where restore tests find room.
+    pub drill: Drill,
     /// The stores and policies.
     pub registry: Registry,
     /// What is allowed but doubtful; to be shown, one line each.
@@ -112,6 +116,9 @@ struct RawConfiguration {
     backup: Option<backup::RawBackup>,
     /// Where certificates go.
     audit: audit::RawAudit,
+    /// Where restore tests find room.
+    #[serde(default, skip_serializing_if = "drill::RawDrill::is_empty")]
+    drill: drill::RawDrill,
     /// Registered data stores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     store: Vec<stores::RawStore>,
@@ -123,7 +130,7 @@ struct RawConfiguration {
 /// A larger file is not what was meant. In bytes.
 const FILE_LIMIT: u64 = 1 << 20;
 
-const SECTIONS: [&str; 6] = ["agent", "root", "backup", "audit", "store", "policy"];
+const SECTIONS: [&str; 7] = ["agent", "root", "backup", "audit", "drill", "store", "policy"];
 
 /// Reads and checks the configuration file at `path`.
 ///
@@ -183,18 +190,20 @@ fn parse(
     // Cross checks would only repeat what is already known to be wrong with a store or the bucket.
     let stores: Option<Vec<_>> = stores.into_iter().collect();
     let backup = backup.map_or(Some(None), |backup| backup.map(Some));
+    let drill = stores.as_ref().and_then(|stores| raw.drill.check(stores, &mut reading));
     let registry = stores.map(|stores| Registry { stores, policies: raw.policy.clone() });
     if let (Some(registry), Some(backup)) = (&registry, &backup) {
         policies::check(registry, backup.as_ref(), rules, &mut reading);
     }
     let effective = toml::to_string_pretty(&raw);
-    let (Some(agent), Some(root), Some(backup), Some(audit), Some(registry), Ok(effective), true) =
-        (agent, root, backup, audit, registry, effective, reading.faults.is_empty())
+    let (Some(agent), Some(root), Some(backup), Some(audit), Some(drill), Some(registry), Ok(effective), true) =
+        (agent, root, backup, audit, drill, registry, effective, reading.faults.is_empty())
     else {
         return Err(sorted(reading.faults));
     };
     let (source, base_dir) = (file.source.to_owned(), base_dir.to_owned());
-    Ok(Configuration { source, base_dir, agent, root, backup, audit, registry, warnings: reading.warnings, effective })
+    let warnings = reading.warnings;
+    Ok(Configuration { source, base_dir, agent, root, backup, audit, drill, registry, warnings, effective })
 }
 
 fn read_sections(document: &Document<'_>) -> Result<RawConfiguration, Vec<Fault>> {
@@ -208,11 +217,16 @@ fn read_sections(document: &Document<'_>) -> Result<RawConfiguration, Vec<Fault>
         Some(None)
     };
     let audit = document.section(&Place::of("audit")).map_err(&mut note).ok();
+    let drill = if document.has("drill") {
+        document.section(&Place::of("drill")).map_err(&mut note).ok()
+    } else {
+        Some(drill::RawDrill::default())
+    };
     let store = document.elements("store").map_err(&mut note).ok();
     let policy = document.elements("policy").map_err(&mut note).ok();
-    match (agent, root, backup, audit, store, policy, faults.is_empty()) {
-        (Some(agent), Some(root), Some(backup), Some(audit), Some(store), Some(policy), true) => {
-            Ok(RawConfiguration { agent, root, backup, audit, store, policy })
+    match (agent, root, backup, audit, drill, store, policy, faults.is_empty()) {
+        (Some(agent), Some(root), Some(backup), Some(audit), Some(drill), Some(store), Some(policy), true) => {
+            Ok(RawConfiguration { agent, root, backup, audit, drill, store, policy })
         }
         _ => Err(sorted(faults)),
     }
@@ -223,6 +237,7 @@ fn check_literals(raw: &RawConfiguration, file: &File<'_>, reading: &mut Reading
     let mut places = raw.agent.literals();
     places.extend(raw.backup.iter().flat_map(backup::RawBackup::literals));
     places.extend(raw.audit.literals());
+    places.extend(raw.drill.literals());
     for (number, store) in raw.store.iter().enumerate() {
         places.extend(store.literals(&Place::of("store").index(number)));
     }

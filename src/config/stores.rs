@@ -102,28 +102,13 @@ impl RawStore {
             }
             return absolute;
         }
-        let Some((_, rest)) = text.split_once("://").filter(|(scheme, _)| SERVER_SCHEMES.contains(scheme)) else {
+        if !text.split_once("://").is_some_and(|(scheme, _)| SERVER_SCHEMES.contains(&scheme)) {
             let what = "not the address of a database this version knows";
             let advice = "begin with sqlite://, postgres://, mysql:// or mariadb://";
             reading.fault(place, what, advice);
             return None;
-        };
-        let host = host_of(rest.rsplit('@').next().and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default());
-        let is_encrypted = rest.to_ascii_lowercase().split_once('?').is_some_and(|(_, query)| {
-            query.split('&').any(|pair| {
-                pair.split_once('=').is_some_and(|(key, value)| {
-                    ["sslmode", "ssl-mode"].contains(&key)
-                        && !["disable", "disabled", "prefer", "preferred", "allow"].contains(&value)
-                })
-            })
-        });
-        if !host.is_empty() && !is_loopback(host) && !is_encrypted {
-            reading.warn(format!(
-                "store {}: the connection may be unencrypted; add `sslmode=verify-full` (MariaDB: \
-                 `ssl-mode=VERIFY_IDENTITY`) to its address",
-                self.name
-            ));
         }
+        warn_unencrypted(text, &format!("store {}", self.name), reading);
         Some(url)
     }
 
@@ -208,6 +193,26 @@ impl RawStore {
             };
             at = next;
         }
+    }
+}
+
+/// Warns of a connection to another host that may carry data in clear.
+pub(super) fn warn_unencrypted(url: &str, whose: &str, reading: &mut Reading<'_>) {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = host_of(rest.rsplit('@').next().and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default());
+    let is_encrypted = rest.to_ascii_lowercase().split_once('?').is_some_and(|(_, query)| {
+        query.split('&').any(|pair| {
+            pair.split_once('=').is_some_and(|(key, value)| {
+                ["sslmode", "ssl-mode"].contains(&key)
+                    && !["disable", "disabled", "prefer", "preferred", "allow"].contains(&value)
+            })
+        })
+    });
+    if !host.is_empty() && !is_loopback(host) && !is_encrypted {
+        reading.warn(format!(
+            "{whose}: the connection may be unencrypted; add `sslmode=verify-full` (MariaDB: \
+             `ssl-mode=VERIFY_IDENTITY`) to its address"
+        ));
     }
 }
 

@@ -409,3 +409,23 @@ fn collections_are_found_by_table_or_with_their_store() {
     assert_eq!(registry.policy_of("shop", "orders").map(|policy| policy.id.as_str()), Some("completed-orders"));
     assert_eq!(registry.policy_of("old", "orders"), None);
 }
+
+#[test]
+fn a_scratch_server_belongs_to_a_store_of_its_engine() {
+    let with = |key: &str| {
+        let store = SHOP.replace("sqlite://data/shop.db", "postgres://me@127.0.0.1/shop");
+        format!("{HEAD}\n[drill.scratch]\n{key}\n{store}")
+    };
+    let good = read(&with("shop = \"postgres://drill@127.0.0.1/postgres\"")).unwrap();
+    assert_eq!(good.drill.scratch["shop"].dangerous_text(), "postgres://drill@127.0.0.1/postgres");
+    assert!(good.warnings.is_empty(), "{:?}", good.warnings);
+    let far = read(&with("shop = \"postgres://drill@db.example.com/postgres\"")).unwrap();
+    assert!(far.warnings.iter().any(|warning| warning.contains("the scratch of store shop")), "{:?}", far.warnings);
+    let secret = read(&with("shop = \"postgres://drill:word@127.0.0.1/postgres\"")).unwrap();
+    assert!(!secret.show().contains("word") && secret.show().contains("[drill.scratch]"), "{}", secret.show());
+    assert!(error(&with("crm = \"postgres://drill@127.0.0.1/postgres\"")).contains("there is no store `crm`"));
+    assert!(error(&with("shop = \"mysql://drill@127.0.0.1/\"")).contains("must be a server of the same engine"));
+    let file = format!("{HEAD}\n[drill.scratch]\nshop = \"postgres://drill@127.0.0.1/postgres\"\n{SHOP}");
+    assert!(error(&file).contains("needs no scratch server"));
+    assert!(!read(&format!("{HEAD}{SHOP}")).unwrap().show().contains("drill"));
+}

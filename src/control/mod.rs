@@ -240,6 +240,14 @@ impl Tx {
         row.map(|row| row.try_get(0)).transpose().map_err(Into::into)
     }
 
+    /// The settings whose names begin so, in the order of their names.
+    pub async fn metas(&mut self, prefix: &str) -> Result<Vec<(String, String)>> {
+        let sql = "SELECT name, value FROM meta WHERE substr(name, 1, $2) = $1 ORDER BY name";
+        let query = sqlx::query(sql).bind(prefix).bind(prefix.chars().count() as i64);
+        let rows = query.fetch_all(&mut *self.inner).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
     /// Remembers a setting.
     pub async fn set_meta(&mut self, name: &str, value: &str) -> Result<()> {
         sqlx::query(

@@ -106,10 +106,13 @@ impl Tx {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Commits a snapshot whose manifest is stored. False when it is not running any more: it was cancelled.
+    /// Commits a snapshot whose manifest is stored. False when it is not running any more, because it was cancelled, or when
+    /// its place in the store's chain is taken: numbers of committed manifests are unique.
     pub async fn commit_snapshot(&mut self, number: i64, now: DateTime<Utc>) -> Result<bool> {
         let done = sqlx::query(
-            "UPDATE snapshot SET state = 'committed', committed_at = $2 WHERE number = $1 AND state = 'running'",
+            "UPDATE snapshot SET state = 'committed', committed_at = $2 WHERE number = $1 AND state = 'running' \
+             AND NOT EXISTS (SELECT 1 FROM snapshot o WHERE o.store = snapshot.store AND o.sequence = snapshot.sequence \
+             AND o.state = 'committed')",
         )
         .bind(number)
         .bind(time_text(now))
@@ -158,6 +161,14 @@ impl Tx {
     /// Committed snapshots, oldest first; of one store when given.
     pub async fn snapshots(&mut self, store: Option<&str>) -> Result<Vec<SnapshotRow>> {
         self.snapshots_in("committed", store).await
+    }
+
+    /// Digests, hex, of manifests that snapshots of a store announced which were cancelled then.
+    pub async fn cancelled_manifests(&mut self, store: &str) -> Result<Vec<String>> {
+        let sql = "SELECT manifest_sha256 FROM snapshot \
+                   WHERE store = $1 AND state = 'cancelled' AND manifest_sha256 IS NOT NULL ORDER BY number";
+        let rows = sqlx::query(sql).bind(store).fetch_all(&mut *self.inner).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// How many snapshots are running.

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::chunk::{ChunkItem, open_items, place_of};
+use super::neutral::{is_unique, neutral_of, neutral_value};
 use super::planner::{active_holds, covering_hold};
 use super::pre_image::{ImageRow, PreImage, seal_image};
 use super::referrers::blocked_rows;
@@ -306,13 +307,15 @@ impl Work<'_> {
 
     /// What a stripped column holds: NULL, or where that is forbidden an empty value, or a random one where it is unique.
     fn placeholder(&self, column: &Column) -> Result<Value, EraseError> {
-        if column.nullable {
-            return Ok(Value::Null);
+        let table = &self.collection.table;
+        let mut distinct = is_unique(table, column).then_some([0; 8]);
+        if let Some(bytes) = &mut distinct {
+            self.ground.random.fill(bytes)?;
         }
-        neutral_value(column, self.site.store.engine(), is_unique(self.collection, column), self.ground)?.ok_or_else(|| EraseError::Unsupported {
+        neutral_value(column, self.site.store.engine(), distinct.as_ref()).ok_or_else(|| EraseError::Unsupported {
             what: format!(
                 "column {}.{} is NOT NULL and its type {} has no neutral value; list it under `minimum` or allow NULL",
-                self.collection.table.name, column.name, column.type_name
+                table.name, column.name, column.type_name
             ),
         })
     }
@@ -412,41 +415,6 @@ impl Work<'_> {
     }
 }
 
-/// A value without meaning for a NOT NULL column; none where the type has none that is sure to be accepted.
-fn neutral_value(
-    column: &Column,
-    engine: Engine,
-    unique: bool,
-    ground: &Ground<'_>,
-) -> Result<Option<Value>, EraseError> {
-    match column.kind {
-        Some(ColumnKind::Text) if unique => {
-            let mut bytes = [0; 8];
-            ground.random.fill(&mut bytes)?;
-            Ok(Some(Value::Text(hex::encode(bytes))))
-        }
-        Some(kind) if !unique => Ok(neutral_of(kind, engine)),
-        _ => Ok(None),
-    }
-}
-
-fn neutral_of(kind: ColumnKind, engine: Engine) -> Option<Value> {
-    let number = || if engine == Engine::Sqlite { Value::Integer(0) } else { Value::Text("0".to_owned()) };
-    match kind {
-        ColumnKind::Text => Some(Value::Text(String::new())),
-        ColumnKind::Boolean if engine == Engine::Postgres => Some(Value::Text("false".to_owned())),
-        ColumnKind::Integer | ColumnKind::Real | ColumnKind::Decimal | ColumnKind::Boolean => Some(number()),
-        ColumnKind::Bytes => Some(Value::Blob(Vec::new())),
-        ColumnKind::Date => Some(Value::Text("1970-01-01".to_owned())),
-        ColumnKind::LocalTime | ColumnKind::Instant => Some(Value::Text("1970-01-01 00:00:00".to_owned())),
-        ColumnKind::Other => None,
-    }
-}
-
-fn is_unique(collection: &Collection, column: &Column) -> bool {
-    collection.table.unique.iter().any(|columns| columns.contains(&column.name))
-}
-
 /// The columns that a strip empties.
 #[must_use]
 pub fn stripped_columns(collection: &Collection) -> Vec<&Column> {
@@ -462,7 +430,7 @@ pub fn is_blank(collection: &Collection, column: &Column, value: &Value, engine:
         return *value == Value::Null;
     }
     match (column.kind, value) {
-        (Some(ColumnKind::Text), Value::Text(text)) if is_unique(collection, column) => {
+        (Some(ColumnKind::Text), Value::Text(text)) if is_unique(&collection.table, column) => {
             text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
         }
         // Engines print their neutral values in forms of their own: 0 as 0.00, a time with its zone.

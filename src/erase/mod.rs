@@ -7,11 +7,13 @@
 pub mod batch;
 pub mod chunk;
 pub mod fate;
+pub mod neutral;
 pub mod planner;
 pub mod pre_image;
 pub mod put_back;
 pub mod read_back;
 mod referrers;
+mod stripped;
 pub mod survey;
 
 use std::sync::Arc;

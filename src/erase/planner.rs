@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::chunk::{CHUNK_ROWS, ChunkItem, open_items, seal_items};
+use super::stripped::keep_stripped;
 use super::survey::{Surveyor, Target};
 use super::{EraseError, Ground, Site};
 use crate::control::{ChunkCounts, ChunkRow, HoldRow, PlanRow};
@@ -178,9 +179,12 @@ async fn plan_site(
     let surveyor = Surveyor { model: &site.model, engine: site.store.engine(), cutoff, held_by: &held_by };
     let mut view = site.store.open_snapshot().await?;
     let survey = surveyor.run(view.as_mut(), target).await?;
-    view.close().await?;
     let mut counts = survey.counts;
-    let decisions = decide(kind, survey.candidates, &survey.references);
+    let mut decisions = decide(survey.candidates, &survey.references);
+    if kind == PlanKind::Retention {
+        keep_stripped(view.as_mut(), site, &mut decisions).await?;
+    }
+    view.close().await?;
     for decision in &decisions {
         let Some(counts) = counts.get_mut(decision.collection) else { continue };
         counts.due += 1;

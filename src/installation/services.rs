@@ -356,9 +356,7 @@ pub async fn settle_interrupted(control: &Control, repository: &dyn ObjectStore,
             None => false,
         };
         let mut tx = control.begin().await?;
-        if stored {
-            tx.commit_snapshot(row.number, now).await?;
-        } else {
+        if !(stored && tx.commit_snapshot(row.number, now).await?) {
             tx.cancel_snapshot(row.number).await?;
         }
         tx.commit().await?;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Decision, PlanKind, PlannedRow, Reason, Verdict};
+use super::{Decision, PlannedRow, Reason, Verdict};
 use crate::value::encode_values;
 
 /// A due row with what its own policy, statutes and holds say about it.
@@ -36,9 +36,10 @@ pub enum ReferringRow {
     Unregistered(String),
 }
 
-/// Decides all candidates. Collections are numbered children before parents, and the result keeps that order.
+/// Decides all candidates. A row that is due but that a row which stays refers to stays too, stripped to its minimum: nothing
+/// but the reference needs it. Collections are numbered children before parents, and the result keeps that order.
 #[must_use]
-pub fn decide(kind: PlanKind, candidates: Vec<Candidate>, references: &[Reference]) -> Vec<Decision> {
+pub fn decide(candidates: Vec<Candidate>, references: &[Reference]) -> Vec<Decision> {
     let own: HashMap<(usize, Vec<u8>), Option<Reason>> = candidates
         .iter()
         .map(|candidate| ((candidate.collection, row_id(&candidate.row)), candidate.keep.clone()))
@@ -52,7 +53,7 @@ pub fn decide(kind: PlanKind, candidates: Vec<Candidate>, references: &[Referenc
     let mut erased: HashSet<(usize, Vec<u8>)> = HashSet::new();
     let mut decisions = Vec::with_capacity(order.len());
     for group in order.chunk_by(|one, next| one.collection == next.collection) {
-        let verdicts = verdicts_of(kind, group, &own, &by_parent, &erased);
+        let verdicts = verdicts_of(group, &own, &by_parent, &erased);
         for (candidate, verdict) in group.iter().zip(&verdicts) {
             if *verdict == Verdict::Erase {
                 erased.insert((candidate.collection, row_id(&candidate.row)));
@@ -69,13 +70,11 @@ pub fn decide(kind: PlanKind, candidates: Vec<Candidate>, references: &[Referenc
 /// The verdicts of one collection's candidates. Rows of the collection may refer to each other in any order: those that go
 /// together do not hold each other, and one that stays holds the one it refers to.
 fn verdicts_of(
-    kind: PlanKind,
     group: &[Candidate],
     own: &HashMap<(usize, Vec<u8>), Option<Reason>>,
     by_parent: &HashMap<&(usize, Vec<u8>), Vec<&ReferringRow>>,
     erased: &HashSet<(usize, Vec<u8>)>,
 ) -> Vec<Verdict> {
-    let stays = |reason: Reason| if kind == PlanKind::Request { Verdict::Strip(reason) } else { Verdict::Keep(reason) };
     let ids: Vec<(usize, Vec<u8>)> =
         group.iter().map(|candidate| (candidate.collection, row_id(&candidate.row))).collect();
     let index: HashMap<&(usize, Vec<u8>), usize> = ids.iter().enumerate().map(|(at, id)| (id, at)).collect();
@@ -103,7 +102,7 @@ fn verdicts_of(
                 }
             };
             if verdicts[at] == Verdict::Erase {
-                verdicts[at] = stays(reason);
+                verdicts[at] = Verdict::Strip(reason);
             }
         }
     }
@@ -111,7 +110,7 @@ fn verdicts_of(
     while let Some(child) = staying.pop() {
         for parent in &parents[child] {
             if verdicts[*parent] == Verdict::Erase {
-                verdicts[*parent] = stays(Reason::KeptChild);
+                verdicts[*parent] = Verdict::Strip(Reason::KeptChild);
                 staying.push(*parent);
             }
         }
@@ -206,22 +205,24 @@ mod tests {
             refers(id(CUSTOMERS, 5), id(ORDERS, 2)),
             refers(id(ORDERS, 1), id(LINES, 7)),
         ];
-        let decisions = decide(PlanKind::Request, candidates.clone(), &references);
+        let decisions = decide(candidates, &references);
         assert_eq!(verdict(&decisions, LINES, 7), &Verdict::Keep(statute));
         assert_eq!(verdict(&decisions, ORDERS, 2), &Verdict::Erase);
         assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Strip(Reason::KeptChild));
-        let decisions = decide(PlanKind::Retention, candidates, &references);
-        assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Keep(Reason::KeptChild));
     }
 
     #[test]
-    fn a_child_that_is_not_due_or_not_registered_holds_its_parent() {
+    fn a_child_that_is_not_due_or_not_registered_leaves_its_parent_stripped() {
         let not_due = [refers(id(CUSTOMERS, 5), id(ORDERS, 9))];
-        let decisions = decide(PlanKind::Retention, vec![candidate(CUSTOMERS, 5, None)], &not_due);
-        assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Keep(Reason::KeptChild));
+        let decisions = decide(vec![candidate(CUSTOMERS, 5, None)], &not_due);
+        assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Strip(Reason::KeptChild));
+        // What must stay on its own account stays whole.
+        let held = Reason::Hold("h".to_owned());
+        let decisions = decide(vec![candidate(CUSTOMERS, 5, Some(held.clone()))], &not_due);
+        assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Keep(held));
         let unknown = [Reference { parent: id(CUSTOMERS, 5), child: ReferringRow::Unregistered("loyalty".to_owned()) }];
-        let decisions = decide(PlanKind::Retention, vec![candidate(CUSTOMERS, 5, None)], &unknown);
-        assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Keep(Reason::UnregisteredChild("loyalty".to_owned())));
+        let decisions = decide(vec![candidate(CUSTOMERS, 5, None)], &unknown);
+        assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Strip(Reason::UnregisteredChild("loyalty".to_owned())));
     }
 
     #[test]
@@ -232,14 +233,14 @@ mod tests {
             // 1 <- 2 <- 3, and 4 stands for itself.
             let references =
                 [(1, 2), (2, 3), (4, 4)].map(|(parent, child)| refers(id(LINES, parent), id(LINES, child)));
-            decide(PlanKind::Retention, rows, &references)
+            decide(rows, &references)
         };
         let decisions = thread(None);
         assert!(decisions.iter().all(|d| d.verdict == Verdict::Erase));
         let place = |key| decisions.iter().position(|d| d.row.key == RowKey(vec![Value::Integer(key)])).unwrap();
         assert!(place(3) < place(2) && place(2) < place(1));
         let decisions = thread(Some(2));
-        assert_eq!(verdict(&decisions, LINES, 1), &Verdict::Keep(Reason::KeptChild));
+        assert_eq!(verdict(&decisions, LINES, 1), &Verdict::Strip(Reason::KeptChild));
         assert_eq!(verdict(&decisions, LINES, 3), &Verdict::Erase);
         assert_eq!(verdict(&decisions, LINES, 4), &Verdict::Erase);
     }
@@ -259,7 +260,7 @@ mod tests {
             }
             let references: Vec<Reference> =
                 links.iter().map(|(child, up, parent_key, child_key)| refers(id(child + up, *parent_key), id(*child, *child_key))).collect();
-            let decisions = decide(PlanKind::Retention, candidates, &references);
+            let decisions = decide(candidates, &references);
             prop_assert_eq!(decisions.len(), 12);
             let erased: HashSet<_> = decisions
                 .iter()

@@ -179,6 +179,12 @@ pub struct PlanBody {
 }
 
 impl PlanBody {
+    /// Rows to erase or to strip.
+    #[must_use]
+    pub fn to_do(&self) -> u64 {
+        self.collections.iter().map(|counts| counts.erase + counts.strip).sum()
+    }
+
     /// Sum of the due rows.
     #[must_use]
     pub fn due(&self) -> u64 {

@@ -11,6 +11,7 @@
 
 mod findings;
 mod open;
+mod scratch;
 mod session;
 
 pub mod mysql;
@@ -20,6 +21,7 @@ pub mod sqlite;
 
 pub use findings::{Finding, FindingKind};
 pub use open::{Limits, StoreAddress, open};
+pub use scratch::{SCRATCH_PREFIX, ScratchServer, open_scratch};
 pub use sql::MAX_BOUND_VALUES;
 
 use async_trait::async_trait;
@@ -429,6 +431,9 @@ pub trait Restore: Send {
 
     /// Inserts rows.
     async fn insert(&mut self, table: &str, columns: &[String], rows: &[Row]) -> Result<()>;
+
+    /// Values of a foreign key of `table` that no row of the parent has now, each once, at most `limit`; none with a NULL.
+    async fn missing_parents(&mut self, table: &str, key: &ForeignKey, limit: u32) -> Result<Vec<Row>>;
 
     /// Recreates secondary indexes of created tables, sets sequences, checks foreign keys; returns violations as
     /// sentences without values. Commits only when there is none, or when `accept_violations`.

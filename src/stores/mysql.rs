@@ -11,6 +11,7 @@ mod catalogue;
 mod check;
 mod errors;
 mod restore;
+mod scratch;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlRow
 use sqlx::{Connection, Row as _, ValueRef};
 
 use self::errors::error_of;
+pub(super) use self::scratch::MysqlServer;
 use super::session::{self, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
 use super::sql::{Argument, Output, Schema, Statement, trusted};
 use super::{
@@ -49,6 +51,8 @@ pub struct MysqlStore {
     url: SecretText,
     read_url: Option<SecretText>,
     limits: Limits,
+    /// The scratch database meant instead of the one that the URL names.
+    scratch: Option<String>,
     schema: SchemaCache,
     marker_ready: AtomicBool,
     readers: Arc<Lane<MysqlSession>>,
@@ -60,34 +64,27 @@ impl MysqlStore {
     pub fn new(name: &str, url: SecretText, read_url: Option<SecretText>, limits: Limits) -> Self {
         let (readers, writers) = (Lane::new(), Lane::new());
         let (schema, marker_ready) = (SchemaCache::new(), AtomicBool::new(false));
-        Self { name: name.to_owned(), url, read_url, limits, schema, marker_ready, readers, writers }
+        Self { name: name.to_owned(), url, read_url, limits, scratch: None, schema, marker_ready, readers, writers }
+    }
+
+    /// The same server's scratch database `name`: what is restored there is kept out of the binary log.
+    fn within_scratch(mut self, name: &str) -> Self {
+        self.scratch = Some(name.to_owned());
+        self
     }
 
     async fn connect(&self, url: &SecretText) -> Result<MysqlSession> {
-        let refused = |what: &str| StoreError::Refused { store: self.name.clone(), what: what.to_owned() };
-        // The driver knows one scheme only.
-        let text = url.dangerous_text();
-        let renamed = text.strip_prefix("mariadb:").map(|rest| SecretText::new(format!("mysql:{rest}")));
-        let text = renamed.as_ref().map_or(text, SecretText::dangerous_text);
-        let options = MySqlConnectOptions::from_str(text)
-            .map_err(|_| refused("the database URL cannot be read"))?
-            .charset("utf8mb4");
-        if options.get_database().is_none_or(str::is_empty) {
-            return Err(refused("the database URL names no database"));
+        let options = options_of(&self.name, url)?;
+        if let Some(database) = &self.scratch {
+            let mut session = connect_to(&self.name, options.database(database)).await?;
+            scratch::keep_out_of_log(&mut session).await?;
+            return Ok(session);
         }
-        let connecting = tokio::time::timeout(CONNECT_WAIT, MySqlConnection::connect_with(&options)).await;
-        let connected = connecting.map_err(|_| {
-            let detail = format!("no answer within {} seconds", CONNECT_WAIT.as_secs());
-            StoreError::Unreachable { store: self.name.clone(), detail }
-        })?;
-        let connection = connected.map_err(|error| error_of(&self.name, &error))?;
-        let mut session = MysqlSession { store: self.name.clone(), connection, is_mariadb: true };
-        session.script(SESSION).await?;
-        let version = session.fetch(Statement::plain("SELECT version()")).await?;
-        let is_mariadb =
-            matches!(version.first().and_then(|row| row.first()), Some(Value::Text(text)) if text.contains("MariaDB"));
-        session.is_mariadb = is_mariadb;
-        Ok(session)
+        if options.get_database().is_none_or(str::is_empty) {
+            let what = "the database URL names no database".to_owned();
+            return Err(StoreError::Refused { store: self.name.clone(), what });
+        }
+        connect_to(&self.name, options).await
     }
 
     /// A session that still answers: the idle one, or a new one.
@@ -233,6 +230,34 @@ impl DataStore for MysqlStore {
         let session = self.connect(&self.url).await?;
         restore::begin(self.name.clone(), session, tables).await
     }
+}
+
+/// How to connect to what a URL names.
+fn options_of(store: &str, url: &SecretText) -> Result<MySqlConnectOptions> {
+    // The driver knows one scheme only.
+    let text = url.dangerous_text();
+    let renamed = text.strip_prefix("mariadb:").map(|rest| SecretText::new(format!("mysql:{rest}")));
+    let text = renamed.as_ref().map_or(text, SecretText::dangerous_text);
+    let what = || "the database URL cannot be read".to_owned();
+    let options = MySqlConnectOptions::from_str(text)
+        .map_err(|_| StoreError::Refused { store: store.to_owned(), what: what() })?;
+    Ok(options.charset("utf8mb4"))
+}
+
+async fn connect_to(store: &str, options: MySqlConnectOptions) -> Result<MysqlSession> {
+    let connecting = tokio::time::timeout(CONNECT_WAIT, MySqlConnection::connect_with(&options)).await;
+    let connected = connecting.map_err(|_| {
+        let detail = format!("no answer within {} seconds", CONNECT_WAIT.as_secs());
+        StoreError::Unreachable { store: store.to_owned(), detail }
+    })?;
+    let connection = connected.map_err(|error| error_of(store, &error))?;
+    let mut session = MysqlSession { store: store.to_owned(), connection, is_mariadb: true };
+    session.script(SESSION).await?;
+    let version = session.fetch(Statement::plain("SELECT version()")).await?;
+    let is_mariadb =
+        matches!(version.first().and_then(|row| row.first()), Some(Value::Text(text)) if text.contains("MariaDB"));
+    session.is_mariadb = is_mariadb;
+    Ok(session)
 }
 
 /// One MariaDB connection.

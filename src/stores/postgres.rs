@@ -11,6 +11,7 @@ mod catalogue;
 mod check;
 mod errors;
 mod restore;
+mod scratch;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::{Column as _, Connection, Row as _, TypeInfo, ValueRef};
 
 use self::errors::error_of;
+pub(super) use self::scratch::PostgresServer;
 use super::session::{self, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
 use super::sql::{Argument, Schema, Statement, trusted};
 use super::{
@@ -49,6 +51,8 @@ pub struct PostgresStore {
     url: SecretText,
     read_url: Option<SecretText>,
     limits: Limits,
+    /// The scratch database meant instead of the one that the URL names.
+    scratch: Option<String>,
     schema: SchemaCache,
     marker_ready: AtomicBool,
     readers: Arc<Lane<PgSession>>,
@@ -60,7 +64,13 @@ impl PostgresStore {
     pub fn new(name: &str, url: SecretText, read_url: Option<SecretText>, limits: Limits) -> Self {
         let (readers, writers) = (Lane::new(), Lane::new());
         let (schema, marker_ready) = (SchemaCache::new(), AtomicBool::new(false));
-        Self { name: name.to_owned(), url, read_url, limits, schema, marker_ready, readers, writers }
+        Self { name: name.to_owned(), url, read_url, limits, scratch: None, schema, marker_ready, readers, writers }
+    }
+
+    /// The same server's scratch database `name`: what is restored there is kept out of the write-ahead log.
+    fn within_scratch(mut self, name: &str) -> Self {
+        self.scratch = Some(name.to_owned());
+        self
     }
 
     async fn connect(&self, url: &SecretText) -> Result<PgSession> {
@@ -68,6 +78,10 @@ impl PostgresStore {
         let options = PgConnectOptions::from_str(url.dangerous_text())
             .map_err(|_| StoreError::Refused { store: store(), what: "the database URL cannot be read".to_owned() })?
             .application_name("wangchuan");
+        let options = match &self.scratch {
+            Some(database) => options.database(database),
+            None => options,
+        };
         let connecting = tokio::time::timeout(CONNECT_WAIT, PgConnection::connect_with(&options)).await;
         let connected = connecting.map_err(|_| {
             let detail = format!("no answer within {} seconds", CONNECT_WAIT.as_secs());
@@ -220,7 +234,7 @@ impl DataStore for PostgresStore {
 
     async fn begin_restore(&self, tables: &[Table]) -> Result<(Box<dyn Restore>, Vec<String>)> {
         let session = self.connect(&self.url).await?;
-        restore::begin(self.name.clone(), session, tables, self.limits.lock_wait).await
+        restore::begin(self.name.clone(), session, tables, self.limits.lock_wait, self.scratch.is_some()).await
     }
 }
 

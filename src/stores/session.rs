@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use super::sql::{self, Argument, Output, Schema, SqlError, Statement, quote};
-use super::{Batch, BatchMarker, Engine, Filter, Hop, Result, RowQuery, Snapshot, StoreError};
+use super::{Batch, BatchMarker, Engine, Filter, ForeignKey, Hop, Result, RowQuery, Snapshot, StoreError};
 use crate::value::{Row, Value};
 
 /// The marker table's name.
@@ -155,6 +155,17 @@ pub(super) async fn count_table<S: Session>(session: &mut S, schema: &Schema, st
     let sql = format!("SELECT count(*) FROM {}", schema.place(table));
     let statement = Statement { sql, arguments: Vec::new(), outputs: vec![Output::Integer] };
     fetch_count(session, store, statement).await
+}
+
+/// Values of a foreign key that no parent row has.
+pub(super) async fn fetch_missing<S: Session>(
+    session: &mut S,
+    schema: &Schema,
+    store: &str,
+    (table, key): (&str, &ForeignKey),
+    limit: u32,
+) -> Result<Vec<Row>> {
+    session.fetch(sql::missing_parents(schema, table, key, limit).map_err(refused(store))?).await
 }
 
 /// CREATE TABLE of the marker table.

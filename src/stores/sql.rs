@@ -23,7 +23,7 @@ use thiserror::Error;
 use super::{Column, ColumnKind, Engine, Filter, Hop, RowQuery, Table};
 use crate::value::{Row, Value};
 
-pub(super) use ddl::{add_foreign_key, create_table, orphans, split_foreign_keys};
+pub(super) use ddl::{add_foreign_key, create_table, missing_parents, orphans, split_foreign_keys};
 pub(super) use schema::{Place, Schema, column, literal, quote, quote_all};
 pub(super) use value::{Purpose, text_or_bytes};
 

@@ -1,11 +1,6 @@
 //! `drill`: restores a snapshot into a private scratch database, checks it, tries to open what was shredded with every key
 //! there is, and keeps a signed record.
 
-use std::collections::HashSet;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
@@ -17,19 +12,23 @@ use crate::backup::pack::{max_pack_bytes, pack_name, read_pack};
 use crate::control::{DrillRow, SnapshotRow};
 use crate::crash_point;
 use crate::erase::Ground;
-use crate::installation::{Installation, state_folder};
-use crate::keyring::{Purpose, cell_secret_in};
+use crate::installation::Installation;
+use crate::keyring::cell_secret_in;
 use crate::keys::cell::CellSecret;
 use crate::keys::tree::KeyTree;
-use crate::plan::digest::row_mac;
-use crate::policy::registry::SecretText;
 use crate::random::uuid7;
-use crate::stores::{ColumnRef, DataStore, Engine, Filter, Limits, RowQuery, StoreAddress, Table};
-use crate::value::{RowKey, encode_values};
+use crate::stop::Stop;
+use crate::stores::{ColumnRef, DataStore, Filter, RowQuery, Table};
+use crate::value::RowKey;
 
-use super::read_snapshot::{FrameState, OpenSnapshot};
-use super::restore::{RestoreReport, StubKeys, recover_rows, restore_rows};
+use super::read_snapshot::{FrameState, OpenSnapshot, open};
+use super::restore::{Ledger, RestoreReport, Stubs, bring_back};
 use super::{Result, TaskError};
+
+mod scratch;
+
+use scratch::Scratch;
+pub use scratch::{leftovers, obstacles, remove_leftovers};
 
 /// Shredded frames that a drill tries to open with every key.
 const CANARY_FRAMES: usize = 50;
@@ -71,8 +70,19 @@ pub struct DrillRecord {
     pub problems: Vec<String>,
     /// Whether the scratch database was wiped.
     pub cleaned_up: bool,
+    /// What it was: a file's path, or the name of a database on the store's scratch server.
+    #[serde(default)]
+    pub scratch: String,
     /// Who ran it.
     pub operator: String,
+}
+
+/// What was found in a scratch database.
+#[derive(Default)]
+struct Found {
+    report: RestoreReport,
+    erased_reappeared: u64,
+    problems: Vec<String>,
 }
 
 /// Runs a drill on a snapshot and stores its record.
@@ -85,40 +95,26 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
     let ground = installation.ground()?;
     let repository = installation.backup()?.repository.clone();
     let id = uuid7(begun_at, installation.random.as_ref())?;
-    let recovered = recover_rows(&ground, repository.as_ref(), &installation.signer, snapshot.clone()).await?;
+    let opened = open(&ground, repository.as_ref(), &installation.signer, snapshot.clone()).await?;
+    let ledger = Ledger::since(&ground, &snapshot).await?;
     let secrets = reachable_secrets(&ground).await?;
-    let (tried, resurrected) = try_shredded(&recovered.snapshot, repository.as_ref(), &secrets).await?;
+    let (tried, resurrected) = try_shredded(&opened, repository.as_ref(), &secrets).await?;
     drop(secrets);
-    let tables = recovered.snapshot.schema.tables.clone();
     // Cut off, it could not be wiped for sure: a connection that is just being made would make the file anew.
     let _whole = installation.begin_piece()?;
-    let scratch = Scratch::make(installation, &id, recovered.snapshot.schema.engine)?;
-    let expected: Vec<(String, u64)> =
-        recovered.report.collections.iter().map(|counts| (counts.collection.clone(), counts.restored)).collect();
-    let mut problems = Vec::new();
-    let (report, stubs) = match restore_rows(installation.stop_switch(), scratch.store()?, recovered).await {
-        Ok(restored) => restored,
-        Err(TaskError::Stopping) => return Err(TaskError::Stopping),
-        Err(error) => {
-            problems.push(error.to_string());
-            (RestoreReport { snapshot: snapshot.id.clone(), ..RestoreReport::default() }, StubKeys::new())
-        }
-    };
-    crash_point::reached("drill.restored");
-    installation.goes_on()?;
-    problems.extend(check_counts(scratch.store()?, &report, &expected).await?);
-    let erased_reappeared = find_erased(&ground, scratch.store()?, &snapshot, &tables, &stubs).await?;
-    if erased_reappeared > 0 {
-        problems.push(format!("{erased_reappeared} rows that were erased since are in the restored database"));
-    }
-    if !report.is_whole() {
-        problems.push(format!("{} frames are lost and {} corrupt", report.frames_lost, report.frames_corrupt));
-    }
+    let scratch = Scratch::make(installation, &id, &snapshot.store, opened.schema.engine).await?;
+    let found = restore_and_look(installation.stop_switch(), &opened, &ledger, repository.as_ref(), &scratch).await;
+    let rto_seconds = timer.elapsed().as_secs_f64();
+    let name = scratch.name();
+    // Before anything else can fail: customers lie there in clear.
+    let cleaned_up = scratch.wipe(installation).await;
+    let Found { report, erased_reappeared, mut problems } = found?;
     if resurrected > 0 {
         problems.push(format!("{resurrected} shredded frames opened"));
     }
-    let rto_seconds = timer.elapsed().as_secs_f64();
-    let cleaned_up = scratch.wipe();
+    if !cleaned_up {
+        problems.push(format!("the scratch database {name} could not be removed"));
+    }
     let record = DrillRecord {
         format_version: 1,
         drill: id,
@@ -142,6 +138,7 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
         resurrected,
         problems,
         cleaned_up,
+        scratch: name,
         operator: installation.operator.clone(),
     };
     store(installation, &record).await?;
@@ -153,6 +150,42 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
 fn counts_of(report: &RestoreReport) -> Vec<(String, u64, u64, u64, u64)> {
     let counts = report.collections.iter();
     counts.map(|of| (of.collection.clone(), of.restored, of.shredded, of.erased_since, of.stubs)).collect()
+}
+
+/// Restores into the scratch database and looks at what is there. A restore that fails is a finding, not an error.
+async fn restore_and_look(
+    stop: &Stop,
+    snapshot: &OpenSnapshot,
+    ledger: &Ledger,
+    repository: &dyn ObjectStore,
+    scratch: &Scratch,
+) -> Result<Found> {
+    let mut found = Found::default();
+    let mut stubs = Stubs::new();
+    match bring_back(stop, snapshot, ledger, repository, scratch.store()?).await {
+        Ok(restored) => (found.report, stubs) = restored,
+        Err(TaskError::Stopping) => return Err(TaskError::Stopping),
+        Err(error) => {
+            found.problems.push(error.to_string());
+            found.report.snapshot.clone_from(&snapshot.row.id);
+            found.report.frames = snapshot.manifest.frames;
+        }
+    }
+    crash_point::reached("drill.restored");
+    if stop.is_asked() {
+        return Err(TaskError::Stopping);
+    }
+    found.problems.extend(check_counts(scratch.store()?, &found.report).await?);
+    found.erased_reappeared = find_erased(scratch.store()?, ledger, &snapshot.schema.tables, &stubs).await?;
+    let report = &found.report;
+    if found.erased_reappeared > 0 {
+        let rows = found.erased_reappeared;
+        found.problems.push(format!("{rows} rows that were erased since are in the restored database"));
+    }
+    if !report.is_whole() {
+        found.problems.push(format!("{} frames are lost and {} corrupt", report.frames_lost, report.frames_corrupt));
+    }
+    Ok(found)
 }
 
 /// The secrets of all living cells of the installation, whichever snapshot they belong to.
@@ -168,19 +201,8 @@ async fn reachable_secrets(ground: &Ground<'_>) -> Result<Vec<CellSecret>> {
 }
 
 /// Rows of the restored database, other than key-only stubs, that the ledger erased after the snapshot was begun.
-async fn find_erased(
-    ground: &Ground<'_>,
-    store: &dyn DataStore,
-    snapshot: &SnapshotRow,
-    tables: &[Table],
-    stubs: &StubKeys,
-) -> Result<u64> {
-    let mut tx = ground.control.begin().await?;
-    let entries = tx.ledger_after(&snapshot.store, snapshot.ledger_position).await?;
-    let suppression = ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?;
-    tx.commit().await?;
-    let gone: HashSet<[u8; 16]> = entries.into_iter().map(|entry| entry.row_mac).collect();
-    let present: HashSet<String> = store.catalogue().await?.tables.into_iter().map(|table| table.name).collect();
+async fn find_erased(store: &dyn DataStore, ledger: &Ledger, tables: &[Table], stubs: &Stubs) -> Result<u64> {
+    let present: Vec<String> = store.catalogue().await?.tables.into_iter().map(|table| table.name).collect();
     let mut found = 0;
     let mut view = store.open_snapshot().await?;
     // A failed restore leaves no tables, and so nothing that could have come back.
@@ -198,9 +220,8 @@ async fn find_erased(
             let rows = view.read(&query).await?;
             let is_last = rows.len() < PAGE_ROWS as usize;
             for key in rows.into_iter().map(RowKey) {
-                let is_stub = stubs.contains(&(table.name.clone(), encode_values(&key.0)));
-                let is_gone = gone.contains(&row_mac(&suppression, &snapshot.store, &table.name, &key));
-                found += u64::from(is_gone && !is_stub);
+                let mac = ledger.mac(&table.name, &key);
+                found += u64::from(ledger.erased(&mac) && !stubs.contains(&mac));
                 query.after = Some(key);
             }
             if is_last {
@@ -250,112 +271,20 @@ async fn try_shredded(
     Ok(([frames_tried, keys_tried], opened))
 }
 
-async fn check_counts(
-    store: &dyn DataStore,
-    report: &RestoreReport,
-    expected: &[(String, u64)],
-) -> Result<Vec<String>> {
+/// Counts the restored tables by a session that did not fill them.
+async fn check_counts(store: &dyn DataStore, report: &RestoreReport) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     let (mut look, _) = store.begin_restore(&[]).await?;
-    for (name, rows) in expected {
-        let stubs =
-            report.collections.iter().find(|counts| counts.collection == *name).map_or(0, |counts| counts.stubs);
+    for counts in &report.collections {
+        let (name, expected) = (&counts.collection, counts.restored + counts.stubs);
         match look.count(name).await {
-            Ok(found) if found == rows + stubs => {}
-            Ok(found) => problems.push(format!("{name}: {} rows expected, {found} found", rows + stubs)),
+            Ok(found) if found == expected => {}
+            Ok(found) => problems.push(format!("{name}: {expected} rows expected, {found} found")),
             Err(error) => problems.push(error.to_string()),
         }
     }
     look.roll_back().await?;
     Ok(problems)
-}
-
-/// The database that a drill restores into: customers in clear, so in a private folder, and wiped whatever happens.
-struct Scratch {
-    store: Option<Arc<dyn DataStore>>,
-    file: PathBuf,
-}
-
-impl Scratch {
-    fn make(installation: &Installation, id: &str, engine: Engine) -> Result<Self> {
-        if engine != Engine::Sqlite {
-            return Err(TaskError::refused(
-                "this version drills only snapshots of SQLite stores by itself",
-                "restore a PostgreSQL or MariaDB snapshot into an empty database with `wangchuan restore --to URL`",
-            ));
-        }
-        let folder = state_folder(&installation.config).join("drill");
-        let cannot = |error: std::io::Error| {
-            TaskError::refused(
-                format!("the drill's folder {} cannot be used: {error}", folder.display()),
-                "make the state folder writable for the agent and for nobody else",
-            )
-        };
-        let file = private_file(&folder, id).map_err(cannot)?;
-        let mut scratch = Self { store: None, file };
-        scratch.store = Some(crate::stores::open(&StoreAddress {
-            name: "drill".to_owned(),
-            url: SecretText::new(format!("sqlite://{}", scratch.file.display())),
-            read_url: None,
-            base: installation.config.base_dir.clone(),
-            create: true,
-            limits: Limits::default(),
-        })?);
-        Ok(scratch)
-    }
-
-    fn store(&self) -> Result<&dyn DataStore> {
-        self.store.as_deref().ok_or_else(|| TaskError::Inconsistent("the drill's database is closed".to_owned()))
-    }
-
-    /// Overwrites and removes the scratch files.
-    fn wipe(mut self) -> bool {
-        self.clear()
-    }
-
-    fn clear(&mut self) -> bool {
-        self.store = None;
-        let files = ["", "-wal", "-shm", "-journal"].map(|suffix| {
-            let mut name = self.file.clone().into_os_string();
-            name.push(suffix);
-            PathBuf::from(name)
-        });
-        // Every file is wiped, also after one that could not be.
-        files.iter().filter(|path| path.exists()).filter(|path| wipe_file(path).is_err()).count() == 0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        self.clear();
-    }
-}
-
-/// An empty file that only the agent can read, in a folder that only the agent can enter. What an interrupted drill left
-/// there is wiped first; drills run under the lease, so there is no other.
-fn private_file(folder: &Path, id: &str) -> std::io::Result<PathBuf> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
-    for left in std::fs::read_dir(folder)? {
-        wipe_file(&left?.path())?;
-    }
-    let file = folder.join(format!("{id}.db"));
-    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
-    Ok(file)
-}
-
-/// Overwrites a file in place, and removes it.
-fn wipe_file(path: &Path) -> std::io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
-    let mut left = file.metadata()?.len();
-    let zeros = vec![0; 64 * 1024];
-    while left > 0 {
-        let step = left.min(zeros.len() as u64);
-        file.write_all(&zeros[..step as usize])?;
-        left -= step;
-    }
-    file.sync_all()?;
-    std::fs::remove_file(path)
 }
 
 /// The payload type of a drill record's signed envelope.
@@ -384,22 +313,50 @@ async fn store(installation: &Installation, record: &DrillRecord) -> Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::Key;
+    use crate::policy::registry::SecretText;
+    use crate::stores::{Column, ColumnKind, Limits, StoreAddress, open as open_store};
+    use crate::value::Value;
 
-    #[test]
-    fn scratch_files_are_private_and_leftovers_are_wiped() {
-        let state = tempfile::tempdir().unwrap();
-        let folder = state.path().join("drill");
-        let first = private_file(&folder, "one").unwrap();
-        std::fs::write(&first, vec![b'x'; 100_000]).unwrap();
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&folder), mode(&first)), (0o700, 0o600));
-        // A second name for the same bytes shows that they are overwritten, not only unlinked.
-        let witness = state.path().join("witness");
-        std::fs::hard_link(&first, &witness).unwrap();
-        let second = private_file(&folder, "two").unwrap();
-        assert!(!first.exists());
-        assert_eq!(std::fs::read(&witness).unwrap(), vec![0; 100_000]);
-        drop(Scratch { store: None, file: second.clone() });
-        assert!(!second.exists());
+    #[tokio::test]
+    async fn an_erased_row_that_is_there_again_is_found_and_a_stub_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_store(&StoreAddress {
+            name: "drill".to_owned(),
+            url: SecretText::new("sqlite://drill.db".to_owned()),
+            read_url: None,
+            base: folder.path().to_owned(),
+            create: true,
+            limits: Limits::default(),
+        })
+        .unwrap();
+        let id = Column {
+            name: "id".to_owned(),
+            type_name: "TEXT".to_owned(),
+            kind: Some(ColumnKind::Text),
+            nullable: false,
+            default: None,
+            generated: false,
+            numbered: false,
+        };
+        let table = Table {
+            name: "people".to_owned(),
+            columns: vec![id],
+            key: vec!["id".to_owned()],
+            unique: Vec::new(),
+            foreign_keys: Vec::new(),
+            triggers: Vec::new(),
+            rows_may_be_hidden: false,
+            index_statements: Vec::new(),
+        };
+        let tables = [table];
+        let row = |id: &str| vec![Value::Text(id.to_owned())];
+        let (mut into, _) = store.begin_restore(&tables).await.unwrap();
+        into.insert("people", &["id".to_owned()], &[row("gone"), row("stays")]).await.unwrap();
+        into.finish(false).await.unwrap();
+        let ledger = Ledger::for_test("shop", Key::dangerous_from_bytes(&[7; 32]), &[("people", RowKey(row("gone")))]);
+        assert_eq!(find_erased(store.as_ref(), &ledger, &tables, &Stubs::new()).await.unwrap(), 1);
+        let stubs = Stubs::from([ledger.mac("people", &RowKey(row("gone")))]);
+        assert_eq!(find_erased(store.as_ref(), &ledger, &tables, &stubs).await.unwrap(), 0);
     }
 }

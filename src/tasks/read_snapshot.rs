@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use async_trait::async_trait;
+
 use crate::backup::codec::{Id128, Sha256};
 use crate::backup::directory::{
     CellRef, DirectoryPart, FrameEntry, MAX_PART_BYTES, check_complete, directory_name, open_part,
@@ -54,23 +56,56 @@ pub struct OpenSnapshot {
     later_pins: HashMap<(Option<u32>, u32), u32>,
 }
 
-/// Rows of a snapshot, and what became of every frame.
+/// What became of the frames of a snapshot and of the rows in them.
 #[derive(Debug, Default)]
-pub struct SnapshotRows {
-    /// Full rows by collection number, with the ordinals of their columns.
-    pub rows: BTreeMap<u32, (Vec<u16>, Vec<Row>)>,
+pub struct SnapshotCounts {
     /// Frames by state.
     pub frames: BTreeMap<FrameState, u64>,
     /// Rows by collection and state; rows of several column groups count once.
     pub row_states: BTreeMap<(u32, FrameState), u64>,
 }
 
-impl SnapshotRows {
+impl SnapshotCounts {
     /// Frames in a state.
     #[must_use]
     pub fn frames_in(&self, state: FrameState) -> u64 {
         self.frames.get(&state).copied().unwrap_or(0)
     }
+
+    /// Rows of a collection in a state.
+    #[must_use]
+    pub fn rows_in(&self, collection: u32, state: FrameState) -> u64 {
+        self.row_states.get(&(collection, state)).copied().unwrap_or(0)
+    }
+
+    fn add_rows(&mut self, collection: u32, state: FrameState, rows: u64) {
+        *self.row_states.entry((collection, state)).or_default() += rows;
+    }
+}
+
+/// Takes the rows of a snapshot as they open.
+#[async_trait]
+pub trait RowSink: Send {
+    /// Full rows of a collection, with the ordinals of their columns. All rows of parents come before those of their children.
+    async fn take(&mut self, collection: u32, columns: &[u16], rows: Vec<Row>) -> Result<()>;
+}
+
+/// Drops every row: for those who want to know only whether everything opens.
+pub struct Nowhere;
+
+#[async_trait]
+impl RowSink for Nowhere {
+    async fn take(&mut self, _: u32, _: &[u16], _: Vec<Row>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A chunk of rows of which not every column group has come yet.
+#[derive(Default)]
+struct Partial {
+    parts: Vec<FrameContent>,
+    /// Rows, once its first group has opened; they count as corrupt if the others do not come.
+    rows: u64,
 }
 
 /// Reads manifest and directory of a snapshot, and finds the secrets of all its cells.
@@ -170,63 +205,90 @@ impl OpenSnapshot {
         self.states.get(cell).copied().unwrap_or(FrameState::Lost)
     }
 
-    /// Reads every pack and opens every frame that can be opened.
+    /// Reads every pack and opens every frame that can be opened, a collection at a time, parents first. Holds the bytes of
+    /// one pack and the rows of one chunk; a pack is read again for each collection that has frames in it and in another.
     ///
     /// # Errors
-    /// When the object store fails; a damaged pack is not an error but makes its frames corrupt.
-    pub async fn read(&self, repository: &dyn ObjectStore) -> Result<SnapshotRows> {
-        let mut result = SnapshotRows::default();
-        let mut pending: HashMap<(u32, u32), (usize, Vec<FrameContent>)> = HashMap::new();
+    /// When the object store or the sink fails; a damaged pack is not an error but makes its frames corrupt.
+    pub async fn read(&self, repository: &dyn ObjectStore, sink: &mut dyn RowSink) -> Result<SnapshotCounts> {
+        let mut counts = SnapshotCounts::default();
         let groups = self.groups_per_chunk();
-        for (index, pack) in self.manifest.packs.iter().enumerate() {
-            let bytes = match fetch(repository, &pack_name(&pack.sha256), max_pack_bytes(), &pack.sha256).await {
-                Ok(bytes) => Some(bytes),
-                Err(TaskError::Repository(error)) if !error.is_retryable() => None,
-                Err(error) => return Err(error),
-            };
-            let parsed = bytes.as_deref().and_then(|bytes| read_pack(bytes, &pack.sha256).ok());
-            for entry in self.entries.iter().filter(|entry| entry.pack as usize == index) {
-                let (state, content) = match &parsed {
-                    None => (FrameState::Corrupt, None),
-                    Some((id, frames)) => {
-                        let place =
-                            FrameContext { repository: self.manifest.installation, pack: *id, ordinal: entry.ordinal };
-                        self.open_entry(
-                            entry,
-                            frames.get(entry.ordinal as usize).map(|frame| (frame.bytes, frame.header.id)),
-                            &place,
-                        )
-                    }
-                };
-                *result.frames.entry(state).or_default() += 1;
-                let wanted = groups.get(&(entry.collection, entry.chunk)).copied().unwrap_or(1);
-                if entry.group == 0 && (state != FrameState::Opened || wanted == 0) {
-                    *result.row_states.entry((entry.collection, state)).or_default() += u64::from(entry.rows);
+        let mut held: (Option<u32>, Option<Vec<u8>>) = (None, None);
+        for of_collection in self.parents_first().chunk_by(|one, next| one.collection == next.collection) {
+            let mut pending: HashMap<u32, Partial> = HashMap::new();
+            for of_pack in of_collection.chunk_by(|one, next| one.pack == next.pack) {
+                let number = of_pack[0].pack;
+                if held.0 != Some(number) {
+                    // Before the next one comes: two packs are never held.
+                    drop(held.1.take());
+                    held = (Some(number), self.pack_bytes(repository, number).await?);
                 }
-                let Some(content) = content else { continue };
-                let slot = pending.entry((entry.collection, entry.chunk)).or_insert((wanted, Vec::new()));
-                slot.1.push(content);
-                if slot.1.len() == slot.0 {
-                    let (_, parts) = pending.remove(&(entry.collection, entry.chunk)).unwrap_or_default();
-                    match rejoin(parts) {
+                let opened = self.open_frames(of_pack, held.1.as_deref());
+                for (entry, (state, content)) in of_pack.iter().zip(opened) {
+                    *counts.frames.entry(state).or_default() += 1;
+                    if entry.group == 0 && state != FrameState::Opened {
+                        counts.add_rows(entry.collection, state, u64::from(entry.rows));
+                    }
+                    let Some(content) = content else { continue };
+                    let partial = pending.entry(entry.chunk).or_default();
+                    if entry.group == 0 {
+                        partial.rows = u64::from(entry.rows);
+                    }
+                    partial.parts.push(content);
+                    if Some(&partial.parts.len()) != groups.get(&(entry.collection, entry.chunk)) {
+                        continue;
+                    }
+                    let whole = pending.remove(&entry.chunk).unwrap_or_default();
+                    match rejoin(whole.parts) {
                         Ok((columns, rows)) => {
-                            *result.row_states.entry((entry.collection, FrameState::Opened)).or_default() +=
-                                rows.len() as u64;
-                            result.rows.entry(entry.collection).or_insert_with(|| (columns, Vec::new())).1.extend(rows);
+                            counts.add_rows(entry.collection, FrameState::Opened, rows.len() as u64);
+                            sink.take(entry.collection, &columns, rows).await?;
                         }
-                        Err(_) => {
-                            *result.row_states.entry((entry.collection, FrameState::Corrupt)).or_default() +=
-                                u64::from(entry.rows);
-                        }
+                        Err(_) => counts.add_rows(entry.collection, FrameState::Corrupt, whole.rows),
                     }
                 }
             }
+            let torn: u64 = pending.values().map(|partial| partial.rows).sum();
+            if torn > 0 {
+                counts.add_rows(of_collection[0].collection, FrameState::Corrupt, torn);
+            }
         }
-        for ((collection, _), (_, parts)) in pending {
-            let rows = parts.first().map_or(0, |part| part.rows.len() as u64);
-            *result.row_states.entry((collection, FrameState::Corrupt)).or_default() += rows;
+        Ok(counts)
+    }
+
+    /// All frames by collection, parents first, each collection's in the order of its packs.
+    fn parents_first(&self) -> Vec<&FrameEntry> {
+        // The schema lists children before their parents.
+        let ranks: HashMap<u32, usize> =
+            self.schema.collections.iter().rev().enumerate().map(|(rank, captured)| (captured.number, rank)).collect();
+        let mut entries: Vec<&FrameEntry> = self.entries.iter().collect();
+        entries.sort_by_key(|entry| {
+            (ranks.get(&entry.collection).copied().unwrap_or(usize::MAX), entry.collection, entry.pack, entry.ordinal)
+        });
+        entries
+    }
+
+    /// The bytes of a pack; none when it is missing or damaged for good.
+    async fn pack_bytes(&self, repository: &dyn ObjectStore, number: u32) -> Result<Option<Vec<u8>>> {
+        let Some(pack) = self.manifest.packs.get(number as usize) else { return Ok(None) };
+        match fetch(repository, &pack_name(&pack.sha256), max_pack_bytes(), &pack.sha256).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(TaskError::Repository(error)) if !error.is_retryable() => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(result)
+    }
+
+    /// Opens frames of one pack.
+    fn open_frames(&self, entries: &[&FrameEntry], bytes: Option<&[u8]>) -> Vec<(FrameState, Option<FrameContent>)> {
+        let pack = entries.first().and_then(|entry| self.manifest.packs.get(entry.pack as usize));
+        let parsed = pack.zip(bytes).and_then(|(pack, bytes)| read_pack(bytes, &pack.sha256).ok());
+        let open = |entry: &&FrameEntry| {
+            let Some((id, frames)) = &parsed else { return (FrameState::Corrupt, None) };
+            let place = FrameContext { repository: self.manifest.installation, pack: *id, ordinal: entry.ordinal };
+            let frame = frames.get(entry.ordinal as usize).map(|frame| (frame.bytes, frame.header.id));
+            self.open_entry(entry, frame, &place)
+        };
+        entries.iter().map(open).collect()
     }
 
     fn groups_per_chunk(&self) -> HashMap<(u32, u32), usize> {
@@ -249,7 +311,12 @@ impl OpenSnapshot {
         };
         let key = derive_frame_key(entry.suite, secret, &self.chain, &id.0);
         match open_frame(bytes, &key, place) {
-            Ok(content) if content.rows.len() == entry.rows as usize => (FrameState::Opened, Some(content)),
+            Ok(content)
+                if content.rows.len() == entry.rows as usize
+                    && (content.collection, content.chunk) == (entry.collection, entry.chunk) =>
+            {
+                (FrameState::Opened, Some(content))
+            }
             Err(FrameError::WrongKey) => (FrameState::Lost, None),
             _ => (FrameState::Corrupt, None),
         }

@@ -2,27 +2,35 @@
 //!
 //! A row version that the ledger erased after the snapshot was begun never comes back, whether its key is destroyed yet or
 //! not. A parent that is gone while its child lives is replaced by a stub that holds only its key. Never over existing rows.
+//!
+//! Rows go from the bucket into the database as their frames open, parents first. Memory holds one pack, the rows of a few
+//! chunks, the snapshot's directory, and 16 bytes for every erasure since and for every stub; never a table.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
+use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::backup::object_store::ObjectStore;
 use crate::control::SnapshotRow;
 use crate::crash_point;
 use crate::erase::Ground;
+use crate::erase::neutral::{is_unique, neutral_value};
 use crate::installation::ManifestSigner;
 use crate::keyring::Purpose;
+use crate::keys::Key;
 use crate::plan::digest::row_mac;
 use crate::stop::Stop;
-use crate::stores::{Column, ColumnKind, DataStore, Engine, Restore, Table};
+use crate::stores::{Column, DataStore, Engine, ForeignKey, Restore, Table};
 use crate::value::{Row, RowKey, Value, encode_values};
 
-use super::read_snapshot::{FrameState, OpenSnapshot, SnapshotRows, open};
+use super::read_snapshot::{FrameState, OpenSnapshot, RowSink, SnapshotCounts, open};
 use super::{Result, TaskError};
 
 /// Rows inserted at once.
 const INSERT_ROWS: usize = 500;
+/// Missing parents asked for at once.
+const STUBS_AT_ONCE: u32 = 1000;
 
 /// What a restore did with one collection; all counts are rows.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -77,77 +85,283 @@ impl RestoreReport {
     }
 }
 
-/// What came out of a snapshot, before it is put anywhere.
-pub struct Recovered {
-    /// The opened snapshot.
-    pub snapshot: OpenSnapshot,
-    /// Rows by collection number, after the ledger.
-    pub rows: BTreeMap<u32, Vec<Row>>,
-    /// The report so far.
-    pub report: RestoreReport,
+/// The erasures since a snapshot was begun, as keyed digests.
+pub(super) struct Ledger {
+    store: String,
+    suppression: Key,
+    gone: HashSet<[u8; 16]>,
 }
 
-/// Reads a snapshot and applies the ledger.
+impl Ledger {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Hard stop when an erasure is in the middle of happening: its outcome must be settled first.
+    pub(super) async fn since(ground: &Ground<'_>, snapshot: &SnapshotRow) -> Result<Self> {
+        let mut tx = ground.control.begin().await?;
+        let entries = tx.ledger_after(&snapshot.store, snapshot.ledger_position).await?;
+        let suppression = ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?;
+        tx.commit().await?;
+        if entries.iter().any(|entry| entry.state == "intended") {
+            return Err(TaskError::refused(
+                "an erasure was interrupted and its outcome is not settled yet, so the ledger cannot be applied",
+                "run `wangchuan agent --once` first; it settles what was interrupted",
+            ));
+        }
+        let gone = entries.into_iter().map(|entry| entry.row_mac).collect();
+        Ok(Self { store: snapshot.store.clone(), suppression, gone })
+    }
+
+    /// A ledger that erased these rows.
+    #[cfg(test)]
+    pub(super) fn for_test(store: &str, suppression: Key, rows: &[(&str, RowKey)]) -> Self {
+        let gone = rows.iter().map(|(table, key)| row_mac(&suppression, store, table, key)).collect();
+        Self { store: store.to_owned(), suppression, gone }
+    }
+
+    /// A row's digest.
+    pub(super) fn mac(&self, table: &str, key: &RowKey) -> [u8; 16] {
+        row_mac(&self.suppression, &self.store, table, key)
+    }
+
+    /// Whether the row with this digest was erased since.
+    pub(super) fn erased(&self, mac: &[u8; 16]) -> bool {
+        self.gone.contains(mac)
+    }
+}
+
+/// Digests of the stubs that a restore put in.
+pub(super) type Stubs = HashSet<[u8; 16]>;
+
+/// Opens a snapshot and puts its rows into a database.
 ///
 /// # Errors
-/// When it cannot be read, or an erasure is in the middle of happening (hard stop: the ledger must be settled first).
-pub async fn recover_rows(
+/// When it cannot be read; refused when a table of the target holds rows already. Nothing is changed then, nor at any failure.
+pub async fn restore_snapshot(
     ground: &Ground<'_>,
     repository: &dyn ObjectStore,
     signer: &ManifestSigner,
     row: SnapshotRow,
-) -> Result<Recovered> {
-    let snapshot = open(ground, repository, signer, row).await?;
-    let read = snapshot.read(repository).await?;
-    let mut tx = ground.control.begin().await?;
-    let entries = tx.ledger_after(&snapshot.row.store, snapshot.row.ledger_position).await?;
-    let suppression = ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?;
-    tx.commit().await?;
-    if entries.iter().any(|entry| entry.state == "intended") {
+    target: &dyn DataStore,
+) -> Result<RestoreReport> {
+    restore_until(&Stop::default(), ground, repository, signer, row, target).await
+}
+
+/// The same, given up when a stop is asked for.
+///
+/// # Errors
+/// As [`restore_snapshot`], and [`TaskError::Stopping`]; nothing is changed at any of them.
+pub async fn restore_until(
+    stop: &Stop,
+    ground: &Ground<'_>,
+    repository: &dyn ObjectStore,
+    signer: &ManifestSigner,
+    row: SnapshotRow,
+    target: &dyn DataStore,
+) -> Result<RestoreReport> {
+    let snapshot = tokio::select! {
+        snapshot = open(ground, repository, signer, row) => snapshot?,
+        () = stop.asked() => return Err(TaskError::Stopping),
+    };
+    let ledger = Ledger::since(ground, &snapshot.row).await?;
+    Ok(bring_back(stop, &snapshot, &ledger, repository, target).await?.0)
+}
+
+/// The same with what was read already; with the digests of the stubs.
+pub(super) async fn bring_back(
+    stop: &Stop,
+    snapshot: &OpenSnapshot,
+    ledger: &Ledger,
+    repository: &dyn ObjectStore,
+    target: &dyn DataStore,
+) -> Result<(RestoreReport, Stubs)> {
+    let engine = snapshot.schema.engine;
+    if target.engine() != engine {
         return Err(TaskError::refused(
-            "an erasure was interrupted and its outcome is not settled yet, so the ledger cannot be applied",
-            "run `wangchuan agent --once` first; it settles what was interrupted",
+            format!("the snapshot is of {engine:?}, the target is {:?}", target.engine()),
+            "restore into a database of the same engine",
         ));
     }
-    let gone: HashSet<[u8; 16]> = entries.into_iter().map(|entry| entry.row_mac).collect();
-    let mut recovered = Recovered { report: frame_report(&snapshot, &read), rows: BTreeMap::new(), snapshot };
-    for captured in recovered.snapshot.schema.collections.iter().rev() {
-        let mut counts = RestoredCollection {
-            store: recovered.snapshot.row.store.clone(),
-            collection: captured.table.clone(),
-            ..RestoredCollection::default()
-        };
-        let in_state = |state| read.row_states.get(&(captured.number, state)).copied().unwrap_or(0);
-        counts.shredded = in_state(FrameState::Shredded);
-        counts.lost = in_state(FrameState::Lost);
-        counts.corrupt = in_state(FrameState::Corrupt);
-        let table = table_of(&recovered.snapshot, &captured.table)?;
-        let mut kept = Vec::new();
-        if let Some((columns, rows)) = read.rows.get(&captured.number) {
-            let key_at = key_positions(table, columns)?;
-            for row in rows {
-                let key = RowKey(key_at.iter().filter_map(|at| row.get(*at)).cloned().collect());
-                if gone.contains(&row_mac(&suppression, &recovered.snapshot.row.store, &captured.table, &key)) {
-                    counts.erased_since += 1;
-                } else {
-                    kept.push(row.clone());
+    let (mut into, notes) = target.begin_restore(&snapshot.schema.tables).await?;
+    let into_it = into.as_mut();
+    let mut filling = Filling { stop, snapshot, ledger, into: into_it, waiting: None, done: BTreeMap::new() };
+    match filling.fill(repository).await {
+        Ok((mut report, stubs)) => {
+            report.notes.extend(notes);
+            let violations = into.finish(false).await?;
+            if !violations.is_empty() {
+                return Err(TaskError::refused(
+                    format!("the restored rows violate foreign keys: {}", violations.join("; ")),
+                    "restore into a database whose reference tables are loaded, or into an empty one",
+                ));
+            }
+            Ok((report, stubs))
+        }
+        Err(error) => {
+            into.roll_back().await?;
+            Err(error)
+        }
+    }
+}
+
+/// Rows that wait until there are enough for one INSERT.
+struct Waiting {
+    table: String,
+    columns: Vec<String>,
+    rows: Vec<Row>,
+}
+
+/// Rows put back, and rows left out because they were erased since.
+#[derive(Default)]
+struct Done {
+    restored: u64,
+    erased_since: u64,
+}
+
+/// A target being filled.
+struct Filling<'f> {
+    stop: &'f Stop,
+    snapshot: &'f OpenSnapshot,
+    ledger: &'f Ledger,
+    into: &'f mut dyn Restore,
+    waiting: Option<Waiting>,
+    /// By collection number.
+    done: BTreeMap<u32, Done>,
+}
+
+impl Filling<'_> {
+    async fn fill(&mut self, repository: &dyn ObjectStore) -> Result<(RestoreReport, Stubs)> {
+        let snapshot = self.snapshot;
+        for captured in &snapshot.schema.collections {
+            let (name, rows) = (&captured.table, self.into.count(&captured.table).await?);
+            if rows > 0 {
+                return Err(TaskError::refused(
+                    format!("table {name} of the target holds {rows} rows; a restore never writes over existing rows"),
+                    "restore into an empty database, or empty the registered tables first",
+                ));
+            }
+        }
+        let counts = snapshot.read(repository, self).await?;
+        self.flush().await?;
+        let (stubs, by_table) = self.add_stubs().await?;
+        let mut report = frame_report(snapshot, &counts);
+        for captured in snapshot.schema.collections.iter().rev() {
+            let number = captured.number;
+            let done = self.done.remove(&number).unwrap_or_default();
+            report.collections.push(RestoredCollection {
+                store: snapshot.row.store.clone(),
+                collection: captured.table.clone(),
+                restored: done.restored,
+                shredded: counts.rows_in(number, FrameState::Shredded),
+                lost: counts.rows_in(number, FrameState::Lost),
+                corrupt: counts.rows_in(number, FrameState::Corrupt),
+                erased_since: done.erased_since,
+                stubs: by_table.get(&captured.table).copied().unwrap_or(0),
+            });
+        }
+        Ok((report, stubs))
+    }
+
+    async fn insert(&mut self, table: &str, columns: &[String], rows: &[Row]) -> Result<()> {
+        self.into.insert(table, columns, rows).await?;
+        crash_point::reached("restore.rows-written");
+        if self.stop.is_asked() {
+            return Err(TaskError::Stopping);
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        if let Some(Waiting { table, columns, rows }) = self.waiting.take() {
+            for rows in rows.chunks(INSERT_ROWS) {
+                self.insert(&table, &columns, rows).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Key-only rows for parents that are gone while a child refers to them; the database says which those are. Returns their
+    /// digests, and how many there are by table.
+    async fn add_stubs(&mut self) -> Result<(Stubs, BTreeMap<String, u64>)> {
+        let (mut stubs, mut by_table) = (Stubs::new(), BTreeMap::new());
+        // Children first, so that a stub that itself has a parent is seen by that parent.
+        for captured in &self.snapshot.schema.collections {
+            for key in &table_of(self.snapshot, &captured.table)?.foreign_keys {
+                let is_registered = self.snapshot.schema.collections.iter().any(|parent| parent.table == key.parent);
+                if !is_registered {
+                    continue;
+                }
+                loop {
+                    let missing = self.into.missing_parents(&captured.table, key, STUBS_AT_ONCE).await?;
+                    if missing.is_empty() {
+                        break;
+                    }
+                    *by_table.entry(key.parent.clone()).or_default() += missing.len() as u64;
+                    self.add_missing(key, missing, &mut stubs).await?;
                 }
             }
         }
-        counts.restored = kept.len() as u64;
-        recovered.rows.insert(captured.number, kept);
-        recovered.report.collections.push(counts);
+        Ok((stubs, by_table))
     }
-    Ok(recovered)
+
+    async fn add_missing(&mut self, key: &ForeignKey, missing: Vec<Row>, stubs: &mut Stubs) -> Result<()> {
+        let parent = table_of(self.snapshot, &key.parent)?;
+        let stored: Vec<&Column> = parent.columns.iter().filter(|column| !column.generated).collect();
+        let columns: Vec<String> = stored.iter().map(|column| column.name.clone()).collect();
+        let mut rows = Vec::new();
+        for values in missing {
+            let row = stub(parent, &stored, (&key.parent_columns, &values), self.snapshot.schema.engine)?;
+            let own_key = parent.key.iter().filter_map(|name| row.get(columns.iter().position(|known| known == name)?));
+            stubs.insert(self.ledger.mac(&parent.name, &RowKey(own_key.cloned().collect())));
+            rows.push(row);
+        }
+        for rows in rows.chunks(INSERT_ROWS) {
+            self.insert(&parent.name, &columns, rows).await?;
+        }
+        Ok(())
+    }
 }
 
-fn frame_report(snapshot: &OpenSnapshot, read: &SnapshotRows) -> RestoreReport {
+#[async_trait]
+impl RowSink for Filling<'_> {
+    async fn take(&mut self, collection: u32, columns: &[u16], rows: Vec<Row>) -> Result<()> {
+        let captured = self.snapshot.schema.collections.iter().find(|captured| captured.number == collection);
+        let captured = captured.ok_or_else(|| {
+            TaskError::Inconsistent(format!("the snapshot's schema lacks collection {collection}, which has rows"))
+        })?;
+        let table = table_of(self.snapshot, &captured.table)?;
+        let key_at = key_positions(table, columns)?;
+        let names = column_names(table, columns)?;
+        let done = self.done.entry(collection).or_default();
+        let before = rows.len() as u64;
+        let mut staying = rows;
+        staying.retain(|row| {
+            let key = RowKey(key_at.iter().filter_map(|at| row.get(*at)).cloned().collect());
+            !self.ledger.erased(&self.ledger.mac(&table.name, &key))
+        });
+        done.restored += staying.len() as u64;
+        done.erased_since += before - staying.len() as u64;
+        match &mut self.waiting {
+            Some(waiting) if waiting.table == table.name && waiting.columns == names => waiting.rows.extend(staying),
+            _ => {
+                self.flush().await?;
+                self.waiting = Some(Waiting { table: table.name.clone(), columns: names, rows: staying });
+            }
+        }
+        if self.waiting.as_ref().is_some_and(|waiting| waiting.rows.len() >= INSERT_ROWS) {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+}
+
+fn frame_report(snapshot: &OpenSnapshot, counts: &SnapshotCounts) -> RestoreReport {
     RestoreReport {
         snapshot: snapshot.row.id.clone(),
-        frames_opened: read.frames_in(FrameState::Opened),
-        frames_shredded: read.frames_in(FrameState::Shredded),
-        frames_lost: read.frames_in(FrameState::Lost),
-        frames_corrupt: read.frames_in(FrameState::Corrupt),
+        frames_opened: counts.frames_in(FrameState::Opened),
+        frames_shredded: counts.frames_in(FrameState::Shredded),
+        frames_lost: counts.frames_in(FrameState::Lost),
+        frames_corrupt: counts.frames_in(FrameState::Corrupt),
         frames: snapshot.manifest.frames,
         ..RestoreReport::default()
     }
@@ -174,205 +388,35 @@ fn key_positions(table: &Table, columns: &[u16]) -> Result<Vec<usize>> {
         .ok_or_else(|| TaskError::Inconsistent(format!("the snapshot lacks key columns of {}", table.name)))
 }
 
-/// Columns in the order in which rows of the snapshot carry them.
-fn stored_columns(table: &Table) -> Vec<String> {
-    table.columns.iter().filter(|column| !column.generated).map(|column| column.name.clone()).collect()
-}
-
-/// Puts recovered rows into a database.
-///
-/// # Errors
-/// Refused when a table holds rows already; nothing is changed then, nor at any failure.
-pub async fn restore_into(target: &dyn DataStore, recovered: Recovered) -> Result<RestoreReport> {
-    restore_until(&Stop::default(), target, recovered).await
-}
-
-/// The same, given up when a stop is asked for.
-///
-/// # Errors
-/// As [`restore_into`], and [`TaskError::Stopping`]; nothing is changed at any of them.
-pub async fn restore_until(stop: &Stop, target: &dyn DataStore, recovered: Recovered) -> Result<RestoreReport> {
-    Ok(restore_rows(stop, target, recovered).await?.0)
-}
-
-/// Tables and encoded keys of the stubs that a restore put in. Holds customer data.
-pub(super) type StubKeys = HashSet<(String, Vec<u8>)>;
-
-/// The same, with the keys of the stubs.
-pub(super) async fn restore_rows(
-    stop: &Stop,
-    target: &dyn DataStore,
-    mut recovered: Recovered,
-) -> Result<(RestoreReport, StubKeys)> {
-    let engine = recovered.snapshot.schema.engine;
-    if target.engine() != engine {
-        return Err(TaskError::refused(
-            format!("the snapshot is of {engine:?}, the target is {:?}", target.engine()),
-            "restore into a database of the same engine",
-        ));
-    }
-    let tables = recovered.snapshot.schema.tables.clone();
-    let (mut into, notes) = target.begin_restore(&tables).await?;
-    recovered.report.notes.extend(notes);
-    let done = fill(stop, into.as_mut(), &mut recovered, engine).await;
-    match done {
-        Ok(stubs) => {
-            let violations = into.finish(false).await?;
-            if !violations.is_empty() {
-                return Err(TaskError::refused(
-                    format!("the restored rows violate foreign keys: {}", violations.join("; ")),
-                    "restore into a database whose reference tables are loaded, or into an empty one",
-                ));
-            }
-            Ok((recovered.report, stubs))
-        }
-        Err(error) => {
-            into.roll_back().await?;
-            Err(error)
-        }
-    }
-}
-
-async fn fill(stop: &Stop, into: &mut dyn Restore, recovered: &mut Recovered, engine: Engine) -> Result<StubKeys> {
-    let parents_first: Vec<(u32, String)> = recovered
-        .snapshot
-        .schema
-        .collections
+fn column_names(table: &Table, ordinals: &[u16]) -> Result<Vec<String>> {
+    ordinals
         .iter()
-        .rev()
-        .map(|captured| (captured.number, captured.table.clone()))
-        .collect();
-    for (_, name) in &parents_first {
-        let rows = into.count(name).await?;
-        if rows > 0 {
-            return Err(TaskError::refused(
-                format!("table {name} of the target holds {rows} rows; a restore never writes over existing rows"),
-                "restore into an empty database, or empty the registered tables first",
-            ));
-        }
-    }
-    let stubs = make_stubs(recovered, engine)?;
-    for (number, name) in &parents_first {
-        let table = table_of(&recovered.snapshot, name)?;
-        let columns = stored_columns(table);
-        let own = recovered.rows.get(number).map_or(&[][..], Vec::as_slice);
-        let added = stubs.get(name).map_or(&[][..], Vec::as_slice);
-        for rows in own.chunks(INSERT_ROWS).chain(added.chunks(INSERT_ROWS)) {
-            into.insert(name, &columns, rows).await?;
-            crash_point::reached("restore.rows-written");
-            if stop.is_asked() {
-                return Err(TaskError::Stopping);
-            }
-        }
-        let count = added.len() as u64;
-        if let Some(counts) = recovered.report.collections.iter_mut().find(|counts| counts.collection == *name) {
-            counts.stubs = count;
-        }
-    }
-    let mut keys = StubKeys::new();
-    for (name, rows) in &stubs {
-        let table = table_of(&recovered.snapshot, name)?;
-        keys.extend(rows.iter().map(|row| (name.clone(), encode_values(&pick(table, row, &table.key)))));
-    }
-    Ok(keys)
+        .map(|ordinal| table.columns.get(usize::from(*ordinal)).map(|column| column.name.clone()))
+        .collect::<Option<Vec<String>>>()
+        .ok_or_else(|| TaskError::Inconsistent(format!("the snapshot has rows of columns that {} lacks", table.name)))
 }
 
-/// Key-only rows for parents that are gone while a child refers to them.
-fn make_stubs(recovered: &Recovered, engine: Engine) -> Result<HashMap<String, Vec<Row>>> {
-    let schema = &recovered.snapshot.schema;
-    let numbers: HashMap<&str, u32> =
-        schema.collections.iter().map(|captured| (captured.table.as_str(), captured.number)).collect();
-    let mut stubs: HashMap<String, Vec<Row>> = HashMap::new();
-    // Children first, so that a stub that itself has a parent is seen by that parent.
-    for captured in &schema.collections {
-        let table = table_of(&recovered.snapshot, &captured.table)?;
-        for key in &table.foreign_keys {
-            let Some(parent_number) = numbers.get(key.parent.as_str()) else { continue };
-            let parent = table_of(&recovered.snapshot, &key.parent)?;
-            let present: HashSet<Vec<u8>> = recovered
-                .rows
-                .get(parent_number)
-                .into_iter()
-                .flatten()
-                .chain(stubs.get(&key.parent).into_iter().flatten())
-                .map(|row| encode_values(&pick(parent, row, &key.parent_columns)))
-                .collect();
-            let mut missing: BTreeMap<Vec<u8>, Vec<Value>> = BTreeMap::new();
-            let rows = recovered
-                .rows
-                .get(&captured.number)
-                .into_iter()
-                .flatten()
-                .chain(stubs.get(&captured.table).into_iter().flatten());
-            for row in rows {
-                let wanted = pick(table, row, &key.columns);
-                let encoded = encode_values(&wanted);
-                if !wanted.contains(&Value::Null) && !present.contains(&encoded) {
-                    missing.insert(encoded, wanted);
-                }
-            }
-            for values in missing.into_values() {
-                stubs.entry(key.parent.clone()).or_default().push(stub(parent, &key.parent_columns, &values, engine)?);
-            }
+/// A row that holds these values of `key` and nothing else. What must differ in every row follows from them: another text for
+/// every stub, the same in every restore.
+fn stub(table: &Table, stored: &[&Column], (key, values): (&[String], &[Value]), engine: Engine) -> Result<Row> {
+    let mut digest = [0; 8];
+    digest.copy_from_slice(&crate::log::tree::sha256(&encode_values(values))[..8]);
+    let value = |column: &&Column| {
+        if let Some(at) = key.iter().position(|name| *name == column.name) {
+            return Ok(values.get(at).cloned().unwrap_or(Value::Null));
         }
-    }
-    Ok(stubs)
-}
-
-fn pick(table: &Table, row: &Row, columns: &[String]) -> Vec<Value> {
-    let stored = stored_columns(table);
-    columns
-        .iter()
-        .map(|name| {
-            stored.iter().position(|known| known == name).and_then(|at| row.get(at)).cloned().unwrap_or(Value::Null)
+        let distinct = is_unique(table, column).then_some(&digest);
+        // Without a distinct value of its type the same one is tried: a single stub does no harm.
+        let found = neutral_value(column, engine, distinct).or_else(|| neutral_value(column, engine, None));
+        found.ok_or_else(|| {
+            TaskError::refused(
+                format!(
+                    "a stub of {} is needed, but its column {} of type {} cannot be left empty",
+                    table.name, column.name, column.type_name
+                ),
+                "allow NULL there in the target",
+            )
         })
-        .collect()
-}
-
-fn stub(table: &Table, key: &[String], values: &[Value], engine: Engine) -> Result<Row> {
-    table
-        .columns
-        .iter()
-        .filter(|column| !column.generated)
-        .map(|column| match key.iter().position(|name| *name == column.name) {
-            Some(at) => Ok(values.get(at).cloned().unwrap_or(Value::Null)),
-            None if is_unique_text(table, column) => Ok(Value::Text(digest_of(values))),
-            None => neutral(table, column, engine),
-        })
-        .collect()
-}
-
-/// Whether two stubs with the same text there would be refused.
-fn is_unique_text(table: &Table, column: &Column) -> bool {
-    let unique = table.key.contains(&column.name) || table.unique.iter().any(|columns| columns.contains(&column.name));
-    unique && !column.nullable && column.kind == Some(ColumnKind::Text)
-}
-
-/// 16 hex digits that follow from a stub's key: another text for every stub, the same in every restore.
-fn digest_of(key: &[Value]) -> String {
-    hex::encode(&crate::log::tree::sha256(&encode_values(key))[..8])
-}
-
-fn neutral(table: &Table, column: &Column, engine: Engine) -> Result<Value> {
-    if column.nullable {
-        return Ok(Value::Null);
-    }
-    let zero = || if engine == Engine::Sqlite { Value::Integer(0) } else { Value::Text("0".to_owned()) };
-    match column.kind {
-        Some(ColumnKind::Text) => Ok(Value::Text(String::new())),
-        Some(ColumnKind::Integer | ColumnKind::Real | ColumnKind::Decimal) => Ok(zero()),
-        Some(ColumnKind::Boolean) => {
-            Ok(if engine == Engine::Postgres { Value::Text("false".to_owned()) } else { zero() })
-        }
-        Some(ColumnKind::Bytes) => Ok(Value::Blob(Vec::new())),
-        Some(ColumnKind::Date) => Ok(Value::Text("1970-01-01".to_owned())),
-        Some(ColumnKind::LocalTime | ColumnKind::Instant) => Ok(Value::Text("1970-01-01 00:00:00".to_owned())),
-        Some(ColumnKind::Other) | None => Err(TaskError::refused(
-            format!(
-                "a stub of {} is needed, but its column {} of type {} cannot be left empty",
-                table.name, column.name, column.type_name
-            ),
-            "allow NULL there in the target",
-        )),
-    }
+    };
+    stored.iter().map(value).collect()
 }

@@ -18,9 +18,12 @@ use crate::policy::registry::BackupMode;
 use crate::policy::statute::{self, Earliest, bucket_due_with};
 
 use super::erasure::{RunBody, forget_markers};
-use super::read_snapshot::{FrameState, OpenSnapshot, open};
+use super::read_snapshot::{FrameState, Nowhere, OpenSnapshot, open};
 use super::undo::expire_pre_images;
 use super::{Result, TaskError};
+
+/// Tries of a shred when holds keep coming in the middle of it.
+const HOLD_TRIES: u32 = 5;
 
 /// What a shred did.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -52,40 +55,76 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
     let mut report = ShredReport::default();
     settle_leftovers(installation).await?;
     expire_pre_images(installation).await?;
-    let ready = find_ready(installation, &ground, &mut report).await?;
-    let runs: Vec<String> = ready.iter().map(|run| run.id.clone()).collect();
+    let mut ready = find_ready(installation, &ground, &mut report).await?;
     let mut tx = installation.control.read().await?;
     let before = readable_rows(&mut tx).await?;
-    let dying = tx.dying_keys(&runs).await?;
-    let preserved = preserved_cells(&mut tx, &runs, &dying).await?;
     drop(tx);
     let whole = installation.begin_piece()?;
-    if !dying.is_empty() {
-        installation.log_operation("key.shred", &format!("keys-{}", dying.count()), "intent").await?;
-        let active = installation.control.read().await?.holds(true).await?;
-        let holds: Vec<String> = active.into_iter().map(|hold| hold.id).collect();
-        // Holds are read once more: from here to the commit of the generation the shred counts as running.
-        for run in &ready {
-            if let Some(reason) = held(installation, run).await? {
-                return Err(TaskError::refused(
-                    format!("run {}: {reason}", run.id),
-                    "the hold came first; try again later",
-                ));
-            }
-        }
-        let order =
-            keyring::ShredOrder { fence: installation.fence(), dying: &dying, preserved: &preserved, holds: &holds };
-        let shredded =
-            keyring::shred(&installation.keyring, &installation.control, &order, installation.clock.as_ref()).await?;
-        report.generation = Some(shredded.generation);
-        report.keys = dying.count() as u64;
-        report.pinned = preserved.len() as u64;
-        installation.log_operation("key.shred", &format!("generation-{}", shredded.generation), "success").await?;
+    let mut tries = 1;
+    while destroy(installation, &ground, &mut ready, &mut report, tries).await? == Tried::HoldCame {
+        tries += 1;
+        installation.may_destroy().await?;
     }
     settle_runs(installation, &ground, &before, &mut report).await?;
     drop(whole);
     crash_point::reached("run.shredded");
     Ok(report)
+}
+
+/// How a try to destroy keys ended.
+#[derive(PartialEq, Eq)]
+enum Tried {
+    Done,
+    /// A hold was placed meanwhile: nothing was destroyed, and what it does not cover can be tried again.
+    HoldCame,
+}
+
+/// Destroys the keys of the runs that nothing keeps back. A hold that came since they were found ready takes out those that
+/// it covers, and those that share cells with them; the others go on.
+async fn destroy(
+    installation: &Installation,
+    ground: &Ground<'_>,
+    ready: &mut Vec<RunRow>,
+    report: &mut ShredReport,
+    tries: u32,
+) -> Result<Tried> {
+    // In this order: a hold that comes after this reading is unknown to the change of generation, which then stops.
+    let active = installation.control.read().await?.holds(true).await?;
+    let holds: Vec<String> = active.into_iter().map(|hold| hold.id).collect();
+    for run in std::mem::take(ready) {
+        match why_waiting(installation, ground, &run).await? {
+            Some(reason) => report.waiting.push((run.id, reason)),
+            None => ready.push(run),
+        }
+    }
+    let runs: Vec<String> = ready.iter().map(|run| run.id.clone()).collect();
+    let mut tx = installation.control.read().await?;
+    let dying = tx.dying_keys(&runs).await?;
+    let preserved = preserved_cells(&mut tx, &runs, &dying).await?;
+    drop(tx);
+    if dying.is_empty() {
+        return Ok(Tried::Done);
+    }
+    let object = format!("keys-{}", dying.count());
+    installation.log_operation("key.shred", &object, "intent").await?;
+    let order =
+        keyring::ShredOrder { fence: installation.fence(), dying: &dying, preserved: &preserved, holds: &holds };
+    let changed =
+        keyring::shred(&installation.keyring, &installation.control, &order, installation.clock.as_ref()).await;
+    match changed {
+        Ok(shredded) => {
+            report.generation = Some(shredded.generation);
+            report.keys = dying.count() as u64;
+            report.pinned = preserved.len() as u64;
+            installation.log_operation("key.shred", &format!("generation-{}", shredded.generation), "success").await?;
+            Ok(Tried::Done)
+        }
+        Err(keyring::KeyringError::Held(_)) if tries < HOLD_TRIES => {
+            installation.log_operation("key.shred", &object, "failure").await?;
+            Ok(Tried::HoldCame)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Ends what a dead or timed-out snapshot left behind: it would hold up every shred. Only the holder of the work lease takes
@@ -294,7 +333,7 @@ async fn open_completely(
 ) -> Result<(OpenSnapshot, u64)> {
     let repository = installation.backup()?.repository.clone();
     let opened = open(ground, repository.as_ref(), &installation.signer, row).await?;
-    let read = opened.read(repository.as_ref()).await?;
+    let read = opened.read(repository.as_ref(), &mut Nowhere).await?;
     Ok((opened, read.frames_in(FrameState::Corrupt) + read.frames_in(FrameState::Lost)))
 }
 
@@ -380,7 +419,7 @@ pub(super) async fn held(installation: &Installation, run: &RunRow) -> Result<Op
             _ => true,
         };
         if covers {
-            return Ok(Some(format!("hold {} covers it", hold.id)));
+            return Ok(Some(format!("hold {} covers it until it is released", hold.id)));
         }
     }
     Ok(None)

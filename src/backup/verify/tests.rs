@@ -13,7 +13,7 @@ use chrono::DateTime;
 
 const INSTALLATION: Id128 = Id128([1; 16]);
 const STORE: Id128 = Id128([2; 16]);
-const SCOPE: Scope = Scope { installation: INSTALLATION, store: STORE, expected_head: None };
+const SCOPE: Scope<'static> = Scope { installation: INSTALLATION, store: STORE, expected_head: None, cancelled: &[] };
 
 #[expect(clippy::unnecessary_wraps, reason = "the signature that is asked for")]
 fn sign(pae: &[u8]) -> Result<Vec<u8>, SignerError> {
@@ -93,7 +93,7 @@ async fn three(store: &dyn ObjectStore) -> Vec<Sha256> {
     digests
 }
 
-async fn verify(store: &dyn ObjectStore, scope: Scope) -> Verification {
+async fn verify(store: &dyn ObjectStore, scope: Scope<'_>) -> Verification {
     verify_store(store, scope, &trust).await.unwrap()
 }
 
@@ -218,4 +218,26 @@ async fn what_cannot_be_read_is_a_problem_and_the_rest_is_still_verified() {
     let store = MemoryStore::default();
     let unlisted = FaultyStore::new(store, |call| (call == 0).then_some(Fault::Lost));
     assert!(verify_store(&unlisted, SCOPE, &trust).await.unwrap_err().is_retryable());
+}
+
+#[tokio::test]
+async fn a_manifest_that_came_late_is_named_and_counts_for_nothing() {
+    let store = MemoryStore::default();
+    let first = snapshot(&store, 1, None).await;
+    let late = snapshot(&store, 2, Some(first)).await;
+    let second = snapshot(&store, 2, Some(first)).await;
+    let third = snapshot(&store, 3, Some(second)).await;
+    let head = Some(ChainHead { sequence: 3, sha256: third });
+    // Nobody can tell which of the two counts …
+    let report = verify(&store, Scope { expected_head: head, ..SCOPE }).await;
+    assert!(!report.is_valid(), "{report:?}");
+    // … but who knows that one was given up; also when it is the newest.
+    let report = verify(&store, Scope { expected_head: head, cancelled: &[late], ..SCOPE }).await;
+    assert!(report.is_valid(), "{report:?}");
+    assert_eq!(report.uncommitted.len(), 1);
+    assert!(report.uncommitted[0].contains(&late.to_string()), "{report:?}");
+    assert_eq!((report.manifests, report.head), (3, head));
+    let newest = snapshot(&store, 4, Some(third)).await;
+    let report = verify(&store, Scope { expected_head: head, cancelled: &[late, newest], ..SCOPE }).await;
+    assert!(report.is_valid() && report.uncommitted.len() == 2 && report.head == head, "{report:?}");
 }

@@ -18,8 +18,8 @@ use crate::control::SnapshotRow;
 use crate::installation::Installation;
 use crate::policy::registry::SecretText;
 use crate::stores::{DataStore, Limits, StoreAddress};
-use crate::tasks::restore::{RestoreReport, RestoredCollection, recover_rows, restore_until};
-use crate::tasks::{self, TaskError};
+use crate::tasks;
+use crate::tasks::restore::{RestoreReport, RestoredCollection, restore_until};
 
 /// Put a snapshot back into a database.
 ///
@@ -92,11 +92,7 @@ async fn bring_back(
     let ground = installation.ground()?;
     let repository = &installation.backup()?.repository;
     let stop = installation.stop_switch();
-    let recovered = tokio::select! {
-        recovered = recover_rows(&ground, repository.as_ref(), &installation.signer, row.clone()) => recovered?,
-        () = stop.asked() => return Err(TaskError::Stopping),
-    };
-    restore_until(stop, target, recovered).await
+    restore_until(stop, &ground, repository.as_ref(), &installation.signer, row.clone(), target).await
 }
 
 fn target_url(given: String) -> Result<SecretText, UserError> {

@@ -7,12 +7,8 @@ use super::super::context::{Context, task_error};
 use super::super::output::table::grouped;
 use super::super::output::{Exit, Grid, Output, Words, say};
 use super::{choose, newest_of_each, open_bucket, snapshots, while_renewing};
-use crate::backup::codec::{Id128, Sha256};
-use crate::backup::verify::{ChainHead, Problem, Scope, Verification, verify_store};
-use crate::control::SnapshotRow;
-use crate::installation::Installation;
-use crate::tasks::backup::store_id;
-use crate::tasks::{self, TaskError};
+use crate::agent::verify_backups;
+use crate::backup::verify::{Problem, Verification};
 
 #[derive(Serialize)]
 pub(super) struct VerifiedStore {
@@ -23,6 +19,8 @@ pub(super) struct VerifiedStore {
     frames: u64,
     objects_read: u64,
     bytes_read: u64,
+    /// Manifests of cancelled snapshots that came late: named, and no problem.
+    uncommitted: Vec<String>,
     problems: Vec<FoundProblem>,
 }
 
@@ -50,26 +48,13 @@ pub async fn verify(context: &mut Context<'_>, store: Option<&str>) -> CommandRe
     };
     let mut stores = Vec::new();
     for head in heads {
-        let found = while_renewing(&installation, verify_one(&installation, head)).await.map_err(task_error)?;
+        let found =
+            while_renewing(&installation, verify_backups(&installation, &head.store)).await.map_err(task_error)?;
         stores.push(verified_store(&head.store, found));
     }
     let exit = show_verified(context.output, stores)?;
     installation.close().await.map_err(task_error)?;
     Ok(exit)
-}
-
-async fn verify_one(installation: &Installation, head: &SnapshotRow) -> tasks::Result<Verification> {
-    let mut tx = installation.control.begin().await?;
-    let store = store_id(&mut tx, &installation.ground()?, &head.store).await?;
-    tx.commit().await?;
-    // Without a known head a history that lost its newest part would pass.
-    let sha256 = head.manifest_sha256.as_deref().and_then(Sha256::parse);
-    let sha256 = sha256.ok_or_else(|| TaskError::Inconsistent(format!("snapshot {} has no digest", head.id)))?;
-    let expected_head = Some(ChainHead { sequence: head.sequence.unsigned_abs(), sha256 });
-    let scope = Scope { installation: Id128(installation.id()), store, expected_head };
-    let repository = &installation.backup()?.repository;
-    let verifies = |key: &str, message: &[u8], signature: &[u8]| installation.signer.verifies(key, message, signature);
-    Ok(verify_store(repository.as_ref(), scope, &verifies).await?)
 }
 
 pub(super) fn verified_store(store: &str, found: Verification) -> VerifiedStore {
@@ -87,6 +72,7 @@ pub(super) fn verified_store(store: &str, found: Verification) -> VerifiedStore 
         frames: found.frames,
         objects_read: found.objects_read,
         bytes_read: found.bytes_read,
+        uncommitted: found.uncommitted,
         problems: found.problems.into_iter().map(problem).collect(),
     }
 }
@@ -128,6 +114,12 @@ pub(super) fn show_verified(output: &mut Output, stores: Vec<VerifiedStore>) -> 
         output.say(&Words::new(
             "✗ the bucket could not be read whole; nothing that was read is wrong",
             "✗ 未能读完存储桶；已读取的部分没有问题",
+        ))?;
+    }
+    for name in stores.iter().flat_map(|store| &store.uncommitted) {
+        output.say(&Words::new(
+            format!("! {name}: of a snapshot that was cancelled; nothing reads it"),
+            format!("! {name}：属于已取消的快照，不会被读取"),
         ))?;
     }
     if result == "valid" {

@@ -23,6 +23,7 @@ fn record(id: &str, result: &str) -> DrillRecord {
         resurrected: 0,
         problems: Vec::new(),
         cleaned_up: true,
+        scratch: String::new(),
         operator: "operator".to_owned(),
     }
 }

@@ -12,7 +12,9 @@ fn repository() -> &'static Path {
 fn credentials() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
-    for name in ["s3-access-key-id", "s3-secret-access-key", "audit-token", "shop-password", "crm-password"] {
+    for name in
+        ["s3-access-key-id", "s3-secret-access-key", "audit-token", "shop-password", "crm-password", "drill-password"]
+    {
         let path = folder.path().join(name);
         fs::write(&path, "word").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();

@@ -93,6 +93,11 @@ async fn grantee(session: &mut MysqlSession) -> Result<Grantee> {
     Ok(Grantee { user, listed, database: quote(Engine::Mysql, &text(&row, 1)) })
 }
 
+/// This login, quoted for a GRANT.
+pub(super) async fn account(session: &mut MysqlSession) -> Result<String> {
+    Ok(grantee(session).await?.user)
+}
+
 fn finding(grantee: &Grantee, table: &str, missing: &[&str]) -> Option<Finding> {
     if missing.is_empty() {
         return None;

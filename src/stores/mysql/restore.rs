@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 
 use super::{MysqlSession, catalogue};
-use crate::stores::session::{Session, count_table, fetch_count, insert_rows};
+use crate::stores::session::{Session, count_table, fetch_count, fetch_missing, insert_rows};
 use crate::stores::sql::{self, Schema, quote};
-use crate::stores::{Engine, Restore, Result, Table};
+use crate::stores::{Engine, ForeignKey, Restore, Result, Table};
 use crate::value::Row;
 
 struct MysqlRestore {
@@ -91,6 +91,10 @@ impl Restore for MysqlRestore {
     async fn insert(&mut self, table: &str, columns: &[String], rows: &[Row]) -> Result<()> {
         self.touched.insert(table.to_owned());
         insert_rows(&mut self.session, &self.schema, &self.store, table, columns, rows).await
+    }
+
+    async fn missing_parents(&mut self, table: &str, key: &ForeignKey, limit: u32) -> Result<Vec<Row>> {
+        fetch_missing(&mut self.session, &self.schema, &self.store, (table, key), limit).await
     }
 
     async fn finish(mut self: Box<Self>, accept_violations: bool) -> Result<Vec<String>> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{PgSession, catalogue, error_of};
-use crate::stores::session::{Session, count_table, fetch_count, fetch_integer, refused};
+use crate::stores::session::{Session, count_table, fetch_count, fetch_integer, fetch_missing, refused};
 use crate::stores::sql::{self, Argument, Place, Schema, Statement, quote, trusted};
 use crate::stores::{Column, Engine, ForeignKey, Restore, Result, StoreError, Table};
 use crate::value::{Row, Value};
@@ -32,12 +32,13 @@ struct PgRestore {
     filled: BTreeSet<String>,
 }
 
-/// Begins; creates the missing tables, and sets foreign keys aside.
+/// Begins; creates the missing tables, and sets foreign keys aside. In a scratch database the new tables are unlogged.
 pub(super) async fn begin(
     store: String,
     mut session: PgSession,
     tables: &[Table],
     lock_wait: Duration,
+    is_scratch: bool,
 ) -> Result<(Box<dyn Restore>, Vec<String>)> {
     session.script(&format!("BEGIN; SET LOCAL lock_timeout = {}", lock_wait.as_millis())).await?;
     let present = catalogue::load(&mut session).await?;
@@ -54,7 +55,7 @@ pub(super) async fn begin(
             session.script(&format!("CREATE SCHEMA IF NOT EXISTS {}", quote(Engine::Postgres, name))).await?;
         }
         let (statement, remarks) = sql::create_table(&target, table, &[]);
-        session.script(&statement.sql).await?;
+        session.script(&if is_scratch { unlogged(&statement.sql) } else { statement.sql }).await?;
         notes.extend(left_out.into_iter().chain(remarks));
         index_statements.extend(table.index_statements.iter().cloned());
         pending.extend(kept.into_iter().map(|key| Pending { table: table.name.clone(), key, add: String::new() }));
@@ -65,6 +66,11 @@ pub(super) async fn begin(
     }
     let filled = BTreeSet::new();
     Ok((Box::new(PgRestore { store, session, schema, pending, index_statements, filled }), notes))
+}
+
+/// The same table, out of the write-ahead log; and never analysed, for statistics hold values and are logged.
+fn unlogged(create_table: &str) -> String {
+    format!("{} WITH (autovacuum_enabled = off)", create_table.replacen("CREATE TABLE", "CREATE UNLOGGED TABLE", 1))
 }
 
 /// `schema.table` of a table that is not there yet lies in that schema.
@@ -197,6 +203,10 @@ impl Restore for PgRestore {
             return Err(failed(error));
         }
         copy.finish().await.map(|_| ()).map_err(failed)
+    }
+
+    async fn missing_parents(&mut self, table: &str, key: &ForeignKey, limit: u32) -> Result<Vec<Row>> {
+        fetch_missing(&mut self.session, &self.schema, &self.store, (table, key), limit).await
     }
 
     async fn finish(mut self: Box<Self>, accept_violations: bool) -> Result<Vec<String>> {

@@ -1,6 +1,6 @@
 //! Statements that make tables again for a restore.
 
-use super::{Schema, Statement, quote, quote_all};
+use super::{Result, Schema, Statement, column, quote, quote_all, value};
 use crate::stores::sql::Output;
 use crate::stores::{Catalogue, Column, Engine, ForeignKey, OnDelete, Table};
 
@@ -85,18 +85,42 @@ pub(in crate::stores) fn add_foreign_key(schema: &Schema, table: &str, key: &For
 
 /// Counts rows whose parent is missing.
 pub(in crate::stores) fn orphans(schema: &Schema, table: &str, key: &ForeignKey) -> Statement {
+    let sql = format!("SELECT count(*) {}", without_parent(schema, table, key));
+    Statement { sql, arguments: Vec::new(), outputs: vec![Output::Integer] }
+}
+
+/// The values, each once, of a foreign key that no row of the parent has; `limit` of them.
+pub(in crate::stores) fn missing_parents(
+    schema: &Schema,
+    table: &str,
+    key: &ForeignKey,
+    limit: u32,
+) -> Result<Statement> {
+    let facts = schema.table(table)?;
+    let (mut expressions, mut outputs) = (Vec::new(), Vec::new());
+    for name in &key.columns {
+        let (expression, output) = value::output(schema.engine, facts, column(facts, name)?, "c.")?;
+        expressions.push(expression);
+        outputs.push(output);
+    }
+    let rows = without_parent(schema, table, key);
+    let sql = format!("SELECT DISTINCT {} {rows} LIMIT {limit}", expressions.join(", "));
+    Ok(Statement { sql, arguments: Vec::new(), outputs })
+}
+
+/// Rows, called `c`, whose parent is missing.
+fn without_parent(schema: &Schema, table: &str, key: &ForeignKey) -> String {
     let name = |alias: &str, column: &str| format!("{alias}.{}", quote(schema.engine, column));
     let present: Vec<_> = key.columns.iter().map(|column| format!("{} IS NOT NULL", name("c", column))).collect();
     let pairs = key.columns.iter().zip(&key.parent_columns);
     let matching: Vec<_> = pairs.map(|(from, to)| format!("{} = {}", name("p", to), name("c", from))).collect();
-    let sql = format!(
-        "SELECT count(*) FROM {} AS c WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {})",
+    format!(
+        "FROM {} AS c WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {})",
         schema.place(table),
         present.join(" AND "),
         schema.place(&key.parent),
         matching.join(" AND ")
-    );
-    Statement { sql, arguments: Vec::new(), outputs: vec![Output::Integer] }
+    )
 }
 
 /// The foreign keys of a table to be created whose parent is there or will be, and sentences about the others.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{SqliteSession, catalogue};
-use crate::stores::session::{Session, count_table, insert_rows};
+use crate::stores::session::{Session, count_table, fetch_missing, insert_rows};
 use crate::stores::sql::{self, Schema, Statement};
 use crate::stores::{Engine, ForeignKey, Restore, Result, Table};
 use crate::value::{Row, Value};
@@ -48,6 +48,10 @@ impl Restore for SqliteRestore {
 
     async fn insert(&mut self, table: &str, columns: &[String], rows: &[Row]) -> Result<()> {
         insert_rows(&mut self.session, &self.schema, &self.store, table, columns, rows).await
+    }
+
+    async fn missing_parents(&mut self, table: &str, key: &ForeignKey, limit: u32) -> Result<Vec<Row>> {
+        fetch_missing(&mut self.session, &self.schema, &self.store, (table, key), limit).await
     }
 
     async fn finish(mut self: Box<Self>, accept_violations: bool) -> Result<Vec<String>> {

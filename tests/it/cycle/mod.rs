@@ -4,6 +4,7 @@ mod canaries;
 mod crash;
 mod dying;
 mod full;
+mod late;
 mod refusals;
 mod requests;
 mod restores;

@@ -55,6 +55,11 @@ impl Database {
         Some(database)
     }
 
+    /// An SQLite file that is there.
+    pub fn at(file: &Path) -> Self {
+        Self { engine: Engine::Sqlite, server: String::new(), name: String::new(), file: file.to_owned() }
+    }
+
     /// The engine.
     pub fn engine(&self) -> Engine {
         self.engine

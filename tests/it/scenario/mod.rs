@@ -5,6 +5,7 @@ mod bad_input;
 mod chinook;
 mod crashes;
 mod database;
+mod drills;
 mod music;
 mod quickstart;
 mod small;

@@ -19,7 +19,7 @@ use wangchuan::stores::{self, DataStore, Engine, Limits, StoreAddress};
 use wangchuan::tasks::backup::take_snapshot;
 use wangchuan::tasks::erasure::{RunBody, execute, plan_retention};
 use wangchuan::tasks::request::{plan_request, receive};
-use wangchuan::tasks::restore::{RestoreReport, recover_rows, restore_into};
+use wangchuan::tasks::restore::{RestoreReport, restore_snapshot};
 use wangchuan::tasks::{Result, TaskError};
 
 /// The tables of the shop that are registered, children before parents.
@@ -348,10 +348,9 @@ pub async fn restore(
     file: &str,
 ) -> Result<RestoreReport> {
     let repository = installation.backup()?.repository.clone();
-    let recovered =
-        recover_rows(&installation.ground()?, repository.as_ref(), &installation.signer, row.clone()).await?;
     let store = world.store(file);
-    let report = restore_into(store.as_ref(), recovered).await?;
+    let (ground, signer) = (installation.ground()?, &installation.signer);
+    let report = restore_snapshot(&ground, repository.as_ref(), signer, row.clone(), store.as_ref()).await?;
     store.settle().await?;
     Ok(report)
 }

@@ -8,6 +8,7 @@ use super::super::super::context::{Context, task_error};
 use super::super::super::output::Words;
 use super::super::super::store::{adapter, check_store};
 use super::Findings;
+use super::drills::check_drills;
 use crate::backup::repository::abilities::{Abilities, Ability};
 use crate::clock::Clock;
 use crate::config::{AuditService, Configuration};
@@ -75,6 +76,7 @@ pub async fn check_installation(context: &Context<'_>, holder: Option<i64>, find
     check_bucket(&installation, holder, findings).await;
     check_audit(&installation, findings);
     check_outbox(&installation, findings).await;
+    check_drills(&installation, findings).await;
     if let Err(error) = installation.close().await {
         findings.failed("state", &task_error(error));
     }
