@@ -17,6 +17,7 @@ use crate::keyring::cell_secret_in;
 use crate::keys::cell::CellSecret;
 use crate::keys::tree::KeyTree;
 use crate::random::uuid7;
+use crate::stop::Stop;
 use crate::stores::{ColumnRef, DataStore, Filter, RowQuery, Table};
 use crate::value::RowKey;
 
@@ -99,10 +100,10 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
     let secrets = reachable_secrets(&ground).await?;
     let (tried, resurrected) = try_shredded(&opened, repository.as_ref(), &secrets).await?;
     drop(secrets);
-    // Cut off, it could not be wiped for sure: a connection that is just being made would make it anew.
+    // Cut off, it could not be wiped for sure: a connection that is just being made would make the file anew.
     let _whole = installation.begin_piece()?;
     let scratch = Scratch::make(installation, &id, &snapshot.store, opened.schema.engine).await?;
-    let found = restore_and_look(installation, &opened, &ledger, repository.as_ref(), &scratch).await;
+    let found = restore_and_look(installation.stop_switch(), &opened, &ledger, repository.as_ref(), &scratch).await;
     let rto_seconds = timer.elapsed().as_secs_f64();
     let name = scratch.name();
     // Before anything else can fail: customers lie there in clear.
@@ -114,9 +115,6 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
     if !cleaned_up {
         problems.push(format!("the scratch database {name} could not be removed"));
     }
-    let counts = |counts: &super::restore::RestoredCollection| {
-        (counts.collection.clone(), counts.restored, counts.shredded, counts.erased_since, counts.stubs)
-    };
     let record = DrillRecord {
         format_version: 1,
         drill: id,
@@ -134,7 +132,7 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
             report.frames_corrupt,
             report.frames,
         ],
-        collections: report.collections.iter().map(counts).collect(),
+        collections: counts_of(&report),
         erased_reappeared,
         tried,
         resurrected,
@@ -148,9 +146,15 @@ pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Re
     Ok(record)
 }
 
+/// A report's rows by collection, as a record keeps them.
+fn counts_of(report: &RestoreReport) -> Vec<(String, u64, u64, u64, u64)> {
+    let counts = report.collections.iter();
+    counts.map(|of| (of.collection.clone(), of.restored, of.shredded, of.erased_since, of.stubs)).collect()
+}
+
 /// Restores into the scratch database and looks at what is there. A restore that fails is a finding, not an error.
 async fn restore_and_look(
-    installation: &Installation,
+    stop: &Stop,
     snapshot: &OpenSnapshot,
     ledger: &Ledger,
     repository: &dyn ObjectStore,
@@ -158,7 +162,7 @@ async fn restore_and_look(
 ) -> Result<Found> {
     let mut found = Found::default();
     let mut stubs = Stubs::new();
-    match bring_back(installation.stop_switch(), snapshot, ledger, repository, scratch.store()?).await {
+    match bring_back(stop, snapshot, ledger, repository, scratch.store()?).await {
         Ok(restored) => (found.report, stubs) = restored,
         Err(TaskError::Stopping) => return Err(TaskError::Stopping),
         Err(error) => {
@@ -168,7 +172,9 @@ async fn restore_and_look(
         }
     }
     crash_point::reached("drill.restored");
-    installation.goes_on()?;
+    if stop.is_asked() {
+        return Err(TaskError::Stopping);
+    }
     found.problems.extend(check_counts(scratch.store()?, &found.report).await?);
     found.erased_reappeared = find_erased(scratch.store()?, ledger, &snapshot.schema.tables, &stubs).await?;
     let report = &found.report;
@@ -227,7 +233,7 @@ async fn find_erased(store: &dyn DataStore, ledger: &Ledger, tables: &[Table], s
     Ok(found)
 }
 
-/// Tries every reachable cell secret on shredded frames. Returns frames tried and keys tried on each, and how many opened.
+/// Tries every reachable cell secret on shredded frames.
 pub(super) async fn try_shredded(
     snapshot: &OpenSnapshot,
     repository: &dyn ObjectStore,

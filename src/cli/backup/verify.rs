@@ -122,6 +122,12 @@ pub(super) fn show_verified(output: &mut Output, stores: Vec<VerifiedStore>) -> 
             "✗ 未能读完存储桶；已读取的部分没有问题",
         ))?;
     }
+    for name in stores.iter().flat_map(|store| &store.uncommitted) {
+        output.say(&Words::new(
+            format!("! {name}: of a snapshot that was cancelled; nothing reads it"),
+            format!("! {name}：属于已取消的快照，不会被读取"),
+        ))?;
+    }
     if result == "valid" {
         output
             .say(&Words::new("✓ every object is there, unchanged and signed", "✓ 所有对象都在，没有改动，签名有效"))?;
