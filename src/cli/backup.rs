@@ -92,9 +92,8 @@ pub(super) async fn open_bucket(context: &Context<'_>) -> Result<Installation, U
 
 /// Gives an installation back whose bucket cannot be reached: without it these commands have nothing to do.
 async fn has_bucket(installation: Installation) -> Result<Installation, UserError> {
-    let fault = match (installation.config.backup.is_some(), installation.backup()) {
-        (true, Err(fault)) => fault,
-        _ => return Ok(installation),
+    let (true, Err(fault)) = (installation.config.backup.is_some(), installation.backup()) else {
+        return Ok(installation);
     };
     // The fault is what to report.
     let _ = installation.close().await;
