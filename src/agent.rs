@@ -85,7 +85,18 @@ pub async fn run_task(installation: &mut Installation, task: &Task) -> Done {
         Task::Drill { stores } => drill(installation, stores).await,
         Task::Verify { targets } => verify(installation, targets).await,
     };
+    if matches!(task, Task::Retention { .. } | Task::Requests | Task::Shred | Task::Drill { .. }) {
+        seal_changes(installation).await;
+    }
     Done::of(name, result)
+}
+
+/// Small changes (holds, requests, ledger) reach the second place together, behind a task. What must be there earlier is sealed
+/// where it is made.
+async fn seal_changes(installation: &Installation) {
+    if let Err(error) = installation.keyring.seal_state(&installation.control, installation.clock.as_ref()).await {
+        tracing::warn!(error = %error, "the newest changes are not in the second place yet");
+    }
 }
 
 fn chosen(installation: &Installation, stores: &[String]) -> Vec<String> {

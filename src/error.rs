@@ -71,6 +71,12 @@ pub enum TaskError {
         /// What to do.
         advice: String,
     },
+    /// The second place or the audit log knows more than this control database: nothing but recovery may go on with it.
+    #[error("{what}")]
+    OldCopy {
+        /// What they know.
+        what: String,
+    },
     /// The process was asked to stop; what was begun is finished by the next start.
     #[error("stopped before the next batch; the next start goes on")]
     Stopping,

@@ -4,16 +4,19 @@
 //! write rows beside it.
 
 mod clock_check;
+mod recovery;
 mod root_slot;
+mod second_place;
 mod services;
 #[cfg(test)]
 mod tests;
 mod work_lock;
 
 pub use clock_check::{MAX_CLOCK_DIFFERENCE, MAX_CLOCK_LEAP};
+pub use recovery::{Recovered, rebuild, recover_site};
 pub use services::{
-    AuditConnection, BackupConnection, LogView, audit_log_key, prove_bucket, settle_interrupted, view_certificate_log,
-    view_operation_log,
+    AuditConnection, BackupConnection, LogView, audit_log_key, audit_log_keys, prove_bucket, settle_interrupted,
+    view_certificate_log, view_operation_log,
 };
 
 use std::path::{Path, PathBuf};
@@ -22,13 +25,14 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::TimeDelta;
 
+use crate::backup::object_store::RepositoryError;
 use crate::certify::signer::{CertificateSigner, SignerError, TrustedKeys};
 use crate::clock::Clock;
 use crate::config::{Configuration, StateLocation};
 use crate::control::{Control, Lease};
 use crate::erase::{Ground, Site};
 use crate::error::{Result, TaskError};
-use crate::keyring::{Fence, Keyring, Shredded, recover};
+use crate::keyring::Keyring;
 use crate::log::record::{Activity, Actor, Outcome, Record, Resource};
 use crate::plan::model::resolve;
 use crate::policy::registry::StoreSpec;
@@ -119,6 +123,9 @@ pub struct Installation {
     work_lock: Option<WorkLock>,
     id: [u8; 16],
     stop: Arc<Stop>,
+    bucket_fault: Option<RepositoryError>,
+    /// Why neither the second place nor the audit log could confirm that this control database is the newest.
+    doubt: std::sync::Mutex<Option<String>>,
 }
 
 /// What to open beyond the control database and the keys.
@@ -218,6 +225,8 @@ impl Installation {
             work_lock: None,
             id: installation,
             stop: Arc::new(Stop::default()),
+            bucket_fault: None,
+            doubt: std::sync::Mutex::new(None),
         };
         match opened.open_needed(needs).await {
             Ok(()) => Ok(opened),
@@ -236,16 +245,10 @@ impl Installation {
         if needs.stores {
             self.connect_stores().await?;
         }
-        if needs.backup {
-            self.backup = BackupConnection::open(self).await?;
-            if let (Some(connection), true) = (&self.backup, needs.lease) {
-                settle_interrupted(&self.control, connection.repository.as_ref(), self.clock.now()).await?;
-            }
-        }
         if needs.audit {
             self.audit = Some(AuditConnection::open(self).await?);
         }
-        Ok(())
+        self.open_second_place(needs).await
     }
 
     /// The installation's random id.
@@ -271,24 +274,7 @@ impl Installation {
             }
             Lease::HeldBy { pid } => return Err(busy(&format!("process {pid}"))),
         }
-        clock_check::note_time(&self.control, now).await?;
-        self.settle_keys().await?;
-        Ok(())
-    }
-
-    /// The lease as the keyring wants it shown before it destroys anything.
-    #[must_use]
-    pub fn fence(&self) -> Fence<'static> {
-        Fence { lease: WORK_LEASE, token: self.token, lasts: TimeDelta::seconds(LEASE_SECONDS) }
-    }
-
-    /// Finishes, or undoes, a generation change that a crash or a failure left open, and destroys old roots that came back.
-    /// To be called before anything is concluded from the generation in force.
-    ///
-    /// # Errors
-    /// Without the lease; when root slot and control database do not fit together; when a root cannot be destroyed yet.
-    pub async fn settle_keys(&self) -> Result<Option<Shredded>> {
-        Ok(recover(&self.keyring, &self.control, &self.fence(), self.clock.as_ref()).await?)
+        clock_check::note_time(&self.control, now).await
     }
 
     /// Keeps the lease; called between pieces of work. A lease that is lost stays lost. Does nothing without one.
@@ -352,7 +338,11 @@ impl Installation {
         self.sites.clear();
         self.skipped.clear();
         self.misfits.clear();
-        self.connect_stores().await
+        self.connect_stores().await?;
+        if self.bucket_fault.is_some() {
+            self.open_second_place(Needs { stores: false, ..Needs::ALL }).await?;
+        }
+        Ok(())
     }
 
     /// Puts this installation under a process's switch.
@@ -432,6 +422,9 @@ impl Installation {
     /// # Errors
     /// When no backup is configured.
     pub fn backup(&self) -> Result<&BackupConnection> {
+        if let Some(fault) = &self.bucket_fault {
+            return Err(fault.clone().into());
+        }
         self.backup.as_ref().ok_or_else(|| TaskError::Unknown {
             what: "no backup is configured".to_owned(),
             advice: "add a [backup] section to the configuration".to_owned(),
@@ -446,7 +439,7 @@ impl Installation {
         self.audit.as_ref().ok_or_else(|| TaskError::Proof("the audit service was not opened".to_owned()))
     }
 
-    /// Whether destruction is allowed now (P8): not held, lease kept, clock believable, operation log writable.
+    /// Whether destruction is allowed now (P8): not held, lease kept, this control database the newest, clock believable.
     ///
     /// # Errors
     /// Refused, with what to do.
@@ -467,6 +460,7 @@ impl Installation {
             ));
         }
         drop(tx);
+        self.leave_no_doubt().await?;
         clock_check::check(&self.control, self.clock.as_ref(), &self.sites).await
     }
 

@@ -5,7 +5,7 @@
 //! * Ids are random or digests of ciphertext; nothing in a name, header or manifest comes from customer data.
 //! * Nothing is overwritten or deleted on the write path, and verification needs no decryption key.
 //! * Compression sees the content of one frame (one cell) or one directory part, never more; sealed lengths are padded.
-//! * The pure files (`codec`, `envelope`, `frame`, `group`, `pack`, `schema`, `directory`, `manifest`) do no I/O and know no
+//! * The pure files (`codec`, `envelope`, `frame`, `group`, `pack`, `schema`, `directory`, `manifest`, `state_record`) do no I/O and know no
 //!   clock; `repository` alone names the AWS SDK, `embedded` alone names s3s.
 //!
 //! # Format version 1
@@ -23,6 +23,7 @@
 //! | `packs/<sha256>` | a pack, named after the SHA-256 of its bytes |
 //! | `directories/<sha256>` | one part of a directory, named likewise |
 //! | `manifests/<store>/<sequence>-<sha256>` | a signed manifest: the store's 128-bit opaque id in hex, 10 decimal digits, SHA-256 of the object |
+//! | `state/<number>-<generation>-<sha256>`, `state-parts/<sha256>` | the agent's own state: [`state_record`] |
 //! | `probes/<id>` | left by the proof of the endpoint's abilities; means nothing |
 //!
 //! A snapshot exists when its manifest does. Order of writing: packs, directory parts, manifest.
@@ -105,6 +106,7 @@ pub mod object_store;
 pub mod pack;
 pub mod repository;
 pub mod schema;
+pub mod state_record;
 pub mod verify;
 
 #[cfg(test)]

@@ -87,7 +87,17 @@ pub(super) async fn open_bucket(context: &Context<'_>) -> Result<Installation, U
     }
     let needs = Needs { stores: false, backup: true, audit: false, lease: is_embedded };
     let opened = Installation::open(config, needs, context.clock.clone(), context.random.clone()).await;
-    Ok(opened.map_err(task_error)?.under(&context.stop))
+    has_bucket(opened.map_err(task_error)?.under(&context.stop)).await
+}
+
+/// Gives an installation back whose bucket cannot be reached: without it these commands have nothing to do.
+async fn has_bucket(installation: Installation) -> Result<Installation, UserError> {
+    let (true, Err(fault)) = (installation.config.backup.is_some(), installation.backup()) else {
+        return Ok(installation);
+    };
+    // The fault is what to report.
+    let _ = installation.close().await;
+    Err(task_error(fault))
 }
 
 /// Does work that may last longer than the lease, renewing it meanwhile; ends with an error when another process took it.
@@ -224,7 +234,7 @@ async fn run(context: &mut Context<'_>, store: Option<&str>) -> CommandResult {
     let names = stores_to_back_up(&config, store)?;
     let needs = Needs { stores: true, backup: true, audit: false, lease: true };
     let opened = Installation::open(config, needs, context.clock.clone(), context.random.clone()).await;
-    let installation = opened.map_err(task_error)?.under(&context.stop);
+    let installation = has_bucket(opened.map_err(task_error)?.under(&context.stop)).await?;
     let mut progress = Progress::on_stderr(context.lang(), names.len());
     let (mut taken, mut failed) = (Vec::new(), Vec::new());
     for name in &names {

@@ -16,6 +16,7 @@ use crate::control::{Control, ControlError};
 use crate::erase::EraseError;
 use crate::installation::{Installation, Needs};
 use crate::keyring::KeyringError;
+use crate::keyring::second_place::SecondPlaceError;
 use crate::policy::statute;
 use crate::random::{Random, SystemRandom};
 use crate::stop::Stop;
@@ -163,6 +164,13 @@ pub fn task_error(error: TaskError) -> UserError {
         TaskError::Refused { advice, .. }
         | TaskError::Unknown { advice, .. }
         | TaskError::Erase(EraseError::Refused { advice, .. }) => user.advise(advice.clone(), advice.clone()),
+        TaskError::OldCopy { .. } | TaskError::Keyring(KeyringError::SecondPlace(SecondPlaceError::Ahead { .. } | SecondPlaceError::Forked { .. })) => {
+            user.advise(
+                "make sure that no other host works with this bucket; then move this control database away and run \
+                 `wangchuan recover`. Reading (status, certificate show) still works",
+                "请确认没有其他主机使用此存储桶；然后移走该控制数据库并运行 `wangchuan recover`。仍可读取（status、certificate show）",
+            )
+        }
         _ if wants_room(&error) => user.advise(
             "make room on that disk; nothing was lost, and the next run goes on",
             "请在该磁盘上腾出空间；没有丢失任何数据，下次运行会继续",
@@ -222,6 +230,9 @@ fn class_of(error: &TaskError) -> (Exit, &'static str) {
         TaskError::Erase(EraseError::Registry(_)) => (Exit::Usage, "REGISTRY"),
         TaskError::Control(ControlError::Missing { .. }) => (Exit::Usage, "NOT_INSTALLED"),
         TaskError::Keyring(KeyringError::RolledBack { .. }) => (Exit::Refused, "ROLLED_BACK"),
+        TaskError::OldCopy { .. } => (Exit::Refused, "OLD_COPY"),
+        TaskError::Keyring(KeyringError::SecondPlace(error)) if error.is_old_copy() => (Exit::Refused, "OLD_COPY"),
+        TaskError::Keyring(KeyringError::SecondPlace(_)) => (Exit::Failed, "SECOND_PLACE"),
         TaskError::Keyring(_) | TaskError::Erase(EraseError::Keyring(_)) => (Exit::Failed, "KEYS"),
         TaskError::Store(error) | TaskError::Erase(EraseError::Store(error)) => (Exit::Failed, store_code(error)),
         TaskError::Repository(_) => (Exit::Failed, "BUCKET"),

@@ -18,6 +18,7 @@ use crate::control::DrillRow;
 use crate::installation::{Installation, Needs};
 use crate::tasks::TaskError;
 use crate::tasks::drill::{DrillRecord, run_drill};
+use crate::tasks::site_drill::drill_from_bucket;
 
 /// Restore tests with a kept, signed record.
 #[derive(Debug, Subcommand)]
@@ -33,6 +34,9 @@ pub enum DrillCommand {
         /// This snapshot, by the beginning of its id (`wangchuan backup list`).
         #[arg(long, value_name = "ID")]
         snapshot: Option<String>,
+        /// As if this site had burnt: from bucket, root slot and configuration alone, with the newest snapshots.
+        #[arg(long, conflicts_with = "snapshot")]
+        from_bucket: bool,
     },
     /// All drills, oldest first; every record's signature is checked.
     List,
@@ -47,7 +51,8 @@ pub enum DrillCommand {
 /// `drill …`.
 pub async fn drill(context: &mut Context<'_>, command: DrillCommand) -> CommandResult {
     match command {
-        DrillCommand::Run { store, snapshot } => run(context, store.as_deref(), snapshot.as_deref()).await,
+        DrillCommand::Run { store, from_bucket: true, .. } => run_from_bucket(context, store.as_deref()).await,
+        DrillCommand::Run { store, snapshot, .. } => run(context, store.as_deref(), snapshot.as_deref()).await,
         DrillCommand::List => list(context).await,
         DrillCommand::Show { id } => show(context, &id).await,
     }
@@ -78,6 +83,19 @@ async fn run(context: &mut Context<'_>, store: Option<&str>, snapshot: Option<&s
     let exit = show_run(context.output, &installation.config, &records, &failed)?;
     installation.close().await.map_err(task_error)?;
     Ok(exit)
+}
+
+async fn run_from_bucket(context: &mut Context<'_>, store: Option<&str>) -> CommandResult {
+    context.only_now()?;
+    let config = context.configuration()?;
+    let drilled = drill_from_bucket(&config, store, context.clock.clone(), context.random.clone()).await;
+    let drilled = drilled.map_err(task_error)?;
+    let (number, at) = (drilled.recovered.record, local_time(&config, drilled.recovered.at));
+    context.output.note(&Words::new(
+        format!("from bucket, root slot and configuration alone: state {number} of {at}"),
+        format!("仅凭存储桶、根密钥槽和配置：{at} 的第 {number} 号状态"),
+    ))?;
+    show_run(context.output, &config, &drilled.records, &[])
 }
 
 fn show_run(

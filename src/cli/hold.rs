@@ -94,11 +94,18 @@ async fn place(context: &mut Context<'_>, row: HoldRow, subject: Option<Subject>
     let installation = context.open(Needs { stores: subject.is_some(), ..Needs::STATE }).await?;
     let placed = crate::tasks::request::place_hold(&installation, &row, subject.as_ref()).await;
     let warning = !placed.map_err(task_error)?;
+    let is_copied_later = installation.config.backup.is_some();
     installation.close().await.map_err(task_error)?;
     if warning {
         context.output.note(&Words::new(
             "no registered store knows this id; the hold is placed all the same",
             "没有已登记的数据库包含该编号；保留令仍已生效",
+        ))?;
+    }
+    if is_copied_later {
+        context.output.note(&Words::new(
+            "it acts at once on this host, and reaches the second place with the agent's next task; until then a lost host loses it",
+            "保留令在本机立即生效，并随代理的下一个任务写入第二存放处；在此之前若主机丢失，该保留令也会丢失",
         ))?;
     }
     context.output.say(&Words::new(format!("Hold {} is in force.", row.id), format!("保留令 {} 已生效。", row.id)))?;

@@ -20,6 +20,7 @@ use crate::config::Configuration;
 use crate::control::{RunRow, time_text};
 use crate::installation::{Installation, Needs};
 use crate::keyring::KeyringError;
+use crate::keyring::second_place::Memory;
 use crate::keys::slot::{ClaimSentence, Presence, PresentGeneration, Residual, SlotClaim, SlotClass};
 use crate::tasks;
 use crate::tasks::erasure::RunBody;
@@ -77,6 +78,8 @@ struct StatusDocument {
     keys: BTreeMap<String, BTreeMap<String, i64>>,
     /// A generation change that was interrupted, and its last step.
     interrupted: Option<(i64, String)>,
+    /// The newest state record in the second place: number, key generation, and when its image was taken.
+    second_place: Option<(u64, i64, Option<String>)>,
     pending: Vec<PendingShred>,
 }
 
@@ -138,13 +141,15 @@ async fn read(
     }
     let runs = tx.runs(Some("shred-pending")).await?;
     let interrupted = tx.open_rekey().await?;
+    let memory = Memory::read(&mut tx).await?;
+    let second_place = memory.head.map(|head| (head.number, head.generation, memory.at));
     drop(tx);
     let usable = present.iter().filter(|present| present.presence == Presence::Usable);
     let slot_generations: Vec<i64> = usable.map(|present| present.generation).collect();
     let is_there = generation.is_some_and(|generation| slot_generations.contains(&generation));
     let pending = runs.iter().map(PendingShred::of).collect::<tasks::Result<Vec<_>>>()?;
     let result = if is_there { "complete" } else { "failed" };
-    Ok((StatusDocument { result, generation, slot_generations, claim, keys, interrupted, pending }, runs))
+    Ok((StatusDocument { result, generation, slot_generations, claim, keys, interrupted, second_place, pending }, runs))
 }
 
 fn show(
@@ -172,6 +177,16 @@ fn show(
             format!("! the change to generation {generation} was interrupted after {step}; the next start finishes it"),
             format!("! 到第 {generation} 代的更换在 {step} 之后中断；下次启动会完成"),
         ))?;
+    }
+    match &document.second_place {
+        Some((number, generation, _)) => output.say(&Words::new(
+            format!("second place: state {number}, of generation {generation}"),
+            format!("第二存放处：第 {number} 号状态，属于第 {generation} 代"),
+        ))?,
+        None => output.say(&Words::new(
+            "! nothing is in the second place yet: the first snapshot brings it there",
+            "! 第二存放处尚无内容：首个快照会写入",
+        ))?,
     }
     show_claim(output, &document.claim)?;
     show_counts(output, &document.keys)?;
@@ -249,8 +264,9 @@ fn show_counts(output: &mut Output, keys: &BTreeMap<String, BTreeMap<String, i64
 fn show_advice(output: &mut Output, class: SlotClass) -> Result<(), UserError> {
     let mut advice = vec![
         Words::new(
-            "never put an old copy of the control database back: its keys are gone by design, and the agent refuses it",
-            "切勿恢复控制数据库的旧副本：其密钥已按设计销毁，代理会拒绝",
+            "never put an old copy of the control database back: its keys are gone by design, and the agent refuses it; \
+             `wangchuan recover` makes the newest one again",
+            "切勿恢复控制数据库的旧副本：其密钥已按设计销毁，代理会拒绝；`wangchuan recover` 可重建最新的一份",
         ),
         Words::new(
             "copy freely: the bucket, the configuration, certificates and both logs",

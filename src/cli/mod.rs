@@ -17,6 +17,7 @@ mod key;
 pub mod output;
 mod plan;
 mod quickstart;
+mod recover;
 mod request;
 mod run;
 mod slot_words;
@@ -45,7 +46,7 @@ const ABOUT: &str = "Keeps customer data as long as it must, erases it when its 
 const EXAMPLES: &str = "\
 Every day:       status, agent, job, run, plan, erase, explain
 Customers:       request, hold
-Backups:         backup, restore, drill
+Backups:         backup, restore, drill, recover
 Proof:           certificate, log
 Administration:  quickstart, init, doctor, config, store, key
 
@@ -116,6 +117,8 @@ enum Command {
     /// Restore tests with a kept, signed record.
     #[command(subcommand)]
     Drill(drill::DrillCommand),
+    /// The agent's state of a lost host, from bucket, root slot and configuration.
+    Recover(recover::RecoverArgs),
     /// Deletion certificates.
     #[command(subcommand)]
     Certificate(certificate::CertificateCommand),
@@ -224,6 +227,7 @@ async fn dispatch(cli: Cli, output: &mut Output, listener: &Listener) -> Command
         Command::Backup(command) => backup::backup(&mut context, command).await,
         Command::Restore(args) => backup::restore(&mut context, args).await,
         Command::Drill(command) => drill::drill(&mut context, command).await,
+        Command::Recover(args) => recover::recover(&mut context, args).await,
         Command::Certificate(command) => certificate::certificate(&mut context, command).await,
         Command::Log(command) => certificate::log(&mut context, command).await,
         Command::Quickstart(args) => quickstart::quickstart(&mut context, args).await,

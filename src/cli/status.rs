@@ -73,6 +73,7 @@ fn show_state(output: &mut Output, config: &Configuration, status: &Status) -> R
             format!("证书：签发 {issued}，已存证 {receipted}，等待 {waiting}，被拒 {quarantined}"),
         ),
         Words::new(format!("last drill: {}", drill.en), format!("最近演练：{}", drill.zh)),
+        second_place_words(status),
     ];
     for (at, words) in lines.iter().enumerate() {
         output.say(words)?;
@@ -84,6 +85,18 @@ fn show_state(output: &mut Output, config: &Configuration, status: &Status) -> R
         }
     }
     Ok(())
+}
+
+/// What lies in the second place, as far as this host knows.
+fn second_place_words(status: &Status) -> Words {
+    let Some((number, generation, at)) = &status.second_place else {
+        return Words::new("second place: nothing yet", "第二存放处：尚无内容");
+    };
+    let at = at.as_deref().unwrap_or("-");
+    Words::new(
+        format!("second place: state {number} of {at}, key generation {generation}"),
+        format!("第二存放处：{at} 的第 {number} 号状态，第 {generation} 代密钥"),
+    )
 }
 
 fn last_drill(config: &Configuration, status: &Status) -> Words {

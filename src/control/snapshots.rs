@@ -1,5 +1,7 @@
 //! Snapshots and chains.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
@@ -169,6 +171,13 @@ impl Tx {
                    WHERE store = $1 AND state = 'cancelled' AND manifest_sha256 IS NOT NULL ORDER BY number";
         let rows = sqlx::query(sql).bind(store).fetch_all(&mut *self.inner).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// The names of all manifests that were ever about to be stored.
+    pub async fn manifest_names(&mut self) -> Result<HashSet<String>> {
+        let rows =
+            sqlx::query("SELECT manifest FROM snapshot WHERE manifest IS NOT NULL").fetch_all(&mut *self.inner).await?;
+        rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// How many snapshots are running.

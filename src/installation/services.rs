@@ -16,7 +16,7 @@ use crate::backup::embedded::{EmbeddedServer, EmbeddedSettings};
 use crate::backup::object_store::ObjectStore;
 use crate::backup::repository::abilities::Abilities;
 use crate::backup::repository::{Patience, RepositoryCredentials, RepositorySettings, S3Repository};
-use crate::config::{AuditService, Endpoint};
+use crate::config::{AuditService, Configuration, Endpoint};
 use crate::control::Control;
 use crate::control::log_store::SqliteLogStore;
 use crate::error::{Result, TaskError};
@@ -57,7 +57,9 @@ pub struct BackupConnection {
 
 impl BackupConnection {
     pub(super) async fn open(installation: &Installation) -> Result<Option<Self>> {
-        let Some((repository, server)) = connect_bucket(installation).await? else { return Ok(None) };
+        let found = connect_bucket(&installation.config, installation.random.as_ref()).await?;
+        let Some((repository, server)) = found else { return Ok(None) };
+        crate::backup::object_store::claim_installation(&repository, Id128(installation.id())).await?;
         Ok(Some(Self { repository: Arc::new(repository), embedded: server.is_some(), server }))
     }
 
@@ -68,11 +70,22 @@ impl BackupConnection {
     }
 }
 
-async fn connect_bucket(installation: &Installation) -> Result<Option<(S3Repository, Option<EmbeddedServer>)>> {
-    let Some(backup) = &installation.config.backup else { return Ok(None) };
+impl BackupConnection {
+    /// The bucket as it is, whosever it is; nothing is written to it.
+    pub(super) async fn look(config: &Configuration, random: &dyn Random) -> Result<Option<Self>> {
+        let Some((repository, server)) = connect_bucket(config, random).await? else { return Ok(None) };
+        Ok(Some(Self { repository: Arc::new(repository), embedded: server.is_some(), server }))
+    }
+}
+
+async fn connect_bucket(
+    config: &Configuration,
+    random: &dyn Random,
+) -> Result<Option<(S3Repository, Option<EmbeddedServer>)>> {
+    let Some(backup) = &config.backup else { return Ok(None) };
     let (endpoint, credentials, server) = match &backup.endpoint {
         Endpoint::Embedded { data } => {
-            let secret = embedded_secret(installation)?;
+            let secret = embedded_secret(random)?;
             let server = EmbeddedServer::start(EmbeddedSettings {
                 root: data.clone(),
                 port: 0,
@@ -113,7 +126,6 @@ async fn connect_bucket(installation: &Installation) -> Result<Option<(S3Reposit
     })
     .await?;
     repository.check_bucket().await?;
-    crate::backup::object_store::claim_installation(&repository, Id128(installation.id())).await?;
     Ok(Some((repository, server)))
 }
 
@@ -122,7 +134,9 @@ async fn connect_bucket(installation: &Installation) -> Result<Option<(S3Reposit
 /// # Errors
 /// When the bucket cannot be reached or written.
 pub async fn prove_bucket(installation: &Installation) -> Result<Option<Abilities>> {
-    let Some((repository, server)) = connect_bucket(installation).await? else { return Ok(None) };
+    let found = connect_bucket(&installation.config, installation.random.as_ref()).await?;
+    let Some((repository, server)) = found else { return Ok(None) };
+    crate::backup::object_store::claim_installation(&repository, Id128(installation.id())).await?;
     let proved = repository.prove_abilities(installation.random.as_ref(), installation.clock.now()).await;
     if let Some(server) = server {
         server.stop().await;
@@ -133,9 +147,9 @@ pub async fn prove_bucket(installation: &Installation) -> Result<Option<Abilitie
 const ACCESS_KEY: &str = "wangchuan";
 
 /// The embedded server's secret key: random per process, for only this process uses the server that it started.
-fn embedded_secret(installation: &Installation) -> Result<SecretText> {
+fn embedded_secret(random: &dyn Random) -> Result<SecretText> {
     let mut bytes = [0; 24];
-    installation.random.fill(&mut bytes)?;
+    random.fill(&mut bytes)?;
     Ok(SecretText::new(hex::encode(bytes)))
 }
 
@@ -213,6 +227,25 @@ pub fn audit_log_key(installation: &Installation) -> Result<CheckpointKey> {
         }
     }
 }
+
+/// The keys whose receipts count: the audit log's own, and those of logs that were lost with a site from which this
+/// installation was recovered.
+///
+/// # Errors
+/// When there is none.
+pub fn audit_log_keys(installation: &Installation) -> Result<Vec<CheckpointKey>> {
+    let former = state_folder(&installation.config).join(FORMER_AUDIT_KEYS);
+    let former = std::fs::read_to_string(former).unwrap_or_default();
+    let former: Vec<CheckpointKey> = former.lines().filter_map(|line| CheckpointKey::parse(line.trim()).ok()).collect();
+    match audit_log_key(installation) {
+        Ok(key) => Ok(std::iter::once(key).chain(former).collect()),
+        Err(error) if former.is_empty() => Err(error),
+        Err(_) => Ok(former),
+    }
+}
+
+/// The file with the public keys of lost audit logs, one a line.
+pub(super) const FORMER_AUDIT_KEYS: &str = "audit-log-former.vkeys";
 
 /// A log as a verification needs it; opened beside the process that writes it.
 pub struct LogView {

@@ -7,6 +7,8 @@ mod check;
 mod rekey;
 #[cfg(test)]
 mod residue_tests;
+pub mod second_place;
+mod staging;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +29,7 @@ use crate::keys::tree::{
 };
 use crate::keys::{InstallationId, Key};
 use crate::random::{Random, RandomUnavailable};
+use second_place::{Second, SecondPlaceError};
 
 /// What a work leaf is for. The first four outlive every run; the others are per plan, request or run and die with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +81,9 @@ pub enum KeyringError {
     /// The reloaded generation is not what it must be; the old root was not destroyed.
     #[error("the new key generation failed its check; the old root key was kept")]
     Reload(#[from] ReloadFault),
+    /// The state could not be sealed into the second place, or differs from what lies there.
+    #[error(transparent)]
+    SecondPlace(#[from] SecondPlaceError),
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RandomUnavailable),
@@ -123,9 +129,16 @@ impl KeyringError {
             Self::Control(error) => error.is_retryable(),
             Self::Slot(error) => error.is_retryable(),
             Self::Tree(error) => error.is_retryable(),
+            Self::SecondPlace(error) => error.is_retryable(),
             Self::Random(_) | Self::Unsettled(_) | Self::Held(_) | Self::Overtaken(_) => true,
             _ => false,
         }
+    }
+
+    /// Whether it forbids a generation change that is not in force yet, so that the change is to be given up. Anything else may
+    /// pass by itself.
+    fn forbids_change(&self) -> bool {
+        matches!(self, Self::Held(_) | Self::Overtaken(_) | Self::Contradiction(_) | Self::Lost(_))
     }
 }
 
@@ -138,6 +151,7 @@ pub struct Keyring {
     slot: Arc<dyn RootSlot>,
     random: Arc<dyn Random>,
     cache: Mutex<Option<Cached>>,
+    second: Second,
 }
 
 struct Cached {
@@ -152,7 +166,7 @@ impl Keyring {
     /// A keyring on a slot. Nothing is read yet.
     #[must_use]
     pub fn new(installation: InstallationId, slot: Arc<dyn RootSlot>, random: Arc<dyn Random>) -> Self {
-        Self { installation, slot, random, cache: Mutex::new(None) }
+        Self { installation, slot, random, cache: Mutex::new(None), second: Second::None }
     }
 
     /// The root slot.
@@ -324,7 +338,11 @@ pub fn cell_secret_in(tree: &KeyTree, cell: &CellRow) -> Result<Option<CellSecre
     }
 }
 
-async fn stored_nodes(tx: &mut Tx) -> Result<NodeSet> {
+/// The stored nodes of the key tree, sealed.
+///
+/// # Errors
+/// When the control database fails.
+pub async fn stored_nodes(tx: &mut Tx) -> Result<NodeSet> {
     Ok(tx.tree_nodes().await?.into_iter().filter_map(|(id, sealed)| Some((node_id(id)?, sealed))).collect())
 }
 

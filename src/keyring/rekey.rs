@@ -1,11 +1,18 @@
 //! The re-key: one generation change that destroys keys for good. Every step is named, durable and resumable.
 //!
-//! 1. intent noted; 2. the new root made in the slot; 3. new nodes, crown, pins and burials committed in one transaction;
-//! 4. reloaded from disk and checked on survivors, victims and pins; 5. the old root destroyed; 6. read back;
-//! 7. evidence stored, the old crown and what only it reached forgotten.
+//! 1. The intent is noted.
+//! 2. The new root is made in the slot.
+//! 3. The new nodes are laid beside the old ones (`staging.rs`).
+//! 4. The new generation is sealed into the second place, read back and checked there.
+//! 5. Crown, pins and burials are committed in one transaction.
+//! 6. They are reloaded from disk and checked on survivors, victims and pins.
+//! 7. The old root is destroyed.
+//! 8. That is read back.
+//! 9. The evidence is stored; the old crown and what only it reached is forgotten.
 //!
-//! A crash before 3 leaves the old generation in force, and the unused root is destroyed; a crash after 3 is finished
-//! forwards from 4. The old root is never destroyed before 4 succeeded.
+//! A crash before 4 leaves the old generation in force, and the unused root is destroyed. A crash after 4 leads forward, unless
+//! something came in between that forbids it (a hold, a key that the copy lacks): then the copy is noise as soon as the unused
+//! root is destroyed. A crash after 5 is finished forwards from 6. The old root is never destroyed before 6 succeeded.
 //!
 //! Every writing transaction requires the caller's fencing token, so a process that lost the lease can commit nothing. An
 //! unused root is destroyed only inside a transaction that holds the write lock and has that token: nobody can be about to
@@ -13,15 +20,15 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::check::{self, Expected, collectable, compare, refuse_new_damage, survivors};
-use super::{Keyring, KeyringError, Result, cell_secret_in, node_number};
+use super::check::{self, Expected, collectable, compare, refuse_new_damage};
+use super::staging::{self, Change};
+use super::{Keyring, KeyringError, Result, node_number};
 use crate::clock::Clock;
 use crate::control::{ABANDONED, CellRow, Control, DyingKeys, PinRow, Tx};
 use crate::crash_point;
-use crate::keys::Key;
 use crate::keys::rekey::{RecoveryAction, RekeyIntent, RekeyStep, recover as plan_recovery};
 use crate::keys::slot::{Presence, RootEvidence, SlotError};
-use crate::keys::tree::{KeyTree, NodeId, Slot, Subtree};
+use crate::keys::tree::{KeyTree, NodeId};
 
 /// A finished shred.
 #[derive(Debug, Clone)]
@@ -45,7 +52,7 @@ pub struct Fence<'f> {
 
 impl Fence<'_> {
     /// Requires the lease inside a writing transaction, and renews it.
-    async fn require(&self, tx: &mut Tx, now: DateTime<Utc>) -> Result<()> {
+    pub(super) async fn require(&self, tx: &mut Tx, now: DateTime<Utc>) -> Result<()> {
         Ok(tx.extend_lease(self.lease, self.token, now + self.lasts).await?)
     }
 }
@@ -81,6 +88,8 @@ pub async fn shred(
     order: &ShredOrder<'_>,
     clock: &dyn Clock,
 ) -> Result<Shredded> {
+    // Looked at before anything is begun: without it the change could not be finished.
+    keyring.second_place()?;
     let generation = note_intent(control, order, clock.now()).await?;
     let next = generation + 1;
     crash_point::reached("rekey.intended");
@@ -125,7 +134,10 @@ async fn note_intent(control: &Control, order: &ShredOrder<'_>, now: DateTime<Ut
     Ok(generation)
 }
 
-/// Steps 2 and 3. Returns the generation before and what the new one is checked for.
+/// How often new nodes are made again because keys were added while they were copied.
+const STAGE_TRIES: u32 = 4;
+
+/// Steps 2 to 5. Returns the generation before and what the new one is checked for.
 async fn change_generation(
     keyring: &Keyring,
     control: &Control,
@@ -136,55 +148,22 @@ async fn change_generation(
     let next = generation + 1;
     let root = keyring.slot.create(next, keyring.random.as_ref()).await?;
     crash_point::reached("rekey.root-created");
-    let mut tx = control.begin().await?;
-    order.fence.require(&mut tx, clock.now()).await?;
-    tx.commit().await?;
-
-    let mut tx = control.begin().await?;
-    order.fence.require(&mut tx, clock.now()).await?;
-    let victims = slots_of(order.dying)?;
-    // Opened inside the writing transaction: nobody can insert a key between this reading and the commit.
-    let old = keyring.open_tree(&mut tx).await?;
-    still_ours(keyring, &mut tx, &old, generation, &root).await?;
-    refuse_new_holds(&mut tx, order.holds).await?;
-    let mut pinned = Vec::new();
-    for (pin, cell) in order.preserved {
-        let secret = cell_secret_in(&old, cell)?
-            .ok_or_else(|| KeyringError::Lost("a cell that must be preserved".to_owned()))?;
-        pinned.push((Slot::new(Subtree::Pins, pin.slot)?, secret.to_pin()));
+    let change = Change { keyring, control, fence: &order.fence, generation, root: &root, clock };
+    change.keep_lease().await?;
+    for _ in 0..STAGE_TRIES {
+        let (old, expected, staged) = staging::stage(&change, order).await?;
+        crash_point::reached("rekey.staged");
+        staging::copy_to_second_place(&change, &staged, &old, &expected).await?;
+        crash_point::reached("rekey.copied");
+        if staging::put_in_force(&change, &staged).await? {
+            return Ok((old, expected));
+        }
     }
-    let survivors = survivors(&mut tx, &old, &victims).await?;
-    let sealed = old.rekey(&victims, &pinned, &root, keyring.random.as_ref())?;
-    tx.put_tree_root(next, &sealed.crown, clock.now()).await?;
-    keyring.store_nodes(&mut tx, &sealed.nodes).await?;
-    for (pin, cell) in order.preserved {
-        tx.set_cell_pin(cell.id, pin.slot).await?;
-    }
-    tx.bury(order.dying).await?;
-    tx.note_rekey(next, RekeyStep::CommitCrown.code(), clock.now()).await?;
-    tx.commit().await?;
-    let pins = order.preserved.iter().map(|(pin, cell)| (pin.slot, *cell)).collect();
-    Ok((old, Expected { victims, survivors, pins }))
-}
-
-/// Whether nobody has undone, or overtaken, this change: the crown must be sealed by a root that the slot really keeps.
-async fn still_ours(keyring: &Keyring, tx: &mut Tx, old: &KeyTree, generation: i64, root: &Key) -> Result<()> {
-    if old.generation() != generation {
-        return Err(KeyringError::Overtaken("another generation is in force"));
-    }
-    let noted = tx.open_rekey().await?;
-    if noted != Some((generation + 1, RekeyStep::CreateSlot.code().to_owned())) {
-        return Err(KeyringError::Overtaken("the intent was taken back"));
-    }
-    match keyring.slot.open(generation + 1).await {
-        Ok(kept) if kept.is_same(root) => Ok(()),
-        Ok(_) | Err(SlotError::Missing { .. }) => Err(KeyringError::Overtaken("the new root is not the one made here")),
-        Err(error) => Err(error.into()),
-    }
+    Err(KeyringError::Overtaken("keys were added while the new generation was copied"))
 }
 
 /// Refuses holds that the caller has not looked at, and the hold on all destruction.
-async fn refuse_new_holds(tx: &mut Tx, known: &[String]) -> Result<()> {
+pub(super) async fn refuse_new_holds(tx: &mut Tx, known: &[String]) -> Result<()> {
     if tx.meta("agent_hold").await?.is_some() {
         return Err(KeyringError::Held("the hold on all destruction".to_owned()));
     }
@@ -242,7 +221,12 @@ async fn destroy_unused(
     }
     keyring.slot.destroy(next).await?;
     tx.end_rekey(next, ABANDONED, "[]", clock.now()).await?;
+    staging::forget(&mut tx).await?;
     tx.commit().await?;
+    // Should the newest state record be of the generation that was given up, nothing opens it any more.
+    if let Err(error) = keyring.replace_record_of(control, next, clock).await {
+        tracing::warn!(error = %error, "the state could not be sealed again after a generation change was given up");
+    }
     Ok(())
 }
 
@@ -327,6 +311,23 @@ pub async fn recover(
             abandon(keyring, control, fence, committed, clock).await?;
             Ok(None)
         }
+        RecoveryAction::FinishFrom { step: RekeyStep::CopyToSecondPlace, destroy } => {
+            if keyring.second_place().is_err() {
+                tracing::warn!("a generation change waits for the second place");
+                return Ok(None);
+            }
+            if let Err(error) = roll_forward(keyring, control, fence, committed, clock).await {
+                if !error.forbids_change() {
+                    return Err(error);
+                }
+                tracing::warn!(error = %error, "an interrupted generation change is given up");
+                abandon(keyring, control, fence, committed, clock).await?;
+                return Ok(None);
+            }
+            let unreachable = check_committed(keyring, control, fence, committed + 1, &usable, clock).await?;
+            let doom = Doom { roots: &destroy, why: Doomed::ByRekey, unreachable };
+            finish(keyring, control, fence, committed + 1, doom, clock).await.map(Some)
+        }
         RecoveryAction::FinishFrom { destroy, .. } => {
             let unreachable = check_committed(keyring, control, fence, committed, &usable, clock).await?;
             let why = if intent.is_some() { Doomed::ByRekey } else { Doomed::Stray };
@@ -345,6 +346,24 @@ pub async fn recover(
         }
         RecoveryAction::RefuseContradiction(what) => Err(KeyringError::Contradiction(format!("{what:?}"))),
     }
+}
+
+/// Steps 4 and 5 of a change that was interrupted between them or before: what was staged is copied again and put in force.
+async fn roll_forward(
+    keyring: &Keyring,
+    control: &Control,
+    fence: &Fence<'_>,
+    generation: i64,
+    clock: &dyn Clock,
+) -> Result<()> {
+    let root = keyring.slot.open(generation + 1).await?;
+    let change = Change { keyring, control, fence, generation, root: &root, clock };
+    let (old, expected, staged) = staging::resume(&change).await?;
+    staging::copy_to_second_place(&change, &staged, &old, &expected).await?;
+    if staging::put_in_force(&change, &staged).await? {
+        return Ok(());
+    }
+    Err(KeyringError::Overtaken("keys were added since the new generation was made"))
 }
 
 fn intent_of(to: i64, step: &str) -> Result<RekeyIntent> {
@@ -381,20 +400,4 @@ async fn check_committed(
     }
     tx.commit().await?;
     Ok(collectable(survey))
-}
-
-fn slots_of(dying: &DyingKeys) -> Result<Vec<Slot>> {
-    let mut slots = Vec::with_capacity(dying.count());
-    for (subtree, numbers) in [
-        (Subtree::Subjects, &dying.subjects),
-        (Subtree::Buckets, &dying.buckets),
-        (Subtree::Pins, &dying.pins),
-        (Subtree::Chains, &dying.chains),
-        (Subtree::Work, &dying.work),
-    ] {
-        for number in numbers {
-            slots.push(Slot::new(subtree, *number)?);
-        }
-    }
-    Ok(slots)
 }

@@ -1,7 +1,7 @@
 //! `backup`: takes a full snapshot of a store.
 //!
-//! Order of durability: slots and sealing history, then packs, then directory, then manifest, then the control-database
-//! row that commits it. A crash anywhere leaves a snapshot that is not committed; its chain key dies with the next re-key.
+//! Order of durability: slots and sealing history, then packs, then directory, then the agent's state in the second place, then
+//! manifest, then the control-database row that commits it. A crash anywhere leaves a snapshot that is not committed; its chain key dies with the next re-key.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -518,6 +518,8 @@ async fn commit(
         return Err(cancelled());
     }
     tx.commit().await?;
+    // Without its keys, cells and sealing history in the second place a snapshot would be lost with this host.
+    ground.keyring.seal_state(ground.control, ground.clock).await?;
     repository.put_if_absent(&signed.name, signed.bytes).await?;
     crash_point::reached("backup.manifest-stored");
     let mut tx = ground.control.begin().await?;

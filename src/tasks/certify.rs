@@ -1,8 +1,9 @@
 //! `certify`: issues the certificate of every run that has none for its present state.
 //!
 //! A run gets one certificate when its rows are gone and keys are still to die (`partial`, `KEY_SHRED_PENDING`), and a
-//! superseding one when they are destroyed; a run that is certified after its shred gets only that. What a certificate says
-//! is put together in `predicate.rs`; what is certified already stands in the run itself, so that no clock decides it.
+//! superseding one when they are destroyed; a run that is certified after its shred gets only that. The state with the numbers
+//! to be used lies in the second place before anything is signed. What a certificate says is put together in `predicate.rs`;
+//! what is certified already stands in the run itself, so that no clock decides it.
 
 mod predicate;
 
@@ -26,6 +27,8 @@ use crate::random::uuid7;
 use super::erasure::RunBody;
 use super::{Result, TaskError};
 
+/// The `meta` entry with the highest certificate number that may be signed.
+const RESERVED: &str = "certificates_reserved";
 /// The state of a run whose keys are gone.
 const SHREDDED: &str = "shredded";
 /// The state of a run whose rows were put back.
@@ -48,9 +51,19 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
     waiting.extend(tx.runs(Some(SHREDDED)).await?);
     waiting.extend(tx.runs(Some(UNDONE)).await?);
     drop(tx);
+    let mut due = Vec::new();
+    for run in waiting {
+        if RunBody::of(&run)?.certified.as_deref() != Some(run.state.as_str()) {
+            due.push(run);
+        }
+    }
+    if due.is_empty() {
+        return Ok(Vec::new());
+    }
+    reserve(installation, due.len()).await?;
     let mut ids = Vec::new();
     let mut first_error = None;
-    for run in waiting {
+    for run in due {
         match certify_run(installation, &run).await {
             Ok(Some(id)) => {
                 ids.push(id);
@@ -67,6 +80,36 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
         Some(error) if ids.is_empty() => Err(error),
         _ => Ok(ids),
     }
+}
+
+/// Reserves the next numbers, and seals the state with the reservation into the second place before any is used. A number that
+/// was reserved and not used is used by the next certificate: the sequence has no gap.
+async fn reserve(installation: &Installation, count: usize) -> Result<()> {
+    let mut tx = installation.control.begin().await?;
+    let (next, _) = tx.next_certificate().await?;
+    let wanted = next - 1 + i64::try_from(count).unwrap_or(i64::MAX - next);
+    if reserved(&mut tx).await? < wanted {
+        tx.set_meta(RESERVED, &wanted.to_string()).await?;
+        tx.commit().await?;
+    } else {
+        drop(tx);
+    }
+    installation.keyring.seal_state(&installation.control, installation.clock.as_ref()).await?;
+    crash_point::reached("certificate.reserved");
+    Ok(())
+}
+
+/// The next number, which must have been reserved, and the digest of the certificate before it.
+async fn next_reserved(tx: &mut Tx) -> Result<(i64, Option<String>)> {
+    let (sequence, previous) = tx.next_certificate().await?;
+    if sequence > reserved(tx).await? {
+        return Err(TaskError::Inconsistent(format!("certificate number {sequence} was not reserved")));
+    }
+    Ok((sequence, previous))
+}
+
+async fn reserved(tx: &mut Tx) -> Result<i64> {
+    Ok(tx.meta(RESERVED).await?.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
 /// Issues the certificate of a run if one is due for its state.
@@ -91,7 +134,7 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
     let reference_key = installation.keyring.work_key(&mut tx, Purpose::Certificate, "").await?;
     let checked_at = Timestamp::from(run.verified_at.unwrap_or(now));
     let (evidence, evidence_digest) = evidence(&tx.ledger_of_run(&run.id).await?, checked_at, &reference_key)?;
-    let (sequence, previous) = tx.next_certificate().await?;
+    let (sequence, previous) = next_reserved(&mut tx).await?;
     let id = uuid7(now, installation.random.as_ref())?;
     let facts = Facts {
         controller: installation.config.agent.name.clone(),

@@ -27,6 +27,8 @@ use super::{Result, TaskError};
 
 mod scratch;
 
+pub(super) use scratch::wipe_file;
+
 use scratch::Scratch;
 pub use scratch::{leftovers, obstacles, remove_leftovers};
 
@@ -90,8 +92,16 @@ struct Found {
 /// # Errors
 /// When the drill cannot be run at all. A drill that finds something wrong is not an error: its record says `failed`.
 pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Result<DrillRecord> {
+    run_drill_since(installation, snapshot, Instant::now()).await
+}
+
+/// A drill whose recovery time counts from `timer`: what had to be done before it is part of it.
+pub(super) async fn run_drill_since(
+    installation: &Installation,
+    snapshot: SnapshotRow,
+    timer: Instant,
+) -> Result<DrillRecord> {
     let begun_at = installation.clock.now();
-    let timer = Instant::now();
     let ground = installation.ground()?;
     let repository = installation.backup()?.repository.clone();
     let id = uuid7(begun_at, installation.random.as_ref())?;

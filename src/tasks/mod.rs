@@ -12,6 +12,7 @@ pub mod read_snapshot;
 pub mod request;
 pub mod restore;
 pub mod shred;
+pub mod site_drill;
 pub mod status;
 pub mod undo;
 pub mod unfinished;

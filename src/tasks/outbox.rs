@@ -8,7 +8,7 @@ use crate::audit::{FiledOutcome, backoff};
 use crate::certify::signer::TrustedKeys;
 use crate::control::OutboxRow;
 use crate::crash_point;
-use crate::installation::{Installation, audit_log_key};
+use crate::installation::{Installation, audit_log_keys};
 use crate::log::checkpoint::CheckpointKey;
 
 use super::Result;
@@ -34,6 +34,18 @@ pub async fn file_due(installation: &Installation, now_all: bool) -> Result<Fili
     let waiting = tx.outbox(Some("pending")).await?;
     drop(tx);
     let connection = installation.audit()?;
+    let now = installation.clock.now();
+    if waiting.iter().any(|row| now_all || row.next_at <= now) {
+        // What was filed must not be unknown to a recovered site: it would use the number again.
+        let sealed = installation.keyring.seal_state(&installation.control, installation.clock.as_ref()).await;
+        if let Err(error) = sealed {
+            if !error.is_retryable() {
+                return Err(error.into());
+            }
+            report.waiting.extend(waiting.into_iter().map(|row| (row.certificate, error.to_string())));
+            return Ok(report);
+        }
+    }
     for mut row in waiting {
         let now = installation.clock.now();
         if !now_all && row.next_at > now {
@@ -117,9 +129,15 @@ pub async fn verify_certificate(installation: &Installation, id: &str) -> Result
     let operator = if installation.is_audit_self_hosted() { LogOperator::SelfHosted } else { LogOperator::Independent };
     checks.push(match receipt {
         None => ("receipt".to_owned(), false, "not filed yet".to_owned()),
-        Some(receipt) => match audit_log_key(installation) {
-            Ok(log) => {
-                check_receipt(&receipt, &certificate.envelope, installation.signer.trusted(), &log, Some(operator))
+        Some(receipt) => match audit_log_keys(installation) {
+            Ok(logs) => {
+                let check = |log: &CheckpointKey| {
+                    check_receipt(&receipt, &certificate.envelope, installation.signer.trusted(), log, Some(operator))
+                };
+                // A receipt of a log that burnt with an earlier site counts as it did then.
+                let mut checked: Vec<_> = logs.iter().map(check).collect();
+                let good = checked.iter().position(|(_, good, _)| *good).unwrap_or(0);
+                checked.swap_remove(good)
             }
             Err(error) => ("receipt".to_owned(), false, error.to_string()),
         },

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::control::{Control, Tx};
 use crate::installation::WORK_LEASE;
+use crate::keyring::second_place::Memory;
 use crate::policy::registry::BackupMode;
 
 use super::Result;
@@ -40,6 +41,8 @@ pub struct Status {
     pub certificates: [u64; 4],
     /// The last drill: when, and whether it passed.
     pub last_drill: Option<(DateTime<Utc>, bool)>,
+    /// The newest state record in the second place: number, key generation, and when its image was taken.
+    pub second_place: Option<(u64, i64, Option<String>)>,
     /// What needs a person; exit code 5 when there is any.
     pub overdue: Vec<Overdue>,
 }
@@ -64,6 +67,8 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
     status.working = tx.lease_holder(WORK_LEASE, now).await?;
     status.held_since = tx.meta("agent_hold").await?;
     status.holds = tx.holds(true).await?.len() as u64;
+    let memory = Memory::read(&mut tx).await?;
+    status.second_place = memory.head.map(|head| (head.number, head.generation, memory.at));
     look_at_snapshots(&mut tx, config, now, &mut status).await?;
     look_at_work(&mut tx, now, &mut status).await?;
     look_at_certificates(&mut tx, now, &mut status).await?;

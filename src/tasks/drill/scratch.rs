@@ -241,7 +241,7 @@ fn wipe_database(file: &Path) -> bool {
 }
 
 /// Overwrites a file in place, and removes it.
-fn wipe_file(path: &Path) -> std::io::Result<()> {
+pub(in crate::tasks) fn wipe_file(path: &Path) -> std::io::Result<()> {
     let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
     let mut left = file.metadata()?.len();
     let zeros = vec![0; 64 * 1024];

@@ -41,12 +41,17 @@ const LATER: &[&str] = &[
     "batch.recorded:5",
     "run.verified:2",
     "run.shred-pending:2",
+    "state.announced:4",
+    "state.stored:2",
+    "state.stored:3",
+    "state.stored:4",
+    "state.noted:3",
     "certificate.issued:2",
     "outbox.receipted:2",
 ];
 
 /// A cycle as an agent would run it; each step finds out by itself what is left to do.
-async fn cycle(installation: &Installation, leaver: &str) {
+pub async fn cycle(installation: &Installation, leaver: &str) {
     resume_runs(installation).await.unwrap();
     if installation.control.read().await.unwrap().snapshots(None).await.unwrap().is_empty() {
         snapshot(installation).await;
@@ -74,7 +79,7 @@ async fn child(folder: &str) {
 }
 
 /// Runs the cycle in a process that kills itself at `point`; whether it did.
-fn crash_at(world: &World, point: &str) -> bool {
+pub fn crash_at(world: &World, point: &str) -> bool {
     let done = Command::new(std::env::current_exe().unwrap())
         .args(["cycle::crash::every_crash_is_finished_by_the_next_start", "--exact", "--test-threads=1"])
         .env(FOLDER, world.folder.path())

@@ -1,6 +1,7 @@
 //! The whole library at work on a real shop: plan, erase, read back, back up, shred, certify, file, restore, drill.
 
 mod adversary;
+mod burnt_site;
 mod canaries;
 mod crash;
 mod dying;
@@ -10,6 +11,7 @@ mod refusals;
 pub mod requests;
 mod restores;
 mod returning;
+mod second_place;
 mod shared_cells;
 pub mod thief;
 mod undo;

@@ -6,9 +6,11 @@ use std::path::Path;
 
 use chrono::TimeDelta;
 use wangchuan::backup::pack::{max_pack_bytes, pack_name, read_pack};
+use wangchuan::backup::state_record::{RECORDS, RecordName, StateRecordError};
 use wangchuan::control::{Control, NodeRow, SnapshotRow};
 use wangchuan::installation::Installation;
 use wangchuan::keyring::KeyringError;
+use wangchuan::keyring::second_place::{SecondPlaceError, fetch_record, fetch_tree};
 use wangchuan::keys::cell::{CellSecret, Factor, derive_cell_secret};
 use wangchuan::keys::file_slot::FileSlot;
 use wangchuan::keys::slot::RootSlot;
@@ -198,4 +200,54 @@ async fn is_refused_over_the_new_root(stolen: &World, world: &World, generations
         Err(other) => panic!("another error: {other}"),
         Ok(_) => panic!("an old control database was accepted"),
     }
+}
+
+/// The other thief: everything that ever lay in the second place, and the root as it is afterwards.
+#[tokio::test]
+async fn every_state_record_and_the_new_root_open_nothing_that_was_shredded() {
+    let world = World::make(crate::support::world::Making { customers: 40, ..Default::default() }).await;
+    let installation = world.open().await;
+    let id = installation.id();
+    let first = snapshot(&installation).await;
+    let old_key = installation.keyring.slot().open(1).await.unwrap();
+    forget(&installation, &world.shop.picks.leaver.clone()).await;
+    assert!(body(&retain(&installation).await).erased > 0);
+    snapshot(&installation).await;
+    let slots_before = Slots {
+        subjects: numbers([&world, &world], "subject").await,
+        buckets: numbers([&world, &world], "bucket").await,
+        pins: numbers([&world, &world], "pin").await,
+    };
+    assert_eq!(shred_due(&installation).await.unwrap().generation, Some(2));
+    installation.keyring.seal_state(&installation.control, world.clock.as_ref()).await.unwrap();
+    let store = installation.backup().unwrap().repository.clone();
+    let now = open(&installation.ground().unwrap(), store.as_ref(), &installation.signer, first).await.unwrap();
+    let frames = shredded_frames(&installation, &now).await;
+    assert!(frames.len() > 20, "{}", frames.len());
+
+    let new_key = installation.keyring.slot().open(2).await.unwrap();
+    let listed = store.list(RECORDS).await.unwrap();
+    let names: Vec<RecordName> = listed.iter().map(|object| RecordName::parse(&object.name).unwrap()).collect();
+    let (mut old_nodes, mut new_crown, mut best_with_old_root) = (NodeSet::new(), Vec::new(), 0);
+    for name in &names {
+        let with_new = fetch_record(store.as_ref(), name, id, &new_key).await;
+        if name.generation == 1 {
+            assert!(matches!(with_new, Err(SecondPlaceError::Record(StateRecordError::WrongKey))), "{name:?}");
+            let record = fetch_record(store.as_ref(), name, id, &old_key).await.unwrap();
+            let (crown, nodes) = fetch_tree(store.as_ref(), &record, id).await.unwrap();
+            old_nodes.extend(nodes.clone());
+            let tree = KeyTree::open(id, 1, &old_key, &crown, nodes).unwrap();
+            best_with_old_root = best_with_old_root.max(opened(&now, &frames, &reachable(&tree, &slots_before)));
+        } else {
+            let (crown, nodes) = fetch_tree(store.as_ref(), &with_new.unwrap(), id).await.unwrap();
+            let tree = KeyTree::open(id, 2, &new_key, &crown, nodes).unwrap();
+            assert!(tree.survey().orphans.is_empty(), "a node of the former generation was copied");
+            assert_eq!(opened(&now, &frames, &reachable(&tree, &slots_before)), 0, "a shredded frame opens");
+            new_crown = crown;
+        }
+    }
+    assert_eq!(best_with_old_root, frames.len(), "the search finds old keys");
+    let tree = KeyTree::open(id, 2, &new_key, &new_crown, old_nodes).unwrap();
+    assert_eq!(opened(&now, &frames, &reachable(&tree, &slots_before)), 0, "a shredded frame opens");
+    installation.close().await.unwrap();
 }

@@ -9,5 +9,6 @@ mod drills;
 mod keys;
 mod music;
 mod quickstart;
+mod recovery;
 mod small;
 mod workplace;

@@ -162,6 +162,11 @@ impl World {
         Installation::open(self.config(), Needs::ALL, self.clock.clone(), Arc::new(SystemRandom)).await
     }
 
+    /// Only the state, as a command that reads has it: beside any other process, without lease or bucket.
+    pub async fn open_state(&self) -> Installation {
+        Installation::open(self.config(), Needs::STATE, self.clock.clone(), Arc::new(SystemRandom)).await.unwrap()
+    }
+
     /// Statements on the shop, outside of the code under test.
     pub async fn run_sql(&self, sql: &str) {
         let mut connection = self.connect("shop.db").await;

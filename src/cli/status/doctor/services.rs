@@ -14,7 +14,7 @@ use crate::backup::repository::abilities::{Abilities, Ability};
 use crate::clock::Clock;
 use crate::config::{AuditService, Configuration};
 use crate::installation::{Installation, MAX_CLOCK_DIFFERENCE, Needs, audit_log_key, prove_bucket};
-use crate::keyring::KeyringError;
+use crate::keyring::{KeyringError, second_place};
 use crate::keys::slot::{Presence, RootSlot};
 use crate::policy::registry::{BackupMode, StoreSpec};
 
@@ -75,6 +75,7 @@ pub async fn check_installation(context: &Context<'_>, holder: Option<i64>, find
     };
     check_keys(&installation, findings).await;
     check_bucket(&installation, holder, findings).await;
+    check_second_place(&installation, findings).await;
     check_audit(&installation, findings);
     check_outbox(&installation, findings).await;
     check_drills(&installation, findings).await;
@@ -205,6 +206,39 @@ fn show_abilities(abilities: &Abilities, findings: &mut Findings) {
                 findings.good("bucket", format!("not known: {en}: {why}"), format!("未知：{zh}：{why}"));
             }
         }
+    }
+}
+
+/// Whether the agent's state lies in the bucket, as far as this host knows.
+async fn check_second_place(installation: &Installation, findings: &mut Findings) {
+    let memory = match second_place::memory(&installation.control).await {
+        Ok(memory) => memory,
+        Err(error) => return findings.failed("second place", &task_error(error.into())),
+    };
+    match (memory.head, memory.intent) {
+        _ if installation.config.backup.is_none() => findings.doubtful(
+            "second place",
+            Words::new("none: without a bucket this host's state has no copy", "没有：未配置存储桶，本机状态没有副本"),
+            Words::new("add a [backup] section to the configuration", "请在配置中加入 [backup] 一节"),
+        ),
+        (_, Some(intent)) => findings.doubtful(
+            "second place",
+            Words::new(
+                format!("state {} was announced and not confirmed", intent.number),
+                format!("第 {} 号状态已登记但未确认", intent.number),
+            ),
+            Words::new("the next start looks for it", "下次启动会查找"),
+        ),
+        (Some(head), None) => findings.good(
+            "second place",
+            format!("state {} of key generation {} lies in the bucket", head.number, head.generation),
+            format!("第 {} 号状态（第 {} 代密钥）在存储桶中", head.number, head.generation),
+        ),
+        (None, None) => findings.good(
+            "second place",
+            "nothing yet; the first snapshot brings the state there",
+            "尚无内容；首个快照会写入",
+        ),
     }
 }
 

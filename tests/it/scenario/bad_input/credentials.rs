@@ -173,9 +173,12 @@ fn in_the_middle_of_a_shred() {
     place.good(&["backup", "run"]);
     let (_, shredded) = until_they_last(&place, &gate, &["job", "run", "shred"], |failed| {
         let runs = place.good(&["run", "list"]).list("runs");
-        assert_eq!(runs[0]["state"], "shred-pending", "keys died although the barrier could not be read\n{failed}");
+        // What fails behind the shred is its certificate, whose number the second place must know first.
+        let is_behind = runs[0]["state"] == "shredded" && failed.out.contains("second place");
+        let is_before = runs[0]["state"] == "shred-pending";
+        assert!(is_before || is_behind, "keys died although the barrier could not be read\n{failed}");
     });
-    assert!(shredded.text("summary").contains("1 runs shredded"), "{shredded}");
+    assert_eq!(place.good(&["run", "list"]).list("runs")[0]["state"], "shredded", "{shredded}");
     place.good(&["job", "run", "outbox"]);
     assert!(place.verify_certificates() > 0);
     assert_eq!(database.rows("orders"), small::ORDERS - small::DUE);

@@ -1,0 +1,63 @@
+//! `recover`: the agent's state from bucket, root slot and configuration.
+
+use std::path::PathBuf;
+
+use super::CommandResult;
+use super::context::{Context, local_time, task_error};
+use super::output::table::grouped;
+use super::output::{Exit, Words};
+use crate::installation::{rebuild, recover_site};
+
+/// Make the control database of a lost host again, from bucket, root slot and configuration alone.
+///
+/// The newest state record in the bucket counts, and only that. Nothing that is there is overwritten: move an old copy of the
+/// control database away first. Afterwards `wangchuan drill run` shows that the backups open.
+///
+/// Example: wangchuan recover --config /etc/wangchuan/wangchuan.toml
+#[derive(Debug, clap::Args)]
+pub struct RecoverArgs {
+    /// Only make it, in this folder, to look at; by default the configured place, where the agent then goes on.
+    #[arg(long, value_name = "DIR")]
+    into: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub async fn recover(context: &mut Context<'_>, args: RecoverArgs) -> CommandResult {
+    context.only_now()?;
+    let config = context.configuration()?;
+    let (clock, random) = (context.clock.clone(), context.random.clone());
+    let recovered = match &args.into {
+        Some(folder) => rebuild(&config, folder, random).await,
+        None => recover_site(config.clone(), clock, random).await,
+    }
+    .map_err(task_error)?;
+    let at = local_time(&config, recovered.at);
+    let database = recovered.database.display();
+    context.output.say(&Words::new(
+        format!(
+            "{database}: state {} of {at}, key generation {}, {} snapshots, {} certificates, {} keys",
+            recovered.record,
+            recovered.generation,
+            recovered.snapshots,
+            recovered.certificates,
+            grouped(recovered.keys),
+        ),
+        format!(
+            "{database}：{at} 的第 {} 号状态，第 {} 代密钥，{} 个快照，{} 张证书，{} 个密钥",
+            recovered.record,
+            recovered.generation,
+            recovered.snapshots,
+            recovered.certificates,
+            grouped(recovered.keys),
+        ),
+    ))?;
+    context.output.note(&Words::new(
+        format!(
+            "what came after {at} is lost: holds and requests entered since must be entered again, and entries of the operation log \
+             are missing. `wangchuan drill run` shows that the backups open"
+        ),
+        format!("{at} 之后的内容已丢失：此后登记的保留令和请求须重新登记，操作日志也缺少相应条目。`wangchuan drill run` 可证明备份能打开"),
+    ))?;
+    context.output.document(&serde_json::json!({"result": "complete", "recovered": recovered}))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,285 @@
+//! Recovery of a burnt site: the control database and the signing keys are made again from bucket, root slot and configuration.
+//!
+//! The newest state record counts, and only that one: an older one would bring destroyed keys' rows back into use, or forget
+//! erasures. Everything is checked before the database takes its name; nothing that is there is overwritten.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::second_place::EMBEDDED_AUDIT_KEY;
+use super::services::FORMER_AUDIT_KEYS;
+use super::{BackupConnection, Installation, Needs, cannot, control_path, root_slot, state_folder};
+use crate::backup::codec::Id128;
+use crate::backup::object_store::{ObjectStore, read_installation};
+use crate::backup::state_record::{RECORDS, RecordName, StateRecord};
+use crate::clock::Clock;
+use crate::config::Configuration;
+use crate::control::{Control, ImageLoad};
+use crate::error::{Result, TaskError};
+use crate::keyring::KeyringError;
+use crate::keyring::second_place::{Memory, PieceReader, fetch_record};
+use crate::keys::slot::{Presence, RootSlot};
+use crate::keys::tree::KeyTree;
+use crate::log::key_file::replace_durably;
+use crate::random::Random;
+
+/// What was recovered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Recovered {
+    /// The number of the state record.
+    pub record: u64,
+    /// When its image was taken: what came later and is in no bucket or log is lost.
+    pub at: DateTime<Utc>,
+    /// The key generation.
+    pub generation: i64,
+    /// The newest position of the ledger.
+    pub ledger: i64,
+    /// Committed or announced snapshots.
+    pub snapshots: usize,
+    /// The newest certificate number.
+    pub certificates: i64,
+    /// Keys in the tree.
+    pub keys: u64,
+    /// The control database that was made.
+    pub database: PathBuf,
+}
+
+fn refused(what: impl Into<String>, advice: &str) -> TaskError {
+    TaskError::refused(what, advice)
+}
+
+/// Makes the control database and the key files again in `folder`. Neither bucket nor slot is changed.
+///
+/// # Errors
+/// When anything there contradicts anything else; nothing is made then.
+pub async fn rebuild(config: &Configuration, folder: &Path, random: Arc<dyn Random>) -> Result<Recovered> {
+    let bucket = BackupConnection::look(config, random.as_ref()).await?.ok_or_else(|| TaskError::Unknown {
+        what: "no bucket is configured, so there is no second place to recover from".to_owned(),
+        advice: "add the [backup] section of the lost installation to the configuration".to_owned(),
+    })?;
+    let rebuilt = rebuild_from(config, folder, bucket.repository.as_ref()).await;
+    bucket.close().await;
+    rebuilt
+}
+
+async fn rebuild_from(config: &Configuration, folder: &Path, store: &dyn ObjectStore) -> Result<Recovered> {
+    let name = control_path(config).file_name().unwrap_or_default();
+    let database = folder.join(name);
+    if database.exists() {
+        return Err(refused(
+            format!("{} exists already, and recovery overwrites nothing", database.display()),
+            "if it is an old copy, move it and the other files of its folder away first",
+        ));
+    }
+    let installation = read_installation(store).await?.ok_or_else(|| TaskError::Unknown {
+        what: "the bucket holds no installation under this prefix".to_owned(),
+        advice: "check endpoint, bucket and prefix under [backup]".to_owned(),
+    })?;
+    let slot = root_slot::open(&config.root, installation.0)?;
+    let name = choose(store, slot.as_ref()).await?;
+    let root = slot.open(name.generation).await.map_err(KeyringError::from)?;
+    let record = fetch_record(store, &name, installation.0, &root).await.map_err(KeyringError::from)?;
+    std::fs::create_dir_all(folder).map_err(|error| cannot("make", folder, &error))?;
+    let draft = folder.join("recovering.db");
+    clear(&draft)?;
+    let control = load(store, &record, &name, installation, &draft).await?;
+    let checked = check(store, &control, &record, installation, &root).await;
+    control.close().await;
+    let (snapshots, keys) = match checked {
+        Ok(checked) => checked,
+        Err(error) => {
+            clear(&draft)?;
+            return Err(error);
+        }
+    };
+    place_files(&record, folder)?;
+    std::fs::rename(&draft, &database).map_err(|error| cannot("name", &database, &error))?;
+    std::fs::File::open(folder).and_then(|file| file.sync_all()).map_err(|error| cannot("flush", folder, &error))?;
+    Ok(Recovered {
+        record: record.number,
+        at: record.at,
+        generation: record.generation,
+        ledger: record.heads.ledger,
+        snapshots,
+        certificates: record.heads.certificates,
+        keys,
+        database,
+    })
+}
+
+/// Chooses the newest record, and makes sure that the slot fits it.
+async fn choose(store: &dyn ObjectStore, slot: &dyn RootSlot) -> Result<RecordName> {
+    let listed = store.list(RECORDS).await?;
+    let mut names: Vec<RecordName> = listed.iter().filter_map(|object| RecordName::parse(&object.name)).collect();
+    names.sort_unstable();
+    let Some(newest) = names.last().copied() else {
+        return Err(TaskError::Unknown {
+            what: "the bucket holds no state record: nothing was ever sealed into the second place".to_owned(),
+            advice: "only the lost host could open these backups".to_owned(),
+        });
+    };
+    if names.iter().filter(|name| name.number == newest.number).count() > 1 {
+        return Err(refused(
+            format!("there are two state records with number {}: two hosts worked as one installation", newest.number),
+            "find out which host was the right one, and move the other record away",
+        ));
+    }
+    let present = slot.list().await.map_err(KeyringError::from)?;
+    let usable: Vec<i64> =
+        present.iter().filter(|root| root.presence == Presence::Usable).map(|root| root.generation).collect();
+    if !usable.contains(&newest.generation) {
+        return Err(refused(
+            format!(
+                "the newest state is of key generation {}, and the root slot holds {usable:?}: an older state must not be used, \
+                 for it would bring destroyed keys back",
+                newest.generation
+            ),
+            "find the right root slot; an old copy of one is of no use",
+        ));
+    }
+    // A root one ahead belongs to a change that was not copied, or was given up: a record comes before a generation is in force.
+    let unknown = usable.iter().copied().find(|found| *found > newest.generation + 1);
+    match unknown {
+        Some(found) => Err(refused(
+            format!("the root slot holds generation {found}, of which the bucket has no state"),
+            "check that bucket and prefix are those of the lost host",
+        )),
+        None => Ok(newest),
+    }
+}
+
+async fn load(
+    store: &dyn ObjectStore,
+    record: &StateRecord,
+    name: &RecordName,
+    installation: Id128,
+    draft: &Path,
+) -> Result<Control> {
+    let mut load = ImageLoad::begin(draft).await?;
+    let mut pieces = PieceReader::new(store, record, installation.0);
+    while let Some(piece) = pieces.next().await.map_err(KeyringError::from)? {
+        load.take(&piece).await?;
+    }
+    Ok(load.finish(&record.heads, &Memory::entries_for(name, record)).await?)
+}
+
+/// Checks what was made against the record, the key tree and the bucket. Returns the number of snapshots and of keys.
+async fn check(
+    store: &dyn ObjectStore,
+    control: &Control,
+    record: &StateRecord,
+    installation: Id128,
+    root: &crate::keys::Key,
+) -> Result<(usize, u64)> {
+    let mut tx = control.read().await?;
+    let heads = (tx.ledger_head().await?, tx.snapshot_head().await?, tx.next_certificate().await?.0 - 1);
+    if heads != (record.heads.ledger, record.heads.snapshots, record.heads.certificates) {
+        return Err(TaskError::Inconsistent("the state record's heads are not those of its image".to_owned()));
+    }
+    if tx.installation().await? != installation.0 {
+        return Err(TaskError::Inconsistent("the state record is of another installation".to_owned()));
+    }
+    let (generation, crown) = tx.tree_root().await?.ok_or(KeyringError::NoTree)?;
+    if generation != record.generation {
+        return Err(TaskError::Inconsistent("the state record's key tree is of another generation".to_owned()));
+    }
+    let nodes = crate::keyring::stored_nodes(&mut tx).await?;
+    let tree = KeyTree::open(installation.0, generation, root, &crown, nodes).map_err(KeyringError::from)?;
+    let survey = tree.survey();
+    if !survey.missing.is_empty() || !survey.corrupt.is_empty() {
+        return Err(TaskError::Inconsistent("the key tree in the state record is damaged".to_owned()));
+    }
+    let known = tx.manifest_names().await?;
+    let mut stored = 0;
+    for object in store.list("manifests/").await? {
+        if !known.contains(&object.name) {
+            return Err(refused(
+                format!("the bucket holds the manifest {}, of which the newest state knows nothing", object.name),
+                "a state record is missing from the bucket: find it before anything else is done",
+            ));
+        }
+        stored += 1;
+    }
+    Ok((stored, survey.taken.iter().sum()))
+}
+
+/// Writes the files that travelled, where there is none.
+fn place_files(record: &StateRecord, folder: &Path) -> Result<()> {
+    let mut former = String::new();
+    for file in &record.files {
+        if file.name == EMBEDDED_AUDIT_KEY {
+            String::from_utf8_lossy(&file.bytes).trim().clone_into(&mut former);
+            continue;
+        }
+        let path = folder.join(&file.name);
+        match std::fs::read(&path) {
+            Ok(there) if there == *file.bytes => {}
+            Ok(_) => {
+                return Err(refused(
+                    format!("{} is there with another content than the lost site had", path.display()),
+                    "move the files of that folder away first",
+                ));
+            }
+            Err(_) => replace_durably(&path, &file.bytes).map_err(|error| cannot("write", &path, &error))?,
+        }
+    }
+    if former.is_empty() {
+        return Ok(());
+    }
+    let path = folder.join(FORMER_AUDIT_KEYS);
+    let mut text = std::fs::read_to_string(&path).unwrap_or_default();
+    if !text.lines().any(|line| line.trim() == former) {
+        text.push_str(&former);
+        text.push('\n');
+        replace_durably(&path, text.as_bytes()).map_err(|error| cannot("write", &path, &error))?;
+    }
+    Ok(())
+}
+
+fn clear(draft: &Path) -> Result<()> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut name = draft.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::remove_file(&name) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(cannot("remove", draft, &error)),
+        }
+    }
+    Ok(())
+}
+
+/// Recovers the configured installation: makes its control database again, settles what the lost host had begun, notes it in the
+/// operation log, and seals the state anew.
+///
+/// # Errors
+/// As [`rebuild`]; when the audit log knows more than the newest state; when the slot cannot be settled.
+pub async fn recover_site(config: Configuration, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Recovered> {
+    let folder = state_folder(&config);
+    let recovered = rebuild(&config, &folder, random.clone()).await?;
+    let looked = Installation::open(config.clone(), Needs::STATE, clock.clone(), random.clone()).await?;
+    let slot = looked.keyring.slot().clone();
+    let compared = looked.compare_audit_log().await;
+    looked.close().await?;
+    if let Err(error) = compared {
+        // It is not the newest state after all, so nothing must go on with it.
+        clear(&recovered.database)?;
+        return Err(error);
+    }
+    // A generation change had made its root and nothing else: no state was ever sealed for it.
+    let unused = recovered.generation + 1;
+    if slot.list().await.map_err(KeyringError::from)?.iter().any(|root| root.generation == unused) {
+        slot.destroy(unused).await.map_err(KeyringError::from)?;
+    }
+    let installation = Installation::open(config, Needs::ALL, clock, random).await?;
+    let object = format!("state-record-{}", recovered.record);
+    let logged = installation.log_operation("state.recover", &object, "success").await;
+    let sealed = installation.keyring.seal_state(&installation.control, installation.clock.as_ref()).await;
+    installation.close().await?;
+    logged?;
+    sealed?;
+    Ok(recovered)
+}
