@@ -2,13 +2,14 @@
 //!
 //! A code once published keeps its meaning; a reader that meets one it does not know refuses the certificate.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Codes: an enum whose members are written in kebab case (or as given).
 macro_rules! codes {
     ($(#[$doc:meta])* $name:ident, $case:literal { $($(#[$member_doc:meta])* $member:ident,)+ }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
         #[serde(rename_all = $case)]
         pub enum $name { $($(#[$member_doc])* $member,)+ }
 

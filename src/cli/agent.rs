@@ -1,18 +1,23 @@
 //! `agent`: the background agent, one pass of it, and the switch that stops all destruction.
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::CommandResult;
 use super::context::{Context, task_error};
 use super::job::checked_jobs;
-use super::output::{Exit, Grid, UserError, Words};
+use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use crate::agent::{AgentError, Done, once, serve};
 use crate::control::time_text;
 use crate::installation::Needs;
 use crate::tasks::TaskError;
 
 /// Arguments of `agent`.
-///
-/// Examples: wangchuan agent · wangchuan agent --once · wangchuan agent hold
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  wangchuan agent                   until SIGTERM or Ctrl-C
+  wangchuan agent --once            one pass, as from a crontab
+  wangchuan agent hold              stop all destruction; backups go on")]
 pub struct AgentArgs {
     /// Do everything that is pending or due now, in the order of a cycle, and end.
     #[arg(long)]
@@ -25,8 +30,10 @@ pub struct AgentArgs {
 #[derive(Debug, clap::Subcommand)]
 enum AgentCommand {
     /// Stop every destruction, on the command line too; backups go on.
+    #[command(after_help = "Example:\n  wangchuan agent hold")]
     Hold,
     /// Let destruction go on.
+    #[command(after_help = "Example:\n  wangchuan agent resume")]
     Resume,
 }
 
@@ -53,6 +60,70 @@ pub async fn agent(context: &mut Context<'_>, args: AgentArgs) -> CommandResult 
     }
 }
 
+/// The JSON of `agent hold` and `agent resume`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct HoldDocument {
+    /// Always `complete`.
+    result: Outcome,
+    /// Whether all destruction is held now.
+    held: bool,
+}
+
+impl Document for HoldDocument {
+    const OF: &'static [&'static str] = &["agent hold", "agent resume"];
+}
+
+/// The JSON of `agent --once`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct PassDocument {
+    /// `complete` when every piece of work is, `refused` when every one is, otherwise `partial`.
+    result: Outcome,
+    /// What was done, in this order.
+    tasks: Vec<WorkEntry>,
+}
+
+impl Document for PassDocument {
+    const OF: &'static [&'static str] = &["agent --once"];
+}
+
+/// A piece of work that ended. The running agent prints one a line (NDJSON).
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct WorkEntry {
+    /// How it ended.
+    result: Outcome,
+    /// The task or job.
+    work: String,
+    /// One line for people, without personal data.
+    summary: String,
+    /// Of what waits: why and until when, one line each.
+    details: Vec<String>,
+}
+
+impl Document for WorkEntry {
+    const OF: &'static [&'static str] = &["agent"];
+}
+
+impl WorkEntry {
+    fn of(done: &Done) -> Self {
+        Self {
+            result: outcome_of(done).0,
+            work: done.work.clone(),
+            summary: done.summary.clone(),
+            details: done.details.clone(),
+        }
+    }
+}
+
+/// How a piece of work ended, as `result` and as exit code.
+pub(super) fn outcome_of(done: &Done) -> (Outcome, Exit) {
+    match done.state {
+        "done" => (Outcome::Complete, Exit::Done),
+        "partial" => (Outcome::Partial, Exit::Partial),
+        "refused" => (Outcome::Refused, Exit::Refused),
+        _ => (Outcome::Failed, Exit::Failed),
+    }
+}
+
 async fn hold(context: &mut Context<'_>, set: bool) -> CommandResult {
     let installation = context.open(Needs::STATE).await?;
     installation
@@ -76,7 +147,7 @@ async fn hold(context: &mut Context<'_>, set: bool) -> CommandResult {
         Words::new("Destruction may go on.", "销毁已恢复。")
     };
     context.output.say(&words)?;
-    context.output.document(&serde_json::json!({"result": "complete", "held": set}))?;
+    context.output.document(&HoldDocument { result: Outcome::Complete, held: set })?;
     Ok(Exit::Done)
 }
 
@@ -97,9 +168,12 @@ async fn one_pass(context: &mut Context<'_>) -> CommandResult {
         context.output.line(&format!("  {detail}"))?;
     }
     let exit = exit_of(&done);
-    context.output.document(
-        &serde_json::json!({"result": if exit == Exit::Done { "complete" } else { "partial" }, "tasks": done}),
-    )?;
+    let result = match exit {
+        Exit::Done => Outcome::Complete,
+        Exit::Refused => Outcome::Refused,
+        _ => Outcome::Partial,
+    };
+    context.output.document(&PassDocument { result, tasks: done.iter().map(WorkEntry::of).collect() })?;
     Ok(exit)
 }
 
@@ -139,6 +213,7 @@ async fn run(context: &mut Context<'_>) -> CommandResult {
         for detail in &done.details {
             let _ = output.note(&Words::new(format!("  {detail}"), format!("  {detail}")));
         }
+        let _ = output.stream_item(&WorkEntry::of(done));
     };
     serve(&mut installation, &jobs, &mut say).await.map_err(agent_error)?;
     installation.close().await.map_err(task_error)?;

@@ -7,20 +7,23 @@ use std::future::Future;
 use std::time::Duration;
 
 use clap::Subcommand;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::CommandResult;
 use super::context::{Context, local_time, task_error, usage};
+use super::output::shapes::{FailedStore, SnapshotEntry};
 use super::output::table::grouped;
-use super::output::{Exit, Grid, Output, Progress, UserError, Words, say};
+use super::output::{Document, Exit, Grid, Outcome, Output, Progress, UserError, Words, say};
 use crate::config::{Configuration, Endpoint};
-use crate::control::{SnapshotRow, time_text};
+use crate::control::SnapshotRow;
 use crate::installation::{Installation, LEASE_SECONDS, Needs};
 use crate::policy::registry::BackupMode;
 use crate::tasks;
 use crate::tasks::backup::take_snapshot;
 
-pub use restore::{RestoreArgs, restore};
+pub use restore::{RestoreArgs, RestoreDocument, restore};
+pub use verify::VerifyDocument;
 
 /// Digits of an id that tables show; JSON has the whole one.
 const SHORT_ID: usize = 12;
@@ -30,7 +33,8 @@ const SHORT_ID: usize = 12;
 pub enum BackupCommand {
     /// Take a snapshot now, of every store that is backed up or of one.
     ///
-    /// `wangchuan backup run` does what the job `backup-full` does; `wangchuan backup run shop` takes the store `shop` alone.
+    /// Without a store it does what the job `backup-full` does.
+    #[command(after_help = "Examples:\n  wangchuan backup run\n  wangchuan backup run shop")]
     Run {
         /// The store; otherwise all that are backed up.
         store: Option<String>,
@@ -39,42 +43,16 @@ pub enum BackupCommand {
         full: bool,
     },
     /// The snapshots there are, oldest first.
+    #[command(after_help = "Example:\n  wangchuan backup list")]
     List,
     /// Read everything back and check signatures, chain and digests; needs no decryption key.
     ///
     /// Stays good after keys were destroyed: what is checked is that nothing was lost or changed. Exit code 1 when something was.
+    #[command(after_help = "Examples:\n  wangchuan backup verify\n  wangchuan backup verify shop")]
     Verify {
         /// The store; otherwise all that have snapshots.
         store: Option<String>,
     },
-}
-
-/// A snapshot in JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct SnapshotEntry {
-    store: String,
-    snapshot: String,
-    kind: String,
-    rows: i64,
-    frames: i64,
-    bytes_stored: i64,
-    begun_at: String,
-    committed_at: Option<String>,
-}
-
-impl SnapshotEntry {
-    fn of(row: &SnapshotRow) -> Self {
-        Self {
-            store: row.store.clone(),
-            snapshot: row.id.clone(),
-            kind: row.kind.clone(),
-            rows: row.rows,
-            frames: row.frames,
-            bytes_stored: row.bytes,
-            begun_at: time_text(row.begun_at),
-            committed_at: row.committed_at.map(time_text),
-        }
-    }
 }
 
 /// Opens an installation with its bucket. The embedded bucket belongs to whoever holds the lease, so that is taken too.
@@ -189,19 +167,19 @@ pub async fn backup(context: &mut Context<'_>, command: BackupCommand) -> Comman
     }
 }
 
-/// A store that something could not be done for.
-#[derive(Debug, Serialize)]
-pub(super) struct FailedStore {
-    pub store: String,
-    pub what: String,
-    pub retry: bool,
+/// The JSON of `backup run`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RunDocument {
+    /// `complete`, `partial` with exit code 4, `failed`, or `nothing-found` when no store is backed up.
+    result: Outcome,
+    /// The snapshots taken.
+    snapshots: Vec<SnapshotEntry>,
+    /// Stores without a new snapshot.
+    failed_stores: Vec<FailedStore>,
 }
 
-#[derive(Serialize)]
-struct RunDocument {
-    result: &'static str,
-    snapshots: Vec<SnapshotEntry>,
-    failed: Vec<FailedStore>,
+impl Document for RunDocument {
+    const OF: &'static [&'static str] = &["backup run"];
 }
 
 /// The stores a `backup run` is for.
@@ -274,12 +252,12 @@ fn show_run(
     failed: Vec<FailedStore>,
 ) -> CommandResult {
     let (result, exit) = match (taken.is_empty(), failed.is_empty()) {
-        (true, true) => ("nothing-found", Exit::Done),
-        (false, true) => ("complete", Exit::Done),
-        (false, false) => ("partial", Exit::Partial),
-        (true, false) => ("failed", Exit::Failed),
+        (true, true) => (Outcome::NothingFound, Exit::Done),
+        (false, true) => (Outcome::Complete, Exit::Done),
+        (false, false) => (Outcome::Partial, Exit::Partial),
+        (true, false) => (Outcome::Failed, Exit::Failed),
     };
-    if result == "nothing-found" {
+    if result == Outcome::NothingFound {
         output.say(&Words::new("no registered store is backed up", "没有需要备份的数据源"))?;
     }
     show_snapshots(output, config, taken)?;
@@ -289,7 +267,8 @@ fn show_run(
             format!("✗ 数据源 {} 没有快照：{}", store.store, store.what),
         ))?;
     }
-    output.document(&RunDocument { result, snapshots: taken.iter().map(SnapshotEntry::of).collect(), failed })?;
+    let snapshots = taken.iter().map(SnapshotEntry::of).collect();
+    output.document(&RunDocument { result, snapshots, failed_stores: failed })?;
     Ok(exit)
 }
 
@@ -321,10 +300,17 @@ fn show_snapshots(output: &mut Output, config: &Configuration, rows: &[SnapshotR
     Ok(())
 }
 
-#[derive(Serialize)]
-struct ListDocument {
-    result: &'static str,
+/// The JSON of `backup list`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ListDocument {
+    /// `complete` or `nothing-found`.
+    result: Outcome,
+    /// The snapshots, oldest first.
     snapshots: Vec<SnapshotEntry>,
+}
+
+impl Document for ListDocument {
+    const OF: &'static [&'static str] = &["backup list"];
 }
 
 async fn list(context: &mut Context<'_>) -> CommandResult {
@@ -340,7 +326,7 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
         ))?;
     }
     show_snapshots(context.output, &config, &rows)?;
-    let result = if rows.is_empty() { "nothing-found" } else { "complete" };
+    let result = Outcome::of_list(rows.is_empty());
     context.output.document(&ListDocument { result, snapshots: rows.iter().map(SnapshotEntry::of).collect() })?;
     Ok(Exit::Done)
 }

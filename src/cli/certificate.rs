@@ -8,22 +8,29 @@ mod verify;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::CommandResult;
 use super::context::{Context, local_time, task_error, usage};
-use super::output::{Exit, Grid, UserError, Words, say};
-use crate::control::{CertificateRow, OutboxRow, time_text};
+use super::output::shapes::Time;
+use super::output::{Document, Exit, Grid, Outcome, UserError, Words, say};
+use crate::control::{CertificateRow, OutboxRow};
 use crate::installation::{Installation, Needs};
 
-pub use log::{LogCommand, log};
+pub use export::ExportDocument;
+pub use log::{LogCommand, LogDocument, log};
+pub use show::ShowDocument;
+pub use verify::VerifyDocument;
 
 /// Deletion certificates.
 #[derive(Debug, Subcommand)]
 pub enum CertificateCommand {
     /// All certificates by number, and whether they are filed.
+    #[command(after_help = "Example:\n  wangchuan certificate list")]
     List,
     /// What a certificate says, in words.
+    #[command(after_help = "Examples:\n  wangchuan certificate show\n  wangchuan certificate show 3")]
     Show {
         /// Its number, its id or the beginning of it; `latest` for the newest.
         #[arg(default_value = "latest")]
@@ -31,12 +38,17 @@ pub enum CertificateCommand {
     },
     /// Check signature, evidence and receipt, with public keys alone.
     ///
-    /// `wangchuan certificate verify 3` checks one of this installation's.
-    ///
-    /// `wangchuan certificate verify --file c.sigstore.json --signer c.signer.pem --log-key c.log.vkey` needs no installation: a
-    /// stranger can run it, with keys that came another way than the file.
+    /// With --file, --signer and --log-key no installation is needed: a stranger can run it, with keys that came another way
+    /// than the file.
+    #[command(after_help = "Examples:
+  wangchuan certificate verify 3
+  wangchuan certificate verify --file c.sigstore.json \\
+      --signer c.signer.pem --log-key c.log.vkey")]
     Verify(VerifyArgs),
     /// Write a certificate with its receipt into one file (a Sigstore bundle), its evidence and the public keys beside it.
+    #[command(after_help = "Examples:
+  wangchuan certificate export latest
+  wangchuan certificate export 3 --output case-17.sigstore.json")]
     Export {
         /// Its number, its id or the beginning of it; `latest` for the newest.
         id: String,
@@ -129,13 +141,16 @@ fn find<'r>(rows: &'r [CertificateRow], id: &str) -> Result<&'r CertificateRow, 
     }
 }
 
-/// The state of a certificate's filing, in JSON.
-#[derive(Debug, Serialize)]
+/// The state of a certificate's filing.
+#[derive(Debug, Serialize, JsonSchema)]
 struct Filing {
     /// `pending`, `receipted` or `quarantined`.
     state: String,
+    /// What the receipt is worth, and why.
     grade: Option<String>,
-    receipted_at: Option<String>,
+    /// When the receipt was verified.
+    receipted_at: Option<Time>,
+    /// Why it is not filed yet, or was refused.
     problem: Option<String>,
 }
 
@@ -144,7 +159,7 @@ impl Filing {
         Self {
             state: row.map_or_else(|| "pending".to_owned(), |row| row.state.clone()),
             grade: row.and_then(|row| row.grade.clone()),
-            receipted_at: row.and_then(|row| row.receipted_at).map(time_text),
+            receipted_at: row.and_then(|row| row.receipted_at).map(Time::from),
             problem: row.and_then(|row| row.problem.clone()),
         }
     }
@@ -164,22 +179,37 @@ impl Filing {
     }
 }
 
-#[derive(Serialize)]
-struct ListDocument {
-    result: &'static str,
-    /// Their ids.
+/// The JSON of `certificate list`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ListDocument {
+    /// `complete` or `nothing-found`.
+    result: Outcome,
+    /// The ids of all certificates, by number.
     certificates: Vec<String>,
+    /// Each of them, in the same order.
     details: Vec<Listed>,
 }
 
-#[derive(Serialize)]
+impl Document for ListDocument {
+    const OF: &'static [&'static str] = &["certificate list"];
+}
+
+/// A certificate in a list.
+#[derive(Debug, Serialize, JsonSchema)]
 struct Listed {
+    /// Its id.
     certificate: String,
+    /// Its number; there are no gaps.
     sequence: i64,
+    /// The run it is about.
     run: String,
+    /// How the erasure ended, as the certificate says: `complete`, `partial`, `nothing-found`, `refused` or `failed`.
     result: String,
-    issued_at: String,
+    /// When it was signed.
+    issued_at: Time,
+    /// The id of the certificate that it replaces.
     supersedes: Option<String>,
+    /// Whether it is filed.
     filing: Filing,
 }
 
@@ -190,7 +220,7 @@ impl Listed {
             sequence: row.sequence,
             run: row.run.clone(),
             result: row.result.clone(),
-            issued_at: time_text(row.issued_at),
+            issued_at: row.issued_at.into(),
             supersedes: row.supersedes.clone(),
             filing: Filing::of(stored.filing(&row.id)),
         }
@@ -226,7 +256,7 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
     } else {
         output.table(&grid)?;
     }
-    let result = if details.is_empty() { "nothing-found" } else { "complete" };
+    let result = Outcome::of_list(details.is_empty());
     let certificates = stored.certificates.iter().map(|row| row.id.clone()).collect();
     output.document(&ListDocument { result, certificates, details })?;
     stored.close().await?;

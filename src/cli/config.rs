@@ -3,29 +3,41 @@
 use std::path::Path;
 
 use clap::{Subcommand, ValueEnum};
+use schemars::{JsonSchema, Schema};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::CommandResult;
-use super::context::{Context, config_error};
-use super::output::{Exit, Output, UserError, Words};
-use crate::config::schema::configuration_schema;
+use super::context::{Context, config_error, usage};
+use super::output::shapes::Verification;
+use super::output::{Document, Exit, Outcome, Output, UserError, Words};
+use super::schemas;
+use crate::config::schema::{configuration_schema, schema_text};
 use crate::config::{ConfigError, Configuration, Fault, Faults, Found, Origin, PolicyRules, load};
 use crate::policy::statute;
 use crate::schedule::{Job, ScheduleError, check_references, job_schema, load_folder};
 
 /// The configuration.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum ConfigCommand {
     /// Check the configuration file and the job files; says every fault with file, line and what to do.
+    #[command(after_help = "Example:\n  wangchuan config check")]
     Check,
     /// What is in effect, with defaults filled in and secrets masked.
+    #[command(after_help = "Example:\n  wangchuan config show --config /etc/wangchuan/wangchuan.toml")]
     Show,
-    /// The published JSON Schema, for editors: `wangchuan config schema > wangchuan.schema.json`.
+    /// The published JSON Schemas: of the configuration, of a job file, of what commands print with --json.
+    #[command(after_help = "Examples:
+  wangchuan config schema > wangchuan.schema.json     for an editor
+  wangchuan config schema output backup list          of one command
+  wangchuan config schema output error                of every error
+  wangchuan config schema output                      all of them")]
     Schema {
-        /// Of the configuration file or of a job file.
+        /// Of what.
         #[arg(value_enum, default_value_t = SchemaOf::Config)]
         what: SchemaOf,
+        /// With `output`: the command, or `error`; all without one.
+        command: Vec<String>,
     },
 }
 
@@ -36,6 +48,8 @@ pub enum SchemaOf {
     Config,
     /// Of the files in the job folder.
     Job,
+    /// Of the JSON that commands print.
+    Output,
 }
 
 /// `config …`.
@@ -43,32 +57,50 @@ pub fn config(context: &mut Context<'_>, command: ConfigCommand) -> CommandResul
     match command {
         ConfigCommand::Check => check(context),
         ConfigCommand::Show => show(context),
-        ConfigCommand::Schema { what } => schema(context.output, what),
+        ConfigCommand::Schema { what, command } => schema(context.output, what, &command),
     }
 }
 
 /// A fault of a file, for programs.
-#[derive(Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct FaultEntry {
+    /// The file.
     file: String,
+    /// The line, from 1.
     line: Option<usize>,
+    /// The column, from 1.
     column: Option<usize>,
+    /// What is wrong.
     what: String,
+    /// What to do.
     r#do: Option<String>,
 }
 
-#[derive(Serialize)]
-struct CheckDocument {
-    /// `valid` or `invalid`.
-    result: &'static str,
+/// The JSON of `config check`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CheckDocument {
+    /// `valid`, or `invalid` with exit code 2.
+    result: Verification,
+    /// The configuration file that counts.
     file: String,
+    /// Why it does.
     chosen: String,
+    /// Files that were found and do not count, with the reason.
     passed_over: Vec<String>,
+    /// How many stores are registered.
     stores: usize,
+    /// How many policies there are.
     policies: usize,
+    /// The jobs by name.
     jobs: Vec<String>,
+    /// What is allowed and worth a thought.
     warnings: Vec<String>,
+    /// What is wrong, in the configuration or in the job files.
     faults: Vec<FaultEntry>,
+}
+
+impl Document for CheckDocument {
+    const OF: &'static [&'static str] = &["config check"];
 }
 
 /// The jobs of a configuration, checked against its stores and policies.
@@ -118,7 +150,7 @@ fn check(context: &mut Context<'_>) -> CommandResult {
     };
     let is_valid = faults.is_empty();
     output.document(&CheckDocument {
-        result: if is_valid { "valid" } else { "invalid" },
+        result: Verification::of(is_valid),
         file: found.path.display().to_string(),
         chosen: found.origin.to_string(),
         passed_over: found.passed_over,
@@ -150,7 +182,7 @@ fn refuse(output: &mut Output, found: Found, faults: &Faults) -> CommandResult {
         output.line(&fault.to_string())?;
     }
     output.document(&CheckDocument {
-        result: "invalid",
+        result: Verification::Invalid,
         file: found.path.display().to_string(),
         chosen: found.origin.to_string(),
         passed_over: found.passed_over,
@@ -183,11 +215,19 @@ fn faults_of(error: &ScheduleError) -> Vec<FaultEntry> {
     }
 }
 
-#[derive(Serialize)]
-struct ShowDocument {
-    result: &'static str,
+/// The JSON of `config show`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ShowDocument {
+    /// Always `complete`.
+    result: Outcome,
+    /// The configuration file that counts.
     file: String,
-    config: Value,
+    /// What is in effect, with the names of the file; secrets are masked.
+    config: Map<String, Value>,
+}
+
+impl Document for ShowDocument {
+    const OF: &'static [&'static str] = &["config show"];
 }
 
 fn show(context: &mut Context<'_>) -> CommandResult {
@@ -197,22 +237,52 @@ fn show(context: &mut Context<'_>) -> CommandResult {
     output.note(&Words::new(format!("# from {file}"), format!("# 来自 {file}")))?;
     output.line(config.show().trim_end())?;
     let shown = toml::from_str(config.show()).map_err(|error| UserError::from_any(anyhow::Error::new(error)))?;
-    output.document(&ShowDocument { result: "complete", file, config: shown })?;
+    output.document(&ShowDocument { result: Outcome::Complete, file, config: shown })?;
     Ok(Exit::Done)
 }
 
-fn schema(output: &mut Output, what: SchemaOf) -> CommandResult {
+/// A JSON Schema (draft 2020-12), as it is published.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub struct SchemaDocument(Map<String, Value>);
+
+impl Document for SchemaDocument {
+    const OF: &'static [&'static str] = &["config schema"];
+}
+
+fn schema(output: &mut Output, what: SchemaOf, command: &[String]) -> CommandResult {
     let text = match what {
+        SchemaOf::Output => schema_text(&output_schema(&command.join(" "))?),
+        _ if !command.is_empty() => {
+            let error =
+                usage("SCHEMA", "only `output` has a schema for each command", "只有 `output` 按命令分别有 schema");
+            return Err(error.advise("see `wangchuan config schema --help`", "请看 `wangchuan config schema --help`"));
+        }
         SchemaOf::Config => configuration_schema(),
         SchemaOf::Job => job_schema(),
     };
     if output.json() {
-        let value: Value = serde_json::from_str(&text).map_err(|error| UserError::from_any(error.into()))?;
-        output.document(&value)?;
+        let members = serde_json::from_str(&text).map_err(|error| UserError::from_any(error.into()))?;
+        output.document(&SchemaDocument(members))?;
     } else {
         output.line(text.trim_end())?;
     }
     Ok(Exit::Done)
+}
+
+/// Of one command, or of all in one.
+fn output_schema(command: &str) -> Result<Schema, UserError> {
+    if command.is_empty() {
+        return Ok(schemas::bundle());
+    }
+    if let Some(published) = schemas::find(command) {
+        return Ok(published.schema());
+    }
+    let all = schemas::all();
+    let known: Vec<&str> = all.iter().map(|published| published.command).collect();
+    let hint = crate::config::suggest(command, &known);
+    let (en, zh) = (format!("no document is printed by `{command}`"), format!("`{command}` 没有 JSON 文档"));
+    Err(usage("SCHEMA", &en, &zh).advise(hint.clone(), hint))
 }
 
 #[cfg(test)]
@@ -268,9 +338,23 @@ mod tests {
     fn schemas_are_printed_as_published() {
         for (what, name) in [(SchemaOf::Config, "wangchuan.schema.json"), (SchemaOf::Job, "job.schema.json")] {
             let (mut output, out, _) = testing::output(false);
-            schema(&mut output, what).unwrap();
+            schema(&mut output, what, &[]).unwrap();
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schema").join(name);
             assert_eq!(out.text(), std::fs::read_to_string(path).unwrap());
         }
+    }
+
+    #[test]
+    fn the_schema_of_a_command_is_found_by_its_words() {
+        let printed = |words: &[&str]| {
+            let (mut output, out, _) = testing::output(false);
+            let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+            schema(&mut output, SchemaOf::Output, &words).map(|_| out.text())
+        };
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schema/output/backup-list.json");
+        assert_eq!(printed(&["backup", "list"]).unwrap(), std::fs::read_to_string(path).unwrap());
+        assert!(printed(&[]).unwrap().contains("\"$defs\""));
+        let unknown = printed(&["backup", "lst"]).unwrap_err();
+        assert!(unknown.advice.unwrap().en.contains("backup list"));
     }
 }

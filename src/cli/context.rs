@@ -11,7 +11,7 @@ use super::output::{Exit, Lang, Output, UserError, Words};
 use super::slot_words;
 use crate::backup::object_store::RepositoryError;
 use crate::clock::{Clock, FixedClock, SystemClock};
-use crate::config::{ConfigError, Configuration, Found, PolicyRules, Surroundings, find, load};
+use crate::config::{ConfigError, Configuration, Fault, Faults, Found, PolicyRules, Surroundings, find, load};
 use crate::control::{Control, ControlError};
 use crate::erase::EraseError;
 use crate::installation::{Installation, Needs};
@@ -126,8 +126,10 @@ fn level_name(config: &Configuration) -> &'static str {
 }
 
 /// A configuration fault as people get it.
-#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands errors over by value")]
 pub fn config_error(error: ConfigError) -> UserError {
+    if let ConfigError::Invalid(faults) = &error {
+        return faults_error("CONFIG_INVALID", faults);
+    }
     let what = error.to_string();
     let (code, en, zh) = match &error {
         ConfigError::NotFound { .. } => (
@@ -138,13 +140,39 @@ pub fn config_error(error: ConfigError) -> UserError {
         ConfigError::Unreadable { .. } => {
             ("CONFIG_UNREADABLE", "check the path and its permissions", "请检查路径和权限")
         }
-        ConfigError::Invalid(_) => (
-            "CONFIG_INVALID",
-            "correct the file; `wangchuan config check` checks it again",
-            "请改正文件；`wangchuan config check` 可再次检查",
-        ),
+        ConfigError::Invalid(_) => ("CONFIG_INVALID", "see `wangchuan config check`", "请看 `wangchuan config check`"),
     };
-    UserError::new(Exit::Usage, code, Words::new(what.clone(), what)).advise(en, zh)
+    let user = UserError::new(Exit::Usage, code, Words::new(what.clone(), what)).advise(en, zh);
+    match error {
+        ConfigError::Unreadable { path, source } => user.at(path.display().to_string()).because(source),
+        _ => user,
+    }
+}
+
+/// Faults of the configuration or of job files: one with its place, several in one sentence. `config check` shows their lines.
+pub fn faults_error(code: &'static str, faults: &Faults) -> UserError {
+    let place = |fault: &Fault| {
+        let position = fault.position.map_or_else(String::new, |at| format!(":{}:{}", at.line, at.column));
+        format!("{}{position}", fault.file.display())
+    };
+    let again =
+        ("`wangchuan config check` shows the line, and checks again", "`wangchuan config check` 可显示该行并再次检查");
+    let [fault] = faults.0.as_slice() else {
+        let each = faults.0.iter().map(|fault| match &fault.advice {
+            Some(advice) => format!("{}: {} ({advice})", place(fault), fault.what),
+            None => format!("{}: {}", place(fault), fault.what),
+        });
+        let (count, each) = (faults.0.len(), each.collect::<Vec<_>>().join("; "));
+        let what = Words::new(format!("{count} faults: {each}"), format!("{count} 处错误：{each}"));
+        return UserError::new(Exit::Usage, code, what).advise(again.0, again.1);
+    };
+    let line = fault.line().map_or_else(String::new, |line| format!(": `{line}`"));
+    let what = Words::new(format!("{}{line}", fault.what), format!("{}{line}", fault.what));
+    let error = UserError::new(Exit::Usage, code, what).at(place(fault));
+    match &fault.advice {
+        Some(advice) => error.advise(format!("{advice}; {}", again.0), format!("{advice}；{}", again.1)),
+        None => error.advise(format!("correct it; {}", again.0), format!("请改正；{}", again.1)),
+    }
 }
 
 /// A task's failure as people get it.
@@ -255,7 +283,9 @@ fn store_code(error: &StoreError) -> &'static str {
 
 impl From<OutputError> for UserError {
     fn from(error: OutputError) -> Self {
-        UserError::from_any(error.into())
+        let what = Words::new("the output cannot be written", "无法写出结果");
+        let advice = ("check where the output goes", "请检查输出目标");
+        UserError::new(Exit::Failed, "OUTPUT", what).advise(advice.0, advice.1).because(error)
     }
 }
 

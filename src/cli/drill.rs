@@ -4,15 +4,18 @@ mod document;
 mod record;
 
 use clap::Subcommand;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use self::document::RunDocument;
+use self::document::RecordEntry;
+pub use self::document::RunDocument;
 use self::record::CheckedDrill;
 use super::CommandResult;
-use super::backup::{FailedStore, choose, newest_of_each, open_bucket, snapshots, while_renewing};
+use super::backup::{choose, newest_of_each, open_bucket, snapshots, while_renewing};
 use super::context::{Context, local_time, task_error, usage};
+use super::output::shapes::{DrillOutcome, FailedStore};
 use super::output::table::grouped;
-use super::output::{Exit, Grid, Output, UserError, Words, say};
+use super::output::{Document, Exit, Grid, Outcome, Output, UserError, Words, say};
 use crate::config::Configuration;
 use crate::control::DrillRow;
 use crate::installation::{Installation, Needs};
@@ -27,6 +30,7 @@ pub enum DrillCommand {
     ///
     /// Also tries to open what was shredded with every key there is. Without options the newest snapshot of every store is drilled.
     /// Exit code 1 when a drill failed.
+    #[command(after_help = "Examples:\n  wangchuan drill run\n  wangchuan drill run --snapshot 3f9c1a")]
     Run {
         /// The newest snapshot of this store.
         #[arg(long, value_name = "STORE")]
@@ -39,8 +43,10 @@ pub enum DrillCommand {
         from_bucket: bool,
     },
     /// All drills, oldest first; every record's signature is checked.
+    #[command(after_help = "Example:\n  wangchuan drill list")]
     List,
     /// One drill's record; its signature is checked.
+    #[command(after_help = "Examples:\n  wangchuan drill show\n  wangchuan drill show 01a200dd")]
     Show {
         /// Its id or the beginning of it; `latest` for the newest.
         #[arg(default_value = "latest")]
@@ -105,7 +111,7 @@ fn show_run(
     failed: &[FailedStore],
 ) -> CommandResult {
     let document = RunDocument::of(records, failed);
-    if document.result == "nothing-found" {
+    if document.result == DrillOutcome::NothingFound {
         output.say(&Words::new("there is no snapshot to drill with", "没有可以演练的快照"))?;
     }
     for record in records {
@@ -118,7 +124,7 @@ fn show_run(
         ))?;
     }
     output.document(&document)?;
-    Ok(if document.result == "failed" { Exit::Failed } else { Exit::Done })
+    Ok(if document.result == DrillOutcome::Failed { Exit::Failed } else { Exit::Done })
 }
 
 fn show_record(output: &mut Output, config: &Configuration, record: &DrillRecord) -> Result<(), UserError> {
@@ -200,10 +206,17 @@ async fn stored(context: &Context<'_>) -> Result<(Installation, Vec<DrillRow>), 
     Ok((installation, rows))
 }
 
-#[derive(Serialize)]
-struct ListDocument {
-    result: &'static str,
+/// The JSON of `drill list`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ListDocument {
+    /// `complete`, `nothing-found`, or `failed` with exit code 1 when a record's signature does not fit.
+    result: Outcome,
+    /// The drills, oldest first.
     drills: Vec<CheckedDrill>,
+}
+
+impl Document for ListDocument {
+    const OF: &'static [&'static str] = &["drill list"];
 }
 
 async fn list(context: &mut Context<'_>) -> CommandResult {
@@ -223,7 +236,8 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
     for (row, drill) in rows.iter().zip(&drills) {
         let signature = drill.problem.unwrap_or(say(lang, "valid", "有效"));
         let rto = drill.rto_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1} s"));
-        let (when, result) = (local_time(&installation.config, row.at), verdict(output, drill.result == "passed"));
+        let (when, result) =
+            (local_time(&installation.config, row.at), verdict(output, drill.result == DrillOutcome::Passed));
         grid.row([&drill.drill, &drill.store, &when, result, &rto, signature]);
     }
     if grid.is_empty() {
@@ -236,20 +250,26 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
     }
     let is_good = drills.iter().all(|drill| drill.problem.is_none());
     let result = match (drills.is_empty(), is_good) {
-        (true, _) => "nothing-found",
-        (false, true) => "complete",
-        (false, false) => "failed",
+        (true, _) => Outcome::NothingFound,
+        (false, true) => Outcome::Complete,
+        (false, false) => Outcome::Failed,
     };
     output.document(&ListDocument { result, drills })?;
     installation.close().await.map_err(task_error)?;
     Ok(if is_good { Exit::Done } else { Exit::Failed })
 }
 
-#[derive(Serialize)]
-struct ShowDocument<'d> {
+/// The JSON of `drill show`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ShowDocument<'d> {
     #[serde(flatten)]
     drill: &'d CheckedDrill,
-    record: Option<&'d DrillRecord>,
+    /// What was signed; null when the signature does not fit.
+    record: Option<RecordEntry<'d>>,
+}
+
+impl Document for ShowDocument<'_> {
+    const OF: &'static [&'static str] = &["drill show"];
 }
 
 async fn show(context: &mut Context<'_>, id: &str) -> CommandResult {
@@ -262,7 +282,7 @@ async fn show(context: &mut Context<'_>, id: &str) -> CommandResult {
         }
         (None, problem) => context.output.line(&format!("✗ {}: {}", drill.drill, problem.unwrap_or_default()))?,
     }
-    context.output.document(&ShowDocument { drill: &drill, record: drill.record.as_ref() })?;
+    context.output.document(&ShowDocument { drill: &drill, record: drill.record.as_ref().map(RecordEntry::of) })?;
     installation.close().await.map_err(task_error)?;
     Ok(if drill.problem.is_none() { Exit::Done } else { Exit::Failed })
 }

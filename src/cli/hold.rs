@@ -2,9 +2,13 @@
 
 use std::io::BufRead;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::CommandResult;
 use super::context::{Context, local_time, task_error, usage};
-use super::output::{Exit, Grid, Words};
+use super::output::shapes::Time;
+use super::output::{Document, Exit, Grid, Outcome, Words};
 use crate::control::{ControlError, HoldRow};
 use crate::installation::Needs;
 use crate::plan::Subject;
@@ -14,8 +18,11 @@ use crate::tasks::TaskError;
 #[derive(Debug, clap::Subcommand)]
 pub enum HoldCommand {
     /// Suspend the destruction of a subject's rows, a collection, a store, or everything.
-    ///
-    /// Examples: echo C20240101000001 | wangchuan hold place case-17 --subject - --reason lawsuit · wangchuan hold place audit-3 --store shop --reason audit
+    #[command(after_help = "Examples:
+  wangchuan hold place case-17 --subject - --reason lawsuit < id.txt
+  wangchuan hold place audit-3 --store shop --reason audit
+  wangchuan hold place audit-4 --store shop --collection orders --reason audit
+  wangchuan hold place stop --everything --reason inspection")]
     Place {
         /// The hold's id: a case or file number, no personal data.
         id: String,
@@ -36,12 +43,93 @@ pub enum HoldCommand {
         reason: String,
     },
     /// End a hold.
+    #[command(after_help = "Example:\n  wangchuan hold release case-17")]
     Release {
         /// The hold's id.
         id: String,
     },
     /// All holds.
+    #[command(after_help = "Example:\n  wangchuan hold list")]
     List,
+}
+
+/// The JSON of `hold place`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct PlaceDocument {
+    /// Always `complete`: the hold is in force.
+    result: Outcome,
+    /// Its id.
+    hold: String,
+    /// `subject`, `collection`, `store` or `everything`.
+    scope: String,
+    /// Whether a registered store knows the subject; the hold is in force all the same. Null when it is not about one.
+    subject_known: Option<bool>,
+}
+
+impl Document for PlaceDocument {
+    const OF: &'static [&'static str] = &["hold place"];
+}
+
+/// The JSON of `hold release`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ReleaseDocument {
+    /// Always `complete`: the hold has ended.
+    result: Outcome,
+    /// Its id.
+    hold: String,
+}
+
+impl Document for ReleaseDocument {
+    const OF: &'static [&'static str] = &["hold release"];
+}
+
+/// The JSON of `hold list`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ListDocument {
+    /// `complete` or `nothing-found`.
+    result: Outcome,
+    /// All holds, those that ended included.
+    holds: Vec<HoldEntry>,
+}
+
+impl Document for ListDocument {
+    const OF: &'static [&'static str] = &["hold list"];
+}
+
+/// A hold. Whom it is about is not shown.
+#[derive(Debug, Serialize, JsonSchema)]
+struct HoldEntry {
+    /// Its id.
+    hold: String,
+    /// `subject`, `collection`, `store` or `everything`.
+    scope: String,
+    /// The store, of a store or collection.
+    store: Option<String>,
+    /// The collection, if it is about one.
+    collection: Option<String>,
+    /// Why.
+    reason: String,
+    /// Since when.
+    placed_at: Time,
+    /// By whom.
+    placed_by: String,
+    /// When it ended; null while it is in force.
+    released_at: Option<Time>,
+}
+
+impl HoldEntry {
+    fn of(row: HoldRow) -> Self {
+        Self {
+            hold: row.id,
+            scope: row.scope,
+            store: row.store,
+            collection: row.collection,
+            reason: row.reason,
+            placed_at: row.placed_at.into(),
+            placed_by: row.placed_by,
+            released_at: row.released_at.map(Time::from),
+        }
+    }
 }
 
 /// Runs the command.
@@ -109,9 +197,12 @@ async fn place(context: &mut Context<'_>, row: HoldRow, subject: Option<Subject>
         ))?;
     }
     context.output.say(&Words::new(format!("Hold {} is in force.", row.id), format!("保留令 {} 已生效。", row.id)))?;
-    context.output.document(
-        &serde_json::json!({"result": "complete", "hold": row.id, "scope": row.scope, "subject_known": !warning}),
-    )?;
+    context.output.document(&PlaceDocument {
+        result: Outcome::Complete,
+        hold: row.id,
+        scope: row.scope,
+        subject_known: subject.map(|_| !warning),
+    })?;
     Ok(Exit::Done)
 }
 
@@ -138,7 +229,7 @@ async fn release(context: &mut Context<'_>, id: &str) -> CommandResult {
         ),
         format!("保留令 {id} 已解除。据此制定的计划作废；其保留的数据将由下一次计划重新检查。"),
     ))?;
-    context.output.document(&serde_json::json!({"result": "complete", "hold": id}))?;
+    context.output.document(&ReleaseDocument { result: Outcome::Complete, hold: id.to_owned() })?;
     Ok(Exit::Done)
 }
 
@@ -175,15 +266,7 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
         ]);
     }
     context.output.table(&grid)?;
-    let shown: Vec<_> = holds
-        .iter()
-        .map(|hold| {
-            serde_json::json!({"hold": hold.id, "scope": hold.scope, "store": hold.store, "collection": hold.collection,
-                "reason": hold.reason, "placed_at": hold.placed_at, "released_at": hold.released_at})
-        })
-        .collect();
-    context.output.document(
-        &serde_json::json!({"result": if shown.is_empty() { "nothing-found" } else { "complete" }, "holds": shown}),
-    )?;
+    let result = Outcome::of_list(holds.is_empty());
+    context.output.document(&ListDocument { result, holds: holds.into_iter().map(HoldEntry::of).collect() })?;
     Ok(Exit::Done)
 }

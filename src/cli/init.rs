@@ -2,17 +2,21 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::CommandResult;
 use super::context::{Context, read_configuration, task_error, usage};
-use super::output::{Exit, UserError, Words};
+use super::output::{Document, Exit, Outcome, UserError, Words};
 use crate::config::TEMPLATE;
 use crate::installation::Installation;
 use crate::quickstart::{JOBS, write};
 
 /// Arguments of `init`.
-///
-/// Example: wangchuan init --dir /etc/wangchuan --accept-host-loss
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  wangchuan init --dir /etc/wangchuan --accept-host-loss
+  wangchuan init --root transit --snapshot-retention-days 7")]
 pub struct InitArgs {
     /// The folder for the configuration; existing files are never overwritten.
     #[arg(long, default_value = ".")]
@@ -63,6 +67,19 @@ fn template(args: &InitArgs) -> String {
         .replace("\naccept_host_loss = false\n", "\n#accept_host_loss = false\n")
 }
 
+/// The JSON of `init`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct InitDocument {
+    /// Always `complete`.
+    result: Outcome,
+    /// The configuration file, new or found.
+    configuration: String,
+}
+
+impl Document for InitDocument {
+    const OF: &'static [&'static str] = &["init"];
+}
+
 /// Writes what is missing, then makes control database, keys and signing key.
 pub async fn init(context: &mut Context<'_>, args: InitArgs) -> CommandResult {
     context.only_now()?;
@@ -95,6 +112,6 @@ pub async fn init(context: &mut Context<'_>, args: InitArgs) -> CommandResult {
         format!("Installed. Now register your stores in {shown} and run `wangchuan doctor`."),
         format!("安装完成。请在 {shown} 中登记数据库，然后运行 `wangchuan doctor`。"),
     ))?;
-    context.output.document(&serde_json::json!({"result": "complete", "configuration": shown}))?;
+    context.output.document(&InitDocument { result: Outcome::Complete, configuration: shown })?;
     Ok(Exit::Done)
 }

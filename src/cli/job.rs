@@ -1,15 +1,19 @@
 //! `job`: declared jobs, their calendar, and running one now.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::CommandResult;
+use super::agent::outcome_of;
 use super::config::load_jobs;
-use super::context::{Context, local_time, task_error};
-use super::output::{Exit, Grid, UserError};
+use super::context::{Context, faults_error, local_time, task_error};
+use super::output::shapes::Time;
+use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use crate::agent::run_task;
 use crate::config::Configuration;
 use crate::installation::Needs;
-use crate::schedule::calendar::preview;
+use crate::schedule::calendar::{Upcoming, preview};
 use crate::schedule::{Job, ScheduleError, load_folder};
 use crate::tasks::TaskError;
 
@@ -17,17 +21,18 @@ use crate::tasks::TaskError;
 #[derive(Debug, clap::Subcommand)]
 pub enum JobCommand {
     /// All jobs, when they run next, and how they ended last.
+    #[command(after_help = "Example:\n  wangchuan job list")]
     List,
     /// Do a job's work now.
-    ///
-    /// Example: wangchuan job run shred
+    #[command(after_help = "Example:\n  wangchuan job run shred")]
     Run {
         /// The job's name.
         name: String,
     },
     /// The runs to come.
-    ///
-    /// Example: wangchuan job preview --from 2026-03-02T00:00:00+08:00 --days 7
+    #[command(after_help = "Examples:
+  wangchuan job preview --days 30 --job drill
+  wangchuan job preview --from 2026-03-02T00:00:00+08:00")]
     Preview {
         /// From when; now without it.
         #[arg(long)]
@@ -50,6 +55,80 @@ pub async fn job(context: &mut Context<'_>, command: JobCommand) -> CommandResul
     }
 }
 
+/// The JSON of `job list`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ListDocument {
+    /// `complete`, or `nothing-found` when no job is declared.
+    result: Outcome,
+    /// The jobs by name.
+    jobs: Vec<JobEntry>,
+}
+
+impl Document for ListDocument {
+    const OF: &'static [&'static str] = &["job list"];
+}
+
+/// A declared job.
+#[derive(Debug, Serialize, JsonSchema)]
+struct JobEntry {
+    /// Its name: that of its file.
+    job: String,
+    /// What it does.
+    task: String,
+    /// When, as it is declared: crontab(5).
+    schedule: String,
+    /// The IANA time zone that the schedule is meant in.
+    timezone: String,
+    /// When it runs next.
+    next: Option<Time>,
+    /// When it ran last.
+    last: Option<Time>,
+    /// How that ended, or `running`.
+    state: Option<String>,
+}
+
+/// The JSON of `job run`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RunDocument {
+    /// How the work ended.
+    result: Outcome,
+    /// The job.
+    job: String,
+    /// One line for people, without personal data.
+    summary: String,
+    /// Of what waits: why and until when, one line each.
+    details: Vec<String>,
+}
+
+impl Document for RunDocument {
+    const OF: &'static [&'static str] = &["job run"];
+}
+
+/// The JSON of `job preview`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct PreviewDocument {
+    /// `complete`, or `nothing-found` when no job runs in that time.
+    result: Outcome,
+    /// The runs to come, earliest first.
+    runs: Vec<UpcomingEntry>,
+    /// Whether there are more than are shown.
+    cut_short: bool,
+}
+
+impl Document for PreviewDocument {
+    const OF: &'static [&'static str] = &["job preview"];
+}
+
+/// A run to come.
+#[derive(Debug, Serialize, JsonSchema)]
+struct UpcomingEntry {
+    /// The job.
+    job: String,
+    /// When, in the job's own time zone: RFC 3339 with its offset.
+    #[schemars(extend("format" = "date-time"))]
+    at: String,
+}
+
 fn jobs(config: &Configuration) -> Result<Vec<Job>, UserError> {
     load_folder(&config.agent.jobs, config.agent.timezone).map_err(|error| job_error(&error))
 }
@@ -61,10 +140,12 @@ pub(super) fn checked_jobs(config: &Configuration) -> Result<Vec<Job>, UserError
 
 fn job_error(error: &ScheduleError) -> UserError {
     let text = error.to_string();
-    UserError::new(Exit::Usage, "JOBS", super::output::Words::new(text.clone(), text)).advise(
-        "correct the job files; `wangchuan config check` checks them again",
-        "请改正任务文件；`wangchuan config check` 可再次检查",
-    )
+    match error {
+        ScheduleError::Invalid(faults) => faults_error("JOBS", faults),
+        ScheduleError::Unreadable { path, .. } => UserError::new(Exit::Usage, "JOBS", Words::new(text.clone(), text))
+            .at(path.display().to_string())
+            .advise("check the path and its permissions", "请检查路径和权限"),
+    }
 }
 
 fn unknown(name: &str) -> UserError {
@@ -106,11 +187,18 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
             time(last.map(|run| run.begun_at)),
             outcome,
         ]);
-        shown.push(serde_json::json!({"job": job.name, "task": job.task.name(), "schedule": job.cron.text(), "timezone": job.cron.zone().name(),
-            "next": next, "last": last.map(|run| run.begun_at), "state": last.map(|run| run.state.clone())}));
+        shown.push(JobEntry {
+            job: job.name.clone(),
+            task: job.task.name().to_owned(),
+            schedule: job.cron.text().to_owned(),
+            timezone: job.cron.zone().name().to_owned(),
+            next: next.map(Time::from),
+            last: last.map(|run| run.begun_at.into()),
+            state: last.map(|run| run.state.clone()),
+        });
     }
     context.output.table(&grid)?;
-    context.output.document(&serde_json::json!({"result": "complete", "jobs": shown}))?;
+    context.output.document(&ListDocument { result: Outcome::of_list(shown.is_empty()), jobs: shown })?;
     Ok(Exit::Done)
 }
 
@@ -125,15 +213,9 @@ async fn run(context: &mut Context<'_>, name: &str) -> CommandResult {
     for detail in &done.details {
         context.output.line(&format!("  {detail}"))?;
     }
-    let (result, exit) = match done.state {
-        "done" => ("complete", Exit::Done),
-        "partial" => ("partial", Exit::Partial),
-        "refused" => ("refused", Exit::Refused),
-        _ => ("failed", Exit::Failed),
-    };
-    context.output.document(
-        &serde_json::json!({"result": result, "job": job.name, "summary": done.summary, "details": done.details}),
-    )?;
+    let (result, exit) = outcome_of(&done);
+    let (summary, details) = (done.summary, done.details);
+    context.output.document(&RunDocument { result, job: job.name, summary, details })?;
     Ok(exit)
 }
 
@@ -156,10 +238,11 @@ fn show_preview(
     for run in &upcoming.runs {
         context.output.line(&format!("{}  {}", run.at.format("%Y-%m-%d %H:%M %:z %a"), run.job))?;
     }
-    let shown: Vec<_> =
-        upcoming.runs.iter().map(|run| serde_json::json!({"job": run.job, "at": run.at.to_rfc3339()})).collect();
-    context
-        .output
-        .document(&serde_json::json!({"result": "complete", "runs": shown, "cut_short": upcoming.is_cut_short}))?;
+    let entry = |run: &Upcoming| UpcomingEntry { job: run.job.clone(), at: run.at.to_rfc3339() };
+    context.output.document(&PreviewDocument {
+        result: Outcome::of_list(upcoming.runs.is_empty()),
+        runs: upcoming.runs.iter().map(entry).collect(),
+        cut_short: upcoming.is_cut_short,
+    })?;
     Ok(Exit::Done)
 }

@@ -7,17 +7,25 @@ mod shred;
 mod verify;
 mod words;
 
+pub use advice::KeyAdviceDocument;
+pub use list::KeyListDocument;
+pub use moving::KeyMoveDocument;
+pub use shred::KeyShredDocument;
+pub use verify::KeyVerifyDocument;
+
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::CommandResult;
 use super::context::{Context, local_time, task_error};
+use super::output::shapes::{StillReadable, Time};
 use super::output::table::grouped;
-use super::output::{Exit, Grid, Output, UserError, Words, say};
+use super::output::{Document, Exit, Grid, Outcome, Output, UserError, Words, say};
 use crate::config::Configuration;
-use crate::control::{RunRow, time_text};
+use crate::control::RunRow;
 use crate::installation::{Installation, Needs};
 use crate::keyring::KeyringError;
 use crate::keyring::second_place::Memory;
@@ -29,27 +37,28 @@ use crate::tasks::erasure::RunBody;
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
     /// Generation, what the root slot is worth, keys by state, what waits to be destroyed, what may be copied.
+    #[command(after_help = "Example:\n  wangchuan key status")]
     Status,
     /// Every key the agent answers for, in groups, by state in the words of SP 800-57; what waits to be destroyed, and why.
     ///
-    /// Names no person. Example: wangchuan key list --json
+    /// Names no person.
+    #[command(after_help = "Example:\n  wangchuan key list --json")]
     List,
     /// Destroy the keys of what is due, all in one generation change; without --now at most once an hour.
     ///
     /// A run waits for the end of its grace, for holds, for a snapshot begun after its erasure, and for the least time that
-    /// the root slot wants between two generations; it is said of each why and until when. Example: wangchuan key shred --now
+    /// the root slot wants between two generations; it is said of each why and until when.
+    #[command(after_help = "Examples:\n  wangchuan key shred\n  wangchuan key shred --now")]
     Shred {
         /// Do not wait for the next hourly group. Grace, holds, snapshots and the slot's interval hold all the same.
         #[arg(long)]
         now: bool,
     },
     /// Try again whether what was destroyed stays destroyed: old roots, old crowns, shredded frames. Exit code 1 if not.
-    ///
-    /// Example: wangchuan key verify
+    #[command(after_help = "Example:\n  wangchuan key verify")]
     Verify,
     /// What may and may not be copied or backed up, for the configured root slot.
-    ///
-    /// Example: wangchuan key advice --lang zh
+    #[command(after_help = "Example:\n  wangchuan key advice --lang zh")]
     Advice,
     /// Take the root key from the slot under `[root.previous]` to the one under `[root]`.
     Move(moving::MoveArgs),
@@ -67,43 +76,71 @@ pub async fn key(context: &mut Context<'_>, command: KeyCommand) -> CommandResul
     }
 }
 
-#[derive(Debug, Serialize)]
-struct StatusDocument {
-    result: &'static str,
+/// The JSON of `key status`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct StatusDocument {
+    /// `complete` when the slot holds the tree's root key, otherwise `failed`: nothing can be opened.
+    result: Outcome,
+    /// The generation of the key tree; null when there is no tree.
     generation: Option<i64>,
     /// Generations that the slot still holds.
     slot_generations: Vec<i64>,
+    /// What may be claimed of a destruction in this slot.
     claim: SlotClaim,
-    /// Keys by subtree and state.
+    /// How many keys there are, by subtree and state.
     keys: BTreeMap<String, BTreeMap<String, i64>>,
-    /// A generation change that was interrupted, and its last step.
-    interrupted: Option<(i64, String)>,
-    /// The newest state record in the second place: number, key generation, and when its image was taken.
-    second_place: Option<(u64, i64, Option<String>)>,
+    /// A generation change that was interrupted; the next start finishes it.
+    interrupted: Option<Interrupted>,
+    /// The newest state record in the second place.
+    second_place: Option<SecondPlaceHead>,
+    /// Runs whose rows still open in backups.
     pending: Vec<PendingShred>,
 }
 
-#[derive(Debug, Serialize)]
+impl Document for StatusDocument {
+    const OF: &'static [&'static str] = &["key status"];
+}
+
+/// An interrupted generation change.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Interrupted {
+    /// The generation it leads to.
+    generation: i64,
+    /// The last step that was done.
+    step: String,
+}
+
+/// The newest state record in the second place.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct SecondPlaceHead {
+    /// Its number; one more with every record.
+    number: u64,
+    /// The key generation that opens it.
+    generation: i64,
+    /// When its image of the state was taken.
+    image_at: Option<String>,
+}
+
+/// A run whose rows still open in backups.
+#[derive(Debug, Serialize, JsonSchema)]
 struct PendingShred {
+    /// The run.
     run: String,
     /// Its keys die after this time, not before.
-    grace_until: Option<String>,
-    /// Rows that still open in backups after the last shred, because others share their keys.
-    readable: Option<i64>,
-    /// Until when they do.
-    readable_until: Option<String>,
+    grace_until: Option<Time>,
+    /// Rows that still open after the last shred, because others share their keys; null before it.
+    readable: Option<StillReadable>,
 }
 
 impl PendingShred {
     fn of(run: &RunRow) -> tasks::Result<Self> {
-        let (readable, readable_until) = RunBody::of(run)?.pending.unzip();
-        let grace_until = run.grace_until.map(time_text);
-        Ok(Self { run: run.id.clone(), grace_until, readable, readable_until })
+        let readable = StillReadable::of(&RunBody::of(run)?);
+        Ok(Self { run: run.id.clone(), grace_until: run.grace_until.map(Time::from), readable })
     }
 
     fn words(&self, config: &Configuration, run: &RunRow) -> Words {
         let id = &self.run;
-        if let (Some(rows), Some(until)) = (self.readable, &self.readable_until) {
+        if let Some(StillReadable { rows, until }) = &self.readable {
             return Words::new(
                 format!("run {id}: {rows} rows still open in backups until {until}"),
                 format!("运行 {id}：备份中仍有 {rows} 行可打开，直到 {until}"),
@@ -125,7 +162,7 @@ async fn status(context: &mut Context<'_>) -> CommandResult {
     show(context.output, &installation.config, &document, &runs)?;
     context.output.document(&document)?;
     installation.close().await.map_err(task_error)?;
-    Ok(if document.result == "complete" { Exit::Done } else { Exit::Failed })
+    Ok(if document.result == Outcome::Complete { Exit::Done } else { Exit::Failed })
 }
 
 async fn read(
@@ -140,15 +177,17 @@ async fn read(
         keys.entry(subtree).or_default().insert(state, count);
     }
     let runs = tx.runs(Some("shred-pending")).await?;
-    let interrupted = tx.open_rekey().await?;
+    let interrupted = tx.open_rekey().await?.map(|(generation, step)| Interrupted { generation, step });
     let memory = Memory::read(&mut tx).await?;
-    let second_place = memory.head.map(|head| (head.number, head.generation, memory.at));
+    let image_at = memory.at;
+    let second_place =
+        memory.head.map(|head| SecondPlaceHead { number: head.number, generation: head.generation, image_at });
     drop(tx);
     let usable = present.iter().filter(|present| present.presence == Presence::Usable);
     let slot_generations: Vec<i64> = usable.map(|present| present.generation).collect();
     let is_there = generation.is_some_and(|generation| slot_generations.contains(&generation));
     let pending = runs.iter().map(PendingShred::of).collect::<tasks::Result<Vec<_>>>()?;
-    let result = if is_there { "complete" } else { "failed" };
+    let result = if is_there { Outcome::Complete } else { Outcome::Failed };
     Ok((StatusDocument { result, generation, slot_generations, claim, keys, interrupted, second_place, pending }, runs))
 }
 
@@ -159,7 +198,7 @@ fn show(
     runs: &[RunRow],
 ) -> Result<(), UserError> {
     match (document.generation, document.result) {
-        (Some(generation), "complete") => output.say(&Words::new(
+        (Some(generation), Outcome::Complete) => output.say(&Words::new(
             format!("generation {generation}; its root key is in the slot"),
             format!("第 {generation} 代；根密钥在密钥槽中"),
         ))?,
@@ -172,14 +211,14 @@ fn show(
         }
         (None, _) => output.say(&Words::new("✗ there is no key tree", "✗ 没有密钥树"))?,
     }
-    if let Some((generation, step)) = &document.interrupted {
+    if let Some(Interrupted { generation, step }) = &document.interrupted {
         output.say(&Words::new(
             format!("! the change to generation {generation} was interrupted after {step}; the next start finishes it"),
             format!("! 到第 {generation} 代的更换在 {step} 之后中断；下次启动会完成"),
         ))?;
     }
     match &document.second_place {
-        Some((number, generation, _)) => output.say(&Words::new(
+        Some(SecondPlaceHead { number, generation, .. }) => output.say(&Words::new(
             format!("second place: state {number}, of generation {generation}"),
             format!("第二存放处：第 {number} 号状态，属于第 {generation} 代"),
         ))?,

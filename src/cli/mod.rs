@@ -9,6 +9,7 @@ mod certificate;
 mod config;
 mod context;
 mod drill;
+mod generated;
 mod hold;
 mod init;
 mod interrupt;
@@ -20,9 +21,11 @@ mod quickstart;
 mod recover;
 mod request;
 mod run;
+mod schemas;
 mod slot_words;
 mod stage;
 mod status;
+mod statute;
 mod store;
 
 use std::path::PathBuf;
@@ -31,11 +34,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use self::context::Context;
 use self::interrupt::{Begun, Listener};
-use self::output::{Exit, Lang, Output, UserError};
+use self::output::{Exit, Lang, Output, UserError, Words};
 
 /// What a command returns: how it ended, or the error that ended it.
 pub type CommandResult = std::result::Result<Exit, UserError>;
@@ -44,11 +47,11 @@ const ABOUT: &str = "Keeps customer data as long as it must, erases it when its 
     stores and, by destroying keys, from every backup ever made — and proves it.";
 
 const EXAMPLES: &str = "\
-Every day:       status, agent, job, run, plan, erase, explain
+Every day:       status, agent, job, run, plan, erase, explain, statute
 Customers:       request, hold
 Backups:         backup, restore, drill, recover
 Proof:           certificate, log
-Administration:  quickstart, init, doctor, config, store, key
+Administration:  quickstart, init, doctor, config, store, key, completions, manual
 
 First steps:
   wangchuan quickstart              a sample shop, and the whole cycle once
@@ -88,6 +91,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// What is due, overdue or failing; exit code 5 when something is.
+    #[command(after_help = "Examples:\n  wangchuan status\n  wangchuan status --json | jq .overdue")]
     Status,
     /// Run as the background agent, or hold and resume all destruction.
     Agent(agent::AgentArgs),
@@ -103,6 +107,9 @@ enum Command {
     Erase(plan::EraseArgs),
     /// Why and when a record is due, with policy and statute.
     Explain(plan::ExplainArgs),
+    /// The catalogue of statutes: how long the law wants records kept.
+    #[command(subcommand)]
+    Statute(statute::StatuteCommand),
     /// Requests of customers.
     #[command(subcommand)]
     Request(request::RequestCommand),
@@ -140,15 +147,10 @@ enum Command {
     /// The key tree and its root slot.
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// Shell completions on standard output.
-    #[command(hide = true)]
-    Completions {
-        /// The shell.
-        shell: clap_complete::Shell,
-    },
-    /// The manual page on standard output.
-    #[command(hide = true)]
-    Manual,
+    /// Completions for a shell, on standard output.
+    Completions(generated::CompletionsArgs),
+    /// Manual pages, on standard output or into a folder.
+    Manual(generated::ManualArgs),
 }
 
 fn version() -> &'static str {
@@ -160,10 +162,7 @@ fn version() -> &'static str {
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
-        }
+        Err(error) => return not_understood(&error),
     };
     let mut output = Output::standard(cli.global.json, Lang::of_host(cli.global.lang));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -180,10 +179,31 @@ pub fn run() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             let exit = error.exit;
-            let _ = output.error(&error);
+            // Whoever read the output has gone, as `head` does; there is nobody to tell.
+            if !error.is_of_gone_reader() {
+                let _ = output.error(&error);
+            }
             exit.into()
         }
     }
+}
+
+/// Help and version asked for, or a command line that is wrong. Clap words the latter for people; a program that asked for JSON
+/// gets a document without the words of the command line, which may hold a customer's id.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if !error.use_stderr() {
+        return Exit::Done.into();
+    }
+    let mut words = std::env::args_os().skip(1).take_while(|word| word != "--");
+    if words.any(|word| word == "--json") {
+        let what = error.kind().as_str().unwrap_or("the command line is incomplete");
+        let document = UserError::new(Exit::Usage, "USAGE", Words::new(what, format!("命令行有误：{what}")))
+            .advise("see the command with --help", "请用 --help 查看该命令的用法");
+        let mut output = Output::standard(true, Lang::of_host(None));
+        let _ = output.document(&document.to_json(output.lang()));
+    }
+    Exit::Usage.into()
 }
 
 /// How long threads outside of the runtime's control may take to end.
@@ -222,6 +242,7 @@ async fn dispatch(cli: Cli, output: &mut Output, listener: &Listener) -> Command
         Command::Plan(args) => plan::plan(&mut context, args).await,
         Command::Erase(args) => plan::erase(&mut context, args).await,
         Command::Explain(args) => plan::explain(&mut context, args).await,
+        Command::Statute(command) => statute::statute(&mut context, &command),
         Command::Request(command) => request::request(&mut context, command).await,
         Command::Hold(command) => hold::hold(&mut context, command).await,
         Command::Backup(command) => backup::backup(&mut context, command).await,
@@ -236,24 +257,81 @@ async fn dispatch(cli: Cli, output: &mut Output, listener: &Listener) -> Command
         Command::Config(command) => config::config(&mut context, command),
         Command::Store(command) => store::store(&mut context, command).await,
         Command::Key(command) => key::key(&mut context, command).await,
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "wangchuan", &mut std::io::stdout());
-            Ok(Exit::Done)
-        }
-        Command::Manual => {
-            let page = clap_mangen::Man::new(Cli::command());
-            page.render(&mut std::io::stdout()).map_err(|error| UserError::from_any(error.into()))?;
-            Ok(Exit::Done)
-        }
+        Command::Completions(args) => generated::completions(&mut context, &args),
+        Command::Manual(args) => generated::manual(&mut context, &args),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Every command with its words.
+    fn commands(command: &clap::Command, path: &str, visit: &mut dyn FnMut(&str, &clap::Command)) {
+        visit(path, command);
+        for verb in command.get_subcommands() {
+            commands(verb, &format!("{path} {}", verb.get_name()), visit);
+        }
+    }
+
+    /// The examples of a help text: lines that begin with the program's name, without comments and redirections.
+    fn examples(help: &str) -> Vec<Vec<String>> {
+        let mut joined = String::new();
+        for line in help.lines() {
+            let line = if joined.ends_with(' ') { line.trim_start() } else { line };
+            match line.strip_suffix('\\') {
+                Some(begin) => joined.push_str(begin),
+                None => joined.extend([line, "\n"]),
+            }
+        }
+        let lines = joined.lines().filter_map(|line| line.strip_prefix("  wangchuan"));
+        let command = |line: &str| {
+            let end = [" > ", " < ", " | ", "    "].iter().filter_map(|mark| line.trim_start().find(mark)).min();
+            let line = line.trim_start();
+            line[..end.unwrap_or(line.len())].split_whitespace().map(ToOwned::to_owned).collect()
+        };
+        lines.map(command).collect()
+    }
+
+    #[test]
+    fn every_command_teaches_with_an_example_that_works() {
+        assert_eq!(
+            examples("  wangchuan a --b > c\n  wangchuan d \\\n      e    f"),
+            [vec!["a", "--b"], vec!["d", "e"]]
+        );
+        commands(&Cli::command(), "", &mut |path, command| {
+            if command.has_subcommands() && path != " agent" {
+                return;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let shown = examples(&help);
+            assert!(!shown.is_empty(), "`{path}` has no example");
+            for example in shown {
+                let words = example.join(" ");
+                assert!(words.starts_with(path.trim()), "an example of `{path}` is `{words}`");
+                let parsed = Cli::try_parse_from(std::iter::once("wangchuan".to_owned()).chain(example));
+                assert!(parsed.is_ok(), "`{words}`: {}", parsed.unwrap_err());
+            }
+        });
+    }
+
+    #[test]
+    fn help_fits_a_terminal_of_eighty_columns() {
+        let mut program = Cli::command().term_width(80);
+        program.build();
+        commands(&program, "", &mut |path, command| {
+            let help = command.clone().term_width(80).render_long_help().to_string();
+            for line in help.lines() {
+                let width = unicode_width::UnicodeWidthStr::width(line);
+                assert!(width <= 80, "`{path}` has a line of {width} columns: {line}");
+            }
+        });
     }
 }

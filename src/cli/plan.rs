@@ -1,9 +1,13 @@
 //! `plan`, `erase`, `explain`: what retention would do, doing it, and why for one record.
 
+mod document;
+
 use super::CommandResult;
 use super::context::{Context, local_time, task_error};
+use super::output::shapes::Time;
 use super::output::table::grouped;
-use super::output::{Exit, Grid, Lang, UserError, Words, say};
+use super::output::{Exit, Grid, Lang, Outcome, UserError, Words, say};
+use crate::control::RunRow;
 use crate::erase::survey::{Shape, start_kind};
 use crate::installation::{Installation, Needs};
 use crate::plan::PlanBody;
@@ -17,16 +21,20 @@ use crate::tasks::certify::certify_due;
 use crate::tasks::erasure::{RunBody, execute, find_plan, plan_retention};
 use crate::value::{RowKey, Value};
 
+pub use document::{ErasureDocument, ExplainDocument, PlanDocument};
+
 /// Arguments of `plan`.
 ///
 /// Reads the stores, writes nothing to them. The plan's hash is what `erase` takes.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  wangchuan plan
+  wangchuan plan --at 2027-01-01T00:00:00+08:00    a preview")]
 pub struct PlanArgs {}
 
 /// Arguments of `erase`.
-///
-/// Example: wangchuan erase --plan 3f9a1c
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  wangchuan erase --plan 3f9a1c")]
 pub struct EraseArgs {
     /// The hash of a plan, or its first digits (six at least).
     #[arg(long, value_name = "HASH")]
@@ -34,9 +42,10 @@ pub struct EraseArgs {
 }
 
 /// Arguments of `explain`.
-///
-/// Example: wangchuan explain shop orders 1042 · composite keys: one KEY per column
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  wangchuan explain shop orders 1042
+  wangchuan explain shop order_lines 1042 3    a key of two columns")]
 pub struct ExplainArgs {
     /// The store.
     store: String,
@@ -82,15 +91,9 @@ pub async fn plan(context: &mut Context<'_>, _args: PlanArgs) -> CommandResult {
             format!("数据库 {store} 未纳入：{reason}"),
         ))?;
     }
-    let partial = !plan.body.skipped.is_empty();
-    let kept: u64 = plan.body.collections.iter().map(|counts| counts.due - counts.erase - counts.strip).sum();
-    context.output.document(&serde_json::json!({
-        "result": if partial { "partial" } else if plan.body.due() == 0 { "nothing-found" } else { "complete" },
-        "hash": plan.row.hash, "cutoff": plan.body.cutoff, "due": plan.body.due(), "kept": kept,
-        "collections": plan.body.collections, "skipped": plan.body.skipped, "executable": !preview,
-    }))?;
+    context.output.document(&PlanDocument::of(&plan.row.hash, &plan.body, !preview))?;
     installation.close().await.map_err(task_error)?;
-    Ok(if partial { Exit::Partial } else { Exit::Done })
+    Ok(if plan.body.skipped.is_empty() { Exit::Done } else { Exit::Partial })
 }
 
 /// The counts of a plan as a table.
@@ -167,19 +170,13 @@ pub async fn erase(context: &mut Context<'_>, args: EraseArgs) -> CommandResult 
     let run = execute(&installation, &plan).await.map_err(task_error)?;
     let certificates = certify_due(&installation).await.map_err(task_error)?;
     let body = RunBody::of(&run).map_err(task_error)?;
-    let exit = show_run(context, &run.id, &body, &certificates, None)?;
+    let exit = show_run(context, run, body, certificates)?;
     installation.close().await.map_err(task_error)?;
     Ok(exit)
 }
 
 /// Shows how a run ended, and what will happen to its keys.
-pub fn show_run(
-    context: &mut Context<'_>,
-    run: &str,
-    body: &RunBody,
-    certificates: &[String],
-    request: Option<i64>,
-) -> CommandResult {
+pub fn show_run(context: &mut Context<'_>, run: RunRow, body: RunBody, certificates: Vec<String>) -> CommandResult {
     let kept = body.kept + body.stripped;
     context.output.say(&Words::new(
         format!(
@@ -200,17 +197,8 @@ pub fn show_run(
     for note in &body.notes {
         context.output.note(&Words::new(note.clone(), note.clone()))?;
     }
-    let failed = body.failed > 0 || !body.skipped.is_empty();
-    let (result, exit) = match (body.due, failed) {
-        (0, false) => ("nothing-found", Exit::Done),
-        (_, true) => ("partial", Exit::Partial),
-        _ => ("partial", Exit::Done),
-    };
-    context.output.document(&serde_json::json!({
-        "result": result, "code": (result == "partial").then_some("KEY_SHRED_PENDING"), "due": body.due, "erased": body.erased,
-        "anonymised": 0, "kept": kept, "failed": body.failed, "runs": [run], "request": request, "certificates": certificates,
-        "skipped": body.skipped, "notes": body.notes,
-    }))?;
+    let (document, exit) = ErasureDocument::of(&[(run, body)], certificates);
+    context.output.document(&document)?;
     Ok(exit)
 }
 
@@ -234,7 +222,9 @@ pub async fn explain(context: &mut Context<'_>, args: ExplainArgs) -> CommandRes
     view.close().await.map_err(|error| task_error(error.into()))?;
     let Some(row) = rows.pop() else {
         context.output.say(&Words::new("There is no such record.", "没有这条记录。"))?;
-        context.output.document(&serde_json::json!({"result": "nothing-found"}))?;
+        let document = ExplainDocument::undated(Outcome::NothingFound, None, "there is no such record");
+        context.output.document(&document)?;
+        installation.close().await.map_err(task_error)?;
         return Ok(Exit::Done);
     };
     let read = shape.read(row);
@@ -250,12 +240,11 @@ fn explain_row(
     start: Option<&Value>,
 ) -> Result<(), UserError> {
     let Some((governed, value)) = collection.governed.as_ref().zip(start) else {
-        context.output.say(&Words::new(
+        let words = Words::new(
             "No policy governs this collection: its records never fall due, and go only on request.",
             "没有策略管辖该表：记录不会到期，只有在客户请求时才删除。",
-        ))?;
-        context.output.document(&serde_json::json!({"result": "complete", "policy": null, "due": null}))?;
-        return Ok(());
+        );
+        return say_undated(context, &words, None, "no policy governs this collection");
     };
     let zone =
         installation.config.registry.stores.first().map_or(installation.config.agent.timezone, |store| store.timezone);
@@ -268,14 +257,9 @@ fn explain_row(
             StartEvent::Future(_) => ("its start event lies in the future", "起算时间在未来"),
             _ => ("its start event cannot be read as a time", "起算时间无法识别"),
         };
-        context.output.say(&Words::new(
-            format!("Not due: {en}. Policy {}.", policy.id),
-            format!("未到期：{zh}。策略 {}。", policy.id),
-        ))?;
-        context
-            .output
-            .document(&serde_json::json!({"result": "complete", "policy": policy.id, "due": null, "reason": en}))?;
-        return Ok(());
+        let id = &policy.id;
+        let words = Words::new(format!("Not due: {en}. Policy {id}."), format!("未到期：{zh}。策略 {id}。"));
+        return say_undated(context, &words, Some(id), en);
     };
     let failed = |error: &dyn std::fmt::Display| UserError::from_any(anyhow::anyhow!("{error}"));
     let statutes = find_all(&policy.statutes).map_err(|error| failed(&error))?;
@@ -303,10 +287,25 @@ fn explain_row(
             local_time(&installation.config, at)
         ),
     ))?;
-    context.output.document(&serde_json::json!({
-        "result": "complete", "policy": policy.id, "statutes": policy.statutes, "start": at, "due": due, "is_due": is_due,
-        "decided_by": by, "bucket": bucket.to_string(), "follows": governed.follows,
-    }))?;
+    context.output.document(&ExplainDocument {
+        result: Outcome::Complete,
+        policy: Some(policy.id.clone()),
+        statutes: policy.statutes.clone(),
+        follows: governed.follows.clone(),
+        start: Some(at.into()),
+        due_at: due.map(Time::from),
+        is_due,
+        decided_by: Some(by),
+        bucket: Some(bucket.to_string()),
+        reason: due.is_none().then(|| "a statute forbids it for ever".to_owned()),
+    })?;
+    Ok(())
+}
+
+/// Explains a record that has no due date.
+fn say_undated(context: &mut Context<'_>, words: &Words, policy: Option<&str>, reason: &str) -> Result<(), UserError> {
+    context.output.say(words)?;
+    context.output.document(&ExplainDocument::undated(Outcome::Complete, policy, reason))?;
     Ok(())
 }
 

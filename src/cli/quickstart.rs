@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::CommandResult;
 use super::context::{Context, read_configuration, task_error};
+use super::output::shapes::{Counts, DrillOutcome, SnapshotEntry};
 use super::output::table::grouped;
-use super::output::{Exit, Grid, Progress, UserError, Words};
+use super::output::{Document, Exit, Grid, Outcome, Progress, UserError, Words};
 use super::plan::{plan_grid, reasons};
 use crate::control::{CertificateRow, HoldRow, SnapshotRow};
 use crate::erase::planner::{StoredPlan, subject_lookup};
@@ -28,9 +32,8 @@ const CUSTOMERS: u32 = 3_000;
 const SAMPLE_HOLD: &str = "case-2026-001";
 
 /// Arguments of `quickstart`.
-///
-/// Example: wangchuan quickstart --dir /tmp/try --lang zh
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  wangchuan quickstart --dir /tmp/try --lang zh")]
 pub struct QuickstartArgs {
     /// The working directory to make; it must be empty or not exist.
     #[arg(long, default_value = "wangchuan-quickstart")]
@@ -41,25 +44,39 @@ pub struct QuickstartArgs {
 }
 
 /// What the cycle brought, for `--json`.
-#[derive(Debug, Default, serde::Serialize)]
-struct Summary {
-    result: &'static str,
-    directory: PathBuf,
-    snapshots: Vec<serde_json::Value>,
-    due: i64,
-    erased: i64,
-    anonymised: i64,
-    kept: i64,
-    failed: i64,
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Summary {
+    /// `complete` when everything went as it should, otherwise `failed`.
+    result: Outcome,
+    /// The working directory that was made.
+    directory: String,
+    /// The snapshots taken: before the erasures, and after them.
+    snapshots: Vec<SnapshotEntry>,
+    /// The rows of all runs.
+    #[serde(flatten)]
+    counts: Counts,
+    /// The ids of the runs: retention, then each request.
     runs: Vec<String>,
+    /// The numbers of the sample requests.
     requests: Vec<i64>,
+    /// Keys destroyed.
     keys_destroyed: u64,
+    /// The ids of the certificates issued.
     certificates: Vec<String>,
+    /// The id of the restore drill.
     drill: String,
-    drill_result: String,
+    /// How the drill ended.
+    drill_result: DrillOutcome,
+    /// Seconds from the drill's start to a checked database.
     rto_seconds: f64,
+    /// Seconds between the snapshot and the drill.
     rpo_seconds: i64,
+    /// Erased rows that were in the restored database all the same.
     erased_reappeared: u64,
+}
+
+impl Document for Summary {
+    const OF: &'static [&'static str] = &["quickstart"];
 }
 
 /// Runs the command.
@@ -77,9 +94,9 @@ pub async fn quickstart(context: &mut Context<'_>, args: QuickstartArgs) -> Comm
     let outcome = cycle(context, &installation, &prepared.shop, &mut progress).await;
     let (mut summary, story) = outcome?;
     installation.close().await.map_err(task_error)?;
-    summary.directory.clone_from(&args.dir);
+    summary.directory = args.dir.display().to_string();
     tell(context, &story, &args.dir)?;
-    let exit = if summary.result == "complete" { Exit::Done } else { Exit::Failed };
+    let exit = if summary.result == Outcome::Complete { Exit::Done } else { Exit::Failed };
     context.output.document(&summary)?;
     Ok(exit)
 }
@@ -246,22 +263,17 @@ fn summarise(
     drill: &DrillRecord,
 ) -> Summary {
     let bodies = || std::iter::once(retention).chain(requests.iter().map(|(_, body)| body));
-    let snapshot = |row: &SnapshotRow| serde_json::json!({"store": row.store, "snapshot": row.id, "kind": row.kind, "rows": row.rows, "bytes_stored": row.bytes});
     Summary {
-        result: if good { "complete" } else { "failed" },
-        directory: PathBuf::new(),
-        snapshots: vec![snapshot(first), snapshot(barrier)],
-        due: bodies().map(|body| body.due).sum(),
-        erased: bodies().map(|body| body.erased).sum(),
-        anonymised: 0,
-        kept: bodies().map(|body| body.kept + body.stripped).sum(),
-        failed: bodies().map(|body| body.failed).sum(),
+        result: if good { Outcome::Complete } else { Outcome::Failed },
+        directory: String::new(),
+        snapshots: vec![SnapshotEntry::of(first), SnapshotEntry::of(barrier)],
+        counts: bodies().map(Counts::of).fold(Counts::default(), Counts::and),
         runs,
         requests: requests.iter().map(|(number, _)| *number).collect(),
         keys_destroyed: shred.keys,
         certificates: ids.to_vec(),
         drill: drill.drill.clone(),
-        drill_result: drill.result.clone(),
+        drill_result: DrillOutcome::of(drill.result == "passed"),
         rto_seconds: drill.rto_seconds,
         rpo_seconds: drill.rpo_seconds,
         erased_reappeared: drill.erased_reappeared,

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::CommandResult;
 use super::context::{Context, local_time, task_error};
 use super::output::table::grouped;
-use super::output::{Exit, Words};
-use crate::installation::{rebuild, recover_site};
+use super::output::{Document, Exit, Outcome, Words};
+use crate::installation::{Recovered, rebuild, recover_site};
 
 /// Make the control database of a lost host again, from bucket, root slot and configuration alone.
 ///
@@ -19,6 +22,19 @@ pub struct RecoverArgs {
     /// Only make it, in this folder, to look at; by default the configured place, where the agent then goes on.
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
+}
+
+/// What `recover --json` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RecoverDocument {
+    /// Always `complete`: the control database is made again and was checked.
+    result: Outcome,
+    /// What it holds.
+    recovered: Recovered,
+}
+
+impl Document for RecoverDocument {
+    const OF: &'static [&'static str] = &["recover"];
 }
 
 /// Runs the command.
@@ -58,6 +74,6 @@ pub async fn recover(context: &mut Context<'_>, args: RecoverArgs) -> CommandRes
         ),
         format!("{at} 之后的内容已丢失：此后登记的保留令和请求须重新登记，操作日志也缺少相应条目。`wangchuan drill run` 可证明备份能打开"),
     ))?;
-    context.output.document(&serde_json::json!({"result": "complete", "recovered": recovered}))?;
+    context.output.document(&RecoverDocument { result: Outcome::Complete, recovered })?;
     Ok(Exit::Done)
 }

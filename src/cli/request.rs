@@ -3,11 +3,15 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::CommandResult;
 use super::context::{Context, local_time, task_error, usage};
-use super::output::{Exit, Grid, UserError, Words};
-use super::plan::show_run;
-use super::run::show_undo;
+use super::output::shapes::Time;
+use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
+use super::plan::{ErasureDocument, show_run};
+use super::run::{UndoDocument, show_undo};
 use super::stage::meaning;
 use crate::control::RequestRow;
 use crate::installation::{Installation, Needs};
@@ -22,8 +26,10 @@ use crate::tasks::undo::undo_request;
 #[derive(Debug, clap::Subcommand)]
 pub enum RequestCommand {
     /// A customer asks to be erased: shows a masked card from all stores, asks yes, and prints a receipt text.
-    ///
-    /// Examples: wangchuan request new · echo C20240101000001 | wangchuan request new - --yes · wangchuan request new --file ids.csv --yes
+    #[command(after_help = "Examples:
+  wangchuan request new                         asks for the id
+  wangchuan request new - --yes < id.txt
+  wangchuan request new --file ids.csv --yes")]
     New {
         /// `-` reads the id from standard input; without it you are asked.
         #[arg(value_parser = ["-"])]
@@ -36,24 +42,104 @@ pub enum RequestCommand {
         yes: bool,
     },
     /// Carry a waiting request out (all waiting ones without a number).
+    #[command(after_help = "Examples:\n  wangchuan request run 12\n  wangchuan request run")]
     Run {
         /// The request's number.
         number: Option<i64>,
     },
     /// All requests.
+    #[command(after_help = "Example:\n  wangchuan request list")]
     List,
     /// One request.
+    #[command(after_help = "Example:\n  wangchuan request show 12")]
     Show {
         /// Its number.
         number: i64,
     },
     /// Withdraw a request: one that waits is closed, one that was carried out is undone while its grace lasts.
-    ///
-    /// Example: wangchuan request cancel 7
+    #[command(after_help = "Example:\n  wangchuan request cancel 12")]
     Cancel {
         /// Its number.
         number: i64,
     },
+}
+
+/// The JSON of `request new`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct NewDocument {
+    /// `complete`, or `nothing-found` when nothing was recorded.
+    result: Outcome,
+    /// The number of the first request.
+    request: Option<i64>,
+    /// The numbers of all of them, those that were open already included.
+    requests: Vec<i64>,
+}
+
+impl Document for NewDocument {
+    const OF: &'static [&'static str] = &["request new"];
+}
+
+/// The JSON of `request list`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ListDocument {
+    /// `complete` or `nothing-found`.
+    result: Outcome,
+    /// The requests by number.
+    requests: Vec<RequestEntry>,
+}
+
+impl Document for ListDocument {
+    const OF: &'static [&'static str] = &["request list"];
+}
+
+/// The JSON of `request show`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ShowDocument {
+    /// Always `complete`: whether the request was found. How it went is in `state`.
+    result: Outcome,
+    #[serde(flatten)]
+    entry: RequestEntry,
+    /// How far its run is: the state of that run.
+    stage: Option<String>,
+    /// The certificates of its run.
+    certificates: Vec<String>,
+}
+
+impl Document for ShowDocument {
+    const OF: &'static [&'static str] = &["request show"];
+}
+
+/// A request. Whom it is about is not shown.
+#[derive(Debug, Serialize, JsonSchema)]
+struct RequestEntry {
+    /// Its number.
+    request: i64,
+    /// What is asked for: `erase`.
+    kind: String,
+    /// `received`, `running`, `done`, `partly-kept`, `nothing-found`, `failed` or `cancelled`.
+    state: String,
+    /// When it was received.
+    received_at: Time,
+    /// By when it must be answered.
+    due_at: Time,
+    /// When it was answered or withdrawn.
+    closed_at: Option<Time>,
+    /// The run that carries it out.
+    run: Option<String>,
+}
+
+impl RequestEntry {
+    fn of(row: RequestRow) -> Self {
+        Self {
+            request: row.number,
+            kind: row.kind,
+            state: row.state,
+            received_at: row.received_at.into(),
+            due_at: row.due_at.into(),
+            closed_at: row.closed_at.map(Time::from),
+            run: row.run,
+        }
+    }
 }
 
 /// Runs the command.
@@ -86,10 +172,8 @@ async fn new(context: &mut Context<'_>, from_stdin: bool, file: Option<PathBuf>,
         receipt(context, &installation, &received.request, received.existing)?;
         numbers.push(received.request.number);
     }
-    let first = numbers.first().copied();
-    context.output.document(&serde_json::json!({
-        "result": if numbers.is_empty() { "nothing-found" } else { "complete" }, "request": first, "requests": numbers,
-    }))?;
+    let (result, request) = (Outcome::of_list(numbers.is_empty()), numbers.first().copied());
+    context.output.document(&NewDocument { result, request, requests: numbers })?;
     installation.close().await.map_err(task_error)?;
     Ok(Exit::Done)
 }
@@ -217,38 +301,30 @@ async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
     };
     if numbers.is_empty() {
         context.output.say(&Words::new("No request is waiting.", "没有等待处理的请求。"))?;
-        context.output.document(&serde_json::json!({"result": "nothing-found", "runs": []}))?;
+        context.output.document(&ErasureDocument::of(&[], Vec::new()).0)?;
+        installation.close().await.map_err(task_error)?;
         return Ok(Exit::Done);
     }
     let single = numbers.len() == 1;
-    let mut worst = Exit::Done;
-    let mut runs = Vec::new();
+    let (mut runs, mut issued) = (Vec::new(), Vec::new());
     for number in numbers {
         let plan = plan_request(&installation, number).await.map_err(task_error)?;
         let run = execute(&installation, &plan.row).await.map_err(task_error)?;
         let certificates = certify_due(&installation).await.map_err(task_error)?;
         let body = RunBody::of(&run).map_err(task_error)?;
         if single {
-            worst = show_run(context, &run.id, &body, &certificates, Some(number))?;
-        } else {
-            context.output.line(&format!(
-                "{number}: {} / {} / {}",
-                body.erased,
-                body.kept + body.stripped,
-                body.failed
-            ))?;
-            if body.failed > 0 || !body.skipped.is_empty() {
-                worst = Exit::Partial;
-            }
-            runs.push(serde_json::json!({"request": number, "run": run.id, "erased": body.erased, "kept": body.kept + body.stripped, "failed": body.failed}));
+            let exit = show_run(context, run, body, certificates)?;
+            installation.close().await.map_err(task_error)?;
+            return Ok(exit);
         }
+        context.output.line(&format!("{number}: {} / {} / {}", body.erased, body.kept + body.stripped, body.failed))?;
+        issued.extend(certificates);
+        runs.push((run, body));
     }
-    if !single {
-        let result = if worst == Exit::Done { "complete" } else { "partial" };
-        context.output.document(&serde_json::json!({"result": result, "runs": runs}))?;
-    }
+    let (document, exit) = ErasureDocument::of(&runs, issued);
+    context.output.document(&document)?;
     installation.close().await.map_err(task_error)?;
-    Ok(worst)
+    Ok(exit)
 }
 
 async fn list(context: &mut Context<'_>) -> CommandResult {
@@ -278,18 +354,11 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
         ]);
     }
     context.output.table(&grid)?;
-    let shown: Vec<_> = requests.iter().map(document).collect();
-    context.output.document(
-        &serde_json::json!({"result": if shown.is_empty() { "nothing-found" } else { "complete" }, "requests": shown}),
-    )?;
+    let result = Outcome::of_list(requests.is_empty());
+    context
+        .output
+        .document(&ListDocument { result, requests: requests.into_iter().map(RequestEntry::of).collect() })?;
     Ok(Exit::Done)
-}
-
-fn document(request: &RequestRow) -> serde_json::Value {
-    serde_json::json!({
-        "request": request.number, "kind": request.kind, "state": request.state, "received_at": request.received_at,
-        "due_at": request.due_at, "run": request.run, "closed_at": request.closed_at,
-    })
 }
 
 async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
@@ -348,11 +417,12 @@ async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
     for certificate in &certificates {
         context.output.line(&format!("  {}  {}", certificate.id, certificate.result))?;
     }
-    let mut shown = document(&request);
-    shown["result"] = "complete".into();
-    shown["stage"] = run.as_ref().map(|run| run.state.clone()).into();
-    shown["certificates"] = certificates.iter().map(|certificate| certificate.id.clone()).collect::<Vec<_>>().into();
-    context.output.document(&shown)?;
+    context.output.document(&ShowDocument {
+        result: Outcome::Complete,
+        entry: RequestEntry::of(request),
+        stage: run.map(|run| run.state),
+        certificates: certificates.into_iter().map(|certificate| certificate.id).collect(),
+    })?;
     Ok(Exit::Done)
 }
 
@@ -370,6 +440,6 @@ async fn withdraw(context: &mut Context<'_>, number: i64) -> CommandResult {
     cancel(&installation, number).await.map_err(task_error)?;
     installation.close().await.map_err(task_error)?;
     context.output.say(&Words::new(format!("Request {number} is withdrawn."), format!("请求 {number} 已撤回。")))?;
-    context.output.document(&serde_json::json!({"result": "complete", "request": number, "state": "cancelled"}))?;
+    context.output.document(&UndoDocument::of_waiting(number))?;
     Ok(Exit::Done)
 }

@@ -1,8 +1,12 @@
 //! `run`: runs of any kind.
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::CommandResult;
 use super::context::{Context, local_time, task_error};
-use super::output::{Exit, Grid, UserError, Words};
+use super::output::shapes::RunEntry;
+use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use super::stage::meaning;
 use crate::config::Configuration;
 use crate::control::RunRow;
@@ -16,19 +20,104 @@ use crate::tasks::undo::{UndoReport, undo_run};
 #[derive(Debug, clap::Subcommand)]
 pub enum RunCommand {
     /// All erasure runs, newest last.
+    #[command(after_help = "Example:\n  wangchuan run list")]
     List,
-    /// One run.
+    /// One run: its rows, its keys, and what the stores say about their own files.
+    #[command(after_help = "Example:\n  wangchuan run show 01a200dd")]
     Show {
         /// Its id or the beginning of it.
         id: String,
     },
     /// Take an erasure back within its grace: rows return as they were, never over a living row, and their keys live on.
-    ///
-    /// Example: wangchuan run undo 01a200dd
+    #[command(after_help = "Example:\n  wangchuan run undo 01a200dd")]
     Undo {
         /// Its id or the beginning of it.
         id: String,
     },
+}
+
+/// The JSON of `run list`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ListDocument {
+    /// `complete` or `nothing-found`.
+    result: Outcome,
+    /// The runs, newest last.
+    runs: Vec<RunEntry>,
+}
+
+impl Document for ListDocument {
+    const OF: &'static [&'static str] = &["run list"];
+}
+
+/// The JSON of `run show`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ShowDocument {
+    /// Always `complete`: whether the run was found. How it went is in the counts and in `state`.
+    result: Outcome,
+    #[serde(flatten)]
+    entry: RunEntry,
+    /// What the state means for the erased rows, in English.
+    meaning: String,
+    /// What the stores say about their own files after the deletion.
+    files: Vec<FilesEntry>,
+    /// Problems, without values.
+    notes: Vec<String>,
+}
+
+impl Document for ShowDocument {
+    const OF: &'static [&'static str] = &["run show"];
+}
+
+/// The JSON of `run undo` and `request cancel`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct UndoDocument {
+    /// `complete`, or `partial` when rows were left alone or could not be put back (exit code 4 then).
+    result: Outcome,
+    /// The request that is withdrawn.
+    request: Option<i64>,
+    /// The run that is undone; null when the request only waited.
+    run: Option<String>,
+    /// Rows that are as they were before the run.
+    restored: u64,
+    /// Rows left alone, because something newer lives in their place or they were gone before.
+    superseded: u64,
+    /// Rows that could not be put back; the undo can be repeated within grace.
+    refused: u64,
+    /// Why not, without values.
+    notes: Vec<String>,
+    /// The certificates issued now.
+    certificates: Vec<String>,
+}
+
+impl Document for UndoDocument {
+    const OF: &'static [&'static str] = &["run undo", "request cancel"];
+}
+
+impl UndoDocument {
+    /// Of a request that was withdrawn before anything was erased.
+    pub fn of_waiting(request: i64) -> Self {
+        Self {
+            result: Outcome::Complete,
+            request: Some(request),
+            run: None,
+            restored: 0,
+            superseded: 0,
+            refused: 0,
+            notes: Vec::new(),
+            certificates: Vec::new(),
+        }
+    }
+}
+
+/// What a store says about its own files.
+#[derive(Debug, Serialize, JsonSchema)]
+struct FilesEntry {
+    /// The store.
+    store: String,
+    /// Whether nothing of the deleted rows is left in its files.
+    clean: bool,
+    /// What it does, or what is left where.
+    what: String,
 }
 
 /// Runs the command.
@@ -94,11 +183,17 @@ pub async fn show_undo(
             context.output.line(&format!("  {note}"))?;
         }
     }
-    let result = if superseded + refused == 0 { "complete" } else { "partial" };
-    context.output.document(&serde_json::json!({
-        "result": result, "run": run, "request": request, "restored": restored, "superseded": superseded, "refused": refused,
-        "notes": notes, "certificates": certificates,
-    }))?;
+    let is_whole = superseded + refused == 0;
+    context.output.document(&UndoDocument {
+        result: if is_whole { Outcome::Complete } else { Outcome::Partial },
+        request,
+        run: Some(run.clone()),
+        restored: *restored,
+        superseded: *superseded,
+        refused: *refused,
+        notes: notes.clone(),
+        certificates,
+    })?;
     Ok(if *refused > 0 { Exit::Partial } else { Exit::Done })
 }
 
@@ -127,11 +222,10 @@ fn list(context: &mut Context<'_>, config: &Configuration, runs: &[RunRow]) -> C
             (body.kept + body.stripped).to_string(),
             body.failed.to_string(),
         ]);
-        shown.push(document(run, &body));
+        shown.push(RunEntry::of(run, &body));
     }
     context.output.table(&grid)?;
-    let result = if shown.is_empty() { "nothing-found" } else { "complete" };
-    context.output.document(&serde_json::json!({"result": result, "runs": shown}))?;
+    context.output.document(&ListDocument { result: Outcome::of_list(shown.is_empty()), runs: shown })?;
     Ok(Exit::Done)
 }
 
@@ -166,18 +260,18 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
     for (store, clean, note) in &body.physical {
         context.output.line(&format!("  {} {store}: {note}", if *clean { "✓" } else { "…" }))?;
     }
-    let mut shown = document(run, &body);
-    shown["result"] = "complete".into();
-    shown["meaning"] = meaning(&run.state, until).en.into();
-    shown["notes"] = body.notes.clone().into();
-    context.output.document(&shown)?;
+    let meaning = meaning(&run.state, until).en;
+    let files = |(store, clean, what): &(String, bool, String)| FilesEntry {
+        store: store.clone(),
+        clean: *clean,
+        what: what.clone(),
+    };
+    context.output.document(&ShowDocument {
+        result: Outcome::Complete,
+        entry: RunEntry::of(run, &body),
+        meaning,
+        files: body.physical.iter().map(files).collect(),
+        notes: body.notes,
+    })?;
     Ok(Exit::Done)
-}
-
-fn document(run: &RunRow, body: &RunBody) -> serde_json::Value {
-    serde_json::json!({
-        "run": run.id, "kind": run.kind, "state": run.state, "request": run.request, "begun_at": run.begun_at, "verified_at": run.verified_at,
-        "grace_until": run.grace_until, "shredded_at": run.shredded_at, "due": body.due, "erased": body.erased, "anonymised": 0,
-        "kept": body.kept + body.stripped, "failed": body.failed, "pending": body.pending, "undone": body.undone,
-    })
 }

@@ -1,25 +1,18 @@
 //! `status` and `doctor`: what needs a person.
 
 mod doctor;
-
-use serde::Serialize;
+mod document;
 
 use super::CommandResult;
 use super::context::{Context, local_time, task_error};
 use super::output::table::grouped;
-use super::output::{Exit, Grid, Output, UserError, Words, say};
+use super::output::{Exit, Grid, Outcome, Output, UserError, Words, say};
 use super::stage::meaning;
 use crate::config::Configuration;
 use crate::tasks::status::{Overdue, Status};
 
-pub use doctor::{DoctorArgs, doctor};
-
-#[derive(Serialize)]
-struct StatusDocument<'s> {
-    result: &'static str,
-    #[serde(flatten)]
-    status: &'s Status,
-}
+pub use doctor::{DoctorArgs, DoctorDocument, doctor};
+pub use document::StatusDocument;
 
 /// `status`. Reads the control database alone, so it answers beside a working agent. Exit code 5 when something is overdue.
 pub async fn status(context: &mut Context<'_>) -> CommandResult {
@@ -33,8 +26,9 @@ pub async fn status(context: &mut Context<'_>) -> CommandResult {
 fn show(output: &mut Output, config: &Configuration, status: &Status) -> CommandResult {
     show_state(output, config, status)?;
     show_snapshots(output, config, status)?;
-    let (result, exit) = if status.overdue.is_empty() { ("complete", Exit::Done) } else { ("partial", Exit::Overdue) };
-    if status.overdue.is_empty() {
+    let is_well = status.overdue.is_empty();
+    let (result, exit) = if is_well { (Outcome::Complete, Exit::Done) } else { (Outcome::Partial, Exit::Overdue) };
+    if is_well {
         output.say(&Words::new("✓ nothing is overdue", "✓ 没有逾期事项"))?;
     } else {
         output.heading("Needs you:", "需要处理：")?;
@@ -42,7 +36,7 @@ fn show(output: &mut Output, config: &Configuration, status: &Status) -> Command
     for item in &status.overdue {
         show_overdue(output, config, item)?;
     }
-    output.document(&StatusDocument { result, status })?;
+    output.document(&StatusDocument::of(result, status))?;
     Ok(exit)
 }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use clap::Subcommand;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::CommandResult;
 use super::context::{Context, usage};
-use super::output::{Exit, Grid, Output, UserError, Words, say};
+use super::output::{Document, Exit, Grid, Outcome, Output, UserError, Words, say};
 use crate::config::Configuration;
 use crate::plan::model::resolve;
 use crate::policy::registry::{BackupMode, CollectionSpec, Policy, StoreSpec};
@@ -17,11 +18,13 @@ use crate::stores::{DataStore, Finding, FindingKind, Limits, StoreAddress, Store
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
     /// What is registered: stores, collections, who owns them, which policy governs them.
+    #[command(after_help = "Example:\n  wangchuan store list")]
     List,
     /// Ask the databases themselves: is everything there, and may the agent read and delete it? Changes nothing.
     ///
     /// Every finding comes with what to do, for example the exact GRANT. Exit code 3 when something is missing, 1 when a store cannot
     /// be reached.
+    #[command(after_help = "Examples:\n  wangchuan store check\n  wangchuan store check shop")]
     Check {
         /// The store; otherwise all.
         name: Option<String>,
@@ -48,29 +51,50 @@ pub(super) fn adapter(config: &Configuration, spec: &StoreSpec) -> Result<Arc<dy
     })
 }
 
-#[derive(Serialize)]
-struct ListDocument<'c> {
-    result: &'static str,
+/// The JSON of `store list`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ListDocument<'c> {
+    /// `complete` or `nothing-found`.
+    result: Outcome,
+    /// The registered stores.
     stores: Vec<ListedStore<'c>>,
 }
 
-#[derive(Serialize)]
+impl Document for ListDocument<'_> {
+    const OF: &'static [&'static str] = &["store list"];
+}
+
+/// A registered store. Its address is not shown.
+#[derive(Debug, Serialize, JsonSchema)]
 struct ListedStore<'c> {
+    /// Its name.
     store: &'c str,
+    /// The kind of database: the scheme of its address.
     engine: &'c str,
+    /// Who answers for it.
     owner: Option<&'c str>,
+    /// What it is for.
     purpose: Option<&'c str>,
+    /// Where it stands.
     site: Option<&'c str>,
+    /// Where its backups go.
     backup: BackupMode,
+    /// The names of its declared further copies.
     copies: Vec<&'c str>,
+    /// Its registered collections.
     collections: Vec<ListedCollection<'c>>,
 }
 
-#[derive(Serialize)]
+/// A registered collection.
+#[derive(Debug, Serialize, JsonSchema)]
 struct ListedCollection<'c> {
+    /// Its name.
     collection: &'c str,
+    /// The column that names the subject, when it has one itself.
     subject: Option<&'c str>,
+    /// The foreign keys that lead to the subject otherwise.
     via: &'c [String],
+    /// The policies that govern it.
     policies: Vec<&'c str>,
 }
 
@@ -139,13 +163,12 @@ fn list(context: &mut Context<'_>) -> CommandResult {
     } else {
         output.table(&grid)?;
     }
-    let result = if stores.is_empty() { "nothing-found" } else { "complete" };
-    output.document(&ListDocument { result, stores })?;
+    output.document(&ListDocument { result: Outcome::of_list(stores.is_empty()), stores })?;
     Ok(Exit::Done)
 }
 
 /// What was found out about a store.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct CheckedStore {
     /// Its name.
     pub store: String,
@@ -156,7 +179,7 @@ pub(super) struct CheckedStore {
 }
 
 /// Something that is missing.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(super) struct FoundProblem {
     /// A code for scripts.
     pub code: &'static str,
@@ -226,10 +249,17 @@ fn finding_code(kind: &FindingKind) -> &'static str {
     }
 }
 
-#[derive(Serialize)]
-struct CheckDocument {
-    result: &'static str,
+/// The JSON of `store check`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CheckDocument {
+    /// `refused` when something is missing, `failed` when a store cannot be reached, `nothing-found` without stores.
+    result: Outcome,
+    /// What was found out about each.
     stores: Vec<CheckedStore>,
+}
+
+impl Document for CheckDocument {
+    const OF: &'static [&'static str] = &["store check"];
 }
 
 async fn check(context: &mut Context<'_>, name: Option<&str>) -> CommandResult {
@@ -279,15 +309,15 @@ fn show_findings(output: &mut Output, findings: &[FoundProblem]) -> Result<(), U
     Ok(())
 }
 
-fn verdict(stores: &[CheckedStore]) -> (&'static str, Exit) {
+fn verdict(stores: &[CheckedStore]) -> (Outcome, Exit) {
     if stores.iter().any(|store| store.unreachable.is_some()) {
-        ("failed", Exit::Failed)
+        (Outcome::Failed, Exit::Failed)
     } else if stores.iter().any(|store| !store.findings.is_empty()) {
-        ("refused", Exit::Refused)
+        (Outcome::Refused, Exit::Refused)
     } else if stores.is_empty() {
-        ("nothing-found", Exit::Done)
+        (Outcome::NothingFound, Exit::Done)
     } else {
-        ("complete", Exit::Done)
+        (Outcome::Complete, Exit::Done)
     }
 }
 

@@ -42,6 +42,12 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// The line that it is about, as far as it may be shown.
+    #[must_use]
+    pub fn line(&self) -> Option<&str> {
+        self.excerpt.as_ref().map(|excerpt| excerpt.line.trim())
+    }
+
     /// A fault of the file as a whole.
     #[must_use]
     pub fn of_file(file: &Path, what: impl Into<String>) -> Self {

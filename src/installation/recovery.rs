@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::second_place::EMBEDDED_AUDIT_KEY;
@@ -27,7 +28,7 @@ use crate::log::key_file::replace_durably;
 use crate::random::Random;
 
 /// What was recovered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Recovered {
     /// The number of the state record.
     pub record: u64,

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use error::SlotError;
@@ -20,7 +21,7 @@ use super::{Generation, Key};
 use crate::random::Random;
 
 /// Kinds of root slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SlotKind {
     /// A sealed file on this host.
@@ -42,7 +43,7 @@ impl SlotKind {
 }
 
 /// What the destruction of a root key in this slot is worth, best first. Stands in certificates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum SlotClass {
     /// Hardware without a backup path: the key is destroyed, no copy is known.
     A,
@@ -55,7 +56,7 @@ pub enum SlotClass {
 }
 
 /// The sentence that a certificate may say about a destruction, as a code from a closed list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClaimSentence {
     /// "The key was destroyed; no copy of it is known." Class A.
@@ -69,7 +70,7 @@ pub enum ClaimSentence {
 }
 
 /// Where a destroyed root key may still lie, as a code from a closed list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Residual {
     /// In any copy of the host: images, file-system snapshots, backups, unmapped blocks of its drives.
@@ -85,7 +86,7 @@ pub enum Residual {
 }
 
 /// What may be claimed for this slot, and what must be added.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SlotClaim {
     /// The kind of slot.
     #[serde(default)]

@@ -48,6 +48,7 @@ pub struct KeyCheck {
     /// Slots in use that hold a key.
     pub slots_living: u64,
     /// Snapshots whose frames were looked at.
+    #[serde(rename = "snapshots_read")]
     pub snapshots: u64,
     /// Shredded frames tried.
     pub frames_tried: u64,

@@ -3,6 +3,7 @@
 //! It is a generation change in which no key dies: the new root is made in the new slot, the tree is sealed under it, checked
 //! and committed, and the old root is destroyed in the old slot, with evidence. A crash is finished like any other's.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Result, TaskError};
@@ -11,7 +12,7 @@ use crate::installation::Installation;
 use crate::keyring::{self, KeyringError, ShredOrder};
 
 /// What a move did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct MoveReport {
     /// The kind of the old slot.
     pub from: &'static str,

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::backup::object_store::ObjectStore;
@@ -33,7 +34,7 @@ const INSERT_ROWS: usize = 500;
 const STUBS_AT_ONCE: u32 = 1000;
 
 /// What a restore did with one collection; all counts are rows.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct RestoredCollection {
     /// The store.
     pub store: String,

@@ -4,6 +4,7 @@
 mod cycle;
 mod erase;
 mod model;
+mod output;
 mod scenario;
 mod store_contract;
 mod suites;

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error, usage};
+use super::super::output::shapes::Frames;
 use super::super::output::table::grouped;
-use super::super::output::{Exit, Grid, Output, UserError, Words, say};
+use super::super::output::{Document, Exit, Grid, Outcome, Output, UserError, Words, say};
 use super::{choose, log, open_bucket, snapshots, while_renewing};
 use crate::control::SnapshotRow;
 use crate::installation::Installation;
@@ -24,10 +26,10 @@ use crate::tasks::restore::{RestoreReport, RestoredCollection, restore_until};
 /// Put a snapshot back into a database.
 ///
 /// Rows that were erased since the snapshot do not come back, and nothing is ever written over rows that are there.
-///
-///   wangchuan restore --store shop --to sqlite://restored.db
-///   wangchuan restore 3f9c1a --to postgres://me@localhost/empty
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  wangchuan restore --store shop --to sqlite://restored.db
+  wangchuan restore 3f9c1a --to postgres://me@localhost/empty")]
 pub struct RestoreArgs {
     /// The snapshot, by the beginning of its id (`wangchuan backup list`).
     snapshot: Option<String>,
@@ -40,23 +42,25 @@ pub struct RestoreArgs {
     to: String,
 }
 
-#[derive(Serialize)]
-struct Frames {
-    opened: u64,
-    shredded: u64,
-    lost: u64,
-    corrupt: u64,
-    total: u64,
+/// The JSON of `restore`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RestoreDocument {
+    /// `complete`, or `partial` with exit code 4 when rows were lost or damaged.
+    result: Outcome,
+    /// The store that the snapshot is of.
+    store: String,
+    /// The snapshot.
+    snapshot: String,
+    /// The rows by collection, parents first.
+    collections: Vec<RestoredCollection>,
+    /// What became of the snapshot's frames.
+    frames: Frames,
+    /// What is worth knowing about the restored database.
+    notes: Vec<String>,
 }
 
-#[derive(Serialize)]
-struct RestoreDocument {
-    result: &'static str,
-    store: String,
-    snapshot: String,
-    collections: Vec<RestoredCollection>,
-    frames: Frames,
-    notes: Vec<String>,
+impl Document for RestoreDocument {
+    const OF: &'static [&'static str] = &["restore"];
 }
 
 /// `restore`. Exit code 4 when rows were lost or damaged.
@@ -195,7 +199,8 @@ fn show(output: &mut Output, store: &str, report: RestoreReport) -> CommandResul
     for note in &report.notes {
         output.line(note)?;
     }
-    let (result, exit) = if report.is_whole() { ("complete", Exit::Done) } else { ("partial", Exit::Partial) };
+    let is_whole = report.is_whole();
+    let (result, exit) = if is_whole { (Outcome::Complete, Exit::Done) } else { (Outcome::Partial, Exit::Partial) };
     output.say(&match exit {
         Exit::Done => Words::new(
             "everything that may come back has come back; what was erased stays gone",

@@ -1,41 +1,64 @@
 //! `backup verify`: everything read back, without any decryption key.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error};
+use super::super::output::shapes;
 use super::super::output::table::grouped;
-use super::super::output::{Exit, Grid, Output, Words, say};
+use super::super::output::{Document, Exit, Grid, Output, Words, say};
 use super::{choose, newest_of_each, open_bucket, snapshots, while_renewing};
 use crate::agent::verify_backups;
 use crate::backup::verify::{Problem, Verification};
 
-#[derive(Serialize)]
+/// The backups of one store, read back.
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct VerifiedStore {
+    /// The store.
     store: String,
+    /// Manifests, one for each snapshot.
     manifests: u64,
+    /// Packs.
     packs: u64,
+    /// Parts of directories.
     directory_parts: u64,
+    /// Sealed frames.
     frames: u64,
+    /// Objects read.
     objects_read: u64,
+    /// Bytes read.
     bytes_read: u64,
     /// Manifests of cancelled snapshots that came late: named, and no problem.
     uncommitted: Vec<String>,
+    /// What does not fit.
     problems: Vec<FoundProblem>,
 }
 
-#[derive(Serialize)]
+/// Something in the bucket that does not fit.
+#[derive(Debug, Serialize, JsonSchema)]
 struct FoundProblem {
+    /// The object's name.
     object: String,
+    /// What is wrong with it.
     what: String,
+    /// Whether reading it again may help.
     retry: bool,
+    /// Whether it could not be read at all, so that nothing is known of it.
     unread: bool,
 }
 
-#[derive(Serialize)]
-struct VerifyDocument {
-    result: &'static str,
+/// The JSON of `backup verify`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct VerifyDocument {
+    /// `valid`, `invalid` or (could not be read whole) `failed` with exit code 1, `nothing-found` without snapshots.
+    result: shapes::Verification,
+    /// By store.
     stores: Vec<VerifiedStore>,
+}
+
+impl Document for VerifyDocument {
+    const OF: &'static [&'static str] = &["backup verify"];
 }
 
 /// Verifies all backups of the wanted stores. Exit code 1 when something is wrong.
@@ -80,13 +103,13 @@ pub(super) fn verified_store(store: &str, found: Verification) -> VerifiedStore 
 pub(super) fn show_verified(output: &mut Output, stores: Vec<VerifiedStore>) -> CommandResult {
     let lang = output.lang();
     let (result, exit) = match stores.iter().all(|store| store.problems.is_empty()) {
-        true if stores.is_empty() => ("nothing-found", Exit::Done),
-        true => ("valid", Exit::Done),
+        true if stores.is_empty() => (shapes::Verification::NothingFound, Exit::Done),
+        true => (shapes::Verification::Valid, Exit::Done),
         // What could not be read is not called damaged.
         false if stores.iter().flat_map(|store| &store.problems).all(|problem| problem.unread) => {
-            ("failed", Exit::Failed)
+            (shapes::Verification::Failed, Exit::Failed)
         }
-        false => ("invalid", Exit::Failed),
+        false => (shapes::Verification::Invalid, Exit::Failed),
     };
     if stores.is_empty() {
         output.say(&Words::new("there is no snapshot to verify", "没有可以检验的快照"))?;
@@ -110,13 +133,7 @@ pub(super) fn show_verified(output: &mut Output, stores: Vec<VerifiedStore>) -> 
     for problem in stores.iter().flat_map(|store| &store.problems) {
         output.line(&format!("✗ {}: {}", problem.object, problem.what))?;
     }
-    for name in stores.iter().flat_map(|store| &store.uncommitted) {
-        output.say(&Words::new(
-            format!("! {name}: of a snapshot that was cancelled; nothing reads it"),
-            format!("! {name}：属于已取消的快照，不会被读取"),
-        ))?;
-    }
-    if result == "failed" {
+    if result == shapes::Verification::Failed {
         output.say(&Words::new(
             "✗ the bucket could not be read whole; nothing that was read is wrong",
             "✗ 未能读完存储桶；已读取的部分没有问题",
@@ -128,7 +145,7 @@ pub(super) fn show_verified(output: &mut Output, stores: Vec<VerifiedStore>) -> 
             format!("! {name}：属于已取消的快照，不会被读取"),
         ))?;
     }
-    if result == "valid" {
+    if result == shapes::Verification::Valid {
         output
             .say(&Words::new("✓ every object is there, unchanged and signed", "✓ 所有对象都在，没有改动，签名有效"))?;
     }

@@ -5,25 +5,37 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error};
-use super::super::output::{Exit, UserError, Words};
+use super::super::output::{Document, Exit, Outcome, UserError, Words};
 use super::{Stored, find};
 use crate::audit::receipt::bundle;
 use crate::certify::dsse::Envelope;
 use crate::installation::audit_log_key;
 use crate::tasks::TaskError;
 
-#[derive(Serialize)]
-struct ExportDocument {
-    result: &'static str,
+/// The JSON of `certificate export`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ExportDocument {
+    /// Always `complete`.
+    result: Outcome,
+    /// The certificate's id.
     certificate: String,
+    /// The file with certificate and receipt (Sigstore bundle v0.3), to hand out.
     bundle: PathBuf,
+    /// The file with the keyed digests of what was erased; it stays with you.
     evidence: PathBuf,
+    /// The file with the signer's public key (PEM).
     signer: PathBuf,
+    /// The file with the log's public key (C2SP vkey).
     log_key: PathBuf,
+}
+
+impl Document for ExportDocument {
+    const OF: &'static [&'static str] = &["certificate export"];
 }
 
 /// The name of a file beside an exported bundle: `c.sigstore.json` gives `c.signer.pem`.
@@ -56,7 +68,7 @@ pub async fn export(context: &mut Context<'_>, id: &str, output: Option<PathBuf>
         signers.get(envelope.key_id()).ok_or_else(|| proof("the certificate is signed by another key".to_owned()))?;
     let path = output.unwrap_or_else(|| PathBuf::from(format!("certificate-{}.sigstore.json", row.sequence)));
     let document = ExportDocument {
-        result: "complete",
+        result: Outcome::Complete,
         certificate: row.id.clone(),
         evidence: beside(&path, "evidence.ndjson"),
         signer: beside(&path, "signer.pem"),

@@ -1,11 +1,13 @@
 //! `log …`: the append-only logs.
 
 use clap::Subcommand;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error};
-use super::super::output::{Exit, Grid, Output, UserError, Words, say};
+use super::super::output::shapes::Verification;
+use super::super::output::{Document, Exit, Grid, Output, UserError, Words, say};
 use crate::audit::receipt;
 use crate::installation::{LogView, Needs, view_certificate_log, view_operation_log};
 use crate::log::record;
@@ -17,20 +19,28 @@ pub enum LogCommand {
     /// Replay the operation log, and the embedded audit service's, against everything that was ever signed.
     ///
     /// Says which entry differs first. Exit code 1 when one does.
+    #[command(after_help = "Example:\n  wangchuan log verify")]
     Verify,
 }
 
-#[derive(Debug, Serialize)]
+/// A log that was replayed. Numbers are null when it could not be read.
+#[derive(Debug, Serialize, JsonSchema)]
 struct CheckedLog {
     /// `operations` or `certificates`.
     log: &'static str,
+    /// Its entries.
     leaves: Option<u64>,
+    /// Entries whose content has expired; their digests are still there.
     dropped: Option<u64>,
+    /// Signed heads.
     checkpoints: Option<u64>,
+    /// Entries that no signed head covers yet.
     unsigned: Option<u64>,
     /// Whether a head that is kept outside the database was compared too.
     is_head_compared: bool,
+    /// The key that heads are verified with (C2SP vkey).
     verifier_key: Option<String>,
+    /// What does not fit; null when everything does.
     problem: Option<String>,
 }
 
@@ -71,10 +81,17 @@ impl CheckedLog {
     }
 }
 
-#[derive(Serialize)]
-struct LogDocument {
-    result: &'static str,
+/// The JSON of `log verify`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct LogDocument {
+    /// `valid`, or `invalid` with exit code 1.
+    result: Verification,
+    /// The operation log, and the embedded audit service's when there is one.
     logs: Vec<CheckedLog>,
+}
+
+impl Document for LogDocument {
+    const OF: &'static [&'static str] = &["log verify"];
 }
 
 /// `log …`.
@@ -140,7 +157,7 @@ fn show(output: &mut Output, logs: Vec<CheckedLog>) -> Result<Exit, UserError> {
     if is_valid && logs.iter().any(|log| log.leaves == Some(0)) {
         output.note(&Words::new("an empty log proves nothing yet", "空日志尚不能证明什么"))?;
     }
-    output.document(&LogDocument { result: if is_valid { "valid" } else { "invalid" }, logs })?;
+    output.document(&LogDocument { result: Verification::of(is_valid), logs })?;
     Ok(if is_valid { Exit::Done } else { Exit::Failed })
 }
 

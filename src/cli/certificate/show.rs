@@ -1,31 +1,48 @@
 //! `certificate show`: what was signed, in words. Codes stay as they are beside their explanation.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, local_time};
+use super::super::output::shapes::{Time, Verification};
 use super::super::output::table::grouped;
-use super::super::output::{Exit, Grid, Output, UserError, Words, say};
+use super::super::output::{Document, Exit, Grid, Output, UserError, Words, say};
 use super::{Filing, Stored, find};
 use crate::certify::codes::{BackupState, Limitation};
 use crate::certify::statement::{Predicate, Statement, Timestamp};
 use crate::config::Configuration;
-use crate::control::{CertificateRow, time_text};
+use crate::control::CertificateRow;
 
-#[derive(Serialize)]
-struct ShowDocument {
+/// The JSON of `certificate show`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ShowDocument {
+    /// How the erasure ended, as the certificate says: `complete`, `partial`, `nothing-found`, `refused` or `failed`.
     result: String,
+    /// Its id.
     certificate: String,
+    /// Its number; there are no gaps.
     sequence: i64,
+    /// The run it is about.
     run: String,
+    /// SHA-256 of what was signed, in hex.
     digest: String,
-    issued_at: String,
+    /// When it was signed.
+    issued_at: Time,
+    /// The id of the certificate that it replaces.
     supersedes: Option<String>,
+    /// The id of the certificate that replaces it.
     superseded_by: Option<String>,
+    /// Whether it is filed.
     filing: Filing,
-    /// `valid` or `invalid`.
-    signature: &'static str,
+    /// Whether the signature fits; with `invalid`, exit code 1.
+    signature: Verification,
+    /// What was signed: an in-toto Statement v1. Null when the signature does not fit.
     statement: Option<Statement>,
+}
+
+impl Document for ShowDocument {
+    const OF: &'static [&'static str] = &["certificate show"];
 }
 
 /// Shows a certificate. One whose signature does not fit is not shown as if it said anything: exit code 1.
@@ -57,11 +74,11 @@ pub async fn show(context: &mut Context<'_>, id: &str) -> CommandResult {
         sequence: row.sequence,
         run: row.run.clone(),
         digest: row.digest.clone(),
-        issued_at: time_text(row.issued_at),
+        issued_at: row.issued_at.into(),
         supersedes: row.supersedes.clone(),
         superseded_by: successor.map(|later| later.id.clone()),
         filing,
-        signature: if is_valid { "valid" } else { "invalid" },
+        signature: Verification::of(is_valid),
         statement: verified.ok().map(|found| found.statement),
     })?;
     stored.close().await?;

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error};
-use super::super::output::{Exit, UserError, Words};
+use super::super::output::shapes::Verification;
+use super::super::output::{Document, Exit, UserError, Words};
 use super::export::beside;
 use super::{Stored, VerifyArgs, find};
 use crate::audit::receipt::{BUNDLE_MEDIA_TYPE, LogOperator};
@@ -19,18 +21,30 @@ use crate::tasks::outbox::{CertificateVerdict, check_envelope, check_receipt, ve
 /// No certificate file comes near this many bytes; evidence files may.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-#[derive(Serialize)]
+/// One thing that was checked.
+#[derive(Debug, Serialize, JsonSchema)]
 struct Line {
+    /// What: `signature`, `evidence`, `receipt`, …
     check: String,
+    /// Whether it fits.
     good: bool,
+    /// In words.
     what: String,
 }
 
-#[derive(Serialize)]
-struct VerifyDocument {
-    result: &'static str,
+/// The JSON of `certificate verify`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct VerifyDocument {
+    /// `valid`, or `invalid` with exit code 1.
+    result: Verification,
+    /// The certificate's id; null when a file's signature does not fit.
     certificate: Option<String>,
+    /// What was checked.
     checks: Vec<Line>,
+}
+
+impl Document for VerifyDocument {
+    const OF: &'static [&'static str] = &["certificate verify"];
 }
 
 /// Verifies. Exit code 1 when anything does not fit.
@@ -60,7 +74,7 @@ fn show(context: &mut Context<'_>, verdict: CertificateVerdict, certificate: Opt
         Words::new(format!("certificate {name} is NOT valid as it stands"), format!("证书 {name} 目前无效"))
     })?;
     let checks = verdict.checks.into_iter().map(|(check, good, what)| Line { check, good, what }).collect();
-    output.document(&VerifyDocument { result: verdict.result, certificate, checks })?;
+    output.document(&VerifyDocument { result: Verification::of(is_valid), certificate, checks })?;
     Ok(if is_valid { Exit::Done } else { Exit::Failed })
 }
 

@@ -1,64 +1,96 @@
-//! The JSON of `drill run`.
+//! The JSON of `drill run`, and of a record in `drill show`.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::super::backup::FailedStore;
+use super::super::output::Document;
+use super::super::output::shapes::{DrillOutcome, FailedStore, Frames, Time};
 use crate::tasks::drill::DrillRecord;
 
 /// The worst of all drills of one call, and each of them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct RunDocument<'r> {
-    /// `passed`, `failed` or `nothing-found`.
-    pub result: &'static str,
+    /// `passed`, `failed` with exit code 1, or `nothing-found` without snapshots.
+    pub result: DrillOutcome,
+    /// The id of the first drill that failed, otherwise of the last.
     pub drill: Option<&'r str>,
+    /// The longest of all: seconds from the start to a checked database.
     rto_seconds: f64,
+    /// The oldest of all: seconds between the snapshot and the drill.
     pub rpo_seconds: i64,
+    /// Erased rows that were in a restored database all the same.
     erased_reappeared: u64,
-    drills: Vec<RunDrill<'r>>,
+    /// Each drill.
+    drills: Vec<RecordEntry<'r>>,
     /// Stores that could not be drilled at all.
-    failed: &'r [FailedStore],
+    failed_stores: &'r [FailedStore],
 }
 
-/// A record with its numbers named. The record itself is shown by `drill show`, as it was signed.
-#[derive(Debug, Serialize)]
-struct RunDrill<'r> {
+impl Document for RunDocument<'_> {
+    const OF: &'static [&'static str] = &["drill run"];
+}
+
+/// What a drill found; all of it is signed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RecordEntry<'r> {
+    /// The drill's id.
     drill: &'r str,
-    result: &'r str,
+    /// How it ended.
+    result: DrillOutcome,
+    /// The store.
     store: &'r str,
+    /// The snapshot.
     snapshot: &'r str,
+    /// SHA-256 of the snapshot's manifest, in hex.
+    manifest_sha256: &'r str,
+    /// When it began.
+    begun_at: Time,
+    /// Who ran it.
+    operator: &'r str,
+    /// Seconds from the start to a checked database.
     rto_seconds: f64,
+    /// Seconds between the snapshot and the drill.
     rpo_seconds: i64,
+    /// Erased rows that were in the restored database all the same.
     erased_reappeared: u64,
+    /// What became of the snapshot's frames.
     frames: Frames,
+    /// Rows by collection.
     collections: Vec<DrilledCollection<'r>>,
+    /// Shredded frames that were tried to be opened.
     frames_tried: u64,
+    /// Keys that were tried on each of them.
     keys_tried: u64,
+    /// Of them opened; any makes the drill fail.
     resurrected: u64,
+    /// What is wrong.
     problems: &'r [String],
+    /// Whether the scratch database was wiped.
     cleaned_up: bool,
+    /// What it was: a file's path, or the name of a database on the store's scratch server.
+    scratch: &'r str,
 }
 
-#[derive(Debug, Serialize)]
-struct Frames {
-    opened: u64,
-    shredded: u64,
-    lost: u64,
-    corrupt: u64,
-    total: u64,
-}
-
-#[derive(Debug, Serialize)]
+/// The rows of one collection.
+#[derive(Debug, Serialize, JsonSchema)]
 struct DrilledCollection<'r> {
+    /// The store.
     store: &'r str,
+    /// The collection.
     collection: &'r str,
+    /// Rows put back.
     restored: u64,
+    /// Rows whose key is destroyed.
     shredded: u64,
+    /// Rows that opened but were erased since.
     erased_since: u64,
+    /// Key-only rows put in for the sake of a child.
     stubs: u64,
 }
 
-impl<'r> RunDrill<'r> {
-    fn of(record: &'r DrillRecord) -> Self {
+impl<'r> RecordEntry<'r> {
+    /// Names a record's numbers.
+    pub fn of(record: &'r DrillRecord) -> Self {
         let [opened, shredded, lost, corrupt, total] = record.frames;
         let [frames_tried, keys_tried] = record.tried;
         let collection = |(name, restored, shredded, erased_since, stubs): &'r (String, u64, u64, u64, u64)| {
@@ -67,9 +99,12 @@ impl<'r> RunDrill<'r> {
         };
         Self {
             drill: &record.drill,
-            result: &record.result,
+            result: DrillOutcome::of(record.result == "passed"),
             store: &record.store,
             snapshot: &record.snapshot,
+            manifest_sha256: &record.manifest_sha256,
+            begun_at: record.begun_at.into(),
+            operator: &record.operator,
             rto_seconds: record.rto_seconds,
             rpo_seconds: record.rpo_seconds,
             erased_reappeared: record.erased_reappeared,
@@ -80,6 +115,7 @@ impl<'r> RunDrill<'r> {
             resurrected: record.resurrected,
             problems: &record.problems,
             cleaned_up: record.cleaned_up,
+            scratch: &record.scratch,
         }
     }
 }
@@ -89,10 +125,10 @@ impl<'r> RunDocument<'r> {
     pub fn of(records: &'r [DrillRecord], not_drilled: &'r [FailedStore]) -> Self {
         let failed = records.iter().find(|record| record.result != "passed");
         let result = match (failed, records) {
-            (Some(_), _) => "failed",
-            (None, _) if !not_drilled.is_empty() => "failed",
-            (None, []) => "nothing-found",
-            (None, _) => "passed",
+            (Some(_), _) => DrillOutcome::Failed,
+            (None, _) if !not_drilled.is_empty() => DrillOutcome::Failed,
+            (None, []) => DrillOutcome::NothingFound,
+            (None, _) => DrillOutcome::Passed,
         };
         Self {
             result,
@@ -100,8 +136,8 @@ impl<'r> RunDocument<'r> {
             rto_seconds: records.iter().map(|record| record.rto_seconds).fold(0.0, f64::max),
             rpo_seconds: records.iter().map(|record| record.rpo_seconds).max().unwrap_or(0),
             erased_reappeared: records.iter().map(|record| record.erased_reappeared).sum(),
-            drills: records.iter().map(RunDrill::of).collect(),
-            failed: not_drilled,
+            drills: records.iter().map(RecordEntry::of).collect(),
+            failed_stores: not_drilled,
         }
     }
 }

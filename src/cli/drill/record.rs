@@ -1,26 +1,36 @@
 //! A stored drill's signed record, checked before anything of it is believed.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::super::output::shapes::{DrillOutcome, Time, Verification};
 use crate::certify::dsse::Envelope;
 use crate::certify::signer::TrustedKeys;
-use crate::control::{DrillRow, time_text};
+use crate::control::DrillRow;
 use crate::tasks::drill::{DrillRecord, RECORD_TYPE};
 
 /// A stored drill, read and checked.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct CheckedDrill {
+    /// How it ended; what is not signed for did not pass.
+    pub result: DrillOutcome,
+    /// Its id.
     pub drill: String,
-    pub result: &'static str,
+    /// The store.
     pub store: String,
+    /// The snapshot.
     pub snapshot: String,
-    pub at: String,
-    /// `valid` or `invalid`.
-    pub signature: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// When it began.
+    pub at: Time,
+    /// Whether the record's signature fits.
+    pub signature: Verification,
+    /// Why it does not.
     pub problem: Option<&'static str>,
+    /// Seconds from the start to a checked database.
     pub rto_seconds: Option<f64>,
+    /// Seconds between the snapshot and the drill.
     pub rpo_seconds: Option<i64>,
+    /// Erased rows that were in the restored database all the same.
     pub erased_reappeared: Option<u64>,
     #[serde(skip)]
     pub record: Option<DrillRecord>,
@@ -52,13 +62,12 @@ impl CheckedDrill {
         let problem = checked.as_ref().err().copied();
         let record = checked.ok();
         Self {
+            result: DrillOutcome::of(row.passed && problem.is_none()),
             drill: row.id.clone(),
-            // What is not signed for did not pass.
-            result: if row.passed && problem.is_none() { "passed" } else { "failed" },
             store: row.store.clone(),
             snapshot: row.snapshot.clone(),
-            at: time_text(row.at),
-            signature: if problem.is_none() { "valid" } else { "invalid" },
+            at: row.at.into(),
+            signature: Verification::of(problem.is_none()),
             problem,
             rto_seconds: record.as_ref().map(|record| record.rto_seconds),
             rpo_seconds: record.as_ref().map(|record| record.rpo_seconds),

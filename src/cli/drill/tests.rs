@@ -3,6 +3,7 @@ use chrono::{DateTime, Utc};
 use super::*;
 use crate::certify::dsse::{Envelope, pae};
 use crate::certify::signer::{CertificateSigner, TrustedKeys};
+use crate::cli::output::shapes::{DrillOutcome, Verification};
 use crate::tasks::drill::RECORD_TYPE;
 
 fn record(id: &str, result: &str) -> DrillRecord {
@@ -53,7 +54,7 @@ fn a_record_counts_only_under_a_trusted_signature_over_what_the_database_says() 
     let (ours, trusted) = signer(&folder, "ours.pem");
     let (theirs, _) = signer(&folder, "theirs.pem");
     let good = signed(&record("d1", "passed"), &ours);
-    assert_eq!(CheckedDrill::of(&good, &trusted).result, "passed");
+    assert_eq!(CheckedDrill::of(&good, &trusted).result, DrillOutcome::Passed);
 
     let embellished = DrillRow { passed: true, ..signed(&record("d1", "failed"), &ours) };
     let foreign = signed(&record("d1", "passed"), &theirs);
@@ -65,7 +66,7 @@ fn a_record_counts_only_under_a_trusted_signature_over_what_the_database_says() 
     assert!(text.contains(ours.public().key_id()));
     for row in [embellished, foreign, moved, broken, unsigned] {
         let checked = CheckedDrill::of(&row, &trusted);
-        assert_eq!((checked.result, checked.signature), ("failed", "invalid"));
+        assert_eq!((checked.result, checked.signature), (DrillOutcome::Failed, Verification::Invalid));
         assert!(checked.problem.is_some() && checked.record.is_none());
     }
 }
@@ -75,18 +76,18 @@ fn one_failed_drill_fails_the_call() {
     let (good, bad) = (record("d1", "passed"), record("d2", "failed"));
     let both = [bad, good.clone()];
     let document = RunDocument::of(&both, &[]);
-    assert_eq!((document.result, document.drill), ("failed", Some("d2")));
+    assert_eq!((document.result, document.drill), (DrillOutcome::Failed, Some("d2")));
     let one = [good];
-    assert_eq!((RunDocument::of(&one, &[]).result, RunDocument::of(&one, &[]).rpo_seconds), ("passed", 60));
+    assert_eq!((RunDocument::of(&one, &[]).result, RunDocument::of(&one, &[]).rpo_seconds), (DrillOutcome::Passed, 60));
     let named = serde_json::to_value(RunDocument::of(&one, &[])).unwrap();
     let counts = &named["drills"][0]["collections"][0];
     let numbers = ["restored", "shredded", "erased_since", "stubs"].map(|name| counts[name].as_u64());
     assert_eq!(numbers, [Some(10), Some(2), Some(1), Some(0)]);
     assert_eq!(named["drills"][0]["frames"]["total"], 4);
-    assert_eq!(RunDocument::of(&[], &[]).result, "nothing-found");
+    assert_eq!(RunDocument::of(&[], &[]).result, DrillOutcome::NothingFound);
     let not_drilled = [FailedStore { store: "crm".to_owned(), what: "no".to_owned(), retry: false }];
-    assert_eq!(RunDocument::of(&one, &not_drilled).result, "failed");
-    assert_eq!(RunDocument::of(&[], &not_drilled).result, "failed");
+    assert_eq!(RunDocument::of(&one, &not_drilled).result, DrillOutcome::Failed);
+    assert_eq!(RunDocument::of(&[], &not_drilled).result, DrillOutcome::Failed);
 }
 
 #[test]

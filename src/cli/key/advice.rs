@@ -5,17 +5,23 @@ use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error};
-use super::super::output::{Exit, Grid, UserError, Words, say};
+use super::super::output::{Document, Exit, Grid, Outcome, UserError, Words, say};
 use crate::installation::Needs;
 use crate::keys::slot::SlotClass;
 
 /// What `key advice --json` prints.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct KeyAdviceDocument {
-    result: &'static str,
-    /// The class of the root slot: `A` to `D`.
-    class: String,
+    /// Always `complete`.
+    result: Outcome,
+    /// What destruction in the root slot is worth.
+    class: SlotClass,
+    /// One line for each thing that can be copied.
     advice: Vec<AdviceLine>,
+}
+
+impl Document for KeyAdviceDocument {
+    const OF: &'static [&'static str] = &["key advice"];
 }
 
 /// Whether a thing may be copied.
@@ -23,8 +29,11 @@ pub struct KeyAdviceDocument {
 struct AdviceLine {
     /// What it is about.
     about: &'static str,
+    /// Whether it may be copied.
     may: May,
+    /// Why, in English.
     en: &'static str,
+    /// Why, in Chinese.
     zh: &'static str,
 }
 
@@ -145,7 +154,7 @@ pub async fn show(context: &mut Context<'_>) -> CommandResult {
     installation.close().await.map_err(task_error)?;
     let lines = advice(class);
     table(context, class, &lines)?;
-    context.output.document(&KeyAdviceDocument { result: "complete", class: format!("{class:?}"), advice: lines })?;
+    context.output.document(&KeyAdviceDocument { result: Outcome::Complete, class, advice: lines })?;
     Ok(Exit::Done)
 }
 

@@ -5,10 +5,11 @@ use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error};
+use super::super::output::shapes::Time;
 use super::super::output::table::grouped;
-use super::super::output::{Exit, Grid, Words, say};
+use super::super::output::{Document, Exit, Grid, Outcome, Words, say};
 use super::words::{kind_words, state_words, waiting_line};
-use crate::control::{KeyGroup, time_text};
+use crate::control::KeyGroup;
 use crate::installation::{Installation, Needs};
 use crate::keys::state::{KeyState, RecordedKey, state_of};
 use crate::tasks;
@@ -17,14 +18,20 @@ use crate::tasks::shred::{WaitCode, WaitingRun, waiting_runs};
 /// What `key list --json` prints.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct KeyListDocument {
-    result: &'static str,
+    /// `complete`, or `nothing-found` without keys.
+    result: Outcome,
     /// The generation in force.
     generation: Option<i64>,
-    /// When it was made (RFC 3339).
-    made_at: Option<String>,
+    /// When it was made.
+    made_at: Option<Time>,
+    /// Keys in groups of one kind and state.
     keys: Vec<KeyLine>,
     /// Runs whose keys are not destroyed yet, and why.
     waiting: Vec<WaitingRun>,
+}
+
+impl Document for KeyListDocument {
+    const OF: &'static [&'static str] = &["key list"];
 }
 
 /// Keys of one kind in one state.
@@ -38,6 +45,7 @@ struct KeyLine {
     of: Option<String>,
     /// The run that they die with, or died with.
     run: Option<String>,
+    /// How many.
     count: i64,
 }
 
@@ -65,9 +73,9 @@ async fn read(installation: &Installation) -> tasks::Result<KeyListDocument> {
     let made = tx.generation_made_at().await?;
     let keys: Vec<KeyLine> = tx.key_groups().await?.into_iter().map(|group| KeyLine::of(group, &waiting)).collect();
     Ok(KeyListDocument {
-        result: if keys.is_empty() { "nothing-found" } else { "complete" },
+        result: Outcome::of_list(keys.is_empty()),
         generation: made.map(|(generation, _)| generation),
-        made_at: made.map(|(_, at)| time_text(at)),
+        made_at: made.map(|(_, at)| at.into()),
         keys,
         waiting,
     })
@@ -76,7 +84,7 @@ async fn read(installation: &Installation) -> tasks::Result<KeyListDocument> {
 fn show(context: &mut Context<'_>, document: &KeyListDocument) -> Result<(), super::super::output::UserError> {
     let output = &mut *context.output;
     let lang = output.lang();
-    if let (Some(generation), Some(at)) = (document.generation, &document.made_at) {
+    if let (Some(generation), Some(at)) = (document.generation, document.made_at) {
         output.say(&Words::new(
             format!("generation {generation}, made {at}"),
             format!("第 {generation} 代，生成于 {at}"),

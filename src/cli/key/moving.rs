@@ -1,28 +1,34 @@
 //! `key move`.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error};
-use super::super::output::{Exit, Words};
+use super::super::output::{Document, Exit, Outcome, Words};
 use crate::installation::Needs;
 use crate::tasks::key_move::{MoveReport, move_root};
 
 /// Arguments of `key move`.
-///
-/// Example: wangchuan key move --to transit
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  wangchuan key move --to transit")]
 pub struct MoveArgs {
     /// The kind of slot that `[root]` describes; the old one stands under `[root.previous]`.
     #[arg(long, value_name = "KIND")]
     to: String,
 }
 
-#[derive(Debug, Serialize)]
-struct MoveDocument {
-    result: &'static str,
+/// What `key move --json` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct KeyMoveDocument {
+    /// Always `complete`: the root key is in the new slot, and in no other.
+    result: Outcome,
     #[serde(flatten)]
     report: MoveReport,
+}
+
+impl Document for KeyMoveDocument {
+    const OF: &'static [&'static str] = &["key move"];
 }
 
 /// Moves the root key, then says what to take out of the configuration.
@@ -48,6 +54,6 @@ pub async fn move_key(context: &mut Context<'_>, args: MoveArgs) -> CommandResul
     context
         .output
         .note(&Words::new("take [root.previous] out of the configuration now", "现在请从配置中删去 [root.previous]"))?;
-    context.output.document(&MoveDocument { result: "complete", report })?;
+    context.output.document(&KeyMoveDocument { result: Outcome::Complete, report })?;
     Ok(Exit::Done)
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error};
-use super::super::output::{Exit, Output, UserError, Words};
+use super::super::output::{Document, Exit, Outcome, Output, UserError, Words};
 use super::words::waiting_line;
 use crate::control::time_text;
 use crate::installation::{Installation, Needs};
@@ -14,21 +14,28 @@ use crate::tasks::certify::certify_due;
 use crate::tasks::shred::{ShredReport, WaitCode, WaitingRun, next_group_commit, shred_due, waiting_runs};
 
 /// What `key shred --json` prints.
-#[derive(Debug, Default, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct KeyShredDocument {
-    result: &'static str,
+    /// `complete`, `nothing-found`, or `partial` while rows of some run still open.
+    result: Outcome,
     /// `KEY_SHRED_PENDING` while rows of some run still open.
     code: Option<&'static str>,
     /// The new generation, when keys were destroyed.
     generation: Option<i64>,
+    /// Keys destroyed.
     keys_destroyed: u64,
     /// Cells of rows that stay, which survive under pins.
     cells_preserved: u64,
     /// Runs whose rows no key opens any more.
-    shredded: Vec<String>,
+    shredded_runs: Vec<String>,
     /// Runs whose rows still open.
     waiting: Vec<WaitingRun>,
+    /// The certificates issued now.
     certificates: Vec<String>,
+}
+
+impl Document for KeyShredDocument {
+    const OF: &'static [&'static str] = &["key shred"];
 }
 
 impl KeyShredDocument {
@@ -44,7 +51,7 @@ impl KeyShredDocument {
             generation: report.generation,
             keys_destroyed: report.keys,
             cells_preserved: report.pinned,
-            shredded: report.shredded,
+            shredded_runs: report.shredded,
             certificates,
             ..Self::waiting(waiting)
         }
@@ -52,15 +59,18 @@ impl KeyShredDocument {
     }
 
     fn waiting(waiting: Vec<WaitingRun>) -> Self {
-        Self { waiting, ..Self::default() }.with_result()
+        let (result, code, generation) = (Outcome::NothingFound, None, None);
+        let (shredded_runs, certificates) = (Vec::new(), Vec::new());
+        Self { result, code, generation, keys_destroyed: 0, cells_preserved: 0, shredded_runs, waiting, certificates }
+            .with_result()
     }
 
     fn with_result(mut self) -> Self {
         self.code = (!self.waiting.is_empty()).then_some("KEY_SHRED_PENDING");
-        self.result = match (self.waiting.is_empty(), self.shredded.is_empty() && self.generation.is_none()) {
-            (false, _) => "partial",
-            (true, true) => "nothing-found",
-            (true, false) => "complete",
+        self.result = match (self.waiting.is_empty(), self.shredded_runs.is_empty() && self.generation.is_none()) {
+            (false, _) => Outcome::Partial,
+            (true, true) => Outcome::NothingFound,
+            (true, false) => Outcome::Complete,
         };
         self
     }
@@ -114,7 +124,7 @@ fn show(output: &mut Output, document: &KeyShredDocument) -> Result<(), UserErro
     } else {
         output.say(&Words::new("no key was destroyed", "没有销毁任何密钥"))?;
     }
-    for run in &document.shredded {
+    for run in &document.shredded_runs {
         let stage = super::super::stage::meaning("shredded", None);
         output.say(&Words::new(format!("run {run}: {}", stage.en), format!("运行 {run}：{}", stage.zh)))?;
     }
@@ -136,12 +146,12 @@ mod tests {
         let run = |code| WaitingRun { run: "r".to_owned(), code, what: String::new(), until: None };
         let done = ShredReport { generation: Some(2), shredded: vec!["r".to_owned()], ..ShredReport::default() };
         let result = |report: ShredReport| KeyShredDocument::of(report, Vec::new()).result;
-        assert_eq!(result(done.clone()), "complete");
-        assert_eq!(result(ShredReport::default()), "nothing-found");
-        assert_eq!(result(ShredReport { details: vec![run(WaitCode::Hold)], ..done.clone() }), "partial");
+        assert_eq!(result(done.clone()), Outcome::Complete);
+        assert_eq!(result(ShredReport::default()), Outcome::NothingFound);
+        assert_eq!(result(ShredReport { details: vec![run(WaitCode::Hold)], ..done.clone() }), Outcome::Partial);
         assert_eq!(
             result(ShredReport { pending: vec![("q".to_owned(), 3, "2027-01-01".to_owned())], ..done }),
-            "partial"
+            Outcome::Partial
         );
     }
 }

@@ -6,23 +6,28 @@ use serde::Serialize;
 use super::super::CommandResult;
 use super::super::backup::{open_bucket, while_renewing};
 use super::super::context::{Context, task_error};
+use super::super::output::shapes::Verification;
 use super::super::output::table::grouped;
-use super::super::output::{Exit, Output, UserError, Words};
+use super::super::output::{Document, Exit, Output, UserError, Words};
 use crate::keys::slot::{SlotClaim, SlotClass};
 use crate::tasks::key_check::{KeyCheck, check_keys};
 
 /// What `key verify --json` prints.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct KeyVerifyDocument {
-    /// `valid` or `invalid`.
-    result: &'static str,
-    /// The class of the root slot: `A` to `D`.
-    class: String,
+    /// `valid`, or `invalid` with exit code 1.
+    result: Verification,
+    /// What destruction in the root slot is worth.
+    class: SlotClass,
     /// How long a destroyed key may still lie somewhere: `none-known`, `copies-of-the-service`, `until-irrevocable` or
     /// `copies-of-the-host`.
     horizon: &'static str,
     #[serde(flatten)]
     check: KeyCheck,
+}
+
+impl Document for KeyVerifyDocument {
+    const OF: &'static [&'static str] = &["key verify"];
 }
 
 impl KeyVerifyDocument {
@@ -33,8 +38,7 @@ impl KeyVerifyDocument {
             SlotClass::C => "until-irrevocable",
             SlotClass::D => "copies-of-the-host",
         };
-        let result = if check.problems.is_empty() { "valid" } else { "invalid" };
-        Self { result, class: format!("{:?}", claim.class), horizon, check }
+        Self { result: Verification::of(check.problems.is_empty()), class: claim.class, horizon, check }
     }
 }
 
@@ -47,7 +51,7 @@ pub async fn verify(context: &mut Context<'_>) -> CommandResult {
     show(context.output, &document, &claim)?;
     context.output.document(&document)?;
     installation.close().await.map_err(task_error)?;
-    Ok(if document.result == "valid" { Exit::Done } else { Exit::Failed })
+    Ok(if document.result == Verification::Valid { Exit::Done } else { Exit::Failed })
 }
 
 /// What was tried, and what came of it.
@@ -118,7 +122,7 @@ fn show(output: &mut Output, document: &KeyVerifyDocument, claim: &SlotClaim) ->
     for problem in &check.problems {
         output.line(&format!("✗ {problem}"))?;
     }
-    output.say(&if document.result == "valid" {
+    output.say(&if document.result == Verification::Valid {
         Words::new("✓ valid: what was destroyed stays destroyed", "✓ 有效：已销毁的仍然不可恢复")
     } else {
         Words::new("✗ invalid", "✗ 无效")

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -30,6 +31,12 @@ impl OutputError {
     pub fn reader_gone(&self) -> bool {
         matches!(self, Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
+}
+
+/// A JSON document of the published interface. `src/cli/schemas.rs` lists them all; only such a document can be printed.
+pub trait Document: Serialize + JsonSchema {
+    /// The commands that print it, as they are typed; `agent --once` names an option that changes the document.
+    const OF: &'static [&'static str];
 }
 
 /// The output of one command.
@@ -141,7 +148,7 @@ impl Output {
     ///
     /// # Errors
     /// When there was a document already, the value has no JSON form, or the stream cannot be written.
-    pub fn document<T: Serialize + ?Sized>(&mut self, document: &T) -> Result<(), OutputError> {
+    pub fn document<T: Document>(&mut self, document: &T) -> Result<(), OutputError> {
         if !self.json {
             return Ok(());
         }
@@ -158,7 +165,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`Output::document`].
-    pub fn stream_item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), OutputError> {
+    pub fn stream_item<T: Document>(&mut self, item: &T) -> Result<(), OutputError> {
         if !self.json {
             return Ok(());
         }
@@ -193,6 +200,15 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[derive(Serialize, JsonSchema)]
+    struct Numbered {
+        number: u8,
+    }
+
+    impl Document for Numbered {
+        const OF: &'static [&'static str] = &[];
+    }
+
     fn output(json: bool) -> (Output, Sink, Sink) {
         let (out, err) = (Sink::default(), Sink::default());
         let sinks = ((Box::new(out.clone()) as _, Screen::PLAIN), (Box::new(err.clone()) as _, Screen::PLAIN));
@@ -208,7 +224,7 @@ mod tests {
         output.table(&grid).unwrap();
         output.say(&Words::new("one store", "一个数据源")).unwrap();
         output.note(&Words::new("mind the gap", "注意")).unwrap();
-        output.document(&json!({"result": "complete"})).unwrap();
+        output.document(&Numbered { number: 1 }).unwrap();
         assert_eq!((out.text().as_str(), err.text().as_str()), ("数据源\nstore\nshop\n一个数据源\n", "注意\n"));
     }
 
@@ -216,20 +232,20 @@ mod tests {
     fn json_owns_stdout_alone() {
         let (mut output, out, err) = output(true);
         output.line("for people").unwrap();
-        output.document(&json!({"result": "complete"})).unwrap();
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&out.text()).unwrap(), json!({"result": "complete"}));
+        output.document(&Numbered { number: 1 }).unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&out.text()).unwrap(), json!({"number": 1}));
         assert_eq!(err.text(), "for people\n");
-        assert!(matches!(output.document(&json!({})), Err(OutputError::SecondDocument)));
-        assert!(matches!(output.stream_item(&json!({})), Err(OutputError::SecondDocument)));
+        assert!(matches!(output.document(&Numbered { number: 2 }), Err(OutputError::SecondDocument)));
+        assert!(matches!(output.stream_item(&Numbered { number: 2 }), Err(OutputError::SecondDocument)));
     }
 
     #[test]
     fn a_stream_is_one_value_a_line() {
         let (mut output, out, _) = output(true);
-        output.stream_item(&json!({"n": 1})).unwrap();
-        output.stream_item(&json!({"n": 2})).unwrap();
-        assert_eq!(out.text(), "{\"n\":1}\n{\"n\":2}\n");
-        assert!(matches!(output.document(&json!({})), Err(OutputError::SecondDocument)));
+        output.stream_item(&Numbered { number: 1 }).unwrap();
+        output.stream_item(&Numbered { number: 2 }).unwrap();
+        assert_eq!(out.text(), "{\"number\":1}\n{\"number\":2}\n");
+        assert!(matches!(output.document(&Numbered { number: 2 }), Err(OutputError::SecondDocument)));
         output.error(&UserError::new(Exit::Failed, "X", Words::new("x", "x"))).unwrap();
         assert_eq!(out.text().lines().count(), 3);
     }
@@ -244,9 +260,9 @@ mod tests {
         assert!(err.text().contains("存在保留"));
 
         let (mut later, out, err) = output(true);
-        later.document(&json!({"result": "partial"})).unwrap();
+        later.document(&Numbered { number: 1 }).unwrap();
         later.error(&error).unwrap();
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&out.text()).unwrap(), json!({"result": "partial"}));
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&out.text()).unwrap(), json!({"number": 1}));
         assert!(err.text().contains("存在保留"));
     }
 

@@ -2,11 +2,14 @@
 
 use std::error::Error;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::document::{Document, OutputError};
 use super::exit::Exit;
 use super::lang::{Lang, Words, say};
 use super::screen::{Emphasis, Screen, harmless};
+use super::shapes::Outcome;
 
 type Source = Box<dyn Error + Send + Sync + 'static>;
 
@@ -33,17 +36,29 @@ pub struct UserError {
     pub source: Option<Source>,
 }
 
-/// The JSON form; field names are part of the interface.
-#[derive(Debug, Serialize)]
+/// What any command prints instead of its own document when an error ends it. No other document has `causes`.
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ErrorDocument {
-    result: &'static str,
+    /// `refused` with exit code 3, `partial` when it was stopped (exit code 130), otherwise `failed`.
+    result: Outcome,
+    /// Stable name for programs, in capitals: `STORE_UNREACHABLE`.
     code: &'static str,
+    /// What happened, in the language asked for.
     what: String,
+    /// Where: a file with its line, a store, a run. Never a customer.
     r#where: Option<String>,
+    /// What to do next, in the language asked for.
     r#do: Option<String>,
+    /// Whether the same command may succeed later without any change.
     retry: bool,
+    /// The run concerned.
     run: Option<String>,
+    /// Why, outermost cause first, in English, as drivers say it.
     causes: Vec<String>,
+}
+
+impl Document for ErrorDocument {
+    const OF: &'static [&'static str] = &["error"];
 }
 
 impl UserError {
@@ -109,6 +124,13 @@ impl UserError {
             next = error.source();
         }
         said.split_off(1)
+    }
+
+    /// Whether it only says that nobody reads the output any more.
+    #[must_use]
+    pub fn is_of_gone_reader(&self) -> bool {
+        let source = self.source.as_deref().map(|source| source as &(dyn Error + 'static));
+        source.and_then(|source| source.downcast_ref::<OutputError>()).is_some_and(OutputError::reader_gone)
     }
 
     /// The JSON document. Causes are in English, as drivers give them.
@@ -239,6 +261,13 @@ mod tests {
         assert_eq!((unknown.code, unknown.exit), ("FAILED", Exit::Failed));
         assert_eq!(unknown.what.en, "cannot plan");
         assert_eq!(unknown.causes().len(), 2);
+    }
+
+    #[test]
+    fn a_reader_that_left_is_recognised_through_the_conversion() {
+        let gone = |kind: std::io::ErrorKind| UserError::from(OutputError::Write(kind.into())).is_of_gone_reader();
+        assert!(gone(std::io::ErrorKind::BrokenPipe) && !gone(std::io::ErrorKind::StorageFull));
+        assert!(!sample().is_of_gone_reader());
     }
 
     #[test]

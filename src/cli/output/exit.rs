@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::lang::{Lang, say};
+use super::shapes::Outcome;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,11 +56,11 @@ impl Exit {
 
     /// The `result` of a JSON document for a command that ended in an error.
     #[must_use]
-    pub fn error_result(self) -> &'static str {
+    pub fn error_result(self) -> Outcome {
         match self {
-            Self::Refused => "refused",
-            Self::Partial | Self::Interrupted => "partial",
-            Self::Done | Self::Failed | Self::Usage | Self::Overdue => "failed",
+            Self::Refused => Outcome::Refused,
+            Self::Partial | Self::Interrupted => Outcome::Partial,
+            Self::Done | Self::Failed | Self::Usage | Self::Overdue => Outcome::Failed,
         }
     }
 }

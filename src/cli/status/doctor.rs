@@ -6,6 +6,7 @@ mod services;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::process::check_process;
@@ -14,7 +15,7 @@ use super::super::CommandResult;
 use super::super::config::{chosen, load_jobs};
 use super::super::context::{Context, local_time, task_error};
 use super::super::output::screen::Emphasis;
-use super::super::output::{Exit, Lang, Output, Screen, UserError, Words, say};
+use super::super::output::{Document, Exit, Lang, Outcome, Output, Screen, UserError, Words, say};
 use crate::clock::Clock;
 use crate::config::{Configuration, StateLocation};
 use crate::control::{Control, ControlError, parse_time, time_text};
@@ -25,6 +26,9 @@ use crate::memory::Protection;
 ///
 /// Every line says ✓, ! or ✗ and what to do. Exit code 5 when something is missing.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  wangchuan doctor
+  wangchuan doctor --confirm-clock    after the clock was set right")]
 pub struct DoctorArgs {
     /// Say that this host's clock is right, after it was set or the agent stood still for long; destruction then goes on.
     #[arg(long)]
@@ -32,11 +36,14 @@ pub struct DoctorArgs {
 }
 
 /// How a line ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Mark {
+    /// As it should be.
     Good,
+    /// Worth a look; nothing is stopped by it.
     Doubtful,
+    /// Missing or wrong; exit code 5.
     Missing,
 }
 
@@ -49,17 +56,29 @@ struct Line {
     advice: Option<Words>,
 }
 
-#[derive(Serialize)]
-struct DoctorDocument<'l> {
-    result: &'static str,
+/// The JSON of `doctor`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct DoctorDocument<'l> {
+    /// `complete` when nothing is missing, otherwise `partial` with exit code 5.
+    result: Outcome,
+    /// Everything that was looked at.
     checks: Vec<LineEntry<'l>>,
 }
 
-#[derive(Serialize)]
+impl Document for DoctorDocument<'_> {
+    const OF: &'static [&'static str] = &["doctor"];
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize, JsonSchema)]
 struct LineEntry<'l> {
+    /// What: `config`, `jobs`, `state`, `clock`, `store`, …
     check: &'l str,
+    /// How it is.
     mark: Mark,
+    /// In words, in the language asked for.
     what: &'l str,
+    /// What to do, in the language asked for.
     r#do: Option<&'l str>,
 }
 
@@ -99,7 +118,8 @@ impl Findings {
         });
         let causes = error.causes();
         let cause = if causes.is_empty() { String::new() } else { format!(": {}", causes.join(": ")) };
-        let what = Words::new(format!("{}{cause}", error.what.en), format!("{}{cause}", error.what.zh));
+        let place = error.place.as_deref().map_or_else(String::new, |place| format!("{place}: "));
+        let what = Words::new(format!("{place}{}{cause}", error.what.en), format!("{place}{}{cause}", error.what.zh));
         self.missing(check, what, advice);
     }
 }
@@ -126,7 +146,7 @@ fn show(output: &mut Output, lines: &[Line]) -> CommandResult {
         output.line(&rendered(line, lang, screen))?;
     }
     let is_missing = lines.iter().any(|line| line.mark == Mark::Missing);
-    let result = if is_missing { "partial" } else { "complete" };
+    let result = if is_missing { Outcome::Partial } else { Outcome::Complete };
     output.document(&DoctorDocument { result, checks: lines.iter().map(|line| line.entry(lang)).collect() })?;
     Ok(if is_missing { Exit::Overdue } else { Exit::Done })
 }

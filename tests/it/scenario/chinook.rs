@@ -121,7 +121,7 @@ fn leave(place: &Workplace, customers: &[String]) -> [i64; 3] {
     let recorded = place.good(&["request", "new", "--file", "ids.csv", "--yes"]);
     assert_eq!(recorded.list("requests").len(), customers.len(), "{recorded}");
     let done = place.good(&["request", "run"]);
-    let runs = done.list("runs");
+    let runs = done.list("details");
     assert_eq!(runs.len(), customers.len(), "{done}");
     let sum = |name: &str| runs.iter().filter_map(|run: &Value| run[name].as_i64()).sum();
     [sum("erased"), sum("kept"), sum("failed")]

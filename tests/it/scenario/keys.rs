@@ -117,7 +117,7 @@ fn keys_die_with_the_next_group_or_now_and_never_before_their_time() {
     let before = program.json(&["key", "list"]).ends(0).number("generation");
     let done = program.json(&["key", "shred", "--now"]).ends(0);
     assert!(done.number("generation") > before && done.number("keys_destroyed") > 0, "{done}");
-    assert!(done.list("shredded").contains(&run.as_str().into()), "{done}");
+    assert!(done.list("shredded_runs").contains(&run.as_str().into()), "{done}");
     assert!(!done.list("certificates").is_empty(), "{done}");
     let shown = program.run(&["run", "show", &run]).ends(0).says(&["shredded: no key opens them"]);
     shown.never_says("still open");

@@ -127,6 +127,21 @@ fn documents_name_only_commands_that_exist() {
     assert_none(&unknown.collect::<Vec<_>>());
 }
 
+/// What people are advised to type must exist too.
+#[test]
+fn the_program_advises_only_commands_that_exist() {
+    let sources = files_under("src").into_iter().chain(files_under("config")).chain(files_under("jobs"));
+    let texts: Vec<String> = sources.map(|path| read(&path)).collect();
+    let quoted = texts.iter().flat_map(|text| text.match_indices("`wangchuan ").map(|(at, _)| &text[at + 1..]));
+    let named: BTreeSet<Vec<String>> = quoted
+        .filter_map(|text| text.split(['`', '\n']).next().and_then(command_named))
+        .flat_map(|verbs| spelled_out(&verbs))
+        .collect();
+    assert!(named.len() > 10, "{named:?}");
+    let unknown = named.iter().filter(|verbs| !is_known(verbs)).map(|verbs| format!("wangchuan {}", verbs.join(" ")));
+    assert_none(&unknown.collect::<Vec<_>>());
+}
+
 #[test]
 fn the_architecture_names_every_module() {
     documents();

@@ -1,0 +1,293 @@
+//! Words and small shapes that many JSON documents share, so that a name means the same everywhere.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Serialize, Serializer};
+
+use crate::control::{RunRow, SnapshotRow, time_text};
+use crate::tasks::erasure::RunBody;
+
+/// How a command ended; the same words everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// All of it is done.
+    Complete,
+    /// A part is done; the rest failed, was skipped or is still to come, and the document says what.
+    Partial,
+    /// There was nothing to do or to show.
+    NothingFound,
+    /// Refused to protect data; nothing was done.
+    Refused,
+    /// It failed.
+    Failed,
+}
+
+impl Outcome {
+    /// Of a list: an empty one is nothing found.
+    #[must_use]
+    pub fn of_list(is_empty: bool) -> Self {
+        if is_empty { Self::NothingFound } else { Self::Complete }
+    }
+}
+
+/// How drills ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrillOutcome {
+    /// What must come back came back, and what was erased did not.
+    Passed,
+    /// Something is wrong, or could not be drilled.
+    Failed,
+    /// There is no snapshot to drill with.
+    NothingFound,
+}
+
+impl DrillOutcome {
+    /// By whether it passed.
+    #[must_use]
+    pub fn of(passed: bool) -> Self {
+        if passed { Self::Passed } else { Self::Failed }
+    }
+}
+
+/// How a verification ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verification {
+    /// Everything that was checked fits.
+    Valid,
+    /// Something does not fit.
+    Invalid,
+    /// It could not be verified whole; nothing that was seen is wrong.
+    Failed,
+    /// There is nothing to verify.
+    NothingFound,
+}
+
+impl Verification {
+    /// By whether everything fits.
+    #[must_use]
+    pub fn of(is_valid: bool) -> Self {
+        if is_valid { Self::Valid } else { Self::Invalid }
+    }
+}
+
+/// An instant: RFC 3339, UTC, milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Time(DateTime<Utc>);
+
+impl From<DateTime<Utc>> for Time {
+    fn from(time: DateTime<Utc>) -> Self {
+        Self(time)
+    }
+}
+
+impl std::fmt::Display for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&time_text(self.0))
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Time {
+    fn schema_name() -> Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": "date-time", "description": "an instant in RFC 3339, UTC, with milliseconds"})
+    }
+}
+
+/// What became of due rows: `due = erased + anonymised + kept + failed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
+pub struct Counts {
+    /// Rows that were due.
+    pub due: i64,
+    /// Rows that are absent from the live stores. Whether backups still open them is said beside it.
+    pub erased: i64,
+    /// Rows that stay without anything that identifies a person.
+    pub anonymised: i64,
+    /// Rows that stay, with a reason; those stripped to their declared minimum included.
+    pub kept: i64,
+    /// Rows that could not be erased.
+    pub failed: i64,
+}
+
+impl Counts {
+    /// Of a run.
+    #[must_use]
+    pub fn of(body: &RunBody) -> Self {
+        let kept = body.kept + body.stripped;
+        // No action of this version anonymises; the field is there because the sum is part of the contract.
+        Self { due: body.due, erased: body.erased, anonymised: 0, kept, failed: body.failed }
+    }
+
+    /// With the rows of another run.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            due: self.due + other.due,
+            erased: self.erased + other.erased,
+            anonymised: self.anonymised + other.anonymised,
+            kept: self.kept + other.kept,
+            failed: self.failed + other.failed,
+        }
+    }
+}
+
+/// A store that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Skipped {
+    /// Its name.
+    pub store: String,
+    /// Why.
+    pub what: String,
+}
+
+impl Skipped {
+    /// All stores of a plan or run that were left out.
+    #[must_use]
+    pub fn all(skipped: &[(String, String)]) -> Vec<Self> {
+        skipped.iter().map(|(store, what)| Self { store: store.clone(), what: what.clone() }).collect()
+    }
+}
+
+/// Erased rows that backups still open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct StillReadable {
+    /// How many.
+    pub rows: i64,
+    /// The date by which the last of them cannot be opened any more.
+    #[schemars(extend("format" = "date"))]
+    pub until: String,
+}
+
+impl StillReadable {
+    /// Of a run, if there are any.
+    #[must_use]
+    pub fn of(body: &RunBody) -> Option<Self> {
+        body.pending.clone().map(|(rows, until)| Self { rows, until })
+    }
+}
+
+/// A run of any kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RunEntry {
+    /// Its id.
+    pub run: String,
+    /// `retention` or `request`.
+    pub kind: String,
+    /// Where it stands: `approved`, `deleted`, `verified`, `shred-pending`, `shredded`, `final`, `undoing`, `undone`
+    /// or `failed`.
+    pub state: String,
+    /// The number of the request that it carries out.
+    pub request: Option<i64>,
+    /// When it began.
+    pub begun_at: Time,
+    /// When absence was read back.
+    pub verified_at: Option<Time>,
+    /// Its keys die after this time, not before.
+    pub grace_until: Option<Time>,
+    /// When its keys were destroyed.
+    pub shredded_at: Option<Time>,
+    /// Its rows.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Erased rows that backups still open after the last shred, because others share their keys.
+    pub pending: Option<StillReadable>,
+    /// Rows that were put back, and count as kept; null when the run was not undone.
+    pub undone: Option<i64>,
+}
+
+impl RunEntry {
+    /// Of a stored run.
+    #[must_use]
+    pub fn of(run: &RunRow, body: &RunBody) -> Self {
+        Self {
+            run: run.id.clone(),
+            kind: run.kind.clone(),
+            state: run.state.clone(),
+            request: run.request,
+            begun_at: run.begun_at.into(),
+            verified_at: run.verified_at.map(Time::from),
+            grace_until: run.grace_until.map(Time::from),
+            shredded_at: run.shredded_at.map(Time::from),
+            counts: Counts::of(body),
+            pending: StillReadable::of(body),
+            undone: body.undone,
+        }
+    }
+}
+
+/// A snapshot in the bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SnapshotEntry {
+    /// The store it was taken of.
+    pub store: String,
+    /// Its id.
+    pub snapshot: String,
+    /// `full` or `incremental`.
+    pub kind: String,
+    /// Rows in it.
+    pub rows: i64,
+    /// Sealed frames in it.
+    pub frames: i64,
+    /// Bytes in the bucket, encrypted and padded.
+    pub bytes_stored: i64,
+    /// When it began.
+    pub begun_at: Time,
+    /// When it counted as taken.
+    pub committed_at: Option<Time>,
+}
+
+impl SnapshotEntry {
+    /// Of a stored snapshot.
+    #[must_use]
+    pub fn of(row: &SnapshotRow) -> Self {
+        Self {
+            store: row.store.clone(),
+            snapshot: row.id.clone(),
+            kind: row.kind.clone(),
+            rows: row.rows,
+            frames: row.frames,
+            bytes_stored: row.bytes,
+            begun_at: row.begun_at.into(),
+            committed_at: row.committed_at.map(Time::from),
+        }
+    }
+}
+
+/// Sealed frames by what became of them: `opened + shredded + lost + corrupt = total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Frames {
+    /// Opened and checked.
+    pub opened: u64,
+    /// Their key was destroyed.
+    pub shredded: u64,
+    /// Their key is missing without having been destroyed.
+    pub lost: u64,
+    /// Damaged.
+    pub corrupt: u64,
+    /// In the manifest.
+    pub total: u64,
+}
+
+/// A store that something could not be done for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct FailedStore {
+    /// Its name.
+    pub store: String,
+    /// What happened.
+    pub what: String,
+    /// Whether the same command may succeed later without any change.
+    pub retry: bool,
+}

@@ -1,0 +1,300 @@
+//! The JSON of `plan`, `erase`, `request run` and `explain`.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::super::output::shapes::{Counts, RunEntry, Skipped, Time};
+use super::super::output::{Document, Exit, Outcome};
+use crate::control::RunRow;
+use crate::plan::{CollectionCounts, PlanBody};
+use crate::tasks::erasure::RunBody;
+
+/// The JSON of `plan`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct PlanDocument {
+    /// `complete`, `nothing-found` when nothing is due, `partial` when a store was left out.
+    result: Outcome,
+    /// What `erase --plan` takes: SHA-256 over everything that the plan fixes, in hex.
+    hash: String,
+    /// The one time at which it was decided what is due.
+    cutoff: Time,
+    /// Due rows of all collections.
+    due: u64,
+    /// Of them, rows that stay untouched.
+    kept: u64,
+    /// By collection.
+    collections: Vec<PlannedCollection>,
+    /// Stores that could not be read.
+    skipped: Vec<Skipped>,
+    /// Whether it can be carried out; a preview (`--at`) cannot.
+    executable: bool,
+}
+
+impl Document for PlanDocument {
+    const OF: &'static [&'static str] = &["plan"];
+}
+
+/// What a plan does with one collection.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PlannedCollection {
+    /// Its store.
+    store: String,
+    /// Its name.
+    collection: String,
+    /// The policy that made rows due; null when no policy governs it.
+    policy: Option<String>,
+    /// All its rows.
+    rows: u64,
+    /// Due rows.
+    due: u64,
+    /// Of them: to be deleted.
+    erase: u64,
+    /// Of them: to be stripped to their declared minimum.
+    strip: u64,
+    /// Of them: to stay untouched.
+    kept: u64,
+    /// Why rows stay, stripped ones included.
+    reasons: Vec<KeptRows>,
+    /// Rows that are not due because their start event is missing, unreadable or in the future.
+    unknown_start: u64,
+}
+
+/// Rows that stay for one reason.
+#[derive(Debug, Serialize, JsonSchema)]
+struct KeptRows {
+    /// `hold:ID`, `statute:KEY`, `kept-child`, `unregistered-child:TABLE` or `unknown-start`.
+    reason: String,
+    /// How many.
+    rows: u64,
+}
+
+impl PlannedCollection {
+    fn of(counts: &CollectionCounts) -> Self {
+        let reason = |(reason, rows): &(String, u64)| KeptRows { reason: reason.clone(), rows: *rows };
+        Self {
+            store: counts.store.clone(),
+            collection: counts.collection.clone(),
+            policy: counts.policy.clone(),
+            rows: counts.total,
+            due: counts.due,
+            erase: counts.erase,
+            strip: counts.strip,
+            kept: untouched(counts),
+            reasons: counts.keep.iter().map(reason).collect(),
+            unknown_start: counts.unknown_start,
+        }
+    }
+}
+
+/// Due rows that stay as they are.
+fn untouched(counts: &CollectionCounts) -> u64 {
+    counts.due.saturating_sub(counts.erase + counts.strip)
+}
+
+impl PlanDocument {
+    /// Of a stored plan.
+    pub fn of(hash: &str, body: &PlanBody, executable: bool) -> Self {
+        let result = match (body.skipped.is_empty(), body.due()) {
+            (false, _) => Outcome::Partial,
+            (true, 0) => Outcome::NothingFound,
+            (true, _) => Outcome::Complete,
+        };
+        Self {
+            result,
+            hash: hash.to_owned(),
+            cutoff: body.cutoff.into(),
+            due: body.due(),
+            kept: body.collections.iter().map(untouched).sum(),
+            collections: body.collections.iter().map(PlannedCollection::of).collect(),
+            skipped: Skipped::all(&body.skipped),
+            executable,
+        }
+    }
+}
+
+/// Why an erasure is not complete; the same codes stand in its certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum PartialCode {
+    /// Some rows failed and are still there; exit code 4.
+    RowsFailed,
+    /// Some stores were not reached; exit code 4.
+    TargetsUnreached,
+    /// Everything is gone from the live stores; backups open it until their keys die. Exit code 0.
+    KeyShredPending,
+    /// All that was due is kept, with reasons; exit code 0.
+    RowsRetained,
+}
+
+/// The JSON of `erase` and `request run`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ErasureDocument {
+    /// `nothing-found` or `partial`: it is only `complete` when the keys are destroyed too, which the last certificate says.
+    result: Outcome,
+    /// Why it is partial, the gravest reason first.
+    code: Option<PartialCode>,
+    /// The rows of all its runs.
+    #[serde(flatten)]
+    counts: Counts,
+    /// When the last of the keys may be destroyed: the end of grace. Until then the erased rows open in backups.
+    grace_until: Option<Time>,
+    /// Rows that were looked for again by another session, and were absent unless they count as failed.
+    looked_for: u64,
+    /// The request that was carried out, when it is a single one.
+    request: Option<i64>,
+    /// The ids of its runs.
+    runs: Vec<String>,
+    /// Each run with its own counts.
+    details: Vec<RunEntry>,
+    /// The certificates issued now.
+    certificates: Vec<String>,
+    /// Stores that were left out.
+    skipped: Vec<Skipped>,
+    /// Problems, without values.
+    notes: Vec<String>,
+}
+
+impl Document for ErasureDocument {
+    const OF: &'static [&'static str] = &["erase", "request run"];
+}
+
+impl ErasureDocument {
+    /// Sums runs up, and says how a command ends that made them.
+    pub fn of(runs: &[(RunRow, RunBody)], certificates: Vec<String>) -> (Self, Exit) {
+        let counts = runs.iter().map(|(_, body)| Counts::of(body)).fold(Counts::default(), Counts::and);
+        let skipped: Vec<Skipped> = runs.iter().flat_map(|(_, body)| Skipped::all(&body.skipped)).collect();
+        let gone = runs.iter().any(|(_, body)| body.erased + body.stripped > 0);
+        let (result, code, exit) = if counts.failed > 0 {
+            (Outcome::Partial, Some(PartialCode::RowsFailed), Exit::Partial)
+        } else if !skipped.is_empty() {
+            (Outcome::Partial, Some(PartialCode::TargetsUnreached), Exit::Partial)
+        } else if gone {
+            (Outcome::Partial, Some(PartialCode::KeyShredPending), Exit::Done)
+        } else if counts.due > 0 {
+            (Outcome::Partial, Some(PartialCode::RowsRetained), Exit::Done)
+        } else {
+            (Outcome::NothingFound, None, Exit::Done)
+        };
+        let document = Self {
+            result,
+            code,
+            counts,
+            grace_until: runs.iter().filter_map(|(run, _)| run.grace_until).max().map(Time::from),
+            looked_for: runs.iter().map(|(_, body)| body.looked_for).sum(),
+            request: if let [(run, _)] = runs { run.request } else { None },
+            runs: runs.iter().map(|(run, _)| run.id.clone()).collect(),
+            details: runs.iter().map(|(run, body)| RunEntry::of(run, body)).collect(),
+            certificates,
+            skipped,
+            notes: runs.iter().flat_map(|(_, body)| body.notes.clone()).collect(),
+        };
+        (document, exit)
+    }
+}
+
+/// The JSON of `explain`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ExplainDocument {
+    /// `complete`, or `nothing-found` when there is no such record.
+    pub result: Outcome,
+    /// The policy that governs the record; null when none does.
+    pub policy: Option<String>,
+    /// The statutes that the policy names, by their keys in the catalogue.
+    pub statutes: Vec<String>,
+    /// The collection whose policy and start event count, when they are not the record's own.
+    pub follows: Option<String>,
+    /// The start event.
+    pub start: Option<Time>,
+    /// When it is due; null when it never is, or when nobody can say.
+    pub due_at: Option<Time>,
+    /// Whether that time has come.
+    pub is_due: bool,
+    /// What decided that time: the policy or a statute, in words.
+    pub decided_by: Option<String>,
+    /// The bucket that its backups' key belongs to.
+    pub bucket: Option<String>,
+    /// Why it has no due date.
+    pub reason: Option<String>,
+}
+
+impl Document for ExplainDocument {
+    const OF: &'static [&'static str] = &["explain"];
+}
+
+impl ExplainDocument {
+    /// A record without a due date.
+    pub fn undated(result: Outcome, policy: Option<&str>, reason: &str) -> Self {
+        Self {
+            result,
+            policy: policy.map(ToOwned::to_owned),
+            statutes: Vec::new(),
+            follows: None,
+            start: None,
+            due_at: None,
+            is_due: false,
+            decided_by: None,
+            bucket: None,
+            reason: Some(reason.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Utc};
+
+    use super::*;
+
+    fn run(id: &str, due: i64, erased: i64, failed: i64) -> (RunRow, RunBody) {
+        let kept = due - erased - failed;
+        let row = RunRow {
+            id: id.to_owned(),
+            kind: "request".to_owned(),
+            plan: None,
+            request: Some(7),
+            state: "shred-pending".to_owned(),
+            begun_at: DateTime::<Utc>::UNIX_EPOCH,
+            ended_at: None,
+            verified_at: None,
+            verified_snapshot: None,
+            grace_until: DateTime::<Utc>::from_timestamp(erased, 0),
+            generation: None,
+            shredded_at: None,
+            body: String::new(),
+        };
+        (row, RunBody { due, erased, kept, failed, ..RunBody::default() })
+    }
+
+    #[test]
+    fn the_gravest_reason_decides_code_and_exit() {
+        let left_out = |(row, body): (RunRow, RunBody)| {
+            (row, RunBody { skipped: vec![("crm".to_owned(), "no answer".to_owned())], ..body })
+        };
+        let cases = [
+            (vec![run("a", 0, 0, 0)], Outcome::NothingFound, None, Exit::Done),
+            (vec![run("a", 3, 0, 0)], Outcome::Partial, Some(PartialCode::RowsRetained), Exit::Done),
+            (vec![run("a", 3, 2, 0)], Outcome::Partial, Some(PartialCode::KeyShredPending), Exit::Done),
+            (vec![left_out(run("a", 3, 3, 0))], Outcome::Partial, Some(PartialCode::TargetsUnreached), Exit::Partial),
+            (
+                vec![run("a", 3, 3, 0), run("b", 2, 1, 1)],
+                Outcome::Partial,
+                Some(PartialCode::RowsFailed),
+                Exit::Partial,
+            ),
+        ];
+        for (runs, result, code, exit) in cases {
+            let (document, ended) = ErasureDocument::of(&runs, Vec::new());
+            assert_eq!((document.result, document.code, ended), (result, code, exit));
+        }
+    }
+
+    #[test]
+    fn runs_are_summed_and_stay_apart_in_the_details() {
+        let (one, _) = ErasureDocument::of(&[run("a", 3, 2, 0)], vec!["c".to_owned()]);
+        assert_eq!((one.request, one.counts.kept, one.certificates.len()), (Some(7), 1, 1));
+        let (two, _) = ErasureDocument::of(&[run("a", 3, 2, 0), run("b", 5, 4, 1)], Vec::new());
+        assert_eq!(two.counts, Counts { due: 8, erased: 6, anonymised: 0, kept: 1, failed: 1 });
+        assert_eq!((two.request, two.runs.as_slice()), (None, &["a".to_owned(), "b".to_owned()][..]));
+        assert_eq!((two.details.len(), two.grace_until), (2, DateTime::<Utc>::from_timestamp(4, 0).map(Time::from)));
+    }
+}

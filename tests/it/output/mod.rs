@@ -1,0 +1,8 @@
+//! The JSON contract from outside: every command is run with `--json`; its document must be as the published schema says and
+//! equal its snapshot. After a wanted change `WANGCHUAN_UPDATE_SNAPSHOTS=1` renews the snapshots.
+
+mod errors;
+mod normal;
+mod schema;
+mod snapshot;
+mod stories;

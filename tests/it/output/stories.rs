@@ -1,0 +1,247 @@
+//! What an administrator types in the life of a small installation, every command of it with `--json`.
+
+use super::normal::Names;
+use super::snapshot::{check, check_shape, compare, fits_schema};
+use crate::scenario::database::Database;
+use crate::scenario::small;
+use crate::scenario::workplace::Workplace;
+use crate::support::program::{Outcome, Program};
+
+/// An installation over the small shop, and what differs in it from run to run.
+struct Stage {
+    place: Workplace,
+    database: Database,
+}
+
+impl Stage {
+    fn set() -> Self {
+        let (place, database) = small::installed();
+        Self { place, database }
+    }
+
+    fn program(&self) -> Program {
+        self.place.program().with("USER", "clerk").with("LOGNAME", "clerk")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Outcome {
+        self.program().json(arguments)
+    }
+
+    /// Runs a command, requires its exit code, and checks its document.
+    #[track_caller]
+    fn checked(&self, name: &str, code: i32, arguments: &[&str]) -> Outcome {
+        let outcome = self.run(arguments).ends(code);
+        self.check(name, &outcome);
+        outcome
+    }
+
+    #[track_caller]
+    fn check(&self, name: &str, outcome: &Outcome) {
+        let folder = self.place.path().display().to_string();
+        let names: &Names<'_> = &[(&folder, "‹folder›"), (self.database.name(), "‹database›")];
+        check(name, outcome, names);
+    }
+}
+
+#[test]
+fn a_new_installation_and_what_is_configured() {
+    let stage = Stage::set();
+    stage.checked("init", 0, &["init", "--dir", ".", "--accept-host-loss"]);
+    stage.checked("config-check", 0, &["config", "check"]);
+    stage.checked("config-show", 0, &["config", "show"]);
+    stage.checked("config-schema", 0, &["config", "schema", "output", "error"]);
+    stage.checked("store-list", 0, &["store", "list"]);
+    stage.checked("store-check", 0, &["store", "check"]);
+    stage.checked("doctor", 0, &["doctor"]);
+    stage.checked("job-list", 0, &["job", "list"]);
+    stage.checked(
+        "job-preview",
+        0,
+        &["job", "preview", "--from", "2026-03-01T00:00:00Z", "--days", "7", "--job", "backup-full"],
+    );
+    stage.checked("status.overdue", 5, &["status"]);
+    stage.checked("statute-list", 0, &["statute", "list", "EU"]);
+    stage.checked("completions", 0, &["completions", "bash"]);
+    stage.checked("manual", 0, &["manual", "backup", "run"]);
+
+    stage.place.reconfigure("timezone", "timezon");
+    stage.checked("config-check.invalid", 2, &["config", "check"]);
+    stage.checked("doctor.missing", 5, &["doctor"]);
+    stage.place.reconfigure("timezon", "timezone");
+    stage.database.run("DROP TABLE orders");
+    stage.checked("store-check.refused", 3, &["store", "check"]);
+}
+
+#[test]
+fn what_is_listed_while_nothing_has_happened() {
+    let stage = Stage::set();
+    for (name, command) in [
+        ("backup-list.nothing", ["backup", "list"]),
+        ("backup-verify.nothing", ["backup", "verify"]),
+        ("drill-list.nothing", ["drill", "list"]),
+        ("drill-run.nothing", ["drill", "run"]),
+        ("certificate-list.nothing", ["certificate", "list"]),
+        ("run-list.nothing", ["run", "list"]),
+        ("request-list.nothing", ["request", "list"]),
+        ("request-run.nothing", ["request", "run"]),
+        ("hold-list.nothing", ["hold", "list"]),
+    ] {
+        stage.checked(name, 0, &command);
+    }
+}
+
+#[test]
+fn retention_with_a_hold_from_backup_to_proof() {
+    let stage = Stage::set();
+    stage.checked("backup-run", 0, &["backup", "run"]);
+    stage.checked("backup-list", 0, &["backup", "list"]);
+    stage.checked("backup-verify", 0, &["backup", "verify"]);
+    let held = stage.program().reading("c-1002\n");
+    let placed = held.json(&["hold", "place", "case-1", "--subject", "-", "--reason", "lawsuit"]).ends(0);
+    stage.check("hold-place", &placed);
+    stage.checked("hold-place.store", 0, &["hold", "place", "case-2", "--store", "shop", "--reason", "audit"]);
+    stage.checked("hold-release", 0, &["hold", "release", "case-2"]);
+    stage.checked("hold-list", 0, &["hold", "list"]);
+
+    stage.checked("explain", 0, &["explain", "shop", "orders", "1"]);
+    stage.checked("explain.ungoverned", 0, &["explain", "shop", "customers", "c-1001"]);
+    stage.checked("explain.nothing", 0, &["explain", "shop", "orders", "99"]);
+    stage.checked("plan.preview", 0, &["plan", "--at", "2100-01-01T00:00:00Z"]);
+    let plan = stage.checked("plan", 0, &["plan"]);
+    let erased = stage.checked("erase", 0, &["erase", "--plan", &plan.text("hash")]);
+    assert_eq!(erased.text("code"), "KEY_SHRED_PENDING", "{erased}");
+    let run = erased.list("runs")[0].as_str().unwrap().to_owned();
+    stage.checked("run-list", 0, &["run", "list"]);
+    stage.checked("run-show", 0, &["run", "show", &run]);
+    stage.checked("key-status", 0, &["key", "status"]);
+    stage.checked("key-list", 0, &["key", "list"]);
+    stage.checked("key-shred", 0, &["key", "shred", "--now"]);
+    stage.checked("key-advice", 0, &["key", "advice"]);
+
+    stage.run(&["backup", "run"]).ends(0);
+    stage.checked("job-run", 0, &["job", "run", "shred"]);
+    stage.checked("key-verify", 0, &["key", "verify"]);
+    stage.checked("run-show.shredded", 0, &["run", "show", &run]);
+    let filed = stage.run(&["certificate", "export", "1"]).ends(1);
+    stage.check("error.failed", &filed);
+    stage.run(&["job", "run", "outbox"]).ends(0);
+    stage.checked("certificate-list", 0, &["certificate", "list"]);
+    stage.checked("certificate-show", 0, &["certificate", "show", "latest"]);
+    stage.checked("certificate-verify", 0, &["certificate", "verify", "latest"]);
+    stage.checked("certificate-export", 0, &["certificate", "export", "latest", "--output", "c.sigstore.json"]);
+    stage.checked("log-verify", 0, &["log", "verify"]);
+
+    stage.checked("drill-run", 0, &["drill", "run"]);
+    stage.checked("drill-list", 0, &["drill", "list"]);
+    stage.checked("drill-show", 0, &["drill", "show"]);
+    stage.checked("restore", 0, &["restore", "--to", "sqlite://restored.db"]);
+    stage.checked("status", 0, &["status"]);
+}
+
+#[test]
+fn customers_ask_and_withdraw() {
+    let stage = Stage::set();
+    stage.run(&["backup", "run"]).ends(0);
+    let new = |id: &str| stage.program().reading(id).json(&["request", "new", "-", "--yes"]).ends(0);
+    stage.check("request-new", &new("c-1001\n"));
+    stage.check("request-new.unknown", &new("c-9999\n"));
+    new("c-1003\n");
+    stage.checked("request-cancel", 0, &["request", "cancel", "3"]);
+    stage.checked("request-run", 0, &["request", "run", "1"]);
+    new("c-1002\n");
+    let several = stage.checked("request-run.several", 0, &["request", "run"]);
+    let run = several.list("runs")[1].as_str().unwrap().to_owned();
+    stage.checked("run-undo", 0, &["run", "undo", &run]);
+    stage.checked("request-cancel.undone", 0, &["request", "cancel", "1"]);
+    stage.checked("request-list", 0, &["request", "list"]);
+    stage.checked("request-show", 0, &["request", "show", "1"]);
+}
+
+#[test]
+fn the_agent_its_switch_and_one_pass() {
+    let stage = Stage::set();
+    stage.run(&["backup", "run"]).ends(0);
+    stage.program().reading("c-1001\n").json(&["request", "new", "-", "--yes"]).ends(0);
+    stage.checked("agent-hold", 0, &["agent", "hold"]);
+    stage.checked("error.refused", 3, &["request", "run"]);
+    stage.checked("agent-once.held", 4, &["agent", "--once"]);
+    stage.checked("agent-resume", 0, &["agent", "resume"]);
+    stage.checked("agent-once", 0, &["agent", "--once"]);
+
+    std::fs::remove_dir_all(stage.place.file("jobs")).unwrap();
+    stage.place.write_private("jobs/tick.toml", "task = \"outbox\"\nschedule = \"* * * * * *\"\nmissed = \"skip\"\n");
+    let agent = stage.program().start(&["agent", "--json"]);
+    let limit = std::time::Duration::from_secs(20);
+    agent.wait_for("{\"result\"", limit);
+    let (code, said) = agent.signal("TERM", limit);
+    let line = said.lines().find(|line| line.starts_with('{')).unwrap();
+    let item: serde_json::Value = serde_json::from_str(line).unwrap();
+    fits_schema("agent", &item);
+    compare("agent", &serde_json::json!({"command": "wangchuan agent --json", "exit": code, "document": item}));
+}
+
+#[test]
+fn the_root_key_moves_to_another_slot() {
+    let stage = Stage::set();
+    let file = |path: &str| format!("kind = \"file\"\npath = \"{path}\"\naccept_host_loss = true\n");
+    stage.place.reconfigure(&file("root"), &format!("{}\n[root.previous]\n{}", file("kept"), file("root")));
+    stage.checked("key-move", 0, &["key", "move", "--to", "file"]);
+}
+
+#[test]
+fn a_lost_host_is_made_again() {
+    let stage = Stage::set();
+    stage.run(&["backup", "run"]).ends(0);
+    stage.checked("recover", 0, &["recover", "--into", "again"]);
+}
+
+#[test]
+fn a_store_out_of_reach_leaves_a_part_undone() {
+    let stage = Stage::set();
+    let other = "\n[[store]]\nname = \"crm\"\nurl = \"sqlite://crm.db\"\nbackup = \"none\"\n\n[[store.collection]]\ntable = \"leads\"\nsubject = \"id\"\n";
+    let text = std::fs::read_to_string(stage.place.file("wangchuan.toml")).unwrap();
+    stage.place.write_private("wangchuan.toml", &format!("{text}{other}"));
+    stage.run(&["backup", "run", "shop"]).ends(0);
+    stage.checked("store-check.failed", 1, &["store", "check", "crm"]);
+    let plan = stage.checked("plan.partial", 4, &["plan"]);
+    stage.checked("erase.partial", 4, &["erase", "--plan", &plan.text("hash")]);
+}
+
+#[test]
+fn a_changed_bucket_and_certificate_are_found() {
+    let stage = Stage::set();
+    small::goes_through(&stage.place, &stage.database);
+    stage.run(&["certificate", "export", "1", "--output", "c.sigstore.json"]).ends(0);
+    let bundle = std::fs::read_to_string(stage.place.file("c.sigstore.json")).unwrap();
+    let at = bundle.find("\"payload\"").unwrap() + 40;
+    let changed = if &bundle[at..=at] == "A" { "B" } else { "A" };
+    stage.place.write_private("changed.json", &format!("{}{changed}{}", &bundle[..at], &bundle[at + 1..]));
+    stage.checked("certificate-verify.invalid", 1, &["certificate", "verify", "--file", "changed.json"]);
+
+    let pack = oldest_file_below(&stage.place.file("bucket"), "pack");
+    let mut bytes = std::fs::read(&pack).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&pack, bytes).unwrap();
+    stage.checked("backup-verify.invalid", 1, &["backup", "verify"]);
+}
+
+/// The oldest file whose path has this text in it.
+fn oldest_file_below(folder: &std::path::Path, text: &str) -> std::path::PathBuf {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found.sort_by_key(|path| std::fs::metadata(path).unwrap().modified().unwrap());
+    found.into_iter().find(|path| path.to_string_lossy().contains(text)).unwrap()
+}
+
+#[test]
+fn the_quickstart() {
+    let place = Workplace::new();
+    let done = place.program().json(&["quickstart", "--dir", "try", "--customers", "60"]).ends(0);
+    check_shape("quickstart", &done, &[]);
+}
