@@ -224,6 +224,7 @@ async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {
                 passed &= record.result == "passed";
                 lines.push(format!("{store}: {}", record.result));
             }
+            Err(TaskError::Stopping) => return Err(TaskError::Stopping),
             Err(error) => {
                 passed = false;
                 lines.push(format!("{store} was not drilled: {error}"));
@@ -442,7 +443,7 @@ async fn run_due(
         _ => ended("failed", "out of time"),
     };
     if matches!(job.task, Task::Drill { .. }) {
-        // A drill that was stopped or ran out of time is dropped where it is.
+        // A drill that ran out of time is dropped where it is.
         drill_leftovers(installation).await.iter().for_each(&mut *said);
     }
     let now = installation.clock.now();

@@ -16,6 +16,7 @@ use super::output::{Exit, Grid, Output, UserError, Words, say};
 use crate::config::Configuration;
 use crate::control::DrillRow;
 use crate::installation::{Installation, Needs};
+use crate::tasks::TaskError;
 use crate::tasks::drill::{DrillRecord, run_drill};
 
 /// Restore tests with a kept, signed record.
@@ -65,6 +66,7 @@ async fn run(context: &mut Context<'_>, store: Option<&str>, snapshot: Option<&s
     for row in wanted {
         match while_renewing(&installation, run_drill(&installation, row.clone())).await {
             Ok(record) => records.push(record),
+            Err(error @ TaskError::Stopping) => return Err(task_error(error)),
             Err(error) if is_only => return Err(task_error(error)),
             // One store that cannot be drilled does not spare the others.
             Err(error) => {

@@ -159,7 +159,10 @@ pub async fn restore_until(
     row: SnapshotRow,
     target: &dyn DataStore,
 ) -> Result<RestoreReport> {
-    let snapshot = open(ground, repository, signer, row).await?;
+    let snapshot = tokio::select! {
+        snapshot = open(ground, repository, signer, row) => snapshot?,
+        () = stop.asked() => return Err(TaskError::Stopping),
+    };
     let ledger = Ledger::since(ground, &snapshot.row).await?;
     Ok(bring_back(stop, &snapshot, &ledger, repository, target).await?.0)
 }
@@ -258,14 +261,19 @@ impl Filling<'_> {
         Ok((report, stubs))
     }
 
+    async fn insert(&mut self, table: &str, columns: &[String], rows: &[Row]) -> Result<()> {
+        self.into.insert(table, columns, rows).await?;
+        crash_point::reached("restore.rows-written");
+        if self.stop.is_asked() {
+            return Err(TaskError::Stopping);
+        }
+        Ok(())
+    }
+
     async fn flush(&mut self) -> Result<()> {
         if let Some(Waiting { table, columns, rows }) = self.waiting.take() {
             for rows in rows.chunks(INSERT_ROWS) {
-                self.into.insert(&table, &columns, rows).await?;
-                crash_point::reached("restore.rows-written");
-                if self.stop.is_asked() {
-                    return Err(TaskError::Stopping);
-                }
+                self.insert(&table, &columns, rows).await?;
             }
         }
         Ok(())
@@ -307,7 +315,7 @@ impl Filling<'_> {
             rows.push(row);
         }
         for rows in rows.chunks(INSERT_ROWS) {
-            self.into.insert(&parent.name, &columns, rows).await?;
+            self.insert(&parent.name, &columns, rows).await?;
         }
         Ok(())
     }
