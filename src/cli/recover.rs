@@ -15,9 +15,8 @@ use crate::installation::{Recovered, rebuild, recover_site};
 ///
 /// The newest state record in the bucket counts, and only that. Nothing that is there is overwritten: move an old copy of the
 /// control database away first. Afterwards `wangchuan drill run` shows that the backups open.
-///
-/// Example: wangchuan recover --config /etc/wangchuan/wangchuan.toml
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  wangchuan recover --config /etc/wangchuan/wangchuan.toml")]
 pub struct RecoverArgs {
     /// Only make it, in this folder, to look at; by default the configured place, where the agent then goes on.
     #[arg(long, value_name = "DIR")]
@@ -55,7 +54,7 @@ pub async fn recover(context: &mut Context<'_>, args: RecoverArgs) -> CommandRes
             recovered.record,
             recovered.generation,
             recovered.snapshots,
-            recovered.certificates,
+            recovered.newest_certificate,
             grouped(recovered.keys),
         ),
         format!(
@@ -63,7 +62,7 @@ pub async fn recover(context: &mut Context<'_>, args: RecoverArgs) -> CommandRes
             recovered.record,
             recovered.generation,
             recovered.snapshots,
-            recovered.certificates,
+            recovered.newest_certificate,
             grouped(recovered.keys),
         ),
     ))?;

@@ -41,7 +41,7 @@ pub struct Recovered {
     /// Committed or announced snapshots.
     pub snapshots: usize,
     /// The newest certificate number.
-    pub certificates: i64,
+    pub newest_certificate: i64,
     /// Keys in the tree.
     pub keys: u64,
     /// The control database that was made.
@@ -105,7 +105,7 @@ async fn rebuild_from(config: &Configuration, folder: &Path, store: &dyn ObjectS
         generation: record.generation,
         ledger: record.heads.ledger,
         snapshots,
-        certificates: record.heads.certificates,
+        newest_certificate: record.heads.certificates,
         keys,
         database,
     })

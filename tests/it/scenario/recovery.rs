@@ -29,7 +29,7 @@ fn a_lost_host_is_recovered_from_bucket_slot_and_configuration() {
     assert!(!place.file("try/state").exists());
 
     let recovered = program.json(&["recover"]).ends(0);
-    assert_eq!(recovered.document()["recovered"]["certificates"].as_u64(), Some(certificates as u64));
+    assert_eq!(recovered.document()["recovered"]["newest_certificate"].as_u64(), Some(certificates as u64));
     assert_eq!(program.json(&["drill", "run"]).ends(0).text("result"), "passed");
     let status = program.json(&["key", "status"]).ends(0);
     assert!(status.document()["second_place"][0].as_i64() > Some(1), "{status}");
