@@ -19,7 +19,7 @@ use crate::policy::registry::BackupMode;
 use crate::schedule::waker::{Waker, WakerError};
 use crate::schedule::{ClockState, Due, Job, Task, VerifyTarget, agenda};
 use crate::tasks::backup::{store_id, take_snapshot};
-use crate::tasks::certify::certify_due;
+use crate::tasks::certify::certify_or_wait;
 use crate::tasks::drill::{remove_leftovers, run_drill};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
 use crate::tasks::outbox::file_due;
@@ -58,6 +58,15 @@ pub struct Done {
 impl Done {
     fn good(work: &str, summary: String) -> Self {
         Self { work: work.to_owned(), state: "done", summary, details: Vec::new() }
+    }
+
+    /// With why a certificate waits, if one does.
+    fn with_certificate(mut self, waiting: Option<String>) -> Self {
+        if let Some(reason) = waiting {
+            self.state = "partial";
+            self.summary = format!("{}; {reason}", self.summary);
+        }
+        self
     }
 
     fn of(work: &str, result: Result<Self>) -> Self {
@@ -129,12 +138,12 @@ async fn retention(installation: &Installation) -> Result<Done> {
     }
     let run = execute(installation, &plan.row).await?;
     let body = RunBody::of(&run)?;
-    certify_due(installation).await?;
+    let (_, waiting) = certify_or_wait(installation).await?;
     note_skipped(installation, &skipped).await?;
     let state = if body.failed > 0 || !body.skipped.is_empty() { "partial" } else { "done" };
     let summary =
         format!("{} due, {} erased, {} kept, {} failed", body.due, body.erased, body.kept + body.stripped, body.failed);
-    Ok(Done { state, ..Done::good("retention", summary) })
+    Ok(Done { state, ..Done::good("retention", summary) }.with_certificate(waiting))
 }
 
 /// What the last retention could not reach, so that only a new absence makes a run, and a certificate, of its own.
@@ -183,18 +192,18 @@ async fn requests(installation: &Installation) -> Result<Done> {
             Err(error) => failed.push(format!("request {}: {error}", request.number)),
         }
     }
-    certify_due(installation).await?;
+    let (_, waiting) = certify_or_wait(installation).await?;
     let state = if failed.is_empty() { "done" } else { "partial" };
     let mut summary = format!("{done} carried out");
     if !failed.is_empty() {
         summary = format!("{summary}; {}", failed.join("; "));
     }
-    Ok(Done { state, ..Done::good("requests", summary) })
+    Ok(Done { state, ..Done::good("requests", summary) }.with_certificate(waiting))
 }
 
 async fn shred(installation: &Installation) -> Result<Done> {
     let report = shred_due(installation).await?;
-    certify_due(installation).await?;
+    let (_, certificate) = certify_or_wait(installation).await?;
     let (shredded, waiting) = (report.shredded.len(), report.waiting.len());
     let mut summary = format!("{} keys destroyed, {shredded} runs shredded, {waiting} waiting", report.keys);
     if !report.unread.is_empty() {
@@ -206,7 +215,8 @@ async fn shred(installation: &Installation) -> Result<Done> {
         "with its chain" => format!("run {run}: {rows} rows still open in backups, until their chain dies"),
         date => format!("run {run}: {rows} rows still open in backups, until {date}"),
     });
-    Ok(Done { state, details: waiting.chain(pending).collect(), ..Done::good("shred", summary) })
+    Ok(Done { state, details: waiting.chain(pending).collect(), ..Done::good("shred", summary) }
+        .with_certificate(certificate))
 }
 
 async fn outbox(installation: &Installation) -> Result<Done> {

@@ -22,6 +22,7 @@ use crate::random::{Random, SystemRandom};
 use crate::stop::Stop;
 use crate::stores::StoreError;
 use crate::tasks::TaskError;
+use crate::tasks::certify::certify_or_wait;
 use crate::telemetry;
 
 /// A command's surroundings.
@@ -287,6 +288,18 @@ impl From<OutputError> for UserError {
         let advice = ("check where the output goes", "请检查输出目标");
         UserError::new(Exit::Failed, "OUTPUT", what).advise(advice.0, advice.1).because(error)
     }
+}
+
+/// Issues the certificates that are due, and says when they must wait.
+pub async fn certify_and_say(context: &mut Context<'_>, installation: &Installation) -> Result<Vec<String>, UserError> {
+    let (ids, waiting) = certify_or_wait(installation).await.map_err(task_error)?;
+    if let Some(reason) = waiting {
+        context.output.note(&Words::new(
+            format!("{reason}; it is issued by the agent's next pass that reaches it"),
+            format!("证书等待签发：{reason}；代理下次连通后签发"),
+        ))?;
+    }
+    Ok(ids)
 }
 
 /// A time for people: local to the configured zone.

@@ -3,7 +3,7 @@
 mod document;
 
 use super::CommandResult;
-use super::context::{Context, local_time, task_error};
+use super::context::{Context, certify_and_say, local_time, task_error};
 use super::output::shapes::Time;
 use super::output::table::grouped;
 use super::output::{Exit, Grid, Lang, Outcome, UserError, Words, say};
@@ -17,7 +17,6 @@ use crate::policy::start::{StartEvent, read_start};
 use crate::policy::statute::{DecidedBy, Earliest, bounds, find, find_all};
 use crate::stores::{ColumnKind, Engine, Filter};
 use crate::tasks::TaskError;
-use crate::tasks::certify::certify_due;
 use crate::tasks::erasure::{RunBody, execute, find_plan, plan_retention};
 use crate::value::{RowKey, Value};
 
@@ -168,7 +167,7 @@ pub async fn erase(context: &mut Context<'_>, args: EraseArgs) -> CommandResult 
     let installation = context.open(Needs::ALL).await?;
     let plan = find_plan(&installation, &args.plan).await.map_err(task_error)?;
     let run = execute(&installation, &plan).await.map_err(task_error)?;
-    let certificates = certify_due(&installation).await.map_err(task_error)?;
+    let certificates = certify_and_say(context, &installation).await?;
     let body = RunBody::of(&run).map_err(task_error)?;
     let exit = show_run(context, run, body, certificates)?;
     installation.close().await.map_err(task_error)?;

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::CommandResult;
-use super::context::{Context, local_time, task_error, usage};
+use super::context::{Context, certify_and_say, local_time, task_error, usage};
 use super::output::shapes::Time;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use super::plan::{ErasureDocument, show_run};
@@ -17,7 +17,6 @@ use crate::control::RequestRow;
 use crate::installation::{Installation, Needs};
 use crate::plan::Subject;
 use crate::tasks::TaskError;
-use crate::tasks::certify::certify_due;
 use crate::tasks::erasure::{RunBody, execute};
 use crate::tasks::request::{SubjectCard, cancel, look_up, plan_request, receive};
 use crate::tasks::undo::undo_request;
@@ -310,7 +309,7 @@ async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
     for number in numbers {
         let plan = plan_request(&installation, number).await.map_err(task_error)?;
         let run = execute(&installation, &plan.row).await.map_err(task_error)?;
-        let certificates = certify_due(&installation).await.map_err(task_error)?;
+        let certificates = certify_and_say(context, &installation).await?;
         let body = RunBody::of(&run).map_err(task_error)?;
         if single {
             let exit = show_run(context, run, body, certificates)?;

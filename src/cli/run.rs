@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::CommandResult;
-use super::context::{Context, local_time, task_error};
+use super::context::{Context, certify_and_say, local_time, task_error};
 use super::output::shapes::RunEntry;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use super::stage::meaning;
@@ -12,7 +12,6 @@ use crate::config::Configuration;
 use crate::control::RunRow;
 use crate::installation::{Installation, Needs};
 use crate::tasks::TaskError;
-use crate::tasks::certify::certify_due;
 use crate::tasks::erasure::RunBody;
 use crate::tasks::undo::{UndoReport, undo_run};
 
@@ -159,7 +158,7 @@ pub async fn show_undo(
     report: &UndoReport,
     request: Option<i64>,
 ) -> CommandResult {
-    let certificates = certify_due(&installation).await.map_err(task_error)?;
+    let certificates = certify_and_say(context, &installation).await?;
     installation.close().await.map_err(task_error)?;
     let UndoReport { run, restored, superseded, refused, notes } = report;
     context.output.say(&Words::new(

@@ -18,7 +18,7 @@ use crate::certify::statement::{KeyEvidence, RootSlot, SlotReadBack, Statement, 
 use crate::control::{CertificateRow, LedgerEntry, LedgerKind, RunRow, Tx};
 use crate::crash_point;
 use crate::installation::Installation;
-use crate::keyring::Purpose;
+use crate::keyring::{KeyringError, Purpose};
 use crate::keys::Key;
 use crate::keys::slot::{self, GoneEvidence, RootEvidence, SlotClaim};
 use crate::keys::suite::{Suite, mac};
@@ -79,6 +79,21 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
     match first_error {
         Some(error) if ids.is_empty() => Err(error),
         _ => Ok(ids),
+    }
+}
+
+/// The same, but certificates wait while the second place cannot be reached: what was erased is erased, and every pass tries
+/// again. Returns the ids, and why others wait.
+///
+/// # Errors
+/// As [`certify_due`] where trying again does not help.
+pub async fn certify_or_wait(installation: &Installation) -> Result<(Vec<String>, Option<String>)> {
+    match certify_due(installation).await {
+        Ok(ids) => Ok((ids, None)),
+        Err(TaskError::Keyring(KeyringError::SecondPlace(error))) if error.is_retryable() => {
+            Ok((Vec::new(), Some(format!("the certificate waits: {error}"))))
+        }
+        Err(error) => Err(error),
     }
 }
 

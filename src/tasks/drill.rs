@@ -174,7 +174,8 @@ async fn restore_and_look(
     let mut stubs = Stubs::new();
     match bring_back(stop, snapshot, ledger, repository, scratch.store()?).await {
         Ok(restored) => (found.report, stubs) = restored,
-        Err(TaskError::Stopping) => return Err(TaskError::Stopping),
+        // Neither says anything about the snapshot: the drill did not take place.
+        Err(error @ (TaskError::Stopping | TaskError::Repository(_))) => return Err(error),
         Err(error) => {
             found.problems.push(error.to_string());
             found.report.snapshot.clone_from(&snapshot.row.id);

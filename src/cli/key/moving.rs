@@ -34,7 +34,7 @@ impl Document for KeyMoveDocument {
 /// Moves the root key, then says what to take out of the configuration.
 pub async fn move_key(context: &mut Context<'_>, args: MoveArgs) -> CommandResult {
     context.only_now()?;
-    let installation = context.open(Needs { audit: true, lease: true, ..Needs::STATE }).await?;
+    let installation = context.open(Needs { backup: true, audit: true, lease: true, ..Needs::STATE }).await?;
     let moved = move_root(&installation, &args.to).await;
     let closed = installation.close().await;
     let report = moved.map_err(task_error)?;

@@ -10,7 +10,7 @@ use super::words::waiting_line;
 use crate::control::time_text;
 use crate::installation::{Installation, Needs};
 use crate::tasks;
-use crate::tasks::certify::certify_due;
+use crate::tasks::certify::certify_or_wait;
 use crate::tasks::shred::{ShredReport, WaitCode, WaitingRun, next_group_commit, shred_due, waiting_runs};
 
 /// What `key shred --json` prints.
@@ -92,7 +92,10 @@ async fn run(installation: &Installation, now: bool) -> tasks::Result<KeyShredDo
         return Ok(KeyShredDocument::waiting(waiting));
     }
     let report = shred_due(installation).await?;
-    let certificates = certify_due(installation).await?;
+    let (certificates, waiting) = certify_or_wait(installation).await?;
+    if let Some(reason) = waiting {
+        tracing::warn!("{reason}");
+    }
     Ok(KeyShredDocument::of(report, certificates))
 }
 

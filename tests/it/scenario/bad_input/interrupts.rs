@@ -217,11 +217,13 @@ fn at_every_step_of_a_backup() {
         let (place, database) = small::installed();
         place.good(&["backup", "run"]);
         let said = stopped(place.program(), &["backup", "run"], point)?;
-        if !said.contains("no snapshot was finished; the earlier ones are as good as before") {
+        // Behind its manifest a snapshot may just be finished before the stop is seen; then it says so.
+        let is_finished = point == "backup.manifest-stored" && said.contains("1 snapshots were finished and are good");
+        if !is_finished && !said.contains("no snapshot was finished; the earlier ones are as good as before") {
             return Err(said);
         }
         let listed = place.good(&["backup", "list"]).list("snapshots").len();
-        if listed != 1 {
+        if listed != 1 + usize::from(is_finished) {
             return Err(format!("{listed} snapshots are listed"));
         }
         place.good(&["backup", "run"]);
