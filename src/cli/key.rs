@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use super::CommandResult;
 use super::context::{Context, local_time, task_error};
-use super::output::shapes::{StillReadable, Time};
+use super::output::shapes::{SecondPlace, StillReadable, Time};
 use super::output::table::grouped;
 use super::output::{Document, Exit, Grid, Outcome, Output, UserError, Words, say};
 use crate::config::Configuration;
@@ -91,8 +91,8 @@ pub struct StatusDocument {
     keys: BTreeMap<String, BTreeMap<String, i64>>,
     /// A generation change that was interrupted; the next start finishes it.
     interrupted: Option<Interrupted>,
-    /// The newest state record in the second place.
-    second_place: Option<SecondPlaceHead>,
+    /// The newest state record in the second place; null while there is none.
+    second_place: Option<SecondPlace>,
     /// Runs whose rows still open in backups.
     pending: Vec<PendingShred>,
 }
@@ -108,17 +108,6 @@ struct Interrupted {
     generation: i64,
     /// The last step that was done.
     step: String,
-}
-
-/// The newest state record in the second place.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct SecondPlaceHead {
-    /// Its number; one more with every record.
-    number: u64,
-    /// The key generation that opens it.
-    generation: i64,
-    /// When its image of the state was taken.
-    image_at: Option<String>,
 }
 
 /// A run whose rows still open in backups.
@@ -179,9 +168,8 @@ async fn read(
     let runs = tx.runs(Some("shred-pending")).await?;
     let interrupted = tx.open_rekey().await?.map(|(generation, step)| Interrupted { generation, step });
     let memory = Memory::read(&mut tx).await?;
-    let image_at = memory.at;
     let second_place =
-        memory.head.map(|head| SecondPlaceHead { number: head.number, generation: head.generation, image_at });
+        memory.head.map(|head| SecondPlace { record: head.number, generation: head.generation, at: memory.at });
     drop(tx);
     let usable = present.iter().filter(|present| present.presence == Presence::Usable);
     let slot_generations: Vec<i64> = usable.map(|present| present.generation).collect();
@@ -218,7 +206,7 @@ fn show(
         ))?;
     }
     match &document.second_place {
-        Some(SecondPlaceHead { number, generation, .. }) => output.say(&Words::new(
+        Some(SecondPlace { record: number, generation, .. }) => output.say(&Words::new(
             format!("second place: state {number}, of generation {generation}"),
             format!("第二存放处：第 {number} 号状态，属于第 {generation} 代"),
         ))?,

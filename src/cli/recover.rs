@@ -7,29 +7,46 @@ use serde::Serialize;
 
 use super::CommandResult;
 use super::context::{Context, local_time, task_error};
+use super::output::shapes::Time;
 use super::output::table::grouped;
 use super::output::{Document, Exit, Outcome, Words};
-use crate::installation::{Recovered, rebuild, recover_site};
+use crate::installation::{rebuild, recover_site};
 
 /// Make the control database of a lost host again, from bucket, root slot and configuration alone.
 ///
 /// The newest state record in the bucket counts, and only that. Nothing that is there is overwritten: move an old copy of the
 /// control database away first. Afterwards `wangchuan drill run` shows that the backups open.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  wangchuan recover --config /etc/wangchuan/wangchuan.toml")]
+#[command(after_help = "Examples:
+  wangchuan recover --config /etc/wangchuan/wangchuan.toml
+  wangchuan recover --into look")]
 pub struct RecoverArgs {
     /// Only make it, in this folder, to look at; by default the configured place, where the agent then goes on.
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
 }
 
-/// What `recover --json` prints.
+/// The JSON of `recover`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct RecoverDocument {
-    /// Always `complete`: the control database is made again and was checked.
+    /// Always `complete`.
     result: Outcome,
-    /// What it holds.
-    recovered: Recovered,
+    /// The control database that was made.
+    database: PathBuf,
+    /// The number of the state record that it was made from.
+    record: u64,
+    /// When that record's image was taken; what came later is lost.
+    at: Time,
+    /// The generation of its key tree.
+    generation: i64,
+    /// The newest position of its ledger.
+    ledger: i64,
+    /// Committed or announced snapshots that it knows.
+    snapshot_count: u64,
+    /// The number of its newest certificate.
+    certificate_sequence: i64,
+    /// Keys in its tree.
+    key_count: u64,
 }
 
 impl Document for RecoverDocument {
@@ -54,7 +71,7 @@ pub async fn recover(context: &mut Context<'_>, args: RecoverArgs) -> CommandRes
             recovered.record,
             recovered.generation,
             recovered.snapshots,
-            recovered.newest_certificate,
+            recovered.certificates,
             grouped(recovered.keys),
         ),
         format!(
@@ -62,7 +79,7 @@ pub async fn recover(context: &mut Context<'_>, args: RecoverArgs) -> CommandRes
             recovered.record,
             recovered.generation,
             recovered.snapshots,
-            recovered.newest_certificate,
+            recovered.certificates,
             grouped(recovered.keys),
         ),
     ))?;
@@ -73,6 +90,16 @@ pub async fn recover(context: &mut Context<'_>, args: RecoverArgs) -> CommandRes
         ),
         format!("{at} 之后的内容已丢失：此后登记的保留令和请求须重新登记，操作日志也缺少相应条目。`wangchuan drill run` 可证明备份能打开"),
     ))?;
-    context.output.document(&RecoverDocument { result: Outcome::Complete, recovered })?;
+    context.output.document(&RecoverDocument {
+        result: Outcome::Complete,
+        database: recovered.database,
+        record: recovered.record,
+        at: recovered.at.into(),
+        generation: recovered.generation,
+        ledger: recovered.ledger,
+        snapshot_count: recovered.snapshots as u64,
+        certificate_sequence: recovered.certificates,
+        key_count: recovered.keys,
+    })?;
     Ok(Exit::Done)
 }

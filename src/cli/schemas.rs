@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 
 use super::output::{Document, error_report};
 use super::{
-    agent, backup, certificate, config, drill, generated, hold, init, job, key, plan, quickstart, recover, request, run,
+    agent, backup, certificate, config, drill, generated, hold, init, job, key, plan, quickstart, request, run,
 };
-use super::{status, statute, store};
+use super::{recover, status, statute, store};
 
 /// A document's schema, made when asked for.
 #[derive(Clone, Copy)]
@@ -59,6 +59,7 @@ published! {
     backup::ListDocument,
     backup::VerifyDocument,
     backup::RestoreDocument,
+    recover::RecoverDocument,
     drill::RunDocument<'_>,
     drill::ListDocument,
     drill::ShowDocument<'_>,
@@ -81,7 +82,6 @@ published! {
     key::KeyVerifyDocument,
     key::KeyAdviceDocument,
     key::KeyMoveDocument,
-    recover::RecoverDocument,
     generated::CompletionsDocument,
     generated::ManualDocument,
 }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::second_place::EMBEDDED_AUDIT_KEY;
@@ -28,7 +27,7 @@ use crate::log::key_file::replace_durably;
 use crate::random::Random;
 
 /// What was recovered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Recovered {
     /// The number of the state record.
     pub record: u64,
@@ -41,7 +40,7 @@ pub struct Recovered {
     /// Committed or announced snapshots.
     pub snapshots: usize,
     /// The newest certificate number.
-    pub newest_certificate: i64,
+    pub certificates: i64,
     /// Keys in the tree.
     pub keys: u64,
     /// The control database that was made.
@@ -105,7 +104,7 @@ async fn rebuild_from(config: &Configuration, folder: &Path, store: &dyn ObjectS
         generation: record.generation,
         ledger: record.heads.ledger,
         snapshots,
-        newest_certificate: record.heads.certificates,
+        certificates: record.heads.certificates,
         keys,
         database,
     })

@@ -281,6 +281,18 @@ pub struct Frames {
     pub total: u64,
 }
 
+/// The newest state record in the second place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SecondPlace {
+    /// Its number.
+    pub record: u64,
+    /// The key generation that it belongs to.
+    pub generation: i64,
+    /// When its image was taken.
+    #[schemars(extend("format" = "date-time"))]
+    pub at: Option<String>,
+}
+
 /// A store that something could not be done for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FailedStore {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::super::output::shapes::Time;
+use super::super::output::shapes::{SecondPlace, Time};
 use super::super::output::{Document, Outcome};
 use super::next_step;
 use crate::tasks::status::{Overdue, Status};
@@ -30,6 +30,8 @@ pub struct StatusDocument {
     filing: FilingCounts,
     /// The last restore drill.
     last_drill: Option<LastDrill>,
+    /// The newest state record in the second place; null while there is none.
+    second_place: Option<SecondPlace>,
     /// The stores that are backed up, with their newest snapshot.
     stores: Vec<BackedUpStore>,
     /// What needs a person.
@@ -116,6 +118,11 @@ impl StatusDocument {
             active_holds: status.holds,
             filing: FilingCounts { issued, receipted, waiting, quarantined },
             last_drill: status.last_drill.map(|(at, passed)| LastDrill { at: at.into(), passed }),
+            second_place: status.second_place.clone().map(|(record, generation, at)| SecondPlace {
+                record,
+                generation,
+                at,
+            }),
             stores: status.snapshots.iter().map(store).collect(),
             overdue: status.overdue.iter().map(OverdueEntry::of).collect(),
         }
