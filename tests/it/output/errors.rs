@@ -42,7 +42,9 @@ fn a_retention_shorter_than_the_law_is_refused_before_anything_else() {
 fn a_stopped_command_says_that_nothing_is_lost() {
     let place = Workplace::new();
     let limit = Duration::from_secs(30);
-    let running = place.program().start(&["quickstart", "--dir", "try", "--json"]);
+    // What is said to people on the other stream would stand between the lines of the document.
+    let alone = place.program().through(&["bash", "-c", "exec \"$0\" \"$@\" 2>/dev/null"]);
+    let running = alone.start(&["quickstart", "--dir", "try", "--json"]);
     let begun = Instant::now();
     while !place.file("try/wangchuan.toml").exists() {
         assert!(begun.elapsed() < limit, "{}", running.said().join("\n"));

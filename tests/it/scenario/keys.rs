@@ -167,6 +167,6 @@ fn advice_says_what_may_be_copied_in_both_languages() {
     program.run(&["key", "advice"]).ends(0).says(&["never copy", "brings destroyed keys back"]);
     program.run(&["key", "advice", "--lang", "zh"]).ends(0).says(&["切勿复制", "已销毁的密钥复原"]);
     for verb in ["list", "shred", "verify", "advice"] {
-        program.run(&["key", verb, "--help"]).ends(0).says(&["Example: wangchuan key"]);
+        program.run(&["key", verb, "--help"]).ends(0).says(&["Example", "wangchuan key"]);
     }
 }
