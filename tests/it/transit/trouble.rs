@@ -83,7 +83,7 @@ async fn a_kill_at_every_step_is_finished_by_the_next_start() {
     snapshot(&installation).await;
     installation.close().await.unwrap();
     let points: Vec<&str> = POINTS.iter().copied().filter(|point| point.starts_with("rekey.")).collect();
-    assert_eq!(points.len(), 6);
+    assert_eq!(points.len(), 8);
     let mut leavers = customers(&world).await.into_iter();
     for point in points {
         loop {
