@@ -98,16 +98,7 @@ impl TaskError {
     /// What happened with its causes, in one line, for places that keep no more of it.
     #[must_use]
     pub fn with_causes(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(cause) = next {
-            let said = cause.to_string();
-            if !text.contains(&said) {
-                text = format!("{text}: {said}");
-            }
-            next = cause.source();
-        }
-        text
+        with_causes(self)
     }
 
     /// Whether the same call may succeed later with nothing else done.
@@ -123,6 +114,21 @@ impl TaskError {
             _ => false,
         }
     }
+}
+
+/// An error with its causes in one line; a cause that the text before it repeats is left out.
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    text
 }
 
 /// What tasks return.

@@ -165,6 +165,12 @@ pub async fn show_undo(
         format!("Run {run} is undone: {restored} rows are back as they were, and their keys live on."),
         format!("运行 {run} 已撤销：{restored} 行已恢复原状，其密钥继续有效。"),
     ))?;
+    if request.is_none() && *restored > 0 {
+        context.output.note(&Words::new(
+            "by today's policies these rows are due again at the next retention: place a hold, or change the policy, to keep them",
+            "按现行策略，这些行在下次留存处理时仍会到期：如需保留，请登记保留令或修改策略",
+        ))?;
+    }
     if *superseded > 0 {
         context.output.say(&Words::new(
             format!(

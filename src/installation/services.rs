@@ -19,7 +19,7 @@ use crate::backup::repository::{Patience, RepositoryCredentials, RepositorySetti
 use crate::config::{AuditService, Configuration, Endpoint};
 use crate::control::Control;
 use crate::control::log_store::SqliteLogStore;
-use crate::error::{Result, TaskError};
+use crate::error::{Result, TaskError, with_causes};
 use crate::log::checkpoint::{CheckpointKey, CheckpointSigner};
 use crate::log::key_file::{create_checkpoint_key, open_checkpoint_key};
 use crate::log::operations::OperationLog;
@@ -31,19 +31,6 @@ use crate::random::Random;
 /// With the causes: the outer text alone says which file, and not why. None of these errors carries a value.
 fn proof(error: impl std::error::Error) -> TaskError {
     TaskError::Proof(with_causes(&error))
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// The bucket, and the embedded server when there is one.

@@ -214,8 +214,9 @@ fn unfinished(_: &str, text: &str) -> Vec<String> {
     let marks = [concat!("TO", "DO"), concat!("FIX", "ME")]
         .into_iter()
         .filter(|mark| words(text).iter().any(|(_, word)| word == mark));
-    let macros =
-        ["todo!", "unimplemented!", "#[allow", "#![allow", "#[ignore"].into_iter().filter(|call| code.contains(call));
+    let macros = [concat!("to", "do!"), concat!("unimple", "mented!"), "#[allow", "#![allow", "#[ignore"]
+        .into_iter()
+        .filter(|call| code.contains(call));
     marks.chain(macros).map(|what| format!("has {what}")).collect()
 }
 
@@ -288,7 +289,7 @@ fn nothing_panics_on_purpose() {
 
 #[test]
 fn nothing_is_left_unfinished_or_silenced() {
-    let sample = [concat!("// TO", "DO: later"), "fn f() { todo!() }", "#[allow(dead_code)]"].join("\n");
+    let sample = [concat!("// TO", "DO: later"), concat!("fn f() { to", "do!() }"), "#[allow(dead_code)]"].join("\n");
     assert_eq!(unfinished("", &sample).len(), 3);
     assert_none(&[findings(&sources("src"), unfinished), findings(&sources("tests"), unfinished)].concat());
 }

@@ -9,25 +9,6 @@ use super::music::{Names, load, owners_and_quarters, rows_as_text};
 use super::workplace::Workplace;
 use crate::support::program::Outcome;
 
-/// One test per story and engine, so that a failure names both.
-macro_rules! stories {
-    ($($engine:ident $kind:expr => [$($story:ident as $name:ident),* $(,)?];)*) => {$(
-        mod $engine {
-            use super::*;
-            $(
-                #[test]
-                fn $name() {
-                    let place = Workplace::new();
-                    if let Some(database) = Database::create($kind, place.path()) {
-                        let names = load(&database);
-                        $story(&place, &database, &names);
-                    }
-                }
-            )*
-        }
-    )*};
-}
-
 stories! {
     sqlite Engine::Sqlite => [
         retention as invoices_whose_time_is_up_go,

@@ -7,25 +7,6 @@ use super::database::Database;
 use super::music::{Names, load};
 use super::workplace::Workplace;
 
-/// One test per story and engine, so that a failure names both.
-macro_rules! stories {
-    ($($engine:ident $kind:expr => [$($story:ident as $name:ident),* $(,)?];)*) => {$(
-        mod $engine {
-            use super::*;
-            $(
-                #[test]
-                fn $name() {
-                    let place = Workplace::new();
-                    if let Some(database) = Database::create($kind, place.path()) {
-                        let names = load(&database);
-                        $story(&place, &database, &names);
-                    }
-                }
-            )*
-        }
-    )*};
-}
-
 stories! {
     sqlite Engine::Sqlite => [
         told_apart as who_left_stays_away_and_who_stayed_comes_back,

@@ -1,5 +1,24 @@
 //! Whole stories with the built program: what an administrator types, judged by exit codes, JSON and plain SQL.
 
+/// One test per story and engine, so that a failure names both.
+macro_rules! stories {
+    ($($engine:ident $kind:expr => [$($story:ident as $name:ident),* $(,)?];)*) => {$(
+        mod $engine {
+            use super::*;
+            $(
+                #[test]
+                fn $name() {
+                    let place = Workplace::new();
+                    if let Some(database) = Database::create($kind, place.path()) {
+                        let names = load(&database);
+                        $story(&place, &database, &names);
+                    }
+                }
+            )*
+        }
+    )*};
+}
+
 mod agent;
 mod bad_input;
 mod chinook;
