@@ -219,6 +219,9 @@ async fn run(context: &mut Context<'_>, name: &str) -> CommandResult {
     Ok(exit)
 }
 
+/// How many runs to come are listed at most.
+const MOST_RUNS: usize = 100_000;
+
 fn show_preview(
     context: &mut Context<'_>,
     from: Option<DateTime<Utc>>,
@@ -234,9 +237,21 @@ fn show_preview(
         }
     }
     let from = from.unwrap_or_else(|| context.clock.now());
-    let upcoming = preview(&jobs, from, from + TimeDelta::days(days), 10_000);
-    for run in &upcoming.runs {
+    let upcoming = preview(&jobs, from, from + TimeDelta::days(days), MOST_RUNS);
+    let often = if only.is_none() { upcoming.often(days) } else { Vec::new() };
+    for run in upcoming.runs.iter().filter(|run| !often.contains(&run.job.as_str())) {
         context.output.line(&format!("{}  {}", run.at.format("%Y-%m-%d %H:%M %:z %a"), run.job))?;
+    }
+    for job in jobs.iter().filter(|job| often.contains(&job.name.as_str())) {
+        let (name, schedule) = (&job.name, job.cron.text());
+        let english = format!("and often: {name} ({schedule}); each time: --job {name}");
+        let chinese = format!("频繁执行：{name}（{schedule}）；逐次列出：--job {name}");
+        context.output.line(context.output.say_in(&english, &chinese))?;
+    }
+    if upcoming.is_cut_short {
+        context
+            .output
+            .line(context.output.say_in("and later ones; choose fewer --days", "以及更晚的；请减少 --days"))?;
     }
     let entry = |run: &Upcoming| UpcomingEntry { job: run.job.clone(), at: run.at.to_rfc3339() };
     context.output.document(&PreviewDocument {

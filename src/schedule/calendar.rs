@@ -1,5 +1,7 @@
 //! The calendar to come: which job runs when. Pure.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
@@ -21,6 +23,18 @@ pub struct Preview {
     pub runs: Vec<Upcoming>,
     /// Whether there were more than the limit.
     pub is_cut_short: bool,
+}
+
+impl Preview {
+    /// The jobs that run more often than four times a day, in a stretch of so many days: listing each of their runs would bury
+    /// all others.
+    #[must_use]
+    pub fn often(&self, days: i64) -> Vec<&str> {
+        let most = usize::try_from(days).unwrap_or_default().saturating_mul(4);
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        self.runs.iter().for_each(|run| *counts.entry(&run.job).or_default() += 1);
+        counts.into_iter().filter(|(_, count)| *count > most).map(|(job, _)| job).collect()
+    }
 }
 
 /// The runs from `from` (inclusive) to `until` (exclusive), at most `limit` of them.
@@ -69,6 +83,7 @@ mod tests {
         assert_eq!(times("shred").len(), 7 * 24);
         assert_eq!(times("outbox").len(), 7 * 24 * 60);
         assert!(week.runs.is_sorted_by_key(|run| run.at.to_utc()));
+        assert_eq!(week.often(7), ["outbox", "requests", "shred"]);
     }
 
     #[test]
