@@ -4,6 +4,7 @@ mod adversary;
 mod burnt_site;
 mod canaries;
 mod crash;
+mod crash_twice;
 mod dying;
 mod full;
 mod late;
