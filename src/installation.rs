@@ -161,14 +161,42 @@ fn control_path(config: &Configuration) -> &Path {
     path
 }
 
+/// Refuses a root slot's folder that holds roots: an installation made over them would hide that they, and the backups that they
+/// open, belong to a control database that is lost.
+fn refuse_orphaned_roots(folder: &Path) -> Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|error| cannot("read", folder, &error))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(|error| cannot("read", folder, &error))?;
+        if entry.file_name().to_string_lossy().starts_with("root-") {
+            return Err(TaskError::refused(
+                format!(
+                    "the root slot {} holds the root key of an installation whose control database is missing",
+                    folder.display()
+                ),
+                "run `wangchuan recover` to bring its control database back from the bucket; for a new installation choose another \
+                 `path` under [root], another bucket or prefix, and another `state`",
+            ));
+        }
+    }
+    Ok(())
+}
+
 impl Installation {
     /// Makes a new installation: control database, first key generation, signing key. Does nothing where they exist.
+    /// Returns whether there was no control database before.
     ///
     /// # Errors
-    /// When a file cannot be made.
-    pub async fn create(config: &Configuration, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<()> {
+    /// When a file cannot be made. Refused when the root slot holds keys whose control database is gone.
+    pub async fn create(config: &Configuration, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<bool> {
         let path = control_path(config);
         let folder = state_folder(config);
+        let is_new = !path.exists();
+        if is_new {
+            refuse_orphaned_roots(config.root.slot.folder())?;
+        }
         std::fs::create_dir_all(&folder).map_err(|error| cannot("make", &folder, &error))?;
         // Also where the file is there: a crash may have come before its tables. A complete one keeps its own id.
         let mut id = [0; 16];
@@ -182,7 +210,7 @@ impl Installation {
             .map_err(|error| TaskError::Proof(error.to_string()))?;
         services::create_operation_log_key(&folder, installation, random.as_ref())?;
         control.close().await;
-        Ok(())
+        Ok(is_new)
     }
 
     /// Opens an installation.

@@ -86,7 +86,12 @@ impl<'a> Context<'a> {
         let config = self.configuration()?;
         let opened =
             Installation::open(config, needs, self.clock.clone(), self.random.clone()).await.map_err(task_error)?;
-        let opened = opened.under(&self.stop);
+        Ok(opened.under(&self.stop))
+    }
+
+    /// The installation, for what needs a store that the registry fits.
+    pub async fn open_stores(&self, needs: Needs) -> Result<Installation, UserError> {
+        let opened = self.open(needs).await?;
         if opened.sites().is_empty() && !opened.misfits().is_empty() {
             // Nothing is left to work on, and the configuration is why.
             let misfits = opened.misfits().to_vec();

@@ -97,6 +97,8 @@ pub async fn init(context: &mut Context<'_>, args: InitArgs) -> CommandResult {
                 "如可接受，请加 --accept-host-loss；否则请使用密钥服务：--root transit",
             ));
         }
+        std::fs::create_dir_all(&args.dir)
+            .map_err(|error| UserError::from_any(error.into()).at(args.dir.display().to_string()))?;
         write(&configuration, &template(&args)).map_err(|error| UserError::from_any(error.into()))?;
     }
     if !jobs.exists() {
@@ -106,12 +108,21 @@ pub async fn init(context: &mut Context<'_>, args: InitArgs) -> CommandResult {
         }
     }
     let config = read_configuration(&configuration)?;
-    Installation::create(&config, context.clock.clone(), context.random.clone()).await.map_err(task_error)?;
+    let is_new =
+        Installation::create(&config, context.clock.clone(), context.random.clone()).await.map_err(task_error)?;
     let shown = configuration.display().to_string();
-    context.output.say(&Words::new(
-        format!("Installed. Now register your stores in {shown} and run `wangchuan doctor`."),
-        format!("安装完成。请在 {shown} 中登记数据库，然后运行 `wangchuan doctor`。"),
-    ))?;
+    let words = if is_new {
+        Words::new(
+            format!("Installed. Now register your stores in {shown} and run `wangchuan doctor`."),
+            format!("安装完成。请在 {shown} 中登记数据库，然后运行 `wangchuan doctor`。"),
+        )
+    } else {
+        Words::new(
+            format!("{shown} was installed before; what was missing was made, nothing else changed."),
+            format!("{shown} 此前已安装；仅补全缺失部分，其他未变。"),
+        )
+    };
+    context.output.say(&words)?;
     context.output.document(&InitDocument { result: Outcome::Complete, configuration: shown })?;
     Ok(Exit::Done)
 }

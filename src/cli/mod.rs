@@ -27,6 +27,7 @@ mod stage;
 mod status;
 mod statute;
 mod store;
+mod subject_input;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -57,7 +57,7 @@ pub struct ExplainArgs {
 
 /// Shows what retention would erase.
 pub async fn plan(context: &mut Context<'_>, _args: PlanArgs) -> CommandResult {
-    let installation = context.open(Needs { stores: true, ..Needs::STATE }).await?;
+    let installation = context.open_stores(Needs { stores: true, ..Needs::STATE }).await?;
     let plan = plan_retention(&installation).await.map_err(task_error)?;
     let preview = context.global.at.is_some();
     if preview {
@@ -164,7 +164,7 @@ pub fn reason_text(lang: Lang, code: &str) -> String {
 /// Carries a plan out.
 pub async fn erase(context: &mut Context<'_>, args: EraseArgs) -> CommandResult {
     context.only_now()?;
-    let installation = context.open(Needs::ALL).await?;
+    let installation = context.open_stores(Needs::ALL).await?;
     let plan = find_plan(&installation, &args.plan).await.map_err(task_error)?;
     let run = execute(&installation, &plan).await.map_err(task_error)?;
     let certificates = certify_and_say(context, &installation).await?;
@@ -203,7 +203,7 @@ pub fn show_run(context: &mut Context<'_>, run: RunRow, body: RunBody, certifica
 
 /// Explains one record.
 pub async fn explain(context: &mut Context<'_>, args: ExplainArgs) -> CommandResult {
-    let installation = context.open(Needs { stores: true, ..Needs::STATE }).await?;
+    let installation = context.open_stores(Needs { stores: true, ..Needs::STATE }).await?;
     let unknown =
         |what: String| task_error(TaskError::Unknown { what, advice: "see `wangchuan store list`".to_owned() });
     let site = installation.sites().iter().find(|site| site.model.spec.name == args.store);

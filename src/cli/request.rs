@@ -1,6 +1,6 @@
 //! `request`: the clerk's path. The id never needs to stand in the command line.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -13,9 +13,9 @@ use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use super::plan::{ErasureDocument, show_run};
 use super::run::{UndoDocument, show_undo};
 use super::stage::meaning;
+use super::subject_input::{GivenId, parse, read_file, titles, typed};
 use crate::control::RequestRow;
 use crate::installation::{Installation, Needs};
-use crate::plan::Subject;
 use crate::tasks::TaskError;
 use crate::tasks::erasure::{RunBody, execute};
 use crate::tasks::request::{SubjectCard, cancel, look_up, plan_request, receive};
@@ -27,10 +27,13 @@ pub enum RequestCommand {
     /// A customer asks to be erased: shows a masked card from all stores, asks yes, and prints a receipt text.
     #[command(after_help = "Examples:
   wangchuan request new                         asks for the id
-  wangchuan request new - --yes < id.txt
-  wangchuan request new --file ids.csv --yes")]
+  wangchuan request new - --yes < ids.txt
+  wangchuan request new --file ids.csv --yes
+
+Lists are CSV in UTF-8, one customer a line, the id in the first column; a first line with the column's name is passed over,
+blanks around an id are dropped. Nothing is recorded when a line is no plain id.")]
     New {
-        /// `-` reads the id from standard input; without it you are asked.
+        /// `-` reads ids from standard input, one a line; without it you are asked for one.
         #[arg(value_parser = ["-"])]
         from: Option<String>,
         /// Read ids from the first column of a CSV file, one request each.
@@ -155,12 +158,16 @@ pub async fn request(context: &mut Context<'_>, command: RequestCommand) -> Comm
 async fn new(context: &mut Context<'_>, from_stdin: bool, file: Option<PathBuf>, yes: bool) -> CommandResult {
     context.only_now()?;
     let subjects = match file {
-        Some(file) => read_file(&file)?,
-        None => vec![read_id(context, from_stdin)?],
+        Some(file) => read_file(&file, &titles(&context.configuration()?))?,
+        None => read_ids(context, from_stdin)?,
     };
     let installation = context.open(Needs { stores: true, ..Needs::STATE }).await?;
     let mut numbers = Vec::new();
-    for subject in subjects {
+    let is_list = subjects.len() > 1;
+    for GivenId { line, subject } in subjects {
+        if is_list {
+            context.output.say(&Words::new(format!("Line {line}:"), format!("第 {line} 行：")))?;
+        }
         let card = look_up(&installation, &subject).await.map_err(task_error)?;
         show_card(context, &card)?;
         if !yes && !confirm(context)? {
@@ -177,50 +184,37 @@ async fn new(context: &mut Context<'_>, from_stdin: bool, file: Option<PathBuf>,
     Ok(Exit::Done)
 }
 
-fn read_id(context: &mut Context<'_>, from_stdin: bool) -> Result<Subject, UserError> {
+fn read_ids(context: &mut Context<'_>, from_stdin: bool) -> Result<Vec<GivenId>, UserError> {
     let stdin = std::io::stdin();
-    if !from_stdin {
-        if !stdin.is_terminal() {
-            return Err(usage(
-                "NO_ID",
-                "no customer id: standard input is not a terminal",
-                "缺少客户编号：标准输入不是终端",
-            )
-            .advise("give `-` to read the id from standard input, or --file", "用 `-` 从标准输入读取，或用 --file"));
-        }
-        let words = context.output.say_in("Customer id: ", "客户编号：").to_owned();
-        let _ = write!(std::io::stderr(), "{words}");
-        let _ = std::io::stderr().flush();
+    let (mut bytes, titles) = (Vec::new(), titles(&context.configuration()?));
+    if from_stdin {
+        stdin.lock().read_to_end(&mut bytes).map_err(|error| UserError::from_any(error.into()))?;
+        return parse(&bytes, "standard input", &titles);
     }
+    if !stdin.is_terminal() {
+        return Err(usage(
+            "NO_ID",
+            "no customer id: standard input is not a terminal",
+            "缺少客户编号：标准输入不是终端",
+        )
+        .advise("give `-` to read ids from standard input, or --file", "用 `-` 从标准输入读取，或用 --file"));
+    }
+    let words = context.output.say_in("Customer id: ", "客户编号：").to_owned();
+    let _ = write!(std::io::stderr(), "{words}");
+    let _ = std::io::stderr().flush();
     let mut line = String::new();
     stdin.lock().read_line(&mut line).map_err(|error| UserError::from_any(error.into()))?;
-    let id = line.trim();
-    if id.is_empty() {
-        return Err(usage("NO_ID", "the customer id is empty", "客户编号为空"));
-    }
-    Ok(Subject::new(id))
-}
-
-fn read_file(path: &std::path::Path) -> Result<Vec<Subject>, UserError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| UserError::from_any(error.into()).at(path.display().to_string()))?;
-    let ids: Vec<Subject> = text
-        .lines()
-        .filter_map(|line| line.split(',').next())
-        .map(|cell| cell.trim().trim_matches('"'))
-        .filter(|cell| !cell.is_empty())
-        .map(Subject::new)
-        .collect();
-    if ids.is_empty() {
-        return Err(usage("NO_ID", "the file holds no customer id in its first column", "文件第一列没有客户编号")
-            .at(path.display().to_string()));
-    }
-    Ok(ids)
+    Ok(vec![GivenId { line: 1, subject: typed(&line)? }])
 }
 
 fn show_card(context: &mut Context<'_>, card: &SubjectCard) -> Result<(), UserError> {
-    if card.is_empty() {
+    if card.is_empty() && card.unread.is_empty() {
         context.output.say(&Words::new("No registered store knows this id.", "没有任何已登记的数据库包含该编号。"))?;
+    } else if card.is_empty() {
+        context.output.say(&Words::new(
+            "No store that could be read knows this id; not every one could be.",
+            "可读取的数据库均不包含该编号；有数据库无法读取。",
+        ))?;
     } else {
         let fields: Vec<String> = card.fields.iter().map(|(_, masked)| masked.clone()).collect();
         if !fields.is_empty() {
@@ -290,7 +284,7 @@ fn receipt(
 
 async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
     context.only_now()?;
-    let installation = context.open(Needs::ALL).await?;
+    let installation = context.open_stores(Needs::ALL).await?;
     let numbers = if let Some(number) = number {
         vec![number]
     } else {

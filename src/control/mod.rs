@@ -43,7 +43,10 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ControlError {
     /// The file is missing; `init` or `quickstart` makes it.
-    #[error("the control database {path} does not exist; `wangchuan init` makes a new installation")]
+    #[error(
+        "the control database {path} does not exist; `wangchuan recover` brings a lost one back from the bucket, \
+         `wangchuan init` makes a new installation"
+    )]
     Missing {
         /// Its path.
         path: String,
