@@ -4,6 +4,7 @@
 //! write rows beside it.
 
 mod clock_check;
+mod heartbeat;
 mod recovery;
 mod root_slot;
 mod second_place;
@@ -29,7 +30,7 @@ use crate::backup::object_store::RepositoryError;
 use crate::certify::signer::{CertificateSigner, SignerError, TrustedKeys};
 use crate::clock::Clock;
 use crate::config::{Configuration, StateLocation};
-use crate::control::{Control, Lease};
+use crate::control::{Control, ControlError, Lease, shared_holder};
 use crate::erase::{Ground, Site};
 use crate::error::{Result, TaskError};
 use crate::keyring::Keyring;
@@ -39,6 +40,7 @@ use crate::policy::registry::StoreSpec;
 use crate::random::{Random, uuid7};
 use crate::stop::{InHand, Stop};
 use crate::stores::{DataStore, Limits, StoreAddress};
+use heartbeat::Heartbeat;
 use work_lock::WorkLock;
 
 /// The lease under which everything that destroys, backs up or serves runs.
@@ -121,6 +123,7 @@ pub struct Installation {
     audit: Option<AuditConnection>,
     holder: String,
     work_lock: Option<WorkLock>,
+    heartbeat: Option<Heartbeat>,
     id: [u8; 16],
     stop: Arc<Stop>,
     bucket_fault: Option<RepositoryError>,
@@ -149,16 +152,31 @@ impl Needs {
     pub const ALL: Self = Self { stores: true, backup: true, audit: true, lease: true };
 }
 
-/// The folder of the control database; signing keys and the log's anchor lie beside it.
+/// The folder of signing keys, the log's anchor and the work lock; that of the control database where it is a file.
 #[must_use]
 pub fn state_folder(config: &Configuration) -> PathBuf {
-    let StateLocation::Sqlite(path) = &config.agent.state;
-    path.parent().map(Path::to_path_buf).unwrap_or_default()
+    match &config.agent.state {
+        StateLocation::Sqlite(path) => path.parent().map(Path::to_path_buf).unwrap_or_default(),
+        StateLocation::Postgres(_) => config.agent.folder.clone(),
+    }
 }
 
-fn control_path(config: &Configuration) -> &Path {
-    let StateLocation::Sqlite(path) = &config.agent.state;
-    path
+/// Who works with a control database that several hosts share, seen from a process that would; `None` when it could, or when the
+/// control database is not shared.
+///
+/// # Errors
+/// When the control database cannot be read.
+pub async fn who_works(config: &Configuration, clock: &dyn Clock) -> Result<Option<String>> {
+    if !matches!(config.agent.state, StateLocation::Postgres(_)) {
+        return Ok(None);
+    }
+    let control = Control::open_at(&config.agent.state).await?;
+    let mut tx = control.read().await?;
+    let holder = tx.lease_holder(WORK_LEASE, clock.now()).await?;
+    drop(tx);
+    control.close().await;
+    let here = WorkLock::is_held(&state_folder(config))?;
+    Ok(holder.map(|holder| holder.to_string()).or_else(|| here.then(|| "another process".to_owned())))
 }
 
 impl Installation {
@@ -167,14 +185,13 @@ impl Installation {
     /// # Errors
     /// When a file cannot be made.
     pub async fn create(config: &Configuration, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<()> {
-        let path = control_path(config);
         let folder = state_folder(config);
         std::fs::create_dir_all(&folder).map_err(|error| cannot("make", &folder, &error))?;
         // Also where the file is there: a crash may have come before its tables. A complete one keeps its own id.
         let mut id = [0; 16];
         random.fill(&mut id)?;
-        Control::create(path, id).await?.close().await;
-        let control = Control::open(path).await?;
+        Control::create_at(&config.agent.state, id).await?.close().await;
+        let control = Control::open_at(&config.agent.state).await?;
         let installation = control.read().await?.installation().await?;
         let slot = root_slot::prepare(&config.root, installation)?;
         Keyring::new(installation, slot, random.clone()).create_tree(&control, clock.now()).await?;
@@ -195,14 +212,17 @@ impl Installation {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self> {
-        let control = Control::open(control_path(&config)).await?;
+        let control = Control::open_at(&config.agent.state).await?;
         let folder = state_folder(&config);
         let installation = control.read().await?.installation().await?;
         let slot = root_slot::open(&config.root, installation)?;
         let keyring = Keyring::new(installation, slot, random.clone());
         let signer = ManifestSigner::open(&folder.join("signing-key.pem"), false)
             .map_err(|error| TaskError::Proof(error.to_string()))?;
-        let holder = uuid7(clock.now(), random.as_ref())?;
+        let mut holder = uuid7(clock.now(), random.as_ref())?;
+        if control.is_shared() {
+            holder = shared_holder(&holder, &host_name());
+        }
         let policy_digest = policy_digest(&config);
         let operator =
             std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "agent".to_owned());
@@ -223,6 +243,7 @@ impl Installation {
             audit: None,
             holder,
             work_lock: None,
+            heartbeat: None,
             id: installation,
             stop: Arc::new(Stop::default()),
             bucket_fault: None,
@@ -263,7 +284,7 @@ impl Installation {
         let mut tx = self.control.begin().await?;
         let Some(lock) = lock else {
             let holder = tx.lease_holder(WORK_LEASE, now).await?;
-            return Err(busy(&holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))));
+            return Err(busy(&holder.map_or_else(|| "another process".to_owned(), |holder| holder.to_string())));
         };
         match tx.take_lease(WORK_LEASE, &self.holder, now, now + TimeDelta::seconds(LEASE_SECONDS)).await? {
             Lease::Taken { token } => {
@@ -271,8 +292,12 @@ impl Installation {
                 tx.commit().await?;
                 self.token = token;
                 self.work_lock = Some(lock);
+                if self.control.is_shared() {
+                    self.control.set_fence(Some((WORK_LEASE, token)));
+                    self.heartbeat = Some(Heartbeat::start(self.control.clone(), self.clock.clone(), token));
+                }
             }
-            Lease::HeldBy { pid } => return Err(busy(&format!("process {pid}"))),
+            Lease::HeldBy(holder) => return Err(busy(&holder.to_string())),
         }
         clock_check::note_time(&self.control, now).await
     }
@@ -287,7 +312,7 @@ impl Installation {
         }
         let now = self.clock.now();
         let mut tx = self.control.begin().await?;
-        tx.extend_lease(WORK_LEASE, self.token, now + TimeDelta::seconds(LEASE_SECONDS)).await?;
+        tx.extend_lease(WORK_LEASE, self.token, now, now + TimeDelta::seconds(LEASE_SECONDS)).await?;
         tx.commit().await?;
         clock_check::note_time(&self.control, now).await
     }
@@ -542,10 +567,17 @@ impl Installation {
         if let Some(backup) = self.backup.take() {
             backup.close().await;
         }
+        drop(self.heartbeat.take());
         if self.token != 0 {
-            let mut tx = self.control.begin().await?;
-            tx.release_lease(WORK_LEASE, &self.holder).await?;
-            tx.commit().await?;
+            match self.control.begin().await {
+                Ok(mut tx) => {
+                    tx.release_lease(WORK_LEASE, &self.holder).await?;
+                    tx.commit().await?;
+                }
+                // Another process works by now: there is nothing to give back.
+                Err(ControlError::LeaseLost { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         // After the lease: nobody may find the lock free and the lease taken by a process that is just leaving.
         drop(self.work_lock.take());

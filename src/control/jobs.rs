@@ -78,7 +78,7 @@ impl Tx {
         )
         .fetch_all(&mut *self.inner)
         .await?;
-        let of_row = |row: sqlx::sqlite::SqliteRow| {
+        let of_row = |row: sqlx::any::AnyRow| {
             let at = parse_time(&row.try_get::<String, _>(1)?)?;
             let is_open = row.try_get::<String, _>(2)? == "stopped";
             Ok((row.try_get(0)?, if is_open { at - TimeDelta::milliseconds(1) } else { at }))
