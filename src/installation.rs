@@ -5,6 +5,7 @@
 
 mod clock_check;
 mod heartbeat;
+mod lease;
 mod recovery;
 mod root_slot;
 mod second_place;
@@ -14,6 +15,7 @@ mod tests;
 mod work_lock;
 
 pub use clock_check::{MAX_CLOCK_DIFFERENCE, MAX_CLOCK_LEAP};
+pub use lease::who_works;
 pub use recovery::{Recovered, rebuild, recover_site};
 pub use services::{
     AuditConnection, BackupConnection, LogView, audit_log_key, audit_log_keys, prove_bucket, settle_interrupted,
@@ -24,13 +26,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use chrono::TimeDelta;
 
 use crate::backup::object_store::RepositoryError;
 use crate::certify::signer::{CertificateSigner, SignerError, TrustedKeys};
 use crate::clock::Clock;
 use crate::config::{Configuration, StateLocation};
-use crate::control::{Control, ControlError, Lease, shared_holder};
+use crate::control::{Control, shared_holder};
 use crate::erase::{Ground, Site};
 use crate::error::{Result, TaskError};
 use crate::keyring::Keyring;
@@ -161,24 +162,6 @@ pub fn state_folder(config: &Configuration) -> PathBuf {
     }
 }
 
-/// Who works with a control database that several hosts share, seen from a process that would; `None` when it could, or when the
-/// control database is not shared.
-///
-/// # Errors
-/// When the control database cannot be read.
-pub async fn who_works(config: &Configuration, clock: &dyn Clock) -> Result<Option<String>> {
-    if !matches!(config.agent.state, StateLocation::Postgres(_)) {
-        return Ok(None);
-    }
-    let control = Control::open_at(&config.agent.state).await?;
-    let mut tx = control.read().await?;
-    let holder = tx.lease_holder(WORK_LEASE, clock.now()).await?;
-    drop(tx);
-    control.close().await;
-    let here = WorkLock::is_held(&state_folder(config))?;
-    Ok(holder.map(|holder| holder.to_string()).or_else(|| here.then(|| "another process".to_owned())))
-}
-
 impl Installation {
     /// Makes a new installation: control database, first key generation, signing key. Does nothing where they exist.
     ///
@@ -276,45 +259,6 @@ impl Installation {
     #[must_use]
     pub fn id(&self) -> [u8; 16] {
         self.id
-    }
-
-    async fn take_lease(&mut self) -> Result<()> {
-        let now = self.clock.now();
-        let lock = WorkLock::take(&state_folder(&self.config)).await?;
-        let mut tx = self.control.begin().await?;
-        let Some(lock) = lock else {
-            let holder = tx.lease_holder(WORK_LEASE, now).await?;
-            return Err(busy(&holder.map_or_else(|| "another process".to_owned(), |holder| holder.to_string())));
-        };
-        match tx.take_lease(WORK_LEASE, &self.holder, now, now + TimeDelta::seconds(LEASE_SECONDS)).await? {
-            Lease::Taken { token } => {
-                tx.cancel_running_snapshots().await?;
-                tx.commit().await?;
-                self.token = token;
-                self.work_lock = Some(lock);
-                if self.control.is_shared() {
-                    self.control.set_fence(Some((WORK_LEASE, token)));
-                    self.heartbeat = Some(Heartbeat::start(self.control.clone(), self.clock.clone(), token));
-                }
-            }
-            Lease::HeldBy(holder) => return Err(busy(&holder.to_string())),
-        }
-        clock_check::note_time(&self.control, now).await
-    }
-
-    /// Keeps the lease; called between pieces of work. A lease that is lost stays lost. Does nothing without one.
-    ///
-    /// # Errors
-    /// When another process has taken it.
-    pub async fn renew_lease(&self) -> Result<()> {
-        if self.token == 0 {
-            return Ok(());
-        }
-        let now = self.clock.now();
-        let mut tx = self.control.begin().await?;
-        tx.extend_lease(WORK_LEASE, self.token, now, now + TimeDelta::seconds(LEASE_SECONDS)).await?;
-        tx.commit().await?;
-        clock_check::note_time(&self.control, now).await
     }
 
     /// The adapter of a store.
@@ -567,30 +511,12 @@ impl Installation {
         if let Some(backup) = self.backup.take() {
             backup.close().await;
         }
-        drop(self.heartbeat.take());
-        if self.token != 0 {
-            match self.control.begin().await {
-                Ok(mut tx) => {
-                    tx.release_lease(WORK_LEASE, &self.holder).await?;
-                    tx.commit().await?;
-                }
-                // Another process works by now: there is nothing to give back.
-                Err(ControlError::LeaseLost { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        self.release_lease().await?;
         // After the lease: nobody may find the lock free and the lease taken by a process that is just leaving.
         drop(self.work_lock.take());
         self.control.close().await;
         Ok(())
     }
-}
-
-fn busy(who: &str) -> TaskError {
-    TaskError::refused(
-        format!("{who} is working on this installation already"),
-        "wait for it, or let the running agent do it: it works on requests and jobs by itself",
-    )
 }
 
 /// SHA-256 of everything in the configuration that decides what is erased, hex.

@@ -67,7 +67,8 @@ const POSTGRES_SESSION: &str = "SET application_name = 'wangchuan'; SET client_m
      WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
 /// The lock of writers: one for each schema of a database.
-const WRITER_LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('wangchuan control ' || current_schema(), 0))";
+pub(super) const WRITER_LOCK: &str =
+    "SELECT pg_advisory_xact_lock(hashtextextended('wangchuan control ' || current_schema(), 0))";
 
 /// Pools of few connections. One that the driver still takes to be inside a transaction is not used again: on a full disk
 /// SQLite ends a transaction by itself, the driver's own roll-back then finds none, and it would refuse every later begin.

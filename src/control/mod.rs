@@ -363,4 +363,8 @@ fn optional_time(text: Option<String>) -> Result<Option<DateTime<Utc>>> {
 }
 
 #[cfg(test)]
+mod engine_tests;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 async fn control(folder: &tempfile::TempDir) -> Control {
-    Control::create(&folder.path().join("state.db"), [7; 16]).await.unwrap()
+    super::testing::create(&folder.path().join("state.db"), [7; 16]).await
 }
 
 #[tokio::test]
