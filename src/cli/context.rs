@@ -104,8 +104,7 @@ impl<'a> Context<'a> {
     /// Only the control database, for commands that must answer at once.
     pub async fn control(&self) -> Result<(Configuration, Control), UserError> {
         let config = self.configuration()?;
-        let crate::config::StateLocation::Sqlite(path) = &config.agent.state;
-        let control = Control::open(path).await.map_err(|error| task_error(error.into()))?;
+        let control = Control::open_at(&config.agent.state).await.map_err(|error| task_error(error.into()))?;
         Ok((config, control))
     }
 }

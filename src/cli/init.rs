@@ -16,11 +16,15 @@ use crate::quickstart::{JOBS, write};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   wangchuan init --dir /etc/wangchuan --accept-host-loss
-  wangchuan init --root transit --snapshot-retention-days 7")]
+  wangchuan init --root transit --snapshot-retention-days 7
+  wangchuan init --accept-host-loss --state 'postgres://agent:${file:state-password}@db/wangchuan?sslmode=verify-full'")]
 pub struct InitArgs {
     /// The folder for the configuration; existing files are never overwritten.
     #[arg(long, default_value = ".")]
     dir: PathBuf,
+    /// Where the control database shall lie: `sqlite://PATH`, or `postgres://…` of an empty database; a password by reference.
+    #[arg(long, value_name = "URL", default_value = STATE)]
+    state: String,
     /// Where the root key shall lie.
     #[arg(long, value_enum, default_value_t = RootChoice::File)]
     root: RootChoice,
@@ -47,12 +51,17 @@ enum RootChoice {
     Transit,
 }
 
-/// The template with the chosen root slot.
+/// The control database of the template.
+const STATE: &str = "sqlite://wangchuan.db";
+
+/// The template with the chosen control database and root slot.
 fn template(args: &InitArgs) -> String {
-    if args.root == RootChoice::File {
-        return TEMPLATE.replace("accept_host_loss = false", "accept_host_loss = true");
-    }
     let quoted = |text: &str| toml::Value::from(text).to_string();
+    let state = |text: &str| format!("\nstate = {}\n", quoted(text));
+    let template = TEMPLATE.replace(&state(STATE), &state(&args.state));
+    if args.root == RootChoice::File {
+        return template.replace("accept_host_loss = false", "accept_host_loss = true");
+    }
     let address = args.transit_address.as_deref().map(|address| format!("address = {}\n", quoted(address)));
     let days = args.snapshot_retention_days.unwrap_or_default();
     let mut section = "kind = \"transit\"\npath = \"root.slot\"\n".to_owned();
@@ -62,7 +71,7 @@ fn template(args: &InitArgs) -> String {
     section.push_str("\nsnapshot_retention_days = ");
     section.push_str(&days.to_string());
     section.push('\n');
-    TEMPLATE
+    template
         .replace("kind = \"file\"\npath = \"root.slot\"\n", &section)
         .replace("\naccept_host_loss = false\n", "\n#accept_host_loss = false\n")
 }

@@ -179,9 +179,25 @@ wangchuan.toml:2:8: not valid TOML: string values must be quoted, expected liter
 }
 
 #[test]
+fn a_control_database_on_a_server_has_a_folder_of_key_files() {
+    let with = |state: &str| HEAD.replace("name = \"shop\"", &format!("name = \"shop\"\n{state}")) + SHOP;
+    let server = "state = \"postgres://agent:${PASSWORD}@127.0.0.1/w\"";
+    let password = |name: &str| (name == "PASSWORD").then(|| "a/b".to_owned());
+    let read = |text: &str| read_with(text, &password).unwrap().agent;
+    let agent = read(&with(server));
+    let StateLocation::Postgres(url) = &agent.state else { panic!("{:?}", agent.state) };
+    assert_eq!(url.dangerous_text(), "postgres://agent:a%2Fb@127.0.0.1/w");
+    assert_eq!(agent.folder, Path::new("/srv/w/state"));
+    assert_eq!(read(&with(&format!("{server}\nfolder = \"keys\""))).folder, Path::new("/srv/w/keys"));
+    assert_eq!(read(&with("state = \"sqlite://d/c.db\"")).folder, Path::new("/srv/w/d"));
+    let both = error(&with("state = \"sqlite://d/c.db\"\nfolder = \"keys\""));
+    assert!(both.contains("no folder of their own"), "{both}");
+}
+
+#[test]
 fn values_of_agent_and_root_are_checked() {
     let text = HEAD
-        .replace("name = \"shop\"", "name = \"our shop\"\nstate = \"postgres://db/control\"")
+        .replace("name = \"shop\"", "name = \"our shop\"\nstate = \"mysql://db/control\"")
         .replace("Asia/Shanghai", "Asia/Shangai")
         .replace("accept_host_loss = true\n", "")
         .replace("path = \"root.slot\"\n", "");
@@ -192,11 +208,11 @@ wangchuan.toml:2:8: a name has 1 to 64 letters a-z, digits, `-` and `_`
    |        ^^^^^^^^^^
    = do: correct the name; names stand in object names, so they must not identify anybody
 
-wangchuan.toml:3:9: the control database must be an SQLite file; other databases are not in this version
+wangchuan.toml:3:9: the control database is an SQLite file or a PostgreSQL database
    |
  3 | state = …
    |         ^
-   = do: write `state = \"sqlite://wangchuan.db\"`
+   = do: write `state = \"sqlite://wangchuan.db\"` or `state = \"postgres://USER@HOST/DATABASE\"`
 
 wangchuan.toml:4:12: unknown time zone `Asia/Shangai`
    |

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::Row as _;
 
+use super::built::Built;
 use super::{ControlError, ROWS_PER_STATEMENT, Result, Tx};
 
 /// The identity of a bucket, independent of the slot (instance) that holds its key.
@@ -418,13 +419,9 @@ impl Tx {
             (&dying.buckets, "UPDATE cell SET state = 'dead' WHERE pin IS NULL AND bucket IN ("),
         ] {
             for part in slots.chunks(ROWS_PER_STATEMENT) {
-                let mut query = QueryBuilder::new(update);
-                let mut list = query.separated(", ");
-                for slot in part {
-                    list.push_bind(i64::from(*slot));
-                }
-                query.push(")");
-                query.build().execute(&mut *self.inner).await?;
+                let mut query = Built::new(update);
+                query.list(part, |query, slot| query.bind(i64::from(*slot)).map(|_| ()))?.push(")");
+                query.done().execute(&mut *self.inner).await?;
             }
         }
         sqlx::query("DELETE FROM sealed_row WHERE cell IN (SELECT id FROM cell WHERE state = 'dead')")
@@ -448,7 +445,7 @@ impl Tx {
     }
 }
 
-pub(super) fn cell_row(row: &sqlx::sqlite::SqliteRow) -> Result<CellRow> {
+pub(super) fn cell_row(row: &sqlx::any::AnyRow) -> Result<CellRow> {
     Ok(CellRow {
         id: row.try_get(0)?,
         subject: row.try_get::<Option<i64>, _>(1)?.map(|slot| slot as u32),

@@ -78,7 +78,7 @@ impl Tx {
         )
         .fetch_all(&mut *self.inner)
         .await?;
-        let of_row = |row: sqlx::sqlite::SqliteRow| {
+        let of_row = |row: sqlx::any::AnyRow| {
             let at = parse_time(&row.try_get::<String, _>(1)?)?;
             let is_open = row.try_get::<String, _>(2)? == "stopped";
             Ok((row.try_get(0)?, if is_open { at - TimeDelta::milliseconds(1) } else { at }))
@@ -111,12 +111,10 @@ impl Tx {
 
 #[cfg(test)]
 mod tests {
-    use crate::control::Control;
-
     #[tokio::test]
     async fn a_stopped_job_is_due_again_and_any_other_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let control = Control::create(&folder.path().join("control.db"), [1; 16]).await.unwrap();
+        let control = crate::control::testing::create(&folder.path().join("control.db"), [1; 16]).await;
         let (early, late) = ("2026-01-01T01:00:00Z".parse().unwrap(), "2026-01-02T01:00:00Z".parse().unwrap());
         let mut tx = control.begin().await.unwrap();
         for (job, state) in [("a", "stopped"), ("b", "failed")] {

@@ -169,7 +169,7 @@ impl Tx {
     }
 }
 
-fn pin_row(row: &sqlx::sqlite::SqliteRow) -> Result<PinRow> {
+fn pin_row(row: &sqlx::any::AnyRow) -> Result<PinRow> {
     let kind: String = row.try_get(4)?;
     Ok(PinRow {
         slot: row.try_get::<i64, _>(0)? as u32,

@@ -485,7 +485,7 @@ impl Tx {
     }
 }
 
-fn plan_row(row: &sqlx::sqlite::SqliteRow) -> Result<PlanRow> {
+fn plan_row(row: &sqlx::any::AnyRow) -> Result<PlanRow> {
     Ok(PlanRow {
         id: row.try_get(0)?,
         hash: row.try_get(1)?,
@@ -498,7 +498,7 @@ fn plan_row(row: &sqlx::sqlite::SqliteRow) -> Result<PlanRow> {
     })
 }
 
-fn run_row(row: &sqlx::sqlite::SqliteRow) -> Result<RunRow> {
+fn run_row(row: &sqlx::any::AnyRow) -> Result<RunRow> {
     Ok(RunRow {
         id: row.try_get(0)?,
         kind: row.try_get(1)?,
@@ -516,7 +516,7 @@ fn run_row(row: &sqlx::sqlite::SqliteRow) -> Result<RunRow> {
     })
 }
 
-fn ledger_entry(row: &sqlx::sqlite::SqliteRow) -> Result<LedgerEntry> {
+fn ledger_entry(row: &sqlx::any::AnyRow) -> Result<LedgerEntry> {
     let mac: Vec<u8> = row.try_get(3)?;
     let kind: String = row.try_get(4)?;
     Ok(LedgerEntry {

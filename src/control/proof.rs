@@ -201,7 +201,7 @@ impl Tx {
     }
 }
 
-fn certificate_row(row: &sqlx::sqlite::SqliteRow) -> Result<CertificateRow> {
+fn certificate_row(row: &sqlx::any::AnyRow) -> Result<CertificateRow> {
     Ok(CertificateRow {
         id: row.try_get(0)?,
         sequence: row.try_get(1)?,

@@ -7,7 +7,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 async fn control(folder: &tempfile::TempDir) -> Control {
-    Control::create(&folder.path().join("state.db"), [7; 16]).await.unwrap()
+    super::testing::create(&folder.path().join("state.db"), [7; 16]).await
 }
 
 #[tokio::test]
@@ -23,13 +23,13 @@ async fn a_lost_lease_neither_renews_nor_writes() {
     };
     assert_eq!(next, token + 1);
     assert!(matches!(tx.require_token("work", token).await, Err(ControlError::LeaseLost { .. })));
-    assert!(matches!(tx.extend_lease("work", token, at(9999)).await, Err(ControlError::LeaseLost { .. })));
-    tx.extend_lease("work", next, at(2000)).await.unwrap();
+    assert!(matches!(tx.extend_lease("work", token, at(601), at(9999)).await, Err(ControlError::LeaseLost { .. })));
+    tx.extend_lease("work", next, at(601), at(2000)).await.unwrap();
     assert!(tx.lease_holder("work", at(1999)).await.unwrap().is_some());
     // Given back: even the last token is worth nothing.
     tx.release_lease("work", "b").await.unwrap();
     assert!(tx.require_token("work", next).await.is_err());
-    assert!(tx.extend_lease("work", next, at(9999)).await.is_err());
+    assert!(tx.extend_lease("work", next, at(601), at(9999)).await.is_err());
     assert!(tx.require_token("work", 0).await.is_err());
 }
 

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::Row as _;
 
+use super::built::Built;
 use super::{CellRow, ROWS_PER_STATEMENT, Result, Tx, time_text};
 
 /// The step of a generation change that was given up before its commit.
@@ -68,13 +69,13 @@ impl Tx {
     /// Stores nodes (replacing those with the same id).
     pub async fn put_tree_nodes(&mut self, nodes: &[NodeRow]) -> Result<()> {
         for part in nodes.chunks(ROWS_PER_STATEMENT) {
-            let mut query = QueryBuilder::new("INSERT INTO tree_node (subtree, level, idx, version, sealed) ");
-            query.push_values(part, |mut row, ((subtree, level, index, version), sealed)| {
-                row.push_bind(i64::from(*subtree)).push_bind(i64::from(*level)).push_bind(i64::from(*index));
-                row.push_bind(*version).push_bind(&sealed[..]);
-            });
+            let mut query = Built::new("INSERT INTO tree_node (subtree, level, idx, version, sealed) VALUES ");
+            query.list(part, |query, (id, sealed)| {
+                bind_node(query.push("("), *id)?.push(", ").bind(&sealed[..])?.push(")");
+                Ok(())
+            })?;
             query.push(" ON CONFLICT (subtree, level, idx, version) DO UPDATE SET sealed = excluded.sealed");
-            query.build().execute(&mut *self.inner).await?;
+            query.done().execute(&mut *self.inner).await?;
         }
         Ok(())
     }
@@ -82,13 +83,13 @@ impl Tx {
     /// Removes nodes that no crown reaches any more.
     pub async fn drop_tree_nodes(&mut self, nodes: &[(u8, u8, u32, i64)]) -> Result<()> {
         for part in nodes.chunks(ROWS_PER_STATEMENT) {
-            let mut query = QueryBuilder::new("DELETE FROM tree_node WHERE (subtree, level, idx, version) IN (");
-            query.push_values(part, |mut row, (subtree, level, index, version)| {
-                row.push_bind(i64::from(*subtree)).push_bind(i64::from(*level)).push_bind(i64::from(*index));
-                row.push_bind(*version);
-            });
+            let mut query = Built::new("DELETE FROM tree_node WHERE (subtree, level, idx, version) IN (VALUES ");
+            query.list(part, |query, id| {
+                bind_node(query.push("("), *id)?.push(")");
+                Ok(())
+            })?;
             query.push(")");
-            query.build().execute(&mut *self.inner).await?;
+            query.done().execute(&mut *self.inner).await?;
         }
         Ok(())
     }
@@ -211,7 +212,7 @@ impl Tx {
 
     /// How many slot numbers were ever given out in each run of `width` numbers that has any (numbers are never used twice).
     pub async fn slots_by_cohort(&mut self, table: SlotTable, width: u32) -> Result<HashMap<u32, u64>> {
-        let text = format!("SELECT slot / $1, COUNT(*) FROM ({}) GROUP BY 1", table.select());
+        let text = format!("SELECT slot / $1, COUNT(*) FROM ({}) AS given GROUP BY 1", table.select());
         let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(i64::from(width)).fetch_all(&mut *self.inner).await?;
         rows.into_iter().map(|row| Ok((row.try_get::<i64, _>(0)? as u32, row.try_get::<i64, _>(1)? as u64))).collect()
     }
@@ -276,6 +277,12 @@ impl Tx {
             })
             .collect()
     }
+}
+
+fn bind_node(query: &mut Built, id: (u8, u8, u32, i64)) -> Result<&mut Built, sqlx::Error> {
+    let (subtree, level, index, version) = id;
+    query.bind(i64::from(subtree))?.push(", ").bind(i64::from(level))?.push(", ").bind(i64::from(index))?;
+    query.push(", ").bind(version)
 }
 
 /// The tables that hand out slot numbers.

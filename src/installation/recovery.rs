@@ -1,23 +1,23 @@
 //! Recovery of a burnt site: the control database and the signing keys are made again from bucket, root slot and configuration.
 //!
 //! The newest state record counts, and only that one: an older one would bring destroyed keys' rows back into use, or forget
-//! erasures. Everything is checked before the database takes its name; nothing that is there is overwritten.
+//! erasures. Everything is checked before the database takes its name; nothing that is there is overwritten. A control database on a
+//! server is first made as a file, and checked there; then it is made in one transaction of the server.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 
 use super::second_place::EMBEDDED_AUDIT_KEY;
 use super::services::FORMER_AUDIT_KEYS;
-use super::{BackupConnection, Installation, Needs, cannot, control_path, root_slot, state_folder};
+use super::{BackupConnection, Installation, Needs, cannot, root_slot, state_folder};
 use crate::backup::codec::Id128;
 use crate::backup::object_store::{ObjectStore, read_installation};
 use crate::backup::state_record::{RECORDS, RecordName, StateRecord};
 use crate::clock::Clock;
 use crate::config::Configuration;
-use crate::control::{Control, ImageLoad};
+use crate::control::{Control, ControlError, ImageLoad, StateLocation};
 use crate::error::{Result, TaskError};
 use crate::keyring::KeyringError;
 use crate::keyring::second_place::{Memory, PieceReader, fetch_record};
@@ -27,7 +27,7 @@ use crate::log::key_file::replace_durably;
 use crate::random::Random;
 
 /// What was recovered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
     /// The number of the state record.
     pub record: u64,
@@ -44,14 +44,17 @@ pub struct Recovered {
     /// Keys in the tree.
     pub keys: u64,
     /// The control database that was made.
-    pub database: PathBuf,
+    pub database: StateLocation,
 }
+
+/// The file made for a control database that lies on a server; removed once that has it.
+const FILE_FOR_SERVER: &str = "recovered.db";
 
 fn refused(what: impl Into<String>, advice: &str) -> TaskError {
     TaskError::refused(what, advice)
 }
 
-/// Makes the control database and the key files again in `folder`. Neither bucket nor slot is changed.
+/// Makes the control database, as a file, and the key files again in `folder`. Neither bucket nor slot is changed.
 ///
 /// # Errors
 /// When anything there contradicts anything else; nothing is made then.
@@ -66,8 +69,10 @@ pub async fn rebuild(config: &Configuration, folder: &Path, random: Arc<dyn Rand
 }
 
 async fn rebuild_from(config: &Configuration, folder: &Path, store: &dyn ObjectStore) -> Result<Recovered> {
-    let name = control_path(config).file_name().unwrap_or_default();
-    let database = folder.join(name);
+    let database = match &config.agent.state {
+        StateLocation::Sqlite(path) => folder.join(path.file_name().unwrap_or_default()),
+        StateLocation::Postgres(_) => folder.join(FILE_FOR_SERVER),
+    };
     if database.exists() {
         return Err(refused(
             format!("{} exists already, and recovery overwrites nothing", database.display()),
@@ -85,7 +90,7 @@ async fn rebuild_from(config: &Configuration, folder: &Path, store: &dyn ObjectS
     std::fs::create_dir_all(folder).map_err(|error| cannot("make", folder, &error))?;
     let draft = folder.join("recovering.db");
     clear(&draft)?;
-    let control = load(store, &record, &name, installation, &draft).await?;
+    let control = load(store, &record, &name, installation, &StateLocation::Sqlite(draft.clone())).await?;
     let checked = check(store, &control, &record, installation, &root).await;
     control.close().await;
     let (snapshots, keys) = match checked {
@@ -106,8 +111,50 @@ async fn rebuild_from(config: &Configuration, folder: &Path, store: &dyn ObjectS
         snapshots,
         certificates: record.heads.certificates,
         keys,
-        database,
+        database: StateLocation::Sqlite(database),
     })
+}
+
+/// Makes on the configured server what [`rebuild`] made and checked as a file. All of it is there, or nothing.
+async fn make_on_server(config: &Configuration, recovered: &Recovered, random: &dyn Random) -> Result<()> {
+    let bucket = BackupConnection::look(config, random).await?.ok_or(KeyringError::NoTree)?;
+    let store = bucket.repository.as_ref();
+    let made = async {
+        let installation = read_installation(store).await?.ok_or(KeyringError::NoTree)?;
+        let slot = root_slot::open(&config.root, installation.0)?;
+        let name = choose(store, slot.as_ref()).await?;
+        let root = slot.open(name.generation).await.map_err(KeyringError::from)?;
+        let record = fetch_record(store, &name, installation.0, &root).await.map_err(KeyringError::from)?;
+        if record.number != recovered.record {
+            return Err(refused(
+                format!(
+                    "the bucket got state record {} while record {} was recovered",
+                    record.number, recovered.record
+                ),
+                "another host is working as this installation: stop it, and look which one is right",
+            ));
+        }
+        load(store, &record, &name, installation, &config.agent.state).await
+    };
+    let made = made.await;
+    bucket.close().await;
+    made?.close().await;
+    Ok(())
+}
+
+/// Refuses a server whose schema is not empty: recovery overwrites nothing.
+async fn require_empty(place: &StateLocation) -> Result<()> {
+    match Control::open_at(place).await {
+        Err(ControlError::Missing { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(control) => {
+            control.close().await;
+            Err(refused(
+                format!("{} holds a control database already, and recovery overwrites nothing", place.shown()),
+                "if it is an old copy, name an empty database, or another schema, in `state`",
+            ))
+        }
+    }
 }
 
 /// Chooses the newest record, and makes sure that the slot fits it.
@@ -156,9 +203,9 @@ async fn load(
     record: &StateRecord,
     name: &RecordName,
     installation: Id128,
-    draft: &Path,
+    place: &StateLocation,
 ) -> Result<Control> {
-    let mut load = ImageLoad::begin(draft).await?;
+    let mut load = ImageLoad::begin_at(place).await?;
     let mut pieces = PieceReader::new(store, record, installation.0);
     while let Some(piece) = pieces.next().await.map_err(KeyringError::from)? {
         load.take(&piece).await?;
@@ -259,15 +306,30 @@ fn clear(draft: &Path) -> Result<()> {
 /// As [`rebuild`]; when the audit log knows more than the newest state; when the slot cannot be settled.
 pub async fn recover_site(config: Configuration, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Recovered> {
     let folder = state_folder(&config);
-    let recovered = rebuild(&config, &folder, random.clone()).await?;
-    let looked = Installation::open(config.clone(), Needs::STATE, clock.clone(), random.clone()).await?;
+    let is_on_server = matches!(config.agent.state, StateLocation::Postgres(_));
+    if is_on_server {
+        require_empty(&config.agent.state).await?;
+        // What an interrupted recovery left.
+        clear(&folder.join(FILE_FOR_SERVER))?;
+    }
+    let mut recovered = rebuild(&config, &folder, random.clone()).await?;
+    let mut as_file = config.clone();
+    as_file.agent.state = recovered.database.clone();
+    let looked = Installation::open(as_file, Needs::STATE, clock.clone(), random.clone()).await?;
     let slot = looked.keyring.slot().clone();
     let compared = looked.compare_audit_log().await;
     looked.close().await?;
     if let Err(error) = compared {
         // It is not the newest state after all, so nothing must go on with it.
-        clear(&recovered.database)?;
+        if let StateLocation::Sqlite(file) = &recovered.database {
+            clear(file)?;
+        }
         return Err(error);
+    }
+    if is_on_server {
+        make_on_server(&config, &recovered, random.as_ref()).await?;
+        clear(&folder.join(FILE_FOR_SERVER))?;
+        recovered.database = config.agent.state.clone();
     }
     // A generation change had made its root and nothing else: no state was ever sealed for it.
     let unused = recovered.generation + 1;

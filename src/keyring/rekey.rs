@@ -53,7 +53,7 @@ pub struct Fence<'f> {
 impl Fence<'_> {
     /// Requires the lease inside a writing transaction, and renews it.
     pub(super) async fn require(&self, tx: &mut Tx, now: DateTime<Utc>) -> Result<()> {
-        Ok(tx.extend_lease(self.lease, self.token, now + self.lasts).await?)
+        Ok(tx.extend_lease(self.lease, self.token, now, now + self.lasts).await?)
     }
 }
 

@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use super::check::{Expected, compare};
 use super::*;
 use crate::clock::Clock;
-use crate::control::{DyingKeys, HoldRow};
+use crate::control::{DyingKeys, HoldRow, testing};
 use crate::keys::file_slot::FileSlot;
 use crate::keys::slot::{DestroyEvidence, GoneEvidence, PresentGeneration, SlotAbilities, SlotClaim};
 use crate::random::SystemRandom;
@@ -108,7 +108,7 @@ impl World {
     /// A tree with a surviving leaf and the plans `a`, `b` and `c`.
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let control = Control::create(&folder.path().join("state.db"), ID).await.unwrap();
+        let control = testing::create(&folder.path().join("state.db"), ID).await;
         let stage = Arc::new(Stage {
             inner: FileSlot::prepare(&folder.path().join("root"), ID).unwrap(),
             before_create: Guarded::default(),

@@ -191,7 +191,8 @@ impl Begun {
     /// Makes sure, inside a writing transaction, that the work lease was not lost meanwhile, and keeps it.
     async fn keep_lease(&self, ground: &Ground<'_>, tx: &mut Tx) -> Result<()> {
         if let Some(token) = self.token {
-            tx.extend_lease(WORK_LEASE, token, ground.clock.now() + TimeDelta::seconds(LEASE_SECONDS)).await?;
+            let now = ground.clock.now();
+            tx.extend_lease(WORK_LEASE, token, now, now + TimeDelta::seconds(LEASE_SECONDS)).await?;
         }
         Ok(())
     }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::config::{Configuration, StateLocation};
+use crate::config::Configuration;
+use crate::control::Control;
 use crate::installation::{Installation, Needs, Recovered, rebuild, settle_interrupted, state_folder};
 use crate::random::Random;
 
@@ -64,7 +65,7 @@ async fn drill_in(
     let timer = Instant::now();
     let recovered = rebuild(config, folder, random.clone()).await?;
     let mut scratch = config.clone();
-    scratch.agent.state = StateLocation::Sqlite(recovered.database.clone());
+    scratch.agent.state = recovered.database.clone();
     // Without the lease nothing is settled: neither slot nor bucket changes.
     let needs = Needs { backup: true, ..Needs::STATE };
     let installation = Installation::open(scratch, needs, clock, random).await?;
@@ -100,8 +101,7 @@ async fn keep_records(
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 ) -> Result<()> {
-    let StateLocation::Sqlite(path) = &config.agent.state;
-    if !path.exists() {
+    if !Control::is_there(&config.agent.state).await {
         return Ok(());
     }
     let installation = Installation::open(config.clone(), Needs::STATE, clock, random).await?;

@@ -64,7 +64,7 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
     let now = clock.now();
     let mut status = Status::default();
     let mut tx = control.read().await?;
-    status.working = tx.lease_holder(WORK_LEASE, now).await?;
+    status.working = tx.lease_holder(WORK_LEASE, now).await?.map(|holder| holder.pid);
     status.held_since = tx.meta("agent_hold").await?;
     status.holds = tx.holds(true).await?.len() as u64;
     let memory = Memory::read(&mut tx).await?;

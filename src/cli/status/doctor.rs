@@ -17,7 +17,7 @@ use super::super::context::{Context, local_time, task_error};
 use super::super::output::screen::Emphasis;
 use super::super::output::{Document, Exit, Lang, Outcome, Output, Screen, UserError, Words, say};
 use crate::clock::Clock;
-use crate::config::{Configuration, StateLocation};
+use crate::config::Configuration;
 use crate::control::{Control, ControlError, parse_time, time_text};
 use crate::installation::{MAX_CLOCK_DIFFERENCE, MAX_CLOCK_LEAP, Needs, WORK_LEASE};
 use crate::memory::Protection;
@@ -224,10 +224,10 @@ fn check_jobs(config: &Configuration, findings: &mut Findings) {
 
 /// Looks at the control database and returns who holds the lease.
 async fn check_control(config: &Configuration, clock: &dyn Clock, findings: &mut Findings) -> Option<i64> {
-    let StateLocation::Sqlite(path) = &config.agent.state;
+    let place = config.agent.state.shown();
     let now = clock.now();
     let looked = async {
-        let control = Control::open(path).await?;
+        let control = Control::open_at(&config.agent.state).await?;
         let mut tx = control.read().await?;
         let holder = tx.lease_holder(WORK_LEASE, now).await?;
         let seen = tx.meta("clock_seen").await?.map(|text| parse_time(&text)).transpose()?;
@@ -241,13 +241,19 @@ async fn check_control(config: &Configuration, clock: &dyn Clock, findings: &mut
             None
         }
         Ok((holder, seen)) => {
-            let who = holder.map_or_else(
+            let who = holder.as_ref().map_or_else(
                 || ("no agent is running".to_owned(), "没有代理在运行".to_owned()),
-                |pid| (format!("process {pid} is at work"), format!("进程 {pid} 正在工作")),
+                |holder| match &holder.host {
+                    Some(host) => (
+                        format!("process {} on host {host} is at work", holder.pid),
+                        format!("主机 {host} 上的进程 {} 正在工作", holder.pid),
+                    ),
+                    None => (format!("process {} is at work", holder.pid), format!("进程 {} 正在工作", holder.pid)),
+                },
             );
-            findings.good("state", format!("{}; {}", path.display(), who.0), format!("{}；{}", path.display(), who.1));
+            findings.good("state", format!("{place}; {}", who.0), format!("{place}；{}", who.1));
             check_clock(config, now, seen, findings);
-            holder
+            holder.map(|holder| holder.pid)
         }
     }
 }

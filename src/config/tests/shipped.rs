@@ -84,6 +84,7 @@ fn commented_keys_of_the_template_are_right() {
     let text = template_in_full()
         .replacen("kind = \"file\"", "kind = \"transit\"", 1)
         .replace("accept_host_loss = false\n", "")
+        .replace("folder = \"state\"\n", "")
         .replace("token = \"credential:bao-token\"\n", "")
         .replace("endpoint = \"embedded\"", "endpoint = \"https://s3.example.com\"")
         .replace("url = \"embedded\"", "url = \"https://audit.example.com\"")

@@ -4,6 +4,7 @@ use super::*;
 use crate::backup::memory::{Fault, FaultyStore, MemoryStore};
 use crate::backup::state_record::RECORDS;
 use crate::clock::FixedClock;
+use crate::control::testing;
 use crate::keyring::Purpose;
 use crate::keys::file_slot::FileSlot;
 use crate::random::SystemRandom;
@@ -38,7 +39,7 @@ impl Stage {
     }
 
     async fn site(&self, name: &str) -> Site {
-        let control = Control::create(&self.folder.path().join(name), ID).await.unwrap();
+        let control = testing::create(&self.folder.path().join(name), ID).await;
         self.site_of(control).await
     }
 
@@ -140,10 +141,7 @@ async fn an_old_copy_and_a_second_host_are_noticed() {
     let stage = Stage::new();
     let site = stage.site("a.db").await;
     site.seal().await.unwrap();
-    std::fs::copy(stage.folder.path().join("a.db"), stage.folder.path().join("old.db")).unwrap();
-    let wal = stage.folder.path().join("a.db-wal");
-    std::fs::copy(wal, stage.folder.path().join("old.db-wal")).unwrap();
-    let old = stage.site_of(Control::open(&stage.folder.path().join("old.db")).await.unwrap()).await;
+    let old = stage.site_of(testing::restored(&site.control, &stage.folder.path().join("old.db")).await).await;
     assert!(matches!(old.compare().await.unwrap(), Comparison::Same(_)));
     let is_old = |error: KeyringError| matches!(error, KeyringError::SecondPlace(error) if error.is_old_copy());
 

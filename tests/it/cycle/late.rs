@@ -81,7 +81,7 @@ async fn a_manifest_that_comes_after_its_snapshot_was_cancelled_counts_for_nothi
 /// Statements on the control database, beside the program.
 async fn meddle(world: &World, sql: &str) {
     let file = world.config().agent.state;
-    let wangchuan::config::StateLocation::Sqlite(path) = file;
+    let wangchuan::config::StateLocation::Sqlite(path) = file else { panic!("no file") };
     let mut connection = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();

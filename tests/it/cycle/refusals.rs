@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use wangchuan::audit::receipt::LogOperator;
 use wangchuan::audit::service::{ServiceSetup, start};
-use wangchuan::control::log_store::SqliteLogStore;
+use wangchuan::control::log_store::SqlLogStore;
 use wangchuan::installation::Installation;
 use wangchuan::log::checkpoint::CheckpointSigner;
 use wangchuan::log::sequencer::Sequencer;
@@ -205,7 +205,7 @@ async fn certificates_wait_for_the_audit_service_and_go_later() {
     assert_eq!(attempts, 1);
     assert_eq!(verify_certificate(&installation, &ids[0]).await.unwrap().result, "invalid");
 
-    let store = SqliteLogStore::open(&world.path("elsewhere.db"), "certificates").await.unwrap();
+    let store = SqlLogStore::open(&world.path("elsewhere.db"), "certificates").await.unwrap();
     let service = start(ServiceSetup {
         bind: SocketAddr::from(([127, 0, 0, 1], port)),
         sequencer: Sequencer::open(Arc::new(store), signer, None).await.unwrap(),
