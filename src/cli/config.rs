@@ -13,8 +13,7 @@ use super::output::shapes::Verification;
 use super::output::{Document, Exit, Outcome, Output, UserError, Words};
 use super::schemas;
 use crate::config::schema::{configuration_schema, schema_text};
-use crate::config::{ConfigError, Configuration, Fault, Faults, Found, Origin, PolicyRules, load};
-use crate::policy::statute;
+use crate::config::{ConfigError, Configuration, Fault, Faults, Found, Origin, load};
 use crate::schedule::{Job, ScheduleError, check_references, job_schema, load_folder};
 
 /// The configuration.
@@ -113,11 +112,7 @@ pub(super) fn load_jobs(config: &Configuration) -> Result<Vec<Job>, ScheduleErro
 /// Reads a file with its faults still apart; [`Context::configuration`] makes one error of them.
 fn read(path: &Path) -> Result<Configuration, ConfigError> {
     let variable = |name: &str| std::env::var(name).ok();
-    let rules = PolicyRules {
-        is_known_statute: &|key| statute::find(key).is_some(),
-        conflict: &|policy| statute::retention_shorter_than_statute(policy).map(|fault| fault.to_string()),
-    };
-    load(path, &variable, &rules)
+    load(path, &variable)
 }
 
 fn check(context: &mut Context<'_>) -> CommandResult {

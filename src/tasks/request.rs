@@ -11,7 +11,7 @@ use crate::installation::Installation;
 use crate::keyring::Purpose;
 use crate::keys::sealed::seal_column;
 use crate::plan::Subject;
-use crate::policy::mask::{Profile, mask_value};
+use crate::policy::mask::{mask_value, on_card};
 use crate::stores::{ColumnRef, Filter, RowQuery};
 use crate::value::Value;
 
@@ -49,6 +49,7 @@ impl SubjectCard {
 /// When the control database fails; unreadable stores are named in the card.
 pub async fn look_up(installation: &Installation, subject: &Subject) -> Result<SubjectCard> {
     let ground = installation.ground()?;
+    let masks = installation.config.masks();
     let mut card = SubjectCard { unread: ground.skipped.to_vec(), ..SubjectCard::default() };
     for site in ground.sites {
         let mut view = site.store.open_snapshot().await?;
@@ -78,7 +79,7 @@ pub async fn look_up(installation: &Installation, subject: &Subject) -> Result<S
                     if value != Value::Null {
                         let kind =
                             serde_json::to_value(spec.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
-                        card.fields.push((kind.unwrap_or_default(), mask_value(spec.kind, &value, Profile::Standard)));
+                        card.fields.push((kind.unwrap_or_default(), mask_value(spec.kind, &value, on_card(spec, masks))));
                     }
                 }
             }

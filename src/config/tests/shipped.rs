@@ -41,7 +41,7 @@ fn every_shipped_configuration_loads() {
         if path.extension().is_none_or(|extension| extension != "toml") || name == "default.toml" {
             continue;
         }
-        let configuration = load(&path, &variable, &RULES).unwrap_or_else(|error| panic!("{error}"));
+        let configuration = load(&path, &variable).unwrap_or_else(|error| panic!("{error}"));
         let jobs = configuration.agent.jobs.canonicalize().unwrap();
         assert_eq!(jobs, repository().join("jobs").canonicalize().unwrap(), "{name}");
         if name != "example-sqlite.toml" {

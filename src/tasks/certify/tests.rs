@@ -107,6 +107,8 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
             kind: PlanKind::Retention,
             cutoff: time(0),
             policy_digest: String::new(),
+            catalogue: None,
+            rules: Vec::new(),
             schema_digest: Vec::new(),
             holds: Vec::new(),
             salt: String::new(),
