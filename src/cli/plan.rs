@@ -129,7 +129,9 @@ pub fn reason_text(lang: Lang, code: &str, law: &Catalogue) -> String {
                     "restricted: {minimum} ({least}) wants them kept, {maximum} ({most}) wants them gone; use them for nothing \
                      but storage"
                 ),
-                Lang::Zh => format!("限制处理：{minimum}（{least}）要求保存，{maximum}（{most}）要求删除；除存储外不得使用"),
+                Lang::Zh => {
+                    format!("限制处理：{minimum}（{least}）要求保存，{maximum}（{most}）要求删除；除存储外不得使用")
+                }
             }
         }
         Some(("unregistered-child", table)) => {

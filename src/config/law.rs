@@ -12,7 +12,8 @@ use super::agent::Agent;
 use super::diagnostic::{Fault, suggest};
 use super::document::Document;
 use super::section::Reading;
-use super::{FILE_LIMIT, Place};
+use super::{FILE_LIMIT, Place, Registry};
+use crate::policy::classification::{FieldFinding, LEGAL_BASES, is_legal_basis, lint_fields};
 use crate::policy::registry::Policy;
 use crate::policy::statute::check::{contradiction, retention_too_long, retention_too_short};
 use crate::policy::statute::{Catalogue, CatalogueError, CatalogueFile, LegalBound, Status};
@@ -22,7 +23,9 @@ use crate::policy::statute::{Catalogue, CatalogueError, CatalogueFile, LegalBoun
 /// # Errors
 /// What is wrong with the file, with its lines where they are known.
 pub fn read_catalogue(path: &Path) -> Result<Catalogue, Vec<Fault>> {
-    let of_file = |what: String| vec![Fault::of_file(path, what).advice("correct the catalogue; `statutes` under [agent] names it")];
+    let of_file = |what: String| {
+        vec![Fault::of_file(path, what).advice("correct the catalogue; `statutes` under [agent] names it")]
+    };
     let size = fs::metadata(path).map_err(|error| of_file(format!("the catalogue cannot be read: {error}")))?.len();
     if size > FILE_LIMIT {
         return Err(of_file(format!("a catalogue has at most {FILE_LIMIT} bytes")));
@@ -98,8 +101,22 @@ pub(super) fn apply_profiles(agent: &Agent, catalogue: &Catalogue, policies: &mu
     }
 }
 
-/// A policy against the statutes that bind it.
+/// What the declared fields are kept for, and on what legal basis: findings that nobody but the company can answer.
+pub(super) fn check_fields(registry: &Registry, reading: &mut Reading<'_>) {
+    for store in &registry.stores {
+        for finding in lint_fields(store, &registry.policies) {
+            let FieldFinding { store, collection, field, what, remedy, .. } = finding;
+            reading.warn(format!("store {store}, {collection}.{field}: {what}; {remedy}"));
+        }
+    }
+}
+
+/// A policy against the statutes that bind it, and its legal basis.
 pub(super) fn check_policy(place: &Place, policy: &Policy, catalogue: &Catalogue, reading: &mut Reading<'_>) {
+    if !policy.basis.trim().is_empty() && !is_legal_basis(&policy.basis) {
+        let what = format!("`{}` is no legal basis", policy.basis);
+        reading.fault(&place.key("basis"), what, suggest(&policy.basis, &LEGAL_BASES));
+    }
     let mut statutes = Vec::new();
     for (number, key) in policy.statutes.iter().enumerate() {
         match catalogue.find(key) {

@@ -171,11 +171,7 @@ struct File<'a> {
     is_world_readable: bool,
 }
 
-fn parse(
-    text: &str,
-    file: &File<'_>,
-    variable: &dyn Fn(&str) -> Option<String>,
-) -> Result<Configuration, Vec<Fault>> {
+fn parse(text: &str, file: &File<'_>, variable: &dyn Fn(&str) -> Option<String>) -> Result<Configuration, Vec<Fault>> {
     let document = Document::parse(file.shown_as, text)?;
     let raw = read_sections(&document)?;
     let base_dir = file.source.parent().unwrap_or(Path::new("/"));
@@ -206,8 +202,16 @@ fn parse(
     }
     let effective = toml::to_string_pretty(&raw);
     let registry = registry.zip(catalogue);
-    let (Some(agent), Some(root), Some(backup), Some(audit), Some(drill), Some((registry, catalogue)), Ok(effective), true) =
-        (agent, root, backup, audit, drill, registry, effective, reading.faults.is_empty())
+    let (
+        Some(agent),
+        Some(root),
+        Some(backup),
+        Some(audit),
+        Some(drill),
+        Some((registry, catalogue)),
+        Ok(effective),
+        true,
+    ) = (agent, root, backup, audit, drill, registry, effective, reading.faults.is_empty())
     else {
         return Err(sorted(reading.faults));
     };

@@ -69,6 +69,7 @@ impl Registry {
 pub(super) fn check(registry: &Registry, backup: Option<&Backup>, catalogue: &Catalogue, reading: &mut Reading<'_>) {
     check_store_names(registry, reading);
     check_backups(registry, backup, reading);
+    law::check_fields(registry, reading);
     let mut governed: BTreeMap<(&str, &str), &str> = BTreeMap::new();
     let mut ids = BTreeMap::new();
     for (number, policy) in registry.policies.iter().enumerate() {

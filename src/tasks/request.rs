@@ -79,7 +79,8 @@ pub async fn look_up(installation: &Installation, subject: &Subject) -> Result<S
                     if value != Value::Null {
                         let kind =
                             serde_json::to_value(spec.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
-                        card.fields.push((kind.unwrap_or_default(), mask_value(spec.kind, &value, on_card(spec, masks))));
+                        card.fields
+                            .push((kind.unwrap_or_default(), mask_value(spec.kind, &value, on_card(spec, masks))));
                     }
                 }
             }

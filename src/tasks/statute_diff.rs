@@ -84,8 +84,8 @@ pub struct RulesDiff {
 pub async fn last_plan(installation: &Installation) -> Result<Option<LastPlan>> {
     let newest = installation.control.read().await?.newest_plan("retention", installation.clock.now()).await?;
     let Some(row) = newest else { return Ok(None) };
-    let body: PlanBody = serde_json::from_str(&row.body)
-        .map_err(|_| TaskError::Inconsistent(format!("plan {} is damaged", row.id)))?;
+    let body: PlanBody =
+        serde_json::from_str(&row.body).map_err(|_| TaskError::Inconsistent(format!("plan {} is damaged", row.id)))?;
     let known = body.catalogue.is_some();
     Ok(known.then_some(LastPlan { hash: row.hash, catalogue: body.catalogue, rules: body.rules }))
 }

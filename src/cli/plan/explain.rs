@@ -1,16 +1,16 @@
 //! `explain`: why and when one record is due, with policy, statutes and dates.
 
+mod document;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use schemars::JsonSchema;
-use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, local_time, task_error};
 use super::super::output::shapes::Time;
-use super::super::output::{Document, Exit, Grid, Lang, Outcome, UserError, Words, say};
+use super::super::output::{Exit, Grid, Lang, Outcome, UserError, Words, say};
 use super::super::statute::words::{cited_in, demand, period_in, status_in};
 use crate::config::Configuration;
 use crate::erase::Site;
@@ -26,6 +26,9 @@ use crate::stores::{ColumnKind, Engine, Filter};
 use crate::tasks::TaskError;
 use crate::value::{RowKey, Value};
 
+use document::BoundEntry;
+pub use document::ExplainDocument;
+
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -39,87 +42,6 @@ pub struct ExplainArgs {
     /// The key's values, in the order of the key columns.
     #[arg(required = true)]
     key: Vec<String>,
-}
-
-/// The JSON of `explain`.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct ExplainDocument {
-    /// `complete`, or `nothing-found` when there is no such record.
-    result: Outcome,
-    /// The policy that governs the record; null when none does.
-    policy: Option<String>,
-    /// The statutes that bind it, by their keys in the catalogue.
-    statutes: Vec<String>,
-    /// The collection whose policy and start event count, when they are not the record's own.
-    follows: Option<String>,
-    /// The start event.
-    start: Option<Time>,
-    /// When it is due; null when it never is, or when nobody can say.
-    due_at: Option<Time>,
-    /// By when it must be gone; null when no confirmed statute says so.
-    latest_at: Option<Time>,
-    /// Whether the time at which it is due has come.
-    is_due: bool,
-    /// What follows from its dates now; null without dates. A hold keeps it all the same.
-    verdict: Option<DatedVerdict>,
-    /// What decided when it is due: the policy or a statute, in words.
-    decided_by: Option<String>,
-    /// Every date that was compared, the policy's own first.
-    bounds: Vec<BoundEntry>,
-    /// The hold that keeps it.
-    hold: Option<String>,
-    /// The bucket that its backups' key belongs to.
-    bucket: Option<String>,
-    /// Why it has no due date.
-    reason: Option<String>,
-}
-
-impl Document for ExplainDocument {
-    const OF: &'static [&'static str] = &["explain"];
-}
-
-/// What follows from a record's dates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum DatedVerdict {
-    /// Its time is not up.
-    Keep,
-    /// It may be erased.
-    MayErase,
-    /// It must be erased: a confirmed maximum has passed.
-    MustErase,
-    /// A minimum and a maximum contradict each other: it stays, for storage only, until it is due.
-    Restrict,
-}
-
-impl From<Verdict> for DatedVerdict {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Keep => Self::Keep,
-            Verdict::MayErase => Self::MayErase,
-            Verdict::MustErase => Self::MustErase,
-            Verdict::Restrict => Self::Restrict,
-        }
-    }
-}
-
-/// A date that was compared.
-#[derive(Debug, Serialize, JsonSchema)]
-struct BoundEntry {
-    /// The statute's key; null for the policy's own retention.
-    statute: Option<String>,
-    /// Law and article; for the policy its basis.
-    source: String,
-    /// What it demands, in words.
-    demands: String,
-    /// The date that follows for this record; null for `permanently` and where no period follows.
-    at: Option<Time>,
-    /// How far the entry was confirmed; null for the policy.
-    status: Option<String>,
-    /// Whether it counts: a maximum that is not confirmed does not.
-    binds: bool,
-    /// Whether it set the date at which the record is due, or by which it must be gone.
-    decides: bool,
 }
 
 /// Explains one record.
@@ -356,7 +278,8 @@ fn say_dated(
 }
 
 fn grid(lang: Lang, config: &Configuration, entries: &[BoundEntry], policy: &str) -> Grid {
-    let titles = [("by", "依据"), ("demands", "要求"), ("until", "日期"), ("source", "出处"), ("status", "核实"), ("", "")];
+    let titles =
+        [("by", "依据"), ("demands", "要求"), ("until", "日期"), ("source", "出处"), ("status", "核实"), ("", "")];
     let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh)));
     for entry in entries {
         let mark = match (entry.decides, entry.binds) {
@@ -415,28 +338,6 @@ fn say_unknown_start(
         ..ExplainDocument::undated(Outcome::Complete, en)
     };
     say_undated(context, &Words::new(words_en, words_zh), document)
-}
-
-impl ExplainDocument {
-    /// A record without a due date.
-    fn undated(result: Outcome, reason: &str) -> Self {
-        Self {
-            result,
-            policy: None,
-            statutes: Vec::new(),
-            follows: None,
-            start: None,
-            due_at: None,
-            latest_at: None,
-            is_due: false,
-            verdict: None,
-            decided_by: None,
-            bounds: Vec::new(),
-            hold: None,
-            bucket: None,
-            reason: Some(reason.to_owned()),
-        }
-    }
 }
 
 /// Explains a record that has no due date.

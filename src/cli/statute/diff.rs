@@ -229,7 +229,9 @@ pub async fn diff(context: &mut Context<'_>, args: DiffArgs) -> CommandResult {
             let now = to.rules.iter().flat_map(|rule| &rule.statutes);
             let keys: Vec<String> = entries.iter().chain(now).map(|rule| rule.key.clone()).collect();
             to.only(&keys);
-            to.rules.retain(|rule| governs(&installation, &rule.policy) || plan.rules.iter().any(|old| old.policy == rule.policy));
+            to.rules.retain(|rule| {
+                governs(&installation, &rule.policy) || plan.rules.iter().any(|old| old.policy == rule.policy)
+            });
             let hash = &plan.hash[..12.min(plan.hash.len())];
             Side { what: format!("plan {hash}"), catalogue: plan.catalogue, entries, rules: plan.rules }
         }
@@ -240,7 +242,8 @@ pub async fn diff(context: &mut Context<'_>, args: DiffArgs) -> CommandResult {
     let findings = findings(registry, law);
     show(context, (&from, &to), (&statutes, &found), &findings)?;
     let exit = if found.skipped.is_empty() { Exit::Done } else { Exit::Partial };
-    let sum = |of: fn(&CollectionDiff) -> u64| found.policies.iter().flat_map(|policy| &policy.collections).map(of).sum();
+    let sum =
+        |of: fn(&CollectionDiff) -> u64| found.policies.iter().flat_map(|policy| &policy.collections).map(of).sum();
     context.output.document(&DiffDocument {
         result: match (found.skipped.is_empty(), statutes.is_empty() && found.policies.is_empty()) {
             (false, _) => Outcome::Partial,
@@ -325,7 +328,8 @@ fn statute_grid(lang: Lang, statutes: &[StatuteChange]) -> Grid {
             Change::Stricter => say(lang, "stricter", "收紧"),
             Change::Other => say(lang, "other", "其他"),
         };
-        let rule = |rule: &Option<StatuteRule>| rule.as_ref().map_or_else(|| "–".to_owned(), |rule| rule_in(lang, rule));
+        let rule =
+            |rule: &Option<StatuteRule>| rule.as_ref().map_or_else(|| "–".to_owned(), |rule| rule_in(lang, rule));
         grid.row([change.key.as_str(), word, &rule(&change.from), &rule(&change.to)]);
     }
     grid

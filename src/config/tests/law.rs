@@ -115,3 +115,31 @@ fn an_own_catalogue_is_read_and_its_faults_have_lines() {
     std::fs::remove_file(&path).unwrap();
     assert!(in_agent(&line, POLICY).map(|_| ()).unwrap_err().contains("cannot be read"));
 }
+
+#[test]
+fn a_basis_that_the_law_does_not_know_is_refused() {
+    let error = with_policy("basis = \"contract\"", "basis = \"contrct\"").map(|_| ()).unwrap_err();
+    assert!(error.contains("`contrct` is no legal basis") && error.contains("did you mean `contract`"), "{error}");
+    for basis in crate::policy::classification::LEGAL_BASES {
+        let named = POLICY.replace("\"contract\"", &format!("{basis:?}"));
+        assert!(read(&format!("{HEAD}{SHOP}{named}")).is_ok(), "{basis}");
+    }
+}
+
+#[test]
+fn fields_that_a_store_need_not_have_are_warned_about() {
+    let with = |purpose: &str, kind: &str| {
+        let shop = SHOP.replace("url = \"sqlite", &format!("purpose = \"{purpose}\"\nurl = \"sqlite")).replace(
+            "subject = \"customer_id\"",
+            &format!("subject = \"customer_id\"\nfields.x = {{ kind = \"{kind}\" }}"),
+        );
+        read(&format!("{HEAD}{shop}{POLICY}")).unwrap().warnings
+    };
+    let found = with("marketing", "health");
+    assert!(
+        found.iter().any(|warning| warning.contains("store shop, orders.x: health data") && warning.contains("erase"))
+    );
+    assert!(with("marketing", "bank_card").iter().any(|warning| warning.contains("payment")));
+    assert!(with("marketing", "biometric").iter().any(|warning| warning.contains("separate-consent")));
+    assert!(with("medical", "health").is_empty() && with("payment", "bank_card").is_empty());
+}

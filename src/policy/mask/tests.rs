@@ -16,7 +16,9 @@ const GOLDEN: &str = include_str!("../../../tests/vectors/masks.tsv");
 fn every_rule_masks_as_the_table_says() {
     let mut rules: Vec<&str> = Vec::new();
     for line in GOLDEN.lines().filter(|line| !line.starts_with('#')) {
-        let [rule, kind, value, standard, hidden] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line:?}") };
+        let [rule, kind, value, standard, hidden] = line.split('\t').collect::<Vec<_>>()[..] else {
+            panic!("{line:?}")
+        };
         let kind: FieldKind = serde_json::from_value(kind.into()).unwrap();
         assert_eq!((shown(kind, value).as_str(), strict(kind, value).as_str()), (standard, hidden), "{rule} {value:?}");
         rules.push(rule);

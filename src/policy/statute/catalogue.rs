@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::check::loosens;
 use super::clock::LegalClock;
 use super::rules::StatuteRule;
-use super::{Bilingual, Citation, LegalBound, StartRule, Statute, Status};
+use super::{Bilingual, Citation, LegalBound, StartRule, Status, Statute};
 use crate::policy::calendar::Period;
 use crate::policy::mask;
 
@@ -315,14 +315,19 @@ fn checked(raw: RawStatute) -> Result<Statute, CatalogueError> {
 
 /// Keys stand in reasons (`restricted:KEY:KEY`), so they have no colon.
 fn check_names(key: &str, jurisdiction: &str) -> Result<(), CatalogueError> {
-    let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || matches!(letter, '.' | '-' | '_');
+    let plain =
+        |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || matches!(letter, '.' | '-' | '_');
     let country = jurisdiction.split('-').next().unwrap_or_default();
     let is_code = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '-';
     if country.len() != 2 || !jurisdiction.chars().all(is_code) {
-        return Err(wrong(key, format!("{jurisdiction:?} is no jurisdiction; write an ISO 3166 code such as CN or US-CA")));
+        return Err(wrong(
+            key,
+            format!("{jurisdiction:?} is no jurisdiction; write an ISO 3166 code such as CN or US-CA"),
+        ));
     }
     if !key.chars().all(plain) || !key.starts_with(&format!("{}.", country.to_lowercase())) || key.len() > 64 {
-        let what = format!("a key has at most 64 of a-z, 0-9, `.`, `-`, `_` and begins with {}.", country.to_lowercase());
+        let what =
+            format!("a key has at most 64 of a-z, 0-9, `.`, `-`, `_` and begins with {}.", country.to_lowercase());
         return Err(wrong(key, what));
     }
     Ok(())

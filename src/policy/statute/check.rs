@@ -72,8 +72,9 @@ pub fn retention_too_short(policy: &Policy, statutes: &[Arc<Statute>]) -> Option
 /// The first confirmed maximum that the policy's retention exceeds for some start event. The same period is not longer.
 #[must_use]
 pub fn retention_too_long(policy: &Policy, statutes: &[Arc<Statute>]) -> Option<RetentionTooLong> {
-    let too_long =
-        |statute: &&Arc<Statute>| statute.maximum().is_some_and(|maximum| !is_always_at_least(maximum, policy.retention));
+    let too_long = |statute: &&Arc<Statute>| {
+        statute.maximum().is_some_and(|maximum| !is_always_at_least(maximum, policy.retention))
+    };
     let statute = statutes.iter().find(too_long)?.clone();
     Some(RetentionTooLong { policy: policy.id.clone(), retention: policy.retention, statute })
 }

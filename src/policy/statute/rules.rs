@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use super::check::loosens;
-use super::{Catalogue, LegalBound, StartRule, Statute, Status, latest_due_start_by};
+use super::{Catalogue, LegalBound, StartRule, Status, Statute, latest_due_start_by};
 use crate::policy::calendar::{CalendarError, DueBound, Period};
 use crate::policy::registry::Policy;
 
@@ -56,7 +56,8 @@ impl PolicyRule {
     /// Of a policy under another catalogue; what that does not have does not bind.
     #[must_use]
     pub fn under(policy: &Policy, catalogue: &Catalogue) -> Self {
-        let statutes: Vec<Arc<Statute>> = policy.statutes.iter().filter_map(|key| catalogue.find(key)).cloned().collect();
+        let statutes: Vec<Arc<Statute>> =
+            policy.statutes.iter().filter_map(|key| catalogue.find(key)).cloned().collect();
         Self::of(policy, &statutes)
     }
 

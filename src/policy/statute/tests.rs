@@ -176,7 +176,8 @@ fn a_retention_beyond_a_confirmed_maximum_is_found() {
 #[test]
 fn statutes_that_contradict_each_other_are_found() {
     let pair = |keys: &[&str]| {
-        contradiction(&policy("1 day", &[]), &statutes(keys)).map(|found| (found.minimum.key.clone(), found.maximum.key.clone()))
+        contradiction(&policy("1 day", &[]), &statutes(keys))
+            .map(|found| (found.minimum.key.clone(), found.maximum.key.clone()))
     };
     let both = |minimum: &str| Some((minimum.to_owned(), "cn.credit.16".to_owned()));
     assert_eq!(pair(&["cn.ecl.31", "cn.credit.16"]), None);

@@ -373,9 +373,7 @@ fn reason_of(code: &str) -> (RetainedReason, Option<String>) {
         Some(("hold", _)) => (RetainedReason::Litigation, None),
         Some(("statute", key)) => (RetainedReason::StatutoryPeriod, Some(key.to_owned())),
         // The minimum keeps them; the maximum that it contradicts stands in the plan.
-        Some(("restricted", keys)) => {
-            (RetainedReason::StatutoryPeriod, keys.split(':').next().map(ToOwned::to_owned))
-        }
+        Some(("restricted", keys)) => (RetainedReason::StatutoryPeriod, keys.split(':').next().map(ToOwned::to_owned)),
         _ if code == Reason::UnknownStart.code() => (RetainedReason::StartUnknown, None),
         _ => (RetainedReason::Referenced, None),
     }

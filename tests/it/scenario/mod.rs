@@ -30,4 +30,5 @@ mod music;
 mod quickstart;
 mod recovery;
 pub mod small;
+mod statutes;
 pub mod workplace;

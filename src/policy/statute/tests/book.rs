@@ -56,7 +56,10 @@ fn the_catalogue_has_every_row_as_it_was_found() {
         .collect();
     assert_eq!(fiscal, ["cn.acct.voucher", "cn.acct.report", "cn.acct.annual", "cn.tax.29"]);
     assert_eq!(BOOK.find("cn.ecl.31").unwrap().source(), "E-commerce Law 31");
-    assert_eq!(cited(&BOOK.find("cn.med.in").unwrap().cites).zh, "医疗机构病历管理规定（2013年版）；医疗机构管理条例实施细则 53");
+    assert_eq!(
+        cited(&BOOK.find("cn.med.in").unwrap().cites).zh,
+        "医疗机构病历管理规定（2013年版）；医疗机构管理条例实施细则 53"
+    );
     let unknown = BOOK.find_all(&["cn.ecl.31".to_owned(), "cn.ecl.32".to_owned()]);
     assert_eq!(unknown, Err(UnknownStatute("cn.ecl.32".to_owned())));
 }
