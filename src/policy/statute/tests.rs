@@ -1,6 +1,8 @@
 //! The rule that combines retention and statutes, and the checks of a policy against its statutes.
 
+#[cfg(test)]
 mod book;
+#[cfg(test)]
 mod changes;
 
 use std::sync::LazyLock;
