@@ -84,18 +84,15 @@ pub(super) fn apply_profiles(agent: &Agent, catalogue: &Catalogue, policies: &mu
             }
             continue;
         };
-        match profile.kind(records) {
-            Some(kind) => {
-                for key in &kind.statutes {
-                    if !policy.statutes.contains(key) {
-                        policy.statutes.push(key.clone());
-                    }
-                }
-            }
-            None => {
-                let known: Vec<&str> = profile.records.iter().map(|kind| kind.name.as_str()).collect();
-                let what = format!("profile {name} has no kind of records `{records}`");
-                reading.fault(&place.key("records"), what, suggest(records, &known));
+        let Some(kind) = profile.kind(records) else {
+            let known: Vec<&str> = profile.records.iter().map(|kind| kind.name.as_str()).collect();
+            let what = format!("profile {name} has no kind of records `{records}`");
+            reading.fault(&place.key("records"), what, suggest(records, &known));
+            continue;
+        };
+        for key in &kind.statutes {
+            if !policy.statutes.contains(key) {
+                policy.statutes.push(key.clone());
             }
         }
     }
@@ -119,12 +116,11 @@ pub(super) fn check_policy(place: &Place, policy: &Policy, catalogue: &Catalogue
     }
     let mut statutes = Vec::new();
     for (number, key) in policy.statutes.iter().enumerate() {
-        match catalogue.find(key) {
-            Some(statute) => statutes.push(statute.clone()),
-            None => {
-                let what = format!("the catalogue has no statute `{key}`");
-                reading.fault(&place.key("statutes").index(number), what, "see `wangchuan statute list`");
-            }
+        if let Some(statute) = catalogue.find(key) {
+            statutes.push(statute.clone());
+        } else {
+            let what = format!("the catalogue has no statute `{key}`");
+            reading.fault(&place.key("statutes").index(number), what, "see `wangchuan statute list`");
         }
     }
     if let Some(conflict) = retention_too_long(policy, &statutes) {

@@ -249,10 +249,11 @@ pub fn bounds(
                 bounds.earliest = minimum;
                 bounds.decided_by = DecidedBy::Statute(statute.clone());
             }
-            Some(Limit::Maximum(maximum)) if statute.maximum().is_some() => {
-                if bounds.latest.as_ref().is_none_or(|(latest, _)| maximum < *latest) {
-                    bounds.latest = Some((maximum, statute.clone()));
-                }
+            Some(Limit::Maximum(maximum))
+                if statute.maximum().is_some()
+                    && bounds.latest.as_ref().is_none_or(|(latest, _)| maximum < *latest) =>
+            {
+                bounds.latest = Some((maximum, statute.clone()));
             }
             _ => {}
         }

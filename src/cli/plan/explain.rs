@@ -66,7 +66,7 @@ pub async fn explain(context: &mut Context<'_>, args: ExplainArgs) -> CommandRes
         explain_row(context, &installation, (site, collection), shape.read(row)).await?;
     } else {
         let words = Words::new("There is no such record.", "没有这条记录。");
-        say_undated(context, &words, ExplainDocument::undated(Outcome::NothingFound, "there is no such record"))?;
+        say_undated(context, &words, &ExplainDocument::undated(Outcome::NothingFound, "there is no such record"))?;
     }
     installation.close().await.map_err(task_error)?;
     Ok(Exit::Done)
@@ -85,7 +85,7 @@ async fn explain_row(
             "没有策略管辖该表：记录不会到期，只有在客户请求时才删除。",
         );
         let document = ExplainDocument::undated(Outcome::Complete, "no policy governs this collection");
-        return say_undated(context, &words, ExplainDocument { hold, ..document });
+        return say_undated(context, &words, &ExplainDocument { hold, ..document });
     };
     let zone = site.model.spec.timezone;
     let now = context.clock.now();
@@ -337,14 +337,14 @@ fn say_unknown_start(
         hold,
         ..ExplainDocument::undated(Outcome::Complete, en)
     };
-    say_undated(context, &Words::new(words_en, words_zh), document)
+    say_undated(context, &Words::new(words_en, words_zh), &document)
 }
 
 /// Explains a record that has no due date.
-fn say_undated(context: &mut Context<'_>, words: &Words, document: ExplainDocument) -> Result<(), UserError> {
+fn say_undated(context: &mut Context<'_>, words: &Words, document: &ExplainDocument) -> Result<(), UserError> {
     context.output.say(words)?;
     say_hold(context, document.hold.as_deref())?;
-    context.output.document(&document)?;
+    context.output.document(document)?;
     Ok(())
 }
 

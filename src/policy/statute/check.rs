@@ -111,12 +111,11 @@ pub fn loosens(old: &StatuteRule, new: &StatuteRule) -> bool {
     let moved_up = old.counts_from == StartRule::AfterFiscalYear && new.counts_from == StartRule::Event;
     match (old.bound, new.bound) {
         (_, LegalBound::Permanent) => false,
-        (LegalBound::Permanent, _) => true,
         (LegalBound::Minimum(old), LegalBound::Minimum(new)) => {
             let enough = if moved_up { a_year_on(old) } else { old };
             !is_always_at_least(new, enough)
         }
-        (LegalBound::Minimum(_), _) => true,
+        (LegalBound::Permanent | LegalBound::Minimum(_), _) => true,
         _ => false,
     }
 }

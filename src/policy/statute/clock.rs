@@ -66,8 +66,10 @@ pub enum Within {
 #[error("{0:?} is no time of a clock; write `at once` or a number with hours, days, working days, months or years")]
 pub struct MalformedWithin(String);
 
-/// The units in both languages; singular, plural, Chinese.
-const UNITS: [(fn(u32) -> Within, &str, &str, &str); 5] = [
+/// A unit: what it makes of a number, and its words: singular, plural, Chinese.
+type Unit = (fn(u32) -> Within, &'static str, &'static str, &'static str);
+
+const UNITS: [Unit; 5] = [
     (Within::Hours, "hour", "hours", "小时"),
     (Within::WorkingDays, "working day", "working days", "个工作日"),
     (Within::Days, "day", "days", "天"),
