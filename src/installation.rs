@@ -39,6 +39,7 @@ use crate::keyring::Keyring;
 use crate::log::record::{Activity, Actor, Outcome, Record, Resource};
 use crate::plan::model::resolve;
 use crate::policy::registry::StoreSpec;
+use crate::policy::statute::rules::PolicyRule;
 use crate::random::{Random, uuid7};
 use crate::stop::{InHand, Stop};
 use crate::stores::{DataStore, Limits, StoreAddress};
@@ -266,7 +267,7 @@ impl Installation {
                 }
             };
             // A registry that does not fit this database stops this store only; what does not fit is said with it.
-            match resolve(spec, &catalogue, &self.config.registry.policies) {
+            match resolve(spec, &catalogue, &self.config.registry.policies, &self.config.catalogue) {
                 Ok(model) => self.sites.push(Site { model: Arc::new(model), store }),
                 Err(sentences) => {
                     self.skipped.push((spec.name.clone(), sentences.join("; ")));
@@ -362,6 +363,7 @@ impl Installation {
             sites: &self.sites,
             skipped: &self.skipped,
             policy_digest: &self.policy_digest,
+            catalogue: self.config.catalogue.version,
         })
     }
 
@@ -498,14 +500,16 @@ impl Installation {
     }
 }
 
-/// SHA-256 of everything in the configuration that decides what is erased, hex.
+/// SHA-256 of everything in the configuration that decides what is erased, hex: policies, what the statutes that they name
+/// demand, and of each store its zone and its collections.
 fn policy_digest(config: &Configuration) -> String {
-    let text = format!("{:?}", (&config.registry.policies, collections(config)));
+    let registry = &config.registry;
+    let rules: Vec<PolicyRule> =
+        registry.policies.iter().map(|policy| PolicyRule::under(policy, &config.catalogue)).collect();
+    let stores: Vec<_> =
+        registry.stores.iter().map(|store| (store.name.as_str(), store.timezone, &store.collections)).collect();
+    let text = format!("{:?}", (&registry.policies, rules, stores));
     hex::encode(digest(&SHA256, text.as_bytes()))
-}
-
-fn collections(config: &Configuration) -> Vec<(&str, &Vec<crate::policy::registry::CollectionSpec>)> {
-    config.registry.stores.iter().map(|store| (store.name.as_str(), &store.collections)).collect()
 }
 
 fn host_name() -> String {

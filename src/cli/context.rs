@@ -11,13 +11,12 @@ use super::output::{Exit, Lang, Output, UserError, Words};
 use super::slot_words;
 use crate::backup::object_store::RepositoryError;
 use crate::clock::{Clock, FixedClock, SystemClock};
-use crate::config::{ConfigError, Configuration, Fault, Faults, Found, PolicyRules, Surroundings, find, load};
+use crate::config::{ConfigError, Configuration, Fault, Faults, Found, Surroundings, find, load};
 use crate::control::{Control, ControlError};
 use crate::erase::EraseError;
 use crate::installation::{Installation, Needs};
 use crate::keyring::KeyringError;
 use crate::keyring::second_place::SecondPlaceError;
-use crate::policy::statute;
 use crate::random::{Random, SystemRandom};
 use crate::stop::Stop;
 use crate::stores::StoreError;
@@ -68,8 +67,13 @@ impl<'a> Context<'a> {
 
     /// Which configuration file counts.
     pub fn find_configuration(&self) -> Result<Found, UserError> {
+        self.find_file().map_err(config_error)
+    }
+
+    /// The same, with the reason still apart.
+    pub fn find_file(&self) -> Result<Found, ConfigError> {
         let variable = |name: &str| std::env::var(name).ok();
-        find(self.global.config.as_deref(), &Surroundings::of_process(&variable)).map_err(config_error)
+        find(self.global.config.as_deref(), &Surroundings::of_process(&variable))
     }
 
     /// The checked configuration.
@@ -109,14 +113,10 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Reads a configuration file with the rules of the statute catalogue.
+/// Reads a configuration file.
 pub fn read_configuration(path: &Path) -> Result<Configuration, UserError> {
     let variable = |name: &str| std::env::var(name).ok();
-    let rules = PolicyRules {
-        is_known_statute: &|key| statute::find(key).is_some(),
-        conflict: &|policy| statute::retention_shorter_than_statute(policy).map(|fault| fault.to_string()),
-    };
-    load(path, &variable, &rules).map_err(config_error)
+    load(path, &variable).map_err(config_error)
 }
 
 fn level_name(config: &Configuration) -> &'static str {

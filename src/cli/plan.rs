@@ -1,26 +1,21 @@
 //! `plan`, `erase`, `explain`: what retention would do, doing it, and why for one record.
 
 mod document;
+mod explain;
 
 use super::CommandResult;
 use super::context::{Context, certify_and_say, local_time, task_error};
-use super::output::shapes::Time;
 use super::output::table::grouped;
-use super::output::{Exit, Grid, Lang, Outcome, UserError, Words, say};
+use super::output::{Exit, Grid, Lang, Words, say};
+use super::statute::words::source_of;
 use crate::control::RunRow;
-use crate::erase::survey::{Shape, start_kind};
-use crate::installation::{Installation, Needs};
+use crate::installation::Needs;
 use crate::plan::PlanBody;
-use crate::plan::model::Collection;
-use crate::policy::calendar::bucket_of;
-use crate::policy::start::{StartEvent, read_start};
-use crate::policy::statute::{DecidedBy, Earliest, bounds, find, find_all};
-use crate::stores::{ColumnKind, Engine, Filter};
-use crate::tasks::TaskError;
+use crate::policy::statute::Catalogue;
 use crate::tasks::erasure::{RunBody, execute, find_plan, plan_retention};
-use crate::value::{RowKey, Value};
 
-pub use document::{ErasureDocument, ExplainDocument, PlanDocument};
+pub use document::{ErasureDocument, PlanDocument};
+pub use explain::{ExplainArgs, ExplainDocument, explain};
 
 /// Arguments of `plan`.
 ///
@@ -40,21 +35,6 @@ pub struct EraseArgs {
     plan: String,
 }
 
-/// Arguments of `explain`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  wangchuan explain shop orders 1042
-  wangchuan explain shop order_lines 1042 3    a key of two columns")]
-pub struct ExplainArgs {
-    /// The store.
-    store: String,
-    /// The collection.
-    collection: String,
-    /// The key's values, in the order of the key columns.
-    #[arg(required = true)]
-    key: Vec<String>,
-}
-
 /// Shows what retention would erase.
 pub async fn plan(context: &mut Context<'_>, _args: PlanArgs) -> CommandResult {
     let installation = context.open_stores(Needs { stores: true, ..Needs::STATE }).await?;
@@ -68,7 +48,7 @@ pub async fn plan(context: &mut Context<'_>, _args: PlanArgs) -> CommandResult {
     }
     let lang = context.lang();
     context.output.table(&plan_grid(lang, &plan.body))?;
-    for line in reasons(lang, &plan.body) {
+    for line in reasons(lang, &plan.body, &installation.config.catalogue) {
         context.output.line(&line)?;
     }
     let cutoff = local_time(&installation.config, plan.body.cutoff);
@@ -124,23 +104,35 @@ pub fn plan_grid(lang: Lang, body: &PlanBody) -> Grid {
 }
 
 /// Why rows are kept, one line per reason.
-pub fn reasons(lang: Lang, body: &PlanBody) -> Vec<String> {
+pub fn reasons(lang: Lang, body: &PlanBody, law: &Catalogue) -> Vec<String> {
     let mut lines = Vec::new();
     for counts in &body.collections {
         for (code, rows) in &counts.keep {
-            lines.push(format!("  {} {}: {}", grouped(*rows), counts.collection, reason_text(lang, code)));
+            lines.push(format!("  {} {}: {}", grouped(*rows), counts.collection, reason_text(lang, code, law)));
         }
     }
     lines
 }
 
 /// A reason's code in words.
-pub fn reason_text(lang: Lang, code: &str) -> String {
+pub fn reason_text(lang: Lang, code: &str, law: &Catalogue) -> String {
     match code.split_once(':') {
         Some(("hold", id)) => format!("{} {id}", say(lang, "kept by hold", "因保留令保留")),
         Some(("statute", key)) => {
-            let source = find(key).map_or("", |statute| statute.source);
-            format!("{} {key} ({source})", say(lang, "kept by statute", "法定最短保存期"))
+            format!("{} {key} ({})", say(lang, "kept by statute", "法定最短保存期"), source_of(lang, key, law))
+        }
+        Some(("restricted", keys)) => {
+            let (minimum, maximum) = keys.split_once(':').unwrap_or((keys, ""));
+            let (least, most) = (source_of(lang, minimum, law), source_of(lang, maximum, law));
+            match lang {
+                Lang::En => format!(
+                    "restricted: {minimum} ({least}) wants them kept, {maximum} ({most}) wants them gone; use them for nothing \
+                     but storage"
+                ),
+                Lang::Zh => {
+                    format!("限制处理：{minimum}（{least}）要求保存，{maximum}（{most}）要求删除；除存储外不得使用")
+                }
+            }
         }
         Some(("unregistered-child", table)) => {
             format!(
@@ -199,131 +191,4 @@ pub fn show_run(context: &mut Context<'_>, run: RunRow, body: RunBody, certifica
     let (document, exit) = ErasureDocument::of(&[(run, body)], certificates);
     context.output.document(&document)?;
     Ok(exit)
-}
-
-/// Explains one record.
-pub async fn explain(context: &mut Context<'_>, args: ExplainArgs) -> CommandResult {
-    let installation = context.open_stores(Needs { stores: true, ..Needs::STATE }).await?;
-    let unknown =
-        |what: String| task_error(TaskError::Unknown { what, advice: "see `wangchuan store list`".to_owned() });
-    let site = installation.sites().iter().find(|site| site.model.spec.name == args.store);
-    let site = site.ok_or_else(|| unknown(format!("there is no store {}, or it cannot be reached", args.store)))?;
-    let collection = site.model.collection(&args.collection).map(|(_, collection)| collection);
-    let collection =
-        collection.ok_or_else(|| unknown(format!("store {} has no collection {}", args.store, args.collection)))?;
-    let key = key_of(collection, site.store.engine(), &args.key)?;
-    let shape = Shape::of(collection);
-    let mut view = site.store.open_snapshot().await.map_err(|error| task_error(error.into()))?;
-    let mut rows = view
-        .read(&shape.query(collection, Filter::In(collection.key.clone(), vec![key])))
-        .await
-        .map_err(|error| task_error(error.into()))?;
-    view.close().await.map_err(|error| task_error(error.into()))?;
-    let Some(row) = rows.pop() else {
-        context.output.say(&Words::new("There is no such record.", "没有这条记录。"))?;
-        let document = ExplainDocument::undated(Outcome::NothingFound, None, "there is no such record");
-        context.output.document(&document)?;
-        installation.close().await.map_err(task_error)?;
-        return Ok(Exit::Done);
-    };
-    let read = shape.read(row);
-    explain_row(context, &installation, collection, read.start.as_ref())?;
-    installation.close().await.map_err(task_error)?;
-    Ok(Exit::Done)
-}
-
-fn explain_row(
-    context: &mut Context<'_>,
-    installation: &Installation,
-    collection: &Collection,
-    start: Option<&Value>,
-) -> Result<(), UserError> {
-    let Some((governed, value)) = collection.governed.as_ref().zip(start) else {
-        let words = Words::new(
-            "No policy governs this collection: its records never fall due, and go only on request.",
-            "没有策略管辖该表：记录不会到期，只有在客户请求时才删除。",
-        );
-        return say_undated(context, &words, None, "no policy governs this collection");
-    };
-    let zone =
-        installation.config.registry.stores.first().map_or(installation.config.agent.timezone, |store| store.timezone);
-    let now = context.clock.now();
-    let event = read_start(value, start_kind(governed.start.kind), zone, now);
-    let policy = &governed.policy;
-    let StartEvent::At(at) = event else {
-        let (en, zh) = match event {
-            StartEvent::Missing => ("its start event is missing", "起算时间缺失"),
-            StartEvent::Future(_) => ("its start event lies in the future", "起算时间在未来"),
-            _ => ("its start event cannot be read as a time", "起算时间无法识别"),
-        };
-        let id = &policy.id;
-        let words = Words::new(format!("Not due: {en}. Policy {id}."), format!("未到期：{zh}。策略 {id}。"));
-        return say_undated(context, &words, Some(id), en);
-    };
-    let failed = |error: &dyn std::fmt::Display| UserError::from_any(anyhow::anyhow!("{error}"));
-    let statutes = find_all(&policy.statutes).map_err(|error| failed(&error))?;
-    let found = bounds(at, policy.retention, &statutes, zone).map_err(|error| failed(&error))?;
-    let bucket = bucket_of(at, policy.bucket, zone).map_err(|error| failed(&error))?;
-    let by = match found.decided_by {
-        DecidedBy::Policy => format!("policy {} ({} after {})", policy.id, policy.retention, policy.start),
-        DecidedBy::Statute(key) => format!("statute {key} ({})", find(key).map_or("", |statute| statute.source)),
-    };
-    let due = match found.earliest {
-        Earliest::At(due) => Some(due),
-        Earliest::Never => None,
-    };
-    let when = due.map_or_else(|| "never".to_owned(), |due| local_time(&installation.config, due));
-    let is_due = due.is_some_and(|due| due <= now);
-    context.output.say(&Words::new(
-        format!(
-            "{} {when}, by {by}; start event {}; bucket {bucket}.",
-            if is_due { "Due since" } else { "Due on" },
-            local_time(&installation.config, at)
-        ),
-        format!(
-            "{} {when}，依据 {by}；起算时间 {}；分桶 {bucket}。",
-            if is_due { "已到期：" } else { "到期日：" },
-            local_time(&installation.config, at)
-        ),
-    ))?;
-    context.output.document(&ExplainDocument {
-        result: Outcome::Complete,
-        policy: Some(policy.id.clone()),
-        statutes: policy.statutes.clone(),
-        follows: governed.follows.clone(),
-        start: Some(at.into()),
-        due_at: due.map(Time::from),
-        is_due,
-        decided_by: Some(by),
-        bucket: Some(bucket.to_string()),
-        reason: due.is_none().then(|| "a statute forbids it for ever".to_owned()),
-    })?;
-    Ok(())
-}
-
-/// Explains a record that has no due date.
-fn say_undated(context: &mut Context<'_>, words: &Words, policy: Option<&str>, reason: &str) -> Result<(), UserError> {
-    context.output.say(words)?;
-    context.output.document(&ExplainDocument::undated(Outcome::Complete, policy, reason))?;
-    Ok(())
-}
-
-fn key_of(collection: &Collection, engine: Engine, texts: &[String]) -> Result<RowKey, UserError> {
-    if texts.len() != collection.key.len() {
-        let what = format!(
-            "the key of {} has {} columns: {}",
-            collection.table.name,
-            collection.key.len(),
-            collection.key.join(", ")
-        );
-        return Err(UserError::new(Exit::Usage, "KEY_COLUMNS", Words::new(what.clone(), what)));
-    }
-    let values = collection.key.iter().zip(texts).map(|(name, text)| {
-        let kind = collection.table.columns.iter().find(|column| column.name == *name).and_then(|column| column.kind);
-        match (engine, kind, text.parse::<i64>()) {
-            (Engine::Sqlite, Some(ColumnKind::Integer), Ok(number)) => Value::Integer(number),
-            _ => Value::Text(text.clone()),
-        }
-    });
-    Ok(RowKey(values.collect()))
 }

@@ -299,7 +299,7 @@ fn tell(context: &mut Context<'_>, story: &Story, directory: &Path) -> Result<()
     let output = &mut *context.output;
     output.heading("What retention found", "保留期检查结果")?;
     output.table(&plan_grid(output.lang(), &story.plan.body))?;
-    for line in reasons(output.lang(), &story.plan.body) {
+    for line in reasons(output.lang(), &story.plan.body, &super::statute::built_in()?) {
         output.line(&line)?;
     }
     output.heading("What became of it", "处理结果")?;

@@ -49,6 +49,7 @@ published! {
     plan::ErasureDocument,
     plan::ExplainDocument,
     statute::ListDocument,
+    statute::DiffDocument,
     request::NewDocument,
     request::ListDocument,
     request::ShowDocument,

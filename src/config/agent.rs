@@ -10,6 +10,7 @@ use super::secret::SecretUrl;
 use super::section::{Reading, sqlite_file};
 use super::stores::warn_unencrypted;
 pub use crate::control::StateLocation;
+use crate::policy::mask;
 
 /// `[agent]`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,12 @@ pub struct Agent {
     pub jobs: PathBuf,
     /// The least severe events that are logged.
     pub log: LogLevel,
+    /// The industry profile of policies that name none of their own.
+    pub profile: Option<String>,
+    /// The installation's own entries of the catalogue of statutes.
+    pub statutes: Option<PathBuf>,
+    /// How much is shown of customers' values, if not what the profile says.
+    pub masks: Option<mask::Profile>,
     /// Secret files that everybody on the host may read, by explicit choice.
     pub allow_readable_secrets: Vec<PathBuf>,
 }
@@ -73,6 +80,15 @@ pub(super) struct RawAgent {
     /// Log level.
     #[serde(default)]
     log: LogLevel,
+    /// Industry profile of the catalogue: `ecommerce`, `finance`, `medical`, `consulting`, or one of your own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    profile: Option<String>,
+    /// A catalogue of your own, whose entries go before the built-in ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    statutes: Option<PathBuf>,
+    /// How much is shown of customers' values; by default what the profile says, and `standard` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    masks: Option<mask::Profile>,
     /// Secret files, or this file, that everybody on the host may read.
     #[serde(default)]
     pub(super) allow_readable_secrets: Vec<PathBuf>,
@@ -109,6 +125,9 @@ impl RawAgent {
             site: self.site.clone(),
             jobs: reading.path(&self.jobs),
             log: self.log,
+            profile: self.profile.clone(),
+            statutes: self.statutes.as_ref().map(|path| reading.path(path)),
+            masks: self.masks,
             allow_readable_secrets: self.allow_readable_secrets.iter().map(|path| reading.path(path)).collect(),
         })
     }

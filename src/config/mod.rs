@@ -11,6 +11,7 @@ mod diagnostic;
 mod document;
 mod drill;
 mod find;
+mod law;
 mod policies;
 mod root;
 pub mod schema;
@@ -37,11 +38,13 @@ pub use diagnostic::{Fault, Faults, Position};
 pub use document::{Document, Place};
 pub use drill::Drill;
 pub use find::{Found, Origin, Surroundings, find};
-pub use policies::{PolicyRules, Registry, UnknownCollection};
+pub use law::read_catalogue;
+pub use policies::{Registry, UnknownCollection};
 pub use root::{Root, SlotSettings};
 pub(crate) use section::zone_advice;
 
 use crate::policy::registry::Policy;
+use crate::policy::{mask, statute};
 use secret::Resolver;
 use section::Reading;
 
@@ -65,8 +68,10 @@ pub struct Configuration {
     pub audit: Audit,
     /// Where restore tests find room.
     pub drill: Drill,
-    /// The stores and policies.
+    /// The stores and policies; each policy names every statute that binds it, those of its kind of records included.
     pub registry: Registry,
+    /// The statutes that count here.
+    pub catalogue: statute::Catalogue,
     /// What is allowed but doubtful; to be shown, one line each.
     pub warnings: Vec<String>,
     effective: String,
@@ -77,6 +82,13 @@ impl Configuration {
     #[must_use]
     pub fn show(&self) -> &str {
         &self.effective
+    }
+
+    /// How much is shown of customers' values.
+    #[must_use]
+    pub fn masks(&self) -> mask::Profile {
+        let profile = self.agent.profile.as_ref().and_then(|name| self.catalogue.profile(name));
+        self.agent.masks.or_else(|| profile.map(|profile| profile.masks)).unwrap_or_default()
     }
 }
 
@@ -136,11 +148,7 @@ const SECTIONS: [&str; 7] = ["agent", "root", "backup", "audit", "drill", "store
 ///
 /// # Errors
 /// When it cannot be read, or with everything that is wrong with it.
-pub fn load(
-    path: &Path,
-    variable: &dyn Fn(&str) -> Option<String>,
-    rules: &PolicyRules<'_>,
-) -> Result<Configuration, ConfigError> {
+pub fn load(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Configuration, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
     let mut opened = fs::File::open(path).map_err(unreadable)?;
     let metadata = opened.metadata().map_err(unreadable)?;
@@ -153,7 +161,7 @@ pub fn load(
     let source = std::path::absolute(path).map_err(unreadable)?;
     let is_readable = secret::is_world_readable(&metadata);
     let file = File { shown_as: path, source: &source, is_world_readable: is_readable };
-    parse(&text, &file, variable, rules).map_err(|faults| ConfigError::Invalid(Faults(faults)))
+    parse(&text, &file, variable).map_err(|faults| ConfigError::Invalid(Faults(faults)))
 }
 
 /// The file a text came from.
@@ -163,12 +171,7 @@ struct File<'a> {
     is_world_readable: bool,
 }
 
-fn parse(
-    text: &str,
-    file: &File<'_>,
-    variable: &dyn Fn(&str) -> Option<String>,
-    rules: &PolicyRules<'_>,
-) -> Result<Configuration, Vec<Fault>> {
+fn parse(text: &str, file: &File<'_>, variable: &dyn Fn(&str) -> Option<String>) -> Result<Configuration, Vec<Fault>> {
     let document = Document::parse(file.shown_as, text)?;
     let raw = read_sections(&document)?;
     let base_dir = file.source.parent().unwrap_or(Path::new("/"));
@@ -191,19 +194,30 @@ fn parse(
     let stores: Option<Vec<_>> = stores.into_iter().collect();
     let backup = backup.map_or(Some(None), |backup| backup.map(Some));
     let drill = stores.as_ref().and_then(|stores| raw.drill.check(stores, &mut reading));
-    let registry = stores.map(|stores| Registry { stores, policies: raw.policy.clone() });
-    if let (Some(registry), Some(backup)) = (&registry, &backup) {
-        policies::check(registry, backup.as_ref(), rules, &mut reading);
+    let catalogue = agent.as_ref().and_then(|agent| law::check(agent, &mut reading));
+    let mut registry = stores.map(|stores| Registry { stores, policies: raw.policy.clone() });
+    if let (Some(registry), Some(backup), Some(agent), Some(catalogue)) = (&mut registry, &backup, &agent, &catalogue) {
+        law::apply_profiles(agent, catalogue, &mut registry.policies, &mut reading);
+        policies::check(registry, backup.as_ref(), catalogue, &mut reading);
     }
     let effective = toml::to_string_pretty(&raw);
-    let (Some(agent), Some(root), Some(backup), Some(audit), Some(drill), Some(registry), Ok(effective), true) =
-        (agent, root, backup, audit, drill, registry, effective, reading.faults.is_empty())
+    let registry = registry.zip(catalogue);
+    let (
+        Some(agent),
+        Some(root),
+        Some(backup),
+        Some(audit),
+        Some(drill),
+        Some((registry, catalogue)),
+        Ok(effective),
+        true,
+    ) = (agent, root, backup, audit, drill, registry, effective, reading.faults.is_empty())
     else {
         return Err(sorted(reading.faults));
     };
     let (source, base_dir) = (file.source.to_owned(), base_dir.to_owned());
     let warnings = reading.warnings;
-    Ok(Configuration { source, base_dir, agent, root, backup, audit, drill, registry, warnings, effective })
+    Ok(Configuration { source, base_dir, agent, root, backup, audit, drill, registry, catalogue, warnings, effective })
 }
 
 fn read_sections(document: &Document<'_>) -> Result<RawConfiguration, Vec<Fault>> {

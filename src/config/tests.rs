@@ -1,6 +1,8 @@
 //! Bad input is pinned by the full text of its error; every shipped file loads; secrets show nowhere.
 
 #[cfg(test)]
+mod law;
+#[cfg(test)]
 mod root;
 #[cfg(test)]
 mod secrets;
@@ -10,9 +12,6 @@ mod shipped;
 use std::path::Path;
 
 use super::*;
-
-const RULES: PolicyRules<'static> =
-    PolicyRules { is_known_statute: &|key| key.starts_with("cn."), conflict: &|_| None };
 
 const HEAD: &str = r#"[agent]
 name = "shop"
@@ -64,7 +63,7 @@ fn no_variable(_: &str) -> Option<String> {
 fn read_with(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Configuration, String> {
     let source = Path::new("/srv/w/wangchuan.toml");
     let file = File { shown_as: Path::new("wangchuan.toml"), source, is_world_readable: false };
-    parse(text, &file, variable, &RULES).map_err(|faults| Faults(faults).to_string())
+    parse(text, &file, variable).map_err(|faults| Faults(faults).to_string())
 }
 
 fn read(text: &str) -> Result<Configuration, String> {
@@ -358,26 +357,6 @@ fn policies_fit_the_stores() {
             "wangchuan.toml:64:15: the policy governs no collection",
         ],
         "{error}"
-    );
-}
-
-#[test]
-fn what_the_catalogue_says_about_a_policy_is_told() {
-    let source = Path::new("/srv/w/wangchuan.toml");
-    let file = File { shown_as: Path::new("wangchuan.toml"), source, is_world_readable: false };
-    let rules = PolicyRules {
-        is_known_statute: &|_| true,
-        conflict: &|policy| Some(format!("`{}` keeps rows for less than cn.ecl.31 demands", policy.id)),
-    };
-    let faults = parse(&format!("{HEAD}{SHOP}{POLICY}"), &file, &no_variable, &rules).unwrap_err();
-    assert_eq!(
-        Faults(faults).to_string(),
-        "\
-wangchuan.toml:33:13: `completed-orders` keeps rows for less than cn.ecl.31 demands
-    |
- 33 | retention = \"3 years\"
-    |             ^^^^^^^^^
-    = do: lengthen `retention`, or correct `statutes`"
     );
 }
 

@@ -173,6 +173,13 @@ impl Tx {
         rows.iter().map(plan_row).collect()
     }
 
+    /// The newest plan of a kind that was made by `at`; a preview for a later time is not.
+    pub async fn newest_plan(&mut self, kind: &str, at: DateTime<Utc>) -> Result<Option<PlanRow>> {
+        let text = format!("{PLAN} WHERE kind = $1 AND created_at <= $2 ORDER BY created_at DESC, id DESC LIMIT 1");
+        let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(kind).bind(time_text(at));
+        query.fetch_optional(&mut *self.inner).await?.as_ref().map(plan_row).transpose()
+    }
+
     /// A plan by its id.
     pub async fn plan(&mut self, id: &str) -> Result<Option<PlanRow>> {
         let text = format!("{PLAN} WHERE id = $1");

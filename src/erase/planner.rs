@@ -13,6 +13,7 @@ use crate::plan::decide::decide;
 use crate::plan::digest::{RowsDigest, plan_hash};
 use crate::plan::{CollectionCounts, Decision, PlanBody, PlanKind, Subject, Verdict};
 use crate::policy::hold::{ActiveHolds, Hold, HoldScope, Owners, SubjectDigest};
+use crate::policy::statute::rules::PolicyRule;
 use crate::random::uuid7;
 
 /// A plan with its public part.
@@ -46,6 +47,8 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, request: Option<i64
         kind: if matches!(target, Target::Retention) { PlanKind::Retention } else { PlanKind::Request },
         cutoff,
         policy_digest: ground.policy_digest.to_owned(),
+        catalogue: Some(ground.catalogue),
+        rules: rules_of(ground.sites),
         schema_digest: Vec::new(),
         holds: holds.iter().map(|hold| hold.id.clone()).collect(),
         salt: salt(ground)?,
@@ -83,6 +86,17 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, request: Option<i64
         check_caps(ground, &body)?;
     }
     store_plan(ground, body, request, lists).await
+}
+
+/// The rules of every policy that governs something here, once each.
+fn rules_of(sites: &[Site]) -> Vec<PolicyRule> {
+    let mut rules: Vec<PolicyRule> = Vec::new();
+    for governed in sites.iter().flat_map(|site| &site.model.collections).filter_map(|found| found.governed.as_ref()) {
+        if !rules.iter().any(|rule| rule.policy == governed.policy.id) {
+            rules.push(PolicyRule::of(&governed.policy, &governed.statutes));
+        }
+    }
+    rules
 }
 
 fn add_list(digest: &mut RowsDigest<'_>, store: &str, collection: &str, verdict: &str, items: &[ChunkItem]) {

@@ -14,6 +14,7 @@ pub mod restore;
 pub mod shred;
 pub mod site_drill;
 pub mod status;
+pub mod statute_diff;
 pub mod undo;
 pub mod unfinished;
 

@@ -12,7 +12,7 @@ use crate::installation::Installation;
 use crate::keyring::Purpose;
 use crate::keys::sealed::seal_column;
 use crate::plan::Subject;
-use crate::policy::mask::{Profile, mask_value};
+use crate::policy::mask::{Profile, mask_value, on_card};
 use crate::policy::registry::FieldSpec;
 use crate::stores::{ColumnRef, Filter, RowQuery};
 use crate::value::Value;
@@ -51,9 +51,10 @@ impl SubjectCard {
 /// When the control database fails; unreadable stores are named in the card.
 pub async fn look_up(installation: &Installation, subject: &Subject) -> Result<SubjectCard> {
     let ground = installation.ground()?;
+    let masks = installation.config.masks();
     let mut card = SubjectCard { unread: ground.skipped.to_vec(), ..SubjectCard::default() };
     for site in ground.sites {
-        match look_into(site, subject, &mut card).await {
+        match look_into(site, subject, masks, &mut card).await {
             Err(EraseError::Store(error)) => card.unread.push((site.model.spec.name.clone(), error.to_string())),
             other => other?,
         }
@@ -62,7 +63,7 @@ pub async fn look_up(installation: &Installation, subject: &Subject) -> Result<S
 }
 
 /// Adds what one store holds. When it fails in between, what was found stays in the card.
-async fn look_into(site: &Site, subject: &Subject, card: &mut SubjectCard) -> std::result::Result<(), EraseError> {
+async fn look_into(site: &Site, subject: &Subject, masks: Profile, card: &mut SubjectCard) -> std::result::Result<(), EraseError> {
     let mut view = site.store.open_snapshot().await?;
     for collection in site.model.collections.iter().rev() {
         let (Some(owner), Some(value)) = (&collection.owner, subject_in(site, collection, subject)) else {
@@ -87,7 +88,7 @@ async fn look_into(site: &Site, subject: &Subject, card: &mut SubjectCard) -> st
         for row in read_all(view.as_mut(), query).await? {
             for ((_, spec), value) in declared.iter().zip(row).filter(|(_, value)| *value != Value::Null) {
                 let kind = serde_json::to_value(spec.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
-                card.fields.push((kind.unwrap_or_default(), mask_value(spec.kind, &value, Profile::Standard)));
+                card.fields.push((kind.unwrap_or_default(), mask_value(spec.kind, &value, on_card(spec, masks))));
             }
         }
     }

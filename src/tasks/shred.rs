@@ -16,7 +16,7 @@ use crate::installation::{Installation, settle_interrupted};
 use crate::keyring;
 use crate::policy::calendar::BucketPeriod;
 use crate::policy::registry::BackupMode;
-use crate::policy::statute::{self, Earliest, bucket_due_with};
+use crate::policy::statute::{Earliest, bucket_due_with};
 
 use super::erasure::{RunBody, forget_markers};
 use super::read_snapshot::{FrameState, Nowhere, OpenSnapshot, open};
@@ -249,8 +249,7 @@ async fn pending_until(ground: &Ground<'_>, tx: &mut Tx, run: &RunRow, barrier: 
             let (_, collection) = site.model.collection(&name.collection)?;
             let governed = collection.governed.as_ref()?;
             let period: BucketPeriod = name.period.parse().ok()?;
-            let statutes = statute::find_all(&governed.policy.statutes).ok()?;
-            bucket_due_with(period, governed.policy.retention, &statutes, site.model.spec.timezone).ok()
+            bucket_due_with(period, governed.policy.retention, &governed.statutes, site.model.spec.timezone).ok()
         });
         match due {
             Some(Earliest::At(due)) => latest = latest.max(Some(due)),

@@ -85,6 +85,14 @@ impl From<DateTime<Utc>> for Time {
     }
 }
 
+impl Time {
+    /// The instant itself.
+    #[must_use]
+    pub fn instant(self) -> DateTime<Utc> {
+        self.0
+    }
+}
+
 impl std::fmt::Display for Time {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&time_text(self.0))

@@ -1,4 +1,4 @@
-//! The JSON of `plan`, `erase`, `request run` and `explain`.
+//! The JSON of `plan`, `erase` and `request run`.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -7,6 +7,7 @@ use super::super::output::shapes::{Counts, RunEntry, Skipped, Time};
 use super::super::output::{Document, Exit, Outcome};
 use crate::control::RunRow;
 use crate::plan::{CollectionCounts, PlanBody};
+use crate::policy::statute::CatalogueVersion;
 use crate::tasks::erasure::RunBody;
 
 /// The JSON of `plan`.
@@ -18,6 +19,8 @@ pub struct PlanDocument {
     hash: String,
     /// The one time at which it was decided what is due.
     cutoff: Time,
+    /// The catalogue of statutes that counted.
+    catalogue: Option<CatalogueVersion>,
     /// Due rows of all collections.
     due: u64,
     /// Of them, rows that stay untouched.
@@ -62,7 +65,7 @@ struct PlannedCollection {
 /// Rows that stay for one reason.
 #[derive(Debug, Serialize, JsonSchema)]
 struct KeptRows {
-    /// `hold:ID`, `statute:KEY`, `kept-child`, `unregistered-child:TABLE` or `unknown-start`.
+    /// `hold:ID`, `statute:KEY`, `restricted:MINIMUM:MAXIMUM` (two statutes that contradict each other), `kept-child`, `unregistered-child:TABLE` or `unknown-start`.
     reason: String,
     /// How many.
     rows: u64,
@@ -103,6 +106,7 @@ impl PlanDocument {
             result,
             hash: hash.to_owned(),
             cutoff: body.cutoff.into(),
+            catalogue: body.catalogue,
             due: body.due(),
             kept: body.collections.iter().map(untouched).sum(),
             collections: body.collections.iter().map(PlannedCollection::of).collect(),
@@ -189,53 +193,6 @@ impl ErasureDocument {
             notes: runs.iter().flat_map(|(_, body)| body.notes.clone()).collect(),
         };
         (document, exit)
-    }
-}
-
-/// The JSON of `explain`.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct ExplainDocument {
-    /// `complete`, or `nothing-found` when there is no such record.
-    pub result: Outcome,
-    /// The policy that governs the record; null when none does.
-    pub policy: Option<String>,
-    /// The statutes that the policy names, by their keys in the catalogue.
-    pub statutes: Vec<String>,
-    /// The collection whose policy and start event count, when they are not the record's own.
-    pub follows: Option<String>,
-    /// The start event.
-    pub start: Option<Time>,
-    /// When it is due; null when it never is, or when nobody can say.
-    pub due_at: Option<Time>,
-    /// Whether that time has come.
-    pub is_due: bool,
-    /// What decided that time: the policy or a statute, in words.
-    pub decided_by: Option<String>,
-    /// The bucket that its backups' key belongs to.
-    pub bucket: Option<String>,
-    /// Why it has no due date.
-    pub reason: Option<String>,
-}
-
-impl Document for ExplainDocument {
-    const OF: &'static [&'static str] = &["explain"];
-}
-
-impl ExplainDocument {
-    /// A record without a due date.
-    pub fn undated(result: Outcome, policy: Option<&str>, reason: &str) -> Self {
-        Self {
-            result,
-            policy: policy.map(ToOwned::to_owned),
-            statutes: Vec::new(),
-            follows: None,
-            start: None,
-            due_at: None,
-            is_due: false,
-            decided_by: None,
-            bucket: None,
-            reason: Some(reason.to_owned()),
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Nothing is said that the facts do not show: a date only where one is known, `erased` only with the destroyed key, `clear`
 //! only where the store says that its own files are clean.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 
@@ -13,8 +13,8 @@ use crate::certify::codes::{
     TriggerKind, VerificationMethod,
 };
 use crate::certify::statement::{
-    Backups, ClockQuality, DeclaredCopy, Digest, Issuer, KeyEvidence, Predicate, Privacy, PrivacyScan, Retained,
-    RootSlot, Scope, Supersedes, Target, Timestamp, Trigger, Verification,
+    Backups, ClockQuality, DeclaredCopy, Digest, Issuer, KeyEvidence, LegalBasis, Predicate, Privacy, PrivacyScan,
+    Retained, RootSlot, Scope, Supersedes, Target, Timestamp, Trigger, Verification,
 };
 use crate::control::{ChunkRow, RunRow};
 use crate::plan::{PlanBody, Reason};
@@ -27,6 +27,9 @@ use crate::tasks::{Result, TaskError};
 
 /// The version of the personal-data scan in [`crate::certify::lint`].
 const LINT_RULES: &str = "v1";
+
+/// Statutes that one certificate names; an own catalogue can have any number of them.
+const MOST_STATUTES: usize = 64;
 /// Certificates and request files are kept for at least three years; their pseudonyms die after twenty at the latest.
 const REFERENCE_YEARS: u64 = 20;
 /// The name of the key that the pseudonyms are made with.
@@ -149,7 +152,7 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
         result: result_of(facts),
         trigger: trigger(facts),
         policy: None,
-        legal_basis: Vec::new(),
+        legal_basis: legal_basis(facts),
         approvals: Vec::new(),
         scope: Scope {
             targets_declared: declared as u64,
@@ -335,6 +338,14 @@ fn backups(facts: &Facts, mode: BackupMode, touched: bool) -> Backups {
     }
 }
 
+/// The statutes that the plan checked every row against, by their keys in the catalogue.
+fn legal_basis(facts: &Facts) -> Vec<LegalBasis> {
+    let checked = facts.plan.rules.iter().flat_map(|rule| &rule.statutes);
+    let keys: BTreeSet<&str> = checked.map(|statute| statute.key.as_str()).collect();
+    let provision = |key| LegalBasis { regime: "statute".to_owned(), provision: as_id(key) };
+    keys.into_iter().take(MOST_STATUTES).map(provision).collect()
+}
+
 fn retained(facts: &Facts) -> Vec<Retained> {
     let mut by_reason: BTreeMap<(String, RetainedReason, Option<String>), u64> = BTreeMap::new();
     for counts in &facts.plan.collections {
@@ -372,6 +383,8 @@ fn reason_of(code: &str) -> (RetainedReason, Option<String>) {
     match code.split_once(':') {
         Some(("hold", _)) => (RetainedReason::Litigation, None),
         Some(("statute", key)) => (RetainedReason::StatutoryPeriod, Some(key.to_owned())),
+        // The minimum keeps them; the maximum that it contradicts stands in the plan.
+        Some(("restricted", keys)) => (RetainedReason::StatutoryPeriod, keys.split(':').next().map(ToOwned::to_owned)),
         _ if code == Reason::UnknownStart.code() => (RetainedReason::StartUnknown, None),
         _ => (RetainedReason::Referenced, None),
     }

@@ -6,14 +6,19 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use super::predicate::{Facts, predicate};
 use super::{evidence, key_evidence};
-use crate::certify::codes::{Action, BackupState, CopyState, ErasureResult, Limitation, Sanitization, SlotClass};
+use crate::certify::codes::{
+    Action, BackupState, CopyState, ErasureResult, Limitation, RetainedReason, Sanitization, SlotClass,
+};
 use crate::certify::evidence::verify_evidence;
 use crate::certify::issue;
 use crate::certify::statement::{Predicate, RootSlot, Statement, Timestamp};
 use crate::control::{ChunkCounts, ChunkRow, LedgerEntry, LedgerKind, RunRow};
 use crate::keys::Key;
 use crate::plan::{CollectionCounts, PlanBody, PlanKind};
+use crate::policy::calendar::Period;
 use crate::policy::registry::{BackupMode, CopySpec, SecretText, StoreSpec};
+use crate::policy::statute::Catalogue;
+use crate::policy::statute::rules::{PolicyRule, StatuteRule};
 use crate::random::{SystemRandom, uuid7};
 use crate::stores::Engine;
 use crate::tasks::erasure::RunBody;
@@ -107,6 +112,8 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
             kind: PlanKind::Retention,
             cutoff: time(0),
             policy_digest: String::new(),
+            catalogue: None,
+            rules: Vec::new(),
             schema_digest: Vec::new(),
             holds: Vec::new(),
             salt: String::new(),
@@ -215,6 +222,26 @@ fn kept_and_stripped_rows_alone_are_not_complete_and_unclean_files_are_not_clear
     assert_eq!(issued(&unclean).targets[0].sanitization, Sanitization::None);
     unclean.body.physical.clear();
     assert_eq!(issued(&unclean).targets[0].sanitization, Sanitization::None);
+}
+
+#[test]
+fn rows_are_retained_for_the_statute_that_keeps_them_and_every_statute_checked_is_named() {
+    let mut facts = facts(false, store(BackupMode::Bucket, &[]), vec![chunk("orders", "keep", [0, 0, 4, 0])]);
+    facts.plan.collections[0].keep = vec![("restricted:cn.med.in:cn.credit.16".to_owned(), 4)];
+    let law = Catalogue::built_in().unwrap();
+    let statutes = ["cn.med.in", "cn.credit.16", "cn.med.in"].map(|key| StatuteRule::of(law.find(key).unwrap()));
+    let retention = Period::of_years(1);
+    facts.plan.rules = vec![PolicyRule { policy: "p".to_owned(), retention, statutes: statutes.to_vec() }];
+    let said = issued(&facts);
+    let [kept] = &said.retained[..] else { panic!("{:?}", said.retained) };
+    assert_eq!((kept.records, kept.reason_code), (4, RetainedReason::StatutoryPeriod));
+    assert_eq!(
+        (kept.provision.as_deref(), kept.restricted),
+        (Some("cn.med.in"), false),
+        "nobody showed that use stopped"
+    );
+    let named: Vec<&str> = said.legal_basis.iter().map(|basis| basis.provision.as_str()).collect();
+    assert_eq!(named, ["cn.credit.16", "cn.med.in"]);
 }
 
 #[test]

@@ -43,6 +43,19 @@ impl Stage {
     }
 }
 
+/// A catalogue of one's own that lengthens a minimum.
+const OWN_STATUTES: &str = r#"version = 2
+[[statute]]
+key = "cn.ecl.31"
+jurisdiction = "CN"
+applies_to = { en = "platforms", zh = "平台" }
+bound = "minimum"
+period = "30 years"
+start_event = { en = "transaction completed", zh = "交易完成" }
+cites = [{ en = "E-commerce Law", zh = "电子商务法", article = "31" }]
+status = "partly"
+"#;
+
 #[test]
 fn a_new_installation_and_what_is_configured() {
     let stage = Stage::set();
@@ -61,6 +74,14 @@ fn a_new_installation_and_what_is_configured() {
     );
     stage.checked("status.overdue", 5, &["status"]);
     stage.checked("statute-list", 0, &["statute", "list", "EU"]);
+    stage.checked("statute-list.profile", 0, &["statute", "list", "--profile", "consulting"]);
+    stage.checked("statute-diff.nothing", 0, &["statute", "diff"]);
+    stage.place.reconfigure("grace = \"0\"", "grace = \"0\"\nstatutes = [\"cn.ecl.31\"]");
+    stage.place.write_private("own.toml", OWN_STATUTES);
+    stage.checked("statute-diff", 0, &["statute", "diff", "--from", "built-in", "--to", "own.toml"]);
+    stage.place.reconfigure("grace = \"0\"\nstatutes = [\"cn.ecl.31\"]", "grace = \"0\"");
+    stage.place.write_private("own.toml", "version = 1\n[[statute]]\nkey = \"cn.x\"\n");
+    stage.checked("error.catalogue", 2, &["statute", "diff", "--to", "own.toml"]);
     stage.checked("completions", 0, &["completions", "bash"]);
     stage.checked("manual", 0, &["manual", "backup", "run"]);
 
@@ -105,6 +126,10 @@ fn retention_with_a_hold_from_backup_to_proof() {
 
     stage.checked("explain", 0, &["explain", "shop", "orders", "1"]);
     stage.checked("explain.ungoverned", 0, &["explain", "shop", "customers", "c-1001"]);
+    let bound = "grace = \"0\"\nstatutes = [\"cn.credit.16\", \"cn.med.in\"]";
+    stage.place.reconfigure("grace = \"0\"", bound);
+    stage.checked("explain.restricted", 0, &["explain", "shop", "orders", "2"]);
+    stage.place.reconfigure(bound, "grace = \"0\"");
     stage.checked("explain.nothing", 0, &["explain", "shop", "orders", "99"]);
     stage.checked("plan.preview", 0, &["plan", "--at", "2100-01-01T00:00:00Z"]);
     let plan = stage.checked("plan", 0, &["plan"]);

@@ -32,4 +32,5 @@ mod quickstart;
 mod recovery;
 mod shared;
 pub mod small;
+mod statutes;
 pub mod workplace;
