@@ -3,7 +3,7 @@
 mod adversary;
 mod burnt_site;
 mod canaries;
-mod crash;
+pub mod crash;
 mod dying;
 mod full;
 mod late;
