@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod finality;
+#[cfg(test)]
 mod slots;
 
 use std::path::{Path, PathBuf};

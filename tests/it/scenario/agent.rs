@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use wangchuan::clock::{Clock, SystemClock};
+
 use super::database::wait_for;
 use super::small;
 use super::workplace::Workplace;
@@ -167,7 +169,7 @@ fn what_no_policy_governs_has_three_days_of_grace() {
 /// Only a backup, due once, some seconds from now, and not again for a year.
 fn backup_soon(place: &Workplace) {
     fs::remove_dir_all(place.file("jobs")).unwrap();
-    let at = chrono::Utc::now() + chrono::TimeDelta::seconds(7);
+    let at = SystemClock.now() + chrono::TimeDelta::seconds(7);
     let schedule = at.format("%-S %-M %-H %-d %-m *");
     let text = format!("task = \"backup\"\nschedule = \"{schedule}\"\ntimezone = \"UTC\"\nmissed = \"run-once\"\n");
     place.write_private("jobs/rare.toml", &text);

@@ -37,7 +37,7 @@ async fn shredded(bao: &Bao, token: &str) -> (World, String) {
     snapshot(&installation).await;
     let run = forget(&installation, &world.shop.picks.leaver.clone()).await;
     snapshot(&installation).await;
-    assert_eq!(shred_due(&installation).await.unwrap().shredded, [run.id.clone()]);
+    assert_eq!(shred_due(&installation).await.unwrap().shredded, std::slice::from_ref(&run.id));
     assert_eq!(certify_due(&installation).await.unwrap().len(), 1);
     installation.close().await.unwrap();
     (world, run.id)
@@ -100,7 +100,7 @@ async fn a_run_is_final_after_its_last_date_and_never_before_or_twice() {
     let mut tx = installation.control.begin().await.unwrap();
     assert!(tx.release_hold("case-7", "test", dawn()).await.unwrap());
     tx.commit().await.unwrap();
-    assert_eq!(finalise_due(&installation).await.unwrap(), [run.clone()]);
+    assert_eq!(finalise_due(&installation).await.unwrap(), std::slice::from_ref(&run));
     assert_eq!(run_now(&installation, &run).await.state, "final");
     assert_eq!(finalise_due(&installation).await.unwrap(), [""; 0]);
 
