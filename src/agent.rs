@@ -17,11 +17,12 @@ use crate::installation::Installation;
 use crate::plan::PlanBody;
 use crate::policy::registry::BackupMode;
 use crate::schedule::waker::{Waker, WakerError};
-use crate::schedule::{ClockState, Due, Job, Task, VerifyTarget, agenda};
+use crate::schedule::{ClockState, Due, Job, Missed, Task, VerifyTarget, agenda};
 use crate::tasks::backup::{store_id, take_snapshot};
 use crate::tasks::certify::certify_or_wait;
 use crate::tasks::drill::{remove_leftovers, run_drill};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
+use crate::tasks::finality::finalise_or_wait;
 use crate::tasks::outbox::file_due;
 use crate::tasks::request::plan_request;
 use crate::tasks::shred::shred_due;
@@ -203,13 +204,23 @@ async fn requests(installation: &Installation) -> Result<Done> {
 
 async fn shred(installation: &Installation) -> Result<Done> {
     let report = shred_due(installation).await?;
-    let (_, certificate) = certify_or_wait(installation).await?;
+    let (_, mut certificate) = certify_or_wait(installation).await?;
+    let (ended, doubt) = finalise_or_wait(installation).await?;
+    if !ended.is_empty() {
+        (_, certificate) = certify_or_wait(installation).await?;
+    }
     let (shredded, waiting) = (report.shredded.len(), report.waiting.len());
     let mut summary = format!("{} keys destroyed, {shredded} runs shredded, {waiting} waiting", report.keys);
+    if !ended.is_empty() {
+        summary = format!("{summary}, {} final", ended.len());
+    }
+    if let Some(doubt) = &doubt {
+        summary = format!("{summary}; {doubt}");
+    }
     if !report.unread.is_empty() {
         summary = format!("{summary}; {}", report.unread.join("; "));
     }
-    let state = if report.unread.is_empty() { "done" } else { "partial" };
+    let state = if report.unread.is_empty() && doubt.is_none() { "done" } else { "partial" };
     let waiting = report.waiting.iter().map(|(run, reason)| format!("run {run} waits: {reason}"));
     let pending = report.pending.iter().map(|(run, rows, until)| match until.as_str() {
         "with its chain" => format!("run {run}: {rows} rows still open in backups, until their chain dies"),
@@ -266,6 +277,17 @@ async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result
         objects += found.objects_read;
         late.extend(found.uncommitted.iter().map(|name| format!("{name}: of a cancelled snapshot; nothing reads it")));
         problems.extend(found.problems.into_iter().map(|problem| format!("{}: {}", problem.object, problem.what)));
+    }
+    if let Some(state) = installation.keyring.check_state(&installation.control).await? {
+        objects += state.objects_read;
+        problems.extend(state.problems.iter().map(|(object, what)| format!("{object}: {what}")));
+        if !state.unneeded.is_empty() {
+            late.push(format!(
+                "second place: {} objects, {} bytes, are needed no more; `wangchuan backup unneeded` names them",
+                state.unneeded.len(),
+                state.unneeded_bytes()
+            ));
+        }
     }
     let state = if problems.is_empty() { "done" } else { "failed" };
     let summary =
@@ -384,7 +406,8 @@ pub async fn serve(
     let stop = Arc::clone(installation.stop_switch());
     let started = installation.clock.now();
     let mut tx = installation.control.begin().await?;
-    tx.fail_running_jobs(started).await?;
+    let again = jobs.iter().filter(|job| job.missed == Missed::RunOnce).map(|job| job.name.as_str());
+    tx.end_killed_jobs(&again.collect::<Vec<_>>(), started).await?;
     tx.commit().await?;
     drill_leftovers(installation).await.iter().for_each(&mut *said);
     let resumed = tokio::select! {

@@ -17,7 +17,7 @@ mod work_lock;
 
 pub use clock_check::{MAX_CLOCK_DIFFERENCE, MAX_CLOCK_LEAP};
 pub use lease::who_works;
-pub use recovery::{Recovered, rebuild, recover_site};
+pub use recovery::{Recovered, rebuild, rebuild_apart, recover_site};
 pub use services::{
     AuditConnection, BackupConnection, LogView, audit_log_key, audit_log_keys, prove_bucket, settle_interrupted,
     view_certificate_log, view_operation_log,

@@ -122,6 +122,7 @@ pub fn check(statement: &Statement) -> Result {
     check_retained(predicate)?;
     check_undated(predicate)?;
     check_root_slot(predicate)?;
+    check_final(predicate)?;
     check_result(predicate)
 }
 
@@ -311,8 +312,38 @@ fn check_read_back(slot: &RootSlot, predicate: &Predicate) -> Result {
     require(shown, "rootSlot/readBack", "does not show that the key is gone and never left the service")?;
     let until = slot.reopenable_until;
     require(until.is_some(), "rootSlot/reopenableUntil", "is missing: copies of the service may still hold the key")?;
+    // What is final has no date to come; that this one is past is checked there.
     let covered = predicate.residual_date.map_or(is_undated(predicate), |date| until.is_none_or(|until| date >= until));
-    require(covered, "residualDate", "is before copies of the key service end")
+    require(covered || predicate.final_since.is_some(), "residualDate", "is before copies of the key service end")
+}
+
+/// What may not be said beside `finalSince`: each means that something opens still, or has no end.
+const NOT_FINAL: [Limitation; 5] = [
+    Limitation::KeyShredPending,
+    Limitation::ErasureUndone,
+    Limitation::RootSlotClassD,
+    Limitation::CopyUnread,
+    Limitation::BackupNotCovered,
+];
+
+/// Final is more than any other claim: the date of everything that is dated is past, and nothing is without a date.
+fn check_final(predicate: &Predicate) -> Result {
+    let Some(since) = predicate.final_since else { return Ok(()) };
+    require(since <= predicate.issued_at, "finalSince", "is after the issue")?;
+    require(predicate.finished_at <= since, "finalSince", "is before the erasure ended")?;
+    let told = NOT_FINAL.into_iter().any(|code| predicate.limitations.contains(&code));
+    require(!told && !is_undated(predicate), "finalSince", "is said although something opens or has no known end")?;
+    require(predicate.residual_date.is_none(), "finalSince", "stands beside a residual date that is to come")?;
+    let day = since.instant().date_naive();
+    let copies = predicate.targets.iter().flat_map(|target| &target.copies).map(|copy| copy.dies_by);
+    let slot = predicate.root_slot.as_ref().and_then(|slot| slot.reopenable_until);
+    let past = copies.flatten().chain(slot).all(|date| date < day);
+    require(past, "finalSince", "is said before the date of a copy is past")?;
+    let destroyed = |target: &Target| {
+        matches!(target.backups.state, BackupState::Erased | BackupState::None)
+            && target.keys.iter().all(|key| key.destroyed_at.is_some())
+    };
+    require(predicate.targets.iter().all(destroyed), "finalSince", "is said although backups still open")
 }
 
 fn check_result(predicate: &Predicate) -> Result {
@@ -352,7 +383,7 @@ fn check_complete(predicate: &Predicate) -> Result {
     let finished = unfinished.into_iter().all(|code| !told(code));
     require(finished, "result", "is complete although something is pending, failed or unreached")?;
     require(!predicate.targets.is_empty(), "result", "is complete without a target")?;
-    let dated = predicate.residual_date.is_some() || is_undated(predicate);
+    let dated = predicate.residual_date.is_some() || predicate.final_since.is_some() || is_undated(predicate);
     for (number, target) in predicate.targets.iter().enumerate() {
         let place = format!("targets/{number}");
         let verification = &target.verification;

@@ -508,6 +508,9 @@ object! {
         /// is known (then `COPY_UNREAD` or `BACKUP_NOT_COVERED` says so).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         residual_date: Option<NaiveDate>,
+        /// Since when the date of every copy that is known is past; absent while one is to come, or has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        final_since: Option<Timestamp>,
         /// What is not claimed.
         limitations: Vec<Limitation>,
         /// What this replaces.

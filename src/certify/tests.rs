@@ -1,6 +1,8 @@
 //! Tests of certificates: round trip, tampering, rules, the scan for personal data.
 
 #[cfg(test)]
+mod finality;
+#[cfg(test)]
 mod slots;
 
 use std::path::{Path, PathBuf};
@@ -135,6 +137,7 @@ pub(crate) fn sample_with_id(certificate_id: &str) -> Statement {
         recipients: vec![],
         root_slot: Some(RootSlot::new(SlotClass::D, "file")),
         residual_date: Some(date("2026-04-05")),
+        final_since: None,
         limitations: vec![Limitation::RootSlotClassD, Limitation::CopyDeclared, Limitation::RowsRetained],
         supersedes: None,
         privacy: Privacy {

@@ -24,6 +24,7 @@ use super::context::{Context, local_time, task_error};
 use super::output::shapes::{SecondPlace, StillReadable, Time};
 use super::output::table::grouped;
 use super::output::{Document, Exit, Grid, Outcome, Output, UserError, Words, say};
+use super::stage::finality_words;
 use crate::config::Configuration;
 use crate::control::RunRow;
 use crate::installation::{Installation, Needs};
@@ -32,6 +33,7 @@ use crate::keyring::second_place::Memory;
 use crate::keys::slot::{ClaimSentence, Presence, PresentGeneration, Residual, SlotClaim, SlotClass};
 use crate::tasks;
 use crate::tasks::erasure::RunBody;
+use crate::tasks::finality::FinalitySummary;
 
 /// The key tree and its root slot.
 #[derive(Debug, Subcommand)]
@@ -95,6 +97,8 @@ pub struct StatusDocument {
     second_place: Option<SecondPlace>,
     /// Runs whose rows still open in backups.
     pending: Vec<PendingShred>,
+    /// What is left of runs whose keys are destroyed.
+    finality: FinalitySummary,
 }
 
 impl Document for StatusDocument {
@@ -166,6 +170,7 @@ async fn read(
         keys.entry(subtree).or_default().insert(state, count);
     }
     let runs = tx.runs(Some("shred-pending")).await?;
+    let finality = FinalitySummary::of(&tx.runs(None).await?)?;
     let interrupted = tx.open_rekey().await?.map(|(generation, step)| Interrupted { generation, step });
     let memory = Memory::read(&mut tx).await?;
     let second_place =
@@ -176,7 +181,18 @@ async fn read(
     let is_there = generation.is_some_and(|generation| slot_generations.contains(&generation));
     let pending = runs.iter().map(PendingShred::of).collect::<tasks::Result<Vec<_>>>()?;
     let result = if is_there { Outcome::Complete } else { Outcome::Failed };
-    Ok((StatusDocument { result, generation, slot_generations, claim, keys, interrupted, second_place, pending }, runs))
+    let document = StatusDocument {
+        result,
+        generation,
+        slot_generations,
+        claim,
+        keys,
+        interrupted,
+        second_place,
+        pending,
+        finality,
+    };
+    Ok((document, runs))
 }
 
 fn show(
@@ -219,6 +235,9 @@ fn show(
     show_counts(output, &document.keys)?;
     for (pending, run) in document.pending.iter().zip(runs) {
         output.say(&pending.words(config, run))?;
+    }
+    for words in finality_words(&document.finality) {
+        output.say(&words)?;
     }
     show_advice(output, document.claim.class)
 }

@@ -12,12 +12,13 @@ use super::output::shapes::Time;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use super::plan::{ErasureDocument, show_run};
 use super::run::{UndoDocument, show_undo};
-use super::stage::meaning;
+use super::stage::{meaning, show_remaining};
 use super::subject_input::{GivenId, parse, read_file, titles, typed};
 use crate::control::RequestRow;
 use crate::installation::{Installation, Needs};
 use crate::tasks::TaskError;
 use crate::tasks::erasure::{RunBody, execute};
+use crate::tasks::finality::{Remaining, Residual};
 use crate::tasks::request::{SubjectCard, cancel, look_up, plan_request, receive};
 use crate::tasks::undo::undo_request;
 
@@ -101,8 +102,8 @@ pub struct ShowDocument {
     result: Outcome,
     #[serde(flatten)]
     entry: RequestEntry,
-    /// How far its run is: the state of that run.
-    stage: Option<String>,
+    /// What keeps its shredded run from being final.
+    residuals: Vec<Residual>,
     /// The certificates of its run.
     certificates: Vec<String>,
 }
@@ -128,10 +129,12 @@ struct RequestEntry {
     closed_at: Option<Time>,
     /// The run that carries it out.
     run: Option<String>,
+    /// How far that is: `shred-pending`, `shredded`, `final`, …
+    stage: Option<String>,
 }
 
 impl RequestEntry {
-    fn of(row: RequestRow) -> Self {
+    fn of(row: RequestRow, stage: Option<String>) -> Self {
         Self {
             request: row.number,
             kind: row.kind,
@@ -140,6 +143,7 @@ impl RequestEntry {
             due_at: row.due_at.into(),
             closed_at: row.closed_at.map(Time::from),
             run: row.run,
+            stage,
         }
     }
 }
@@ -324,9 +328,10 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
     let (config, control) = context.control().await?;
     let run = async {
         let mut tx = control.read().await?;
-        tx.requests(None).await
+        Ok::<_, crate::control::ControlError>((tx.requests(None).await?, tx.run_states().await?))
     };
-    let requests = run.await.map_err(|error| task_error(TaskError::Control(error)))?;
+    let (requests, stages) = run.await.map_err(|error| task_error(TaskError::Control(error)))?;
+    let stage_of = |request: &RequestRow| request.run.as_ref().and_then(|run| stages.get(run)).cloned();
     let titles = [
         ("number", "编号"),
         ("kind", "类型"),
@@ -334,6 +339,7 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
         ("received", "收到"),
         ("due", "期限"),
         ("run", "运行"),
+        ("stage", "阶段"),
     ];
     let mut grid = Grid::new(titles.map(|(en, zh)| context.output.say_in(en, zh).to_owned()));
     for request in &requests {
@@ -344,13 +350,16 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
             local_time(&config, request.received_at),
             local_time(&config, request.due_at),
             request.run.clone().unwrap_or_default(),
+            stage_of(request).unwrap_or_default(),
         ]);
     }
     context.output.table(&grid)?;
     let result = Outcome::of_list(requests.is_empty());
-    context
-        .output
-        .document(&ListDocument { result, requests: requests.into_iter().map(RequestEntry::of).collect() })?;
+    let entry = |request: RequestRow| {
+        let stage = stage_of(&request);
+        RequestEntry::of(request, stage)
+    };
+    context.output.document(&ListDocument { result, requests: requests.into_iter().map(entry).collect() })?;
     Ok(Exit::Done)
 }
 
@@ -407,13 +416,17 @@ async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
         ))?;
         context.output.say(&meaning(&run.state, body.pending.as_ref().map(|(_, until)| until.as_str())))?;
     }
+    let remaining = run.as_ref().map(Remaining::of).transpose().map_err(task_error)?.flatten();
+    if let Some(remaining) = &remaining {
+        show_remaining(context.output, remaining)?;
+    }
     for certificate in &certificates {
         context.output.line(&format!("  {}  {}", certificate.id, certificate.result))?;
     }
     context.output.document(&ShowDocument {
         result: Outcome::Complete,
-        entry: RequestEntry::of(request),
-        stage: run.map(|run| run.state),
+        entry: RequestEntry::of(request, run.map(|run| run.state)),
+        residuals: remaining.map(|remaining| remaining.residuals).unwrap_or_default(),
         certificates: certificates.into_iter().map(|certificate| certificate.id).collect(),
     })?;
     Ok(Exit::Done)

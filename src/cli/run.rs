@@ -7,12 +7,13 @@ use super::CommandResult;
 use super::context::{Context, certify_and_say, local_time, task_error};
 use super::output::shapes::RunEntry;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
-use super::stage::meaning;
+use super::stage::{meaning, show_remaining};
 use crate::config::Configuration;
 use crate::control::RunRow;
 use crate::installation::{Installation, Needs};
 use crate::tasks::TaskError;
 use crate::tasks::erasure::RunBody;
+use crate::tasks::finality::{Remaining, Residual};
 use crate::tasks::undo::{UndoReport, undo_run};
 
 /// Runs.
@@ -57,6 +58,8 @@ pub struct ShowDocument {
     entry: RunEntry,
     /// What the state means for the erased rows, in English.
     meaning: String,
+    /// What keeps a shredded run from being final.
+    residuals: Vec<Residual>,
     /// What the stores say about their own files after the deletion.
     files: Vec<FilesEntry>,
     /// Problems, without values.
@@ -243,6 +246,10 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
     ))?;
     let until = body.pending.as_ref().map(|(_, until)| until.as_str());
     context.output.say(&meaning(&run.state, until))?;
+    let remaining = Remaining::of(run).map_err(task_error)?;
+    if let Some(remaining) = &remaining {
+        show_remaining(context.output, remaining)?;
+    }
     if let Some(rows) = body.undone {
         context.output.say(&Words::new(
             format!("undone: {rows} rows were put back, and count as kept"),
@@ -275,6 +282,7 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
         result: Outcome::Complete,
         entry: RunEntry::of(run, &body),
         meaning,
+        residuals: remaining.map(|remaining| remaining.residuals).unwrap_or_default(),
         files: body.physical.iter().map(files).collect(),
         notes: body.notes,
     })?;

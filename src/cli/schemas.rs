@@ -59,6 +59,7 @@ published! {
     backup::RunDocument,
     backup::ListDocument,
     backup::VerifyDocument,
+    backup::UnneededDocument,
     backup::RestoreDocument,
     recover::RecoverDocument,
     drill::RunDocument<'_>,

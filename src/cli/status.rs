@@ -7,7 +7,7 @@ use super::CommandResult;
 use super::context::{Context, local_time, task_error};
 use super::output::table::grouped;
 use super::output::{Exit, Grid, Outcome, Output, UserError, Words, say};
-use super::stage::meaning;
+use super::stage::{finality_words, meaning};
 use crate::config::Configuration;
 use crate::tasks::status::{Overdue, Status};
 
@@ -76,6 +76,10 @@ fn show_state(output: &mut Output, config: &Configuration, status: &Status) -> R
         for (state, count) in states {
             let (words, count) = (meaning(state, None), grouped(*count));
             output.say(&Words::new(format!("  {count} {}", words.en), format!("  {count} {}", words.zh)))?;
+        }
+        let finality = if at == 1 { finality_words(&status.finality) } else { Vec::new() };
+        for words in finality {
+            output.say(&Words::new(format!("  {}", words.en), format!("  {}", words.zh)))?;
         }
     }
     Ok(())

@@ -61,6 +61,18 @@ impl SlotSettings {
             Self::Transit { setup, .. } => &setup.folder,
         }
     }
+
+    /// The same slot with another folder; `None` where the folder holds the root itself, so that no other one is the same slot.
+    #[must_use]
+    pub fn with_folder(&self, folder: &Path) -> Option<Self> {
+        match self {
+            Self::File { .. } => None,
+            Self::Transit { setup, ca } => {
+                let setup = TransitSetup { folder: folder.to_owned(), ..setup.as_ref().clone() };
+                Some(Self::Transit { setup: Box::new(setup), ca: ca.clone() })
+            }
+        }
+    }
 }
 
 /// Kinds of root slots.

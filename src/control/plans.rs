@@ -1,5 +1,7 @@
 //! Plans, runs and the ledger of erasures.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
@@ -71,7 +73,7 @@ pub struct RunRow {
     pub plan: Option<String>,
     /// Its request.
     pub request: Option<i64>,
-    /// `approved`, `deleted`, `verified`, `shred-pending`, `shredded`, `failed`; `undoing`, `undone`.
+    /// `approved`, `deleted`, `verified`, `shred-pending`, `shredded`, `final`, `failed`; `undoing`, `undone`.
     pub state: String,
     /// When it began.
     pub begun_at: DateTime<Utc>,
@@ -482,6 +484,12 @@ impl Tx {
         let text = format!("{RUN} WHERE ($1 IS NULL OR state = $1) ORDER BY begun_at, id");
         let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(state).fetch_all(&mut *self.inner).await?;
         rows.iter().map(run_row).collect()
+    }
+
+    /// The state of every run, by its id.
+    pub async fn run_states(&mut self) -> Result<HashMap<String, String>> {
+        let rows = sqlx::query("SELECT id, state FROM run").fetch_all(&mut *self.inner).await?;
+        rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
     /// A run by its id.

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
 use super::built::Built;
-use super::{CellRow, ROWS_PER_STATEMENT, Result, Tx, time_text};
+use super::{CellRow, ROWS_PER_STATEMENT, Result, RunRow, Tx, time_text};
 
 /// The step of a generation change that was given up before its commit.
 pub const ABANDONED: &str = "abandoned";
@@ -208,6 +208,21 @@ impl Tx {
             .execute(&mut *self.inner)
             .await?;
         Ok(())
+    }
+
+    /// Whether anything that was sealed for a run itself can still be opened: its plan's lists, its pre-images, the id of its
+    /// request.
+    pub async fn has_own_leaves(&mut self, run: &RunRow) -> Result<bool> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) FROM work WHERE state <> 'destroyed' AND ((purpose = 'plan' AND reference = $1) \
+             OR (purpose = 'pre-image' AND reference = $2) OR (purpose = 'request' AND reference = $3))",
+        )
+        .bind(run.plan.clone().unwrap_or_default())
+        .bind(&run.id)
+        .bind(run.request.map(|number| number.to_string()).unwrap_or_default())
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok(row.try_get::<i64, _>(0)? > 0)
     }
 
     /// How many slot numbers were ever given out in each run of `width` numbers that has any (numbers are never used twice).

@@ -30,6 +30,12 @@ pub(super) fn open(root: &Root, installation: InstallationId) -> Result<Arc<dyn 
     build(root, installation, folder)
 }
 
+/// The slot of an installation whose host was lost: a folder of wrapped roots may be gone, for they lie in the second place too.
+pub(super) fn open_for_recovery(root: &Root, installation: InstallationId) -> Result<Arc<dyn RootSlot>> {
+    let is_lost_with_it = matches!(root.slot, SlotSettings::File { .. }) && root.previous.is_none();
+    build(root, installation, if is_lost_with_it { Folder::MustBeThere } else { Folder::Make })
+}
+
 fn build(root: &Root, installation: InstallationId, folder: Folder) -> Result<Arc<dyn RootSlot>> {
     let current = one(&root.slot, installation, folder)?;
     match &root.previous {

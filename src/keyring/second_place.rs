@@ -4,17 +4,22 @@
 //! What lies there is specified in [`crate::backup::state_record`]. The port is [`ObjectStore`]: conditional put, get and list
 //! are all that is needed, so the bucket is the first second place, and any other store of named blobs can be one.
 //!
+//! A root that a key service wraps is stored before the first record of its generation (`second_place/roots.rs`).
+//!
 //! Order of every record: parts, the intent in the control database, the record, a look for another one of the same number, the
 //! record read back and opened, the head in the control database. A start that finds the record of its own intent adopts it;
 //! any other lead of the second place means that this control database is an old copy, or that two hosts work as one.
 
+mod check;
 mod compare;
 mod publish;
+mod roots;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use thiserror::Error;
 use tokio::sync::Mutex;
@@ -31,9 +36,11 @@ use crate::keys::tree::{KeyTree, NodeSet};
 use crate::keys::{InstallationId, Key};
 use crate::value::Value;
 
+pub use check::StateCheck;
 pub use compare::Comparison;
 use publish::Known;
 pub use publish::Sealing;
+pub use roots::{RootCopy, fetch_root, root_names};
 
 /// `meta`: the newest record that this database knows to be there.
 const HEAD: &str = "second_place.head";
@@ -121,13 +128,15 @@ pub struct SecondPlace {
     store: Arc<dyn ObjectStore>,
     files: Vec<StateFile>,
     known: Mutex<Option<Known>>,
+    /// The generation whose wrapped root this process has seen there.
+    kept_root: AtomicI64,
 }
 
 impl SecondPlace {
     /// A second place in an object store. `files` travel with every record.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, files: Vec<StateFile>) -> Self {
-        Self { store, files, known: Mutex::new(None) }
+        Self { store, files, known: Mutex::new(None), kept_root: AtomicI64::new(0) }
     }
 }
 

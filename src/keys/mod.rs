@@ -20,6 +20,7 @@ pub mod suite;
 pub(crate) mod testing;
 pub mod transit_slot;
 pub mod tree;
+pub mod wrapped_root;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 

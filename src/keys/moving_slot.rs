@@ -12,6 +12,7 @@ use super::slot::{
     DestroyEvidence, DestroyStep, GoneCheck, GoneEvidence, PresentGeneration, RootSlot, Shortcoming, SlotAbilities,
     SlotClaim, SlotError,
 };
+use super::wrapped_root::{WrappedRoot, WrappingSlot};
 use super::{Generation, Key};
 use crate::random::Random;
 
@@ -94,7 +95,52 @@ impl RootSlot for MovingSlot {
         Ok(self.previous.list().await?.iter().map(|present| present.generation).collect())
     }
 
+    fn wrapping(&self) -> Option<&dyn WrappingSlot> {
+        if self.slots().any(|slot| slot.wrapping().is_some()) { Some(self) } else { None }
+    }
+
     async fn shortcomings(&self) -> Result<Vec<Shortcoming>> {
         self.current.shortcomings().await
+    }
+}
+
+impl MovingSlot {
+    fn slots(&self) -> impl Iterator<Item = &dyn RootSlot> {
+        [self.current.as_ref(), self.previous.as_ref()].into_iter()
+    }
+}
+
+/// Of two slots of which perhaps only one wraps: a root in the other has no wrapped form, and gets none.
+#[async_trait]
+impl WrappingSlot for MovingSlot {
+    async fn wrapped(&self, generation: Generation) -> Result<Option<WrappedRoot>> {
+        for slot in self.slots().filter_map(RootSlot::wrapping) {
+            if let Some(wrapped) = slot.wrapped(generation).await? {
+                return Ok(Some(wrapped));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn open_copy(&self, generation: Generation, copy: &[u8]) -> Result<Key> {
+        let mut refused = None;
+        for slot in self.slots().filter_map(RootSlot::wrapping) {
+            match slot.open_copy(generation, copy).await {
+                Ok(root) => return Ok(root),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or(SlotError::Missing { generation, place: "configured under [root]".to_owned() }))
+    }
+
+    async fn put_back(&self, generation: Generation, copy: &[u8]) -> Result<bool> {
+        let mut refused = None;
+        for slot in self.slots().filter_map(RootSlot::wrapping) {
+            match slot.put_back(generation, copy).await {
+                Err(SlotError::Damaged { path, what }) => refused = Some(SlotError::Damaged { path, what }),
+                other => return other,
+            }
+        }
+        refused.map_or(Ok(false), Err)
     }
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::SlotError;
 
+use super::wrapped_root::WrappingSlot;
 use super::{Generation, Key};
 use crate::random::Random;
 
@@ -345,6 +346,11 @@ pub trait RootSlot: Send + Sync {
     /// # Errors
     /// [`SlotError::StillThere`], or [`SlotError::NotYet`] before a delayed destruction is irrevocable.
     async fn verify_gone(&self, generation: Generation) -> Result<GoneEvidence, SlotError>;
+
+    /// The slot as one that keeps wrapped roots only, copies of which may lie elsewhere; `None` where the root itself lies in it.
+    fn wrapping(&self) -> Option<&dyn WrappingSlot> {
+        None
+    }
 
     /// The generations that still lie in a slot from which the root is being moved to this one, ascending.
     async fn left_behind(&self) -> Result<Vec<Generation>, SlotError> {

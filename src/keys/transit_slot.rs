@@ -21,6 +21,7 @@ mod shelf;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod wrapping;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,6 +35,7 @@ use super::slot::{
     ClaimSentence, DestroyEvidence, DestroyStep, Destroys, GoneCheck, GoneEvidence, Presence, PresentGeneration,
     ReadBack, Residual, RootSlot, Shortcoming, SlotAbilities, SlotClaim, SlotClass, SlotError, SlotKind,
 };
+use super::wrapped_root::WrappingSlot;
 use super::{Generation, InstallationId, Key};
 use crate::policy::registry::SecretText;
 use crate::random::Random;
@@ -320,12 +322,7 @@ impl RootSlot for TransitSlot {
             shelf.get(generation, Kind::Wrapped)
         });
         let missing = || SlotError::Missing { generation, place: self.client.place().to_owned() };
-        let record = record.await?.ok_or_else(missing)?;
-        let wrapped = record.root.as_deref().unwrap_or_default();
-        match self.client.unwrap_root(wrapped, &self.associated_data(generation)).await? {
-            Some(root) => Ok(root),
-            None => Err(self.explain(&record).await),
-        }
+        self.open_wrapped(&record.await?.ok_or_else(missing)?).await
     }
 
     async fn list(&self) -> Result<Vec<PresentGeneration>> {
@@ -407,6 +404,10 @@ impl RootSlot for TransitSlot {
         Ok(GoneEvidence { generation, checks, read_back: Some(read_back) })
     }
 
+    fn wrapping(&self) -> Option<&dyn WrappingSlot> {
+        Some(self)
+    }
+
     async fn shortcomings(&self) -> Result<Vec<Shortcoming>> {
         let mut found = Vec::new();
         let state = self.key_state().await?;
@@ -432,6 +433,15 @@ impl RootSlot for TransitSlot {
 }
 
 impl TransitSlot {
+    /// Lets the service open a wrapped root.
+    async fn open_wrapped(&self, record: &Record) -> Result<Key> {
+        let wrapped = record.root.as_deref().unwrap_or_default();
+        match self.client.unwrap_root(wrapped, &self.associated_data(record.generation)).await? {
+            Some(root) => Ok(root),
+            None => Err(self.explain(record).await),
+        }
+    }
+
     /// Rights that the agent lacks, and those that nothing needs.
     async fn wrong_rights(&self) -> Result<Vec<Shortcoming>> {
         let mut found = Vec::new();

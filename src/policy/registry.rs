@@ -51,7 +51,7 @@ pub enum BackupMode {
 pub struct CopySpec {
     /// Its name.
     pub name: String,
-    /// What it is (`replica`, `dump`, `export`, …).
+    /// What it is (`replica`, `dump`, `export`, …); `database-log` for the store's own log and free pages.
     pub kind: String,
     /// When the records in it are gone: a period after erasure such as `30 days`, or `never`.
     pub dies: String,

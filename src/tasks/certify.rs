@@ -1,15 +1,17 @@
 //! `certify`: issues the certificate of every run that has none for its present state.
 //!
-//! A run gets one certificate when its rows are gone and keys are still to die (`partial`, `KEY_SHRED_PENDING`), and a
-//! superseding one when they are destroyed; a run that is certified after its shred gets only that. The state with the numbers
+//! A run gets one certificate when its rows are gone and keys are still to die (`partial`, `KEY_SHRED_PENDING`), a superseding
+//! one when they are destroyed, and another when it is final; a run that is certified after its shred gets only those. The state with the numbers
 //! to be used lies in the second place before anything is signed. What a certificate says is put together in `predicate.rs`;
 //! what is certified already stands in the run itself, so that no clock decides it.
 
 mod predicate;
+mod residual;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 
 use self::predicate::{Facts, predicate};
+use self::residual::residuals;
 use crate::certify::check::location;
 use crate::certify::codes::{Action, ErasureResult, SlotClass, SupersedesReason, VerificationMethod};
 use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
@@ -25,12 +27,15 @@ use crate::keys::suite::{Suite, mac};
 use crate::random::uuid7;
 
 use super::erasure::RunBody;
+use super::finality::{Residual, forgotten_by};
 use super::{Result, TaskError};
 
 /// The `meta` entry with the highest certificate number that may be signed.
 const RESERVED: &str = "certificates_reserved";
 /// The state of a run whose keys are gone.
-const SHREDDED: &str = "shredded";
+pub(super) const SHREDDED: &str = "shredded";
+/// The state of a run whose every residual date is past as well.
+pub(super) const FINAL: &str = "final";
 /// The state of a run whose rows were put back.
 const UNDONE: &str = "undone";
 /// What stands in a shredded run that could not show the destruction of its keys when it was certified.
@@ -48,8 +53,9 @@ fn proof(error: impl std::fmt::Display) -> TaskError {
 pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
     let mut tx = installation.control.read().await?;
     let mut waiting = tx.runs(Some("shred-pending")).await?;
-    waiting.extend(tx.runs(Some(SHREDDED)).await?);
-    waiting.extend(tx.runs(Some(UNDONE)).await?);
+    for state in [SHREDDED, FINAL, UNDONE] {
+        waiting.extend(tx.runs(Some(state)).await?);
+    }
     drop(tx);
     let mut due = Vec::new();
     for run in waiting {
@@ -103,8 +109,13 @@ async fn reserve(installation: &Installation, count: usize) -> Result<()> {
     let mut tx = installation.control.begin().await?;
     let (next, _) = tx.next_certificate().await?;
     let wanted = next - 1 + i64::try_from(count).unwrap_or(i64::MAX - next);
-    if reserved(&mut tx).await? < wanted {
-        tx.set_meta(RESERVED, &wanted.to_string()).await?;
+    let is_announced = tx.announced_certificate().await?.is_some();
+    if !is_announced {
+        tx.announce_certificate(&uuid7(installation.clock.now(), installation.random.as_ref())?).await?;
+    }
+    let reserved = reserved(&mut tx).await?;
+    if reserved < wanted || !is_announced {
+        tx.set_meta(RESERVED, &wanted.max(reserved).to_string()).await?;
         tx.commit().await?;
     } else {
         drop(tx);
@@ -129,49 +140,36 @@ async fn reserved(tx: &mut Tx) -> Result<i64> {
 
 /// Issues the certificate of a run if one is due for its state.
 async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
-    let body = RunBody::of(run)?;
+    let mut body = RunBody::of(run)?;
     if body.certified.as_deref() == Some(run.state.as_str()) {
         return Ok(None);
     }
     let mut tx = installation.control.begin().await?;
     let earlier = tx.certificates(Some(&run.id)).await?.pop().map(|last| last.id);
-    let (key_evidence, root_slot) = root_facts(installation, &mut tx, run).await?;
-    let unproven = run.state == SHREDDED && run.generation.is_some() && key_evidence.is_none();
+    let mut run = run.clone();
+    if run.state == SHREDDED && body.forgotten.is_none() {
+        body.forgotten = forgotten_by(&mut tx, &run).await?;
+        body.put(&mut run)?;
+    }
+    let run = &run;
+    let mut facts = gather(installation, &mut tx, run).await?;
+    let unproven = is_unproven(run, facts.key_evidence.as_ref());
     if unproven && body.certified.as_deref() == Some(UNPROVEN) {
         return Ok(None);
     }
-    let now = installation.clock.now();
-    let plan = tx.plan(run.plan.as_deref().unwrap_or_default()).await?;
-    let plan = plan.ok_or_else(|| TaskError::Inconsistent(format!("run {} has no plan", run.id)))?;
-    let chunks = tx.chunks(&plan.id).await?;
-    let plan = serde_json::from_str(&plan.body)
-        .map_err(|_| TaskError::Inconsistent("a plan's public part is damaged".to_owned()))?;
+    let now = facts.now;
     let reference_key = installation.keyring.work_key(&mut tx, Purpose::Certificate, "").await?;
     let checked_at = Timestamp::from(run.verified_at.unwrap_or(now));
     let (evidence, evidence_digest) = evidence(&tx.ledger_of_run(&run.id).await?, checked_at, &reference_key)?;
     let (sequence, previous) = next_reserved(&mut tx).await?;
-    let id = uuid7(now, installation.random.as_ref())?;
-    let facts = Facts {
-        controller: installation.config.agent.name.clone(),
-        agent: hex::encode(installation.id()),
-        stores: installation.config.registry.stores.clone(),
-        engines: installation.sites().iter().map(|site| (site.model.spec.name.clone(), site.store.engine())).collect(),
-        is_bucket_on_this_host: installation.is_bucket_on_this_host(),
-        is_audit_self_hosted: installation.is_audit_self_hosted(),
-        run: run.clone(),
-        body: body.clone(),
-        chunks,
-        plan,
-        request: request_times(&mut tx, run).await?,
-        now,
-        key_evidence,
-        root_slot,
-        id: id.clone(),
-        sequence: sequence as u64,
-        previous,
-        supersedes: earlier.clone().map(|certificate_id| Supersedes { certificate_id, reason: supersedes_reason(run) }),
-    };
+    let id = tx.announced_certificate().await?;
+    let id = id.ok_or_else(|| TaskError::Inconsistent("the next certificate has no id".to_owned()))?;
+    facts.id.clone_from(&id);
+    (facts.sequence, facts.previous) = (sequence as u64, previous);
+    facts.supersedes =
+        earlier.clone().map(|certificate_id| Supersedes { certificate_id, reason: supersedes_reason(run) });
     let predicate = predicate(&facts)?;
+    let left = residuals(&facts, std::slice::from_ref(&predicate));
     let result = result_name(predicate.result);
     let statement = Statement::new(&evidence_digest, predicate);
     let envelope = issue(&statement, installation.signer.certificates()).map_err(|error| proof(told(&error)))?;
@@ -187,7 +185,12 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
         supersedes: earlier,
     };
     tx.add_certificate(&row).await?;
+    tx.announce_certificate(&uuid7(now, installation.random.as_ref())?).await?;
     let mut certified = run.clone();
+    let mut body = facts.body;
+    if run.state == SHREDDED {
+        body.residuals = Some(left);
+    }
     let state = if unproven { UNPROVEN } else { run.state.as_str() };
     RunBody { certified: Some(state.to_owned()), ..body }.put(&mut certified)?;
     if !tx.step_run(&certified, &run.state).await? {
@@ -195,6 +198,53 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
     }
     tx.commit().await?;
     Ok(Some(id))
+}
+
+/// Everything that is known of a run, without the number of a certificate.
+async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Result<Facts> {
+    let body = RunBody::of(run)?;
+    let (key_evidence, root_slot) = root_facts(installation, tx, run, body.forgotten).await?;
+    let plan = tx.plan(run.plan.as_deref().unwrap_or_default()).await?;
+    let plan = plan.ok_or_else(|| TaskError::Inconsistent(format!("run {} has no plan", run.id)))?;
+    let chunks = tx.chunks(&plan.id).await?;
+    let plan = serde_json::from_str(&plan.body)
+        .map_err(|_| TaskError::Inconsistent("a plan's public part is damaged".to_owned()))?;
+    Ok(Facts {
+        controller: installation.config.agent.name.clone(),
+        agent: hex::encode(installation.id()),
+        stores: installation.config.registry.stores.clone(),
+        engines: installation.sites().iter().map(|site| (site.model.spec.name.clone(), site.store.engine())).collect(),
+        is_bucket_on_this_host: installation.is_bucket_on_this_host(),
+        is_audit_self_hosted: installation.is_audit_self_hosted(),
+        run: run.clone(),
+        body,
+        chunks,
+        plan,
+        request: request_times(tx, run).await?,
+        now: installation.clock.now(),
+        key_evidence,
+        root_slot,
+        id: String::new(),
+        sequence: 0,
+        previous: None,
+        supersedes: None,
+    })
+}
+
+/// Whether a shredded run cannot show the destruction of its keys.
+fn is_unproven(run: &RunRow, key_evidence: Option<&KeyEvidence>) -> bool {
+    run.state == SHREDDED && run.generation.is_some() && key_evidence.is_none()
+}
+
+/// What keeps a shredded run from being final, by what is registered now and what its certificates said; holds apart.
+pub(super) async fn residuals_of(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Result<Vec<Residual>> {
+    let facts = gather(installation, tx, run).await?;
+    let mut earlier = Vec::new();
+    for row in tx.certificates(Some(&run.id)).await? {
+        let verified = crate::certify::verify(&row.envelope, installation.signer.trusted()).map_err(proof)?;
+        earlier.push(verified.statement.predicate);
+    }
+    Ok(residuals(&facts, &earlier))
 }
 
 /// An error with its cause: which rule a certificate breaks, and where.
@@ -229,13 +279,36 @@ async fn request_times(tx: &mut Tx, run: &RunRow) -> Result<Option<(i64, DateTim
 /// The destroyed root of the run's own generation change, and the slot that it was destroyed in. Without one, before the change
 /// is finished, or when the destruction on record is older than the run and so cannot be of its keys, the slot is the
 /// configured one.
-async fn root_facts(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Result<(Option<KeyEvidence>, RootSlot)> {
-    let configured = || slot_of(&installation.keyring.slot().claim(), None);
-    let Some(generation) = run.generation else { return Ok((None, configured())) };
-    let Some((at, _)) = tx.rekey_evidence(generation).await? else { return Ok((None, configured())) };
+///
+/// What was sealed for the run itself may have gone with a later generation, `forgotten`: then the slot answers for that as well.
+async fn root_facts(
+    installation: &Installation,
+    tx: &mut Tx,
+    run: &RunRow,
+    forgotten: Option<i64>,
+) -> Result<(Option<KeyEvidence>, RootSlot)> {
+    let (destroyed, slot) = match run.generation {
+        Some(generation) => root_end(tx, run, generation).await?.unzip(),
+        None => (None, None),
+    };
+    let later = match forgotten.filter(|forgotten| run.generation.is_none_or(|generation| *forgotten > generation)) {
+        Some(forgotten) => root_end(tx, run, forgotten).await?.map(|(_, slot)| slot),
+        None => None,
+    };
+    let slot = later.or(slot).unwrap_or_else(|| slot_of(&installation.keyring.slot().claim(), None));
+    let key = destroyed.zip(run.generation).map(|((at, kind), generation)| {
+        // The root that the change to this generation destroyed is the one before.
+        key_evidence(&installation.id(), generation - 1, at, &kind)
+    });
+    Ok((key, slot))
+}
+
+/// When the root before a generation was destroyed and in what kind of slot, and what the weakest destruction so far is worth.
+async fn root_end(tx: &mut Tx, run: &RunRow, generation: i64) -> Result<Option<((DateTime<Utc>, String), RootSlot)>> {
+    let Some((at, _)) = tx.rekey_evidence(generation).await? else { return Ok(None) };
     let at: DateTime<Utc> = crate::control::parse_time(&at)?;
     if at < run.begun_at {
-        return Ok((None, configured()));
+        return Ok(None);
     }
     let past = destructions(tx, generation).await?;
     let damaged = || TaskError::Inconsistent(format!("the evidence of key generation {generation} is missing"));
@@ -246,7 +319,7 @@ async fn root_facts(installation: &Installation, tx: &mut Tx, run: &RunRow) -> R
     let (_, shown) = past.iter().rev().find(|(_, found)| is_shown(found)).ok_or_else(damaged)?;
     let mut slot = slot_of(&shown.claim, Some(&shown.gone));
     slot.reopenable_until = past.iter().filter_map(|(at, found)| reopenable_until(*at, &found.claim)).max();
-    Ok((Some(key_evidence(&installation.id(), generation - 1, at, &slot.kind)), slot))
+    Ok(Some(((at, slot.kind.clone()), slot)))
 }
 
 /// The destructions of roots up to a generation, oldest first, from the first chain on and always with that generation's own.

@@ -1,5 +1,6 @@
 //! `retention` and the carrying-out of every plan: preconditions, batches, read-back, fate of the keys.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::control::{ChunkCounts, ChunkRow, PlanRow, RunRow};
@@ -18,6 +19,7 @@ use crate::keys::sealed::open_column;
 use crate::plan::{PlanBody, Subject};
 use crate::random::uuid7;
 
+use super::finality::Residual;
 use super::{Result, TaskError};
 
 mod checks;
@@ -58,6 +60,16 @@ pub struct RunBody {
     /// The state that the newest certificate tells of.
     #[serde(default)]
     pub certified: Option<String>,
+    /// What keeps a shredded run from being final, as it was last looked at; none before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residuals: Option<Vec<Residual>>,
+    /// The key generation by which everything that was sealed for the run itself is destroyed: its lists, its pre-images, the
+    /// id of its request. Known only some time after it is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgotten: Option<i64>,
+    /// When it became final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_at: Option<DateTime<Utc>>,
     /// Whether its end is in the operation log and its markers are removed.
     #[serde(default)]
     pub closed: bool,

@@ -5,6 +5,7 @@ pub mod backup;
 pub mod certify;
 pub mod drill;
 pub mod erasure;
+pub mod finality;
 pub mod key_check;
 pub mod key_move;
 pub mod outbox;

@@ -63,7 +63,12 @@ pub async fn look_up(installation: &Installation, subject: &Subject) -> Result<S
 }
 
 /// Adds what one store holds. When it fails in between, what was found stays in the card.
-async fn look_into(site: &Site, subject: &Subject, masks: Profile, card: &mut SubjectCard) -> std::result::Result<(), EraseError> {
+async fn look_into(
+    site: &Site,
+    subject: &Subject,
+    masks: Profile,
+    card: &mut SubjectCard,
+) -> std::result::Result<(), EraseError> {
     let mut view = site.store.open_snapshot().await?;
     for collection in site.model.collections.iter().rev() {
         let (Some(owner), Some(value)) = (&collection.owner, subject_in(site, collection, subject)) else {

@@ -1,6 +1,7 @@
 //! A drill of the burnt site: from bucket, root slot and configuration alone. The control database is made again in a private
 //! folder, the newest snapshot of every store is drilled with it, and the folder is wiped. Nothing that the installation works
-//! with is read but the key in its slot; nothing of it is changed but the list of drills.
+//! with is read but the key in its slot, and of a key service not even the folder of wrapped roots: those come from the bucket too.
+//! Nothing of it is changed but the list of drills.
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::time::Instant;
 use crate::clock::Clock;
 use crate::config::Configuration;
 use crate::control::Control;
-use crate::installation::{Installation, Needs, Recovered, rebuild, settle_interrupted, state_folder};
+use crate::installation::{Installation, Needs, Recovered, rebuild_apart, settle_interrupted, state_folder};
 use crate::random::Random;
 
 use super::drill::{DrillRecord, run_drill_since, wipe_file};
@@ -63,9 +64,7 @@ async fn drill_in(
     random: Arc<dyn Random>,
 ) -> Result<(SiteDrill, Vec<crate::control::DrillRow>)> {
     let timer = Instant::now();
-    let recovered = rebuild(config, folder, random.clone()).await?;
-    let mut scratch = config.clone();
-    scratch.agent.state = recovered.database.clone();
+    let (recovered, scratch) = rebuild_apart(config, folder, random.clone()).await?;
     // Without the lease nothing is settled: neither slot nor bucket changes.
     let needs = Needs { backup: true, ..Needs::STATE };
     let installation = Installation::open(scratch, needs, clock, random).await?;

@@ -10,6 +10,7 @@ use crate::keyring::second_place::Memory;
 use crate::policy::registry::BackupMode;
 
 use super::Result;
+use super::finality::FinalitySummary;
 
 /// Something that needs a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,6 +36,8 @@ pub struct Status {
     pub requests: Vec<(String, u64)>,
     /// Runs by state.
     pub runs: Vec<(String, u64)>,
+    /// How many runs are final, and what the shredded ones wait for.
+    pub finality: FinalitySummary,
     /// Active holds.
     pub holds: u64,
     /// Certificates: issued, receipted, waiting, quarantined.
@@ -111,7 +114,9 @@ async fn look_at_work(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> R
             status.add("request-overdue", what, Some(request.due_at));
         }
     }
-    for run in tx.runs(None).await? {
+    let runs = tx.runs(None).await?;
+    status.finality = FinalitySummary::of(&runs)?;
+    for run in runs {
         count(&mut status.runs, &run.state);
         let shred_due = run
             .grace_until

@@ -207,6 +207,13 @@ fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError
             format!("{class} 级根密钥槽（{kind}）"),
         ))?;
     }
+    if let Some(since) = predicate.final_since {
+        let day = since.instant().date_naive();
+        output.say(&Words::new(
+            format!("final since {day}: the date of every copy that is known is past"),
+            format!("自 {day} 起终结：所有已知副本的期限均已过"),
+        ))?;
+    }
     match predicate.residual_date {
         Some(date) => output.say(&Words::new(
             format!("residual date: {date}; by then the last of it is to be unreadable"),

@@ -128,8 +128,9 @@ fn root_slot(class: SlotClass) -> AdviceLine {
         SlotClass::B => line(
             about,
             May::CopyWithin,
-            "backups of the key service can reopen what was destroyed since: keep them for as few days as you can bear, and its log short",
-            "密钥服务的备份可使其后销毁的密钥复原：保留天数应尽量少，日志应尽量短",
+            "backups of the key service can reopen what was destroyed since: keep them for as few days as you can bear, and its log short. \
+             Wrapped roots need no copy: they lie in the bucket as well, and open nothing without the service",
+            "密钥服务的备份可使其后销毁的密钥复原：保留天数应尽量少，日志应尽量短。封装的根密钥无需复制：存储桶中另有一份，脱离密钥服务无法打开",
         ),
         SlotClass::C => line(
             about,

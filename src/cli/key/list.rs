@@ -8,11 +8,13 @@ use super::super::context::{Context, task_error};
 use super::super::output::shapes::Time;
 use super::super::output::table::grouped;
 use super::super::output::{Document, Exit, Grid, Outcome, Words, say};
+use super::super::stage::finality_words;
 use super::words::{kind_words, state_words, waiting_line};
 use crate::control::KeyGroup;
 use crate::installation::{Installation, Needs};
 use crate::keys::state::{KeyState, RecordedKey, state_of};
 use crate::tasks;
+use crate::tasks::finality::FinalitySummary;
 use crate::tasks::shred::{WaitCode, WaitingRun, waiting_runs};
 
 /// What `key list --json` prints.
@@ -28,6 +30,8 @@ pub struct KeyListDocument {
     keys: Vec<KeyLine>,
     /// Runs whose keys are not destroyed yet, and why.
     waiting: Vec<WaitingRun>,
+    /// What is left of runs whose keys are destroyed.
+    finality: FinalitySummary,
 }
 
 impl Document for KeyListDocument {
@@ -78,6 +82,7 @@ async fn read(installation: &Installation) -> tasks::Result<KeyListDocument> {
         made_at: made.map(|(_, at)| at.into()),
         keys,
         waiting,
+        finality: FinalitySummary::of(&tx.runs(None).await?)?,
     })
 }
 
@@ -114,6 +119,9 @@ fn show(context: &mut Context<'_>, document: &KeyListDocument) -> Result<(), sup
     }
     if document.waiting.is_empty() {
         output.say(&Words::new("no key waits to be destroyed for a run", "没有等待销毁的运行密钥"))?;
+    }
+    for words in finality_words(&document.finality) {
+        output.say(&words)?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::control::time_text;
 use crate::installation::{Installation, Needs};
 use crate::tasks;
 use crate::tasks::certify::certify_or_wait;
+use crate::tasks::finality::finalise_or_wait;
 use crate::tasks::shred::{ShredReport, WaitCode, WaitingRun, next_group_commit, shred_due, waiting_runs};
 
 /// What `key shred --json` prints.
@@ -28,6 +29,8 @@ pub struct KeyShredDocument {
     cells_preserved: u64,
     /// Runs whose rows no key opens any more.
     shredded_runs: Vec<String>,
+    /// Runs that became final: the date of every copy that is known is past.
+    final_runs: Vec<String>,
     /// Runs whose rows still open.
     waiting: Vec<WaitingRun>,
     /// The certificates issued now.
@@ -39,7 +42,7 @@ impl Document for KeyShredDocument {
 }
 
 impl KeyShredDocument {
-    fn of(report: ShredReport, certificates: Vec<String>) -> Self {
+    fn of(report: ShredReport, final_runs: Vec<String>, certificates: Vec<String>) -> Self {
         let readable = report.pending.into_iter().map(|(run, rows, until)| WaitingRun {
             run,
             code: WaitCode::BucketNotDue,
@@ -52,6 +55,7 @@ impl KeyShredDocument {
             keys_destroyed: report.keys,
             cells_preserved: report.pinned,
             shredded_runs: report.shredded,
+            final_runs,
             certificates,
             ..Self::waiting(waiting)
         }
@@ -60,14 +64,24 @@ impl KeyShredDocument {
 
     fn waiting(waiting: Vec<WaitingRun>) -> Self {
         let (result, code, generation) = (Outcome::NothingFound, None, None);
-        let (shredded_runs, certificates) = (Vec::new(), Vec::new());
-        Self { result, code, generation, keys_destroyed: 0, cells_preserved: 0, shredded_runs, waiting, certificates }
-            .with_result()
+        Self {
+            result,
+            code,
+            generation,
+            keys_destroyed: 0,
+            cells_preserved: 0,
+            shredded_runs: Vec::new(),
+            final_runs: Vec::new(),
+            waiting,
+            certificates: Vec::new(),
+        }
+        .with_result()
     }
 
     fn with_result(mut self) -> Self {
         self.code = (!self.waiting.is_empty()).then_some("KEY_SHRED_PENDING");
-        self.result = match (self.waiting.is_empty(), self.shredded_runs.is_empty() && self.generation.is_none()) {
+        let nothing = self.shredded_runs.is_empty() && self.final_runs.is_empty() && self.generation.is_none();
+        self.result = match (self.waiting.is_empty(), nothing) {
             (false, _) => Outcome::Partial,
             (true, true) => Outcome::NothingFound,
             (true, false) => Outcome::Complete,
@@ -92,11 +106,17 @@ async fn run(installation: &Installation, now: bool) -> tasks::Result<KeyShredDo
         return Ok(KeyShredDocument::waiting(waiting));
     }
     let report = shred_due(installation).await?;
-    let (certificates, waiting) = certify_or_wait(installation).await?;
-    if let Some(reason) = waiting {
+    let (mut certificates, mut waiting) = certify_or_wait(installation).await?;
+    let (ended, doubt) = finalise_or_wait(installation).await?;
+    if !ended.is_empty() {
+        let (more, still) = certify_or_wait(installation).await?;
+        certificates.extend(more);
+        waiting = still;
+    }
+    for reason in waiting.into_iter().chain(doubt) {
         tracing::warn!("{reason}");
     }
-    Ok(KeyShredDocument::of(report, certificates))
+    Ok(KeyShredDocument::of(report, ended, certificates))
 }
 
 /// The runs that wait, those that nothing else holds up for the next group commit; `None` when it may come now.
@@ -127,9 +147,11 @@ fn show(output: &mut Output, document: &KeyShredDocument) -> Result<(), UserErro
     } else {
         output.say(&Words::new("no key was destroyed", "没有销毁任何密钥"))?;
     }
-    for run in &document.shredded_runs {
-        let stage = super::super::stage::meaning("shredded", None);
-        output.say(&Words::new(format!("run {run}: {}", stage.en), format!("运行 {run}：{}", stage.zh)))?;
+    for (runs, state) in [(&document.shredded_runs, "shredded"), (&document.final_runs, "final")] {
+        let stage = super::super::stage::meaning(state, None);
+        for run in runs {
+            output.say(&Words::new(format!("run {run}: {}", stage.en), format!("运行 {run}：{}", stage.zh)))?;
+        }
     }
     for waiting in &document.waiting {
         output.say(&waiting_line(waiting))?;
@@ -148,7 +170,7 @@ mod tests {
     fn a_shred_is_complete_only_when_nothing_waits() {
         let run = |code| WaitingRun { run: "r".to_owned(), code, what: String::new(), until: None };
         let done = ShredReport { generation: Some(2), shredded: vec!["r".to_owned()], ..ShredReport::default() };
-        let result = |report: ShredReport| KeyShredDocument::of(report, Vec::new()).result;
+        let result = |report: ShredReport| KeyShredDocument::of(report, Vec::new(), Vec::new()).result;
         assert_eq!(result(done.clone()), Outcome::Complete);
         assert_eq!(result(ShredReport::default()), Outcome::NothingFound);
         assert_eq!(result(ShredReport { details: vec![run(WaitCode::Hold)], ..done.clone() }), Outcome::Partial);

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::control::{RunRow, SnapshotRow, time_text};
 use crate::tasks::erasure::RunBody;
+use crate::tasks::finality::last_date;
 
 /// How a command ended; the same words everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -207,6 +208,11 @@ pub struct RunEntry {
     pub grace_until: Option<Time>,
     /// When its keys were destroyed.
     pub shredded_at: Option<Time>,
+    /// The day after which a shredded run becomes final; null while that cannot be said, and for every other state.
+    #[schemars(extend("format" = "date"))]
+    pub final_after: Option<String>,
+    /// When it became final: the date of every copy that is known was past.
+    pub final_at: Option<Time>,
     /// Its rows.
     #[serde(flatten)]
     pub counts: Counts,
@@ -229,6 +235,13 @@ impl RunEntry {
             verified_at: run.verified_at.map(Time::from),
             grace_until: run.grace_until.map(Time::from),
             shredded_at: run.shredded_at.map(Time::from),
+            final_after: body
+                .residuals
+                .as_deref()
+                .filter(|_| body.final_at.is_none())
+                .and_then(last_date)
+                .map(|date| date.to_string()),
+            final_at: body.final_at.map(Time::from),
             counts: Counts::of(body),
             pending: StillReadable::of(body),
             undone: body.undone,

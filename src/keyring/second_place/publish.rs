@@ -78,6 +78,7 @@ impl Keyring {
         self.learn(place, control, &mut known).await?;
         let mut tx = control.read().await?;
         let (generation, _) = tx.tree_root().await?.ok_or(KeyringError::NoTree)?;
+        self.keep_root(place, generation).await?;
         let at = clock.now();
         let image = place.image(&mut tx, known.as_ref()).await?;
         drop(tx);
@@ -174,6 +175,7 @@ impl Keyring {
         at: DateTime<Utc>,
     ) -> Result<(Sealing, StateRecord)> {
         let home = Id128(self.installation);
+        self.keep_root(place, generation).await?;
         let memory = Memory::read(&mut control.read().await?).await?;
         let (pieces, mut objects, mut bytes) = self.store_parts(place, known.as_ref(), image.pieces).await?;
         let files = place.files.iter().map(|file| StateFile { name: file.name.clone(), bytes: file.bytes.clone() });

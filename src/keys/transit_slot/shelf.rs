@@ -125,9 +125,20 @@ impl Shelf {
             version,
             root,
         };
-        let path = self.path(generation, kind);
-        let text = serde_json::to_vec(&record).map_err(|_| damaged(&path, "it cannot be written as JSON"))?;
+        let text = self.encode(&record)?;
         slot_folder::put(&self.directory, &Self::name(generation, kind), &format!("root-{generation}.new"), &text)
+    }
+
+    /// The bytes of a record's file.
+    pub(super) fn encode(&self, record: &Record) -> Result<Vec<u8>> {
+        let failed = |_| damaged(&self.directory, "a record cannot be written as JSON");
+        serde_json::to_vec(record).map_err(failed)
+    }
+
+    /// Reads a copy of a wrapped root that was stored elsewhere.
+    pub(super) fn read_copy(&self, copy: &[u8], generation: Generation) -> Result<Record> {
+        let elsewhere = Path::new("a copy of the wrapped root");
+        self.decode(copy, generation, Kind::Wrapped).map_err(|what| damaged(elsewhere, what))
     }
 
     /// Reads a record; `None` when there is no such file.

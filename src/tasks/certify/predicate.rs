@@ -21,7 +21,7 @@ use crate::plan::{PlanBody, Reason};
 use crate::policy::registry::{BackupMode, StoreSpec};
 use crate::stores::Engine;
 
-use super::{SHREDDED, UNDONE, proof};
+use super::{FINAL, SHREDDED, UNDONE, proof};
 use crate::tasks::erasure::RunBody;
 use crate::tasks::{Result, TaskError};
 
@@ -94,7 +94,8 @@ impl Facts {
         Times { finished, checked, issued: self.now.max(finished).max(checked.unwrap_or(finished)) }
     }
 
-    fn today(&self) -> NaiveDate {
+    /// The day of issue.
+    pub(super) fn today(&self) -> NaiveDate {
         self.times().issued.date_naive()
     }
 
@@ -103,7 +104,11 @@ impl Facts {
     }
 
     fn is_shredded(&self) -> bool {
-        self.run.state == SHREDDED
+        self.run.state == SHREDDED || self.is_final()
+    }
+
+    fn is_final(&self) -> bool {
+        self.run.state == FINAL
     }
 
     /// Rows are gone whose keys were not shown to be destroyed. A shredded run without a generation had nothing sealed.
@@ -119,7 +124,14 @@ impl Facts {
         self.chunks.iter().filter(lost).any(is_backed_up)
     }
 
-    fn spec(&self, store: &str) -> Option<&StoreSpec> {
+    /// The checked end of the erasure: what a declared copy's period counts from.
+    pub(super) fn checked(&self) -> DateTime<Utc> {
+        let times = self.times();
+        times.checked.unwrap_or(times.issued)
+    }
+
+    /// A store that is registered.
+    pub(super) fn spec(&self, store: &str) -> Option<&StoreSpec> {
         self.stores.iter().find(|spec| spec.name == store)
     }
 }
@@ -167,6 +179,7 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
             data_categories: Vec::new(),
         },
         residual_date: residual_date(facts, &targets, &limitations),
+        final_since: facts.body.final_at.filter(|_| facts.is_final()).map(Timestamp::from),
         targets,
         retained,
         recipients: Vec::new(),
@@ -276,7 +289,7 @@ fn targets(facts: &Facts) -> Result<Vec<Target>> {
             anonymization: None,
             verification: verification(facts, &times),
             backups,
-            copies: copies(spec, times.checked.unwrap_or(times.issued)),
+            copies: copies(spec, facts.checked()),
             media: None,
         });
     }
@@ -295,7 +308,7 @@ fn verification(facts: &Facts, times: &Times) -> Verification {
 }
 
 /// Declared copies: one whose period is known dies by a date, any other has none.
-fn copies(spec: &StoreSpec, from: DateTime<Utc>) -> Vec<DeclaredCopy> {
+pub(super) fn copies(spec: &StoreSpec, from: DateTime<Utc>) -> Vec<DeclaredCopy> {
     spec.copies
         .iter()
         .map(|copy| {
@@ -459,6 +472,9 @@ fn joined(mut sum: Target, other: Target) -> Target {
 
 /// The last date of everything that is dated; none when something is not.
 fn residual_date(facts: &Facts, targets: &[Target], limitations: &[Limitation]) -> Option<NaiveDate> {
+    if facts.is_final() {
+        return None;
+    }
     if [Limitation::CopyUnread, Limitation::BackupNotCovered].iter().any(|code| limitations.contains(code)) {
         return None;
     }

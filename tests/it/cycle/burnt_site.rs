@@ -49,6 +49,9 @@ async fn a_burnt_site_comes_back_without_what_was_shredded() {
     let (taken, certificates) = (snapshots(&installation).await, sequence(&installation).await);
     assert!(taken.len() >= 2 && certificates.len() >= 2);
     let rows = world.dump_all("shop.db").await;
+    // The file is the root itself: there is no form of it that could lie in the bucket.
+    assert!(installation.keyring.slot().wrapping().is_none());
+    assert!(!world.path("bucket/wangchuan/state-roots").exists());
     installation.close().await.unwrap();
 
     burn(&world);

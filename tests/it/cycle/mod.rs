@@ -3,7 +3,7 @@
 mod adversary;
 mod burnt_site;
 mod canaries;
-mod crash;
+pub mod crash;
 mod crash_twice;
 mod dying;
 mod full;

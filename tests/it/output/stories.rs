@@ -99,6 +99,7 @@ fn what_is_listed_while_nothing_has_happened() {
     for (name, command) in [
         ("backup-list.nothing", ["backup", "list"]),
         ("backup-verify.nothing", ["backup", "verify"]),
+        ("backup-unneeded.nothing", ["backup", "unneeded"]),
         ("drill-list.nothing", ["drill", "list"]),
         ("drill-run.nothing", ["drill", "run"]),
         ("certificate-list.nothing", ["certificate", "list"]),
