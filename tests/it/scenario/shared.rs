@@ -13,6 +13,7 @@ use wangchuan::keys::tree::KeyTree;
 use wangchuan::policy::registry::SecretText;
 use wangchuan::stores::Engine;
 
+use super::bad_input::surroundings::{Server, wait_in_background};
 use super::database::{Database, wait_for};
 use super::small;
 use super::workplace::Workplace;
@@ -23,6 +24,8 @@ const SOON: Duration = Duration::from_secs(40);
 /// An SQLite shop and a control database on the private server; `None` without one.
 struct Shared {
     place: Workplace,
+    /// The bucket, when it is not one host's own.
+    bucket: Option<Server>,
     shop: Database,
     control: Database,
 }
@@ -45,11 +48,16 @@ impl Shared {
         place.configure(&format!("{}{}", small::store(&shop.url()), small::POLICY));
         place.reconfigure("state = \"sqlite://state/wangchuan.db\"", &format!("state = \"{}\"", address(&control)));
         place.install();
-        Some(Self { place, shop, control })
+        Some(Self { place, bucket: None, shop, control })
     }
 
-    /// A second host: the same configuration, copies of the key files, a folder and a work lock of its own.
-    fn with_second_host(self) -> Self {
+    /// A second host: the same configuration, copies of the key files, a folder and a work lock of its own, and a bucket that is
+    /// neither's own.
+    fn with_second_host(mut self) -> Self {
+        let server = wait_in_background(&self.place);
+        let access = "bucket = \"present\"\naccess_key_id = \"test\"\nsecret_access_key = \"S3cretAccessKey\"";
+        let bucket = format!("endpoint = \"{}\"\n{access}", self.bucket.insert(server).endpoint);
+        self.place.reconfigure("endpoint = \"embedded\"\ndata = \"bucket\"", &bucket);
         let text = fs::read_to_string(self.place.file("wangchuan.toml")).unwrap();
         let second = text.replace("jobs = \"jobs\"", "jobs = \"jobs\"\nfolder = \"state-b\"");
         self.place.write_private("second.toml", &second);
@@ -215,6 +223,7 @@ fn of_two_hosts_asked_to_shred_at_once_one_does_it() {
     assert_eq!(shared.control.number("SELECT COUNT(*) FROM rekey"), 1);
     assert_eq!(shared.control.number("SELECT COUNT(*) FROM rekey WHERE ended_at IS NULL"), 0);
     assert_eq!(shared.control.number("SELECT COUNT(*) FROM run WHERE state = 'shredded'"), 1);
+    shared.second().json(&["job", "run", "outbox"]).ends(0);
     assert!(shared.place.verify_certificates() > 0);
     // Both hosts read the same books.
     let listed = |program: Program| program.json(&["run", "list"]).ends(0).document().to_string();
