@@ -34,8 +34,13 @@ impl StateLocation {
             Self::Sqlite(path) => path.display().to_string(),
             Self::Postgres(url) => {
                 let rest = url.dangerous_text().split_once("://").map_or("", |(_, rest)| rest);
-                let place = rest.rsplit('@').next().unwrap_or_default().split('?').next().unwrap_or_default();
-                format!("postgres://{place}")
+                let before_query = rest.split('?').next().unwrap_or_default();
+                match (before_query.rsplit_once('@'), rest.contains('@')) {
+                    (Some((_, place)), _) => format!("postgres://{place}"),
+                    (None, false) => format!("postgres://{before_query}"),
+                    // Where the password ends cannot be told: rather hide too much.
+                    (None, true) => "postgres://…".to_owned(),
+                }
             }
         }
     }
@@ -289,6 +294,14 @@ mod tests {
             StateLocation::Postgres(SecretText::new("postgres://me:p%40ss@db:5432/w?sslmode=require".into()));
         assert_eq!(postgres.shown(), "postgres://db:5432/w");
         assert!(!format!("{postgres:?}").contains("p%40ss"));
+        for (text, shown) in [
+            ("postgres://db/w?password=a@b", "postgres://…"),
+            ("postgres://me:p?w@db/w", "postgres://…"),
+            ("postgresql://me:p@q@db/w?x=y@z", "postgres://db/w"),
+            ("postgres:///w?host=/run", "postgres:///w"),
+        ] {
+            assert_eq!(StateLocation::Postgres(SecretText::new(text.to_owned())).shown(), shown);
+        }
     }
 
     #[test]

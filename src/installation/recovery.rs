@@ -223,10 +223,12 @@ async fn open_newest(
 
 /// Makes on the configured server what [`rebuild`] made and checked as a file. All of it is there, or nothing.
 async fn make_on_server(config: &Configuration, recovered: &Recovered, random: &dyn Random) -> Result<()> {
-    let bucket = BackupConnection::look(config, random).await?.ok_or(KeyringError::NoTree)?;
+    let vanished =
+        || refused("the bucket that was recovered from is gone", "find out who took it away, and recover again");
+    let bucket = BackupConnection::look(config, random).await?.ok_or_else(vanished)?;
     let store = bucket.repository.as_ref();
     let made = async {
-        let installation = read_installation(store).await?.ok_or(KeyringError::NoTree)?;
+        let installation = read_installation(store).await?.ok_or_else(vanished)?;
         let slot = root_slot::open_for_recovery(&config.root, installation.0)?;
         let copies = root_names(store).await.map_err(KeyringError::from)?;
         let name = choose(store, slot.as_ref(), &copies).await?;

@@ -51,8 +51,9 @@ impl Replica {
         let replica = Self { folder, port };
         let copy = ["-D", &replica.data(), "-d", primary, "-R", "-X", "stream", "-c", "fast", "--no-sync"];
         succeeds(server_program("pg_basebackup").args(copy));
-        let options =
-            format!("-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c hot_standby=on");
+        let options = format!(
+            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=500 -c fsync=off"
+        );
         let log = replica.path().join("log").display().to_string();
         // Its output would keep the pipe open.
         let started = server_program("pg_ctl")
