@@ -12,7 +12,7 @@ use super::small;
 use super::workplace::Workplace;
 use crate::support::announce::{LONG, POSTGRES, announce_not_run, switched_on};
 
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// A replica of the private server, in a folder of its own; stopped when dropped.
 struct Replica {
