@@ -25,7 +25,6 @@ mod chinook;
 mod crashes;
 pub mod database;
 mod drills;
-mod failover;
 mod keys;
 mod music;
 mod quickstart;
