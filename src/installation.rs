@@ -4,6 +4,7 @@
 //! write rows beside it.
 
 mod clock_check;
+mod outside;
 mod recovery;
 mod root_slot;
 mod second_place;

@@ -11,6 +11,7 @@ mod diagnostic;
 mod document;
 mod drill;
 mod find;
+mod outside;
 mod policies;
 mod root;
 pub mod schema;
@@ -37,6 +38,7 @@ pub use diagnostic::{Fault, Faults, Position};
 pub use document::{Document, Place};
 pub use drill::Drill;
 pub use find::{Found, Origin, Surroundings, find};
+pub use outside::{BoundTo, OutsideKey, SealedField};
 pub use policies::{PolicyRules, Registry, UnknownCollection};
 pub use root::{Root, SlotSettings};
 pub(crate) use section::zone_advice;
@@ -67,6 +69,8 @@ pub struct Configuration {
     pub drill: Drill,
     /// The stores and policies.
     pub registry: Registry,
+    /// Keys of applications that the agent answers for.
+    pub outside_keys: Vec<OutsideKey>,
     /// What is allowed but doubtful; to be shown, one line each.
     pub warnings: Vec<String>,
     effective: String,
@@ -125,12 +129,15 @@ struct RawConfiguration {
     /// Deletion rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     policy: Vec<Policy>,
+    /// Keys of applications that the agent destroys when their time is over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    outside_key: Vec<outside::RawOutsideKey>,
 }
 
 /// A larger file is not what was meant. In bytes.
 const FILE_LIMIT: u64 = 1 << 20;
 
-const SECTIONS: [&str; 7] = ["agent", "root", "backup", "audit", "drill", "store", "policy"];
+const SECTIONS: [&str; 8] = ["agent", "root", "backup", "audit", "drill", "store", "policy", "outside_key"];
 
 /// Reads and checks the configuration file at `path`.
 ///
@@ -195,6 +202,7 @@ fn parse(
     if let (Some(registry), Some(backup)) = (&registry, &backup) {
         policies::check(registry, backup.as_ref(), rules, &mut reading);
     }
+    let outside_keys = outside::check_all(&raw.outside_key, registry.as_ref(), &mut reading);
     let effective = toml::to_string_pretty(&raw);
     let (Some(agent), Some(root), Some(backup), Some(audit), Some(drill), Some(registry), Ok(effective), true) =
         (agent, root, backup, audit, drill, registry, effective, reading.faults.is_empty())
@@ -203,7 +211,19 @@ fn parse(
     };
     let (source, base_dir) = (file.source.to_owned(), base_dir.to_owned());
     let warnings = reading.warnings;
-    Ok(Configuration { source, base_dir, agent, root, backup, audit, drill, registry, warnings, effective })
+    Ok(Configuration {
+        source,
+        base_dir,
+        agent,
+        root,
+        backup,
+        audit,
+        drill,
+        registry,
+        outside_keys,
+        warnings,
+        effective,
+    })
 }
 
 fn read_sections(document: &Document<'_>) -> Result<RawConfiguration, Vec<Fault>> {
@@ -224,10 +244,18 @@ fn read_sections(document: &Document<'_>) -> Result<RawConfiguration, Vec<Fault>
     };
     let store = document.elements("store").map_err(&mut note).ok();
     let policy = document.elements("policy").map_err(&mut note).ok();
-    match (agent, root, backup, audit, drill, store, policy, faults.is_empty()) {
-        (Some(agent), Some(root), Some(backup), Some(audit), Some(drill), Some(store), Some(policy), true) => {
-            Ok(RawConfiguration { agent, root, backup, audit, drill, store, policy })
-        }
+    let outside_key = document.elements("outside_key").map_err(&mut note).ok();
+    let repeated = (store, policy, outside_key);
+    match (agent, root, backup, audit, drill, repeated, faults.is_empty()) {
+        (
+            Some(agent),
+            Some(root),
+            Some(backup),
+            Some(audit),
+            Some(drill),
+            (Some(store), Some(policy), Some(outside_key)),
+            true,
+        ) => Ok(RawConfiguration { agent, root, backup, audit, drill, store, policy, outside_key }),
         _ => Err(sorted(faults)),
     }
 }
@@ -241,6 +269,9 @@ fn check_literals(raw: &RawConfiguration, file: &File<'_>, reading: &mut Reading
     places.extend(raw.drill.literals());
     for (number, store) in raw.store.iter().enumerate() {
         places.extend(store.literals(&Place::of("store").index(number)));
+    }
+    for (number, key) in raw.outside_key.iter().enumerate() {
+        places.extend(key.literals(&Place::of("outside_key").index(number)));
     }
     for place in places {
         let what = "a secret stands here in clear, and everybody on this host can read the file";

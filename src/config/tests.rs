@@ -1,6 +1,8 @@
 //! Bad input is pinned by the full text of its error; every shipped file loads; secrets show nowhere.
 
 #[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod root;
 #[cfg(test)]
 mod secrets;
