@@ -1,6 +1,8 @@
 //! Tests of certificates: round trip, tampering, rules, the scan for personal data.
 
 #[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod slots;
 
 use std::path::{Path, PathBuf};
@@ -134,6 +136,7 @@ pub(crate) fn sample_with_id(certificate_id: &str) -> Statement {
         }],
         recipients: vec![],
         root_slot: Some(RootSlot::new(SlotClass::D, "file")),
+        outside_key: None,
         residual_date: Some(date("2026-04-05")),
         limitations: vec![Limitation::RootSlotClassD, Limitation::CopyDeclared, Limitation::RowsRetained],
         supersedes: None,

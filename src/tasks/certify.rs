@@ -1,10 +1,11 @@
-//! `certify`: issues the certificate of every run that has none for its present state.
+//! `certify`: issues the certificate of every run that has none for its present state, and of every outside key that is gone.
 //!
 //! A run gets one certificate when its rows are gone and keys are still to die (`partial`, `KEY_SHRED_PENDING`), and a
 //! superseding one when they are destroyed; a run that is certified after its shred gets only that. The state with the numbers
 //! to be used lies in the second place before anything is signed. What a certificate says is put together in `predicate.rs`;
 //! what is certified already stands in the run itself, so that no clock decides it.
 
+mod outside;
 mod predicate;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
@@ -40,7 +41,7 @@ fn proof(error: impl std::fmt::Display) -> TaskError {
     TaskError::Proof(error.to_string())
 }
 
-/// Issues what is missing; returns the ids of new certificates. A run whose certificate cannot be issued does not keep those
+/// Issues what is missing; returns the ids of new certificates. A run or key whose certificate cannot be issued does not keep those
 /// of other runs back: it is logged and tried again the next time.
 ///
 /// # Errors
@@ -57,10 +58,11 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
             due.push(run);
         }
     }
-    if due.is_empty() {
+    let keys = outside::uncertified(installation).await?;
+    if due.is_empty() && keys.is_empty() {
         return Ok(Vec::new());
     }
-    reserve(installation, due.len()).await?;
+    reserve(installation, due.len() + keys.len()).await?;
     let mut ids = Vec::new();
     let mut first_error = None;
     for run in due {
@@ -72,6 +74,18 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(run = %run.id, error = %error, "a certificate could not be issued");
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    for key in keys {
+        match outside::certify_key(installation, &key).await {
+            Ok(id) => {
+                ids.push(id);
+                crash_point::reached("outside.certified");
+            }
+            Err(error) => {
+                tracing::error!(key = %key.id, error = %error, "the certificate of an outside key could not be issued");
                 first_error.get_or_insert(error);
             }
         }
@@ -162,7 +176,7 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
         body: body.clone(),
         chunks,
         plan,
-        request: request_times(&mut tx, run).await?,
+        request: request_of(&mut tx, run.request).await?,
         now,
         key_evidence,
         root_slot,
@@ -221,8 +235,9 @@ fn supersedes_reason(run: &RunRow) -> SupersedesReason {
     if run.state == UNDONE { SupersedesReason::Undone } else { SupersedesReason::Completion }
 }
 
-async fn request_times(tx: &mut Tx, run: &RunRow) -> Result<Option<(i64, DateTime<Utc>, DateTime<Utc>)>> {
-    let Some(number) = run.request else { return Ok(None) };
+/// Number, receipt and due date of a request.
+async fn request_of(tx: &mut Tx, number: Option<i64>) -> Result<Option<(i64, DateTime<Utc>, DateTime<Utc>)>> {
+    let Some(number) = number else { return Ok(None) };
     Ok(tx.request(number).await?.map(|request| (number, request.received_at, request.due_at)))
 }
 
