@@ -82,6 +82,8 @@ published! {
     key::KeyVerifyDocument,
     key::KeyAdviceDocument,
     key::KeyMoveDocument,
+    key::KeyRegisterDocument,
+    key::KeyUnregisterDocument,
     generated::CompletionsDocument,
     generated::ManualDocument,
 }
