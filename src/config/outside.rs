@@ -32,8 +32,10 @@ pub struct OutsideKey {
     pub fields: Vec<SealedField>,
     /// Since when those fields have been stored sealed under it.
     pub encrypted_since: NaiveDate,
-    /// Whether they were ever stored in clear, and until when.
-    pub in_clear: Option<Option<NaiveDate>>,
+    /// Whether they were ever stored in clear.
+    pub ever_in_clear: bool,
+    /// Until when, where that is known.
+    pub in_clear_until: Option<NaiveDate>,
 }
 
 /// Whose time decides about an outside key.
@@ -185,7 +187,8 @@ impl RawOutsideKey {
             bound: bound?,
             fields: fields?,
             encrypted_since: self.encrypted_since,
-            in_clear: self.ever_in_clear.then_some(self.in_clear_until),
+            ever_in_clear: self.ever_in_clear,
+            in_clear_until: self.in_clear_until,
         })
     }
 

@@ -27,7 +27,7 @@ fn with(key: &str) -> Result<Configuration, String> {
 fn a_policys_key_and_a_family_of_keys_are_read() {
     let configuration = with(KEY).unwrap();
     let key = &configuration.outside_keys[0];
-    assert_eq!((key.name.as_str(), key.access.mount.as_str(), key.in_clear), ("addresses", "fields", None));
+    assert_eq!((key.name.as_str(), key.access.mount.as_str(), key.ever_in_clear), ("addresses", "fields", false));
     assert_eq!(key.collections(), [("shop", "orders")]);
     let BoundTo::Policy { policy, period, retired, .. } = &key.bound else { panic!("{key:?}") };
     assert_eq!(
@@ -46,7 +46,8 @@ fn a_policys_key_and_a_family_of_keys_are_read() {
     ));
     let read = read.unwrap();
     assert_eq!(read.outside_keys[0].bound, BoundTo::Subjects);
-    assert_eq!(read.outside_keys[0].in_clear.unwrap().unwrap().to_string(), "2022-12-31");
+    assert_eq!(read.outside_keys[0].in_clear_until.unwrap().to_string(), "2022-12-31");
+    assert!(read.outside_keys[0].ever_in_clear);
 }
 
 #[test]

@@ -128,7 +128,7 @@ pub(super) async fn certify_key(installation: &Installation, row: &OutsideKeyRow
 
 /// Complete only for a key that the agent destroyed itself and whose fields never were in clear.
 fn predicate(facts: &Facts<'_>) -> Predicate {
-    let ever_in_clear = facts.declared.in_clear.is_some() || facts.body.clear_seen;
+    let ever_in_clear = facts.declared.ever_in_clear || facts.body.clear_seen;
     let until = reopenable_until(facts.destroyed, &facts.evidence.claim);
     let target = target(facts, ever_in_clear);
     let limitations = limitations(facts, &target, ever_in_clear);
@@ -217,7 +217,7 @@ fn end(facts: &Facts<'_>, ever_in_clear: bool, until: Option<NaiveDate>) -> Outs
         fields: declared.fields.iter().map(field).collect(),
         encrypted_since: declared.encrypted_since,
         ever_in_clear,
-        in_clear_until: declared.in_clear.flatten(),
+        in_clear_until: declared.in_clear_until,
         kind: evidence.claim.kind.name().to_owned(),
         class: class_of(evidence),
         checks: evidence.checks.iter().map(|check| check.code().to_owned()).collect(),

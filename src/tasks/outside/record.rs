@@ -108,8 +108,10 @@ pub struct Declared {
     pub period: Option<String>,
     /// Since when the fields were stored sealed.
     pub encrypted_since: NaiveDate,
-    /// Whether they ever were in clear, and until when.
-    pub in_clear: Option<Option<NaiveDate>>,
+    /// Whether they ever were in clear.
+    pub ever_in_clear: bool,
+    /// Until when, where that is known.
+    pub in_clear_until: Option<NaiveDate>,
 }
 
 impl Declared {
@@ -125,7 +127,8 @@ impl Declared {
             policy,
             period,
             encrypted_since: spec.encrypted_since,
-            in_clear: spec.in_clear,
+            ever_in_clear: spec.ever_in_clear,
+            in_clear_until: spec.in_clear_until,
         }
     }
 }
@@ -230,4 +233,29 @@ pub(super) async fn open(installation: &Installation, row: &OutsideKeyRow, spec:
 /// Keyed digest of a key's entry and its own name. Not of the address: a service may move.
 pub(super) fn place_mac(lookup: &Key, spec: &OutsideKey, key: &SecretText) -> [u8; 32] {
     pseudonym(lookup, "outside-key", &[spec.name.as_bytes(), key.dangerous_text().as_bytes()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was declared decides what a certificate claims: it must come back as it was stored, known date or not.
+    #[test]
+    fn what_was_declared_is_read_as_it_was_written() {
+        for (ever_in_clear, in_clear_until) in
+            [(false, None), (true, None), (true, NaiveDate::from_ymd_opt(2022, 12, 31))]
+        {
+            let declared = Declared {
+                fields: vec![("clinic".to_owned(), "patients".to_owned(), "note".to_owned())],
+                policy: None,
+                period: None,
+                encrypted_since: NaiveDate::default(),
+                ever_in_clear,
+                in_clear_until,
+            };
+            let body = OutsideBody { declared: Some(declared), rows_seen: true, ..OutsideBody::default() };
+            let read: OutsideBody = serde_json::from_str(&body.text().unwrap()).unwrap();
+            assert_eq!(read, body);
+        }
+    }
 }
