@@ -70,7 +70,7 @@ async fn a_patients_key_dies_after_their_request_and_its_grace_and_no_other_does
     assert!(pass(&installation).await.destroyed.is_empty());
 
     clinic.wait(&installation, TimeDelta::hours(2)).await;
-    assert_eq!(pass(&installation).await.destroyed, [one.clone()]);
+    assert_eq!(pass(&installation).await.destroyed, std::slice::from_ref(&one));
     assert!(clinic.fate(&key_of("li-lei")).await.is_null());
     assert!(!clinic.opens(&key_of("li-lei"), &notes[0]).await, "a kept copy opens");
     assert!(clinic.opens(&key_of("han-mei"), &notes[1]).await, "somebody else's does not");
@@ -147,7 +147,7 @@ async fn a_period_key_dies_with_its_last_row_and_holds_keep_it() {
     tx.clear_meta("agent_hold").await.unwrap();
     tx.commit().await.unwrap();
 
-    assert_eq!(pass(&installation).await.destroyed, [key.clone()]);
+    assert_eq!(pass(&installation).await.destroyed, std::slice::from_ref(&key));
     assert!(!clinic.opens(FINDINGS, &finding).await);
     certify_due(&installation).await.unwrap();
     let [(predicate, _)] = &certificates(&installation, &key).await[..] else { panic!("one certificate") };

@@ -110,7 +110,7 @@ async fn a_service_that_goes_away_at_any_request_is_waited_for() {
         );
         // No hold waits for a call that is over.
         assert!(!installation.control.read().await.unwrap().is_destroying().await.unwrap(), "{what}");
-        assert_eq!(pass(&installation).await.destroyed, [id.clone()], "{what}");
+        assert_eq!(pass(&installation).await.destroyed, std::slice::from_ref(&id), "{what}");
         assert!(!clinic.opens(&key_of(&patient), &note).await, "{what}");
         certify_due(&installation).await.unwrap();
         ended_once(&installation, &id, &what).await;
