@@ -24,6 +24,7 @@ use crate::tasks::drill::{remove_leftovers, run_drill};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
 use crate::tasks::finality::finalise_or_wait;
 use crate::tasks::outbox::file_due;
+use crate::tasks::outside::{OutsideReport, destroy_outside_keys};
 use crate::tasks::request::plan_request;
 use crate::tasks::shred::shred_due;
 use crate::tasks::{Result, TaskError};
@@ -203,7 +204,10 @@ async fn requests(installation: &Installation) -> Result<Done> {
 }
 
 async fn shred(installation: &Installation) -> Result<Done> {
+    // First, so that what names a destroyed key dies in the same generation change.
+    let outside = destroy_outside_keys(installation).await;
     let report = shred_due(installation).await?;
+    let outside = outside?;
     let (_, mut certificate) = certify_or_wait(installation).await?;
     let (ended, doubt) = finalise_or_wait(installation).await?;
     if !ended.is_empty() {
@@ -220,13 +224,20 @@ async fn shred(installation: &Installation) -> Result<Done> {
     if !report.unread.is_empty() {
         summary = format!("{summary}; {}", report.unread.join("; "));
     }
-    let state = if report.unread.is_empty() && doubt.is_none() { "done" } else { "partial" };
+    if outside != OutsideReport::default() {
+        let (gone, held_up) = (outside.destroyed.len(), outside.waiting.len());
+        summary = format!("{summary}; {gone} outside keys destroyed, {held_up} waiting");
+    }
+    let is_held_up = outside.waiting.iter().any(|(_, _, why)| why.code.needs_somebody());
+    let state = if report.unread.is_empty() && doubt.is_none() && !is_held_up { "done" } else { "partial" };
+    let outside = outside.waiting.iter();
+    let outside = outside.map(|(id, name, why)| format!("outside key {name} ({id}) waits: {}", why.what));
     let waiting = report.waiting.iter().map(|(run, reason)| format!("run {run} waits: {reason}"));
     let pending = report.pending.iter().map(|(run, rows, until)| match until.as_str() {
         "with its chain" => format!("run {run}: {rows} rows still open in backups, until their chain dies"),
         date => format!("run {run}: {rows} rows still open in backups, until {date}"),
     });
-    Ok(Done { state, details: waiting.chain(pending).collect(), ..Done::good("shred", summary) }
+    Ok(Done { state, details: waiting.chain(pending).chain(outside).collect(), ..Done::good("shred", summary) }
         .with_certificate(certificate))
 }
 

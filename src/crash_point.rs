@@ -46,6 +46,8 @@ pub const SERVICE_POINTS: &[&str] = &["state.root-stored"];
 
 /// The point behind the end of every residual date, which comes long after a cycle.
 pub const FINAL_POINTS: &[&str] = &["run.final"];
+/// The points of the end of an outside key, which a cycle without such keys does not pass.
+pub const OUTSIDE_POINTS: &[&str] = &["outside.intended", "outside.deleted", "outside.recorded", "outside.certified"];
 
 /// Points beside the cycle, where nothing durable of it was begun or changed.
 pub const BESIDE: &[&str] =
@@ -57,8 +59,9 @@ pub fn reached(name: &str) {
     use std::process::{Command, id};
     use std::sync::atomic::AtomicU32;
     static PASSED: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
-    let is_listed =
-        [POINTS, UNDO_POINTS, SERVICE_POINTS, FINAL_POINTS, BESIDE].iter().any(|points| points.contains(&name));
+    let is_listed = [POINTS, UNDO_POINTS, SERVICE_POINTS, FINAL_POINTS, OUTSIDE_POINTS, BESIDE]
+        .iter()
+        .any(|points| points.contains(&name));
     debug_assert!(is_listed, "crash point {name} is not listed");
     let [crashes, pauses] = &PASSED;
     if is_wanted("WANGCHUAN_CRASH_AT", name, crashes) {

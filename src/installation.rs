@@ -7,6 +7,7 @@ mod clock_check;
 mod founding;
 mod heartbeat;
 mod lease;
+mod outside;
 mod recovery;
 mod root_slot;
 mod second_place;

@@ -2,6 +2,8 @@
 //!
 //! A certificate whose numbers do not add up, or whose result says more than its parts, is worse than none.
 
+mod outside;
+
 use thiserror::Error;
 
 use super::statement::{
@@ -123,6 +125,7 @@ pub fn check(statement: &Statement) -> Result {
     check_undated(predicate)?;
     check_root_slot(predicate)?;
     check_final(predicate)?;
+    outside::check_outside_key(predicate)?;
     check_result(predicate)
 }
 
@@ -289,7 +292,8 @@ fn check_root_slot(predicate: &Predicate) -> Result {
     let relies = |target: &Target| {
         target.action == Action::CryptoShred || target.backups.state == BackupState::Erased || !target.keys.is_empty()
     };
-    if !predicate.targets.iter().any(relies) {
+    // An outside key rests on a service of its own.
+    if predicate.outside_key.is_some() || !predicate.targets.iter().any(relies) {
         return Ok(());
     }
     let slot = predicate.root_slot.as_ref().ok_or_else(|| CheckError::new("rootSlot", "is missing"))?;
@@ -348,7 +352,10 @@ fn check_final(predicate: &Predicate) -> Result {
 
 fn check_result(predicate: &Predicate) -> Result {
     let sum = |of: fn(&Target) -> u64| predicate.targets.iter().map(of).fold(0, u64::saturating_add);
-    let done = sum(|target| target.records_erased).saturating_add(sum(|target| target.records_anonymized));
+    let rows = sum(|target| target.records_erased).saturating_add(sum(|target| target.records_anonymized));
+    // The end of an outside key erases no row: it is the object itself.
+    let objects = if predicate.outside_key.is_some() { sum(|target| target.objects_erased) } else { 0 };
+    let done = rows.saturating_add(objects);
     let failed = sum(|target| target.records_failed);
     let kept = sum(|target| target.records_retained);
     let told = |code| predicate.limitations.contains(&code);

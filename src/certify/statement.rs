@@ -9,8 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use super::codes::{
-    Action, AnonymizationTechnique, BackupState, CopyState, ErasureResult, Limitation, RecipientStatus, RetainedReason,
-    Sanitization, SlotClass, SupersedesReason, System, TriggerKind, VerificationMethod,
+    Action, AnonymizationTechnique, BackupState, CopyState, ErasureResult, Limitation, OutsideBinding, RecipientStatus,
+    RetainedReason, Sanitization, SlotClass, SupersedesReason, System, TriggerKind, VerificationMethod,
 };
 
 /// The statement type (in-toto attestation framework v1).
@@ -71,6 +71,10 @@ macro_rules! object {
         pub struct $name { $($(#[$field_doc])* pub $field: $kind,)+ }
     };
 }
+
+mod outside;
+
+pub use outside::{OutsideKeyEnd, OutsideReadBack};
 
 object! {
     /// A SHA-256 value.
@@ -504,6 +508,9 @@ object! {
         /// The root slot.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         root_slot: Option<RootSlot>,
+        /// The outside key whose end this certifies; then the only target is its service.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outside_key: Option<OutsideKeyEnd>,
         /// The date by which nothing of it can be read any more anywhere; absent when that holds now, and when no such date
         /// is known (then `COPY_UNREAD` or `BACKUP_NOT_COVERED` says so).
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod finality;
 #[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod slots;
 
 use std::path::{Path, PathBuf};
@@ -136,6 +138,7 @@ pub(crate) fn sample_with_id(certificate_id: &str) -> Statement {
         }],
         recipients: vec![],
         root_slot: Some(RootSlot::new(SlotClass::D, "file")),
+        outside_key: None,
         residual_date: Some(date("2026-04-05")),
         final_since: None,
         limitations: vec![Limitation::RootSlotClassD, Limitation::CopyDeclared, Limitation::RowsRetained],

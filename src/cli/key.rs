@@ -3,6 +3,7 @@
 mod advice;
 mod list;
 mod moving;
+mod outside;
 mod shred;
 mod verify;
 mod words;
@@ -10,6 +11,7 @@ mod words;
 pub use advice::KeyAdviceDocument;
 pub use list::KeyListDocument;
 pub use moving::KeyMoveDocument;
+pub use outside::{KeyRegisterDocument, KeyUnregisterDocument};
 pub use shred::KeyShredDocument;
 pub use verify::KeyVerifyDocument;
 
@@ -38,7 +40,7 @@ use crate::tasks::finality::FinalitySummary;
 /// The key tree and its root slot.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// Generation, what the root slot is worth, keys by state, what waits to be destroyed, what may be copied.
+    /// Generation, what the root slot is worth, keys by state, outside keys by state, what waits, what may be copied.
     #[command(after_help = "Example:\n  wangchuan key status")]
     Status,
     /// Every key the agent answers for, in groups, by state in the words of SP 800-57; what waits to be destroyed, and why.
@@ -62,6 +64,14 @@ pub enum KeyCommand {
     /// What may and may not be copied or backed up, for the configured root slot.
     #[command(after_help = "Example:\n  wangchuan key advice --lang zh")]
     Advice,
+    /// Register an application's key, in a key service, that belongs to one customer: it is destroyed when its time is over.
+    Register(outside::RegisterArgs),
+    /// Answer for a registered key no longer. The key itself lives on.
+    #[command(after_help = "Example:\n  wangchuan key unregister 0199a3c4-7b2e-7c10-9d51-0d3f6b1c2a44")]
+    Unregister {
+        /// The id of its registration, as `key list` shows it.
+        id: String,
+    },
     /// Take the root key from the slot under `[root.previous]` to the one under `[root]`.
     Move(moving::MoveArgs),
 }
@@ -74,6 +84,8 @@ pub async fn key(context: &mut Context<'_>, command: KeyCommand) -> CommandResul
         KeyCommand::Shred { now } => shred::shred(context, now).await,
         KeyCommand::Verify => verify::verify(context).await,
         KeyCommand::Advice => advice::show(context).await,
+        KeyCommand::Register(args) => outside::register_key(context, args).await,
+        KeyCommand::Unregister { id } => outside::unregister_key(context, &id).await,
         KeyCommand::Move(args) => moving::move_key(context, args).await,
     }
 }
@@ -91,6 +103,8 @@ pub struct StatusDocument {
     claim: SlotClaim,
     /// How many keys there are, by subtree and state.
     keys: BTreeMap<String, BTreeMap<String, i64>>,
+    /// How many outside keys there are, by state in the words of SP 800-57.
+    outside_keys: BTreeMap<String, i64>,
     /// A generation change that was interrupted; the next start finishes it.
     interrupted: Option<Interrupted>,
     /// The newest state record in the second place; null while there is none.
@@ -171,6 +185,10 @@ async fn read(
     }
     let runs = tx.runs(Some("shred-pending")).await?;
     let finality = FinalitySummary::of(&tx.runs(None).await?)?;
+    let mut outside_keys: BTreeMap<String, i64> = BTreeMap::new();
+    for line in outside::lines(&installation.config, &tasks::outside::list_outside_keys(&mut tx).await?) {
+        *outside_keys.entry(line.state().name().to_owned()).or_default() += 1;
+    }
     let interrupted = tx.open_rekey().await?.map(|(generation, step)| Interrupted { generation, step });
     let memory = Memory::read(&mut tx).await?;
     let second_place =
@@ -187,6 +205,7 @@ async fn read(
         slot_generations,
         claim,
         keys,
+        outside_keys,
         interrupted,
         second_place,
         pending,
@@ -232,7 +251,7 @@ fn show(
         ))?,
     }
     show_claim(output, &document.claim)?;
-    show_counts(output, &document.keys)?;
+    show_counts(output, document)?;
     for (pending, run) in document.pending.iter().zip(runs) {
         output.say(&pending.words(config, run))?;
     }
@@ -292,11 +311,12 @@ fn residual_words(residual: Residual) -> (&'static str, &'static str) {
     }
 }
 
-fn show_counts(output: &mut Output, keys: &BTreeMap<String, BTreeMap<String, i64>>) -> Result<(), UserError> {
+fn show_counts(output: &mut Output, document: &StatusDocument) -> Result<(), UserError> {
     let lang = output.lang();
     let titles = [("keys", "密钥"), ("state", "状态"), ("count", "数量")];
     let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh))).right(2);
-    for (subtree, states) in keys {
+    let outside = say(lang, "outside", "外部密钥").to_owned();
+    for (subtree, states) in document.keys.iter().chain([(&outside, &document.outside_keys)]) {
         for (state, count) in states {
             grid.row([subtree.as_str(), state.as_str(), &grouped(count.unsigned_abs())]);
         }

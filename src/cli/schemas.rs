@@ -84,6 +84,8 @@ published! {
     key::KeyVerifyDocument,
     key::KeyAdviceDocument,
     key::KeyMoveDocument,
+    key::KeyRegisterDocument,
+    key::KeyUnregisterDocument,
     generated::CompletionsDocument,
     generated::ManualDocument,
 }

@@ -143,6 +143,7 @@ fn next_step(code: &str) -> (&'static str, &'static str) {
         "old-snapshot" => ("快照过旧", "wangchuan backup run"),
         "request-overdue" => ("请求逾期", "wangchuan request list"),
         "shred-overdue" => ("密钥销毁逾期", "wangchuan agent --once"),
+        "outside-key-overdue" => ("外部密钥销毁逾期", "wangchuan key list"),
         "run-failed" => ("运行失败", "wangchuan run list"),
         "certificate-quarantined" => ("证书被拒", "wangchuan certificate list"),
         "filing-overdue" => ("存证逾期", "wangchuan agent --once"),

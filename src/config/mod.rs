@@ -12,6 +12,7 @@ mod document;
 mod drill;
 mod find;
 mod law;
+mod outside;
 mod policies;
 mod root;
 pub mod schema;
@@ -39,6 +40,7 @@ pub use document::{Document, Place};
 pub use drill::Drill;
 pub use find::{Found, Origin, Surroundings, find};
 pub use law::read_catalogue;
+pub use outside::{BoundTo, OutsideKey, SealedField};
 pub use policies::{Registry, UnknownCollection};
 pub use root::{Root, SlotSettings};
 pub(crate) use section::zone_advice;
@@ -72,6 +74,8 @@ pub struct Configuration {
     pub registry: Registry,
     /// The statutes that count here.
     pub catalogue: statute::Catalogue,
+    /// Keys of applications that the agent answers for.
+    pub outside_keys: Vec<OutsideKey>,
     /// What is allowed but doubtful; to be shown, one line each.
     pub warnings: Vec<String>,
     effective: String,
@@ -137,12 +141,15 @@ struct RawConfiguration {
     /// Deletion rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     policy: Vec<Policy>,
+    /// Keys of applications that the agent destroys when their time is over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    outside_key: Vec<outside::RawOutsideKey>,
 }
 
 /// A larger file is not what was meant. In bytes.
 const FILE_LIMIT: u64 = 1 << 20;
 
-const SECTIONS: [&str; 7] = ["agent", "root", "backup", "audit", "drill", "store", "policy"];
+const SECTIONS: [&str; 8] = ["agent", "root", "backup", "audit", "drill", "store", "policy", "outside_key"];
 
 /// Reads and checks the configuration file at `path`.
 ///
@@ -200,6 +207,7 @@ fn parse(text: &str, file: &File<'_>, variable: &dyn Fn(&str) -> Option<String>)
         law::apply_profiles(agent, catalogue, &mut registry.policies, &mut reading);
         policies::check(registry, backup.as_ref(), catalogue, &mut reading);
     }
+    let outside_keys = outside::check_all(&raw.outside_key, registry.as_ref(), &mut reading);
     let effective = toml::to_string_pretty(&raw);
     let registry = registry.zip(catalogue);
     let (
@@ -217,7 +225,20 @@ fn parse(text: &str, file: &File<'_>, variable: &dyn Fn(&str) -> Option<String>)
     };
     let (source, base_dir) = (file.source.to_owned(), base_dir.to_owned());
     let warnings = reading.warnings;
-    Ok(Configuration { source, base_dir, agent, root, backup, audit, drill, registry, catalogue, warnings, effective })
+    Ok(Configuration {
+        source,
+        base_dir,
+        agent,
+        root,
+        backup,
+        audit,
+        drill,
+        registry,
+        catalogue,
+        outside_keys,
+        warnings,
+        effective,
+    })
 }
 
 fn read_sections(document: &Document<'_>) -> Result<RawConfiguration, Vec<Fault>> {
@@ -238,10 +259,18 @@ fn read_sections(document: &Document<'_>) -> Result<RawConfiguration, Vec<Fault>
     };
     let store = document.elements("store").map_err(&mut note).ok();
     let policy = document.elements("policy").map_err(&mut note).ok();
-    match (agent, root, backup, audit, drill, store, policy, faults.is_empty()) {
-        (Some(agent), Some(root), Some(backup), Some(audit), Some(drill), Some(store), Some(policy), true) => {
-            Ok(RawConfiguration { agent, root, backup, audit, drill, store, policy })
-        }
+    let outside_key = document.elements("outside_key").map_err(&mut note).ok();
+    let repeated = (store, policy, outside_key);
+    match (agent, root, backup, audit, drill, repeated, faults.is_empty()) {
+        (
+            Some(agent),
+            Some(root),
+            Some(backup),
+            Some(audit),
+            Some(drill),
+            (Some(store), Some(policy), Some(outside_key)),
+            true,
+        ) => Ok(RawConfiguration { agent, root, backup, audit, drill, store, policy, outside_key }),
         _ => Err(sorted(faults)),
     }
 }
@@ -255,6 +284,9 @@ fn check_literals(raw: &RawConfiguration, file: &File<'_>, reading: &mut Reading
     places.extend(raw.drill.literals());
     for (number, store) in raw.store.iter().enumerate() {
         places.extend(store.literals(&Place::of("store").index(number)));
+    }
+    for (number, key) in raw.outside_key.iter().enumerate() {
+        places.extend(key.literals(&Place::of("outside_key").index(number)));
     }
     for place in places {
         let what = "a secret stands here in clear, and everybody on this host can read the file";

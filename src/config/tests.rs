@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod law;
 #[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod root;
 #[cfg(test)]
 mod secrets;

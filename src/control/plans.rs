@@ -371,7 +371,8 @@ impl Tx {
 
     /// Whether a chunk or a generation change is in the middle of happening.
     pub async fn is_destroying(&mut self) -> Result<bool> {
-        let row = sqlx::query("SELECT (SELECT COUNT(*) FROM plan_chunk WHERE state = 'running') + (SELECT COUNT(*) FROM rekey WHERE ended_at IS NULL)")
+        let row = sqlx::query("SELECT (SELECT COUNT(*) FROM plan_chunk WHERE state = 'running') + (SELECT COUNT(*) FROM rekey WHERE ended_at IS NULL) \
+             + (SELECT COUNT(*) FROM outside_key WHERE state = 'destroying')")
             .fetch_one(&mut *self.inner)
             .await?;
         Ok(row.try_get::<i64, _>(0)? > 0)

@@ -31,7 +31,8 @@ use crate::keys::{InstallationId, Key};
 use crate::random::{Random, RandomUnavailable};
 use second_place::{Second, SecondPlaceError};
 
-/// What a work leaf is for. The first four outlive every run; the others are per plan, request or run and die with it.
+/// What a work leaf is for. The first four outlive every run; the others are per plan, request, run or
+/// outside key and die with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Row digests of ledger, sealing history and plans. Outlives every chain.
@@ -48,6 +49,8 @@ pub enum Purpose {
     Request,
     /// A run's pre-images.
     PreImage,
+    /// Whose an outside key is, and its own name.
+    OutsideKey,
 }
 
 impl Purpose {
@@ -62,6 +65,7 @@ impl Purpose {
             Self::Plan => "plan",
             Self::Request => "request",
             Self::PreImage => "pre-image",
+            Self::OutsideKey => "outside-key",
         }
     }
 }

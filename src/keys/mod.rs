@@ -6,10 +6,12 @@
 //! The way down: a root slot ([`slot`]) holds one root key per generation; it opens the crown of the key tree ([`tree`]), whose
 //! leaves are the keys of subjects, buckets, chains, pins and works. Cells and frames ([`cell`]) are computed from those;
 //! sealed columns of the control database ([`sealed`]) hang on one of them. [`rekey`] names the steps in which leaves are shredded.
+//! Beside the tree are keys that applications seal fields with, in a key service ([`outside`]).
 
 pub mod cell;
 pub mod file_slot;
 pub mod moving_slot;
+pub mod outside;
 pub mod rekey;
 pub mod sealed;
 pub mod slot;

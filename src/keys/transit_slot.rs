@@ -17,6 +17,7 @@
 //! installation alone: trimming would destroy what others wrapped. A key that was used before is refused for a first root.
 
 mod client;
+mod outside;
 mod shelf;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::client::TransitClient;
+pub use self::outside::TransitKeys;
 use self::shelf::{Kind, Record, Shelf, damaged};
 use self::wire::KeyState;
 use super::slot::{
@@ -432,6 +434,14 @@ impl RootSlot for TransitSlot {
     }
 }
 
+/// What the agent must be able to do in the service, and what it must not.
+struct Rights {
+    /// Paths with the capability that is needed.
+    needed: Vec<(String, &'static str)>,
+    /// Paths with capabilities that nothing needs.
+    unwanted: Vec<(String, Vec<&'static str>)>,
+}
+
 impl TransitSlot {
     /// Lets the service open a wrapped root.
     async fn open_wrapped(&self, record: &Record) -> Result<Key> {
@@ -444,10 +454,9 @@ impl TransitSlot {
 
     /// Rights that the agent lacks, and those that nothing needs.
     async fn wrong_rights(&self) -> Result<Vec<Shortcoming>> {
-        let mut found = Vec::new();
         let key = self.client.key_path("");
         let (mount, name) = key.split_once("/keys/").unwrap_or_default();
-        let needed = [
+        let needed = vec![
             (key.clone(), "read"),
             (format!("{key}/rotate"), "update"),
             (format!("{key}/config"), "update"),
@@ -455,25 +464,31 @@ impl TransitSlot {
             (format!("{mount}/encrypt/{name}"), "update"),
             (format!("{mount}/decrypt/{name}"), "update"),
         ];
-        let unwanted = [
+        let unwanted = vec![
             (key.clone(), vec!["delete", "create", "update"]),
             (format!("{mount}/export/encryption-key/{name}"), vec!["read"]),
             (format!("{mount}/backup/{name}"), vec!["read"]),
             (format!("{mount}/restore/{name}"), vec!["create", "update"]),
         ];
-        let paths: Vec<String> =
-            needed.iter().map(|(path, _)| path).chain(unwanted.iter().map(|(path, _)| path)).cloned().collect();
-        let rights = self.client.rights(&paths).await?;
-        let (has, has_not) = rights.split_at(needed.len().min(rights.len()));
-        for ((path, capability), granted) in needed.into_iter().zip(has) {
+        Self::rights_of(&self.client, &Rights { needed, unwanted }).await
+    }
+
+    /// Where the service's word differs from what is wanted.
+    async fn rights_of(client: &TransitClient, wanted: &Rights) -> Result<Vec<Shortcoming>> {
+        let mut found = Vec::new();
+        let needed = wanted.needed.iter().map(|(path, _)| path);
+        let paths: Vec<String> = needed.chain(wanted.unwanted.iter().map(|(path, _)| path)).cloned().collect();
+        let rights = client.rights(&paths).await?;
+        let (has, has_not) = rights.split_at(wanted.needed.len().min(rights.len()));
+        for ((path, capability), granted) in wanted.needed.iter().zip(has) {
             if !granted.iter().any(|right| right == capability || right == "root") {
-                found.push(Shortcoming::MissingRight { path, capability });
+                found.push(Shortcoming::MissingRight { path: path.clone(), capability });
             }
         }
-        for ((path, refused), granted) in unwanted.into_iter().zip(has_not) {
+        for ((path, refused), granted) in wanted.unwanted.iter().zip(has_not) {
             let excess = granted.iter().find(|right| *right == "root" || refused.contains(&right.as_str()));
             if let Some(capability) = excess.cloned() {
-                found.push(Shortcoming::ExcessRight { path, capability });
+                found.push(Shortcoming::ExcessRight { path: path.clone(), capability });
             }
         }
         Ok(found)

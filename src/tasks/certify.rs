@@ -1,10 +1,11 @@
-//! `certify`: issues the certificate of every run that has none for its present state.
+//! `certify`: issues the certificate of every run that has none for its present state, and of every outside key that is gone.
 //!
 //! A run gets one certificate when its rows are gone and keys are still to die (`partial`, `KEY_SHRED_PENDING`), a superseding
 //! one when they are destroyed, and another when it is final; a run that is certified after its shred gets only those. The state with the numbers
 //! to be used lies in the second place before anything is signed. What a certificate says is put together in `predicate.rs`;
 //! what is certified already stands in the run itself, so that no clock decides it.
 
+mod outside;
 mod predicate;
 mod residual;
 
@@ -45,7 +46,7 @@ fn proof(error: impl std::fmt::Display) -> TaskError {
     TaskError::Proof(error.to_string())
 }
 
-/// Issues what is missing; returns the ids of new certificates. A run whose certificate cannot be issued does not keep those
+/// Issues what is missing; returns the ids of new certificates. A run or key whose certificate cannot be issued does not keep those
 /// of other runs back: it is logged and tried again the next time.
 ///
 /// # Errors
@@ -63,10 +64,11 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
             due.push(run);
         }
     }
-    if due.is_empty() {
+    let keys = outside::uncertified(installation).await?;
+    if due.is_empty() && keys.is_empty() {
         return Ok(Vec::new());
     }
-    reserve(installation, due.len()).await?;
+    reserve(installation, due.len() + keys.len()).await?;
     let mut ids = Vec::new();
     let mut first_error = None;
     for run in due {
@@ -78,6 +80,18 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(run = %run.id, error = %error, "a certificate could not be issued");
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    for key in keys {
+        match outside::certify_key(installation, &key).await {
+            Ok(id) => {
+                ids.push(id);
+                crash_point::reached("outside.certified");
+            }
+            Err(error) => {
+                tracing::error!(key = %key.id, error = %error, "the certificate of an outside key could not be issued");
                 first_error.get_or_insert(error);
             }
         }
@@ -134,6 +148,12 @@ async fn next_reserved(tx: &mut Tx) -> Result<(i64, Option<String>)> {
     Ok((sequence, previous))
 }
 
+/// The id that the next certificate was announced with.
+async fn announced(tx: &mut Tx) -> Result<String> {
+    let id = tx.announced_certificate().await?;
+    id.ok_or_else(|| TaskError::Inconsistent("the next certificate has no id".to_owned()))
+}
+
 async fn reserved(tx: &mut Tx) -> Result<i64> {
     Ok(tx.meta(RESERVED).await?.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
@@ -162,8 +182,7 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
     let checked_at = Timestamp::from(run.verified_at.unwrap_or(now));
     let (evidence, evidence_digest) = evidence(&tx.ledger_of_run(&run.id).await?, checked_at, &reference_key)?;
     let (sequence, previous) = next_reserved(&mut tx).await?;
-    let id = tx.announced_certificate().await?;
-    let id = id.ok_or_else(|| TaskError::Inconsistent("the next certificate has no id".to_owned()))?;
+    let id = announced(&mut tx).await?;
     facts.id.clone_from(&id);
     (facts.sequence, facts.previous) = (sequence as u64, previous);
     facts.supersedes =
@@ -220,7 +239,7 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
         body,
         chunks,
         plan,
-        request: request_times(tx, run).await?,
+        request: request_of(tx, run.request).await?,
         now: installation.clock.now(),
         key_evidence,
         root_slot,
@@ -271,8 +290,9 @@ fn supersedes_reason(run: &RunRow) -> SupersedesReason {
     if run.state == UNDONE { SupersedesReason::Undone } else { SupersedesReason::Completion }
 }
 
-async fn request_times(tx: &mut Tx, run: &RunRow) -> Result<Option<(i64, DateTime<Utc>, DateTime<Utc>)>> {
-    let Some(number) = run.request else { return Ok(None) };
+/// Number, receipt and due date of a request.
+async fn request_of(tx: &mut Tx, number: Option<i64>) -> Result<Option<(i64, DateTime<Utc>, DateTime<Utc>)>> {
+    let Some(number) = number else { return Ok(None) };
     Ok(tx.request(number).await?.map(|request| (number, request.received_at, request.due_at)))
 }
 

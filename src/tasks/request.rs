@@ -21,6 +21,7 @@ use super::{Result, TaskError};
 
 mod forms;
 
+pub(in crate::tasks) use forms::form_of_request;
 pub use forms::{Known, canonical_subjects, place_hold};
 
 /// Days to answer a request (GB/T 35273-2020 8.7 guidance; GDPR one month is longer or equal).
@@ -138,7 +139,7 @@ pub async fn receive(installation: &Installation, subject: &Subject) -> Result<R
             advice: "give the id as the stores have it".to_owned(),
         });
     }
-    let subject = &forms::form_of_request(installation, subject).await?;
+    let subject = &form_of_request(installation, subject).await?;
     let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;
     let lookup_key = installation.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;

@@ -11,6 +11,7 @@ use crate::policy::registry::BackupMode;
 
 use super::Result;
 use super::finality::FinalitySummary;
+use super::outside::list_outside_keys;
 
 /// Something that needs a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -76,6 +77,7 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
     look_at_work(&mut tx, now, &mut status).await?;
     look_at_certificates(&mut tx, now, &mut status).await?;
     look_at_drills(&mut tx, now, &mut status).await?;
+    look_at_outside_keys(&mut tx, now, &mut status).await?;
     Ok(status)
 }
 
@@ -166,6 +168,16 @@ async fn look_at_drills(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) ->
             status.add("no-drill", "there was no restore drill yet".to_owned(), None);
         }
         None => {}
+    }
+    Ok(())
+}
+
+async fn look_at_outside_keys(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> Result<()> {
+    for key in list_outside_keys(tx).await? {
+        if key.is_overdue(now, SHRED_AGE) {
+            let what = format!("outside key {} ({}) should be destroyed", key.row.name, key.row.id);
+            status.add("outside-key-overdue", what, key.row.due_at.or(key.row.ended_at));
+        }
     }
     Ok(())
 }

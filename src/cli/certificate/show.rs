@@ -214,6 +214,13 @@ fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError
             format!("自 {day} 起终结：所有已知副本的期限均已过"),
         ))?;
     }
+    if let Some(key) = &predicate.outside_key {
+        let (name, class, kind, fields) = (&key.name, code(&key.class), &key.kind, key.fields.join(", "));
+        output.say(&Words::new(
+            format!("outside key {name} ({kind}, class {class}), which sealed {fields}, is gone"),
+            format!("外部密钥 {name}（{kind}，{class} 级）已销毁，它加密的字段为 {fields}"),
+        ))?;
+    }
     match predicate.residual_date {
         Some(date) => output.say(&Words::new(
             format!("residual date: {date}; by then the last of it is to be unreadable"),
@@ -276,6 +283,25 @@ fn explain(limitation: Limitation) -> (&'static str, &'static str) {
         Limitation::ErasureUndone => (
             "the erasure was undone within its grace: what counts as kept lives again",
             "该擦除在宽限期内被撤销：计为保留的行已恢复",
+        ),
+        Limitation::OutsideKeyClassB => (
+            "the application's key was destroyed in the key service; an older copy of that service, with its unseal keys, could bring it back",
+            "应用的密钥已在密钥服务中销毁；但该服务的旧副本连同解封密钥可能使其复原",
+        ),
+        Limitation::OutsideKeyClassD => (
+            "the application's key was removed, and may lie outside of the key service",
+            "应用的密钥已移除，但可能存在于密钥服务之外",
+        ),
+        Limitation::OutsideKeyDeclared => (
+            "that the fields were sealed under this key alone, and since when, is what the operator declared",
+            "字段仅由该密钥加密及其起始时间，均为运营者的声明",
+        ),
+        Limitation::OutsideKeyGoneBefore => {
+            ("somebody else had destroyed the key before the agent did", "在代理销毁之前，该密钥已被他人销毁")
+        }
+        Limitation::FieldOnceInClear => (
+            "the fields were once stored in clear; the end of their key does not erase what was stored then",
+            "字段曾以明文存储；销毁密钥并不能擦除当时存储的内容",
         ),
     }
 }

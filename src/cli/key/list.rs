@@ -8,6 +8,7 @@ use super::super::context::{Context, task_error};
 use super::super::output::shapes::Time;
 use super::super::output::table::grouped;
 use super::super::output::{Document, Exit, Grid, Outcome, Words, say};
+use super::outside::{OutsideLine, lines, show_lines};
 use super::super::stage::finality_words;
 use super::words::{kind_words, state_words, waiting_line};
 use crate::control::KeyGroup;
@@ -32,6 +33,8 @@ pub struct KeyListDocument {
     waiting: Vec<WaitingRun>,
     /// What is left of runs whose keys are destroyed.
     finality: FinalitySummary,
+    /// Keys of applications that the agent answers for, or has destroyed.
+    outside_keys: Vec<OutsideLine>,
 }
 
 impl Document for KeyListDocument {
@@ -76,13 +79,15 @@ async fn read(installation: &Installation) -> tasks::Result<KeyListDocument> {
     let mut tx = installation.control.read().await?;
     let made = tx.generation_made_at().await?;
     let keys: Vec<KeyLine> = tx.key_groups().await?.into_iter().map(|group| KeyLine::of(group, &waiting)).collect();
+    let outside_keys = lines(&installation.config, &tasks::outside::list_outside_keys(&mut tx).await?);
     Ok(KeyListDocument {
-        result: Outcome::of_list(keys.is_empty()),
+        result: Outcome::of_list(keys.is_empty() && outside_keys.is_empty()),
         generation: made.map(|(generation, _)| generation),
         made_at: made.map(|(_, at)| at.into()),
         keys,
         waiting,
         finality: FinalitySummary::of(&tx.runs(None).await?)?,
+        outside_keys,
     })
 }
 
@@ -123,5 +128,5 @@ fn show(context: &mut Context<'_>, document: &KeyListDocument) -> Result<(), sup
     for words in finality_words(&document.finality) {
         output.say(&words)?;
     }
-    Ok(())
+    show_lines(output, &document.outside_keys)
 }

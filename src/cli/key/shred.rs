@@ -12,6 +12,7 @@ use crate::installation::{Installation, Needs};
 use crate::tasks;
 use crate::tasks::certify::certify_or_wait;
 use crate::tasks::finality::finalise_or_wait;
+use crate::tasks::outside::{OutsideReport, Waiting, destroy_outside_keys};
 use crate::tasks::shred::{ShredReport, WaitCode, WaitingRun, next_group_commit, shred_due, waiting_runs};
 
 /// What `key shred --json` prints.
@@ -33,8 +34,23 @@ pub struct KeyShredDocument {
     final_runs: Vec<String>,
     /// Runs whose rows still open.
     waiting: Vec<WaitingRun>,
+    /// Outside keys that were destroyed and read back as gone, by id.
+    outside_keys_destroyed: Vec<String>,
+    /// Outside keys whose time is over, or that cannot be looked after, and why they wait.
+    outside_keys_waiting: Vec<OutsideWaitEntry>,
     /// The certificates issued now.
     certificates: Vec<String>,
+}
+
+/// An outside key that waits.
+#[derive(Debug, Serialize, JsonSchema)]
+struct OutsideWaitEntry {
+    /// The id of its registration.
+    id: String,
+    /// The entry of the configuration.
+    name: String,
+    #[serde(flatten)]
+    waiting: Waiting,
 }
 
 impl Document for KeyShredDocument {
@@ -73,15 +89,28 @@ impl KeyShredDocument {
             shredded_runs: Vec::new(),
             final_runs: Vec::new(),
             waiting,
+            outside_keys_destroyed: Vec::new(),
+            outside_keys_waiting: Vec::new(),
             certificates: Vec::new(),
         }
         .with_result()
     }
 
+    fn with_outside(mut self, report: OutsideReport, certificates: Vec<String>) -> Self {
+        self.outside_keys_destroyed = report.destroyed;
+        let entry = |(id, name, waiting)| OutsideWaitEntry { id, name, waiting };
+        self.outside_keys_waiting = report.waiting.into_iter().map(entry).collect();
+        self.certificates.extend(certificates);
+        self.with_result()
+    }
+
     fn with_result(mut self) -> Self {
         self.code = (!self.waiting.is_empty()).then_some("KEY_SHRED_PENDING");
-        let nothing = self.shredded_runs.is_empty() && self.final_runs.is_empty() && self.generation.is_none();
-        self.result = match (self.waiting.is_empty(), nothing) {
+        let nothing = self.shredded_runs.is_empty()
+            && self.final_runs.is_empty()
+            && self.generation.is_none()
+            && self.outside_keys_destroyed.is_empty();
+        self.result = match (self.waiting.is_empty() && self.outside_keys_waiting.is_empty(), nothing) {
             (false, _) => Outcome::Partial,
             (true, true) => Outcome::NothingFound,
             (true, false) => Outcome::Complete,
@@ -102,8 +131,10 @@ pub async fn shred(context: &mut Context<'_>, now: bool) -> CommandResult {
 }
 
 async fn run(installation: &Installation, now: bool) -> tasks::Result<KeyShredDocument> {
+    let outside = destroy_outside_keys(installation).await?;
     if let Some(waiting) = if now { None } else { group(installation).await? } {
-        return Ok(KeyShredDocument::waiting(waiting));
+        let (certificates, _) = certify_or_wait(installation).await?;
+        return Ok(KeyShredDocument::waiting(waiting).with_outside(outside, certificates));
     }
     let report = shred_due(installation).await?;
     let (mut certificates, mut waiting) = certify_or_wait(installation).await?;
@@ -116,7 +147,7 @@ async fn run(installation: &Installation, now: bool) -> tasks::Result<KeyShredDo
     for reason in waiting.into_iter().chain(doubt) {
         tracing::warn!("{reason}");
     }
-    Ok(KeyShredDocument::of(report, ended, certificates))
+    Ok(KeyShredDocument::of(report, ended, certificates).with_outside(outside, Vec::new()))
 }
 
 /// The runs that wait, those that nothing else holds up for the next group commit; `None` when it may come now.
@@ -155,6 +186,15 @@ fn show(output: &mut Output, document: &KeyShredDocument) -> Result<(), UserErro
     }
     for waiting in &document.waiting {
         output.say(&waiting_line(waiting))?;
+    }
+    for id in &document.outside_keys_destroyed {
+        output.say(&Words::new(
+            format!("outside key {id}: destroyed, and read back as gone"),
+            format!("外部密钥 {id}：已销毁，并已核实不存在"),
+        ))?;
+    }
+    for OutsideWaitEntry { id, name, waiting } in &document.outside_keys_waiting {
+        output.say(&super::outside::waiting_line(id, name, waiting))?;
     }
     for certificate in &document.certificates {
         output.line(&format!("  {certificate}"))?;

@@ -1,6 +1,7 @@
 //! `doctor`: looks at everything the agent depends on, one line each, and says what to do. A fault never hides the next one.
 
 mod drills;
+mod outside;
 mod process;
 mod services;
 

@@ -21,6 +21,8 @@ fn credentials() -> tempfile::TempDir {
         "drill-password",
         "bao-role-id",
         "bao-secret-id",
+        "fields-role-id",
+        "fields-secret-id",
     ] {
         let path = folder.path().join(name);
         fs::write(&path, "word").unwrap();
@@ -90,6 +92,9 @@ fn commented_keys_of_the_template_are_right() {
         .replace("accept_host_loss = false\n", "")
         .replace("folder = \"state\"\n", "")
         .replace("token = \"credential:bao-token\"\n", "")
+        .replace("token = \"credential:fields-token\"\n", "")
+        .replace("subjects = true\n", "")
+        .replace("in_clear_until = \"2022-12-31\"", "")
         .replace("endpoint = \"embedded\"", "endpoint = \"https://s3.example.com\"")
         .replace("url = \"embedded\"", "url = \"https://audit.example.com\"")
         .replace("data = \"backup\"\n", "")
@@ -101,6 +106,7 @@ fn commented_keys_of_the_template_are_right() {
     let configuration = read_with(&text, &variable).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(configuration.registry.policies.len(), 1);
     assert_eq!(configuration.registry.stores[0].copies.len(), 1);
+    assert_eq!(configuration.outside_keys.len(), 1);
 }
 
 #[test]

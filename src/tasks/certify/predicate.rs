@@ -26,14 +26,14 @@ use crate::tasks::erasure::RunBody;
 use crate::tasks::{Result, TaskError};
 
 /// The version of the personal-data scan in [`crate::certify::lint`].
-const LINT_RULES: &str = "v1";
+pub(super) const LINT_RULES: &str = "v1";
 
 /// Statutes that one certificate names; an own catalogue can have any number of them.
 const MOST_STATUTES: usize = 64;
 /// Certificates and request files are kept for at least three years; their pseudonyms die after twenty at the latest.
-const REFERENCE_YEARS: u64 = 20;
+pub(super) const REFERENCE_YEARS: u64 = 20;
 /// The name of the key that the pseudonyms are made with.
-const REFERENCE_KEY: &str = "certificate";
+pub(super) const REFERENCE_KEY: &str = "certificate";
 /// How many bytes of JSON the targets may take of the 256 KiB of a certificate; the rest is for everything else.
 const TARGET_BYTES: usize = 160 * 1024;
 /// The target that sums up collections which do not fit; the evidence file names each of them.
@@ -184,6 +184,7 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
         retained,
         recipients: Vec::new(),
         root_slot: Some(facts.root_slot.clone()),
+        outside_key: None,
         limitations,
         supersedes: facts.supersedes.clone(),
         privacy: Privacy {

@@ -183,7 +183,7 @@ async fn forms_to_hold(installation: &Installation, subject: &Subject) -> Result
 ///
 /// # Errors
 /// When the stores contradict the registry.
-pub(super) async fn form_of_request(installation: &Installation, subject: &Subject) -> Result<Subject> {
+pub(in crate::tasks) async fn form_of_request(installation: &Installation, subject: &Subject) -> Result<Subject> {
     let typed = subject.dangerous_text().trim();
     let forms = match canonical_subjects(installation.sites(), typed).await {
         Ok(forms) => forms,

@@ -5,6 +5,7 @@ use super::snapshot::{check, check_shape, compare, fits_schema};
 use crate::scenario::database::Database;
 use crate::scenario::small;
 use crate::scenario::workplace::Workplace;
+use crate::support::bao::Bao;
 use crate::support::program::{Outcome, Program};
 
 /// An installation over the small shop, and what differs in it from run to run.
@@ -213,6 +214,30 @@ fn the_root_key_moves_to_another_slot() {
     let file = |path: &str| format!("kind = \"file\"\npath = \"{path}\"\naccept_host_loss = true\n");
     stage.place.reconfigure(&file("root"), &format!("{}\n[root.previous]\n{}", file("kept"), file("root")));
     stage.checked("key-move", 0, &["key", "move", "--to", "file"]);
+}
+
+/// Needs OpenBao; elsewhere the snapshots are only looked for.
+#[test]
+fn the_key_of_a_customer_is_registered_and_let_go() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let Some(bao) = runtime.block_on(Bao::start()) else { return };
+    let stage = Stage::set();
+    let token = runtime.block_on(async {
+        bao.make_key("email-key").await;
+        bao.token(&["root"], "1h").await
+    });
+    let entry = format!(
+        "\n[[outside_key]]\nname = \"emails\"\nkind = \"transit\"\naddress = \"{}\"\ntoken = \"{token}\"\n\
+         snapshot_retention_days = 7\nsubjects = true\nfields = [\"customers.email\"]\nencrypted_since = \"2020-01-01\"\n\
+         ever_in_clear = true\n",
+        bao.address()
+    );
+    let text = std::fs::read_to_string(stage.place.file("wangchuan.toml")).unwrap();
+    stage.place.write_private("wangchuan.toml", &format!("{text}{entry}"));
+    let registered = stage.program().reading("c-1001\nemail-key\n").json(&["key", "register", "emails", "-"]).ends(0);
+    stage.check("key-register", &registered);
+    stage.checked("key-list.outside", 0, &["key", "list"]);
+    stage.checked("key-unregister", 0, &["key", "unregister", &registered.text("outside_key")]);
 }
 
 #[test]
