@@ -8,6 +8,7 @@ pub mod erasure;
 pub mod key_check;
 pub mod key_move;
 pub mod outbox;
+pub mod outcome;
 pub mod read_snapshot;
 pub mod request;
 pub mod restore;
