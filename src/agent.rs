@@ -25,7 +25,7 @@ use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_bucket
 use crate::tasks::outbox::file_due;
 use crate::tasks::outcome::{note_outcome, note_retention_well};
 use crate::tasks::request::plan_request;
-use crate::tasks::shred::shred_due;
+use crate::tasks::shred::{barrier_stores, shred_due};
 use crate::tasks::{Result, TaskError};
 
 /// Why the agent does not run.
@@ -423,8 +423,8 @@ async fn waits_for_barrier(installation: &Installation) -> Result<bool> {
             continue;
         }
         let barrier = run.verified_snapshot.unwrap_or(i64::MAX);
-        for store in chosen(installation, &[]) {
-            if !tx.snapshots(Some(&store)).await?.iter().any(|snapshot| snapshot.number > barrier) {
+        for spec in barrier_stores(&mut tx, installation, &run).await? {
+            if !tx.snapshots(Some(&spec.name)).await?.iter().any(|snapshot| snapshot.number > barrier) {
                 return Ok(true);
             }
         }
