@@ -7,20 +7,28 @@ use super::context::{Context, certify_and_say, local_time, task_error};
 use super::output::shapes::Time;
 use super::output::table::grouped;
 use super::output::{Exit, Grid, Lang, Outcome, UserError, Words, say};
+use crate::config::Registry;
 use crate::control::RunRow;
-use crate::erase::survey::{Shape, start_kind};
+use crate::erase::Site;
+use crate::erase::caps::{OverCap, over_caps};
+use crate::erase::planner::{active_holds, covering_hold};
+use crate::erase::referrers::referring_tables;
+use crate::erase::survey::{ReadRow, Shape, start_kind};
 use crate::installation::{Installation, Needs};
+use crate::keyring::Purpose;
 use crate::plan::PlanBody;
 use crate::plan::model::Collection;
-use crate::policy::calendar::bucket_of;
+use crate::policy::calendar::{Period, bucket_of};
+use crate::policy::registry::Policy;
 use crate::policy::start::{StartEvent, read_start};
 use crate::policy::statute::{DecidedBy, Earliest, bounds, find, find_all};
 use crate::stores::{ColumnKind, Engine, Filter};
 use crate::tasks::TaskError;
-use crate::tasks::erasure::{RunBody, execute, find_plan, plan_retention};
+use crate::tasks::erasure::{RunBody, drop_plan, execute, find_plan, plan_retention};
 use crate::value::{RowKey, Value};
 
-pub use document::{ErasureDocument, ExplainDocument, PlanDocument};
+use document::Referring;
+pub use document::{ErasureDocument, ExplainDocument, NotRun, PartialCode, PlanDocument};
 
 /// Arguments of `plan`.
 ///
@@ -28,8 +36,47 @@ pub use document::{ErasureDocument, ExplainDocument, PlanDocument};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   wangchuan plan
+  wangchuan plan --policy completed-orders         a part of it, to look at
   wangchuan plan --at 2027-01-01T00:00:00+08:00    a preview")]
-pub struct PlanArgs {}
+pub struct PlanArgs {
+    /// Show only what this policy governs; the part cannot be carried out by itself.
+    #[arg(long, value_name = "ID")]
+    policy: Option<String>,
+    /// Show only this store; the part cannot be carried out by itself.
+    #[arg(long, value_name = "NAME")]
+    store: Option<String>,
+}
+
+impl PlanArgs {
+    fn is_part(&self) -> bool {
+        self.policy.is_some() || self.store.is_some()
+    }
+
+    /// Refuses names that the configuration does not have.
+    fn check(&self, registry: &Registry) -> Result<(), UserError> {
+        let policies: Vec<&str> = registry.policies.iter().map(|policy| policy.id.as_str()).collect();
+        let stores: Vec<&str> = registry.stores.iter().map(|store| store.name.as_str()).collect();
+        for (given, known, en, zh) in
+            [(&self.policy, policies, "policy", "策略"), (&self.store, stores, "store", "数据源")]
+        {
+            if let Some(name) = given.as_deref().filter(|name| !known.contains(name)) {
+                let hint = crate::config::suggest(name, &known);
+                let what = Words::new(format!("there is no {en} {name}"), format!("没有{zh} {name}"));
+                return Err(UserError::new(Exit::Usage, "NAME_UNKNOWN", what).advise(hint.clone(), hint));
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves in a plan what was asked for.
+    fn narrow(&self, body: &mut PlanBody) {
+        let is_wanted = |wanted: &Option<String>, name: Option<&String>| wanted.is_none() || wanted.as_ref() == name;
+        body.collections.retain(|counts| {
+            is_wanted(&self.policy, counts.policy.as_ref()) && is_wanted(&self.store, Some(&counts.store))
+        });
+        body.skipped.retain(|(store, _)| is_wanted(&self.store, Some(store)));
+    }
+}
 
 /// Arguments of `erase`.
 #[derive(Debug, clap::Args)]
@@ -56,29 +103,37 @@ pub struct ExplainArgs {
 }
 
 /// Shows what retention would erase.
-pub async fn plan(context: &mut Context<'_>, _args: PlanArgs) -> CommandResult {
+pub async fn plan(context: &mut Context<'_>, args: PlanArgs) -> CommandResult {
+    args.check(&context.configuration()?.registry)?;
     let installation = context.open(Needs { stores: true, ..Needs::STATE }).await?;
-    let plan = plan_retention(&installation).await.map_err(task_error)?;
-    let preview = context.global.at.is_some();
+    let mut plan = plan_retention(&installation).await.map_err(task_error)?;
+    let preview = context.global.at.is_some() || args.is_part();
     if preview {
-        // A plan for another time is only looked at.
-        let mut tx = installation.control.begin().await.map_err(|error| task_error(error.into()))?;
-        tx.set_plan_state(&plan.row.id, "void").await.map_err(|error| task_error(error.into()))?;
-        tx.commit().await.map_err(|error| task_error(error.into()))?;
+        // A plan for another time, or a part of one, is only looked at.
+        drop_plan(&installation, &plan.row).await.map_err(task_error)?;
+        args.narrow(&mut plan.body);
     }
     let lang = context.lang();
+    let over = over_caps(&installation.ground().map_err(task_error)?, &plan.body);
+    let at_once = due_at_once(&installation.config.registry.policies);
     context.output.table(&plan_grid(lang, &plan.body))?;
     for line in reasons(lang, &plan.body) {
         context.output.line(&line)?;
     }
+    say_warnings(context, &over, &at_once)?;
     let cutoff = local_time(&installation.config, plan.body.cutoff);
     let hash = &plan.row.hash[..12];
-    if preview {
+    if args.is_part() {
+        context.output.say(&Words::new(
+            format!("A part of the plan of {cutoff}: to carry out, make the whole plan with `wangchuan plan`."),
+            format!("这是 {cutoff} 计划的一部分：如需执行，请用 `wangchuan plan` 生成完整计划。"),
+        ))?;
+    } else if preview {
         context.output.say(&Words::new(
             format!("Preview for {cutoff}: it cannot be carried out."),
             format!("这是 {cutoff} 的预览，不能执行。"),
         ))?;
-    } else {
+    } else if over.is_empty() {
         context.output.say(&Words::new(
             format!("Cutoff {cutoff}. To carry it out: wangchuan erase --plan {hash}"),
             format!("截止时间 {cutoff}。执行：wangchuan erase --plan {hash}"),
@@ -90,9 +145,43 @@ pub async fn plan(context: &mut Context<'_>, _args: PlanArgs) -> CommandResult {
             format!("数据库 {store} 未纳入：{reason}"),
         ))?;
     }
-    context.output.document(&PlanDocument::of(&plan.row.hash, &plan.body, !preview))?;
+    context.output.document(&PlanDocument::of(&plan.row.hash, &plan.body, &over, at_once, preview))?;
     installation.close().await.map_err(task_error)?;
-    Ok(if plan.body.skipped.is_empty() { Exit::Done } else { Exit::Partial })
+    Ok(match (over.is_empty(), plan.body.skipped.is_empty()) {
+        (false, _) => Exit::Refused,
+        (true, false) => Exit::Partial,
+        (true, true) => Exit::Done,
+    })
+}
+
+/// Policies under which rows are due as soon as their start event is there.
+fn due_at_once(policies: &[Policy]) -> Vec<String> {
+    let at_once = policies.iter().filter(|policy| policy.retention == Period { months: 0, days: 0 });
+    at_once.map(|policy| policy.id.clone()).collect()
+}
+
+/// What makes a plan one to look at twice.
+fn say_warnings(context: &mut Context<'_>, over: &[OverCap], at_once: &[String]) -> Result<(), UserError> {
+    for id in at_once {
+        context.output.say(&Words::new(
+            format!("! policy {id}: its retention is 0, so a row is due as soon as its start event is there"),
+            format!("! 策略 {id}：保留期为 0，起算时间一到即到期"),
+        ))?;
+    }
+    for cap in over {
+        let OverCap { policy, store, collection, rows, total, max_rows, max_percent } = cap;
+        context.output.say(&Words::new(
+            format!("! {}", cap.what()),
+            format!("! 策略 {policy} 将擦除 {store}.{collection} 的 {total} 行中的 {rows} 行，超过上限 {max_rows} 行或 {max_percent} %"),
+        ))?;
+    }
+    if !over.is_empty() {
+        context.output.say(&Words::new(
+            "Nothing of this plan can be carried out. If it is right (a first backlog, say), raise `max` in the policy for this run, plan again, and lower it afterwards.",
+            "本计划整体不能执行。若确属应当（例如首次积压），请为本次运行调高策略的 `max`，重新计划，之后再调低。",
+        ))?;
+    }
+    Ok(())
 }
 
 /// The counts of a plan as a table.
@@ -103,10 +192,11 @@ pub fn plan_grid(lang: Lang, body: &PlanBody) -> Grid {
         say(lang, "rows", "总行数"),
         say(lang, "due", "到期"),
         say(lang, "erase", "擦除"),
+        say(lang, "strip", "裁减"),
         say(lang, "keep", "保留"),
         say(lang, "start unknown", "起点不明"),
     ]);
-    for column in 2..7 {
+    for column in 2..8 {
         grid = grid.right(column);
     }
     for counts in &body.collections {
@@ -115,7 +205,8 @@ pub fn plan_grid(lang: Lang, body: &PlanBody) -> Grid {
             counts.policy.clone().unwrap_or_else(|| "–".to_owned()),
             grouped(counts.total),
             grouped(counts.due),
-            grouped(counts.erase + counts.strip),
+            grouped(counts.erase),
+            grouped(counts.strip),
             grouped(counts.due - counts.erase - counts.strip),
             grouped(counts.unknown_start),
         ]);
@@ -176,15 +267,18 @@ pub async fn erase(context: &mut Context<'_>, args: EraseArgs) -> CommandResult 
 
 /// Shows how a run ended, and what will happen to its keys.
 pub fn show_run(context: &mut Context<'_>, run: RunRow, body: RunBody, certificates: Vec<String>) -> CommandResult {
-    let kept = body.kept + body.stripped;
+    let RunBody { due, erased, stripped, failed, .. } = &body;
+    let kept = body.kept + stripped;
+    // Rows that were found again count as failed, not as absent.
+    let (absent, emptied) = ((*erased).min(body.looked_for as i64), (*stripped).min(body.looked_at as i64));
     context.output.say(&Words::new(
         format!(
-            "{} due = {} erased + {kept} kept + {} failed; {} read back as absent",
-            body.due, body.erased, body.failed, body.looked_for
+            "{due} due = {erased} erased + {kept} kept ({stripped} of them stripped) + {failed} failed; \
+             {absent} read back as absent, {emptied} read back as stripped"
         ),
         format!(
-            "到期 {} = 擦除 {} + 保留 {kept} + 失败 {}；复查 {} 行均不存在",
-            body.due, body.erased, body.failed, body.looked_for
+            "到期 {due} = 擦除 {erased} + 保留 {kept}（其中裁减 {stripped}）+ 失败 {failed}；\
+             复查 {absent} 行不存在，{emptied} 行已裁减"
         ),
     ))?;
     if body.erased + body.stripped > 0 {
@@ -211,13 +305,15 @@ pub async fn explain(context: &mut Context<'_>, args: ExplainArgs) -> CommandRes
     let collection = site.model.collection(&args.collection).map(|(_, collection)| collection);
     let collection =
         collection.ok_or_else(|| unknown(format!("store {} has no collection {}", args.store, args.collection)))?;
-    let key = key_of(collection, site.store.engine(), &args.key)?;
+    let key = key_of(&args.store, collection, site.store.engine(), &args.key)?;
     let shape = Shape::of(collection);
     let mut view = site.store.open_snapshot().await.map_err(|error| task_error(error.into()))?;
     let mut rows = view
-        .read(&shape.query(collection, Filter::In(collection.key.clone(), vec![key])))
+        .read(&shape.query(collection, Filter::In(collection.key.clone(), vec![key.clone()])))
         .await
         .map_err(|error| task_error(error.into()))?;
+    let referred_by =
+        referring_tables(view.as_mut(), collection, &key).await.map_err(|error| task_error(error.into()))?;
     view.close().await.map_err(|error| task_error(error.into()))?;
     let Some(row) = rows.pop() else {
         context.output.say(&Words::new("There is no such record.", "没有这条记录。"))?;
@@ -227,9 +323,62 @@ pub async fn explain(context: &mut Context<'_>, args: ExplainArgs) -> CommandRes
         return Ok(Exit::Done);
     };
     let read = shape.read(row);
-    explain_row(context, &installation, collection, read.start.as_ref())?;
+    let kept = Kept { hold: held_by(&installation, site, collection, &read).await?, referred_by };
+    explain_row(context, &installation, collection, read.start.as_ref(), &kept)?;
+    kept.tell(context)?;
     installation.close().await.map_err(task_error)?;
     Ok(Exit::Done)
+}
+
+/// What keeps a record, whatever its date.
+struct Kept {
+    hold: Option<String>,
+    referred_by: Vec<(String, u64)>,
+}
+
+impl Kept {
+    fn of(&self, document: ExplainDocument) -> ExplainDocument {
+        let referring = |(table, rows): &(String, u64)| Referring { table: table.clone(), rows: *rows };
+        let referred_by = self.referred_by.iter().map(referring).collect();
+        ExplainDocument { hold: self.hold.clone(), referred_by, ..document }
+    }
+
+    fn tell(&self, context: &mut Context<'_>) -> Result<(), UserError> {
+        if let Some(hold) = &self.hold {
+            context.output.say(&Words::new(
+                format!("It stays, kept by hold {hold}, until that is released."),
+                format!("因保留令 {hold} 而保留，直至解除。"),
+            ))?;
+        }
+        for (table, rows) in &self.referred_by {
+            context.output.say(&Words::new(
+                format!("{rows} rows of {table} refer to it: while one of them stays, it stays too, stripped to its minimum."),
+                format!("{table} 中有 {rows} 行引用它：其中任何一行保留时，它也保留，并裁减到最少字段。"),
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+/// The hold that covers a record, or the one that it follows.
+async fn held_by(
+    installation: &Installation,
+    site: &Site,
+    collection: &Collection,
+    row: &ReadRow,
+) -> Result<Option<String>, UserError> {
+    let read = async {
+        let mut tx = installation.control.begin().await?;
+        let lookup = installation.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
+        let holds = tx.holds(true).await?;
+        tx.commit().await?;
+        Ok::<_, TaskError>((lookup, holds))
+    };
+    let (lookup, holds) = read.await.map_err(task_error)?;
+    let holds = active_holds(&holds, installation.clock.now());
+    let anchor = collection.governed.as_ref().and_then(|governed| governed.follows.clone());
+    let mut names = std::iter::once(collection.table.name.clone()).chain(anchor);
+    Ok(names.find_map(|name| covering_hold(&holds, &lookup, site, &name, row.subject.as_ref())))
 }
 
 fn explain_row(
@@ -237,13 +386,14 @@ fn explain_row(
     installation: &Installation,
     collection: &Collection,
     start: Option<&Value>,
+    kept: &Kept,
 ) -> Result<(), UserError> {
     let Some((governed, value)) = collection.governed.as_ref().zip(start) else {
         let words = Words::new(
             "No policy governs this collection: its records never fall due, and go only on request.",
             "没有策略管辖该表：记录不会到期，只有在客户请求时才删除。",
         );
-        return say_undated(context, &words, None, "no policy governs this collection");
+        return say_undated(context, &words, None, "no policy governs this collection", kept);
     };
     let zone =
         installation.config.registry.stores.first().map_or(installation.config.agent.timezone, |store| store.timezone);
@@ -258,7 +408,7 @@ fn explain_row(
         };
         let id = &policy.id;
         let words = Words::new(format!("Not due: {en}. Policy {id}."), format!("未到期：{zh}。策略 {id}。"));
-        return say_undated(context, &words, Some(id), en);
+        return say_undated(context, &words, Some(id), en, kept);
     };
     let failed = |error: &dyn std::fmt::Display| UserError::from_any(anyhow::anyhow!("{error}"));
     let statutes = find_all(&policy.statutes).map_err(|error| failed(&error))?;
@@ -286,8 +436,7 @@ fn explain_row(
             local_time(&installation.config, at)
         ),
     ))?;
-    context.output.document(&ExplainDocument {
-        result: Outcome::Complete,
+    context.output.document(&kept.of(ExplainDocument {
         policy: Some(policy.id.clone()),
         statutes: policy.statutes.clone(),
         follows: governed.follows.clone(),
@@ -297,18 +446,25 @@ fn explain_row(
         decided_by: Some(by),
         bucket: Some(bucket.to_string()),
         reason: due.is_none().then(|| "a statute forbids it for ever".to_owned()),
-    })?;
+        ..ExplainDocument::undated(Outcome::Complete, None, "")
+    }))?;
     Ok(())
 }
 
 /// Explains a record that has no due date.
-fn say_undated(context: &mut Context<'_>, words: &Words, policy: Option<&str>, reason: &str) -> Result<(), UserError> {
+fn say_undated(
+    context: &mut Context<'_>,
+    words: &Words,
+    policy: Option<&str>,
+    reason: &str,
+    kept: &Kept,
+) -> Result<(), UserError> {
     context.output.say(words)?;
-    context.output.document(&ExplainDocument::undated(Outcome::Complete, policy, reason))?;
+    context.output.document(&kept.of(ExplainDocument::undated(Outcome::Complete, policy, reason)))?;
     Ok(())
 }
 
-fn key_of(collection: &Collection, engine: Engine, texts: &[String]) -> Result<RowKey, UserError> {
+fn key_of(store: &str, collection: &Collection, engine: Engine, texts: &[String]) -> Result<RowKey, UserError> {
     if texts.len() != collection.key.len() {
         let what = format!(
             "the key of {} has {} columns: {}",
@@ -316,7 +472,16 @@ fn key_of(collection: &Collection, engine: Engine, texts: &[String]) -> Result<R
             collection.key.len(),
             collection.key.join(", ")
         );
-        return Err(UserError::new(Exit::Usage, "KEY_COLUMNS", Words::new(what.clone(), what)));
+        let columns = collection.key.join("> <");
+        let table = &collection.table.name;
+        let words =
+            Words::new(what, format!("{table} 的键有 {} 列：{}", collection.key.len(), collection.key.join("、")));
+        return Err(UserError::new(Exit::Usage, "KEY_COLUMNS", words).advise(
+            format!(
+                "give the values as separate arguments, in this order: wangchuan explain {store} {table} <{columns}>"
+            ),
+            format!("请按此顺序把各值写成单独的参数：wangchuan explain {store} {table} <{columns}>"),
+        ));
     }
     let values = collection.key.iter().zip(texts).map(|(name, text)| {
         let kind = collection.table.columns.iter().find(|column| column.name == *name).and_then(|column| column.kind);

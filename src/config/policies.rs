@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Place;
 use super::backup::{Backup, Endpoint};
 use super::section::Reading;
+use crate::policy::calendar::Period;
 use crate::policy::registry::{Approval, BackupMode, CollectionSpec, Policy, StoreSpec};
 
 /// What the policy catalogue says about a policy; the configuration itself knows no statutes.
@@ -86,6 +87,13 @@ pub(super) fn check(registry: &Registry, backup: Option<&Backup>, rules: &Policy
             reading.fault(&place.key("id"), what, "give each its own id");
         }
         check_policy(&place, policy, rules, reading);
+        if policy.retention == (Period { months: 0, days: 0 }) {
+            reading.warn(format!(
+                "policy {}: its retention is 0, so a row is due as soon as its start event is there; give a period if that is \
+                 not meant",
+                policy.id
+            ));
+        }
         check_collections(&place, policy, registry, &mut governed, reading);
     }
 }
