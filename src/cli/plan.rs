@@ -177,8 +177,8 @@ fn say_warnings(context: &mut Context<'_>, over: &[OverCap], at_once: &[String])
     }
     if !over.is_empty() {
         context.output.say(&Words::new(
-            "Nothing of this plan can be carried out. If it is right (a first backlog, say), raise `max` in the policy for this run, plan again, and lower it afterwards.",
-            "本计划整体不能执行。若确属应当（例如首次积压），请为本次运行调高策略的 `max`，重新计划，之后再调低。",
+            "Nothing of this plan can be carried out.\n    do: if it is right (a first backlog, say), raise `max` in the policy for this run, plan again, and lower it afterwards.",
+            "本计划整体不能执行。\n    处理：若确属应当（例如首次积压），请为本次运行调高策略的 `max`，重新计划，之后再调低。",
         ))?;
     }
     Ok(())

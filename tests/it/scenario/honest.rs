@@ -230,3 +230,13 @@ fn a_part_of_a_plan_is_shown_and_never_carried_out() {
     place.program().json(&["plan", "--store", "shp"]).refuses(2, &["shp", "shop"]);
     small::is_untouched(&database);
 }
+
+#[test]
+fn what_never_dies_is_not_called_outstanding_of_nothing() {
+    let (place, _database) = small::installed();
+    let copy = "table = \"orders\"\nsubject = \"customer_id\"\n\n[[store.copy]]\nname = \"tape\"\nkind = \"dump\"\ndies = \"never\"";
+    place.reconfigure("table = \"orders\"\nsubject = \"customer_id\"", copy);
+    place.good(&["agent", "--once"]);
+    let shown = place.program().run(&["certificate", "show", "latest"]).ends(0);
+    shown.says(&["residual date: none can be named"]).never_says("none outstanding");
+}
