@@ -6,15 +6,19 @@ mod explain;
 use super::CommandResult;
 use super::context::{Context, certify_and_say, local_time, task_error};
 use super::output::table::grouped;
-use super::output::{Exit, Grid, Lang, Words, say};
+use super::output::{Exit, Grid, Lang, UserError, Words, say};
 use super::statute::words::source_of;
+use crate::config::Registry;
 use crate::control::RunRow;
+use crate::erase::caps::{OverCap, over_caps};
 use crate::installation::Needs;
 use crate::plan::PlanBody;
+use crate::policy::calendar::Period;
+use crate::policy::registry::Policy;
 use crate::policy::statute::Catalogue;
-use crate::tasks::erasure::{RunBody, execute, find_plan, plan_retention};
+use crate::tasks::erasure::{RunBody, drop_plan, execute, find_plan, plan_retention};
 
-pub use document::{ErasureDocument, PlanDocument};
+pub use document::{ErasureDocument, NotRun, PartialCode, PlanDocument};
 pub use explain::{ExplainArgs, ExplainDocument, explain};
 
 /// Arguments of `plan`.
@@ -23,8 +27,47 @@ pub use explain::{ExplainArgs, ExplainDocument, explain};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   wangchuan plan
+  wangchuan plan --policy completed-orders         a part of it, to look at
   wangchuan plan --at 2027-01-01T00:00:00+08:00    a preview")]
-pub struct PlanArgs {}
+pub struct PlanArgs {
+    /// Show only what this policy governs; the part cannot be carried out by itself.
+    #[arg(long, value_name = "ID")]
+    policy: Option<String>,
+    /// Show only this store; the part cannot be carried out by itself.
+    #[arg(long, value_name = "NAME")]
+    store: Option<String>,
+}
+
+impl PlanArgs {
+    fn is_part(&self) -> bool {
+        self.policy.is_some() || self.store.is_some()
+    }
+
+    /// Refuses names that the configuration does not have.
+    fn check(&self, registry: &Registry) -> Result<(), UserError> {
+        let policies: Vec<&str> = registry.policies.iter().map(|policy| policy.id.as_str()).collect();
+        let stores: Vec<&str> = registry.stores.iter().map(|store| store.name.as_str()).collect();
+        for (given, known, en, zh) in
+            [(&self.policy, policies, "policy", "策略"), (&self.store, stores, "store", "数据源")]
+        {
+            if let Some(name) = given.as_deref().filter(|name| !known.contains(name)) {
+                let hint = crate::config::suggest(name, &known);
+                let what = Words::new(format!("there is no {en} {name}"), format!("没有{zh} {name}"));
+                return Err(UserError::new(Exit::Usage, "NAME_UNKNOWN", what).advise(hint.clone(), hint));
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves in a plan what was asked for.
+    fn narrow(&self, body: &mut PlanBody) {
+        let is_wanted = |wanted: &Option<String>, name: Option<&String>| wanted.is_none() || wanted.as_ref() == name;
+        body.collections.retain(|counts| {
+            is_wanted(&self.policy, counts.policy.as_ref()) && is_wanted(&self.store, Some(&counts.store))
+        });
+        body.skipped.retain(|(store, _)| is_wanted(&self.store, Some(store)));
+    }
+}
 
 /// Arguments of `erase`.
 #[derive(Debug, clap::Args)]
@@ -36,29 +79,37 @@ pub struct EraseArgs {
 }
 
 /// Shows what retention would erase.
-pub async fn plan(context: &mut Context<'_>, _args: PlanArgs) -> CommandResult {
+pub async fn plan(context: &mut Context<'_>, args: PlanArgs) -> CommandResult {
+    args.check(&context.configuration()?.registry)?;
     let installation = context.open_stores(Needs { stores: true, ..Needs::STATE }).await?;
-    let plan = plan_retention(&installation).await.map_err(task_error)?;
-    let preview = context.global.at.is_some();
+    let mut plan = plan_retention(&installation).await.map_err(task_error)?;
+    let preview = context.global.at.is_some() || args.is_part();
     if preview {
-        // A plan for another time is only looked at.
-        let mut tx = installation.control.begin().await.map_err(|error| task_error(error.into()))?;
-        tx.set_plan_state(&plan.row.id, "void").await.map_err(|error| task_error(error.into()))?;
-        tx.commit().await.map_err(|error| task_error(error.into()))?;
+        // A plan for another time, or a part of one, is only looked at.
+        drop_plan(&installation, &plan.row).await.map_err(task_error)?;
+        args.narrow(&mut plan.body);
     }
     let lang = context.lang();
+    let over = over_caps(&installation.ground().map_err(task_error)?, &plan.body);
+    let at_once = due_at_once(&installation.config.registry.policies);
     context.output.table(&plan_grid(lang, &plan.body))?;
     for line in reasons(lang, &plan.body, &installation.config.catalogue) {
         context.output.line(&line)?;
     }
+    say_warnings(context, &over, &at_once)?;
     let cutoff = local_time(&installation.config, plan.body.cutoff);
     let hash = &plan.row.hash[..12];
-    if preview {
+    if args.is_part() {
+        context.output.say(&Words::new(
+            format!("A part of the plan of {cutoff}: to carry out, make the whole plan with `wangchuan plan`."),
+            format!("这是 {cutoff} 计划的一部分：如需执行，请用 `wangchuan plan` 生成完整计划。"),
+        ))?;
+    } else if preview {
         context.output.say(&Words::new(
             format!("Preview for {cutoff}: it cannot be carried out."),
             format!("这是 {cutoff} 的预览，不能执行。"),
         ))?;
-    } else {
+    } else if over.is_empty() {
         context.output.say(&Words::new(
             format!("Cutoff {cutoff}. To carry it out: wangchuan erase --plan {hash}"),
             format!("截止时间 {cutoff}。执行：wangchuan erase --plan {hash}"),
@@ -70,9 +121,43 @@ pub async fn plan(context: &mut Context<'_>, _args: PlanArgs) -> CommandResult {
             format!("数据库 {store} 未纳入：{reason}"),
         ))?;
     }
-    context.output.document(&PlanDocument::of(&plan.row.hash, &plan.body, !preview))?;
+    context.output.document(&PlanDocument::of(&plan.row.hash, &plan.body, &over, at_once, preview))?;
     installation.close().await.map_err(task_error)?;
-    Ok(if plan.body.skipped.is_empty() { Exit::Done } else { Exit::Partial })
+    Ok(match (over.is_empty(), plan.body.skipped.is_empty()) {
+        (false, _) => Exit::Refused,
+        (true, false) => Exit::Partial,
+        (true, true) => Exit::Done,
+    })
+}
+
+/// Policies under which rows are due as soon as their start event is there.
+fn due_at_once(policies: &[Policy]) -> Vec<String> {
+    let at_once = policies.iter().filter(|policy| policy.retention == Period { months: 0, days: 0 });
+    at_once.map(|policy| policy.id.clone()).collect()
+}
+
+/// What makes a plan one to look at twice.
+fn say_warnings(context: &mut Context<'_>, over: &[OverCap], at_once: &[String]) -> Result<(), UserError> {
+    for id in at_once {
+        context.output.say(&Words::new(
+            format!("! policy {id}: its retention is 0, so a row is due as soon as its start event is there"),
+            format!("! 策略 {id}：保留期为 0，起算时间一到即到期"),
+        ))?;
+    }
+    for cap in over {
+        let OverCap { policy, store, collection, rows, total, max_rows, max_percent } = cap;
+        context.output.say(&Words::new(
+            format!("! {}", cap.what()),
+            format!("! 策略 {policy} 将擦除 {store}.{collection} 的 {total} 行中的 {rows} 行，超过上限 {max_rows} 行或 {max_percent} %"),
+        ))?;
+    }
+    if !over.is_empty() {
+        context.output.say(&Words::new(
+            "Nothing of this plan can be carried out.\n    do: if it is right (a first backlog, say), raise `max` in the policy for this run, plan again, and lower it afterwards.",
+            "本计划整体不能执行。\n    处理：若确属应当（例如首次积压），请为本次运行调高策略的 `max`，重新计划，之后再调低。",
+        ))?;
+    }
+    Ok(())
 }
 
 /// The counts of a plan as a table.
@@ -83,10 +168,11 @@ pub fn plan_grid(lang: Lang, body: &PlanBody) -> Grid {
         say(lang, "rows", "总行数"),
         say(lang, "due", "到期"),
         say(lang, "erase", "擦除"),
+        say(lang, "strip", "裁减"),
         say(lang, "keep", "保留"),
         say(lang, "start unknown", "起点不明"),
     ]);
-    for column in 2..7 {
+    for column in 2..8 {
         grid = grid.right(column);
     }
     for counts in &body.collections {
@@ -95,7 +181,8 @@ pub fn plan_grid(lang: Lang, body: &PlanBody) -> Grid {
             counts.policy.clone().unwrap_or_else(|| "–".to_owned()),
             grouped(counts.total),
             grouped(counts.due),
-            grouped(counts.erase + counts.strip),
+            grouped(counts.erase),
+            grouped(counts.strip),
             grouped(counts.due - counts.erase - counts.strip),
             grouped(counts.unknown_start),
         ]);
@@ -168,15 +255,18 @@ pub async fn erase(context: &mut Context<'_>, args: EraseArgs) -> CommandResult 
 
 /// Shows how a run ended, and what will happen to its keys.
 pub fn show_run(context: &mut Context<'_>, run: RunRow, body: RunBody, certificates: Vec<String>) -> CommandResult {
-    let kept = body.kept + body.stripped;
+    let RunBody { due, erased, stripped, failed, .. } = &body;
+    let kept = body.kept + stripped;
+    // Rows that were found again count as failed, not as absent.
+    let (absent, emptied) = ((*erased).min(body.looked_for as i64), (*stripped).min(body.looked_at as i64));
     context.output.say(&Words::new(
         format!(
-            "{} due = {} erased + {kept} kept + {} failed; {} read back as absent",
-            body.due, body.erased, body.failed, body.looked_for
+            "{due} due = {erased} erased + {kept} kept ({stripped} of them stripped) + {failed} failed; \
+             {absent} read back as absent, {emptied} read back as stripped"
         ),
         format!(
-            "到期 {} = 擦除 {} + 保留 {kept} + 失败 {}；复查 {} 行均不存在",
-            body.due, body.erased, body.failed, body.looked_for
+            "到期 {due} = 擦除 {erased} + 保留 {kept}（其中裁减 {stripped}）+ 失败 {failed}；\
+             复查 {absent} 行不存在，{emptied} 行已裁减"
         ),
     ))?;
     if body.erased + body.stripped > 0 {

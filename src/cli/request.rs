@@ -10,7 +10,7 @@ use super::CommandResult;
 use super::context::{Context, certify_and_say, local_time, task_error, usage};
 use super::output::shapes::Time;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
-use super::plan::{ErasureDocument, show_run};
+use super::plan::{ErasureDocument, NotRun, show_run};
 use super::run::{UndoDocument, show_undo};
 use super::stage::{meaning, show_remaining};
 use super::subject_input::{GivenId, parse, read_file, titles, typed};
@@ -303,10 +303,31 @@ async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
         return Ok(Exit::Done);
     }
     let single = numbers.len() == 1;
-    let (mut runs, mut issued) = (Vec::new(), Vec::new());
+    let (mut runs, mut issued, mut not_run) = (Vec::new(), Vec::new(), Vec::new());
     for number in numbers {
-        let plan = plan_request(&installation, number).await.map_err(task_error)?;
-        let run = execute(&installation, &plan.row).await.map_err(task_error)?;
+        let carried_out = async {
+            let plan = plan_request(&installation, number).await?;
+            execute(&installation, &plan.row).await
+        };
+        let run = match carried_out.await {
+            Ok(run) => run,
+            // One that cannot be carried out does not keep the others from it, nor hides what was done.
+            Err(error) if !single && !matches!(error, TaskError::Stopping) => {
+                let error = task_error(error);
+                let what = error.what.in_lang(context.lang()).to_owned();
+                context
+                    .output
+                    .note(&Words::new(format!("request {number}: {what}"), format!("请求 {number}：{what}")))?;
+                let advice = error.advice.map(|words| words.in_lang(context.lang()).to_owned());
+                if let Some(advice) = &advice {
+                    context.output.note(&Words::new(format!("    do: {advice}"), format!("    处理：{advice}")))?;
+                }
+                let (code, retry) = (error.code, error.retry);
+                not_run.push((NotRun { request: number, code, what, r#do: advice, retry }, error.exit));
+                continue;
+            }
+            Err(error) => return Err(task_error(error)),
+        };
         let certificates = certify_and_say(context, &installation).await?;
         let body = RunBody::of(&run).map_err(task_error)?;
         if single {
@@ -314,11 +335,17 @@ async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
             installation.close().await.map_err(task_error)?;
             return Ok(exit);
         }
-        context.output.line(&format!("{number}: {} / {} / {}", body.erased, body.kept + body.stripped, body.failed))?;
+        let RunBody { erased, stripped, failed, .. } = &body;
+        let kept = body.kept + stripped;
+        context.output.say(&Words::new(
+            format!("request {number}: {erased} erased, {kept} kept ({stripped} of them stripped), {failed} failed"),
+            format!("请求 {number}：擦除 {erased}，保留 {kept}（其中裁减 {stripped}），失败 {failed}"),
+        ))?;
         issued.extend(certificates);
         runs.push((run, body));
     }
     let (document, exit) = ErasureDocument::of(&runs, issued);
+    let (document, exit) = document.with_not_run(exit, not_run);
     context.output.document(&document)?;
     installation.close().await.map_err(task_error)?;
     Ok(exit)

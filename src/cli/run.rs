@@ -214,6 +214,7 @@ fn list(context: &mut Context<'_>, config: &Configuration, runs: &[RunRow]) -> C
         ("due", "到期"),
         ("erased", "擦除"),
         ("kept", "保留"),
+        ("stripped", "其中裁减"),
         ("failed", "失败"),
     ];
     let mut grid = Grid::new(titles.map(|(en, zh)| context.output.say_in(en, zh).to_owned()));
@@ -228,6 +229,7 @@ fn list(context: &mut Context<'_>, config: &Configuration, runs: &[RunRow]) -> C
             body.due.to_string(),
             body.erased.to_string(),
             (body.kept + body.stripped).to_string(),
+            body.stripped.to_string(),
             body.failed.to_string(),
         ]);
         shown.push(RunEntry::of(run, &body));
@@ -241,8 +243,14 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
     let body = RunBody::of(run).map_err(task_error)?;
     let (due, erased, kept, failed) = (body.due, body.erased, body.kept + body.stripped, body.failed);
     context.output.say(&Words::new(
-        format!("{} {}: {}; {due} due = {erased} erased + {kept} kept + {failed} failed", run.kind, run.id, run.state),
-        format!("{} {}：{}；到期 {due} = 擦除 {erased} + 保留 {kept} + 失败 {failed}", run.kind, run.id, run.state),
+        format!(
+            "{} {}: {}; {due} due = {erased} erased + {kept} kept ({} of them stripped) + {failed} failed",
+            run.kind, run.id, run.state, body.stripped
+        ),
+        format!(
+            "{} {}：{}；到期 {due} = 擦除 {erased} + 保留 {kept}（其中裁减 {}）+ 失败 {failed}",
+            run.kind, run.id, run.state, body.stripped
+        ),
     ))?;
     let until = body.pending.as_ref().map(|(_, until)| until.as_str());
     context.output.say(&meaning(&run.state, until))?;

@@ -42,8 +42,8 @@ pub fn meaning(state: &str, until: Option<&str>) -> Words {
             "已撤销：行已恢复；本次运行不销毁其任何内容",
         ),
         "failed" => Words::new(
-            "failed: it ended before its time; what it counts as erased is gone from the live stores only",
-            "失败：提前结束；计为擦除的行仅从在线数据库消失",
+            "failed: what it counts as failed was not erased, and it let no key die; what it counts as erased is gone from the live stores only",
+            "失败：计为失败的行未被擦除，也未销毁任何密钥；计为擦除的行仅从在线数据库消失",
         ),
         other => Words::new(other, other),
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::backup::{Backup, Endpoint};
 use super::section::Reading;
 use super::{Place, law};
+use crate::policy::calendar::Period;
 use crate::policy::registry::{Approval, BackupMode, CollectionSpec, Policy, StoreSpec};
 use crate::policy::statute::Catalogue;
 
@@ -81,6 +82,13 @@ pub(super) fn check(registry: &Registry, backup: Option<&Backup>, catalogue: &Ca
         }
         law::check_policy(&place, policy, catalogue, reading);
         check_policy(&place, policy, reading);
+        if policy.retention == (Period { months: 0, days: 0 }) {
+            reading.warn(format!(
+                "policy {}: its retention is 0, so a row is due as soon as its start event is there; give a period if that is \
+                 not meant",
+                policy.id
+            ));
+        }
         check_collections(&place, policy, registry, &mut governed, reading);
     }
 }

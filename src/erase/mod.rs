@@ -5,6 +5,7 @@
 //! is unknown after a crash is settled by the marker that it wrote in its own transaction.
 
 pub mod batch;
+pub mod caps;
 pub mod chunk;
 pub mod fate;
 pub mod neutral;
@@ -12,7 +13,7 @@ pub mod planner;
 pub mod pre_image;
 pub mod put_back;
 pub mod read_back;
-mod referrers;
+pub mod referrers;
 mod stripped;
 pub mod survey;
 

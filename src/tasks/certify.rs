@@ -1,7 +1,8 @@
 //! `certify`: issues the certificate of every run that has none for its present state, and of every outside key that is gone.
 //!
-//! A run gets one certificate when its rows are gone and keys are still to die (`partial`, `KEY_SHRED_PENDING`), a superseding
-//! one when they are destroyed, and another when it is final; a run that is certified after its shred gets only those. The state with the numbers
+//! A run gets one certificate when its rows are gone and keys are still to die (`partial`, `KEY_SHRED_PENDING`), superseding ones
+//! when they are destroyed, when the date changes until which rows still open in backups, and when it is final; a run that is
+//! certified after its shred gets only those that are left. The state with the numbers
 //! to be used lies in the second place before anything is signed. What a certificate says is put together in `predicate.rs`;
 //! what is certified already stands in the run itself, so that no clock decides it.
 
@@ -29,6 +30,7 @@ use crate::random::uuid7;
 
 use super::erasure::RunBody;
 use super::finality::{Residual, forgotten_by};
+use super::shred::still_open_behind_shred;
 use super::{Result, TaskError};
 
 /// The `meta` entry with the highest certificate number that may be signed.
@@ -39,6 +41,10 @@ pub(super) const SHREDDED: &str = "shredded";
 pub(super) const FINAL: &str = "final";
 /// The state of a run whose rows were put back.
 const UNDONE: &str = "undone";
+/// The state of a run of which every row failed.
+const FAILED: &str = "failed";
+/// The state of a run whose keys are still to die.
+const SHRED_PENDING: &str = "shred-pending";
 /// What stands in a shredded run that could not show the destruction of its keys when it was certified.
 const UNPROVEN: &str = "shredded-unproven";
 
@@ -57,10 +63,23 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
     for state in [SHREDDED, FINAL, UNDONE] {
         waiting.extend(tx.runs(Some(state)).await?);
     }
+    // What was given up half-way has no certificate; that nothing at all went has one.
+    for run in tx.runs(Some(FAILED)).await? {
+        if RunBody::of(&run)?.is_failed() {
+            waiting.push(run);
+        }
+    }
     drop(tx);
     let mut due = Vec::new();
+    let is_blind = !installation.ground()?.skipped.is_empty();
     for run in waiting {
-        if RunBody::of(&run)?.certified.as_deref() != Some(run.state.as_str()) {
+        let body = RunBody::of(&run)?;
+        if is_blind && run.state == SHRED_PENDING && body.certified.is_some() {
+            // Without its store no date can be computed; what was said of it stands until it is reached.
+            continue;
+        }
+        let until = open_until(installation, &run, &body).await?;
+        if body.certified.as_deref() != Some(claim_of(&run, until.as_deref()).as_str()) {
             due.push(run);
         }
     }
@@ -161,7 +180,9 @@ async fn reserved(tx: &mut Tx) -> Result<i64> {
 /// Issues the certificate of a run if one is due for its state.
 async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
     let mut body = RunBody::of(run)?;
-    if body.certified.as_deref() == Some(run.state.as_str()) {
+    let until = open_until(installation, run, &body).await?;
+    let claim = claim_of(run, until.as_deref());
+    if body.certified.as_deref() == Some(claim.as_str()) {
         return Ok(None);
     }
     let mut tx = installation.control.begin().await?;
@@ -184,19 +205,19 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
     let (sequence, previous) = next_reserved(&mut tx).await?;
     let id = announced(&mut tx).await?;
     facts.id.clone_from(&id);
+    facts.open_until = until;
     (facts.sequence, facts.previous) = (sequence as u64, previous);
     facts.supersedes =
         earlier.clone().map(|certificate_id| Supersedes { certificate_id, reason: supersedes_reason(run) });
     let predicate = predicate(&facts)?;
     let left = residuals(&facts, std::slice::from_ref(&predicate));
-    let result = result_name(predicate.result);
     let statement = Statement::new(&evidence_digest, predicate);
     let envelope = issue(&statement, installation.signer.certificates()).map_err(|error| proof(told(&error)))?;
     let row = CertificateRow {
         id: id.clone(),
         sequence,
         run: run.id.clone(),
-        result: result.to_owned(),
+        result: result_name(statement.predicate.result).to_owned(),
         digest: hex::encode(envelope.digest()),
         envelope: envelope.as_bytes().to_vec(),
         evidence: evidence.into_bytes(),
@@ -210,8 +231,8 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
     if run.state == SHREDDED {
         body.residuals = Some(left);
     }
-    let state = if unproven { UNPROVEN } else { run.state.as_str() };
-    RunBody { certified: Some(state.to_owned()), ..body }.put(&mut certified)?;
+    let certified_now = if unproven { UNPROVEN.to_owned() } else { claim };
+    RunBody { certified: Some(certified_now), ..body }.put(&mut certified)?;
     if !tx.step_run(&certified, &run.state).await? {
         return Err(TaskError::Inconsistent(format!("run {} changed while it was certified", run.id)));
     }
@@ -247,6 +268,7 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
         sequence: 0,
         previous: None,
         supersedes: None,
+        open_until: None,
     })
 }
 
@@ -287,7 +309,25 @@ pub fn result_name(result: ErasureResult) -> &'static str {
 }
 
 fn supersedes_reason(run: &RunRow) -> SupersedesReason {
-    if run.state == UNDONE { SupersedesReason::Undone } else { SupersedesReason::Completion }
+    match run.state.as_str() {
+        UNDONE => SupersedesReason::Undone,
+        SHREDDED | FINAL => SupersedesReason::Completion,
+        _ => SupersedesReason::Correction,
+    }
+}
+
+/// Until when rows of a run still open in backups behind its shred: as the last shred found, or as the marked keys say before.
+async fn open_until(installation: &Installation, run: &RunRow, body: &RunBody) -> Result<Option<String>> {
+    match &body.pending {
+        _ if run.state != SHRED_PENDING => Ok(None),
+        Some((_, until)) => Ok(Some(until.clone())),
+        None => still_open_behind_shred(installation, run).await,
+    }
+}
+
+/// What of a run its certificate tells that can change: another claim needs another certificate.
+fn claim_of(run: &RunRow, until: Option<&str>) -> String {
+    until.map_or_else(|| run.state.clone(), |until| format!("{} until {until}", run.state))
 }
 
 /// Number, receipt and due date of a request.

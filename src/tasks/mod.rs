@@ -9,6 +9,7 @@ pub mod finality;
 pub mod key_check;
 pub mod key_move;
 pub mod outbox;
+pub mod outcome;
 pub mod outside;
 pub mod read_snapshot;
 pub mod request;

@@ -102,6 +102,12 @@ pub(super) fn code<T: Serialize>(value: &T) -> String {
     }
 }
 
+/// Whether something is left of which nobody can say when it will be gone.
+fn is_undated(predicate: &Predicate) -> bool {
+    let undated = [Limitation::CopyUnread, Limitation::BackupNotCovered];
+    undated.iter().any(|code| predicate.limitations.contains(code))
+}
+
 pub(super) fn show_predicate(
     output: &mut Output,
     config: &Configuration,
@@ -225,6 +231,10 @@ fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError
         Some(date) => output.say(&Words::new(
             format!("residual date: {date}; by then the last of it is to be unreadable"),
             format!("残留日期：{date}，届时最后一部分也应无法读取"),
+        ))?,
+        None if is_undated(predicate) => output.say(&Words::new(
+            "residual date: none can be named; what has no date stands below",
+            "残留日期：无法给出；没有期限的内容见下",
         ))?,
         None => output.say(&Words::new("residual date: none outstanding", "残留日期：无"))?,
     }

@@ -127,6 +127,8 @@ pub struct Counts {
     pub anonymised: i64,
     /// Rows that stay, with a reason; those stripped to their declared minimum included.
     pub kept: i64,
+    /// Of the kept ones: stripped to their declared minimum.
+    pub stripped: i64,
     /// Rows that could not be erased.
     pub failed: i64,
 }
@@ -137,7 +139,8 @@ impl Counts {
     pub fn of(body: &RunBody) -> Self {
         let kept = body.kept + body.stripped;
         // No action of this version anonymises; the field is there because the sum is part of the contract.
-        Self { due: body.due, erased: body.erased, anonymised: 0, kept, failed: body.failed }
+        let (due, erased, stripped, failed) = (body.due, body.erased, body.stripped, body.failed);
+        Self { due, erased, anonymised: 0, kept, stripped, failed }
     }
 
     /// With the rows of another run.
@@ -148,6 +151,7 @@ impl Counts {
             erased: self.erased + other.erased,
             anonymised: self.anonymised + other.anonymised,
             kept: self.kept + other.kept,
+            stripped: self.stripped + other.stripped,
             failed: self.failed + other.failed,
         }
     }

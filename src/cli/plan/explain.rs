@@ -15,6 +15,7 @@ use super::super::statute::words::{cited_in, demand, period_in, status_in};
 use crate::config::Configuration;
 use crate::erase::Site;
 use crate::erase::planner::{active_holds, covering_hold};
+use crate::erase::referrers::referring_tables;
 use crate::erase::survey::{ReadRow, Shape, start_kind};
 use crate::installation::{Installation, Needs};
 use crate::keyring::Purpose;
@@ -26,8 +27,8 @@ use crate::stores::{ColumnKind, Engine, Filter};
 use crate::tasks::TaskError;
 use crate::value::{RowKey, Value};
 
-use document::BoundEntry;
 pub use document::ExplainDocument;
+use document::{BoundEntry, Referring};
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
@@ -54,19 +55,22 @@ pub async fn explain(context: &mut Context<'_>, args: ExplainArgs) -> CommandRes
     let collection = site.model.collection(&args.collection).map(|(_, collection)| collection);
     let collection =
         collection.ok_or_else(|| unknown(format!("store {} has no collection {}", args.store, args.collection)))?;
-    let key = key_of(collection, site.store.engine(), &args.key)?;
+    let key = key_of(&args.store, collection, site.store.engine(), &args.key)?;
     let shape = Shape::of(collection);
     let mut view = site.store.open_snapshot().await.map_err(|error| task_error(error.into()))?;
     let mut rows = view
-        .read(&shape.query(collection, Filter::In(collection.key.clone(), vec![key])))
+        .read(&shape.query(collection, Filter::In(collection.key.clone(), vec![key.clone()])))
         .await
         .map_err(|error| task_error(error.into()))?;
+    let referred_by =
+        referring_tables(view.as_mut(), collection, &key).await.map_err(|error| task_error(error.into()))?;
     view.close().await.map_err(|error| task_error(error.into()))?;
     if let Some(row) = rows.pop() {
-        explain_row(context, &installation, (site, collection), shape.read(row)).await?;
+        explain_row(context, &installation, (site, collection), shape.read(row), referred_by).await?;
     } else {
         let words = Words::new("There is no such record.", "没有这条记录。");
-        say_undated(context, &words, &ExplainDocument::undated(Outcome::NothingFound, "there is no such record"))?;
+        let document = ExplainDocument::undated(Outcome::NothingFound, "there is no such record");
+        say_undated(context, &words, &Kept::default(), document)?;
     }
     installation.close().await.map_err(task_error)?;
     Ok(Exit::Done)
@@ -77,26 +81,59 @@ async fn explain_row(
     installation: &Installation,
     (site, collection): (&Site, &Collection),
     row: ReadRow,
+    referred_by: Vec<(String, u64)>,
 ) -> Result<(), UserError> {
     let hold = hold_on(context, installation, (site, collection), &row).await.map_err(task_error)?;
+    let kept = Kept { hold, referred_by };
     let Some((governed, value)) = collection.governed.as_ref().zip(row.start.as_ref()) else {
         let words = Words::new(
             "No policy governs this collection: its records never fall due, and go only on request.",
             "没有策略管辖该表：记录不会到期，只有在客户请求时才删除。",
         );
         let document = ExplainDocument::undated(Outcome::Complete, "no policy governs this collection");
-        return say_undated(context, &words, &ExplainDocument { hold, ..document });
+        return say_undated(context, &words, &kept, document);
     };
     let zone = site.model.spec.timezone;
     let now = context.clock.now();
     let event = read_start(value, start_kind(governed.start.kind), zone, now);
     let StartEvent::At(at) = event else {
-        return say_unknown_start(context, governed, &event, hold);
+        return say_unknown_start(context, governed, &event, &kept);
     };
     let facts = Facts::of(governed, at, zone).map_err(|error| UserError::from_any(error.into()))?;
-    say_dated(context, &installation.config, &facts, hold.as_deref())?;
-    context.output.document(&facts.document(now, hold))?;
+    say_dated(context, &installation.config, &facts, &kept)?;
+    context.output.document(&kept.of(facts.document(now)))?;
     Ok(())
+}
+
+/// What keeps a record, whatever its date.
+#[derive(Default)]
+struct Kept {
+    hold: Option<String>,
+    referred_by: Vec<(String, u64)>,
+}
+
+impl Kept {
+    fn of(&self, document: ExplainDocument) -> ExplainDocument {
+        let referring = |(table, rows): &(String, u64)| Referring { table: table.clone(), rows: *rows };
+        let referred_by = self.referred_by.iter().map(referring).collect();
+        ExplainDocument { hold: self.hold.clone(), referred_by, ..document }
+    }
+
+    fn tell(&self, context: &mut Context<'_>) -> Result<(), UserError> {
+        if let Some(hold) = &self.hold {
+            context.output.say(&Words::new(
+                format!("Hold {hold} keeps it, whatever its dates say."),
+                format!("保留令 {hold} 使其继续保留，不论日期如何。"),
+            ))?;
+        }
+        for (table, rows) in &self.referred_by {
+            context.output.say(&Words::new(
+                format!("{rows} rows of {table} refer to it: while one of them stays, it stays too, stripped to its minimum."),
+                format!("{table} 中有 {rows} 行引用它：其中任何一行保留时，它也保留，并裁减到最少字段。"),
+            ))?;
+        }
+        Ok(())
+    }
 }
 
 /// The hold that covers the record, asked as the planner asks.
@@ -198,7 +235,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn document(&self, now: DateTime<Utc>, hold: Option<String>) -> ExplainDocument {
+    fn document(&self, now: DateTime<Utc>) -> ExplainDocument {
         let due = self.found.earliest;
         ExplainDocument {
             result: Outcome::Complete,
@@ -212,7 +249,8 @@ impl<'a> Facts<'a> {
             verdict: Some(self.found.verdict(now).into()),
             decided_by: Some(self.decided_by(Lang::En)),
             bounds: self.entries(Lang::En),
-            hold,
+            hold: None,
+            referred_by: Vec::new(),
             bucket: Some(self.bucket.clone()),
             reason: (due == Earliest::Never).then(|| "a statute forbids it for ever".to_owned()),
         }
@@ -231,7 +269,7 @@ fn say_dated(
     context: &mut Context<'_>,
     config: &Configuration,
     facts: &Facts<'_>,
-    hold: Option<&str>,
+    kept: &Kept,
 ) -> Result<(), UserError> {
     let now = context.clock.now();
     let (start, bucket) = (local_time(config, facts.start), &facts.bucket);
@@ -274,7 +312,7 @@ fn say_dated(
         ))?,
         _ => {}
     }
-    say_hold(context, hold)
+    kept.tell(context)
 }
 
 fn grid(lang: Lang, config: &Configuration, entries: &[BoundEntry], policy: &str) -> Grid {
@@ -294,21 +332,11 @@ fn grid(lang: Lang, config: &Configuration, entries: &[BoundEntry], policy: &str
     grid
 }
 
-fn say_hold(context: &mut Context<'_>, hold: Option<&str>) -> Result<(), UserError> {
-    if let Some(hold) = hold {
-        context.output.say(&Words::new(
-            format!("Hold {hold} keeps it, whatever its dates say."),
-            format!("保留令 {hold} 使其继续保留，不论日期如何。"),
-        ))?;
-    }
-    Ok(())
-}
-
 fn say_unknown_start(
     context: &mut Context<'_>,
     governed: &Governed,
     event: &StartEvent,
-    hold: Option<String>,
+    kept: &Kept,
 ) -> Result<(), UserError> {
     let (en, zh) = match event {
         StartEvent::Missing => ("its start event is missing", "起算时间缺失"),
@@ -334,21 +362,25 @@ fn say_unknown_start(
         policy: Some(policy.id.clone()),
         statutes: policy.statutes.clone(),
         follows: governed.follows.clone(),
-        hold,
         ..ExplainDocument::undated(Outcome::Complete, en)
     };
-    say_undated(context, &Words::new(words_en, words_zh), &document)
+    say_undated(context, &Words::new(words_en, words_zh), kept, document)
 }
 
 /// Explains a record that has no due date.
-fn say_undated(context: &mut Context<'_>, words: &Words, document: &ExplainDocument) -> Result<(), UserError> {
+fn say_undated(
+    context: &mut Context<'_>,
+    words: &Words,
+    kept: &Kept,
+    document: ExplainDocument,
+) -> Result<(), UserError> {
     context.output.say(words)?;
-    say_hold(context, document.hold.as_deref())?;
-    context.output.document(document)?;
+    kept.tell(context)?;
+    context.output.document(&kept.of(document))?;
     Ok(())
 }
 
-fn key_of(collection: &Collection, engine: Engine, texts: &[String]) -> Result<RowKey, UserError> {
+fn key_of(store: &str, collection: &Collection, engine: Engine, texts: &[String]) -> Result<RowKey, UserError> {
     if texts.len() != collection.key.len() {
         let what = format!(
             "the key of {} has {} columns: {}",
@@ -356,7 +388,16 @@ fn key_of(collection: &Collection, engine: Engine, texts: &[String]) -> Result<R
             collection.key.len(),
             collection.key.join(", ")
         );
-        return Err(UserError::new(Exit::Usage, "KEY_COLUMNS", Words::new(what.clone(), what)));
+        let columns = collection.key.join("> <");
+        let table = &collection.table.name;
+        let words =
+            Words::new(what, format!("{table} 的键有 {} 列：{}", collection.key.len(), collection.key.join("、")));
+        return Err(UserError::new(Exit::Usage, "KEY_COLUMNS", words).advise(
+            format!(
+                "give the values as separate arguments, in this order: wangchuan explain {store} {table} <{columns}>"
+            ),
+            format!("请按此顺序把各值写成单独的参数：wangchuan explain {store} {table} <{columns}>"),
+        ));
     }
     let values = collection.key.iter().zip(texts).map(|(name, text)| {
         let kind = collection.table.columns.iter().find(|column| column.name == *name).and_then(|column| column.kind);

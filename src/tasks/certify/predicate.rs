@@ -57,6 +57,8 @@ pub(super) struct Facts {
     pub run: RunRow,
     /// Its public part.
     pub body: RunBody,
+    /// Until when rows of it open that its shred does not close: a day, or text where there is no date.
+    pub open_until: Option<String>,
     /// Its plan's chunks.
     pub chunks: Vec<ChunkRow>,
     /// Its plan's public part.
@@ -343,12 +345,13 @@ fn backups(facts: &Facts, mode: BackupMode, touched: bool) -> Backups {
         // What was not put back lives in backups until the keys of its cells die some other day.
         return undated(BackupState::Chain);
     }
-    match &facts.body.pending {
-        Some((_, until)) => match until.parse::<NaiveDate>() {
-            Ok(date) if date >= today => expires(date),
+    let grace = facts.run.grace_until.map_or(today, |until| until.date_naive().max(today));
+    match &facts.open_until {
+        Some(until) => match until.parse::<NaiveDate>() {
+            Ok(date) if date >= today => expires(date.max(grace)),
             _ => undated(BackupState::Chain),
         },
-        None => expires(facts.run.grace_until.map_or(today, |until| until.date_naive().max(today))),
+        None => expires(grace),
     }
 }
 

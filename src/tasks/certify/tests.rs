@@ -124,6 +124,7 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
             skipped: Vec::new(),
         },
         body,
+        open_until: None,
         chunks,
         request: None,
         now: time(10),
@@ -189,7 +190,7 @@ fn copies_that_never_die_and_buckets_without_a_date_get_none() {
         ("2026-01-01", BackupState::Chain, None),
         ("2027-01-01", BackupState::Expires, day("2027-01-01")),
     ] {
-        pending.body.pending = Some((3, until.to_owned()));
+        pending.open_until = Some(until.to_owned());
         let said = issued(&pending);
         assert_eq!((said.targets[0].backups.state, said.targets[0].backups.expires_by), (state, date), "{until}");
         assert_eq!(said.residual_date, date, "{until}");

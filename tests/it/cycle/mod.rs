@@ -10,6 +10,7 @@ mod full;
 mod late;
 mod refusals;
 pub mod requests;
+mod residual;
 mod restores;
 mod returning;
 mod second_place;

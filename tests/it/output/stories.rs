@@ -288,5 +288,6 @@ fn oldest_file_below(folder: &std::path::Path, text: &str) -> std::path::PathBuf
 fn the_quickstart() {
     let place = Workplace::new();
     let done = place.program().json(&["quickstart", "--dir", "try", "--customers", "60"]).ends(0);
-    check_shape("quickstart", &done, &[]);
+    // On the few days on which every quarter with erased rows is wholly due, nothing is pending.
+    check_shape(if done.text("result") == "partial" { "quickstart" } else { "quickstart.complete" }, &done, &[]);
 }

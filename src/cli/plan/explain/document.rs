@@ -32,8 +32,10 @@ pub struct ExplainDocument {
     pub(super) decided_by: Option<String>,
     /// Every date that was compared, the policy's own first.
     pub(super) bounds: Vec<BoundEntry>,
-    /// The hold that keeps it.
+    /// The hold that keeps it, whatever its date.
     pub(super) hold: Option<String>,
+    /// Rows that refer to it: while one of them stays, it stays too, stripped to its minimum.
+    pub(super) referred_by: Vec<Referring>,
     /// The bucket that its backups' key belongs to.
     pub(super) bucket: Option<String>,
     /// Why it has no due date.
@@ -42,6 +44,15 @@ pub struct ExplainDocument {
 
 impl Document for ExplainDocument {
     const OF: &'static [&'static str] = &["explain"];
+}
+
+/// Rows of one table that refer to the record.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(super) struct Referring {
+    /// The table.
+    pub(super) table: String,
+    /// How many.
+    pub(super) rows: u64,
 }
 
 /// What follows from a record's dates.
@@ -104,6 +115,7 @@ impl ExplainDocument {
             decided_by: None,
             bounds: Vec::new(),
             hold: None,
+            referred_by: Vec::new(),
             bucket: None,
             reason: Some(reason.to_owned()),
         }
