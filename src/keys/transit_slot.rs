@@ -1,7 +1,7 @@
 //! The root slot in the transit engine of OpenBao or Vault: class B, because the live service destroys, and copies of it do not.
 //!
 //! Every generation has a version of one key of its own. The slot draws the root key, lets the service wrap it under the
-//! newest version, and keeps the wrapped form on the shelf (`transit_slot/shelf.rs`). The associated data of the wrapping is
+//! newest version, and keeps the wrapped form on the shelf (`slot_shelf.rs`). The associated data of the wrapping is
 //! installation, generation and format, so that a wrapped root opens as nothing else.
 //!
 //! Destroying the root of a generation means that no version up to its own is left in the service: `min_decryption_version` is
@@ -17,7 +17,6 @@
 //! installation alone: trimming would destroy what others wrapped. A key that was used before is refused for a first root.
 
 mod client;
-mod shelf;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -28,12 +27,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::client::TransitClient;
-use self::shelf::{Kind, Record, Shelf, damaged};
 use self::wire::KeyState;
 use super::slot::{
     ClaimSentence, DestroyEvidence, DestroyStep, Destroys, GoneCheck, GoneEvidence, Presence, PresentGeneration,
     ReadBack, Residual, RootSlot, Shortcoming, SlotAbilities, SlotClaim, SlotClass, SlotError, SlotKind,
 };
+use super::slot_shelf::{Kind, Record, Shelf, damaged};
 use super::{Generation, InstallationId, Key};
 use crate::policy::registry::SecretText;
 use crate::random::Random;
@@ -385,7 +384,7 @@ impl RootSlot for TransitSlot {
         let mut checks = vec![GoneCheck::NameAbsent, GoneCheck::ContentAbsent];
         let Some(gone) = gone else {
             // Nothing says which version it had, so nothing is said about the service.
-            return Ok(GoneEvidence { generation, checks, read_back: None });
+            return Ok(GoneEvidence { generation, checks, read_back: None, token: None });
         };
         if state.min_available_version <= gone.version {
             return Err(SlotError::StillThere {
@@ -404,7 +403,7 @@ impl RootSlot for TransitSlot {
             allow_plaintext_backup: state.allow_plaintext_backup,
             deletion_allowed: state.deletion_allowed,
         };
-        Ok(GoneEvidence { generation, checks, read_back: Some(read_back) })
+        Ok(GoneEvidence { generation, checks, read_back: Some(read_back), token: None })
     }
 
     async fn shortcomings(&self) -> Result<Vec<Shortcoming>> {
