@@ -114,7 +114,7 @@ impl Findings {
     /// An error that a command would have ended with.
     fn failed(&mut self, check: &'static str, error: &UserError) {
         // Elsewhere errors send people here; here that would lead in a circle.
-        let elsewhere = error.advice.clone().filter(|advice| !advice.en.contains("wangchuan doctor"));
+        let elsewhere = error.advice.clone().filter(|advice| !advice.en.contains("`wangchuan doctor`"));
         let advice = elsewhere.unwrap_or_else(|| {
             Words::new(
                 "mend what is named here, then run `wangchuan doctor` again",
