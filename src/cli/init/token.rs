@@ -60,6 +60,7 @@ impl TokenArgs {
             ("device", quoted(self.device.device().name())),
         ];
         let days = retention_days.map(|days| ("snapshot_retention_days", days.to_string()));
-        lines.into_iter().chain(days).map(|(key, value)| format!("{key} = {value}\n")).collect()
+        let lines = lines.into_iter().chain(days).map(|(key, value)| format!("{key} = {value}"));
+        lines.chain([String::new()]).collect::<Vec<_>>().join("\n")
     }
 }

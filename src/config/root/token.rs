@@ -24,22 +24,21 @@ impl RawRoot {
             reading.fault(place, "the key `module` is missing", advice);
         }
         let label = self.check_label(place, reading);
-        let pin = match &self.pin {
-            Some(pin) => reading.secret(&place.key("pin"), pin),
-            None => {
-                let advice = "add `pin = \"credential:token-pin\"` or `pin = \"${TOKEN_PIN}\"` here";
-                reading.fault(place, "the key `pin` is missing", advice);
-                None
-            }
+        let pin = if let Some(pin) = &self.pin {
+            reading.secret(&place.key("pin"), pin)
+        } else {
+            let advice = "add `pin = \"credential:token-pin\"` or `pin = \"${TOKEN_PIN}\"` here";
+            reading.fault(place, "the key `pin` is missing", advice);
+            None
         };
         let device = self.device.unwrap_or_default();
-        let days = self.check_backups(place, device, reading);
+        let dated = self.check_backups(place, device, reading);
         let setup = Pkcs11Setup {
             module: module?,
             token_label: label?,
             pin: pin?,
             device,
-            snapshot_retention_days: days?,
+            snapshot_retention_days: dated.then_some(self.snapshot_retention_days)?,
             folder: path?,
         };
         Some(SlotSettings::Pkcs11 { setup: Box::new(setup) })
@@ -64,16 +63,16 @@ impl RawRoot {
     }
 
     /// Only of a device with backups is it said for how long those are kept.
-    fn check_backups(&self, place: &Place, device: Device, reading: &mut Reading<'_>) -> Option<Option<u32>> {
+    fn check_backups(&self, place: &Place, device: Device, reading: &mut Reading<'_>) -> bool {
         if device == Device::HardwareWithBackup {
-            return self.check_days(place, reading).map(Some);
+            return self.check_days(place, reading).is_some();
         }
         if self.snapshot_retention_days.is_some() {
             let what = format!("`device = \"{}\"` has no backups that end", device.name());
             let advice = "remove it, or write `device = \"hardware-with-backup\"`";
             reading.fault(&place.key("snapshot_retention_days"), what, advice);
-            return None;
+            return false;
         }
-        Some(None)
+        true
     }
 }

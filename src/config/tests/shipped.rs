@@ -21,6 +21,7 @@ fn credentials() -> tempfile::TempDir {
         "drill-password",
         "bao-role-id",
         "bao-secret-id",
+        "token-pin",
     ] {
         let path = folder.path().join(name);
         fs::write(&path, "word").unwrap();

@@ -1,7 +1,7 @@
 //! PKCS#11 modules: libraries that are loaded into this process once and initialised once.
 //!
 //! Whatever is done with a module is done under its lock, with sessions of its own that are closed before the lock is given back.
-//! So a module need not be safe for threads, and when the connection to a device was lost the module can be finalised and
+//! So a module need not be safe for threads, and when the connection to a device was lost, or the device is not there, the module is finalised and
 //! initialised anew, as several vendors' want it, without pulling a session from under anybody. A module that somebody else in
 //! this process initialised is used and never finalised.
 
@@ -50,7 +50,8 @@ pub(super) fn with<T>(path: &Path, work: impl FnOnce(&Pkcs11) -> Result<T>) -> R
     let mut module = module.lock().unwrap_or_else(PoisonError::into_inner);
     let library = module.ready(&name)?;
     let done = work(&library);
-    if matches!(done, Err(SlotError::Token(TokenError::Lost { .. }))) {
+    // A token that came after the module was initialised is not seen by every module either.
+    if matches!(done, Err(SlotError::Token(TokenError::Lost { .. } | TokenError::NotPresent { .. }))) {
         module.start_over();
     }
     done
@@ -58,12 +59,11 @@ pub(super) fn with<T>(path: &Path, work: impl FnOnce(&Pkcs11) -> Result<T>) -> R
 
 impl Module {
     fn ready(&mut self, path: &Path) -> Result<Pkcs11> {
-        let library = match &self.library {
-            Some(library) => library.clone(),
-            None => {
-                let loaded = load(path)?;
-                self.library.insert(loaded).clone()
-            }
+        let library = if let Some(library) = &self.library {
+            library.clone()
+        } else {
+            let loaded = load(path)?;
+            self.library.insert(loaded).clone()
         };
         if self.state == State::NotInitialized {
             self.state = match library.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {

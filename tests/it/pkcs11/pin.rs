@@ -16,11 +16,10 @@ const ID: [u8; 16] = [5; 16];
 const INCORRECT: u64 = 0xa0;
 
 fn trouble<T>(done: Result<T, SlotError>) -> PinTrouble {
-    match done.err() {
-        Some(error @ SlotError::Token(TokenError::Pin { why, .. })) => {
-            assert!(!error.is_retryable() && !error.to_string().contains(PIN), "{error}");
-            why
-        }
+    let error = done.err().unwrap();
+    assert!(!error.is_retryable() && !error.to_string().contains(PIN), "{error}");
+    match error {
+        SlotError::Token(TokenError::Pin { why, .. }) => why,
         other => panic!("{other:?}"),
     }
 }
@@ -43,7 +42,7 @@ async fn a_refused_pin_is_not_tried_again_before_somebody_acts() {
     assert_eq!(behind.count("LOGIN", INCORRECT), 1, "exactly one failed try");
     slot.allow_another_try().await.unwrap();
     assert_eq!(trouble(slot.shortcomings().await), PinTrouble::Refused);
-    assert_eq!(trouble(slot.verify_gone(1).await), PinTrouble::HeldBack);
+    assert_eq!(trouble(slot.list().await), PinTrouble::HeldBack);
     assert_eq!(behind.count("LOGIN", INCORRECT), 2, "one more when it was asked for");
 
     // Corrected, it is tried at once, and what was refused is forgotten.

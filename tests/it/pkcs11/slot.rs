@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeInfo, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
@@ -62,9 +61,7 @@ impl Place {
 
     /// The token seen without the code under test.
     fn raw<T>(&self, look: impl FnOnce(&Session) -> T) -> T {
-        let module = Pkcs11::new(&self.hsm.module).unwrap();
-        // The slot's own may have been first.
-        let _ = module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK));
+        let module = self.hsm.module();
         let mut slots = module.get_slots_with_token().unwrap().into_iter();
         let slot = slots.find(|slot| module.get_token_info(*slot).unwrap().label() == self.hsm.label).unwrap();
         let session = module.open_rw_session(slot).unwrap();

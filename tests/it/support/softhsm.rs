@@ -8,6 +8,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::session::UserType;
+use cryptoki::types::AuthPin;
 use wangchuan::keys::pkcs11_slot::Pkcs11Setup;
 use wangchuan::keys::slot::Device;
 use wangchuan::policy::registry::SecretText;
@@ -17,6 +20,10 @@ use super::program::Program;
 
 /// The user PIN of every token.
 pub const PIN: &str = "271828";
+const OFFICER_PIN: &str = "314159265";
+
+/// Two at once would choose the same free slot.
+static ONE: Mutex<()> = Mutex::new(());
 
 /// A token.
 #[derive(Debug, Clone)]
@@ -33,14 +40,38 @@ impl SoftHsm {
     pub fn token() -> Option<Self> {
         let hsm = Self::unmade(None)?;
         assert!(switched_on("SOFTHSM2_CONF").is_some(), "tests/run sets SOFTHSM2_CONF");
-        hsm.initialise();
+        let module = hsm.module();
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = module.get_slots_with_token().unwrap().into_iter();
+        let free = slots.find(|slot| !module.get_token_info(*slot).unwrap().token_initialized()).unwrap();
+        module.init_token(free, &AuthPin::new(OFFICER_PIN.into()), &hsm.label).unwrap();
+        let session = module.open_rw_session(free).unwrap();
+        session.login(UserType::So, Some(&AuthPin::new(OFFICER_PIN.into()))).unwrap();
+        session.init_pin(&AuthPin::new(PIN.into())).unwrap();
+        drop(session);
         Some(hsm)
+    }
+
+    /// The module as a test uses it beside the code under test. SoftHSM only sees tokens that were made by this process, or before
+    /// its module was initialised; so it is initialised here and stays so.
+    pub fn module(&self) -> Pkcs11 {
+        let module = Pkcs11::new(&self.module).unwrap();
+        // Another test was first.
+        let _ = module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK));
+        module
     }
 
     /// A new token in `tokens/` of this folder, for child processes.
     pub fn in_folder(folder: &Path) -> Option<Self> {
-        let hsm = Self::unmade(Some(configure(folder)))?;
-        hsm.initialise();
+        let conf = configure(folder);
+        let hsm = Self::unmade(Some(conf.clone()))?;
+        let made = Command::new("softhsm2-util")
+            .args(["--init-token", "--free", "--label", &hsm.label, "--pin", PIN, "--so-pin", OFFICER_PIN, "--module"])
+            .arg(&hsm.module)
+            .env("SOFTHSM2_CONF", conf)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         Some(hsm)
     }
 
@@ -49,23 +80,6 @@ impl SoftHsm {
         let module = PathBuf::from(switched_on(SOFTHSM)?);
         let label = format!("roots {} {}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         Some(Self { module, label, conf })
-    }
-
-    fn initialise(&self) {
-        // Two at once may choose the same free slot.
-        static ONE: Mutex<()> = Mutex::new(());
-        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        self.util(&["--init-token", "--free", "--label", &self.label, "--pin", PIN, "--so-pin", "314159265"]);
-    }
-
-    fn util(&self, arguments: &[&str]) {
-        let mut command = Command::new("softhsm2-util");
-        command.args(arguments).arg("--module").arg(&self.module);
-        if let Some(conf) = &self.conf {
-            command.env("SOFTHSM2_CONF", conf);
-        }
-        let done = command.output().unwrap();
-        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
     /// How a slot opens it.
