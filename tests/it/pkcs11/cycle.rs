@@ -16,7 +16,7 @@ use crate::support::world::copy_folder;
 
 const FILE_LINES: &str = "kind = \"file\"\npath = \"root\"\naccept_host_loss = true";
 struct Place {
-    place: Workplace,
+    workplace: Workplace,
     hsm: SoftHsm,
     database: Database,
 }
@@ -30,13 +30,13 @@ impl Place {
         place.configure(&format!("{}{}", small::store(&database.url()), small::POLICY));
         place.reconfigure(FILE_LINES, &hsm.root_section("root"));
         place.write_jobs();
-        let installed = Self { place, hsm, database };
+        let installed = Self { workplace: place, hsm, database };
         installed.good(&["init", "--dir", "."]);
         Some(installed)
     }
 
     fn program(&self) -> Program {
-        self.hsm.program(self.place.path())
+        self.hsm.program(self.workplace.path())
     }
 
     #[track_caller]
@@ -61,7 +61,7 @@ fn a_whole_cycle_and_thieves_with_and_without_a_copy_of_the_token() {
     let Some(cycle) = Place::installed() else { return };
     let first = cycle.snapshot();
     let stolen = tempfile::tempdir().unwrap();
-    copy_folder(cycle.place.path(), stolen.path());
+    copy_folder(cycle.workplace.path(), stolen.path());
 
     let plan = cycle.good(&["plan"]).text("hash");
     let erased = cycle.good(&["erase", "--plan", &plan]);
@@ -74,7 +74,7 @@ fn a_whole_cycle_and_thieves_with_and_without_a_copy_of_the_token() {
     let verified = cycle.good(&["key", "verify"]);
     assert_eq!((verified.text("class").as_str(), verified.text("horizon").as_str()), ("D", "copies-of-the-token"));
     assert_eq!(verified.list("roots_gone"), [1], "{verified}");
-    let here = cycle.place.path();
+    let here = cycle.workplace.path();
     let left = small::ORDERS - small::DUE;
     for (at, snapshot) in [&first, &second].into_iter().enumerate() {
         let drilled = cycle.good(&["drill", "run", "--snapshot", snapshot]);

@@ -59,9 +59,7 @@ async fn a_move_to_a_token_and_back_survives_a_kill_at_any_step() {
         move_root(&installation, &std::env::var(TO).unwrap()).await.unwrap();
         return;
     }
-    if SoftHsm::token().is_none() {
-        return;
-    }
+    let Some(hsm) = SoftHsm::token() else { return };
     let template = World::make(Making { customers: 10, ..Making::default() }).await;
     let installation = template.open().await;
     snapshot(&installation).await;
@@ -70,7 +68,7 @@ async fn a_move_to_a_token_and_back_survives_a_kill_at_any_step() {
     assert_eq!(points.len(), 8);
     for point in points {
         // A token of its own: the copies are one installation.
-        let token = SoftHsm::token().unwrap().root_section("wrapped");
+        let token = hsm.another().root_section("wrapped");
         let world = template.copied();
         moves(&world, FILE_ROOT, &token, "pkcs11", point).await;
         moves(&world, &token, FILE_ROOT, "file", point).await;

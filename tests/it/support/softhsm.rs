@@ -5,8 +5,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::session::UserType;
@@ -22,7 +23,6 @@ use super::program::Program;
 pub const PIN: &str = "271828";
 const OFFICER_PIN: &str = "314159265";
 
-/// Two at once would choose the same free slot.
 static ONE: Mutex<()> = Mutex::new(());
 
 /// A token.
@@ -33,15 +33,28 @@ pub struct SoftHsm {
     pub label: String,
     /// The configuration with which it is found, if it is not in the folder of this process.
     conf: Option<PathBuf>,
+    /// SoftHSM is loaded here by the code under test, by tests, and behind `module.c`, and is not made for that many hands at
+    /// once: one test at a time has a token in this process.
+    alone: Option<Rc<MutexGuard<'static, ()>>>,
 }
 
 impl SoftHsm {
     /// A new token for tests in this process, or `None` where there is no SoftHSM.
     pub fn token() -> Option<Self> {
-        let hsm = Self::unmade(None)?;
+        switched_on(SOFTHSM)?;
+        let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Self::made_here(Rc::new(alone)))
+    }
+
+    /// One more for the same test.
+    pub fn another(&self) -> Self {
+        Self::made_here(self.alone.clone().unwrap())
+    }
+
+    fn made_here(alone: Rc<MutexGuard<'static, ()>>) -> Self {
         assert!(switched_on("SOFTHSM2_CONF").is_some(), "tests/run sets SOFTHSM2_CONF");
+        let hsm = Self { alone: Some(alone), ..Self::unmade(None).unwrap() };
         let module = hsm.module();
-        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut slots = module.get_slots_with_token().unwrap().into_iter();
         let free = slots.find(|slot| !module.get_token_info(*slot).unwrap().token_initialized()).unwrap();
         module.init_token(free, &AuthPin::new(OFFICER_PIN.into()), &hsm.label).unwrap();
@@ -49,7 +62,7 @@ impl SoftHsm {
         session.login(UserType::So, Some(&AuthPin::new(OFFICER_PIN.into()))).unwrap();
         session.init_pin(&AuthPin::new(PIN.into())).unwrap();
         drop(session);
-        Some(hsm)
+        hsm
     }
 
     /// The module as a test uses it beside the code under test. SoftHSM only sees tokens that were made by this process, or before
@@ -79,7 +92,7 @@ impl SoftHsm {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let module = PathBuf::from(switched_on(SOFTHSM)?);
         let label = format!("roots {} {}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
-        Some(Self { module, label, conf })
+        Some(Self { module, label, conf, alone: None })
     }
 
     /// How a slot opens it.
