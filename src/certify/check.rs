@@ -301,19 +301,31 @@ fn check_root_slot(predicate: &Predicate) -> Result {
     require((slot.class == SlotClass::D) == told, "limitations", "do not fit the class of the root slot")?;
     let told = predicate.limitations.contains(&Limitation::RootSlotClassB);
     require((slot.class == SlotClass::B) == told, "limitations", "do not fit the class of the root slot")?;
+    let told = predicate.limitations.contains(&Limitation::RootSlotClassA);
+    require((slot.class == SlotClass::A) == told, "limitations", "do not fit the class of the root slot")?;
     check_read_back(slot, predicate)
 }
 
-/// A service's class needs its word: the version is gone, it never left the service, and when copies of the service end.
+/// The class of a service or token needs its word: the key is gone, it never left, and when copies of the service end.
 fn check_read_back(slot: &RootSlot, predicate: &Predicate) -> Result {
     let destroyed = predicate.targets.iter().any(|target| !target.keys.is_empty());
-    if slot.class != SlotClass::B || !destroyed {
+    if !matches!(slot.class, SlotClass::A | SlotClass::B) || !destroyed {
         return Ok(());
     }
-    let shown = slot.read_back.as_ref().is_some_and(|found| {
+    let by_token = slot.token.as_ref().is_some_and(|found| {
+        found.never_extractable && found.always_sensitive && found.local && found.objects_left == 0
+    });
+    let by_service = slot.read_back.as_ref().is_some_and(|found| {
         found.min_available_version > found.key_version && !found.exportable && !found.allow_plaintext_backup
     });
-    require(shown, "rootSlot/readBack", "does not show that the key is gone and never left the service")?;
+    let (shown, place) = match slot.token {
+        Some(_) => (by_token, "rootSlot/token"),
+        None => (by_service, "rootSlot/readBack"),
+    };
+    require(shown, place, "does not show that the key is gone and never left the service")?;
+    if slot.class == SlotClass::A {
+        return Ok(());
+    }
     let until = slot.reopenable_until;
     require(until.is_some(), "rootSlot/reopenableUntil", "is missing: copies of the service may still hold the key")?;
     // What is final has no date to come; that this one is past is checked there.
@@ -372,7 +384,8 @@ fn check_result(predicate: &Predicate) -> Result {
             check_complete(predicate)
         }
         ErasureResult::Partial => {
-            let why = !predicate.limitations.is_empty();
+            // What a device is worth is no reason why something was left.
+            let why = predicate.limitations.iter().any(|code| *code != Limitation::RootSlotClassA);
             require(why, "result", "is partial without a limitation that says why")
         }
         ErasureResult::NothingFound => {

@@ -256,6 +256,8 @@ codes! {
         /// The root slot is a service with backups: an older copy of it, with its unseal keys, could bring the key back until
         /// `reopenableUntil`.
         RootSlotClassB,
+        /// The root slot is a device without backups, as its operator declares; that no key leaves it is its maker's word.
+        RootSlotClassA,
         /// Backups lie on the same site as the store.
         NotOffSite,
         /// The identity of the person who asked was not checked.

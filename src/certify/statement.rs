@@ -406,6 +406,9 @@ object! {
         /// What the key service said then.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         read_back: Option<SlotReadBack>,
+        /// What the PKCS#11 token said of the key before and after.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<SlotToken>,
     }
 }
 
@@ -414,7 +417,24 @@ impl RootSlot {
     #[must_use]
     pub fn new(class: SlotClass, kind: &str) -> Self {
         let kind = kind.to_owned();
-        Self { class, kind, snapshot_retention_days: None, reopenable_until: None, checks: Vec::new(), read_back: None }
+        let checks = Vec::new();
+        let (snapshot_retention_days, reopenable_until, read_back, token) = (None, None, None, None);
+        Self { class, kind, snapshot_retention_days, reopenable_until, checks, read_back, token }
+    }
+}
+
+object! {
+    /// What a PKCS#11 token said of the key that wrapped the root: its marks just before it was destroyed, and what a session
+    /// opened afterwards found.
+    SlotToken {
+        /// Whether it never could be taken out (`CKA_NEVER_EXTRACTABLE`).
+        never_extractable: bool,
+        /// Whether its value never could be read (`CKA_ALWAYS_SENSITIVE`).
+        always_sensitive: bool,
+        /// Whether it was made in the token (`CKA_LOCAL`).
+        local: bool,
+        /// Keys with its id or label that were still there.
+        objects_left: u64,
     }
 }
 

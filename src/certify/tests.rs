@@ -408,11 +408,11 @@ fn partial_refused_failed_and_empty_results() {
     assert!(
         refused(|p| {
             p.result = ErasureResult::Partial;
-            p.limitations.clear();
+            p.limitations = vec![Limitation::RootSlotClassA];
             p.retained.clear();
             p.targets[0].records_retained = 0;
             p.targets[0].records_selected = 10;
-            p.root_slot = Some(RootSlot::new(SlotClass::A, "pkcs11"));
+            p.root_slot = Some(slots::device());
         })
         .contains("partial")
     );

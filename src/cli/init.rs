@@ -1,5 +1,7 @@
 //! `init`: a new installation.
 
+mod token;
+
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -17,6 +19,7 @@ use crate::quickstart::{JOBS, write};
 #[command(after_help = "Examples:
   wangchuan init --dir /etc/wangchuan --accept-host-loss
   wangchuan init --root transit --snapshot-retention-days 7
+  wangchuan init --root pkcs11 --module /usr/lib/softhsm/libsofthsm2.so --token-label wangchuan --pin-file token-pin
   wangchuan init --accept-host-loss --state 'postgres://agent:${file:state-password}@db/wangchuan?sslmode=verify-full'")]
 pub struct InitArgs {
     /// The folder for the configuration; existing files are never overwritten.
@@ -34,9 +37,12 @@ pub struct InitArgs {
     /// Name of the transit key, which no other installation may use.
     #[arg(long, value_name = "NAME", default_value = "wangchuan")]
     transit_key: String,
-    /// For how many days snapshots and disk images of the key service are kept; certificates name the date.
-    #[arg(long, value_name = "DAYS", required_if_eq("root", "transit"))]
+    /// For how many days snapshots and disk images of the key service, or backups of the token, are kept; certificates name the
+    /// date.
+    #[arg(long, value_name = "DAYS", required_if_eq_any([("root", "transit"), ("device", "hardware-with-backup")]))]
     snapshot_retention_days: Option<u32>,
+    #[command(flatten)]
+    token: token::TokenArgs,
     /// Accept that a root key in a local file has no useful backup: whoever loses this host loses every backup with it.
     #[arg(long)]
     accept_host_loss: bool,
@@ -49,6 +55,8 @@ enum RootChoice {
     File,
     /// A key of OpenBao or Vault.
     Transit,
+    /// Keys of a PKCS#11 token.
+    Pkcs11,
 }
 
 /// The control database of the template.
@@ -56,12 +64,24 @@ const STATE: &str = "sqlite://wangchuan.db";
 
 /// The template with the chosen control database and root slot.
 fn template(args: &InitArgs) -> String {
-    let quoted = |text: &str| toml::Value::from(text).to_string();
     let state = |text: &str| format!("\nstate = {}\n", quoted(text));
     let template = TEMPLATE.replace(&state(STATE), &state(&args.state));
-    if args.root == RootChoice::File {
-        return template.replace("accept_host_loss = false", "accept_host_loss = true");
-    }
+    let section = match args.root {
+        RootChoice::File => return template.replace("accept_host_loss = false", "accept_host_loss = true"),
+        RootChoice::Transit => transit_section(args),
+        RootChoice::Pkcs11 => args.token.section(args.snapshot_retention_days),
+    };
+    template
+        .replace("kind = \"file\"\npath = \"root.slot\"\n", &section)
+        .replace("\naccept_host_loss = false\n", "\n#accept_host_loss = false\n")
+}
+
+/// A text as TOML has it.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+fn transit_section(args: &InitArgs) -> String {
     let address = args.transit_address.as_deref().map(|address| format!("address = {}\n", quoted(address)));
     let days = args.snapshot_retention_days.unwrap_or_default();
     let mut section = "kind = \"transit\"\npath = \"root.slot\"\n".to_owned();
@@ -71,9 +91,7 @@ fn template(args: &InitArgs) -> String {
     section.push_str("\nsnapshot_retention_days = ");
     section.push_str(&days.to_string());
     section.push('\n');
-    template
-        .replace("kind = \"file\"\npath = \"root.slot\"\n", &section)
-        .replace("\naccept_host_loss = false\n", "\n#accept_host_loss = false\n")
+    section
 }
 
 /// The JSON of `init`.
@@ -102,8 +120,8 @@ pub async fn init(context: &mut Context<'_>, args: InitArgs) -> CommandResult {
                 "根密钥将存放在本机文件中，无法有效备份：主机丢失即全部备份丢失",
             )
             .advise(
-                "if that is acceptable, add --accept-host-loss; otherwise use a key service: --root transit",
-                "如可接受，请加 --accept-host-loss；否则请使用密钥服务：--root transit",
+                "if that is acceptable, add --accept-host-loss; otherwise use a key service or a token: --root transit, --root pkcs11",
+                "如可接受，请加 --accept-host-loss；否则请使用密钥服务或令牌：--root transit、--root pkcs11",
             ));
         }
         std::fs::create_dir_all(&args.dir)

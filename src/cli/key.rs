@@ -282,15 +282,15 @@ fn claim_words(sentence: ClaimSentence) -> (&'static str, &'static str) {
             ("a destroyed key is gone; no copy of it is known", "密钥已销毁，未知有任何副本")
         }
         ClaimSentence::DestroyedInLiveService => {
-            ("a destroyed key is gone from the live key service", "密钥已在运行中的密钥服务里销毁")
+            ("a destroyed key is gone from the live key service or token", "密钥已在运行中的密钥服务或令牌里销毁")
         }
         ClaimSentence::IrrevocableFromDate => (
             "a destroyed key cannot be used any more and is irrevocably gone at a date",
             "密钥已不能使用，并在指定日期后不可恢复",
         ),
         ClaimSentence::LogicalRemovalOnly => (
-            "logical removal only: a destroyed key is gone as long as no copy of this host exists",
-            "仅为逻辑删除：只有在本主机没有任何副本时，密钥才算消失",
+            "logical removal only: a destroyed key is gone as long as no copy of this host, or of the software token, exists",
+            "仅为逻辑删除：只有在本主机（或软件令牌）没有任何副本时，密钥才算消失",
         ),
     }
 }
@@ -308,6 +308,11 @@ fn residual_words(residual: Residual) -> (&'static str, &'static str) {
         Residual::ServiceLog => ("in the key service's log or free pages", "密钥服务的日志或空闲页"),
         Residual::ProviderWord => ("with the provider, whose word is all there is", "服务商处，只能凭其承诺"),
         Residual::MemoryCapture => ("in a memory image taken while it was in use", "使用期间拍下的内存映像"),
+        Residual::TokenCopies => ("in copies or backups of the token, with its PIN", "令牌的副本或备份及其 PIN"),
+        Residual::MakerWord => (
+            "in the device, if its maker's word that no key leaves it is not true",
+            "设备中——如果厂商关于密钥不可导出的保证不实",
+        ),
     }
 }
 
@@ -371,6 +376,8 @@ mod tests {
             Residual::ServiceLog,
             Residual::ProviderWord,
             Residual::MemoryCapture,
+            Residual::TokenCopies,
+            Residual::MakerWord,
         ];
         let words = claims.map(claim_words).into_iter().chain(residuals.map(residual_words));
         let texts: std::collections::HashSet<_> = words.flat_map(|(en, zh)| [en, zh]).collect();

@@ -9,6 +9,7 @@ use crate::keyring::KeyringError;
 use crate::keys::InstallationId;
 use crate::keys::file_slot::FileSlot;
 use crate::keys::moving_slot::MovingSlot;
+use crate::keys::pkcs11_slot::Pkcs11Slot;
 use crate::keys::slot::{RootSlot, SlotError};
 use crate::keys::transit_slot::{TransitSetup, TransitSlot};
 
@@ -67,6 +68,13 @@ fn one(settings: &SlotSettings, installation: InstallationId, folder: Folder) ->
             let slot = match folder {
                 Folder::Make => TransitSlot::prepare(&setup, installation),
                 Folder::MustBeThere => TransitSlot::at(&setup, installation),
+            };
+            slot.map(|slot| Arc::new(slot) as Arc<dyn RootSlot>)
+        }
+        SlotSettings::Pkcs11 { setup } => {
+            let slot = match folder {
+                Folder::Make => Pkcs11Slot::prepare(setup, installation),
+                Folder::MustBeThere => Pkcs11Slot::at(setup, installation),
             };
             slot.map(|slot| Arc::new(slot) as Arc<dyn RootSlot>)
         }

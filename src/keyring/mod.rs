@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 
 use crate::control::{CellRow, Control, ControlError, NodeRow, SlotTable, Tx};
 use crate::keys::cell::{CellSecret, Factor, derive_cell_secret};
-use crate::keys::slot::{RootSlot, SlotError};
+use crate::keys::slot::{RootSlot, SlotError, TokenError};
 use crate::keys::tree::{
     BadSlotNumber, COHORT_SLOTS, KeyTree, KeyTreeError, NodeId, NodePlace, NodeSet, NodeWrite, ReloadFault, Slot,
     Subtree,
@@ -238,9 +238,12 @@ impl Keyring {
         let Some(crown) = tx.crown_of(generation).await? else { return Ok(None) };
         let root = match self.slot.open(generation).await {
             // Also one whose destruction was begun: it cannot be opened any more.
-            Err(SlotError::Missing { .. } | SlotError::VersionGone { .. } | SlotError::VersionDisabled { .. }) => {
-                return Ok(None);
-            }
+            Err(
+                SlotError::Missing { .. }
+                | SlotError::VersionGone { .. }
+                | SlotError::VersionDisabled { .. }
+                | SlotError::Token(TokenError::KeyGone { .. }),
+            ) => return Ok(None),
             other => other?,
         };
         Ok(Some(KeyTree::open(self.installation, generation, &root, &crown, stored_nodes(tx).await?)?))

@@ -12,10 +12,12 @@ pub mod cell;
 pub mod file_slot;
 pub mod moving_slot;
 pub mod outside;
+pub mod pkcs11_slot;
 pub mod rekey;
 pub mod sealed;
 pub mod slot;
 mod slot_folder;
+mod slot_shelf;
 pub mod state;
 pub mod suite;
 #[cfg(test)]

@@ -88,7 +88,8 @@ impl RootSlot for MovingSlot {
         let mut checks = previous.checks;
         let more: Vec<GoneCheck> = current.checks.into_iter().filter(|check| !checks.contains(check)).collect();
         checks.extend(more);
-        Ok(GoneEvidence { generation, checks, read_back: previous.read_back.or(current.read_back) })
+        let (read_back, token) = (previous.read_back.or(current.read_back), previous.token.or(current.token));
+        Ok(GoneEvidence { generation, checks, read_back, token })
     }
 
     async fn left_behind(&self) -> Result<Vec<Generation>> {
@@ -97,6 +98,11 @@ impl RootSlot for MovingSlot {
 
     fn wrapping(&self) -> Option<&dyn WrappingSlot> {
         if self.slots().any(|slot| slot.wrapping().is_some()) { Some(self) } else { None }
+    }
+
+    async fn allow_another_try(&self) -> Result<()> {
+        self.current.allow_another_try().await?;
+        self.previous.allow_another_try().await
     }
 
     async fn shortcomings(&self) -> Result<Vec<Shortcoming>> {

@@ -1,7 +1,7 @@
 //! The root slot in the transit engine of OpenBao or Vault: class B, because the live service destroys, and copies of it do not.
 //!
 //! Every generation has a version of one key of its own. The slot draws the root key, lets the service wrap it under the
-//! newest version, and keeps the wrapped form on the shelf (`transit_slot/shelf.rs`). The associated data of the wrapping is
+//! newest version, and keeps the wrapped form on the shelf (`slot_shelf.rs`). The associated data of the wrapping is
 //! installation, generation and format, so that a wrapped root opens as nothing else.
 //!
 //! Destroying the root of a generation means that no version up to its own is left in the service: `min_decryption_version` is
@@ -18,7 +18,6 @@
 
 mod client;
 mod outside;
-mod shelf;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -31,12 +30,12 @@ use async_trait::async_trait;
 
 use self::client::TransitClient;
 pub use self::outside::TransitKeys;
-use self::shelf::{Kind, Record, Shelf, damaged};
 use self::wire::KeyState;
 use super::slot::{
     ClaimSentence, DestroyEvidence, DestroyStep, Destroys, GoneCheck, GoneEvidence, Presence, PresentGeneration,
     ReadBack, Residual, RootSlot, Shortcoming, SlotAbilities, SlotClaim, SlotClass, SlotError, SlotKind,
 };
+use super::slot_shelf::{Kind, Record, Shelf, damaged};
 use super::wrapped_root::WrappingSlot;
 use super::{Generation, InstallationId, Key};
 use crate::policy::registry::SecretText;
@@ -384,7 +383,7 @@ impl RootSlot for TransitSlot {
         let mut checks = vec![GoneCheck::NameAbsent, GoneCheck::ContentAbsent];
         let Some(gone) = gone else {
             // Nothing says which version it had, so nothing is said about the service.
-            return Ok(GoneEvidence { generation, checks, read_back: None });
+            return Ok(GoneEvidence { generation, checks, read_back: None, token: None });
         };
         if state.min_available_version <= gone.version {
             return Err(SlotError::StillThere {
@@ -403,7 +402,7 @@ impl RootSlot for TransitSlot {
             allow_plaintext_backup: state.allow_plaintext_backup,
             deletion_allowed: state.deletion_allowed,
         };
-        Ok(GoneEvidence { generation, checks, read_back: Some(read_back) })
+        Ok(GoneEvidence { generation, checks, read_back: Some(read_back), token: None })
     }
 
     fn wrapping(&self) -> Option<&dyn WrappingSlot> {

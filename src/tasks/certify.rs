@@ -18,7 +18,7 @@ use crate::certify::check::location;
 use crate::certify::codes::{Action, ErasureResult, SlotClass, SupersedesReason, VerificationMethod};
 use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
 use crate::certify::issue;
-use crate::certify::statement::{KeyEvidence, RootSlot, SlotReadBack, Statement, Supersedes, Timestamp};
+use crate::certify::statement::{KeyEvidence, RootSlot, SlotReadBack, SlotToken, Statement, Supersedes, Timestamp};
 use crate::control::{CertificateRow, LedgerEntry, LedgerKind, RunRow, Tx};
 use crate::crash_point;
 use crate::installation::Installation;
@@ -425,6 +425,12 @@ fn slot_of(claim: &SlotClaim, gone: Option<&GoneEvidence>) -> RootSlot {
         exportable: found.exportable,
         allow_plaintext_backup: found.allow_plaintext_backup,
         deletion_allowed: found.deletion_allowed,
+    });
+    shown.token = gone.token.map(|found| SlotToken {
+        never_extractable: found.marks.never_extractable,
+        always_sensitive: found.marks.always_sensitive,
+        local: found.marks.local,
+        objects_left: found.objects_left,
     });
     shown
 }

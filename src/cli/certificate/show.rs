@@ -254,12 +254,16 @@ fn explain(limitation: Limitation) -> (&'static str, &'static str) {
     match limitation {
         Limitation::KeyShredPending => ("the keys of the backups die later", "备份的密钥稍后才销毁"),
         Limitation::RootSlotClassD => (
-            "the root key was in a file, so any copy of the host could bring it back",
-            "根密钥存于文件中，主机的任何副本都可能使其复原",
+            "the root key was in a file or a software token, any copy of which could bring it back",
+            "根密钥存于文件或软件令牌中，其任何副本都可能使其复原",
         ),
         Limitation::RootSlotClassB => (
-            "the root key was destroyed in the key service; an older copy of that service, with its unseal keys, could bring it back",
-            "根密钥已在密钥服务中销毁；但该服务的旧副本连同解封密钥可能使其复原",
+            "the root key was destroyed in the key service or token; an older copy of it, with what opens it, could bring it back",
+            "根密钥已在密钥服务或令牌中销毁；但其旧副本连同解封密钥或 PIN 可能使其复原",
+        ),
+        Limitation::RootSlotClassA => (
+            "the root key was destroyed in a device; that it has no backups is its operator's word, that no key leaves it its maker's",
+            "根密钥已在设备中销毁；设备没有备份是使用者的声明，密钥不可导出是厂商的保证",
         ),
         Limitation::NotOffSite => ("the backups stand at the same place as the store", "备份与数据源在同一地点"),
         Limitation::IdentityNotChecked => ("who asked was not identified", "没有核实请求人的身份"),

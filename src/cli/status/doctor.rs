@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::Configuration;
 use crate::control::{Control, ControlError, parse_time, time_text};
 use crate::installation::{MAX_CLOCK_DIFFERENCE, MAX_CLOCK_LEAP, Needs, WORK_LEASE};
+use crate::keyring::KeyringError;
 use crate::memory::Protection;
 
 /// Check everything the agent depends on.
@@ -29,11 +30,15 @@ use crate::memory::Protection;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wangchuan doctor
-  wangchuan doctor --confirm-clock    after the clock was set right")]
+  wangchuan doctor --confirm-clock    after the clock was set right
+  wangchuan doctor --retry-pin        after a token refused a PIN that is right")]
 pub struct DoctorArgs {
     /// Say that this host's clock is right, after it was set or the agent stood still for long; destruction then goes on.
     #[arg(long)]
     confirm_clock: bool,
+    /// Try the PIN of a PKCS#11 token once more although the token refused it; too many wrong tries lock a token.
+    #[arg(long)]
+    retry_pin: bool,
 }
 
 /// How a line ended.
@@ -110,7 +115,7 @@ impl Findings {
     /// An error that a command would have ended with.
     fn failed(&mut self, check: &'static str, error: &UserError) {
         // Elsewhere errors send people here; here that would lead in a circle.
-        let elsewhere = error.advice.clone().filter(|advice| !advice.en.contains("wangchuan doctor"));
+        let elsewhere = error.advice.clone().filter(|advice| !advice.en.contains("`wangchuan doctor`"));
         let advice = elsewhere.unwrap_or_else(|| {
             Words::new(
                 "mend what is named here, then run `wangchuan doctor` again",
@@ -129,6 +134,9 @@ impl Findings {
 pub async fn doctor(context: &mut Context<'_>, args: DoctorArgs) -> CommandResult {
     if args.confirm_clock {
         return confirm_clock(context).await;
+    }
+    if args.retry_pin {
+        retry_pin(context).await?;
     }
     let mut findings = Findings::default();
     check_process(Protection::look(), &mut findings);
@@ -291,6 +299,16 @@ async fn confirm_clock(context: &mut Context<'_>) -> CommandResult {
     findings.good("clock", format!("{here} is confirmed"), format!("{here} 已确认"));
     installation.close().await.map_err(task_error)?;
     show(context.output, &findings.0)
+}
+
+/// Lets the checks that follow try a PIN that the token refused. Logged: it can lock the token.
+async fn retry_pin(context: &mut Context<'_>) -> Result<(), UserError> {
+    context.only_now()?;
+    let installation = context.open(Needs::STATE).await?;
+    installation.log_operation("token.retry-pin", "root-slot", "success").await.map_err(task_error)?;
+    let allowed = installation.keyring.slot().allow_another_try().await;
+    installation.close().await.map_err(task_error)?;
+    allowed.map_err(|error| task_error(KeyringError::from(error).into()))
 }
 
 #[cfg(test)]

@@ -152,11 +152,8 @@ impl OutsideKeys for TransitKeys {
         let found = TransitSlot::rights_of(&client, &rights_on(&client)).await;
         let mut found = found.map_err(|error| self.nameless(error, key))?;
         for shortcoming in &mut found {
-            match shortcoming {
-                Shortcoming::MissingRight { path, .. } | Shortcoming::ExcessRight { path, .. } => {
-                    *path = without_name(path, key);
-                }
-                Shortcoming::VersionOff { .. } | Shortcoming::SwitchOn { .. } => {}
+            if let Shortcoming::MissingRight { path, .. } | Shortcoming::ExcessRight { path, .. } = shortcoming {
+                *path = without_name(path, key);
             }
         }
         Ok(found)

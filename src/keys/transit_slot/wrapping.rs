@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::shelf::{Kind, Shelf};
 use super::{Result, TransitSlot};
+use crate::keys::slot_shelf::{Kind, Shelf};
 use crate::keys::wrapped_root::{WrappedRoot, WrappingSlot};
 use crate::keys::{Generation, Key};
 

@@ -505,6 +505,7 @@ fn limitations(facts: &Facts, targets: &[Target]) -> Vec<Limitation> {
     let any_copy = |state| targets.iter().any(|target| target.copies.iter().any(|copy| copy.state == state));
     when(facts.root_slot.class == SlotClass::D, Limitation::RootSlotClassD);
     when(facts.root_slot.class == SlotClass::B, Limitation::RootSlotClassB);
+    when(facts.root_slot.class == SlotClass::A, Limitation::RootSlotClassA);
     when(facts.is_shred_pending(), Limitation::KeyShredPending);
     when(facts.is_undone(), Limitation::ErasureUndone);
     when(facts.run.request.is_some(), Limitation::IdentityNotChecked);

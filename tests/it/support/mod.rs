@@ -3,5 +3,6 @@
 pub mod announce;
 pub mod bao;
 pub mod program;
+pub mod softhsm;
 pub mod source;
 pub mod world;

@@ -4,10 +4,10 @@
 
 mod burnt;
 mod copies;
-mod cycle;
+pub mod cycle;
 mod finality;
 mod moving;
 mod outside;
 mod policy;
 mod slot;
-mod trouble;
+pub mod trouble;
