@@ -1,5 +1,7 @@
 //! Tests of the key tree: what survives, what is forgotten, what is noticed.
 
+mod part;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;

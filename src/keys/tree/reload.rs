@@ -1,0 +1,115 @@
+//! What must hold between a generation and the one before it, so that the root of the earlier one may be destroyed.
+//!
+//! [`check_kept`] goes down wherever the two trees name different nodes, and nowhere else: everything that is not on such a path
+//! hangs on the very same nodes in both, so the old root could not give it back if it were damaged, and keeping that root would
+//! save nothing. On such a path every key of the old tree must be found again, under the same key and version, unless its slot
+//! was to be shredded. Keys may have come since: by pins, and by insertions behind the commit.
+//!
+//! [`check_change`] asks besides that every node on the paths of the changed slots has a key of the new generation: only then
+//! is the destruction of the old root worth anything.
+
+use std::collections::HashSet;
+
+use super::change::ReloadFault;
+use super::node::Entry;
+use super::{KeyTree, NodePlace, Slot, Subtree};
+
+type Checked = std::result::Result<(), ReloadFault>;
+
+/// Compares a reloaded generation with the one before, from which it was made by shredding and putting exactly these slots. Of
+/// either tree the paths of these slots must be loaded.
+///
+/// # Errors
+/// The first [`ReloadFault`]. The old root key must not be destroyed then.
+pub fn check_change(old: &KeyTree, new: &KeyTree, shredded: &[Slot], put: &[Slot]) -> Checked {
+    let died: HashSet<Slot> = shredded.iter().copied().collect();
+    Walk { old, new, died: &died }.all()?;
+    let mut changed = [shredded, put].concat();
+    changed.sort_unstable();
+    for group in changed.chunk_by(|a, b| a.subtree() == b.subtree()) {
+        let subtree = group[0].subtree();
+        renewed(new, NodePlace::root_of(subtree), new.crown_entry(subtree)?, group, &died)?;
+    }
+    Ok(())
+}
+
+/// Compares a reloaded generation with the one before: nothing but the slots that may have been shredded is missing.
+///
+/// # Errors
+/// The first [`ReloadFault`].
+pub fn check_kept(old: &KeyTree, new: &KeyTree, shredded: &[Slot]) -> Checked {
+    let died: HashSet<Slot> = shredded.iter().copied().collect();
+    Walk { old, new, died: &died }.all()
+}
+
+struct Walk<'w> {
+    old: &'w KeyTree,
+    new: &'w KeyTree,
+    died: &'w HashSet<Slot>,
+}
+
+fn is_same(old: &Entry, new: &Entry) -> bool {
+    old.version == new.version && old.key.is_same(&new.key)
+}
+
+impl Walk<'_> {
+    fn all(&self) -> Checked {
+        for subtree in Subtree::ALL {
+            let (old, new) = (self.old.crown_entry(subtree)?, self.new.crown_entry(subtree)?);
+            self.below(NodePlace::root_of(subtree), old, Some(new))?;
+        }
+        Ok(())
+    }
+
+    /// What the old tree has here must be below the new entry. What only the new one has came since, and is not looked into.
+    fn below(&self, place: NodePlace, old: &Entry, new: Option<&Entry>) -> Checked {
+        if new.is_some_and(|new| is_same(old, new)) {
+            return Ok(());
+        }
+        if new.is_some_and(|new| new.version != self.new.generation() || new.key.is_same(&old.key)) {
+            return Err(ReloadFault::NotRenewed { place });
+        }
+        let before = self.old.entries(place.at(old.version), &old.key)?;
+        let after = new.map(|entry| self.new.entries(place.at(entry.version), &entry.key)).transpose()?;
+        for (position, old) in before.iter().enumerate() {
+            let Some(old) = old else { continue };
+            let new = after.and_then(|entries| entries[position].as_ref());
+            if place.is_leaf() {
+                self.slot(place, position, old, new)?;
+            } else {
+                self.below(place.child(position), old, new)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn slot(&self, place: NodePlace, position: usize, old: &Entry, new: Option<&Entry>) -> Checked {
+        let is_kept = match new {
+            Some(new) => is_same(old, new),
+            None => place.slot(position).is_some_and(|slot| self.died.contains(&slot)),
+        };
+        if is_kept { Ok(()) } else { Err(ReloadFault::SurvivorLost { subtree: place.subtree }) }
+    }
+}
+
+/// Every node on the paths of these slots has a key of this generation; those that died are empty, the others hold a key.
+fn renewed(new: &KeyTree, place: NodePlace, entry: &Entry, changed: &[Slot], died: &HashSet<Slot>) -> Checked {
+    if entry.version != new.generation() {
+        return Err(ReloadFault::NotRenewed { place });
+    }
+    let entries = new.entries(place.at(entry.version), &entry.key)?;
+    for group in changed.chunk_by(|a, b| a.position_at(place.level) == b.position_at(place.level)) {
+        let position = group[0].position_at(place.level);
+        match &entries[position] {
+            Some(child) if !place.is_leaf() => renewed(new, place.child(position), child, group, died)?,
+            Some(_) if died.contains(&group[0]) => {
+                return Err(ReloadFault::StillOpens { subtree: place.subtree });
+            }
+            None if group.iter().any(|slot| !died.contains(slot)) => {
+                return Err(ReloadFault::SurvivorLost { subtree: place.subtree });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
