@@ -22,6 +22,7 @@ use crate::tasks::backup::{store_id, take_snapshot};
 use crate::tasks::certify::certify_or_wait;
 use crate::tasks::drill::{remove_leftovers, run_drill};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
+use crate::tasks::key_check::check_keys;
 use crate::tasks::outbox::file_due;
 use crate::tasks::request::plan_request;
 use crate::tasks::shred::shred_due;
@@ -258,7 +259,6 @@ async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {
 }
 
 async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result<Done> {
-    let _ = targets;
     let (mut problems, mut late) = (Vec::new(), Vec::new());
     let mut objects = 0;
     for store in chosen(installation, &[]) {
@@ -267,9 +267,14 @@ async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result
         late.extend(found.uncommitted.iter().map(|name| format!("{name}: of a cancelled snapshot; nothing reads it")));
         problems.extend(found.problems.into_iter().map(|problem| format!("{}: {}", problem.object, problem.what)));
     }
+    let mut summary = format!("{objects} objects are as they were written");
+    if targets.contains(&VerifyTarget::Keys) {
+        let check = check_keys(installation).await?;
+        summary = format!("{summary}; {} key nodes open", check.nodes_opened);
+        problems.extend(check.problems);
+    }
     let state = if problems.is_empty() { "done" } else { "failed" };
-    let summary =
-        if problems.is_empty() { format!("{objects} objects are as they were written") } else { problems.join("; ") };
+    let summary = if problems.is_empty() { summary } else { problems.join("; ") };
     Ok(Done { state, details: late, ..Done::good("verify", summary) })
 }
 

@@ -145,12 +145,6 @@ impl DyingKeys {
     }
 }
 
-/// The cells whose secrets lie in these pin slots, found through the pins: there is no index the other way.
-const PINNED: &str = "SELECT c.id FROM pin p JOIN cell c ON c.id = p.cell AND c.pin = p.slot WHERE p.slot IN (";
-
-/// Forgets the sealing history of dead cells, of those that the condition behind it selects.
-const HISTORY: &str = "DELETE FROM sealed_row WHERE cell IN (SELECT id FROM cell WHERE state = 'dead' AND";
-
 impl Tx {
     /// The active subject slots of these lookup digests.
     pub async fn subject_slots(&mut self, lookups: &[[u8; 32]]) -> Result<HashMap<[u8; 32], u32>> {
@@ -174,7 +168,7 @@ impl Tx {
             query.push_values(part, |mut row, (slot, lookup)| {
                 row.push_bind(i64::from(*slot)).push_bind(&lookup[..]).push("'active'");
             });
-            query.build().execute(&mut *self.inner).await?;
+            query.build().persistent(part.len() == ROWS_PER_STATEMENT).execute(&mut *self.inner).await?;
         }
         Ok(())
     }
@@ -411,47 +405,6 @@ impl Tx {
             }
         }
         Ok(dying)
-    }
-
-    /// Marks keys destroyed and the cells that lost their secret with them dead, and forgets the sealing history of those cells.
-    pub async fn bury(&mut self, dying: &DyingKeys) -> Result<()> {
-        let pinned = format!("UPDATE cell SET state = 'dead' WHERE id IN ({PINNED}");
-        let history_of_pins = format!("{HISTORY} id IN ({PINNED}");
-        let history_of_subjects = format!("{HISTORY} subject IN (");
-        let history_of_buckets = format!("{HISTORY} bucket IN (");
-        let steps: [(&[u32], &str, &str); 11] = [
-            (&dying.subjects, "UPDATE subject SET state = 'destroyed', lookup = NULL WHERE slot IN (", ")"),
-            (&dying.buckets, "UPDATE bucket SET state = 'destroyed' WHERE slot IN (", ")"),
-            (&dying.chains, "UPDATE chain SET state = 'destroyed' WHERE slot IN (", ")"),
-            (&dying.work, "UPDATE work SET state = 'destroyed' WHERE slot IN (", ")"),
-            (&dying.pins, "UPDATE pin SET state = 'destroyed' WHERE slot IN (", ")"),
-            (&dying.pins, &pinned, "))"),
-            (&dying.subjects, "UPDATE cell SET state = 'dead' WHERE pin IS NULL AND subject IN (", ")"),
-            (&dying.buckets, "UPDATE cell SET state = 'dead' WHERE pin IS NULL AND bucket IN (", ")"),
-            (&dying.pins, &history_of_pins, ")))"),
-            (&dying.subjects, &history_of_subjects, "))"),
-            (&dying.buckets, &history_of_buckets, "))"),
-        ];
-        for (slots, start, end) in steps {
-            self.for_slots(slots, start, end).await?;
-        }
-        Ok(())
-    }
-
-    /// Executes a statement for slots, so many at a time and in their order: neighbours lie on the same pages.
-    async fn for_slots(&mut self, slots: &[u32], start: &str, end: &str) -> Result<()> {
-        let mut slots = slots.to_vec();
-        slots.sort_unstable();
-        for part in slots.chunks(ROWS_PER_STATEMENT) {
-            let mut query = QueryBuilder::new(start);
-            let mut list = query.separated(", ");
-            for slot in part {
-                list.push_bind(i64::from(*slot));
-            }
-            query.push(end);
-            query.build().execute(&mut *self.inner).await?;
-        }
-        Ok(())
     }
 
     /// How many slots are in each state, per table.

@@ -6,6 +6,7 @@
 //!
 //! An old copy of this database must never be restored: its keys are gone by design.
 
+mod burial;
 mod cells;
 mod image;
 mod jobs;

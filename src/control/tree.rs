@@ -70,8 +70,8 @@ impl Tx {
         rows.iter().map(node_row).collect()
     }
 
-    /// The nodes at these places (subtree, level, index), of every version.
-    pub async fn tree_nodes_at(&mut self, places: &[(u8, u8, u32)]) -> Result<Vec<NodeRow>> {
+    /// The nodes at these places (subtree, level, index), of every version from `since` on.
+    pub async fn tree_nodes_at(&mut self, places: &[(u8, u8, u32)], since: i64) -> Result<Vec<NodeRow>> {
         let mut found = Vec::with_capacity(places.len());
         for part in places.chunks(ROWS_PER_STATEMENT) {
             // Through a SELECT, because SQLite does not use the index for rows that are compared with VALUES directly.
@@ -82,8 +82,10 @@ impl Tx {
             query.push_values(part, |mut row, (subtree, level, index)| {
                 row.push_bind(i64::from(*subtree)).push_bind(i64::from(*level)).push_bind(i64::from(*index));
             });
-            query.push(") AS wanted)");
-            for row in query.build().fetch_all(&mut *self.inner).await? {
+            query.push(") AS wanted) AND version >= ").push_bind(since);
+            // The driver keeps what was compiled; one of a length that seldom comes again is not worth the memory.
+            let query = query.build().persistent(part.len() == ROWS_PER_STATEMENT);
+            for row in query.fetch_all(&mut *self.inner).await? {
                 found.push(node_row(&row)?);
             }
         }

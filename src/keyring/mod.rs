@@ -162,6 +162,8 @@ struct Cached {
     tree: KeyTree,
 }
 
+/// The first generation: nodes of every version.
+const FIRST: i64 = 1;
 /// The meta entry that changes with every change of the tree.
 const TREE_TOKEN: &str = "tree_token";
 
@@ -219,17 +221,17 @@ impl Keyring {
             Some(fitting) => fitting,
             None => Cached { token, tree: self.open_bare(tx).await? },
         };
-        self.load_paths(tx, &mut cache.insert(cached).tree, slots).await
+        self.load_paths(tx, &mut cache.insert(cached).tree, slots, FIRST).await
     }
 
-    /// Reads the nodes on the paths of these slots, as far as the tree has not got them.
-    async fn load_paths(&self, tx: &mut Tx, tree: &mut KeyTree, slots: &[Slot]) -> Result<()> {
+    /// Reads the nodes on the paths of these slots, as far as the tree has not got them; of all versions from `since` on.
+    async fn load_paths(&self, tx: &mut Tx, tree: &mut KeyTree, slots: &[Slot], since: i64) -> Result<()> {
         let places = tree.unloaded(slots);
         if places.is_empty() {
             return Ok(());
         }
         let wanted: Vec<_> = places.iter().map(|place| (place.subtree.number(), place.level, place.index)).collect();
-        let rows = tx.tree_nodes_at(&wanted).await?;
+        let rows = tx.tree_nodes_at(&wanted, since).await?;
         self.nodes_read.fetch_add(rows.len() as u64, Ordering::Relaxed);
         tree.load(&places, node_set(rows));
         Ok(())
@@ -253,7 +255,17 @@ impl Keyring {
     /// Opens the stored tree afresh, with the paths of these slots: what a change of them reads and writes.
     async fn open_paths(&self, tx: &mut Tx, slots: &[Slot]) -> Result<KeyTree> {
         let mut tree = self.open_bare(tx).await?;
-        self.load_paths(tx, &mut tree, slots).await?;
+        self.load_paths(tx, &mut tree, slots, FIRST).await?;
+        Ok(tree)
+    }
+
+    /// Opens a generation that was just put in force, with the paths of `changed` slots and of others. All nodes on the former must
+    /// be of that generation, so the ones that they replaced are not read again.
+    async fn open_changed(&self, tx: &mut Tx, changed: &[Slot], others: &[Slot]) -> Result<KeyTree> {
+        let mut tree = self.open_bare(tx).await?;
+        let generation = tree.generation();
+        self.load_paths(tx, &mut tree, changed, generation).await?;
+        self.load_paths(tx, &mut tree, others, FIRST).await?;
         Ok(tree)
     }
 

@@ -105,12 +105,13 @@ pub async fn shred(
 
     let mut tx = control.begin().await?;
     order.fence.require(&mut tx, clock.now()).await?;
-    let new = keyring.open_paths(&mut tx, &expected.concerned()?).await?;
+    let changed = expected.changed()?;
+    let new = keyring.open_changed(&mut tx, &changed, &expected.concerned()?).await?;
     if new.generation() != next {
         return Err(KeyringError::Overtaken("another generation is in force"));
     }
     compare_change(&old, &new, &expected)?;
-    let unreachable = old.nodes_on(&expected.changed()?)?;
+    let unreachable = old.nodes_on(&changed)?;
     tx.note_rekey(next, RekeyStep::DestroyOldSlot.code(), clock.now()).await?;
     tx.commit().await?;
     drop((old, new));

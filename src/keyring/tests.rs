@@ -1,3 +1,4 @@
+#[cfg(test)]
 mod concerned;
 
 use std::future::Future;

@@ -35,7 +35,7 @@ pub use reload::{check_change, check_kept};
 use super::suite::SealError;
 use super::{Generation, InstallationId, Key};
 use crate::random::{Random, RandomUnavailable};
-use node::{Entries, Entry, Unreadable};
+use node::{Entries, Entry, LeafKeys, Unreadable};
 use part::Reach;
 
 /// Sealed nodes, as the control database gave them.
@@ -241,7 +241,7 @@ impl KeyTree {
     fn survey_below(&self, place: NodePlace, entry: &Entry, survey: &mut Survey) {
         let id = place.at(entry.version);
         let result = if place.is_leaf() {
-            self.count(id, &entry.key).map(|taken| survey.taken[place.subtree.position()] += taken)
+            self.leaf(id, &entry.key).map(|keys| survey.taken[place.subtree.position()] += keys.count())
         } else {
             self.entries(id, &entry.key).map(|entries| {
                 for (position, child) in entries.iter().enumerate() {
@@ -258,14 +258,11 @@ impl KeyTree {
         }
     }
 
-    /// Taken slots of a leaf. Its keys are not kept in memory: a walk over everything would bring all keys there are into it.
-    fn count(&self, id: NodeId, key: &Key) -> Result<u64> {
+    /// The keys of a leaf, opened afresh and not kept: a walk over everything would bring all keys there are into memory.
+    fn leaf(&self, id: NodeId, key: &Key) -> Result<LeafKeys> {
         let stored = self.nodes.get(&id).ok_or_else(|| self.absent(id))?;
-        if let Some(entries) = stored.opened.get() {
-            return Ok(entries.iter().flatten().count() as u64);
-        }
         let context = node::node_context(NodeKind::Leaf, &self.installation, id);
-        node::count_leaf(key, &context, &stored.sealed).map_err(|fault| unreadable(fault, id))
+        LeafKeys::open(key, &context, &stored.sealed).map_err(|fault| unreadable(fault, id))
     }
 
     fn crown_entry(&self, subtree: Subtree) -> Result<&Entry> {

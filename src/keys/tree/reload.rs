@@ -11,7 +11,7 @@
 use std::collections::HashSet;
 
 use super::change::ReloadFault;
-use super::node::Entry;
+use super::node::{Entries, Entry, LeafKeys};
 use super::{KeyTree, NodePlace, Slot, Subtree};
 
 type Checked = std::result::Result<(), ReloadFault>;
@@ -70,25 +70,30 @@ impl Walk<'_> {
             return Err(ReloadFault::NotRenewed { place });
         }
         let before = self.old.entries(place.at(old.version), &old.key)?;
+        if place.is_leaf() {
+            let after = new.map(|entry| self.new.leaf(place.at(entry.version), &entry.key)).transpose()?;
+            return self.slots(place, before, after.as_ref());
+        }
         let after = new.map(|entry| self.new.entries(place.at(entry.version), &entry.key)).transpose()?;
         for (position, old) in before.iter().enumerate() {
             let Some(old) = old else { continue };
-            let new = after.and_then(|entries| entries[position].as_ref());
-            if place.is_leaf() {
-                self.slot(place, position, old, new)?;
-            } else {
-                self.below(place.child(position), old, new)?;
-            }
+            self.below(place.child(position), old, after.and_then(|entries| entries[position].as_ref()))?;
         }
         Ok(())
     }
 
-    fn slot(&self, place: NodePlace, position: usize, old: &Entry, new: Option<&Entry>) -> Checked {
-        let is_kept = match new {
-            Some(new) => is_same(old, new),
-            None => place.slot(position).is_some_and(|slot| self.died.contains(&slot)),
-        };
-        if is_kept { Ok(()) } else { Err(ReloadFault::SurvivorLost { subtree: place.subtree }) }
+    fn slots(&self, place: NodePlace, before: &Entries, after: Option<&LeafKeys>) -> Checked {
+        for (position, old) in before.iter().enumerate() {
+            let Some(old) = old else { continue };
+            let is_kept = match after.and_then(|keys| keys.get(position)) {
+                Some(found) => old.key.has_bytes(found),
+                None => place.slot(position).is_some_and(|slot| self.died.contains(&slot)),
+            };
+            if !is_kept {
+                return Err(ReloadFault::SurvivorLost { subtree: place.subtree });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -97,18 +102,26 @@ fn renewed(new: &KeyTree, place: NodePlace, entry: &Entry, changed: &[Slot], die
     if entry.version != new.generation() {
         return Err(ReloadFault::NotRenewed { place });
     }
+    if place.is_leaf() {
+        let keys = new.leaf(place.at(entry.version), &entry.key)?;
+        for slot in changed {
+            match keys.get(slot.position_at(place.level)) {
+                Some(_) if died.contains(slot) => return Err(ReloadFault::StillOpens { subtree: place.subtree }),
+                None if !died.contains(slot) => return Err(ReloadFault::SurvivorLost { subtree: place.subtree }),
+                _ => {}
+            }
+        }
+        return Ok(());
+    }
     let entries = new.entries(place.at(entry.version), &entry.key)?;
     for group in changed.chunk_by(|a, b| a.position_at(place.level) == b.position_at(place.level)) {
         let position = group[0].position_at(place.level);
         match &entries[position] {
-            Some(child) if !place.is_leaf() => renewed(new, place.child(position), child, group, died)?,
-            Some(_) if died.contains(&group[0]) => {
-                return Err(ReloadFault::StillOpens { subtree: place.subtree });
-            }
+            Some(child) => renewed(new, place.child(position), child, group, died)?,
             None if group.iter().any(|slot| !died.contains(slot)) => {
                 return Err(ReloadFault::SurvivorLost { subtree: place.subtree });
             }
-            _ => {}
+            None => {}
         }
     }
     Ok(())
