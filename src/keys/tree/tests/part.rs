@@ -20,6 +20,19 @@ impl World {
         let nodes = self.nodes.iter().filter(|(id, _)| wanted.contains(&id.place));
         tree.load(&places, nodes.map(|(id, sealed)| (*id, sealed.clone())).collect::<Vec<_>>());
     }
+
+    /// The key of a node that the present tree reaches.
+    fn key_of_node(&self, id: NodeId) -> Key {
+        let mut entry = self.tree.crown_entry(id.place.subtree).unwrap();
+        for level in 0..id.place.level {
+            let above = 6 * u32::from(id.place.level - level);
+            let place = NodePlace { level, index: id.place.index >> above, ..id.place };
+            let position = (id.place.index >> (above - 6)) as usize % FAN_OUT;
+            entry = self.tree.entries(place.at(entry.version), &entry.key).unwrap()[position].as_ref().unwrap();
+        }
+        assert_eq!(entry.version, id.version);
+        Key::dangerous_from_bytes(entry.key.dangerous_bytes())
+    }
 }
 
 fn key_bytes(tree: &KeyTree, slot: Slot) -> Option<[u8; 32]> {
@@ -143,23 +156,11 @@ impl Changed {
         check_change(&self.before.part(&changed), &self.after.part(&changed), &self.died, &self.came)
     }
 
-    fn key_of_node(&self, world: &World, id: NodeId) -> Key {
-        let mut entry = world.tree.crown_entry(id.place.subtree).unwrap();
-        for level in 0..id.place.level {
-            let above = 6 * u32::from(id.place.level - level);
-            let place = NodePlace { level, index: id.place.index >> above, ..id.place };
-            let position = (id.place.index >> (above - 6)) as usize % FAN_OUT;
-            entry = world.tree.entries(place.at(entry.version), &entry.key).unwrap()[position].as_ref().unwrap();
-        }
-        assert_eq!(entry.version, id.version);
-        Key::dangerous_from_bytes(entry.key.dangerous_bytes())
-    }
-
     /// Writes a node of the new generation again, with one entry changed, and checks.
     fn with_entry(&mut self, id: NodeId, position: usize, entry: Option<Entry>) -> Result<(), ReloadFault> {
         let kind = if id.place.is_leaf() { NodeKind::Leaf } else { NodeKind::Inner };
         let context = node_context(kind, &INSTALLATION, id);
-        let key = self.key_of_node(&self.after, id);
+        let key = self.after.key_of_node(id);
         let stored = self.after.nodes[&id].clone();
         let mut entries = open_entries(kind, &key, &context, &stored).unwrap();
         entries[position] = entry;
@@ -171,9 +172,9 @@ impl Changed {
         checked
     }
 
-    fn entries_of(&self, world: &World, id: NodeId) -> Vec<Option<([u8; 32], Generation)>> {
-        let key = self.key_of_node(world, id);
-        let entries = world.tree.entries(id, &key).unwrap();
+    fn entries_of(&self, id: NodeId) -> Vec<Option<([u8; 32], Generation)>> {
+        let key = self.after.key_of_node(id);
+        let entries = self.after.tree.entries(id, &key).unwrap();
         entries.iter().map(|entry| entry.as_ref().map(|e| (*e.key.dangerous_bytes(), e.version))).collect()
     }
 }
@@ -188,7 +189,7 @@ fn every_entry_that_a_shred_copied_wrongly_keeps_the_old_root() {
     world.check().unwrap();
     let mut tried = 0;
     for id in world.written.clone() {
-        for (position, found) in world.entries_of(&world.after, id).into_iter().enumerate() {
+        for (position, found) in world.entries_of(id).into_iter().enumerate() {
             let Some((key, version)) = found else { continue };
             let mut wrong = vec![("left out", None)];
             let mut other = key;
@@ -219,7 +220,7 @@ fn a_path_that_kept_its_key_keeps_the_old_root() {
             let child = id.place.child(position);
             // The node that the new one replaces, under the key that it had.
             let stale = world.before.nodes.contains_key(&child.at(1)).then(|| {
-                let old = world.key_of_node(&world.before, child.at(1));
+                let old = world.before.key_of_node(child.at(1));
                 (*old.dangerous_bytes(), 1)
             });
             let Some(stale) = stale.filter(|_| world.written.contains(&child.at(2))) else { continue };
