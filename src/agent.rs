@@ -23,6 +23,7 @@ use crate::tasks::certify::certify_or_wait;
 use crate::tasks::drill::{remove_leftovers, run_drill};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
 use crate::tasks::finality::finalise_or_wait;
+use crate::tasks::key_check::check_keys;
 use crate::tasks::outbox::file_due;
 use crate::tasks::outcome::{note_outcome, note_retention_well};
 use crate::tasks::outside::{OutsideReport, destroy_outside_keys};
@@ -332,7 +333,6 @@ async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {
 }
 
 async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result<Done> {
-    let _ = targets;
     let (mut problems, mut late) = (Vec::new(), Vec::new());
     let mut objects = 0;
     for store in chosen(installation, &[]) {
@@ -352,9 +352,14 @@ async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result
             ));
         }
     }
+    let mut summary = format!("{objects} objects are as they were written");
+    if targets.contains(&VerifyTarget::Keys) {
+        let check = check_keys(installation).await?;
+        summary = format!("{summary}; {} key nodes open", check.nodes_opened);
+        problems.extend(check.problems);
+    }
     let state = if problems.is_empty() { "done" } else { "failed" };
-    let summary =
-        if problems.is_empty() { format!("{objects} objects are as they were written") } else { problems.join("; ") };
+    let summary = if problems.is_empty() { summary } else { problems.join("; ") };
     Ok(Done { state, details: late, ..Done::good("verify", summary) })
 }
 

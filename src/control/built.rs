@@ -7,7 +7,7 @@ use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 use sqlx::{Any, Arguments as _, AssertSqlSafe, Encode, Type};
 
-/// A statement that is being built. It is not kept prepared: the next one is hardly ever of the same length.
+/// A statement that is being built. It is not kept prepared unless one says so: the next one is hardly ever of the same length.
 pub(super) struct Built {
     text: String,
     arguments: AnyArguments,
@@ -51,6 +51,11 @@ impl Built {
 
     /// The statement, ready to run.
     pub(super) fn done<'q>(self) -> Query<'q, Any, AnyArguments> {
-        sqlx::query_with(AssertSqlSafe(self.text), self.arguments).persistent(false)
+        self.done_kept(false)
+    }
+
+    /// The statement, ready to run; what the driver compiled is kept when others of the same length will come.
+    pub(super) fn done_kept<'q>(self, will_come_again: bool) -> Query<'q, Any, AnyArguments> {
+        sqlx::query_with(AssertSqlSafe(self.text), self.arguments).persistent(will_come_again)
     }
 }

@@ -104,11 +104,12 @@ impl Tx {
 
 /// Whether a piece of `length` bytes ends behind this row: a sixteenth of all rows are such ends, whatever stands before.
 fn ends_behind(row: &[u8], length: usize) -> bool {
-    // FNV-1a; it only has to spread.
-    let hash = row
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    length >= PIECE_MOST_BYTES || (length >= PIECE_LEAST_BYTES && (hash >> 32).is_multiple_of(16))
+    length >= PIECE_MOST_BYTES || (length >= PIECE_LEAST_BYTES && (digest(row) >> 32).is_multiple_of(16))
+}
+
+/// FNV-1a; it only has to spread.
+fn digest(row: &[u8]) -> u64 {
+    row.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn short(length: usize) -> Result<u16> {

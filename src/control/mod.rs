@@ -8,6 +8,7 @@
 //! write-ahead log and replicas as well: they keep sealed nodes of the key tree, whose root is gone.
 
 mod built;
+mod burial;
 mod catalogue;
 mod cells;
 mod ddl;
@@ -267,6 +268,12 @@ impl Control {
         log_store::SqlLogStore::within(self.database.clone(), log)
             .await
             .map_err(|error| ControlError::Inconsistent(error.to_string()))
+    }
+
+    /// Executes any statement: for tests that do what nobody should.
+    #[cfg(test)]
+    pub(crate) async fn run_for_test(&self, statement: &'static str) {
+        sqlx::raw_sql(statement).execute(&self.pool).await.unwrap();
     }
 
     /// Closes all connections and folds the journal into the file.

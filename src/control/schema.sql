@@ -26,7 +26,7 @@ CREATE TABLE stray_root (
 -- A subject's lookup stays until its slot is destroyed, so that a hold finds the cells that are to die.
 CREATE TABLE subject (slot BIGINT PRIMARY KEY, lookup BLOB, state TEXT NOT NULL, run TEXT);
 CREATE UNIQUE INDEX subject_lookup ON subject (lookup) WHERE state = 'active';
-CREATE INDEX subject_known ON subject (lookup);
+CREATE INDEX subject_known ON subject (lookup) WHERE lookup IS NOT NULL;
 CREATE TABLE bucket (
     slot BIGINT PRIMARY KEY, store TEXT NOT NULL, collection TEXT NOT NULL, policy TEXT NOT NULL, period TEXT NOT NULL,
     state TEXT NOT NULL, run TEXT

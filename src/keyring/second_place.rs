@@ -16,6 +16,7 @@ mod publish;
 mod roots;
 #[cfg(test)]
 mod tests;
+mod tree_pieces;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use crate::backup::state_record::{
     MAX_RECORD_BYTES, PartRef, Piece, PiecePlace, RecordName, StateFile, StateRecord, StateRecordError, open_part,
 };
 use crate::control::{Control, ControlError, ImageRows, Tx};
-use crate::keys::tree::{KeyTree, NodeSet};
+use crate::keys::tree::{KeyTree, NodeSet, Slot, places};
 use crate::keys::{InstallationId, Key};
 use crate::value::Value;
 
@@ -41,6 +42,7 @@ pub use compare::Comparison;
 use publish::Known;
 pub use publish::Sealing;
 pub use roots::{RootCopy, fetch_root, root_names};
+use tree_pieces::TreePieces;
 
 /// `meta`: the newest record that this database knows to be there.
 const HEAD: &str = "second_place.head";
@@ -322,20 +324,26 @@ impl Keyring {
         }
     }
 
-    /// Opens the tree that a record holds, from those of its pieces that hold any of it.
+    /// Opens the tree that a record holds, with the paths of these slots. Fetched are the pieces that hold any of it, and those
+    /// that were stored with the record; the others it has in common with the record before.
     ///
     /// # Errors
     /// When a piece cannot be fetched, or the crown does not open.
     pub(super) async fn tree_of_record(
         &self,
         place: &SecondPlace,
-        (record, pieces): (&StateRecord, &HashSet<Sha256>),
+        (record, pieces): (&StateRecord, &TreePieces),
         root: &Key,
+        slots: &[Slot],
     ) -> Result<KeyTree, KeyringError> {
+        let places = places(slots);
+        let wanted = pieces.with(&places);
         let mut reader = PieceReader::new(place.store.as_ref(), record, self.installation);
-        reader.only = Some(pieces);
+        reader.only = Some(&wanted);
         let (crown, nodes) = read_tree(reader).await?;
-        Ok(KeyTree::open(self.installation, record.generation, root, &crown, nodes)?)
+        let mut tree = KeyTree::open_bare(self.installation, record.generation, root, &crown)?;
+        tree.load(&places, nodes);
+        Ok(tree)
     }
 }
 

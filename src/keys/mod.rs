@@ -80,7 +80,13 @@ impl Key {
     /// Whether both are the same key; takes the same time whatever the answer.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        aws_lc_rs::constant_time::verify_slices_are_equal(&self.0[..], &other.0[..]).is_ok()
+        self.has_bytes(&other.0)
+    }
+
+    /// Whether it is the key with these bytes; takes the same time whatever the answer.
+    #[must_use]
+    pub(crate) fn has_bytes(&self, bytes: &[u8; 32]) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.0[..], bytes).is_ok()
     }
 
     /// The exclusive-or of two keys: unknown as soon as either is.

@@ -176,7 +176,7 @@ async fn check_tree(installation: &Installation, check: &mut KeyCheck) -> Result
         let held = living.iter().filter(|slot| matches!(tree.key(**slot), Ok(Some(_)))).count();
         (tree.survey(), empty, held)
     };
-    let (survey, empty, held) = installation.keyring.with_tree(&mut tx, look).await?;
+    let (survey, empty, held) = installation.keyring.with_whole_tree(&mut tx, look).await?;
     drop(tx);
     let Survey { opened, missing, corrupt, orphans, .. } = survey;
     (check.nodes_opened, check.nodes_left_over) = (opened.len() as u64, orphans.len() as u64);
