@@ -50,7 +50,7 @@ pub fn read_file(path: &Path, titles: &[String]) -> Result<Vec<GivenId>, UserErr
 /// When it is not UTF-8, a line holds no plain id, or there is none at all.
 pub fn parse(bytes: &[u8], place: &str, titles: &[String]) -> Result<Vec<GivenId>, UserError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
         usage("NOT_UTF8", "the list of ids is not UTF-8 text", "编号文件不是 UTF-8 文本")
             .at(format!("{place}:{line}"))
             .advise("save it as “CSV UTF-8”", "请另存为“CSV UTF-8”格式")
