@@ -6,6 +6,7 @@
 //! more round trip for each writing transaction, and writers wait for each other as they do on SQLite; readers never wait.
 
 use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub(super) enum Engine {
 const FSYNC_ACCEPTED: &str = "fsync=off";
 /// Connections that one process uses at most.
 const CONNECTIONS: u32 = 4;
+/// How long a connection to a file may take: longer than other writers keep one waiting.
+const SQLITE_WAIT: Duration = Duration::from_secs(12);
 /// How long a connection to a server may take.
 const CONNECT_WAIT: Duration = Duration::from_secs(15);
 
@@ -92,13 +95,38 @@ async fn set_up(connection: &mut AnyConnection, session: &str) -> Result<(), sql
 
 /// Opens an SQLite file, with WAL, full synchronisation and overwriting of what is deleted. `busy` is how long a statement waits
 /// for another writer.
-pub(super) async fn open_sqlite(path: &Path, create: bool, busy: Duration) -> Result<AnyPool, sqlx::Error> {
+pub(super) async fn open_sqlite(path: &Path, create: bool, busy: Duration) -> Result<Database, sqlx::Error> {
     let session = format!("PRAGMA busy_timeout = {}; {SQLITE_SESSION}", busy.as_millis());
-    let options = pool_options().after_connect(move |connection, _| {
-        let session = session.clone();
-        Box::pin(async move { set_up(connection, &session).await })
+    let trouble = Trouble::default();
+    let noted = trouble.clone();
+    let options = pool_options().acquire_timeout(SQLITE_WAIT).after_connect(move |connection, _| {
+        let (session, noted) = (session.clone(), noted.clone());
+        Box::pin(async move { noted.note(set_up(connection, &session).await) })
     });
-    options.connect(&sqlite_url(path, create)).await
+    let pool = options.connect(&sqlite_url(path, create)).await.map_err(|error| trouble.explain(error))?;
+    Ok(Database { trouble, ..Database::new(pool, Engine::Sqlite) })
+}
+
+/// Why the last connection to a file could not be set up. The pool tries again until its time is over, and then says only that.
+#[derive(Debug, Clone, Default)]
+struct Trouble(Arc<Mutex<Option<Fault>>>);
+
+impl Trouble {
+    fn note(&self, outcome: Result<(), sqlx::Error>) -> Result<(), sqlx::Error> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = outcome.as_ref().err().map(fault_of);
+        outcome
+    }
+
+    fn explain(&self, error: sqlx::Error) -> sqlx::Error {
+        if !matches!(error, sqlx::Error::PoolTimedOut) {
+            return error;
+        }
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Fault::DiskFull) => sqlx::Error::Io(io::ErrorKind::StorageFull.into()),
+            Some(Fault::Disk(what)) => sqlx::Error::Io(io::Error::other(what.clone())),
+            _ => error,
+        }
+    }
 }
 
 /// The address of a file; every byte that an address might take for something else is encoded.
@@ -161,11 +189,12 @@ pub(super) struct Database {
     pub(super) pool: AnyPool,
     pub(super) engine: Engine,
     fence: Arc<Mutex<Option<(String, i64)>>>,
+    trouble: Trouble,
 }
 
 impl Database {
     pub(super) fn new(pool: AnyPool, engine: Engine) -> Self {
-        Self { pool, engine, fence: Arc::default() }
+        Self { pool, engine, fence: Arc::default(), trouble: Trouble::default() }
     }
 
     /// From now on nothing is written unless the lease is held under this token; by none of this database's clones. On one host a
@@ -180,7 +209,7 @@ impl Database {
     /// [`ControlError::LeaseLost`] behind a fence whose lease is lost.
     pub(super) async fn begin_write(&self) -> Result<Transaction<'static, Any>> {
         if self.engine == Engine::Sqlite {
-            return Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?);
+            return Ok(self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|error| self.trouble.explain(error))?);
         }
         // Each statement behind the lock sees what was committed before it: hence not a higher isolation.
         let mut transaction = self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
@@ -195,7 +224,7 @@ impl Database {
     /// Begins a transaction that only reads, all of it of one moment.
     pub(super) async fn begin_read(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
         match self.engine {
-            Engine::Sqlite => self.pool.begin().await,
+            Engine::Sqlite => self.pool.begin().await.map_err(|error| self.trouble.explain(error)),
             Engine::Postgres => self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await,
         }
     }
@@ -246,7 +275,11 @@ pub(super) fn fault_of(error: &sqlx::Error) -> Fault {
                 fault_of_sqlite(code.parse().unwrap_or(0), database.message())
             }
         }
-        sqlx::Error::Io(error) => Fault::Unreachable(error.kind().to_string()),
+        sqlx::Error::Io(error) => match error.kind() {
+            io::ErrorKind::StorageFull => Fault::DiskFull,
+            io::ErrorKind::Other => Fault::Disk(error.to_string()),
+            kind => Fault::Unreachable(kind.to_string()),
+        },
         sqlx::Error::Tls(_) => Fault::Unreachable("no encrypted connection could be made".to_owned()),
         sqlx::Error::Protocol(_) => Fault::Unreachable("the connection broke".to_owned()),
         sqlx::Error::PoolTimedOut => Fault::Unreachable("no connection became free in time".to_owned()),

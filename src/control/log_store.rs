@@ -75,8 +75,8 @@ impl SqlLogStore {
             .mode(0o600)
             .open(path)
             .map_err(|error| failed(format!("the database file cannot be opened: {}", error.kind())))?;
-        let pool = engine::open_sqlite(path, false, BUSY_TIMEOUT).await;
-        Self::within(Database::new(pool.map_err(|error| translate(log, &error))?, Engine::Sqlite), log).await
+        let database = engine::open_sqlite(path, false, BUSY_TIMEOUT).await.map_err(|error| translate(log, &error))?;
+        Self::within(database, log).await
     }
 
     /// A log inside a database that is open already (the control database). Creates the tables when they are missing.

@@ -229,9 +229,9 @@ impl Control {
     async fn connect(place: &StateLocation, create: bool) -> Result<Self> {
         match place {
             StateLocation::Sqlite(path) => {
-                let pool = engine::open_sqlite(path, create, BUSY_TIMEOUT).await?;
+                let database = engine::open_sqlite(path, create, BUSY_TIMEOUT).await?;
                 restrict_to_owner(path);
-                Ok(Self { database: Database::new(pool, Engine::Sqlite) })
+                Ok(Self { database })
             }
             StateLocation::Postgres(url) => {
                 Ok(Self { database: Database::new(engine::open_postgres(url).await?, Engine::Postgres) })

@@ -14,6 +14,7 @@ fn a_list_from_a_spreadsheet_finds_every_customer() {
     fs::write(place.file("ids.csv"), list).unwrap();
     let recorded = place.good(&["request", "new", "--file", "ids.csv", "--yes"]);
     assert_eq!(recorded.document()["requests"], json!([1, 2]), "{recorded}");
+    place.good(&["backup", "run"]);
     let done = place.good(&["request", "run"]);
     assert_eq!(done.number("failed"), 0, "{done}");
     let states: Vec<String> =
@@ -55,9 +56,9 @@ fn a_hold_takes_one_id_however_the_file_was_saved() {
         place.program().reading(input).json(&["hold", "place", id, "--subject", "-", "--reason", "lawsuit"])
     };
     hold("c-1001\nc-1002\n", "case-1").refuses(2, &["2 customer ids"]);
-    let placed = hold("\u{feff}c-1001\r\n", "case-1").ends(0);
+    let placed = hold("\u{feff}c-1002\r\n", "case-1").ends(0);
     assert_eq!(placed.document()["subject_known"], json!(true), "{placed}");
-    small::goes_through_under_hold(&place, &database, "c-1001");
+    small::goes_through_under_hold(&place, &database, "c-1002");
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn while_the_only_store_does_not_fit_people_are_still_heard_and_the_agent_works(
     place.program().json(&["plan"]).refuses(2, &["orders"]);
     let placed = place
         .program()
-        .reading("c-1001\n")
+        .reading("c-1002\n")
         .json(&["hold", "place", "case-1", "--subject", "-", "--reason", "lawsuit"])
         .ends(0);
     assert_eq!(placed.document()["subject_known"], json!(null), "{placed}");
@@ -99,7 +100,7 @@ fn while_the_only_store_does_not_fit_people_are_still_heard_and_the_agent_works(
     recorded.says(&["orders"]).never_says("No registered store");
     place.program().json(&["agent", "--once"]).ends(4);
     database.run("ALTER TABLE orders_2 RENAME TO orders");
-    small::goes_through_under_hold(&place, &database, "c-1001");
+    small::goes_through_under_hold(&place, &database, "c-1002");
 }
 
 #[test]
@@ -107,9 +108,7 @@ fn nothing_is_installed_over_keys_whose_control_database_is_lost() {
     let (place, database) = small::installed();
     place.good(&["backup", "run"]);
     place.program().run(&["init"]).ends(0).says(&["was installed before"]);
-    for name in ["wangchuan.db", "wangchuan.db-wal", "wangchuan.db-shm"] {
-        let _ = fs::remove_file(place.file("state").join(name));
-    }
+    fs::remove_dir_all(place.file("state")).unwrap();
     place.program().json(&["plan"]).refuses(2, &["wangchuan recover"]);
     let roots = fs::read_dir(place.file("root")).unwrap().count();
     place.program().json(&["init", "--accept-host-loss"]).refuses(3, &["root", "wangchuan recover"]);
