@@ -41,6 +41,9 @@ pub const POINTS: &[&str] = &[
 /// The points of an undo, which a cycle does not pass.
 pub const UNDO_POINTS: &[&str] = &["undo.begun", "undo.rows-stored", "undo.chunk-restored", "undo.ended"];
 
+/// The points of a destruction that is only irrevocable at a date, which a cycle on a slot that destroys at once does not pass.
+pub const DELAYED_POINTS: &[&str] = &["rekey.root-doomed-again", "rekey.doomed-root-gone"];
+
 /// Points beside the cycle, where nothing durable of it was begun or changed.
 pub const BESIDE: &[&str] =
     &["quickstart.shop-filled", "quickstart.installed", "restore.rows-written", "drill.restored", "drill.recorded"];
@@ -51,7 +54,7 @@ pub fn reached(name: &str) {
     use std::process::{Command, id};
     use std::sync::atomic::AtomicU32;
     static PASSED: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
-    let is_listed = [POINTS, UNDO_POINTS, BESIDE].iter().any(|points| points.contains(&name));
+    let is_listed = [POINTS, UNDO_POINTS, DELAYED_POINTS, BESIDE].iter().any(|points| points.contains(&name));
     debug_assert!(is_listed, "crash point {name} is not listed");
     let [crashes, pauses] = &PASSED;
     if is_wanted("WANGCHUAN_CRASH_AT", name, crashes) {

@@ -21,9 +21,10 @@ use serde::Serialize;
 
 use super::CommandResult;
 use super::context::{Context, local_time, task_error};
-use super::output::shapes::{SecondPlace, StillReadable, Time};
+use super::output::shapes::{DoomedRootEntry, SecondPlace, StillReadable, Time};
 use super::output::table::grouped;
 use super::output::{Document, Exit, Grid, Outcome, Output, UserError, Words, say};
+use super::stage::irrevocable;
 use crate::config::Configuration;
 use crate::control::RunRow;
 use crate::installation::{Installation, Needs};
@@ -89,6 +90,8 @@ pub struct StatusDocument {
     claim: SlotClaim,
     /// How many keys there are, by subtree and state.
     keys: BTreeMap<String, BTreeMap<String, i64>>,
+    /// Old root keys that open nothing any more and are irrevocably gone only at a date.
+    doomed_roots: Vec<DoomedRootEntry>,
     /// A generation change that was interrupted; the next start finishes it.
     interrupted: Option<Interrupted>,
     /// The newest state record in the second place; null while there is none.
@@ -119,16 +122,27 @@ struct PendingShred {
     grace_until: Option<Time>,
     /// Rows that still open after the last shred, because others share their keys; null before it.
     readable: Option<StillReadable>,
+    /// When the destruction of its keys is irrevocable, once they are destroyed in a slot that can call that off until then.
+    irrevocable_at: Option<Time>,
 }
 
 impl PendingShred {
     fn of(run: &RunRow) -> tasks::Result<Self> {
-        let readable = StillReadable::of(&RunBody::of(run)?);
-        Ok(Self { run: run.id.clone(), grace_until: run.grace_until.map(Time::from), readable })
+        let body = RunBody::of(run)?;
+        Ok(Self {
+            run: run.id.clone(),
+            grace_until: run.grace_until.map(Time::from),
+            readable: StillReadable::of(&body),
+            irrevocable_at: body.irrevocable_at.map(Time::from),
+        })
     }
 
     fn words(&self, config: &Configuration, run: &RunRow) -> Words {
         let id = &self.run;
+        if let Some(at) = &self.irrevocable_at {
+            let words = irrevocable(Some(&at.to_string()));
+            return Words::new(format!("run {id}: {}", words.en), format!("运行 {id}：{}", words.zh));
+        }
         if let Some(StillReadable { rows, until }) = &self.readable {
             return Words::new(
                 format!("run {id}: {rows} rows still open in backups until {until}"),
@@ -167,6 +181,8 @@ async fn read(
     }
     let runs = tx.runs(Some("shred-pending")).await?;
     let interrupted = tx.open_rekey().await?.map(|(generation, step)| Interrupted { generation, step });
+    let doomed = tx.doomed_roots().await?;
+    let doomed_roots = doomed.iter().filter(|root| root.gone_at.is_none()).map(DoomedRootEntry::of).collect();
     let memory = Memory::read(&mut tx).await?;
     let second_place =
         memory.head.map(|head| SecondPlace { record: head.number, generation: head.generation, at: memory.at });
@@ -176,7 +192,18 @@ async fn read(
     let is_there = generation.is_some_and(|generation| slot_generations.contains(&generation));
     let pending = runs.iter().map(PendingShred::of).collect::<tasks::Result<Vec<_>>>()?;
     let result = if is_there { Outcome::Complete } else { Outcome::Failed };
-    Ok((StatusDocument { result, generation, slot_generations, claim, keys, interrupted, second_place, pending }, runs))
+    let document = StatusDocument {
+        result,
+        generation,
+        slot_generations,
+        claim,
+        keys,
+        doomed_roots,
+        interrupted,
+        second_place,
+        pending,
+    };
+    Ok((document, runs))
 }
 
 fn show(
@@ -216,6 +243,9 @@ fn show(
         ))?,
     }
     show_claim(output, &document.claim)?;
+    for root in &document.doomed_roots {
+        output.say(&root.words())?;
+    }
     show_counts(output, &document.keys)?;
     for (pending, run) in document.pending.iter().zip(runs) {
         output.say(&pending.words(config, run))?;

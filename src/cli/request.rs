@@ -12,7 +12,7 @@ use super::output::shapes::Time;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use super::plan::{ErasureDocument, show_run};
 use super::run::{UndoDocument, show_undo};
-use super::stage::meaning;
+use super::stage::meaning_of_run;
 use crate::control::RequestRow;
 use crate::installation::{Installation, Needs};
 use crate::plan::Subject;
@@ -411,7 +411,7 @@ async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
                 body.failed
             ),
         ))?;
-        context.output.say(&meaning(&run.state, body.pending.as_ref().map(|(_, until)| until.as_str())))?;
+        context.output.say(&meaning_of_run(run, &body))?;
     }
     for certificate in &certificates {
         context.output.line(&format!("  {}  {}", certificate.id, certificate.result))?;

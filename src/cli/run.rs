@@ -7,7 +7,7 @@ use super::CommandResult;
 use super::context::{Context, certify_and_say, local_time, task_error};
 use super::output::shapes::RunEntry;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
-use super::stage::meaning;
+use super::stage::meaning_of_run;
 use crate::config::Configuration;
 use crate::control::RunRow;
 use crate::installation::{Installation, Needs};
@@ -241,8 +241,8 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
         format!("{} {}: {}; {due} due = {erased} erased + {kept} kept + {failed} failed", run.kind, run.id, run.state),
         format!("{} {}：{}；到期 {due} = 擦除 {erased} + 保留 {kept} + 失败 {failed}", run.kind, run.id, run.state),
     ))?;
-    let until = body.pending.as_ref().map(|(_, until)| until.as_str());
-    context.output.say(&meaning(&run.state, until))?;
+    let meaning = meaning_of_run(run, &body);
+    context.output.say(&meaning)?;
     if let Some(rows) = body.undone {
         context.output.say(&Words::new(
             format!("undone: {rows} rows were put back, and count as kept"),
@@ -265,7 +265,6 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
     for (store, clean, note) in &body.physical {
         context.output.line(&format!("  {} {store}: {note}", if *clean { "✓" } else { "…" }))?;
     }
-    let meaning = meaning(&run.state, until).en;
     let files = |(store, clean, what): &(String, bool, String)| FilesEntry {
         store: store.clone(),
         clean: *clean,
@@ -274,7 +273,7 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
     context.output.document(&ShowDocument {
         result: Outcome::Complete,
         entry: RunEntry::of(run, &body),
-        meaning,
+        meaning: meaning.en,
         files: body.physical.iter().map(files).collect(),
         notes: body.notes,
     })?;

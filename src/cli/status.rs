@@ -7,7 +7,8 @@ use super::CommandResult;
 use super::context::{Context, local_time, task_error};
 use super::output::table::grouped;
 use super::output::{Exit, Grid, Outcome, Output, UserError, Words, say};
-use super::stage::meaning;
+use super::output::shapes::DoomedRootEntry;
+use super::stage::{irrevocable, meaning};
 use crate::config::Configuration;
 use crate::tasks::status::{Overdue, Status};
 
@@ -76,7 +77,17 @@ fn show_state(output: &mut Output, config: &Configuration, status: &Status) -> R
         for (state, count) in states {
             let (words, count) = (meaning(state, None), grouped(*count));
             output.say(&Words::new(format!("  {count} {}", words.en), format!("  {count} {}", words.zh)))?;
+            if state == "shred-pending" && status.irrevocable_later > 0 {
+                let (words, count) = (irrevocable(None), grouped(status.irrevocable_later));
+                output.say(&Words::new(
+                    format!("    of them {count} {}", words.en),
+                    format!("    其中 {count} {}", words.zh),
+                ))?;
+            }
         }
+    }
+    for root in &status.doomed {
+        output.say(&DoomedRootEntry::of(root).words())?;
     }
     Ok(())
 }
@@ -139,6 +150,8 @@ fn next_step(code: &str) -> (&'static str, &'static str) {
         "old-snapshot" => ("快照过旧", "wangchuan backup run"),
         "request-overdue" => ("请求逾期", "wangchuan request list"),
         "shred-overdue" => ("密钥销毁逾期", "wangchuan agent --once"),
+        "destruction-called-off" => ("根密钥销毁曾被撤回", "wangchuan log query"),
+        "root-not-gone" => ("根密钥逾期未销毁", "wangchuan key shred --now"),
         "run-failed" => ("运行失败", "wangchuan run list"),
         "certificate-quarantined" => ("证书被拒", "wangchuan certificate list"),
         "filing-overdue" => ("存证逾期", "wangchuan agent --once"),

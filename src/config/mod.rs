@@ -13,6 +13,7 @@ mod drill;
 mod find;
 mod policies;
 mod root;
+mod root_kms;
 pub mod schema;
 pub mod secret;
 mod section;

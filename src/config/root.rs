@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::Place;
 use super::secret::SecretValue;
 use super::section::Reading;
+use super::root_kms::{KMS_KEYS, RawKms};
+use crate::keys::kms_slot::KmsSetup;
 use crate::keys::transit_slot::{TransitAuth, TransitSetup};
 use crate::policy::registry::SecretText;
 
@@ -41,6 +43,11 @@ pub enum SlotSettings {
         /// A file of certificate authorities, PEM.
         ca: Option<PathBuf>,
     },
+    /// AWS KMS (class C).
+    AwsKms {
+        /// How to reach it.
+        setup: Box<KmsSetup>,
+    },
 }
 
 impl SlotSettings {
@@ -50,6 +57,7 @@ impl SlotSettings {
         match self {
             Self::File { .. } => "file",
             Self::Transit { .. } => "transit",
+            Self::AwsKms { .. } => "aws-kms",
         }
     }
 
@@ -59,6 +67,7 @@ impl SlotSettings {
         match self {
             Self::File { path } => path,
             Self::Transit { setup, .. } => &setup.folder,
+            Self::AwsKms { setup } => &setup.folder,
         }
     }
 }
@@ -73,7 +82,7 @@ pub(super) enum RootKind {
     Transit,
     /// A PKCS#11 token; not in this version.
     Pkcs11,
-    /// AWS KMS; not in this version.
+    /// AWS KMS.
     AwsKms,
 }
 
@@ -81,9 +90,9 @@ pub(super) enum RootKind {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRoot {
-    /// Kind of slot; this version knows `file` and `transit`.
+    /// Kind of slot; this version knows `file`, `transit` and `aws-kms`.
     kind: RootKind,
-    /// The folder of the slot on this host: the root itself for `file`, the wrapped root for `transit`.
+    /// The folder of the slot on this host: the root itself for `file`, wrapped roots for `transit` and `aws-kms`.
     #[serde(default)]
     path: Option<PathBuf>,
     /// Must be true for a file slot: whoever loses this host loses every backup with it, because a copy of the file
@@ -124,6 +133,27 @@ pub(super) struct RawRoot {
     /// the date until which such a copy, with its unseal keys, could bring a destroyed key back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     snapshot_retention_days: Option<u32>,
+    /// `aws-kms`: the region of the keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    region: Option<String>,
+    /// `aws-kms`: address of the service, if not the region's own: an interface endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
+    /// `aws-kms`: access key; a secret reference. Without it and `secret_access_key`, the AWS default chain decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    access_key_id: Option<SecretValue>,
+    /// `aws-kms`: its secret; a secret reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    secret_access_key: Option<SecretValue>,
+    /// `aws-kms`: for how many days the deletion of an old key can be called off, 7 to 30; rows are shredded only afterwards. 7 by
+    /// default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deletion_window_days: Option<u8>,
+    /// `aws-kms`: the least time between two generations, in hours: each has a key of its own, which costs money. 24 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    minimum_interval_hours: Option<u32>,
     /// The slot from which the root is being moved to this one; to be removed after `wangchuan key move`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<Box<RawRoot>>,
@@ -135,7 +165,13 @@ impl RawRoot {
     }
 
     fn literals_at(&self, place: &Place) -> Vec<Place> {
-        let secrets = [("token", &self.token), ("role_id", &self.role_id), ("secret_id", &self.secret_id)];
+        let secrets = [
+            ("token", &self.token),
+            ("role_id", &self.role_id),
+            ("secret_id", &self.secret_id),
+            ("access_key_id", &self.access_key_id),
+            ("secret_access_key", &self.secret_access_key),
+        ];
         let literal = secrets.iter().filter(|(_, value)| value.as_ref().is_some_and(SecretValue::is_literal));
         let mut places: Vec<Place> = literal.map(|(key, _)| place.key(key)).collect();
         places.extend(self.previous.iter().flat_map(|previous| previous.literals_at(&place.key("previous"))));
@@ -172,11 +208,30 @@ impl RawRoot {
         match self.kind {
             RootKind::File => Some(SlotSettings::File { path: path? }),
             RootKind::Transit => self.check_transit(place, path, reading),
-            RootKind::Pkcs11 | RootKind::AwsKms => {
+            RootKind::AwsKms => {
+                let setup = self.kms().check(place, path, reading)?;
+                Some(SlotSettings::AwsKms { setup: Box::new(setup) })
+            }
+            RootKind::Pkcs11 => {
                 let what = "this kind of root slot is not in this version";
-                reading.fault(&place.key("kind"), what, "write `kind = \"file\"` or `kind = \"transit\"`");
+                reading.fault(
+                    &place.key("kind"),
+                    what,
+                    "write `kind = \"file\"`, `kind = \"transit\"` or `kind = \"aws-kms\"`",
+                );
                 None
             }
+        }
+    }
+
+    fn kms(&self) -> RawKms<'_> {
+        RawKms {
+            region: self.region.as_deref(),
+            endpoint: self.endpoint.as_deref(),
+            access_key_id: self.access_key_id.as_ref(),
+            secret_access_key: self.secret_access_key.as_ref(),
+            deletion_window_days: self.deletion_window_days,
+            minimum_interval_hours: self.minimum_interval_hours,
         }
     }
 
@@ -192,7 +247,7 @@ impl RawRoot {
 
     /// Keys that mean nothing for this kind of slot: whoever wrote them believes in something that is not so.
     fn refuse_foreign_keys(&self, place: &Place, reading: &mut Reading<'_>) {
-        let transit = [
+        let transit: &[&str] = &[
             "address",
             "mount",
             "key",
@@ -204,13 +259,16 @@ impl RawRoot {
             "role_mount",
             "snapshot_retention_days",
         ];
-        let (foreign, kind): (&[&str], _) = match self.kind {
-            RootKind::File => (&transit, "transit"),
-            _ => (&["accept_host_loss"], "file"),
-        };
+        let all = [
+            (RootKind::File, "file", &["accept_host_loss"][..]),
+            (RootKind::Transit, "transit", transit),
+            (RootKind::AwsKms, "aws-kms", &KMS_KEYS[..]),
+        ];
         let document = reading.document();
-        for key in foreign.iter().map(|key| place.key(key)).filter(|key| document.has_key(key)) {
-            reading.fault(&key, format!("this key is for `kind = \"{kind}\"`"), "remove it, or correct `kind`");
+        for (_, kind, keys) in all.into_iter().filter(|(kind, ..)| *kind != self.kind) {
+            for key in keys.iter().map(|key| place.key(key)).filter(|key| document.has_key(key)) {
+                reading.fault(&key, format!("this key is for `kind = \"{kind}\"`"), "remove it, or correct `kind`");
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 //! An old copy of this database must never be restored: its keys are gone by design.
 
 mod cells;
+mod doomed;
 mod image;
 mod jobs;
 mod key_list;
@@ -21,6 +22,7 @@ mod snapshots;
 mod tree;
 
 pub use cells::{BucketName, CellRow, DyingKeys, PinKind, PinRow};
+pub use doomed::DoomedRoot;
 pub use image::{CLOCK, ImageLoad, ImagePiece, ImageRows, OWN};
 pub use jobs::JobRun;
 pub use key_list::KeyGroup;

@@ -4,6 +4,7 @@
 //! together. The opened tree is cached and thrown away as soon as the stored one changed.
 
 mod check;
+pub mod doomed;
 mod rekey;
 #[cfg(test)]
 mod residue_tests;
@@ -234,9 +235,12 @@ impl Keyring {
         let Some(crown) = tx.crown_of(generation).await? else { return Ok(None) };
         let root = match self.slot.open(generation).await {
             // Also one whose destruction was begun: it cannot be opened any more.
-            Err(SlotError::Missing { .. } | SlotError::VersionGone { .. } | SlotError::VersionDisabled { .. }) => {
-                return Ok(None);
-            }
+            Err(
+                SlotError::Missing { .. }
+                | SlotError::VersionGone { .. }
+                | SlotError::VersionDisabled { .. }
+                | SlotError::KeyUnusable { .. },
+            ) => return Ok(None),
             other => other?,
         };
         Ok(Some(KeyTree::open(self.installation, generation, &root, &crown, stored_nodes(tx).await?)?))

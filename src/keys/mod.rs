@@ -9,6 +9,7 @@
 
 pub mod cell;
 pub mod file_slot;
+pub mod kms_slot;
 pub mod moving_slot;
 pub mod rekey;
 pub mod sealed;

@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use error::SlotError;
+pub use error::{KeyTrouble, SlotError};
 
 use super::{Generation, Key};
 use crate::random::Random;
@@ -29,6 +29,8 @@ pub enum SlotKind {
     File,
     /// OpenBao's or Vault's transit engine.
     Transit,
+    /// AWS KMS.
+    AwsKms,
 }
 
 impl SlotKind {
@@ -38,6 +40,7 @@ impl SlotKind {
         match self {
             Self::File => "file",
             Self::Transit => "transit",
+            Self::AwsKms => "aws-kms",
         }
     }
 }
@@ -154,7 +157,7 @@ pub struct SlotAbilities {
 /// The state of a generation's root key in its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// It opens.
+    /// It opens, or would after somebody repaired or switched on what it rests on.
     Usable,
     /// Its destruction was begun and becomes irrevocable at this time.
     Doomed(DateTime<Utc>),
@@ -213,8 +216,7 @@ pub enum GoneCheck {
     ContentAbsent,
     /// The service says that it no longer has this version.
     ServiceReadBack,
-    /// The service says that its key could never be exported nor backed up in clear. Both switches only go one way, so this
-    /// holds for the whole life of the key.
+    /// The service says that its key could never be exported nor backed up in clear, for the whole life of the key.
     NeverExportable,
 }
 

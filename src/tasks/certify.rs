@@ -53,7 +53,8 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
     drop(tx);
     let mut due = Vec::new();
     for run in waiting {
-        if RunBody::of(&run)?.certified.as_deref() != Some(run.state.as_str()) {
+        let body = RunBody::of(&run)?;
+        if body.certified != Some(mark_of(&run, &body)) {
             due.push(run);
         }
     }
@@ -130,7 +131,8 @@ async fn reserved(tx: &mut Tx) -> Result<i64> {
 /// Issues the certificate of a run if one is due for its state.
 async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
     let body = RunBody::of(run)?;
-    if body.certified.as_deref() == Some(run.state.as_str()) {
+    let mark = mark_of(run, &body);
+    if body.certified.as_deref() == Some(mark.as_str()) {
         return Ok(None);
     }
     let mut tx = installation.control.begin().await?;
@@ -188,8 +190,8 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
     };
     tx.add_certificate(&row).await?;
     let mut certified = run.clone();
-    let state = if unproven { UNPROVEN } else { run.state.as_str() };
-    RunBody { certified: Some(state.to_owned()), ..body }.put(&mut certified)?;
+    let state = if unproven { UNPROVEN.to_owned() } else { mark };
+    RunBody { certified: Some(state), ..body }.put(&mut certified)?;
     if !tx.step_run(&certified, &run.state).await? {
         return Err(TaskError::Inconsistent(format!("run {} changed while it was certified", run.id)));
     }
@@ -221,6 +223,15 @@ fn supersedes_reason(run: &RunRow) -> SupersedesReason {
     if run.state == UNDONE { SupersedesReason::Undone } else { SupersedesReason::Completion }
 }
 
+/// What stands in a run whose present state is certified. A run whose keys are destroyed irrevocably only at a date has a
+/// certificate that names it, and another one when the date had to be moved.
+fn mark_of(run: &RunRow, body: &RunBody) -> String {
+    match body.irrevocable_at {
+        Some(at) if run.state != SHREDDED => format!("{} irrevocable at {}", run.state, crate::control::time_text(at)),
+        _ => run.state.clone(),
+    }
+}
+
 async fn request_times(tx: &mut Tx, run: &RunRow) -> Result<Option<(i64, DateTime<Utc>, DateTime<Utc>)>> {
     let Some(number) = run.request else { return Ok(None) };
     Ok(tx.request(number).await?.map(|request| (number, request.received_at, request.due_at)))
@@ -237,6 +248,11 @@ async fn root_facts(installation: &Installation, tx: &mut Tx, run: &RunRow) -> R
     if at < run.begun_at {
         return Ok((None, configured()));
     }
+    if let Some(irrevocable) = tx.irrevocable_before(generation).await? {
+        let mut slot = configured();
+        slot.irrevocable_at = Some(Timestamp::from(irrevocable));
+        return Ok((None, slot));
+    }
     let past = destructions(tx, generation).await?;
     let damaged = || TaskError::Inconsistent(format!("the evidence of key generation {generation} is missing"));
     // Every root under which something was sealed opened the destroyed keys, with the control database of its time. So the
@@ -246,6 +262,9 @@ async fn root_facts(installation: &Installation, tx: &mut Tx, run: &RunRow) -> R
     let (_, shown) = past.iter().rev().find(|(_, found)| is_shown(found)).ok_or_else(damaged)?;
     let mut slot = slot_of(&shown.claim, Some(&shown.gone));
     slot.reopenable_until = past.iter().filter_map(|(at, found)| reopenable_until(*at, &found.claim)).max();
+    // A root that was destroyed at a date is gone from there on, and not since the change of generation.
+    slot.irrevocable_at = past.iter().filter_map(|(_, found)| found.destroyed.irrevocable_at).max().map(Timestamp::from);
+    let at = past.iter().map(|(at, _)| *at).fold(at, DateTime::max);
     Ok((Some(key_evidence(&installation.id(), generation - 1, at, &slot.kind)), slot))
 }
 
@@ -263,13 +282,35 @@ async fn destructions(tx: &mut Tx, generation: i64) -> Result<Vec<(DateTime<Utc>
             .map_err(|_| TaskError::Inconsistent("the evidence of a generation change is damaged".to_owned()))?;
         past.extend(found.into_iter().map(|found| (at, found)));
     }
+    past.extend(delayed(tx, generation, first).await?);
+    past.sort_by_key(|(at, _)| *at);
+    Ok(past)
+}
+
+/// The same for roots that were destroyed at a date, each with the time when it was read back as gone.
+async fn delayed(
+    tx: &mut Tx,
+    generation: i64,
+    first: Option<DateTime<Utc>>,
+) -> Result<Vec<(DateTime<Utc>, RootEvidence)>> {
+    let mut past = Vec::new();
+    for root in tx.doomed_roots().await?.into_iter().filter(|root| root.generation < generation) {
+        let is_last = root.generation + 1 == generation;
+        let (Some(at), Some(text)) = (root.gone_at, root.evidence) else { continue };
+        if is_last || first.is_some_and(|first| root.begun_at >= first) {
+            let found = serde_json::from_str(&text)
+                .map_err(|_| TaskError::Inconsistent("the evidence of a doomed root is damaged".to_owned()))?;
+            past.push((at, found));
+        }
+    }
     Ok(past)
 }
 
 /// Until when a copy of the service could bring the key back. A destruction of class D has no date after which it would be
 /// more than it is.
 fn reopenable_until(at: DateTime<Utc>, claim: &SlotClaim) -> Option<NaiveDate> {
-    let days = claim.residual_days.filter(|_| claim.class != slot::SlotClass::D)?;
+    // Neither has a provider that keeps nothing.
+    let days = claim.residual_days.filter(|_| !matches!(claim.class, slot::SlotClass::C | slot::SlotClass::D))?;
     // The day on which the last hour of it falls counts as a whole.
     at.date_naive().checked_add_days(Days::new(u64::from(days) + 1))
 }
@@ -283,7 +324,9 @@ fn slot_of(claim: &SlotClaim, gone: Option<&GoneEvidence>) -> RootSlot {
         slot::SlotClass::D => SlotClass::D,
     };
     let mut shown = RootSlot::new(class, claim.kind.name());
-    shown.snapshot_retention_days = claim.residual_days.map(u64::from);
+    // Of a provider, nobody declares it.
+    shown.snapshot_retention_days =
+        claim.residual_days.filter(|_| claim.class != slot::SlotClass::C).map(u64::from);
     let Some(gone) = gone else { return shown };
     shown.checks = gone.checks.iter().map(|check| check.code().to_owned()).collect();
     shown.read_back = gone.read_back.map(|found| SlotReadBack {

@@ -206,6 +206,13 @@ fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError
             format!("root slot of class {class} ({kind})"),
             format!("{class} 级根密钥槽（{kind}）"),
         ))?;
+        if let Some(at) = slot.irrevocable_at {
+            let at = crate::control::time_text(at.instant());
+            output.say(&Words::new(
+                format!("its root keys cannot be used any more and are irrevocably gone from {at} on"),
+                format!("其根密钥已不能使用，自 {at} 起不可恢复"),
+            ))?;
+        }
     }
     match predicate.residual_date {
         Some(date) => output.say(&Words::new(
@@ -236,6 +243,10 @@ fn explain(limitation: Limitation) -> (&'static str, &'static str) {
         Limitation::RootSlotClassB => (
             "the root key was destroyed in the key service; an older copy of that service, with its unseal keys, could bring it back",
             "根密钥已在密钥服务中销毁；但该服务的旧副本连同解封密钥可能使其复原",
+        ),
+        Limitation::RootSlotClassC => (
+            "the root key is destroyed at a date; until then its destruction can be called off, and then the provider's word is all there is",
+            "根密钥在指定日期销毁；在此之前可被撤回，之后也只能凭服务商的承诺",
         ),
         Limitation::NotOffSite => ("the backups stand at the same place as the store", "备份与数据源在同一地点"),
         Limitation::IdentityNotChecked => ("who asked was not identified", "没有核实请求人的身份"),

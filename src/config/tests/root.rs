@@ -15,7 +15,7 @@ fn with(section: &str) -> Result<Configuration, String> {
 fn setup(configuration: &Configuration) -> &crate::keys::transit_slot::TransitSetup {
     match &configuration.root.slot {
         SlotSettings::Transit { setup, .. } => setup,
-        other @ SlotSettings::File { .. } => panic!("{other:?}"),
+        other => panic!("{other:?}"),
     }
 }
 

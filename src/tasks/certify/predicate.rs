@@ -109,6 +109,13 @@ impl Facts {
         self.body.erased + self.body.stripped > 0 && !proven && (!self.is_shredded() || self.has_backed_up_losses())
     }
 
+    /// The day by which a destruction that can still be called off is irrevocable: the whole day behind its date, which is as
+    /// late as a provider may be.
+    fn irrevocable_by(&self) -> Option<NaiveDate> {
+        let at = self.body.irrevocable_at.filter(|_| !self.is_shredded())?;
+        at.date_naive().checked_add_days(Days::new(1))
+    }
+
     fn has_backed_up_losses(&self) -> bool {
         let lost = |chunk: &&ChunkRow| chunk.counts.erased + chunk.counts.stripped > 0;
         let is_backed_up =
@@ -326,6 +333,9 @@ fn backups(facts: &Facts, mode: BackupMode, touched: bool) -> Backups {
         // What was not put back lives in backups until the keys of its cells die some other day.
         return undated(BackupState::Chain);
     }
+    if let Some(date) = facts.irrevocable_by() {
+        return expires(date.max(today));
+    }
     match &facts.body.pending {
         Some((_, until)) => match until.parse::<NaiveDate>() {
             Ok(date) if date >= today => expires(date),
@@ -458,7 +468,7 @@ fn residual_date(facts: &Facts, targets: &[Target], limitations: &[Limitation]) 
         .then(|| facts.run.grace_until.map_or(today, |until| until.date_naive()));
     // What is shredded is gone for whoever has not kept a copy of the key service.
     let service = facts.root_slot.reopenable_until;
-    backups.chain(copies).chain(grace).chain(service).max().map(|date| date.max(today))
+    backups.chain(copies).chain(grace).chain(service).chain(facts.irrevocable_by()).max().map(|date| date.max(today))
 }
 
 fn limitations(facts: &Facts, targets: &[Target]) -> Vec<Limitation> {
@@ -472,6 +482,7 @@ fn limitations(facts: &Facts, targets: &[Target]) -> Vec<Limitation> {
     let any_copy = |state| targets.iter().any(|target| target.copies.iter().any(|copy| copy.state == state));
     when(facts.root_slot.class == SlotClass::D, Limitation::RootSlotClassD);
     when(facts.root_slot.class == SlotClass::B, Limitation::RootSlotClassB);
+    when(facts.root_slot.class == SlotClass::C, Limitation::RootSlotClassC);
     when(facts.is_shred_pending(), Limitation::KeyShredPending);
     when(facts.is_undone(), Limitation::ErasureUndone);
     when(facts.run.request.is_some(), Limitation::IdentityNotChecked);

@@ -2,7 +2,7 @@
 //! happens when something stops in the middle, moving the root, and what an old copy of the service can do.
 
 mod copies;
-mod cycle;
+pub mod cycle;
 mod moving;
 mod policy;
 mod slot;
