@@ -209,13 +209,20 @@ async fn shred(installation: &Installation) -> Result<Done> {
     if !report.unread.is_empty() {
         summary = format!("{summary}; {}", report.unread.join("; "));
     }
-    let state = if report.unread.is_empty() { "done" } else { "partial" };
+    let doomed = &report.doomed;
+    let is_well = report.unread.is_empty() && doomed.called_off.is_empty() && doomed.unknown.is_empty();
+    let state = if is_well { "done" } else { "partial" };
+    let called_off = doomed.called_off.iter().map(|(generation, at)| {
+        format!("somebody called off the destruction of root {generation}; it was begun again and is irrevocable at {at}")
+    });
+    let unknown = doomed.unknown.iter().map(|(generation, why)| format!("root {generation} waits to be gone: {why}"));
+    let roots: Vec<String> = called_off.chain(unknown).collect();
     let waiting = report.waiting.iter().map(|(run, reason)| format!("run {run} waits: {reason}"));
     let pending = report.pending.iter().map(|(run, rows, until)| match until.as_str() {
         "with its chain" => format!("run {run}: {rows} rows still open in backups, until their chain dies"),
         date => format!("run {run}: {rows} rows still open in backups, until {date}"),
     });
-    Ok(Done { state, details: waiting.chain(pending).collect(), ..Done::good("shred", summary) }
+    Ok(Done { state, details: roots.into_iter().chain(waiting).chain(pending).collect(), ..Done::good("shred", summary) }
         .with_certificate(certificate))
 }
 

@@ -16,7 +16,8 @@ use crate::quickstart::{JOBS, write};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   wangchuan init --dir /etc/wangchuan --accept-host-loss
-  wangchuan init --root transit --snapshot-retention-days 7")]
+  wangchuan init --root transit --snapshot-retention-days 7
+  wangchuan init --root aws-kms --kms-region eu-west-1")]
 pub struct InitArgs {
     /// The folder for the configuration; existing files are never overwritten.
     #[arg(long, default_value = ".")]
@@ -33,6 +34,12 @@ pub struct InitArgs {
     /// For how many days snapshots and disk images of the key service are kept; certificates name the date.
     #[arg(long, value_name = "DAYS", required_if_eq("root", "transit"))]
     snapshot_retention_days: Option<u32>,
+    /// The region of AWS KMS in which the keys are made.
+    #[arg(long, value_name = "REGION", required_if_eq("root", "aws-kms"))]
+    kms_region: Option<String>,
+    /// Address of AWS KMS, if not the region's own.
+    #[arg(long, value_name = "URL")]
+    kms_endpoint: Option<String>,
     /// Accept that a root key in a local file has no useful backup: whoever loses this host loses every backup with it.
     #[arg(long)]
     accept_host_loss: bool,
@@ -45,6 +52,8 @@ enum RootChoice {
     File,
     /// A key of OpenBao or Vault.
     Transit,
+    /// Keys of AWS KMS.
+    AwsKms,
 }
 
 /// The template with the chosen root slot.
@@ -52,7 +61,26 @@ fn template(args: &InitArgs) -> String {
     if args.root == RootChoice::File {
         return TEMPLATE.replace("accept_host_loss = false", "accept_host_loss = true");
     }
-    let quoted = |text: &str| toml::Value::from(text).to_string();
+    let section = match args.root {
+        RootChoice::AwsKms => kms_section(args),
+        _ => transit_section(args),
+    };
+    TEMPLATE
+        .replace("kind = \"file\"\npath = \"root.slot\"\n", &section)
+        .replace("\naccept_host_loss = false\n", "\n#accept_host_loss = false\n")
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+fn kms_section(args: &InitArgs) -> String {
+    let region = quoted(args.kms_region.as_deref().unwrap_or_default());
+    let endpoint = args.kms_endpoint.as_deref().map(|address| format!("endpoint = {}\n", quoted(address)));
+    format!("kind = \"aws-kms\"\npath = \"root.slot\"\nregion = {region}\n{}", endpoint.unwrap_or_default())
+}
+
+fn transit_section(args: &InitArgs) -> String {
     let address = args.transit_address.as_deref().map(|address| format!("address = {}\n", quoted(address)));
     let days = args.snapshot_retention_days.unwrap_or_default();
     let mut section = "kind = \"transit\"\npath = \"root.slot\"\n".to_owned();
@@ -62,9 +90,7 @@ fn template(args: &InitArgs) -> String {
     section.push_str("\nsnapshot_retention_days = ");
     section.push_str(&days.to_string());
     section.push('\n');
-    TEMPLATE
-        .replace("kind = \"file\"\npath = \"root.slot\"\n", &section)
-        .replace("\naccept_host_loss = false\n", "\n#accept_host_loss = false\n")
+    section
 }
 
 /// The JSON of `init`.
@@ -93,8 +119,8 @@ pub async fn init(context: &mut Context<'_>, args: InitArgs) -> CommandResult {
                 "根密钥将存放在本机文件中，无法有效备份：主机丢失即全部备份丢失",
             )
             .advise(
-                "if that is acceptable, add --accept-host-loss; otherwise use a key service: --root transit",
-                "如可接受，请加 --accept-host-loss；否则请使用密钥服务：--root transit",
+                "if that is acceptable, add --accept-host-loss; otherwise use a key service: --root transit or --root aws-kms",
+                "如可接受，请加 --accept-host-loss；否则请使用密钥服务：--root transit 或 --root aws-kms",
             ));
         }
         write(&configuration, &template(&args)).map_err(|error| UserError::from_any(error.into()))?;

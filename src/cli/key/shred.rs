@@ -28,8 +28,12 @@ pub struct KeyShredDocument {
     cells_preserved: u64,
     /// Runs whose rows no key opens any more.
     shredded_runs: Vec<String>,
-    /// Runs whose rows still open.
+    /// Runs whose rows still open, and those whose keys are destroyed, but irrevocably only at a date (`irrevocable`).
     waiting: Vec<WaitingRun>,
+    /// Generations whose destruction somebody had called off; it was begun again (exit code 4).
+    called_off_generations: Vec<i64>,
+    /// Generations whose roots were read back as gone now, at or after their date.
+    gone_generations: Vec<i64>,
     /// The certificates issued now.
     certificates: Vec<String>,
 }
@@ -52,6 +56,8 @@ impl KeyShredDocument {
             keys_destroyed: report.keys,
             cells_preserved: report.pinned,
             shredded_runs: report.shredded,
+            called_off_generations: report.doomed.called_off.iter().map(|(generation, _)| *generation).collect(),
+            gone_generations: report.doomed.gone,
             certificates,
             ..Self::waiting(waiting)
         }
@@ -61,8 +67,19 @@ impl KeyShredDocument {
     fn waiting(waiting: Vec<WaitingRun>) -> Self {
         let (result, code, generation) = (Outcome::NothingFound, None, None);
         let (shredded_runs, certificates) = (Vec::new(), Vec::new());
-        Self { result, code, generation, keys_destroyed: 0, cells_preserved: 0, shredded_runs, waiting, certificates }
-            .with_result()
+        Self {
+            result,
+            code,
+            generation,
+            keys_destroyed: 0,
+            cells_preserved: 0,
+            shredded_runs,
+            waiting,
+            called_off_generations: Vec::new(),
+            gone_generations: Vec::new(),
+            certificates,
+        }
+        .with_result()
     }
 
     fn with_result(mut self) -> Self {
@@ -84,7 +101,7 @@ pub async fn shred(context: &mut Context<'_>, now: bool) -> CommandResult {
     show(context.output, &document)?;
     context.output.document(&document)?;
     installation.close().await.map_err(task_error)?;
-    Ok(Exit::Done)
+    Ok(if document.called_off_generations.is_empty() { Exit::Done } else { Exit::Partial })
 }
 
 async fn run(installation: &Installation, now: bool) -> tasks::Result<KeyShredDocument> {
@@ -130,6 +147,18 @@ fn show(output: &mut Output, document: &KeyShredDocument) -> Result<(), UserErro
     for run in &document.shredded_runs {
         let stage = super::super::stage::meaning("shredded", None);
         output.say(&Words::new(format!("run {run}: {}", stage.en), format!("运行 {run}：{}", stage.zh)))?;
+    }
+    for generation in &document.called_off_generations {
+        output.say(&Words::new(
+            format!("✗ somebody had called off the destruction of the root of generation {generation}; it was begun again"),
+            format!("✗ 有人撤回了第 {generation} 代根密钥的销毁；已重新安排"),
+        ))?;
+    }
+    for generation in &document.gone_generations {
+        output.say(&Words::new(
+            format!("the root of generation {generation} was read back as gone"),
+            format!("第 {generation} 代根密钥经复查已不存在"),
+        ))?;
     }
     for waiting in &document.waiting {
         output.say(&waiting_line(waiting))?;

@@ -2,5 +2,8 @@
 //! on moto. Nothing here ever ran against AWS itself.
 
 mod cycle;
+mod moto;
+mod moving;
+mod program;
 mod slot;
 mod trouble;

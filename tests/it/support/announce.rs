@@ -8,14 +8,17 @@ pub const POSTGRES: &str = "WANGCHUAN_TEST_POSTGRES";
 pub const MARIADB: &str = "WANGCHUAN_TEST_MARIADB";
 /// The `bao` program of OpenBao; tests start their own servers with it.
 pub const OPENBAO: &str = "WANGCHUAN_TEST_OPENBAO";
+/// The `moto_server` program of moto, which imitates services of AWS; tests start their own servers with it.
+pub const MOTO: &str = "WANGCHUAN_TEST_MOTO";
 /// Set to 1 for suites that take minutes.
 pub const LONG: &str = "WANGCHUAN_TEST_LONG";
 
 /// The suites that depend on a variable, with what they are.
-pub const SUITES: [(&str, &str); 4] = [
+pub const SUITES: [(&str, &str); 5] = [
     (POSTGRES, "PostgreSQL stores (tests/run starts a private server)"),
     (MARIADB, "MariaDB stores (tests/run starts a private server)"),
     (OPENBAO, "root slot in OpenBao (tests/run starts private servers)"),
+    (MOTO, "root slot in AWS KMS on moto (tests/run starts private servers)"),
     (LONG, "long suites (tests/run --long)"),
 ];
 
