@@ -213,7 +213,9 @@ async fn shred(installation: &Installation) -> Result<Done> {
     let is_well = report.unread.is_empty() && doomed.called_off.is_empty() && doomed.unknown.is_empty();
     let state = if is_well { "done" } else { "partial" };
     let called_off = doomed.called_off.iter().map(|(generation, at)| {
-        format!("somebody called off the destruction of root {generation}; it was begun again and is irrevocable at {at}")
+        format!(
+            "somebody called off the destruction of root {generation}; it was begun again and is irrevocable at {at}"
+        )
     });
     let unknown = doomed.unknown.iter().map(|(generation, why)| format!("root {generation} waits to be gone: {why}"));
     let roots: Vec<String> = called_off.chain(unknown).collect();
@@ -222,8 +224,12 @@ async fn shred(installation: &Installation) -> Result<Done> {
         "with its chain" => format!("run {run}: {rows} rows still open in backups, until their chain dies"),
         date => format!("run {run}: {rows} rows still open in backups, until {date}"),
     });
-    Ok(Done { state, details: roots.into_iter().chain(waiting).chain(pending).collect(), ..Done::good("shred", summary) }
-        .with_certificate(certificate))
+    Ok(Done {
+        state,
+        details: roots.into_iter().chain(waiting).chain(pending).collect(),
+        ..Done::good("shred", summary)
+    }
+    .with_certificate(certificate))
 }
 
 async fn outbox(installation: &Installation) -> Result<Done> {

@@ -308,7 +308,8 @@ fn check_irrevocable(slot: &RootSlot, predicate: &Predicate) -> Result {
     if slot.class != SlotClass::C || keys.peek().is_none() {
         return Ok(());
     }
-    let shown = ["service-read-back", "never-exportable"].iter().all(|code| slot.checks.iter().any(|check| check == code));
+    let shown =
+        ["service-read-back", "never-exportable"].iter().all(|code| slot.checks.iter().any(|check| check == code));
     require(shown, "rootSlot/checks", "do not show that the key is gone and never left the service")?;
     let at = slot.irrevocable_at.as_ref().ok_or_else(|| CheckError::new("rootSlot/irrevocableAt", "is missing"))?;
     let is_past = keys.all(|key| key.destroyed_at.as_ref().is_some_and(|destroyed| destroyed >= at));

@@ -5,9 +5,9 @@ mod document;
 
 use super::CommandResult;
 use super::context::{Context, local_time, task_error};
+use super::output::shapes::DoomedRootEntry;
 use super::output::table::grouped;
 use super::output::{Exit, Grid, Outcome, Output, UserError, Words, say};
-use super::output::shapes::DoomedRootEntry;
 use super::stage::{irrevocable, meaning};
 use crate::config::Configuration;
 use crate::tasks::status::{Overdue, Status};

@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
+use super::root_kms::{KMS_KEYS, RawKms};
 use super::secret::SecretValue;
 use super::section::Reading;
-use super::root_kms::{KMS_KEYS, RawKms};
 use crate::keys::kms_slot::KmsSetup;
 use crate::keys::transit_slot::{TransitAuth, TransitSetup};
 use crate::policy::registry::SecretText;

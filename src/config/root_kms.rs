@@ -31,12 +31,7 @@ pub(super) struct RawKms<'r> {
 }
 
 impl RawKms<'_> {
-    pub(super) fn check(
-        &self,
-        place: &Place,
-        folder: Option<PathBuf>,
-        reading: &mut Reading<'_>,
-    ) -> Option<KmsSetup> {
+    pub(super) fn check(&self, place: &Place, folder: Option<PathBuf>, reading: &mut Reading<'_>) -> Option<KmsSetup> {
         let region = self.region(place, reading);
         let endpoint = match self.endpoint {
             Some(endpoint) => Some(reading.endpoint(&place.key("endpoint"), endpoint)?),

@@ -415,7 +415,10 @@ impl RootSlot for KmsSlot {
                 KeyState::PendingDeletion(at) => KeyTrouble::Doomed(at),
                 KeyState::Disabled => KeyTrouble::Disabled,
                 KeyState::Enabled if refusal == Refusal::Ciphertext => {
-                    return Err(damaged(&self.shelf.path(generation, Kind::Wrapped), "the key service does not open it"));
+                    return Err(damaged(
+                        &self.shelf.path(generation, Kind::Wrapped),
+                        "the key service does not open it",
+                    ));
                 }
                 KeyState::Enabled => return Err(self.client.odd("it says that a key works, and does not use it")),
                 KeyState::Other => KeyTrouble::Other,

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::slot::{
-    DestroyEvidence, DestroyStep, GoneCheck, GoneEvidence, Presence, PresentGeneration, RootSlot, Shortcoming, SlotAbilities,
-    SlotClaim, SlotError,
+    DestroyEvidence, DestroyStep, GoneCheck, GoneEvidence, Presence, PresentGeneration, RootSlot, Shortcoming,
+    SlotAbilities, SlotClaim, SlotError,
 };
 use super::{Generation, Key};
 use crate::random::Random;

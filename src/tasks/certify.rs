@@ -263,7 +263,8 @@ async fn root_facts(installation: &Installation, tx: &mut Tx, run: &RunRow) -> R
     let mut slot = slot_of(&shown.claim, Some(&shown.gone));
     slot.reopenable_until = past.iter().filter_map(|(at, found)| reopenable_until(*at, &found.claim)).max();
     // A root that was destroyed at a date is gone from there on, and not since the change of generation.
-    slot.irrevocable_at = past.iter().filter_map(|(_, found)| found.destroyed.irrevocable_at).max().map(Timestamp::from);
+    slot.irrevocable_at =
+        past.iter().filter_map(|(_, found)| found.destroyed.irrevocable_at).max().map(Timestamp::from);
     let at = past.iter().map(|(at, _)| *at).fold(at, DateTime::max);
     Ok((Some(key_evidence(&installation.id(), generation - 1, at, &slot.kind)), slot))
 }
@@ -325,8 +326,7 @@ fn slot_of(claim: &SlotClaim, gone: Option<&GoneEvidence>) -> RootSlot {
     };
     let mut shown = RootSlot::new(class, claim.kind.name());
     // Of a provider, nobody declares it.
-    shown.snapshot_retention_days =
-        claim.residual_days.filter(|_| claim.class != slot::SlotClass::C).map(u64::from);
+    shown.snapshot_retention_days = claim.residual_days.filter(|_| claim.class != slot::SlotClass::C).map(u64::from);
     let Some(gone) = gone else { return shown };
     shown.checks = gone.checks.iter().map(|check| check.code().to_owned()).collect();
     shown.read_back = gone.read_back.map(|found| SlotReadBack {

@@ -142,7 +142,9 @@ async fn look_at_doomed_roots(tx: &mut Tx, now: DateTime<Utc>, status: &mut Stat
         }
         let (generation, at) = (root.generation, root.irrevocable_at);
         if root.called_off > 0 {
-            let what = format!("somebody called off the destruction of the root of generation {generation}; it was begun again");
+            let what = format!(
+                "somebody called off the destruction of the root of generation {generation}; it was begun again"
+            );
             status.add("destruction-called-off", what, Some(at));
         }
         if now - at > DELETION_SLACK {

@@ -150,7 +150,9 @@ fn show(output: &mut Output, document: &KeyShredDocument) -> Result<(), UserErro
     }
     for generation in &document.called_off_generations {
         output.say(&Words::new(
-            format!("✗ somebody had called off the destruction of the root of generation {generation}; it was begun again"),
+            format!(
+                "✗ somebody had called off the destruction of the root of generation {generation}; it was begun again"
+            ),
             format!("✗ 有人撤回了第 {generation} 代根密钥的销毁；已重新安排"),
         ))?;
     }

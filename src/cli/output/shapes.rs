@@ -258,10 +258,14 @@ impl DoomedRootEntry {
         let Self { generation, irrevocable_at, called_off } = self;
         let (en, zh) = match called_off {
             0 => (String::new(), String::new()),
-            times => (format!("; called off {times} times, and begun again"), format!("；曾被撤回 {times} 次，已重新安排")),
+            times => {
+                (format!("; called off {times} times, and begun again"), format!("；曾被撤回 {times} 次，已重新安排"))
+            }
         };
         Words::new(
-            format!("the root of generation {generation} opens nothing and is irrevocably gone at {irrevocable_at}{en}"),
+            format!(
+                "the root of generation {generation} opens nothing and is irrevocably gone at {irrevocable_at}{en}"
+            ),
             format!("第 {generation} 代根密钥已不能使用，{irrevocable_at} 起不可恢复{zh}"),
         )
     }

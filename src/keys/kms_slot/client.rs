@@ -312,7 +312,9 @@ impl KmsClient {
             "KMSInternalException" | "DependencyTimeoutException" | "KeyUnavailableException" => {
                 Fault::Busy(self.odd("it cannot answer for now"))
             }
-            _ if status.is_server_error() => Fault::Busy(self.odd(&format!("it answered with status {}", status.as_u16()))),
+            _ if status.is_server_error() => {
+                Fault::Busy(self.odd(&format!("it answered with status {}", status.as_u16())))
+            }
             _ => Fault::Other(self.odd(&format!("it refused {action} with status {}", status.as_u16()))),
         }
     }
@@ -382,8 +384,7 @@ impl KmsClient {
             .map_err(|_| unusable())?
             .into();
         let signed = [("content-type", JSON), ("x-amz-target", target.as_str())];
-        let request =
-            SignableRequest::new("POST", self.url.as_str(), signed.into_iter(), SignableBody::Bytes(body));
+        let request = SignableRequest::new("POST", self.url.as_str(), signed.into_iter(), SignableBody::Bytes(body));
         let request = request.map_err(|_| unusable())?;
         let (instructions, _) = sign(request, &params).map_err(|_| unusable())?.into_parts();
         let mut headers = HeaderMap::new();

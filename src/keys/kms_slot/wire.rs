@@ -205,7 +205,11 @@ pub(super) fn error_name(reply: &[u8]) -> Option<String> {
 }
 
 fn context_of(context: &[(&str, String)]) -> serde_json::Value {
-    context.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into())).collect::<serde_json::Map<_, _>>().into()
+    context
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone().into()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// Asks to wrap a root key.

@@ -126,7 +126,12 @@ async fn rows_are_shredded_only_at_the_date_and_everything_says_so_until_then() 
 }
 
 /// How many shredded frames of a snapshot open with the keys of a stolen tree under a stolen root.
-async fn opened_by_a_thief(world: &World, installation: &Installation, stolen: &World, kms_folder: &KmsSlot) -> Option<usize> {
+async fn opened_by_a_thief(
+    world: &World,
+    installation: &Installation,
+    stolen: &World,
+    kms_folder: &KmsSlot,
+) -> Option<usize> {
     let before = tree_in(stolen.folder.path()).await;
     let root = kms_folder.open(before.generation).await.ok()?;
     let row = installation.control.read().await.unwrap().snapshots(None).await.unwrap().remove(0);

@@ -76,7 +76,8 @@ async fn every_call_has_the_shape_of_the_protocol() {
         Err(SlotError::NotYet { at, .. }) => assert!((at - date).num_seconds().abs() <= 1, "{at} {date}"),
         other => panic!("{other:?}"),
     }
-    let present: Vec<_> = slot.list().await.unwrap().iter().map(|found| (found.generation, found.presence == Presence::Usable)).collect();
+    let present: Vec<_> =
+        slot.list().await.unwrap().iter().map(|found| (found.generation, found.presence == Presence::Usable)).collect();
     assert_eq!(present, [(1, false), (2, true)]);
     assert!(second.is_same(&slot.open(2).await.unwrap()));
     // What only a crash asks for.

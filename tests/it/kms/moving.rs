@@ -90,7 +90,8 @@ async fn the_shipped_rights_are_what_the_agent_asks_for_and_never_call_a_destruc
     let policy: serde_json::Value = serde_json::from_str(include_str!("../../../config/aws-kms-policy.json")).unwrap();
     let (allowed, denied) = (actions(&policy, "Allow"), actions(&policy, "Deny"));
     // To make a key with tags is an action of its own.
-    let wanted: BTreeSet<String> = ACTIONS.iter().chain(&["kms:TagResource"]).map(|&action| action.to_owned()).collect();
+    let wanted: BTreeSet<String> =
+        ACTIONS.iter().chain(&["kms:TagResource"]).map(|&action| action.to_owned()).collect();
     assert_eq!(allowed, wanted);
     for never in ["kms:CancelKeyDeletion", "kms:EnableKey", "kms:DisableKey", "kms:PutKeyPolicy", "kms:CreateGrant"] {
         assert!(denied.contains(never) && !allowed.contains(never), "{never}");

@@ -36,7 +36,9 @@ fn the_command_line_installs_on_the_service_and_says_what_is_wrong_with_it() {
 fn the_program_waits_for_the_date_and_says_so() {
     let library = std::process::Command::new("faketime").args(["-f", "+0s", "true"]).output();
     if !library.is_ok_and(|output| output.status.success()) {
-        return announce_not_run("the program through the days of a delayed destruction (install the package faketime)");
+        return announce_not_run(
+            "the program through the days of a delayed destruction (install the package faketime)",
+        );
     }
     let clock = manual_clock_at(SystemClock.now());
     let kms = Kms::start(clock.clone());
@@ -61,7 +63,11 @@ fn the_program_waits_for_the_date_and_says_so() {
     let status = place.program().json(&["status"]).document();
     assert_eq!(status["doomed_roots"][0]["irrevocable_at"].as_str(), Some(&*date), "{status}");
     let certificate = shred["certificates"][0].as_str().unwrap().to_owned();
-    place.program().run(&["certificate", "show", &certificate]).ends(0).says(&["ROOT_SLOT_CLASS_C", "KEY_SHRED_PENDING", &date]);
+    place.program().run(&["certificate", "show", &certificate]).ends(0).says(&[
+        "ROOT_SLOT_CLASS_C",
+        "KEY_SHRED_PENDING",
+        &date,
+    ]);
 
     // Eight days later somebody has called it off once, and a week behind that it is over.
     let later = |offset: &str| {
@@ -81,9 +87,17 @@ fn the_program_waits_for_the_date_and_says_so() {
     clock.advance(days(8));
     later("+16d").json(&["doctor", "--confirm-clock"]).ends(0);
     let shred = later("+16d").json(&["key", "shred", "--now"]).ends(0);
-    assert_eq!((shred.text("result"), shred.list("gone_generations")), ("complete".to_owned(), vec![1.into()]), "{shred}");
+    assert_eq!(
+        (shred.text("result"), shred.list("gone_generations")),
+        ("complete".to_owned(), vec![1.into()]),
+        "{shred}"
+    );
     let shown = later("+16d").json(&["run", "show", &run]).ends(0).document();
     assert_eq!((shown["state"].as_str(), &shown["irrevocable_at"]), (Some("shredded"), &serde_json::Value::Null));
     let certificate = shred.list("certificates")[0].as_str().unwrap().to_owned();
-    later("+16d").run(&["certificate", "show", &certificate]).ends(0).says(&["ROOT_SLOT_CLASS_C"]).never_says("KEY_SHRED_PENDING");
+    later("+16d")
+        .run(&["certificate", "show", &certificate])
+        .ends(0)
+        .says(&["ROOT_SLOT_CLASS_C"])
+        .never_says("KEY_SHRED_PENDING");
 }

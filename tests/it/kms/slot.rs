@@ -8,7 +8,7 @@ use serde_json::json;
 use wangchuan::clock::Clock as _;
 use wangchuan::keys::kms_slot::KmsSlot;
 use wangchuan::keys::slot::{
-    Destroys, DestroyStep, GoneCheck, KeyTrouble, Presence, RootEvidence, RootSlot, SlotClass, SlotError,
+    DestroyStep, Destroys, GoneCheck, KeyTrouble, Presence, RootEvidence, RootSlot, SlotClass, SlotError,
 };
 use wangchuan::random::SystemRandom;
 
@@ -93,7 +93,10 @@ async fn a_root_is_made_once_doomed_at_a_date_and_gone_only_behind_it() {
     assert!(second.is_same(&slot.open(2).await.unwrap()));
     let nothing = slot.destroy(9).await.unwrap();
     assert!(!nothing.was_present && nothing.irrevocable_at.is_none());
-    assert!(!slot.verify_gone(9).await.unwrap().checks.contains(&GoneCheck::ServiceReadBack), "nothing known, nothing said");
+    assert!(
+        !slot.verify_gone(9).await.unwrap().checks.contains(&GoneCheck::ServiceReadBack),
+        "nothing known, nothing said"
+    );
 }
 
 #[tokio::test]
@@ -188,7 +191,10 @@ async fn another_account_region_or_installation_is_never_evidence() {
     slot.destroy(1).await.unwrap();
     "444455556666".clone_into(&mut place.kms.machine().account);
     for refused in [slot.verify_gone(1).await.err(), slot.destroy(2).await.err(), slot.open(2).await.err()] {
-        assert!(matches!(&refused, Some(SlotError::Unavailable { what, .. }) if what.contains("another account")), "{refused:?}");
+        assert!(
+            matches!(&refused, Some(SlotError::Unavailable { what, .. }) if what.contains("another account")),
+            "{refused:?}"
+        );
     }
     "111122223333".clone_into(&mut place.kms.machine().account);
     assert!(place.waits_until(1).await > place.clock.now());

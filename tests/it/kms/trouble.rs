@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use chrono::TimeDelta;
 use wangchuan::clock::Clock as _;
 use wangchuan::crash_point::{DELAYED_POINTS, POINTS};
 use wangchuan::installation::{Installation, Needs};
@@ -18,13 +17,14 @@ use wangchuan::tasks::certify::certify_due;
 use wangchuan::tasks::shred::shred_due;
 
 use crate::support::bao::Gate;
-use crate::support::kms::{Kms, days, root_section};
+use crate::support::kms::{Kms, call_off, days, root_section};
 use crate::support::world::{
     Making, World, body, forget, manual_clock, manual_clock_at, pass_time, read_config, restore, snapshot,
 };
 
 const FOLDER: &str = "WANGCHUAN_KMS_FOLDER";
 const LEAVER: &str = "WANGCHUAN_KMS_LEAVER";
+const CALLED_OFF: &str = "WANGCHUAN_KMS_CALLED_OFF";
 const NOW: &str = "WANGCHUAN_KMS_NOW";
 
 /// A world on a KMS of its own.
@@ -95,19 +95,25 @@ async fn child(folder: &str) {
         forget(&installation, &leaver).await;
         snapshot(&installation).await;
     }
+    if let Ok(key) = std::env::var(CALLED_OFF) {
+        // While the process runs: at its start it would notice by itself.
+        let address = installation.config.root.slot.clone();
+        let wangchuan::config::SlotSettings::AwsKms { setup } = address else { panic!("{address:?}") };
+        call_off(&setup.place(), &key).await;
+    }
     shred_due(&installation).await.unwrap();
 }
 
 /// Whether a process that shreds was killed at this point.
-fn is_killed_at(world: &World, point: &str, leaver: Option<&str>) -> bool {
+fn is_killed_at(world: &World, point: &str, with: Option<(&str, &str)>) -> bool {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["kms::trouble::a_kill_at_every_step_is_finished_by_the_next_start", "--exact", "--test-threads=1"])
         .env(FOLDER, world.folder.path())
         .env(NOW, wangchuan::control::time_text(world.clock.now()))
         .env("WANGCHUAN_CRASH_AT", point);
-    if let Some(leaver) = leaver {
-        command.env(LEAVER, leaver);
+    if let Some((variable, value)) = with {
+        command.env(variable, value);
     }
     let done = command.output().unwrap();
     let killed = done.status.signal() == Some(9);
@@ -130,7 +136,7 @@ async fn a_kill_at_every_step_is_finished_by_the_next_start() {
     for point in points {
         loop {
             let leaver = leavers.next().unwrap_or_else(|| panic!("{point} is never reached"));
-            if is_killed_at(&world, point, Some(&leaver)) {
+            if is_killed_at(&world, point, Some((LEAVER, &leaver))) {
                 break;
             }
         }
@@ -142,14 +148,10 @@ async fn a_kill_at_every_step_is_finished_by_the_next_start() {
         installation.close().await.unwrap();
     }
     // Behind the dates: the death of the process at each step there.
-    for (point, number) in DELAYED_POINTS.iter().zip([0, 1]) {
-        world.clock.advance(days(4));
-        if *point == "rekey.root-doomed-again" {
-            kms.machine().administer("CancelKeyDeletion", number);
-        } else {
-            world.clock.advance(days(4));
-        }
-        assert!(is_killed_at(&world, point, None), "{point}");
+    let first = kms.machine().id_of(0);
+    for (point, later, with) in [(DELAYED_POINTS[0], 4, Some((CALLED_OFF, &*first))), (DELAYED_POINTS[1], 8, None)] {
+        world.clock.advance(days(later));
+        assert!(is_killed_at(&world, point, with), "{point}");
         let installation = world.open().await;
         installation.confirm_clock().await.unwrap();
         shred_due(&installation).await.unwrap();
@@ -159,8 +161,17 @@ async fn a_kill_at_every_step_is_finished_by_the_next_start() {
     let_dates_pass(&world, &installation).await;
     assert!(!certify_due(&installation).await.unwrap().is_empty());
     settled(&world, &installation, "at the end").await;
-    let called_off: Vec<i64> =
-        installation.control.read().await.unwrap().doomed_roots().await.unwrap().iter().map(|root| root.called_off).collect();
+    let called_off: Vec<i64> = installation
+        .control
+        .read()
+        .await
+        .unwrap()
+        .doomed_roots()
+        .await
+        .unwrap()
+        .iter()
+        .map(|root| root.called_off)
+        .collect();
     assert_eq!((called_off[0], called_off[1..].iter().sum::<i64>()), (1, 0), "{called_off:?}");
     installation.close().await.unwrap();
 }
@@ -195,7 +206,7 @@ async fn a_service_that_goes_away_at_any_request_loses_nothing() {
         }
         refusals += 1;
         shred_due(&installation).await.unwrap();
-        pass_time(&world, &installation, TimeDelta::hours(1)).await;
+        let_dates_pass(&world, &installation).await;
     }
     assert!(refusals >= 10, "a generation change makes more requests than {refusals}");
     let_dates_pass(&world, &installation).await;

@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::post;
 use axum::{Json, Router};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 use wangchuan::clock::Clock;
 use wangchuan::keys::kms_slot::KmsSetup;
@@ -97,14 +97,21 @@ pub fn root_section(address: &str, path: &str) -> String {
     )
 }
 
-/// A day, and the day that the service may be late.
-pub fn days(number: i64) -> TimeDelta {
-    TimeDelta::days(number)
+/// Calls the deletion of a key off, from whatever process.
+pub async fn call_off(address: &str, key: &str) {
+    let signed =
+        format!("AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/1/{REGION}/kms/aws4_request, SignedHeaders=x-amz-target");
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request =
+        client.post(address).header("x-amz-target", "TrentService.CancelKeyDeletion").header("authorization", signed);
+    let request = request.header("content-type", "application/x-amz-json-1.1");
+    let reply = request.body(json!({"KeyId": key}).to_string()).send().await.unwrap();
+    assert!(reply.status().is_success(), "{}", reply.text().await.unwrap());
 }
 
-/// Milliseconds, as the service and the control database keep times.
-pub fn millis(at: DateTime<Utc>) -> i64 {
-    at.timestamp_millis()
+/// So many days.
+pub fn days(number: i64) -> TimeDelta {
+    TimeDelta::days(number)
 }
 
 async fn answer(

@@ -169,7 +169,8 @@ impl KmsMachine {
     }
 
     fn create_key(&mut self, asked: &Value) -> Result<Value, Refused> {
-        let fits = asked["Origin"] == "AWS_KMS" && asked["MultiRegion"] == false && asked["KeySpec"] == "SYMMETRIC_DEFAULT";
+        let fits =
+            asked["Origin"] == "AWS_KMS" && asked["MultiRegion"] == false && asked["KeySpec"] == "SYMMETRIC_DEFAULT";
         if !fits {
             return Err(Refused("UnsupportedOperationException"));
         }
@@ -213,15 +214,13 @@ impl KmsMachine {
         if self.keys.iter().any(|key| key.aliases.contains(&name)) {
             return Err(Refused("AlreadyExistsException"));
         }
-        let key = self.find(asked)?;
+        let key = self.find(&json!({"KeyId": asked["TargetKeyId"]}))?;
         self.keys[key].aliases.push(name);
         Ok(json!({}))
     }
 
     fn list_aliases(&self) -> Value {
-        let of = |name: &str, key: &str| {
-            json!({"AliasName": name, "AliasArn": self.arn(name), "TargetKeyId": key})
-        };
+        let of = |name: &str, key: &str| json!({"AliasName": name, "AliasArn": self.arn(name), "TargetKeyId": key});
         let named = self.keys.iter().flat_map(|key| key.aliases.iter().map(|name| of(name, &key.id)));
         let own = json!({"AliasName": "alias/aws/s3", "AliasArn": self.arn("alias/aws/s3")});
         json!({"Aliases": std::iter::once(own).chain(named).collect::<Vec<_>>(), "Truncated": false})
@@ -262,11 +261,7 @@ impl KmsMachine {
         key.state = state;
     }
 
-    fn change(
-        &mut self,
-        asked: &Value,
-        to: impl Fn(State) -> Result<State, Refused>,
-    ) -> Result<Value, Refused> {
+    fn change(&mut self, asked: &Value, to: impl Fn(State) -> Result<State, Refused>) -> Result<Value, Refused> {
         let number = self.find(asked)?;
         let state = to(self.keys[number].state)?;
         self.set(number, state);
@@ -284,7 +279,9 @@ impl KmsMachine {
             _ => Ok(State::PendingDeletion(at)),
         })?;
         let date = at.timestamp_millis() as f64 / 1000.0;
-        Ok(json!({"KeyId": asked["KeyId"], "DeletionDate": date, "KeyState": "PendingDeletion", "PendingWindowInDays": days}))
+        Ok(
+            json!({"KeyId": asked["KeyId"], "DeletionDate": date, "KeyState": "PendingDeletion", "PendingWindowInDays": days}),
+        )
     }
 
     fn usable(&mut self, asked: &Value) -> Result<usize, Refused> {
@@ -297,7 +294,9 @@ impl KmsMachine {
 
     fn encrypt(&mut self, asked: &Value) -> Result<Value, Refused> {
         let number = self.usable(asked)?;
-        let plain = STANDARD.decode(asked["Plaintext"].as_str().unwrap_or_default()).map_err(|_| Refused("ValidationException"))?;
+        let plain = STANDARD
+            .decode(asked["Plaintext"].as_str().unwrap_or_default())
+            .map_err(|_| Refused("ValidationException"))?;
         self.sealed += 1;
         let mut nonce = [0; 12];
         nonce[..8].copy_from_slice(&self.sealed.to_be_bytes());
