@@ -150,7 +150,7 @@ fn next_step(code: &str) -> (&'static str, &'static str) {
         "old-snapshot" => ("快照过旧", "wangchuan backup run"),
         "request-overdue" => ("请求逾期", "wangchuan request list"),
         "shred-overdue" => ("密钥销毁逾期", "wangchuan agent --once"),
-        "destruction-called-off" => ("根密钥销毁曾被撤回", "wangchuan log query"),
+        "destruction-called-off" => ("根密钥销毁曾被撤回", "wangchuan key status"),
         "root-not-gone" => ("根密钥逾期未销毁", "wangchuan key shred --now"),
         "run-failed" => ("运行失败", "wangchuan run list"),
         "certificate-quarantined" => ("证书被拒", "wangchuan certificate list"),

@@ -4,7 +4,7 @@
 //! the slot reads the root back as gone, at or after the date, nothing that only it could open counts as shredded. Whoever has the
 //! right can call the destruction off meanwhile; that is noticed at every look, and it is begun again with a new date.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Fence, Keyring, KeyringError, Result};
 use crate::control::{Control, DoomedRoot, Tx};
@@ -24,6 +24,13 @@ pub enum Look {
     Unknown(&'static str),
 }
 
+/// The answers of a service may round the same date differently.
+const SAME_DATE: TimeDelta = TimeDelta::minutes(1);
+
+fn is_same(date: DateTime<Utc>, other: DateTime<Utc>) -> bool {
+    (date - other).abs() < SAME_DATE
+}
+
 /// Looks at one doomed root. Changes nothing.
 ///
 /// # Errors
@@ -36,6 +43,7 @@ pub async fn look(keyring: &Keyring, root: &DoomedRoot, now: DateTime<Utc>) -> R
         )),
         Ok(_) if now < root.irrevocable_at => Ok(Look::Unknown("the service lost it before its date")),
         Ok(gone) => Ok(Look::Gone(gone)),
+        Err(SlotError::NotYet { at, .. }) if is_same(at, root.irrevocable_at) => Ok(Look::Waits(root.irrevocable_at)),
         Err(SlotError::NotYet { at, .. }) => Ok(Look::Waits(at)),
         Err(SlotError::StillThere { .. }) => Ok(Look::CalledOff),
         Err(error) => Err(error.into()),
@@ -124,10 +132,11 @@ pub(super) async fn doom(tx: &mut Tx, done: &DestroyEvidence, now: DateTime<Utc>
             evidence: None,
         },
         Some(known) => {
-            let is_called_off = begun_anew || known.irrevocable_at != irrevocable_at || known.gone_at.is_some();
+            let is_called_off = begun_anew || !is_same(known.irrevocable_at, irrevocable_at) || known.gone_at.is_some();
             let called_off = known.called_off + i64::from(is_called_off);
             // The first evidence tells more: what was on this host is wiped by now.
             let destroyed = if is_called_off { with_date(&known.destroyed, done) } else { known.destroyed };
+            let irrevocable_at = if is_called_off { irrevocable_at } else { known.irrevocable_at };
             DoomedRoot { irrevocable_at, called_off, destroyed, gone_at: None, evidence: None, ..known }
         }
     };
