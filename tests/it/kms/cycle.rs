@@ -112,7 +112,11 @@ async fn rows_are_shredded_only_at_the_date_and_everything_says_so_until_then() 
 
     stolen.clock.advance(days(8) + chrono::TimeDelta::minutes(11));
     match stolen.try_open().await.err() {
-        Some(TaskError::Keyring(KeyringError::Slot(SlotError::KeyUnusable { state: KeyTrouble::Deleted, .. }))) => {}
+        // The service still names the root of a generation that this copy does not know, or opens nothing of it.
+        Some(TaskError::Keyring(
+            KeyringError::Slot(SlotError::KeyUnusable { state: KeyTrouble::Deleted, .. })
+            | KeyringError::RolledBack { .. },
+        )) => {}
         other => panic!("the stolen installation: {other:?}"),
     }
     for row in [first, second.clone()] {
@@ -177,7 +181,7 @@ async fn a_destruction_that_is_called_off_brings_the_key_back_and_is_noticed() {
     assert_eq!((report.shredded.len(), dates(&report)), (0, vec![text(date)]));
     assert_eq!(report.doomed.called_off, [(1, date)]);
     assert!(codes(&state(&installation).await).contains(&"destruction-called-off"));
-    let told = "SELECT count(*) FROM log_leaf WHERE instr(entry, 'key.destruction-called-off') > 0";
+    let told = "SELECT count(*) FROM log_leaf WHERE instr(content, 'key.destruction-called-off') > 0";
     assert_eq!(world.number("state/control.db", told).await, 1);
     assert_eq!(opened_by_a_thief(&world, &installation, &stolen, &theirs).await, None, "and it opens nothing again");
     certify_due(&installation).await.unwrap();
