@@ -491,13 +491,11 @@ impl RootSlot for KmsSlot {
         let mut waits = None;
         for key in keys {
             let Ok(found) = self.client.describe(&key).await? else { continue };
-            match found.state() {
-                KeyState::PendingDeletion(at) => waits = waits.max(Some(at)),
-                _ => {
-                    let what = "the service has a key that wrapped it, and it is not to be deleted";
-                    return Err(SlotError::StillThere { generation, what });
-                }
-            }
+            let KeyState::PendingDeletion(at) = found.state() else {
+                let what = "the service has a key that wrapped it, and it is not to be deleted";
+                return Err(SlotError::StillThere { generation, what });
+            };
+            waits = waits.max(Some(at));
         }
         if let Some(at) = waits {
             return Err(SlotError::NotYet { generation, at });
