@@ -242,9 +242,8 @@ async fn several_doomed_roots_wait_side_by_side_and_the_last_one_decides() {
     assert_eq!(gone, [2, 3]);
     assert_eq!(states(&runs).await, [waits(12), waits(12), waits(12)]);
     pass_time(&world, &installation, days(2)).await;
-    let mut shredded = shred_due(&installation).await.unwrap().shredded;
-    shredded.sort_unstable();
-    runs.sort_unstable();
-    assert_eq!(shredded, runs);
+    let shredded = shred_due(&installation).await.unwrap().shredded;
+    assert!(runs.iter().all(|run| shredded.contains(run)), "{runs:?} {shredded:?}");
+    assert!(state(&installation).await.doomed.is_empty());
     installation.close().await.unwrap();
 }

@@ -14,6 +14,7 @@ use wangchuan::keys::slot::{Presence, SlotError};
 use wangchuan::random::SystemRandom;
 use wangchuan::tasks::TaskError;
 use wangchuan::tasks::certify::certify_due;
+use wangchuan::tasks::key_check::check_keys;
 use wangchuan::tasks::shred::shred_due;
 
 use crate::support::bao::Gate;
@@ -96,10 +97,11 @@ async fn child(folder: &str) {
         snapshot(&installation).await;
     }
     if let Ok(key) = std::env::var(CALLED_OFF) {
-        // While the process runs: at its start it would notice by itself.
+        // While the process runs: at its start, and before a shred, it notices in another way.
         let address = installation.config.root.slot.clone();
         let wangchuan::config::SlotSettings::AwsKms { setup } = address else { panic!("{address:?}") };
         call_off(&setup.place(), &key).await;
+        check_keys(&installation).await.unwrap();
     }
     shred_due(&installation).await.unwrap();
 }
