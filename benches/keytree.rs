@@ -2,9 +2,11 @@
 //!
 //! First the tree alone, as the pure core computes it; beside it what it replaces, one list of keys under one master key, in
 //! which forgetting any key means to wrap all others again. Then the whole generation change as the program does it: control
-//! database, root slot, reading back. `keytree quick` takes a tenth of the customers.
+//! database, root slot, reading back; and again with a second place. `keytree quick` takes a tenth of the customers, `keytree
+//! large` ten times as many. With `WANGCHUAN_TEST_OPENBAO` (see `tests/run`) the operations of a root slot in OpenBao as well.
 
 mod harness;
+mod openbao;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -13,12 +15,16 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use chrono::TimeDelta;
 use harness::{Outcome, Row, Table, cpu_time, median, nanoseconds};
+use openbao::OpenBao;
+use wangchuan::backup::memory::MemoryStore;
 use wangchuan::clock::{Clock, SystemClock};
 use wangchuan::control::{Control, DyingKeys, Lease};
+use wangchuan::keyring::second_place::{Second, SecondPlace};
 use wangchuan::keyring::{self, Fence, Keyring, ShredOrder};
 use wangchuan::keys::Key;
 use wangchuan::keys::file_slot::FileSlot;
 use wangchuan::keys::slot::RootSlot;
+use wangchuan::keys::transit_slot::TransitSlot;
 use wangchuan::keys::tree::{KeyTree, NodeSet, SealedGeneration, Slot, Subtree};
 use wangchuan::random::{Random, SystemRandom};
 
@@ -77,8 +83,8 @@ fn slots(numbers: &[u32]) -> Result<Vec<Slot>> {
     numbers.iter().map(|number| Ok(Slot::new(Subtree::Subjects, *number)?)).collect()
 }
 
-fn fresh_keys(all: u32) -> Result<Vec<(Slot, Key)>> {
-    (1..=all).map(|number| Ok((Slot::new(Subtree::Subjects, number)?, Key::make(&SystemRandom)?))).collect()
+fn fresh_keys(first: u32, last: u32) -> Result<Vec<(Slot, Key)>> {
+    (first..=last).map(|number| Ok((Slot::new(Subtree::Subjects, number)?, Key::make(&SystemRandom)?))).collect()
 }
 
 /// A sealed tree with customers in slots 1 to `all`, as a database would hold it.
@@ -94,7 +100,9 @@ impl Sealed {
         let first = KeyTree::create(INSTALLATION, &root, &SystemRandom)?;
         let mut nodes = first.node_set();
         let tree = KeyTree::open(INSTALLATION, 1, &root, &first.crown, nodes.clone())?;
-        nodes.extend(tree.insert(&fresh_keys(all)?, &SystemRandom)?.into_iter().map(|write| (write.id, write.sealed)));
+        nodes.extend(
+            tree.insert(&fresh_keys(1, all)?, &SystemRandom)?.into_iter().map(|write| (write.id, write.sealed)),
+        );
         Ok(Self { root, crown: first.crown, nodes })
     }
 
@@ -226,6 +234,22 @@ struct Installed {
 }
 
 const LEASE: &str = "bench";
+/// Customers whose keys are made in one transaction.
+const CUSTOMERS_AT_ONCE: u32 = 1_000_000;
+
+/// What stands for a customer in the control database.
+fn lookup_of(number: u32) -> [u8; 32] {
+    let mut lookup = [0; 32];
+    lookup[..4].copy_from_slice(&number.wrapping_mul(2_654_435_761).to_be_bytes());
+    lookup
+}
+
+/// What one generation change took.
+struct Spent {
+    cpu: f64,
+    wall: f64,
+    nodes: u64,
+}
 
 impl Installed {
     async fn with(all: u32) -> Result<Self> {
@@ -235,34 +259,64 @@ impl Installed {
         let keyring = Keyring::new(INSTALLATION, slot.clone(), Arc::new(SystemRandom));
         let now = SystemClock.now();
         keyring.create_tree(&control, now).await?;
-        let mut tx = control.begin().await?;
-        keyring.insert(&mut tx, &fresh_keys(all)?).await?;
-        for number in 1..=all {
-            let mut lookup = [0; 32];
-            lookup[..4].copy_from_slice(&number.wrapping_mul(2_654_435_761).to_be_bytes());
-            tx.add_subject(number, &lookup).await?;
+        for first in (1..=all).step_by(CUSTOMERS_AT_ONCE as usize) {
+            let last = all.min(first + CUSTOMERS_AT_ONCE - 1);
+            let mut tx = control.begin().await?;
+            keyring.insert(&mut tx, &fresh_keys(first, last)?).await?;
+            let subjects: Vec<_> = (first..=last).map(|number| (number, lookup_of(number))).collect();
+            tx.add_subjects(&subjects).await?;
+            tx.commit().await?;
         }
-        let Lease::Taken { token } = tx.take_lease(LEASE, "bench", now, now + TimeDelta::hours(2)).await? else {
+        let mut tx = control.begin().await?;
+        let Lease::Taken { token } = tx.take_lease(LEASE, "bench", now, now + TimeDelta::hours(9)).await? else {
             return Err("the lease is taken".into());
         };
         tx.commit().await?;
         Ok(Self { control, keyring, slot, folder, token, alive: (1..=all).collect() })
     }
 
-    /// One whole generation change; processor and wall time in milliseconds.
-    async fn shred(&mut self, count: u32, choice: Choice) -> Result<(f64, f64)> {
+    /// Gives it a second place in memory that has everything already.
+    async fn with_second_place(mut self) -> Result<Self> {
+        let place = SecondPlace::new(Arc::new(MemoryStore::default()), Vec::new());
+        self.keyring.set_second_place(Second::Open(Box::new(place)));
+        self.keyring.seal_state(&self.control, &SystemClock).await?;
+        Ok(self)
+    }
+
+    /// Marks customers as the erasure does long before the shred, each with a cell and a sealed row if it is to have one.
+    async fn mark(&self, victims: &[u32], has_cells: bool) -> Outcome {
+        let mut tx = self.control.begin().await?;
+        for victim in victims {
+            tx.tombstone_subject(&lookup_of(*victim), "run").await?;
+            if has_cells {
+                let cell = tx.cell(Some(*victim), 1).await?;
+                let mut row = [0; 16];
+                row[..8].copy_from_slice(&(cell.id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+                tx.note_sealed_rows(1, &[(row, cell.id)]).await?;
+            }
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// One whole generation change.
+    async fn shred(&mut self, count: u32, choice: Choice, has_cells: bool) -> Result<Spent> {
         let chosen = choice.numbers(count, self.alive.len() as u32)?;
         let victims: Vec<u32> = chosen.iter().map(|at| self.alive[*at as usize - 1]).collect();
+        self.mark(&victims, has_cells).await?;
         let dying = DyingKeys { subjects: victims.clone(), ..DyingKeys::default() };
-        let fence = Fence { lease: LEASE, token: self.token, lasts: TimeDelta::hours(2) };
+        let fence = Fence { lease: LEASE, token: self.token, lasts: TimeDelta::hours(9) };
         let order = ShredOrder { fence, dying: &dying, preserved: &[], holds: &[] };
-        let (cpu, wall) = (cpu_time(), Instant::now());
+        let (cpu, wall, nodes) = (cpu_time(), Instant::now(), self.keyring.nodes_read());
         let done = keyring::shred(&self.keyring, &self.control, &order, &SystemClock).await?;
-        let times = (milliseconds(cpu_time().saturating_sub(cpu)), milliseconds(wall.elapsed()));
+        let spent = Spent {
+            cpu: milliseconds(cpu_time().saturating_sub(cpu)),
+            wall: milliseconds(wall.elapsed()),
+            nodes: self.keyring.nodes_read() - nodes,
+        };
         let left: std::collections::HashSet<u32> = victims.iter().copied().collect();
         self.alive.retain(|number| !left.contains(number));
         self.check(done.generation, &victims).await?;
-        Ok(times)
+        Ok(spent)
     }
 
     /// A fast shred that does not shred is not worth measuring.
@@ -284,64 +338,108 @@ impl Installed {
     fn database_bytes(&self) -> Result<usize> {
         Ok(std::fs::metadata(self.folder.path().join("state.db"))?.len() as usize)
     }
+
+    /// Some generation changes of one kind, as a line of a table.
+    async fn line(&mut self, (count, repetitions): (u32, usize), choice: Choice, has_cells: bool) -> Result<Row> {
+        let (mut cpu, mut wall, mut nodes) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..repetitions {
+            let spent = self.shred(count, choice, has_cells).await?;
+            cpu.push(spent.cpu);
+            wall.push(spent.wall);
+            nodes = spent.nodes;
+        }
+        let cells = vec![format!("{:.1}", median(cpu)), format!("{:.0}", median(wall)), nodes.to_string()];
+        let more = if has_cells { ", a cell and a sealed row each" } else { "" };
+        Ok(Row { name: format!("shred {count} {}{more}", choice.name()), cells })
+    }
 }
 
-async fn whole_changes(all: u32, counts: &[(u32, usize)], table: &mut Table) -> Outcome {
+const WHOLE: [&str; 3] = ["processor ms", "wall ms", "nodes read"];
+
+async fn whole_changes(all: u32, most: u32) -> Result<Installed> {
+    let mut table = Table::new(&format!("{all} customers, whole generation change"), &WHOLE);
     let mut installed = Installed::with(all).await?;
-    for (count, repetitions) in counts {
+    for work in [(1, REPETITIONS), (1000, REPETITIONS), (most, 1)] {
         for choice in [Choice::Random, Choice::Contiguous] {
-            let (mut cpu, mut wall) = (Vec::new(), Vec::new());
-            for _ in 0..*repetitions {
-                let times = installed.shred(*count, choice).await?;
-                cpu.push(times.0);
-                wall.push(times.1);
-            }
-            let cells = vec![format!("{:.0}", median(cpu)), format!("{:.0}", median(wall))];
-            table.push(Row { name: format!("shred {count} {}", choice.name()), cells });
+            table.push(installed.line(work, choice, false).await?);
         }
     }
-    let size = vec![kilobytes(installed.database_bytes()?), String::new()];
+    table.push(installed.line((1000, REPETITIONS), Choice::Random, true).await?);
+    table.push(installed.line((most, 1), Choice::Random, true).await?);
+    let size = vec![kilobytes(installed.database_bytes()?), String::new(), String::new()];
     table.push(Row { name: "control database (kB)".to_owned(), cells: size });
+    table.print();
+    Ok(installed)
+}
+
+async fn with_second_place(installed: Installed) -> Outcome {
+    let mut table = Table::new("the same with a second place (in memory, holding everything)", &WHOLE);
+    let mut installed = installed.with_second_place().await?;
+    for work in [(1, 3), (1000, 3)] {
+        table.push(installed.line(work, Choice::Random, false).await?);
+    }
+    table.print();
     Ok(())
 }
 
-fn file_slot_operations(table: &mut Table) -> Outcome {
-    let folder = tempfile::tempdir()?;
-    let slot = FileSlot::prepare(&folder.path().join("root"), INSTALLATION)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+/// Creates, opens, lists, destroys and reads back roots, one after the other.
+async fn slot_operations(name: &str, slot: &dyn RootSlot, repetitions: i64, table: &mut Table) -> Outcome {
     let mut times: [Vec<f64>; 5] = Default::default();
-    for generation in 1..=31 {
+    for generation in 1..=repetitions {
         let mut at = 0;
         let mut timed = |began: Instant| {
             times[at].push(milliseconds(began.elapsed()));
             at += 1;
         };
         let began = Instant::now();
-        runtime.block_on(slot.create(generation, &SystemRandom))?;
+        slot.create(generation, &SystemRandom).await?;
         timed(began);
         let began = Instant::now();
-        runtime.block_on(slot.open(generation))?;
+        slot.open(generation).await?;
         timed(began);
         let began = Instant::now();
-        runtime.block_on(slot.list())?;
+        slot.list().await?;
         timed(began);
-        let began = Instant::now();
-        runtime.block_on(slot.destroy(generation))?;
-        timed(began);
-        let began = Instant::now();
-        runtime.block_on(slot.verify_gone(generation))?;
-        timed(began);
+        // A slot in a service destroys what is before the newest root.
+        if generation > 1 {
+            let began = Instant::now();
+            slot.destroy(generation - 1).await?;
+            timed(began);
+            let began = Instant::now();
+            slot.verify_gone(generation - 1).await?;
+            timed(began);
+        }
     }
-    for (name, times) in ["create", "open", "list", "destroy", "read back as gone"].into_iter().zip(times) {
-        table.push(Row { name: format!("file slot: {name}"), cells: vec![format!("{:.2}", median(times))] });
+    for (operation, times) in ["create", "open", "list", "destroy", "read back as gone"].into_iter().zip(times) {
+        table.push(Row { name: format!("{name}: {operation}"), cells: vec![format!("{:.2}", median(times))] });
     }
     Ok(())
 }
 
+async fn slots_table() -> Outcome {
+    let mut table = Table::new("one operation, wall time", &["ms"]);
+    let folder = tempfile::tempdir()?;
+    let slot = FileSlot::prepare(&folder.path().join("root"), INSTALLATION)?;
+    slot_operations("file slot", &slot, 31, &mut table).await?;
+    if let Some(program) = std::env::var("WANGCHUAN_TEST_OPENBAO").ok().filter(|program| !program.is_empty()) {
+        let bao = OpenBao::start(&program).await?;
+        let slot = TransitSlot::prepare(&bao.setup(&bao.folder().join("root")), INSTALLATION)?;
+        slot_operations("transit slot, OpenBao on this host (raft, one node)", &slot, 31, &mut table).await?;
+    }
+    table.print();
+    Ok(())
+}
+
 fn main() -> Outcome {
-    let quick = std::env::args().any(|argument| argument == "quick");
-    let all: u32 = if quick { 100_000 } else { 1_000_000 };
-    let most = all / 10;
+    let is = |wanted: &str| std::env::args().any(|argument| argument == wanted);
+    let all: u32 = if is("quick") {
+        100_000
+    } else if is("large") {
+        10_000_000
+    } else {
+        1_000_000
+    };
+    let most = 100_000.min(all / 10);
 
     let mut pure = Table::new(&format!("{all} customers, processor time"), &["time", "nodes or rows", "kB written"]);
     let sealed = Sealed::with(all)?;
@@ -355,13 +453,8 @@ fn main() -> Outcome {
     pure.print();
     drop(sealed);
 
-    let mut whole = Table::new(&format!("{all} customers, whole generation change"), &["processor ms", "wall ms"]);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(whole_changes(all, &[(1, REPETITIONS), (1000, REPETITIONS), (most, 1)], &mut whole))?;
-    whole.print();
+    runtime.block_on(async { with_second_place(whole_changes(all, most).await?).await })?;
 
-    let mut slot = Table::new("one operation, wall time", &["ms"]);
-    file_slot_operations(&mut slot)?;
-    slot.print();
-    Ok(())
+    runtime.block_on(slots_table())
 }

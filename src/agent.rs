@@ -17,14 +17,18 @@ use crate::installation::Installation;
 use crate::plan::PlanBody;
 use crate::policy::registry::BackupMode;
 use crate::schedule::waker::{Waker, WakerError};
-use crate::schedule::{ClockState, Due, Job, Task, VerifyTarget, agenda};
+use crate::schedule::{ClockState, Due, Job, Missed, Task, VerifyTarget, agenda};
 use crate::tasks::backup::{store_id, take_snapshot};
 use crate::tasks::certify::certify_or_wait;
 use crate::tasks::drill::{remove_leftovers, run_drill};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
+use crate::tasks::finality::finalise_or_wait;
+use crate::tasks::key_check::check_keys;
 use crate::tasks::outbox::file_due;
+use crate::tasks::outcome::{note_outcome, note_retention_well};
+use crate::tasks::outside::{OutsideReport, destroy_outside_keys};
 use crate::tasks::request::plan_request;
-use crate::tasks::shred::shred_due;
+use crate::tasks::shred::{barrier_stores, shred_due};
 use crate::tasks::{Result, TaskError};
 
 /// Why the agent does not run.
@@ -82,9 +86,21 @@ impl Done {
 /// Does a task once.
 pub async fn run_task(installation: &mut Installation, task: &Task) -> Done {
     let name = task.name();
-    if let Err(error) = installation.refresh().await {
-        return Done::of(name, Err(error));
+    let done = Done::of(name, try_task(installation, task).await);
+    note(installation, std::slice::from_ref(&done)).await;
+    done
+}
+
+/// Keeps how pieces of work of one name ended, for `status`: the first that was not done, if any.
+async fn note(installation: &Installation, ended: &[Done]) {
+    let Some(done) = ended.iter().find(|done| done.state != "done").or(ended.first()) else { return };
+    if let Err(error) = note_outcome(installation, &done.work, done.state, &done.summary).await {
+        tracing::warn!(error = %error, task = %done.work, "how a task ended could not be noted");
     }
+}
+
+async fn try_task(installation: &mut Installation, task: &Task) -> Result<Done> {
+    installation.refresh().await?;
     let result = match task {
         Task::Backup { stores } => back_up(installation, stores).await,
         Task::Retention { .. } => retention(installation).await,
@@ -97,7 +113,7 @@ pub async fn run_task(installation: &mut Installation, task: &Task) -> Done {
     if matches!(task, Task::Retention { .. } | Task::Requests | Task::Shred | Task::Drill { .. }) {
         seal_changes(installation).await;
     }
-    Done::of(name, result)
+    result
 }
 
 /// Small changes (holds, requests, ledger) reach the second place together, behind a task. What must be there earlier is sealed
@@ -117,12 +133,27 @@ async fn back_up(installation: &Installation, stores: &[String]) -> Result<Done>
     let ground = installation.ground()?;
     let bucket = installation.backup()?;
     let mut lines = Vec::new();
+    let (mut taken, mut first_error) = (0, None);
     for store in chosen(installation, stores) {
-        let row = take_snapshot(&ground, bucket.repository.as_ref(), &installation.signer, &store).await?;
+        // One store that cannot be backed up does not spare the others.
+        match take_snapshot(&ground, bucket.repository.as_ref(), &installation.signer, &store).await {
+            Ok(row) => {
+                taken += 1;
+                lines.push(format!("{store}: {} rows, {} bytes", row.rows, row.bytes));
+            }
+            Err(TaskError::Stopping) => return Err(TaskError::Stopping),
+            Err(error) => {
+                lines.push(format!("{store} was not backed up: {}", error.with_causes()));
+                first_error.get_or_insert(error);
+            }
+        }
         installation.renew_lease().await?;
-        lines.push(format!("{store}: {} rows, {} bytes", row.rows, row.bytes));
     }
-    Ok(Done::good("backup", lines.join("; ")))
+    match first_error {
+        Some(error) if taken == 0 => Err(error),
+        Some(_) => Ok(Done { state: "partial", ..Done::good("backup", lines.join("; ")) }),
+        None => Ok(Done::good("backup", lines.join("; "))),
+    }
 }
 
 async fn retention(installation: &Installation) -> Result<Done> {
@@ -134,16 +165,31 @@ async fn retention(installation: &Installation) -> Result<Done> {
     {
         drop_plan(installation, &plan.row).await?;
         note_skipped(installation, &skipped).await?;
+        if skipped.is_empty() {
+            note_retention_well(installation).await?;
+        }
         return Ok(nothing_to_do(&plan.body));
     }
     let run = execute(installation, &plan.row).await?;
     let body = RunBody::of(&run)?;
     let (_, waiting) = certify_or_wait(installation).await?;
     note_skipped(installation, &skipped).await?;
-    let state = if body.failed > 0 || !body.skipped.is_empty() { "partial" } else { "done" };
-    let summary =
+    let state = state_of(&body);
+    let mut summary =
         format!("{} due, {} erased, {} kept, {} failed", body.due, body.erased, body.kept + body.stripped, body.failed);
+    for (store, why) in &body.skipped {
+        summary = format!("{summary}; store {store} was left out: {why}");
+    }
     Ok(Done { state, ..Done::good("retention", summary) }.with_certificate(waiting))
+}
+
+/// How a task ended that made this run.
+fn state_of(body: &RunBody) -> &'static str {
+    match body {
+        body if body.is_failed() => "failed",
+        body if body.failed > 0 || !body.skipped.is_empty() => "partial",
+        _ => "done",
+    }
 }
 
 /// What the last retention could not reach, so that only a new absence makes a run, and a certificate, of its own.
@@ -187,7 +233,16 @@ async fn requests(installation: &Installation) -> Result<Done> {
             execute(installation, &plan.row).await
         };
         match outcome.await {
-            Ok(_) => done += 1,
+            Ok(run) => {
+                let body = RunBody::of(&run)?;
+                if state_of(&body) == "done" {
+                    done += 1;
+                } else {
+                    let (erased, lost, left_out) = (body.erased, body.failed, body.skipped.len());
+                    let counts = format!("{erased} rows erased, {lost} failed, {left_out} stores left out");
+                    failed.push(format!("request {}: {counts}", request.number));
+                }
+            }
             Err(TaskError::Stopping) => return Err(TaskError::Stopping),
             Err(error) => failed.push(format!("request {}: {error}", request.number)),
         }
@@ -202,16 +257,27 @@ async fn requests(installation: &Installation) -> Result<Done> {
 }
 
 async fn shred(installation: &Installation) -> Result<Done> {
+    // First, so that what names a destroyed key dies in the same generation change.
+    let outside = destroy_outside_keys(installation).await;
     let report = shred_due(installation).await?;
-    let (_, certificate) = certify_or_wait(installation).await?;
+    let outside = outside?;
+    let (_, mut certificate) = certify_or_wait(installation).await?;
+    let (ended, doubt) = finalise_or_wait(installation).await?;
+    if !ended.is_empty() {
+        (_, certificate) = certify_or_wait(installation).await?;
+    }
     let (shredded, waiting) = (report.shredded.len(), report.waiting.len());
     let mut summary = format!("{} keys destroyed, {shredded} runs shredded, {waiting} waiting", report.keys);
+    if !ended.is_empty() {
+        summary = format!("{summary}, {} final", ended.len());
+    }
+    if let Some(doubt) = &doubt {
+        summary = format!("{summary}; {doubt}");
+    }
     if !report.unread.is_empty() {
         summary = format!("{summary}; {}", report.unread.join("; "));
     }
     let doomed = &report.doomed;
-    let is_well = report.unread.is_empty() && doomed.called_off.is_empty() && doomed.unknown.is_empty();
-    let state = if is_well { "done" } else { "partial" };
     let called_off = doomed.called_off.iter().map(|(generation, at)| {
         format!(
             "somebody called off the destruction of root {generation}; it was begun again and is irrevocable at {at}"
@@ -219,17 +285,26 @@ async fn shred(installation: &Installation) -> Result<Done> {
     });
     let unknown = doomed.unknown.iter().map(|(generation, why)| format!("root {generation} waits to be gone: {why}"));
     let roots: Vec<String> = called_off.chain(unknown).collect();
+    if outside != OutsideReport::default() {
+        let (gone, held_up) = (outside.destroyed.len(), outside.waiting.len());
+        summary = format!("{summary}; {gone} outside keys destroyed, {held_up} waiting");
+    }
+    let is_held_up = outside.waiting.iter().any(|(_, _, why)| why.code.needs_somebody());
+    let is_well = report.unread.is_empty()
+        && doubt.is_none()
+        && !is_held_up
+        && doomed.called_off.is_empty()
+        && doomed.unknown.is_empty();
+    let state = if is_well { "done" } else { "partial" };
+    let outside = outside.waiting.iter();
+    let outside = outside.map(|(id, name, why)| format!("outside key {name} ({id}) waits: {}", why.what));
     let waiting = report.waiting.iter().map(|(run, reason)| format!("run {run} waits: {reason}"));
     let pending = report.pending.iter().map(|(run, rows, until)| match until.as_str() {
         "with its chain" => format!("run {run}: {rows} rows still open in backups, until their chain dies"),
         date => format!("run {run}: {rows} rows still open in backups, until {date}"),
     });
-    Ok(Done {
-        state,
-        details: roots.into_iter().chain(waiting).chain(pending).collect(),
-        ..Done::good("shred", summary)
-    }
-    .with_certificate(certificate))
+    let details = roots.into_iter().chain(waiting).chain(pending).chain(outside).collect();
+    Ok(Done { state, details, ..Done::good("shred", summary) }.with_certificate(certificate))
 }
 
 async fn outbox(installation: &Installation) -> Result<Done> {
@@ -271,7 +346,6 @@ async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {
 }
 
 async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result<Done> {
-    let _ = targets;
     let (mut problems, mut late) = (Vec::new(), Vec::new());
     let mut objects = 0;
     for store in chosen(installation, &[]) {
@@ -280,9 +354,25 @@ async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result
         late.extend(found.uncommitted.iter().map(|name| format!("{name}: of a cancelled snapshot; nothing reads it")));
         problems.extend(found.problems.into_iter().map(|problem| format!("{}: {}", problem.object, problem.what)));
     }
+    if let Some(state) = installation.keyring.check_state(&installation.control).await? {
+        objects += state.objects_read;
+        problems.extend(state.problems.iter().map(|(object, what)| format!("{object}: {what}")));
+        if !state.unneeded.is_empty() {
+            late.push(format!(
+                "second place: {} objects, {} bytes, are needed no more; `wangchuan backup unneeded` names them",
+                state.unneeded.len(),
+                state.unneeded_bytes()
+            ));
+        }
+    }
+    let mut summary = format!("{objects} objects are as they were written");
+    if targets.contains(&VerifyTarget::Keys) {
+        let check = check_keys(installation).await?;
+        summary = format!("{summary}; {} key nodes open", check.nodes_opened);
+        problems.extend(check.problems);
+    }
     let state = if problems.is_empty() { "done" } else { "failed" };
-    let summary =
-        if problems.is_empty() { format!("{objects} objects are as they were written") } else { problems.join("; ") };
+    let summary = if problems.is_empty() { summary } else { problems.join("; ") };
     Ok(Done { state, details: late, ..Done::good("verify", summary) })
 }
 
@@ -320,10 +410,8 @@ pub async fn verify_backups(installation: &Installation, store: &str) -> Result<
 pub async fn once(installation: &mut Installation) -> Result<Vec<Done>> {
     let mut all = Vec::new();
     all.extend(drill_leftovers(installation).await);
-    match resume_runs(installation).await {
-        Ok(resumed) => all.extend(resume_report(resumed)),
-        Err(error) => all.push(Done::of("resume", Err(error))),
-    }
+    let resumed = resume_runs(installation).await;
+    all.extend(resumed_now(installation, resumed).await);
     if lacks_snapshot(installation).await? {
         all.push(run_task(installation, &Task::Backup { stores: Vec::new() }).await);
     }
@@ -347,6 +435,16 @@ async fn drill_leftovers(installation: &Installation) -> Option<Done> {
         Ok(left) => Some(Done { state: "failed", ..Done::good("drill", left.join("; ")) }),
         Err(error) => Some(Done::of("drill", Err(error))),
     }
+}
+
+/// The report of what was gone on with, kept for `status`.
+async fn resumed_now(installation: &Installation, resumed: Result<Resumed>) -> Vec<Done> {
+    let all = resumed.map_or_else(|error| vec![Done::of("resume", Err(error))], resume_report);
+    if all.is_empty() {
+        note(installation, &[Done::good("resume", String::new())]).await;
+    }
+    note(installation, &all).await;
+    all
 }
 
 fn resume_report(resumed: Resumed) -> Vec<Done> {
@@ -376,8 +474,8 @@ async fn waits_for_barrier(installation: &Installation) -> Result<bool> {
             continue;
         }
         let barrier = run.verified_snapshot.unwrap_or(i64::MAX);
-        for store in chosen(installation, &[]) {
-            if !tx.snapshots(Some(&store)).await?.iter().any(|snapshot| snapshot.number > barrier) {
+        for spec in barrier_stores(&mut tx, installation, &run).await? {
+            if !tx.snapshots(Some(&spec.name)).await?.iter().any(|snapshot| snapshot.number > barrier) {
                 return Ok(true);
             }
         }
@@ -397,7 +495,8 @@ pub async fn serve(
     let stop = Arc::clone(installation.stop_switch());
     let started = installation.clock.now();
     let mut tx = installation.control.begin().await?;
-    tx.fail_running_jobs(started).await?;
+    let again = jobs.iter().filter(|job| job.missed == Missed::RunOnce).map(|job| job.name.as_str());
+    tx.end_killed_jobs(&again.collect::<Vec<_>>(), started).await?;
     tx.commit().await?;
     drill_leftovers(installation).await.iter().for_each(&mut *said);
     let resumed = tokio::select! {
@@ -405,10 +504,7 @@ pub async fn serve(
         resumed = resume_runs(installation) => resumed,
         () = stop.ready() => return Ok(()),
     };
-    match resumed {
-        Ok(resumed) => resume_report(resumed).iter().for_each(&mut *said),
-        Err(error) => said(&Done::of("resume", Err(error))),
-    }
+    resumed_now(installation, resumed).await.iter().for_each(&mut *said);
     let (waker, mut wakes) = Waker::start(1).await?;
     let mut renewed = started;
     loop {
@@ -474,7 +570,11 @@ async fn run_due(
     let done = match outcome {
         Some(done) if done.state == "done" || !stop.is_asked() => done,
         _ if stop.is_asked() => ended("stopped", STOPPED),
-        _ => ended("failed", "out of time"),
+        _ => {
+            let late = ended("failed", "out of time");
+            note(installation, &[Done { work: job.task.name().to_owned(), ..late.clone() }]).await;
+            late
+        }
     };
     if matches!(job.task, Task::Drill { .. }) {
         // A drill that ran out of time is dropped where it is.

@@ -44,6 +44,14 @@ pub const UNDO_POINTS: &[&str] = &["undo.begun", "undo.rows-stored", "undo.chunk
 /// The points of a destruction that is only irrevocable at a date, which a cycle on a slot that destroys at once does not pass.
 pub const DELAYED_POINTS: &[&str] = &["rekey.root-doomed-again", "rekey.doomed-root-gone"];
 
+/// The point that only a cycle with a root in a key service passes.
+pub const SERVICE_POINTS: &[&str] = &["state.root-stored"];
+
+/// The point behind the end of every residual date, which comes long after a cycle.
+pub const FINAL_POINTS: &[&str] = &["run.final"];
+/// The points of the end of an outside key, which a cycle without such keys does not pass.
+pub const OUTSIDE_POINTS: &[&str] = &["outside.intended", "outside.deleted", "outside.recorded", "outside.certified"];
+
 /// Points beside the cycle, where nothing durable of it was begun or changed.
 pub const BESIDE: &[&str] =
     &["quickstart.shop-filled", "quickstart.installed", "restore.rows-written", "drill.restored", "drill.recorded"];
@@ -54,7 +62,9 @@ pub fn reached(name: &str) {
     use std::process::{Command, id};
     use std::sync::atomic::AtomicU32;
     static PASSED: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
-    let is_listed = [POINTS, UNDO_POINTS, DELAYED_POINTS, BESIDE].iter().any(|points| points.contains(&name));
+    let is_listed = [POINTS, UNDO_POINTS, DELAYED_POINTS, SERVICE_POINTS, FINAL_POINTS, OUTSIDE_POINTS, BESIDE]
+        .iter()
+        .any(|points| points.contains(&name));
     debug_assert!(is_listed, "crash point {name} is not listed");
     let [crashes, pauses] = &PASSED;
     if is_wanted("WANGCHUAN_CRASH_AT", name, crashes) {

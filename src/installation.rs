@@ -4,6 +4,10 @@
 //! write rows beside it.
 
 mod clock_check;
+mod founding;
+mod heartbeat;
+mod lease;
+mod outside;
 mod recovery;
 mod root_slot;
 mod second_place;
@@ -13,7 +17,8 @@ mod tests;
 mod work_lock;
 
 pub use clock_check::{MAX_CLOCK_DIFFERENCE, MAX_CLOCK_LEAP};
-pub use recovery::{Recovered, rebuild, recover_site};
+pub use lease::who_works;
+pub use recovery::{Recovered, rebuild, rebuild_apart, recover_site};
 pub use services::{
     AuditConnection, BackupConnection, LogView, audit_log_key, audit_log_keys, prove_bucket, settle_interrupted,
     view_certificate_log, view_operation_log,
@@ -23,22 +28,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use chrono::TimeDelta;
 
 use crate::backup::object_store::RepositoryError;
 use crate::certify::signer::{CertificateSigner, SignerError, TrustedKeys};
 use crate::clock::Clock;
 use crate::config::{Configuration, StateLocation};
-use crate::control::{Control, Lease};
+use crate::control::{Control, shared_holder};
 use crate::erase::{Ground, Site};
 use crate::error::{Result, TaskError};
 use crate::keyring::Keyring;
 use crate::log::record::{Activity, Actor, Outcome, Record, Resource};
 use crate::plan::model::resolve;
 use crate::policy::registry::StoreSpec;
+use crate::policy::statute::rules::PolicyRule;
 use crate::random::{Random, uuid7};
 use crate::stop::{InHand, Stop};
 use crate::stores::{DataStore, Limits, StoreAddress};
+use heartbeat::Heartbeat;
 use work_lock::WorkLock;
 
 /// The lease under which everything that destroys, backs up or serves runs.
@@ -121,6 +127,7 @@ pub struct Installation {
     audit: Option<AuditConnection>,
     holder: String,
     work_lock: Option<WorkLock>,
+    heartbeat: Option<Heartbeat>,
     id: [u8; 16],
     stop: Arc<Stop>,
     bucket_fault: Option<RepositoryError>,
@@ -149,42 +156,16 @@ impl Needs {
     pub const ALL: Self = Self { stores: true, backup: true, audit: true, lease: true };
 }
 
-/// The folder of the control database; signing keys and the log's anchor lie beside it.
+/// The folder of signing keys, the log's anchor and the work lock; that of the control database where it is a file.
 #[must_use]
 pub fn state_folder(config: &Configuration) -> PathBuf {
-    let StateLocation::Sqlite(path) = &config.agent.state;
-    path.parent().map(Path::to_path_buf).unwrap_or_default()
-}
-
-fn control_path(config: &Configuration) -> &Path {
-    let StateLocation::Sqlite(path) = &config.agent.state;
-    path
+    match &config.agent.state {
+        StateLocation::Sqlite(path) => path.parent().map(Path::to_path_buf).unwrap_or_default(),
+        StateLocation::Postgres(_) => config.agent.folder.clone(),
+    }
 }
 
 impl Installation {
-    /// Makes a new installation: control database, first key generation, signing key. Does nothing where they exist.
-    ///
-    /// # Errors
-    /// When a file cannot be made.
-    pub async fn create(config: &Configuration, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<()> {
-        let path = control_path(config);
-        let folder = state_folder(config);
-        std::fs::create_dir_all(&folder).map_err(|error| cannot("make", &folder, &error))?;
-        // Also where the file is there: a crash may have come before its tables. A complete one keeps its own id.
-        let mut id = [0; 16];
-        random.fill(&mut id)?;
-        Control::create(path, id).await?.close().await;
-        let control = Control::open(path).await?;
-        let installation = control.read().await?.installation().await?;
-        let slot = root_slot::prepare(&config.root, installation)?;
-        Keyring::new(installation, slot, random.clone()).create_tree(&control, clock.now()).await?;
-        ManifestSigner::open(&folder.join("signing-key.pem"), true)
-            .map_err(|error| TaskError::Proof(error.to_string()))?;
-        services::create_operation_log_key(&folder, installation, random.as_ref())?;
-        control.close().await;
-        Ok(())
-    }
-
     /// Opens an installation.
     ///
     /// # Errors
@@ -195,14 +176,17 @@ impl Installation {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self> {
-        let control = Control::open(control_path(&config)).await?;
+        let control = Control::open_at(&config.agent.state).await?;
         let folder = state_folder(&config);
         let installation = control.read().await?.installation().await?;
         let slot = root_slot::open(&config.root, installation)?;
         let keyring = Keyring::new(installation, slot, random.clone());
         let signer = ManifestSigner::open(&folder.join("signing-key.pem"), false)
             .map_err(|error| TaskError::Proof(error.to_string()))?;
-        let holder = uuid7(clock.now(), random.as_ref())?;
+        let mut holder = uuid7(clock.now(), random.as_ref())?;
+        if control.is_shared() {
+            holder = shared_holder(&holder, &host_name());
+        }
         let policy_digest = policy_digest(&config);
         let operator =
             std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "agent".to_owned());
@@ -223,6 +207,7 @@ impl Installation {
             audit: None,
             holder,
             work_lock: None,
+            heartbeat: None,
             id: installation,
             stop: Arc::new(Stop::default()),
             bucket_fault: None,
@@ -257,41 +242,6 @@ impl Installation {
         self.id
     }
 
-    async fn take_lease(&mut self) -> Result<()> {
-        let now = self.clock.now();
-        let lock = WorkLock::take(&state_folder(&self.config)).await?;
-        let mut tx = self.control.begin().await?;
-        let Some(lock) = lock else {
-            let holder = tx.lease_holder(WORK_LEASE, now).await?;
-            return Err(busy(&holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))));
-        };
-        match tx.take_lease(WORK_LEASE, &self.holder, now, now + TimeDelta::seconds(LEASE_SECONDS)).await? {
-            Lease::Taken { token } => {
-                tx.cancel_running_snapshots().await?;
-                tx.commit().await?;
-                self.token = token;
-                self.work_lock = Some(lock);
-            }
-            Lease::HeldBy { pid } => return Err(busy(&format!("process {pid}"))),
-        }
-        clock_check::note_time(&self.control, now).await
-    }
-
-    /// Keeps the lease; called between pieces of work. A lease that is lost stays lost. Does nothing without one.
-    ///
-    /// # Errors
-    /// When another process has taken it.
-    pub async fn renew_lease(&self) -> Result<()> {
-        if self.token == 0 {
-            return Ok(());
-        }
-        let now = self.clock.now();
-        let mut tx = self.control.begin().await?;
-        tx.extend_lease(WORK_LEASE, self.token, now + TimeDelta::seconds(LEASE_SECONDS)).await?;
-        tx.commit().await?;
-        clock_check::note_time(&self.control, now).await
-    }
-
     /// The adapter of a store.
     ///
     /// # Errors
@@ -318,7 +268,7 @@ impl Installation {
                 }
             };
             // A registry that does not fit this database stops this store only; what does not fit is said with it.
-            match resolve(spec, &catalogue, &self.config.registry.policies) {
+            match resolve(spec, &catalogue, &self.config.registry.policies, &self.config.catalogue) {
                 Ok(model) => self.sites.push(Site { model: Arc::new(model), store }),
                 Err(sentences) => {
                     self.skipped.push((spec.name.clone(), sentences.join("; ")));
@@ -414,6 +364,7 @@ impl Installation {
             sites: &self.sites,
             skipped: &self.skipped,
             policy_digest: &self.policy_digest,
+            catalogue: self.config.catalogue.version,
         })
     }
 
@@ -542,11 +493,7 @@ impl Installation {
         if let Some(backup) = self.backup.take() {
             backup.close().await;
         }
-        if self.token != 0 {
-            let mut tx = self.control.begin().await?;
-            tx.release_lease(WORK_LEASE, &self.holder).await?;
-            tx.commit().await?;
-        }
+        self.release_lease().await?;
         // After the lease: nobody may find the lock free and the lease taken by a process that is just leaving.
         drop(self.work_lock.take());
         self.control.close().await;
@@ -554,21 +501,16 @@ impl Installation {
     }
 }
 
-fn busy(who: &str) -> TaskError {
-    TaskError::refused(
-        format!("{who} is working on this installation already"),
-        "wait for it, or let the running agent do it: it works on requests and jobs by itself",
-    )
-}
-
-/// SHA-256 of everything in the configuration that decides what is erased, hex.
+/// SHA-256 of everything in the configuration that decides what is erased, hex: policies, what the statutes that they name
+/// demand, and of each store its zone and its collections.
 fn policy_digest(config: &Configuration) -> String {
-    let text = format!("{:?}", (&config.registry.policies, collections(config)));
+    let registry = &config.registry;
+    let rules: Vec<PolicyRule> =
+        registry.policies.iter().map(|policy| PolicyRule::under(policy, &config.catalogue)).collect();
+    let stores: Vec<_> =
+        registry.stores.iter().map(|store| (store.name.as_str(), store.timezone, &store.collections)).collect();
+    let text = format!("{:?}", (&registry.policies, rules, stores));
     hex::encode(digest(&SHA256, text.as_bytes()))
-}
-
-fn collections(config: &Configuration) -> Vec<(&str, &Vec<crate::policy::registry::CollectionSpec>)> {
-    config.registry.stores.iter().map(|store| (store.name.as_str(), &store.collections)).collect()
 }
 
 fn host_name() -> String {

@@ -3,6 +3,10 @@
 //! A key lives in a box of its own and is wiped when dropped. Copies that no type can reach are dealt with here: core dumps and
 //! debuggers are shut out, stack frames in which keys were computed are overwritten, and memory is locked against swapping if the
 //! host lets the process lock all of it. It is best effort; nothing that is certified rests on it.
+//!
+//! Memory that not even the host's root can read (`memfd_secret`) is not used: it has to be mapped and pointed into, which no crate
+//! offers without unsafe code at its caller or a C library behind it. Unsafe code stays in one module, where a safe twin
+//! computes the same; there is no such twin for where a key lies.
 
 use std::path::Path;
 

@@ -15,7 +15,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY
 use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
 use thiserror::Error;
 
-use super::{AuditSink, BearerToken, FiledOutcome, FiledReceipt, QuarantineReason, RetryReason, receipt};
+use super::{AuditSink, BearerToken, FiledOutcome, FiledReceipt, Looked, QuarantineReason, RetryReason, receipt};
 use crate::certify::dsse::Envelope;
 use crate::certify::signer::{PublicKey, TrustedKeys};
 use crate::clock::Clock;
@@ -26,6 +26,8 @@ use crate::log::tree::sha256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a whole exchange. Rekor v2 needs 20 s, because it answers after the next checkpoint.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for a question at the start, which must not hold up a command for long.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay after faults that only people mend.
 const SLOW_RETRY: Duration = Duration::from_mins(15);
 /// The longest delay a service may ask for.
@@ -152,6 +154,16 @@ impl AuditClient {
         }
     }
 
+    /// Whether a reply is a receipt of one of our certificates.
+    async fn proves(&self, reply: Response, envelope: &[u8]) -> bool {
+        let ours = crate::certify::verify(envelope, &self.signers).ok();
+        let key = ours.as_ref().and_then(|verified| self.signers.get(&verified.key_id));
+        let (Some(key), Ok(parsed), Some(bytes)) = (key, Envelope::parse(envelope), read_bounded(reply).await) else {
+            return false;
+        };
+        receipt::verify(&bytes, &parsed, key, &self.log).is_ok()
+    }
+
     /// After 202: the receipt may be there already.
     async fn poll(&self, id: &str, after: Option<Duration>, envelope: &Envelope, key: &PublicKey) -> FiledOutcome {
         let reply = self.http.get(self.address(id, &["receipt"])).headers(self.headers()).send().await;
@@ -229,6 +241,22 @@ impl AuditSink for AuditClient {
             // Any other success carries no receipt, so it proves nothing.
             status if status.is_success() => alarm(RetryReason::BadReceipt),
             status => judge(status, after),
+        }
+    }
+
+    async fn look(&self, id: &str, envelope: Option<&[u8]>) -> Looked {
+        let asked = self.http.get(self.address(id, &["receipt"])).headers(self.headers()).timeout(LOOK_TIMEOUT);
+        let Ok(reply) = asked.send().await else { return Looked::Unanswered };
+        match reply.status() {
+            StatusCode::NOT_FOUND => Looked::NotFiled,
+            StatusCode::OK => match envelope {
+                None => Looked::Filed,
+                Some(envelope) if self.proves(reply, envelope).await => Looked::Filed,
+                Some(_) => Looked::Unanswered,
+            },
+            // Accepted, and its receipt is still to come.
+            StatusCode::ACCEPTED if envelope.is_none() => Looked::Filed,
+            _ => Looked::Unanswered,
         }
     }
 }

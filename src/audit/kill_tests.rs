@@ -15,7 +15,7 @@ use super::{AuditSink, FiledOutcome};
 use crate::certify::dsse::Envelope;
 use crate::certify::issue;
 use crate::certify::tests::{sample_with_id, trusted};
-use crate::control::log_store::SqliteLogStore;
+use crate::control::log_store::SqlLogStore;
 use crate::log::store::StoredLeaf;
 use crate::log::verify::verify_log;
 
@@ -116,7 +116,7 @@ async fn a_killed_service_loses_and_repeats_nothing() {
     let mut places: Vec<u64> = known.into_iter().flatten().collect();
     places.sort_unstable();
     assert_eq!(places, (0..400).collect::<Vec<_>>(), "each certificate stands exactly once");
-    let store = SqliteLogStore::open(&path.join("audit.db"), "certificates").await.unwrap();
+    let store = SqlLogStore::open(&path.join("audit.db"), "certificates").await.unwrap();
     let anchor = std::fs::read_to_string(path.join("anchor")).unwrap();
     let trusted = trusted(&signer);
     let check = |leaf: &StoredLeaf| check_content(leaf, &trusted);

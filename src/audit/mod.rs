@@ -30,6 +30,21 @@ use crate::random::{Random, RandomUnavailable};
 pub trait AuditSink: Send + Sync {
     /// Files one certificate: `id` is its UUID, `envelope` its stored bytes. Filing again is harmless.
     async fn file(&self, id: &str, envelope: &[u8]) -> FiledOutcome;
+
+    /// Asks, without filing anything, whether a certificate is filed. With its `envelope` the service must prove it by a receipt;
+    /// without one, its word that there is a receipt is enough.
+    async fn look(&self, id: &str, envelope: Option<&[u8]>) -> Looked;
+}
+
+/// What a service says of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looked {
+    /// It is filed.
+    Filed,
+    /// It is not.
+    NotFiled,
+    /// No answer that could be relied on.
+    Unanswered,
 }
 
 /// What became of one filing.

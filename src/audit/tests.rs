@@ -23,7 +23,7 @@ use crate::certify::issue;
 use crate::certify::signer::{CertificateSigner, PublicKey};
 use crate::certify::tests::{sample, sample_with_id, signer, trusted, vector};
 use crate::clock::FixedClock;
-use crate::control::log_store::SqliteLogStore;
+use crate::control::log_store::SqlLogStore;
 use crate::log::checkpoint::{CheckpointKey, CheckpointSigner};
 use crate::log::key_file::{create_checkpoint_key, open_checkpoint_key};
 use crate::log::sequencer::{FileAnchor, Sequencer};
@@ -57,7 +57,7 @@ pub(super) fn certificate_signer(folder: &Path) -> CertificateSigner {
 }
 
 pub(super) async fn serve(folder: &Path) -> ServiceHandle {
-    let store = Arc::new(SqliteLogStore::open(&folder.join("audit.db"), "certificates").await.unwrap());
+    let store = Arc::new(SqlLogStore::open(&folder.join("audit.db"), "certificates").await.unwrap());
     let anchor = Box::new(FileAnchor(folder.join("anchor")));
     let sequencer = Sequencer::open(store, log_signer(folder), Some(anchor)).await.unwrap();
     let setup = ServiceSetup {
@@ -519,7 +519,7 @@ async fn nothing_leaves_that_is_not_ours_or_not_protected() {
 async fn a_service_for_others_needs_a_token() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let store = Arc::new(SqliteLogStore::open(&path.join("audit.db"), "certificates").await.unwrap());
+    let store = Arc::new(SqlLogStore::open(&path.join("audit.db"), "certificates").await.unwrap());
     let setup = ServiceSetup {
         bind: "0.0.0.0:0".parse().unwrap(),
         sequencer: Sequencer::open(store, log_signer(path), None).await.unwrap(),

@@ -18,6 +18,7 @@
 //! |---|---|
 //! | `state/<number>-<generation>-<sha256>` | a record: 10 decimal digits each, SHA-256 of the object |
 //! | `state-parts/<sha256>` | a part of an image: an envelope with the magic `WCSP` |
+//! | `state-roots/<generation>-<sha256>` | a root as a key service wrapped it, in that slot's own form; none where the root itself lies in the slot |
 //!
 //! A record:
 //!
@@ -56,7 +57,10 @@ use crate::random::{Random, RandomUnavailable};
 
 /// What the names of all records begin with.
 pub const RECORDS: &str = "state/";
-const PARTS: &str = "state-parts/";
+/// What the names of all parts begin with.
+pub const PARTS: &str = "state-parts/";
+/// What the names of all wrapped roots begin with.
+pub const ROOTS: &str = "state-roots/";
 const RECORD_MAGIC: [u8; 4] = *b"WCST";
 const PART_MAGIC: [u8; 4] = *b"WCSP";
 const VERSION: u8 = 1;
@@ -134,6 +138,31 @@ impl RecordName {
 #[must_use]
 pub fn prefix_of(number: u64) -> String {
     format!("{RECORDS}{number:010}-")
+}
+
+/// The name of a wrapped root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RootName {
+    /// Its generation.
+    pub generation: Generation,
+    /// SHA-256 of the object.
+    pub sha256: Sha256,
+}
+
+impl RootName {
+    /// The object's name.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{ROOTS}{:010}-{}", self.generation, self.sha256)
+    }
+
+    /// Reads [`RootName::text`]; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (generation, sha256) = text.strip_prefix(ROOTS)?.split_once('-')?;
+        let name = Self { generation: generation.parse().ok()?, sha256: Sha256::parse(sha256)? };
+        (name.generation > 0 && name.text() == text).then_some(name)
+    }
 }
 
 /// A file that travels with the state: signing keys.

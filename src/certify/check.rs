@@ -2,6 +2,8 @@
 //!
 //! A certificate whose numbers do not add up, or whose result says more than its parts, is worse than none.
 
+mod outside;
+
 use thiserror::Error;
 
 use super::statement::{
@@ -122,6 +124,8 @@ pub fn check(statement: &Statement) -> Result {
     check_retained(predicate)?;
     check_undated(predicate)?;
     check_root_slot(predicate)?;
+    check_final(predicate)?;
+    outside::check_outside_key(predicate)?;
     check_result(predicate)
 }
 
@@ -288,7 +292,8 @@ fn check_root_slot(predicate: &Predicate) -> Result {
     let relies = |target: &Target| {
         target.action == Action::CryptoShred || target.backups.state == BackupState::Erased || !target.keys.is_empty()
     };
-    if !predicate.targets.iter().any(relies) {
+    // An outside key rests on a service of its own.
+    if predicate.outside_key.is_some() || !predicate.targets.iter().any(relies) {
         return Ok(());
     }
     let slot = predicate.root_slot.as_ref().ok_or_else(|| CheckError::new("rootSlot", "is missing"))?;
@@ -296,6 +301,8 @@ fn check_root_slot(predicate: &Predicate) -> Result {
     require((slot.class == SlotClass::D) == told, "limitations", "do not fit the class of the root slot")?;
     let told = predicate.limitations.contains(&Limitation::RootSlotClassB);
     require((slot.class == SlotClass::B) == told, "limitations", "do not fit the class of the root slot")?;
+    let told = predicate.limitations.contains(&Limitation::RootSlotClassA);
+    require((slot.class == SlotClass::A) == told, "limitations", "do not fit the class of the root slot")?;
     let told = predicate.limitations.contains(&Limitation::RootSlotClassC);
     require((slot.class == SlotClass::C) == told, "limitations", "do not fit the class of the root slot")?;
     check_read_back(slot, predicate)?;
@@ -316,25 +323,68 @@ fn check_irrevocable(slot: &RootSlot, predicate: &Predicate) -> Result {
     require(is_past, "rootSlot/irrevocableAt", "is later than the destruction that is claimed")
 }
 
-/// A service's class needs its word: the version is gone, it never left the service, and when copies of the service end.
+/// The class of a service or token needs its word: the key is gone, it never left, and when copies of the service end.
 fn check_read_back(slot: &RootSlot, predicate: &Predicate) -> Result {
     let destroyed = predicate.targets.iter().any(|target| !target.keys.is_empty());
-    if slot.class != SlotClass::B || !destroyed {
+    if !matches!(slot.class, SlotClass::A | SlotClass::B) || !destroyed {
         return Ok(());
     }
-    let shown = slot.read_back.as_ref().is_some_and(|found| {
+    let by_token = slot.token.as_ref().is_some_and(|found| {
+        found.never_extractable && found.always_sensitive && found.local && found.objects_left == 0
+    });
+    let by_service = slot.read_back.as_ref().is_some_and(|found| {
         found.min_available_version > found.key_version && !found.exportable && !found.allow_plaintext_backup
     });
-    require(shown, "rootSlot/readBack", "does not show that the key is gone and never left the service")?;
+    let (shown, place) = match slot.token {
+        Some(_) => (by_token, "rootSlot/token"),
+        None => (by_service, "rootSlot/readBack"),
+    };
+    require(shown, place, "does not show that the key is gone and never left the service")?;
+    if slot.class == SlotClass::A {
+        return Ok(());
+    }
     let until = slot.reopenable_until;
     require(until.is_some(), "rootSlot/reopenableUntil", "is missing: copies of the service may still hold the key")?;
+    // What is final has no date to come; that this one is past is checked there.
     let covered = predicate.residual_date.map_or(is_undated(predicate), |date| until.is_none_or(|until| date >= until));
-    require(covered, "residualDate", "is before copies of the key service end")
+    require(covered || predicate.final_since.is_some(), "residualDate", "is before copies of the key service end")
+}
+
+/// What may not be said beside `finalSince`: each means that something opens still, or has no end.
+const NOT_FINAL: [Limitation; 5] = [
+    Limitation::KeyShredPending,
+    Limitation::ErasureUndone,
+    Limitation::RootSlotClassD,
+    Limitation::CopyUnread,
+    Limitation::BackupNotCovered,
+];
+
+/// Final is more than any other claim: the date of everything that is dated is past, and nothing is without a date.
+fn check_final(predicate: &Predicate) -> Result {
+    let Some(since) = predicate.final_since else { return Ok(()) };
+    require(since <= predicate.issued_at, "finalSince", "is after the issue")?;
+    require(predicate.finished_at <= since, "finalSince", "is before the erasure ended")?;
+    let told = NOT_FINAL.into_iter().any(|code| predicate.limitations.contains(&code));
+    require(!told && !is_undated(predicate), "finalSince", "is said although something opens or has no known end")?;
+    require(predicate.residual_date.is_none(), "finalSince", "stands beside a residual date that is to come")?;
+    let day = since.instant().date_naive();
+    let copies = predicate.targets.iter().flat_map(|target| &target.copies).map(|copy| copy.dies_by);
+    let slot = predicate.root_slot.as_ref().and_then(|slot| slot.reopenable_until);
+    let past = copies.flatten().chain(slot).all(|date| date < day);
+    require(past, "finalSince", "is said before the date of a copy is past")?;
+    let destroyed = |target: &Target| {
+        matches!(target.backups.state, BackupState::Erased | BackupState::None)
+            && target.keys.iter().all(|key| key.destroyed_at.is_some())
+    };
+    require(predicate.targets.iter().all(destroyed), "finalSince", "is said although backups still open")
 }
 
 fn check_result(predicate: &Predicate) -> Result {
     let sum = |of: fn(&Target) -> u64| predicate.targets.iter().map(of).fold(0, u64::saturating_add);
-    let done = sum(|target| target.records_erased).saturating_add(sum(|target| target.records_anonymized));
+    let rows = sum(|target| target.records_erased).saturating_add(sum(|target| target.records_anonymized));
+    // The end of an outside key erases no row: it is the object itself.
+    let objects = if predicate.outside_key.is_some() { sum(|target| target.objects_erased) } else { 0 };
+    let done = rows.saturating_add(objects);
     let failed = sum(|target| target.records_failed);
     let kept = sum(|target| target.records_retained);
     let told = |code| predicate.limitations.contains(&code);
@@ -351,7 +401,8 @@ fn check_result(predicate: &Predicate) -> Result {
             check_complete(predicate)
         }
         ErasureResult::Partial => {
-            let why = !predicate.limitations.is_empty();
+            // What a device is worth is no reason why something was left.
+            let why = predicate.limitations.iter().any(|code| *code != Limitation::RootSlotClassA);
             require(why, "result", "is partial without a limitation that says why")
         }
         ErasureResult::NothingFound => {
@@ -369,7 +420,7 @@ fn check_complete(predicate: &Predicate) -> Result {
     let finished = unfinished.into_iter().all(|code| !told(code));
     require(finished, "result", "is complete although something is pending, failed or unreached")?;
     require(!predicate.targets.is_empty(), "result", "is complete without a target")?;
-    let dated = predicate.residual_date.is_some() || is_undated(predicate);
+    let dated = predicate.residual_date.is_some() || predicate.final_since.is_some() || is_undated(predicate);
     for (number, target) in predicate.targets.iter().enumerate() {
         let place = format!("targets/{number}");
         let verification = &target.verification;

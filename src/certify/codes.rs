@@ -209,6 +209,16 @@ codes! {
 }
 
 codes! {
+    /// Whose time ended an outside key.
+    OutsideBinding, "kebab-case" {
+        /// A policy's.
+        Policy,
+        /// A subject's.
+        Subject,
+    }
+}
+
+codes! {
     /// Why a certificate replaces an earlier one.
     SupersedesReason, "kebab-case" {
         /// The earlier one was wrong.
@@ -249,6 +259,8 @@ codes! {
         /// The root slot destroys only at a date: before `irrevocableAt` the key cannot be used, but its destruction can be called off;
         /// afterwards the provider's word is all there is.
         RootSlotClassC,
+        /// The root slot is a device without backups, as its operator declares; that no key leaves it is its maker's word.
+        RootSlotClassA,
         /// Backups lie on the same site as the store.
         NotOffSite,
         /// The identity of the person who asked was not checked.
@@ -281,5 +293,17 @@ codes! {
         VerificationNotIndependent,
         /// The erasure was undone within its grace: what is counted as kept lives again.
         ErasureUndone,
+        /// The outside key was in a service with backups: an older copy of it, with its unseal keys, could bring it back until
+        /// `reopenableUntil`.
+        OutsideKeyClassB,
+        /// The end of the outside key is a logical removal only: it may lie outside of the service.
+        OutsideKeyClassD,
+        /// That the fields were sealed under this key alone, and since when, is declared by the operator; the program never
+        /// opened them.
+        OutsideKeyDeclared,
+        /// Somebody else had destroyed the outside key before the agent did.
+        OutsideKeyGoneBefore,
+        /// The fields were once stored in clear: the end of their key does not erase what was stored then.
+        FieldOnceInClear,
     }
 }

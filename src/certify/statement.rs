@@ -9,8 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use super::codes::{
-    Action, AnonymizationTechnique, BackupState, CopyState, ErasureResult, Limitation, RecipientStatus, RetainedReason,
-    Sanitization, SlotClass, SupersedesReason, System, TriggerKind, VerificationMethod,
+    Action, AnonymizationTechnique, BackupState, CopyState, ErasureResult, Limitation, OutsideBinding, RecipientStatus,
+    RetainedReason, Sanitization, SlotClass, SupersedesReason, System, TriggerKind, VerificationMethod,
 };
 
 /// The statement type (in-toto attestation framework v1).
@@ -71,6 +71,10 @@ macro_rules! object {
         pub struct $name { $($(#[$field_doc])* pub $field: $kind,)+ }
     };
 }
+
+mod outside;
+
+pub use outside::{OutsideKeyEnd, OutsideReadBack};
 
 object! {
     /// A SHA-256 value.
@@ -406,6 +410,9 @@ object! {
         /// What the key service said then.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         read_back: Option<SlotReadBack>,
+        /// What the PKCS#11 token said of the key before and after.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<SlotToken>,
     }
 }
 
@@ -414,15 +421,25 @@ impl RootSlot {
     #[must_use]
     pub fn new(class: SlotClass, kind: &str) -> Self {
         let kind = kind.to_owned();
-        Self {
-            class,
-            kind,
-            snapshot_retention_days: None,
-            reopenable_until: None,
-            irrevocable_at: None,
-            checks: Vec::new(),
-            read_back: None,
-        }
+        let checks = Vec::new();
+        let (snapshot_retention_days, reopenable_until, irrevocable_at, read_back, token) =
+            (None, None, None, None, None);
+        Self { class, kind, snapshot_retention_days, reopenable_until, irrevocable_at, checks, read_back, token }
+    }
+}
+
+object! {
+    /// What a PKCS#11 token said of the key that wrapped the root: its marks just before it was destroyed, and what a session
+    /// opened afterwards found.
+    SlotToken {
+        /// Whether it never could be taken out (`CKA_NEVER_EXTRACTABLE`).
+        never_extractable: bool,
+        /// Whether its value never could be read (`CKA_ALWAYS_SENSITIVE`).
+        always_sensitive: bool,
+        /// Whether it was made in the token (`CKA_LOCAL`).
+        local: bool,
+        /// Keys with its id or label that were still there.
+        objects_left: u64,
     }
 }
 
@@ -516,10 +533,16 @@ object! {
         /// The root slot.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         root_slot: Option<RootSlot>,
+        /// The outside key whose end this certifies; then the only target is its service.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outside_key: Option<OutsideKeyEnd>,
         /// The date by which nothing of it can be read any more anywhere; absent when that holds now, and when no such date
         /// is known (then `COPY_UNREAD` or `BACKUP_NOT_COVERED` says so).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         residual_date: Option<NaiveDate>,
+        /// Since when the date of every copy that is known is past; absent while one is to come, or has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        final_since: Option<Timestamp>,
         /// What is not claimed.
         limitations: Vec<Limitation>,
         /// What this replaces.

@@ -1,6 +1,10 @@
 //! Tests of certificates: round trip, tampering, rules, the scan for personal data.
 
 #[cfg(test)]
+mod finality;
+#[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod slots;
 
 use std::path::{Path, PathBuf};
@@ -134,7 +138,9 @@ pub(crate) fn sample_with_id(certificate_id: &str) -> Statement {
         }],
         recipients: vec![],
         root_slot: Some(RootSlot::new(SlotClass::D, "file")),
+        outside_key: None,
         residual_date: Some(date("2026-04-05")),
+        final_since: None,
         limitations: vec![Limitation::RootSlotClassD, Limitation::CopyDeclared, Limitation::RowsRetained],
         supersedes: None,
         privacy: Privacy {
@@ -402,11 +408,11 @@ fn partial_refused_failed_and_empty_results() {
     assert!(
         refused(|p| {
             p.result = ErasureResult::Partial;
-            p.limitations.clear();
+            p.limitations = vec![Limitation::RootSlotClassA];
             p.retained.clear();
             p.targets[0].records_retained = 0;
             p.targets[0].records_selected = 10;
-            p.root_slot = Some(RootSlot::new(SlotClass::A, "pkcs11"));
+            p.root_slot = Some(slots::device());
         })
         .contains("partial")
     );

@@ -1,5 +1,7 @@
 //! `agent`: the background agent, one pass of it, and the switch that stops all destruction.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -9,7 +11,7 @@ use super::job::checked_jobs;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use crate::agent::{AgentError, Done, once, serve};
 use crate::control::time_text;
-use crate::installation::Needs;
+use crate::installation::{Installation, Needs, who_works};
 use crate::tasks::TaskError;
 
 /// Arguments of `agent`.
@@ -191,10 +193,7 @@ async fn run(context: &mut Context<'_>) -> CommandResult {
     context.verbose = true;
     // Before the lease is taken: what is wrong with a job file is a matter of configuration.
     let jobs = checked_jobs(&context.configuration()?)?;
-    let mut installation = tokio::select! {
-        opened = context.open(Needs::ALL) => opened?,
-        () = context.stop.asked() => return Ok(Exit::Done),
-    };
+    let Some(mut installation) = open_when_free(context).await? else { return Ok(Exit::Done) };
     context.output.note(&Words::new(
         format!(
             "agent {} started with {} jobs; SIGTERM or Ctrl-C stops it after the batch in hand",
@@ -218,6 +217,42 @@ async fn run(context: &mut Context<'_>) -> CommandResult {
     serve(&mut installation, &jobs, &mut say).await.map_err(agent_error)?;
     installation.close().await.map_err(task_error)?;
     Ok(Exit::Done)
+}
+
+/// How often an agent that stands by looks whether it can take over.
+const STANDBY_PAUSE: Duration = Duration::from_secs(2);
+
+/// Opens the installation. Where several hosts share the control database and another one works, this agent stands by until that one
+/// stops or its lease is over; `None` when it is stopped meanwhile.
+async fn open_when_free(context: &mut Context<'_>) -> Result<Option<Installation>, UserError> {
+    let config = context.configuration()?;
+    let mut said = None;
+    loop {
+        let who = who_works(&config, context.clock.as_ref()).await.map_err(task_error)?;
+        if let Some(who) = who {
+            if said.as_ref() != Some(&who) {
+                context.output.note(&Words::new(
+                    format!("{who} is at work; this agent stands by and takes over when its lease is over"),
+                    format!("{who} 正在工作；本代理待命，待其租约结束后接管"),
+                ))?;
+                said = Some(who);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(STANDBY_PAUSE) => continue,
+                () = context.stop.asked() => return Ok(None),
+            }
+        }
+        let opened = tokio::select! {
+            opened = context.open(Needs::ALL) => opened,
+            () = context.stop.asked() => return Ok(None),
+        };
+        match opened {
+            Ok(installation) => return Ok(Some(installation)),
+            // Another agent that stood by as well was faster.
+            Err(_) if who_works(&config, context.clock.as_ref()).await.map_err(task_error)?.is_some() => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn agent_error(error: AgentError) -> UserError {

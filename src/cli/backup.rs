@@ -1,6 +1,7 @@
 //! `backup …` and `restore`: snapshots into the bucket, and back into a database.
 
 mod restore;
+mod unneeded;
 mod verify;
 
 use std::future::Future;
@@ -23,6 +24,7 @@ use crate::tasks;
 use crate::tasks::backup::take_snapshot;
 
 pub use restore::{RestoreArgs, RestoreDocument, restore};
+pub use unneeded::UnneededDocument;
 pub use verify::VerifyDocument;
 
 /// Digits of an id that tables show; JSON has the whole one.
@@ -53,6 +55,11 @@ pub enum BackupCommand {
         /// The store; otherwise all that have snapshots.
         store: Option<String>,
     },
+    /// Name the objects of the agent's own sealed state in the bucket that nothing needs any more, one a line; nothing is removed.
+    ///
+    /// Removing is for a job of yours with a right of its own: the agent's credentials need no DELETE, and should not have it.
+    #[command(after_help = "Example:\n  wangchuan backup unneeded | xargs -I% aws s3 rm s3://BUCKET/PREFIX/%")]
+    Unneeded,
 }
 
 /// Opens an installation with its bucket. The embedded bucket belongs to whoever holds the lease, so that is taken too.
@@ -164,6 +171,7 @@ pub async fn backup(context: &mut Context<'_>, command: BackupCommand) -> Comman
         BackupCommand::Run { store, full: _ } => run(context, store.as_deref()).await,
         BackupCommand::List => list(context).await,
         BackupCommand::Verify { store } => verify::verify(context, store.as_deref()).await,
+        BackupCommand::Unneeded => unneeded::unneeded(context).await,
     }
 }
 

@@ -12,9 +12,8 @@ use super::context::{Context, config_error, usage};
 use super::output::shapes::Verification;
 use super::output::{Document, Exit, Outcome, Output, UserError, Words};
 use super::schemas;
-use crate::config::schema::{configuration_schema, schema_text};
-use crate::config::{ConfigError, Configuration, Fault, Faults, Found, Origin, PolicyRules, load};
-use crate::policy::statute;
+use crate::config::schema::{catalogue_schema, configuration_schema, schema_text};
+use crate::config::{ConfigError, Configuration, Fault, Faults, Found, Origin, load};
 use crate::schedule::{Job, ScheduleError, check_references, job_schema, load_folder};
 
 /// The configuration.
@@ -26,7 +25,7 @@ pub enum ConfigCommand {
     /// What is in effect, with defaults filled in and secrets masked.
     #[command(after_help = "Example:\n  wangchuan config show --config /etc/wangchuan/wangchuan.toml")]
     Show,
-    /// The published JSON Schemas: of the configuration, of a job file, of what commands print with --json.
+    /// The published JSON Schemas: of the configuration, of a job file, of a catalogue, of what commands print with --json.
     #[command(after_help = "Examples:
   wangchuan config schema > wangchuan.schema.json     for an editor
   wangchuan config schema output backup list          of one command
@@ -48,6 +47,8 @@ pub enum SchemaOf {
     Config,
     /// Of the files in the job folder.
     Job,
+    /// Of a catalogue of statutes.
+    Statutes,
     /// Of the JSON that commands print.
     Output,
 }
@@ -113,11 +114,7 @@ pub(super) fn load_jobs(config: &Configuration) -> Result<Vec<Job>, ScheduleErro
 /// Reads a file with its faults still apart; [`Context::configuration`] makes one error of them.
 fn read(path: &Path) -> Result<Configuration, ConfigError> {
     let variable = |name: &str| std::env::var(name).ok();
-    let rules = PolicyRules {
-        is_known_statute: &|key| statute::find(key).is_some(),
-        conflict: &|policy| statute::retention_shorter_than_statute(policy).map(|fault| fault.to_string()),
-    };
-    load(path, &variable, &rules)
+    load(path, &variable)
 }
 
 fn check(context: &mut Context<'_>) -> CommandResult {
@@ -260,6 +257,7 @@ fn schema(output: &mut Output, what: SchemaOf, command: &[String]) -> CommandRes
         }
         SchemaOf::Config => configuration_schema(),
         SchemaOf::Job => job_schema(),
+        SchemaOf::Statutes => catalogue_schema(),
     };
     if output.json() {
         let members = serde_json::from_str(&text).map_err(|error| UserError::from_any(error.into()))?;
@@ -336,7 +334,11 @@ mod tests {
 
     #[test]
     fn schemas_are_printed_as_published() {
-        for (what, name) in [(SchemaOf::Config, "wangchuan.schema.json"), (SchemaOf::Job, "job.schema.json")] {
+        for (what, name) in [
+            (SchemaOf::Config, "wangchuan.schema.json"),
+            (SchemaOf::Job, "job.schema.json"),
+            (SchemaOf::Statutes, "statutes.schema.json"),
+        ] {
             let (mut output, out, _) = testing::output(false);
             schema(&mut output, what, &[]).unwrap();
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schema").join(name);

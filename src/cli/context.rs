@@ -11,13 +11,12 @@ use super::output::{Exit, Lang, Output, UserError, Words};
 use super::slot_words;
 use crate::backup::object_store::RepositoryError;
 use crate::clock::{Clock, FixedClock, SystemClock};
-use crate::config::{ConfigError, Configuration, Fault, Faults, Found, PolicyRules, Surroundings, find, load};
+use crate::config::{ConfigError, Configuration, Fault, Faults, Found, Surroundings, find, load};
 use crate::control::{Control, ControlError};
 use crate::erase::EraseError;
 use crate::installation::{Installation, Needs};
 use crate::keyring::KeyringError;
 use crate::keyring::second_place::SecondPlaceError;
-use crate::policy::statute;
 use crate::random::{Random, SystemRandom};
 use crate::stop::Stop;
 use crate::stores::StoreError;
@@ -68,8 +67,13 @@ impl<'a> Context<'a> {
 
     /// Which configuration file counts.
     pub fn find_configuration(&self) -> Result<Found, UserError> {
+        self.find_file().map_err(config_error)
+    }
+
+    /// The same, with the reason still apart.
+    pub fn find_file(&self) -> Result<Found, ConfigError> {
         let variable = |name: &str| std::env::var(name).ok();
-        find(self.global.config.as_deref(), &Surroundings::of_process(&variable)).map_err(config_error)
+        find(self.global.config.as_deref(), &Surroundings::of_process(&variable))
     }
 
     /// The checked configuration.
@@ -86,7 +90,12 @@ impl<'a> Context<'a> {
         let config = self.configuration()?;
         let opened =
             Installation::open(config, needs, self.clock.clone(), self.random.clone()).await.map_err(task_error)?;
-        let opened = opened.under(&self.stop);
+        Ok(opened.under(&self.stop))
+    }
+
+    /// The installation, for what needs a store that the registry fits.
+    pub async fn open_stores(&self, needs: Needs) -> Result<Installation, UserError> {
+        let opened = self.open(needs).await?;
         if opened.sites().is_empty() && !opened.misfits().is_empty() {
             // Nothing is left to work on, and the configuration is why.
             let misfits = opened.misfits().to_vec();
@@ -99,20 +108,15 @@ impl<'a> Context<'a> {
     /// Only the control database, for commands that must answer at once.
     pub async fn control(&self) -> Result<(Configuration, Control), UserError> {
         let config = self.configuration()?;
-        let crate::config::StateLocation::Sqlite(path) = &config.agent.state;
-        let control = Control::open(path).await.map_err(|error| task_error(error.into()))?;
+        let control = Control::open_at(&config.agent.state).await.map_err(|error| task_error(error.into()))?;
         Ok((config, control))
     }
 }
 
-/// Reads a configuration file with the rules of the statute catalogue.
+/// Reads a configuration file.
 pub fn read_configuration(path: &Path) -> Result<Configuration, UserError> {
     let variable = |name: &str| std::env::var(name).ok();
-    let rules = PolicyRules {
-        is_known_statute: &|key| statute::find(key).is_some(),
-        conflict: &|policy| statute::retention_shorter_than_statute(policy).map(|fault| fault.to_string()),
-    };
-    load(path, &variable, &rules).map_err(config_error)
+    load(path, &variable).map_err(config_error)
 }
 
 fn level_name(config: &Configuration) -> &'static str {

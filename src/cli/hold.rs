@@ -1,6 +1,6 @@
 //! `hold`: legal holds.
 
-use std::io::BufRead;
+use std::io::Read as _;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -8,11 +8,13 @@ use serde::Serialize;
 use super::CommandResult;
 use super::context::{Context, local_time, task_error, usage};
 use super::output::shapes::Time;
-use super::output::{Document, Exit, Grid, Outcome, Words};
+use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
+use super::subject_input::{parse_one, titles};
 use crate::control::{ControlError, HoldRow};
 use crate::installation::Needs;
 use crate::plan::Subject;
 use crate::tasks::TaskError;
+use crate::tasks::request::{Known, place_hold};
 
 /// Legal holds.
 #[derive(Debug, clap::Subcommand)]
@@ -38,7 +40,7 @@ pub enum HoldCommand {
         /// Everything.
         #[arg(long)]
         everything: bool,
-        /// Why, without personal data.
+        /// Why, without personal data: it is stored and shown in clear.
         #[arg(long)]
         reason: String,
     },
@@ -62,7 +64,8 @@ pub struct PlaceDocument {
     hold: String,
     /// `subject`, `collection`, `store` or `everything`.
     scope: String,
-    /// Whether a registered store knows the subject; the hold is in force all the same. Null when it is not about one.
+    /// Whether a registered store knows the subject; the hold is in force all the same. Null when it is not about one, or when no
+    /// store that could be read knows it and another could not be read.
     subject_known: Option<bool>,
 }
 
@@ -142,9 +145,13 @@ pub async fn hold(context: &mut Context<'_>, command: HoldCommand) -> CommandRes
                     "NO_SCOPE",
                     "say what to hold: --subject -, --store, or --everything",
                     "请说明保留范围：--subject -、--store 或 --everything",
+                )
+                .advise(
+                    "add one of them; `wangchuan hold place --help` has examples",
+                    "请添加其一；`wangchuan hold place --help` 有示例",
                 ));
             }
-            let subject = subject.map(|_| read_subject()).transpose()?;
+            let subject = subject.map(|_| read_subject(context)).transpose()?;
             let scope = match (&subject, &store, &collection) {
                 (Some(_), ..) => "subject",
                 (None, Some(_), Some(_)) => "collection",
@@ -169,26 +176,28 @@ pub async fn hold(context: &mut Context<'_>, command: HoldCommand) -> CommandRes
     }
 }
 
-fn read_subject() -> Result<Subject, super::output::UserError> {
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).map_err(|error| super::output::UserError::from_any(error.into()))?;
-    if line.trim().is_empty() {
-        return Err(usage("NO_ID", "standard input holds no customer id", "标准输入中没有客户编号"));
-    }
-    Ok(Subject::new(line.trim()))
+fn read_subject(context: &Context<'_>) -> Result<Subject, UserError> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| UserError::from_any(error.into()))?;
+    parse_one(&bytes, "standard input", &titles(&context.configuration()?))
 }
 
 async fn place(context: &mut Context<'_>, row: HoldRow, subject: Option<Subject>) -> CommandResult {
     let installation = context.open(Needs { stores: subject.is_some(), ..Needs::STATE }).await?;
-    let placed = crate::tasks::request::place_hold(&installation, &row, subject.as_ref()).await;
-    let warning = !placed.map_err(task_error)?;
+    let placed = place_hold(&installation, &row, subject.as_ref()).await;
+    let found = placed.map_err(task_error)?;
     let is_copied_later = installation.config.backup.is_some();
     installation.close().await.map_err(task_error)?;
-    if warning {
-        context.output.note(&Words::new(
+    match &found {
+        Known::Yes => {}
+        Known::No => context.output.note(&Words::new(
             "no registered store knows this id; the hold is placed all the same",
             "没有已登记的数据库包含该编号；保留令仍已生效",
-        ))?;
+        ))?,
+        Known::NotAsked => context.output.note(&Words::new(
+            "not every store could be read (see `wangchuan store check`), and no other knows this id; the hold is placed all the same",
+            "有数据库无法读取（请看 `wangchuan store check`），其他数据库均不包含该编号；保留令仍已生效",
+        ))?,
     }
     if is_copied_later {
         context.output.note(&Words::new(
@@ -201,7 +210,7 @@ async fn place(context: &mut Context<'_>, row: HoldRow, subject: Option<Subject>
         result: Outcome::Complete,
         hold: row.id,
         scope: row.scope,
-        subject_known: subject.map(|_| !warning),
+        subject_known: subject.and_then(|_| found.told()),
     })?;
     Ok(Exit::Done)
 }

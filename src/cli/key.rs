@@ -3,6 +3,7 @@
 mod advice;
 mod list;
 mod moving;
+mod outside;
 mod shred;
 mod verify;
 mod words;
@@ -10,6 +11,7 @@ mod words;
 pub use advice::KeyAdviceDocument;
 pub use list::KeyListDocument;
 pub use moving::KeyMoveDocument;
+pub use outside::{KeyRegisterDocument, KeyUnregisterDocument};
 pub use shred::KeyShredDocument;
 pub use verify::KeyVerifyDocument;
 
@@ -24,7 +26,7 @@ use super::context::{Context, local_time, task_error};
 use super::output::shapes::{DoomedRootEntry, SecondPlace, StillReadable, Time};
 use super::output::table::grouped;
 use super::output::{Document, Exit, Grid, Outcome, Output, UserError, Words, say};
-use super::stage::irrevocable;
+use super::stage::{finality_words, irrevocable};
 use crate::config::Configuration;
 use crate::control::RunRow;
 use crate::installation::{Installation, Needs};
@@ -33,11 +35,12 @@ use crate::keyring::second_place::Memory;
 use crate::keys::slot::{ClaimSentence, Presence, PresentGeneration, Residual, SlotClaim, SlotClass};
 use crate::tasks;
 use crate::tasks::erasure::RunBody;
+use crate::tasks::finality::FinalitySummary;
 
 /// The key tree and its root slot.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// Generation, what the root slot is worth, keys by state, what waits to be destroyed, what may be copied.
+    /// Generation, what the root slot is worth, keys by state, outside keys by state, what waits, what may be copied.
     #[command(after_help = "Example:\n  wangchuan key status")]
     Status,
     /// Every key the agent answers for, in groups, by state in the words of SP 800-57; what waits to be destroyed, and why.
@@ -61,6 +64,14 @@ pub enum KeyCommand {
     /// What may and may not be copied or backed up, for the configured root slot.
     #[command(after_help = "Example:\n  wangchuan key advice --lang zh")]
     Advice,
+    /// Register an application's key, in a key service, that belongs to one customer: it is destroyed when its time is over.
+    Register(outside::RegisterArgs),
+    /// Answer for a registered key no longer. The key itself lives on.
+    #[command(after_help = "Example:\n  wangchuan key unregister 0199a3c4-7b2e-7c10-9d51-0d3f6b1c2a44")]
+    Unregister {
+        /// The id of its registration, as `key list` shows it.
+        id: String,
+    },
     /// Take the root key from the slot under `[root.previous]` to the one under `[root]`.
     Move(moving::MoveArgs),
 }
@@ -73,6 +84,8 @@ pub async fn key(context: &mut Context<'_>, command: KeyCommand) -> CommandResul
         KeyCommand::Shred { now } => shred::shred(context, now).await,
         KeyCommand::Verify => verify::verify(context).await,
         KeyCommand::Advice => advice::show(context).await,
+        KeyCommand::Register(args) => outside::register_key(context, args).await,
+        KeyCommand::Unregister { id } => outside::unregister_key(context, &id).await,
         KeyCommand::Move(args) => moving::move_key(context, args).await,
     }
 }
@@ -92,12 +105,16 @@ pub struct StatusDocument {
     keys: BTreeMap<String, BTreeMap<String, i64>>,
     /// Old root keys that open nothing any more and are irrevocably gone only at a date.
     doomed_roots: Vec<DoomedRootEntry>,
+    /// How many outside keys there are, by state in the words of SP 800-57.
+    outside_keys: BTreeMap<String, i64>,
     /// A generation change that was interrupted; the next start finishes it.
     interrupted: Option<Interrupted>,
     /// The newest state record in the second place; null while there is none.
     second_place: Option<SecondPlace>,
     /// Runs whose rows still open in backups.
     pending: Vec<PendingShred>,
+    /// What is left of runs whose keys are destroyed.
+    finality: FinalitySummary,
 }
 
 impl Document for StatusDocument {
@@ -180,6 +197,11 @@ async fn read(
         keys.entry(subtree).or_default().insert(state, count);
     }
     let runs = tx.runs(Some("shred-pending")).await?;
+    let finality = FinalitySummary::of(&tx.runs(None).await?)?;
+    let mut outside_keys: BTreeMap<String, i64> = BTreeMap::new();
+    for line in outside::lines(&installation.config, &tasks::outside::list_outside_keys(&mut tx).await?) {
+        *outside_keys.entry(line.state().name().to_owned()).or_default() += 1;
+    }
     let interrupted = tx.open_rekey().await?.map(|(generation, step)| Interrupted { generation, step });
     let doomed = tx.doomed_roots().await?;
     let doomed_roots = doomed.iter().filter(|root| root.gone_at.is_none()).map(DoomedRootEntry::of).collect();
@@ -198,10 +220,12 @@ async fn read(
         slot_generations,
         claim,
         keys,
+        outside_keys,
         doomed_roots,
         interrupted,
         second_place,
         pending,
+        finality,
     };
     Ok((document, runs))
 }
@@ -246,9 +270,12 @@ fn show(
     for root in &document.doomed_roots {
         output.say(&root.words())?;
     }
-    show_counts(output, &document.keys)?;
+    show_counts(output, document)?;
     for (pending, run) in document.pending.iter().zip(runs) {
         output.say(&pending.words(config, run))?;
+    }
+    for words in finality_words(&document.finality) {
+        output.say(&words)?;
     }
     show_advice(output, document.claim.class)
 }
@@ -274,15 +301,15 @@ fn claim_words(sentence: ClaimSentence) -> (&'static str, &'static str) {
             ("a destroyed key is gone; no copy of it is known", "密钥已销毁，未知有任何副本")
         }
         ClaimSentence::DestroyedInLiveService => {
-            ("a destroyed key is gone from the live key service", "密钥已在运行中的密钥服务里销毁")
+            ("a destroyed key is gone from the live key service or token", "密钥已在运行中的密钥服务或令牌里销毁")
         }
         ClaimSentence::IrrevocableFromDate => (
             "a destroyed key cannot be used any more and is irrevocably gone at a date",
             "密钥已不能使用，并在指定日期后不可恢复",
         ),
         ClaimSentence::LogicalRemovalOnly => (
-            "logical removal only: a destroyed key is gone as long as no copy of this host exists",
-            "仅为逻辑删除：只有在本主机没有任何副本时，密钥才算消失",
+            "logical removal only: a destroyed key is gone as long as no copy of this host, or of the software token, exists",
+            "仅为逻辑删除：只有在本主机（或软件令牌）没有任何副本时，密钥才算消失",
         ),
     }
 }
@@ -300,14 +327,20 @@ fn residual_words(residual: Residual) -> (&'static str, &'static str) {
         Residual::ServiceLog => ("in the key service's log or free pages", "密钥服务的日志或空闲页"),
         Residual::ProviderWord => ("with the provider, whose word is all there is", "服务商处，只能凭其承诺"),
         Residual::MemoryCapture => ("in a memory image taken while it was in use", "使用期间拍下的内存映像"),
+        Residual::TokenCopies => ("in copies or backups of the token, with its PIN", "令牌的副本或备份及其 PIN"),
+        Residual::MakerWord => (
+            "in the device, if its maker's word that no key leaves it is not true",
+            "设备中——如果厂商关于密钥不可导出的保证不实",
+        ),
     }
 }
 
-fn show_counts(output: &mut Output, keys: &BTreeMap<String, BTreeMap<String, i64>>) -> Result<(), UserError> {
+fn show_counts(output: &mut Output, document: &StatusDocument) -> Result<(), UserError> {
     let lang = output.lang();
     let titles = [("keys", "密钥"), ("state", "状态"), ("count", "数量")];
     let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh))).right(2);
-    for (subtree, states) in keys {
+    let outside = say(lang, "outside", "外部密钥").to_owned();
+    for (subtree, states) in document.keys.iter().chain([(&outside, &document.outside_keys)]) {
         for (state, count) in states {
             grid.row([subtree.as_str(), state.as_str(), &grouped(count.unsigned_abs())]);
         }
@@ -362,6 +395,8 @@ mod tests {
             Residual::ServiceLog,
             Residual::ProviderWord,
             Residual::MemoryCapture,
+            Residual::TokenCopies,
+            Residual::MakerWord,
         ];
         let words = claims.map(claim_words).into_iter().chain(residuals.map(residual_words));
         let texts: std::collections::HashSet<_> = words.flat_map(|(en, zh)| [en, zh]).collect();

@@ -27,6 +27,7 @@ mod stage;
 mod status;
 mod statute;
 mod store;
+mod subject_input;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -242,7 +243,7 @@ async fn dispatch(cli: Cli, output: &mut Output, listener: &Listener) -> Command
         Command::Plan(args) => plan::plan(&mut context, args).await,
         Command::Erase(args) => plan::erase(&mut context, args).await,
         Command::Explain(args) => plan::explain(&mut context, args).await,
-        Command::Statute(command) => statute::statute(&mut context, &command),
+        Command::Statute(command) => statute::statute(&mut context, command).await,
         Command::Request(command) => request::request(&mut context, command).await,
         Command::Hold(command) => hold::hold(&mut context, command).await,
         Command::Backup(command) => backup::backup(&mut context, command).await,

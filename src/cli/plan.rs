@@ -1,26 +1,25 @@
 //! `plan`, `erase`, `explain`: what retention would do, doing it, and why for one record.
 
 mod document;
+mod explain;
 
 use super::CommandResult;
 use super::context::{Context, certify_and_say, local_time, task_error};
-use super::output::shapes::Time;
 use super::output::table::grouped;
-use super::output::{Exit, Grid, Lang, Outcome, UserError, Words, say};
+use super::output::{Exit, Grid, Lang, UserError, Words, say};
+use super::statute::words::source_of;
+use crate::config::Registry;
 use crate::control::RunRow;
-use crate::erase::survey::{Shape, start_kind};
-use crate::installation::{Installation, Needs};
+use crate::erase::caps::{OverCap, over_caps};
+use crate::installation::Needs;
 use crate::plan::PlanBody;
-use crate::plan::model::Collection;
-use crate::policy::calendar::bucket_of;
-use crate::policy::start::{StartEvent, read_start};
-use crate::policy::statute::{DecidedBy, Earliest, bounds, find, find_all};
-use crate::stores::{ColumnKind, Engine, Filter};
-use crate::tasks::TaskError;
-use crate::tasks::erasure::{RunBody, execute, find_plan, plan_retention};
-use crate::value::{RowKey, Value};
+use crate::policy::calendar::Period;
+use crate::policy::registry::Policy;
+use crate::policy::statute::Catalogue;
+use crate::tasks::erasure::{RunBody, drop_plan, execute, find_plan, plan_retention};
 
-pub use document::{ErasureDocument, ExplainDocument, PlanDocument};
+pub use document::{ErasureDocument, NotRun, PartialCode, PlanDocument};
+pub use explain::{ExplainArgs, ExplainDocument, explain};
 
 /// Arguments of `plan`.
 ///
@@ -28,8 +27,47 @@ pub use document::{ErasureDocument, ExplainDocument, PlanDocument};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   wangchuan plan
+  wangchuan plan --policy completed-orders         a part of it, to look at
   wangchuan plan --at 2027-01-01T00:00:00+08:00    a preview")]
-pub struct PlanArgs {}
+pub struct PlanArgs {
+    /// Show only what this policy governs; the part cannot be carried out by itself.
+    #[arg(long, value_name = "ID")]
+    policy: Option<String>,
+    /// Show only this store; the part cannot be carried out by itself.
+    #[arg(long, value_name = "NAME")]
+    store: Option<String>,
+}
+
+impl PlanArgs {
+    fn is_part(&self) -> bool {
+        self.policy.is_some() || self.store.is_some()
+    }
+
+    /// Refuses names that the configuration does not have.
+    fn check(&self, registry: &Registry) -> Result<(), UserError> {
+        let policies: Vec<&str> = registry.policies.iter().map(|policy| policy.id.as_str()).collect();
+        let stores: Vec<&str> = registry.stores.iter().map(|store| store.name.as_str()).collect();
+        for (given, known, en, zh) in
+            [(&self.policy, policies, "policy", "策略"), (&self.store, stores, "store", "数据源")]
+        {
+            if let Some(name) = given.as_deref().filter(|name| !known.contains(name)) {
+                let hint = crate::config::suggest(name, &known);
+                let what = Words::new(format!("there is no {en} {name}"), format!("没有{zh} {name}"));
+                return Err(UserError::new(Exit::Usage, "NAME_UNKNOWN", what).advise(hint.clone(), hint));
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves in a plan what was asked for.
+    fn narrow(&self, body: &mut PlanBody) {
+        let is_wanted = |wanted: &Option<String>, name: Option<&String>| wanted.is_none() || wanted.as_ref() == name;
+        body.collections.retain(|counts| {
+            is_wanted(&self.policy, counts.policy.as_ref()) && is_wanted(&self.store, Some(&counts.store))
+        });
+        body.skipped.retain(|(store, _)| is_wanted(&self.store, Some(store)));
+    }
+}
 
 /// Arguments of `erase`.
 #[derive(Debug, clap::Args)]
@@ -40,45 +78,38 @@ pub struct EraseArgs {
     plan: String,
 }
 
-/// Arguments of `explain`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  wangchuan explain shop orders 1042
-  wangchuan explain shop order_lines 1042 3    a key of two columns")]
-pub struct ExplainArgs {
-    /// The store.
-    store: String,
-    /// The collection.
-    collection: String,
-    /// The key's values, in the order of the key columns.
-    #[arg(required = true)]
-    key: Vec<String>,
-}
-
 /// Shows what retention would erase.
-pub async fn plan(context: &mut Context<'_>, _args: PlanArgs) -> CommandResult {
-    let installation = context.open(Needs { stores: true, ..Needs::STATE }).await?;
-    let plan = plan_retention(&installation).await.map_err(task_error)?;
-    let preview = context.global.at.is_some();
+pub async fn plan(context: &mut Context<'_>, args: PlanArgs) -> CommandResult {
+    args.check(&context.configuration()?.registry)?;
+    let installation = context.open_stores(Needs { stores: true, ..Needs::STATE }).await?;
+    let mut plan = plan_retention(&installation).await.map_err(task_error)?;
+    let preview = context.global.at.is_some() || args.is_part();
     if preview {
-        // A plan for another time is only looked at.
-        let mut tx = installation.control.begin().await.map_err(|error| task_error(error.into()))?;
-        tx.set_plan_state(&plan.row.id, "void").await.map_err(|error| task_error(error.into()))?;
-        tx.commit().await.map_err(|error| task_error(error.into()))?;
+        // A plan for another time, or a part of one, is only looked at.
+        drop_plan(&installation, &plan.row).await.map_err(task_error)?;
+        args.narrow(&mut plan.body);
     }
     let lang = context.lang();
+    let over = over_caps(&installation.ground().map_err(task_error)?, &plan.body);
+    let at_once = due_at_once(&installation.config.registry.policies);
     context.output.table(&plan_grid(lang, &plan.body))?;
-    for line in reasons(lang, &plan.body) {
+    for line in reasons(lang, &plan.body, &installation.config.catalogue) {
         context.output.line(&line)?;
     }
+    say_warnings(context, &over, &at_once)?;
     let cutoff = local_time(&installation.config, plan.body.cutoff);
     let hash = &plan.row.hash[..12];
-    if preview {
+    if args.is_part() {
+        context.output.say(&Words::new(
+            format!("A part of the plan of {cutoff}: to carry out, make the whole plan with `wangchuan plan`."),
+            format!("这是 {cutoff} 计划的一部分：如需执行，请用 `wangchuan plan` 生成完整计划。"),
+        ))?;
+    } else if preview {
         context.output.say(&Words::new(
             format!("Preview for {cutoff}: it cannot be carried out."),
             format!("这是 {cutoff} 的预览，不能执行。"),
         ))?;
-    } else {
+    } else if over.is_empty() {
         context.output.say(&Words::new(
             format!("Cutoff {cutoff}. To carry it out: wangchuan erase --plan {hash}"),
             format!("截止时间 {cutoff}。执行：wangchuan erase --plan {hash}"),
@@ -90,9 +121,43 @@ pub async fn plan(context: &mut Context<'_>, _args: PlanArgs) -> CommandResult {
             format!("数据库 {store} 未纳入：{reason}"),
         ))?;
     }
-    context.output.document(&PlanDocument::of(&plan.row.hash, &plan.body, !preview))?;
+    context.output.document(&PlanDocument::of(&plan.row.hash, &plan.body, &over, at_once, preview))?;
     installation.close().await.map_err(task_error)?;
-    Ok(if plan.body.skipped.is_empty() { Exit::Done } else { Exit::Partial })
+    Ok(match (over.is_empty(), plan.body.skipped.is_empty()) {
+        (false, _) => Exit::Refused,
+        (true, false) => Exit::Partial,
+        (true, true) => Exit::Done,
+    })
+}
+
+/// Policies under which rows are due as soon as their start event is there.
+fn due_at_once(policies: &[Policy]) -> Vec<String> {
+    let at_once = policies.iter().filter(|policy| policy.retention == Period { months: 0, days: 0 });
+    at_once.map(|policy| policy.id.clone()).collect()
+}
+
+/// What makes a plan one to look at twice.
+fn say_warnings(context: &mut Context<'_>, over: &[OverCap], at_once: &[String]) -> Result<(), UserError> {
+    for id in at_once {
+        context.output.say(&Words::new(
+            format!("! policy {id}: its retention is 0, so a row is due as soon as its start event is there"),
+            format!("! 策略 {id}：保留期为 0，起算时间一到即到期"),
+        ))?;
+    }
+    for cap in over {
+        let OverCap { policy, store, collection, rows, total, max_rows, max_percent } = cap;
+        context.output.say(&Words::new(
+            format!("! {}", cap.what()),
+            format!("! 策略 {policy} 将擦除 {store}.{collection} 的 {total} 行中的 {rows} 行，超过上限 {max_rows} 行或 {max_percent} %"),
+        ))?;
+    }
+    if !over.is_empty() {
+        context.output.say(&Words::new(
+            "Nothing of this plan can be carried out.\n    do: if it is right (a first backlog, say), raise `max` in the policy for this run, plan again, and lower it afterwards.",
+            "本计划整体不能执行。\n    处理：若确属应当（例如首次积压），请为本次运行调高策略的 `max`，重新计划，之后再调低。",
+        ))?;
+    }
+    Ok(())
 }
 
 /// The counts of a plan as a table.
@@ -103,10 +168,11 @@ pub fn plan_grid(lang: Lang, body: &PlanBody) -> Grid {
         say(lang, "rows", "总行数"),
         say(lang, "due", "到期"),
         say(lang, "erase", "擦除"),
+        say(lang, "strip", "裁减"),
         say(lang, "keep", "保留"),
         say(lang, "start unknown", "起点不明"),
     ]);
-    for column in 2..7 {
+    for column in 2..8 {
         grid = grid.right(column);
     }
     for counts in &body.collections {
@@ -115,7 +181,8 @@ pub fn plan_grid(lang: Lang, body: &PlanBody) -> Grid {
             counts.policy.clone().unwrap_or_else(|| "–".to_owned()),
             grouped(counts.total),
             grouped(counts.due),
-            grouped(counts.erase + counts.strip),
+            grouped(counts.erase),
+            grouped(counts.strip),
             grouped(counts.due - counts.erase - counts.strip),
             grouped(counts.unknown_start),
         ]);
@@ -124,23 +191,35 @@ pub fn plan_grid(lang: Lang, body: &PlanBody) -> Grid {
 }
 
 /// Why rows are kept, one line per reason.
-pub fn reasons(lang: Lang, body: &PlanBody) -> Vec<String> {
+pub fn reasons(lang: Lang, body: &PlanBody, law: &Catalogue) -> Vec<String> {
     let mut lines = Vec::new();
     for counts in &body.collections {
         for (code, rows) in &counts.keep {
-            lines.push(format!("  {} {}: {}", grouped(*rows), counts.collection, reason_text(lang, code)));
+            lines.push(format!("  {} {}: {}", grouped(*rows), counts.collection, reason_text(lang, code, law)));
         }
     }
     lines
 }
 
 /// A reason's code in words.
-pub fn reason_text(lang: Lang, code: &str) -> String {
+pub fn reason_text(lang: Lang, code: &str, law: &Catalogue) -> String {
     match code.split_once(':') {
         Some(("hold", id)) => format!("{} {id}", say(lang, "kept by hold", "因保留令保留")),
         Some(("statute", key)) => {
-            let source = find(key).map_or("", |statute| statute.source);
-            format!("{} {key} ({source})", say(lang, "kept by statute", "法定最短保存期"))
+            format!("{} {key} ({})", say(lang, "kept by statute", "法定最短保存期"), source_of(lang, key, law))
+        }
+        Some(("restricted", keys)) => {
+            let (minimum, maximum) = keys.split_once(':').unwrap_or((keys, ""));
+            let (least, most) = (source_of(lang, minimum, law), source_of(lang, maximum, law));
+            match lang {
+                Lang::En => format!(
+                    "restricted: {minimum} ({least}) wants them kept, {maximum} ({most}) wants them gone; use them for nothing \
+                     but storage"
+                ),
+                Lang::Zh => {
+                    format!("限制处理：{minimum}（{least}）要求保存，{maximum}（{most}）要求删除；除存储外不得使用")
+                }
+            }
         }
         Some(("unregistered-child", table)) => {
             format!(
@@ -164,7 +243,7 @@ pub fn reason_text(lang: Lang, code: &str) -> String {
 /// Carries a plan out.
 pub async fn erase(context: &mut Context<'_>, args: EraseArgs) -> CommandResult {
     context.only_now()?;
-    let installation = context.open(Needs::ALL).await?;
+    let installation = context.open_stores(Needs::ALL).await?;
     let plan = find_plan(&installation, &args.plan).await.map_err(task_error)?;
     let run = execute(&installation, &plan).await.map_err(task_error)?;
     let certificates = certify_and_say(context, &installation).await?;
@@ -176,15 +255,18 @@ pub async fn erase(context: &mut Context<'_>, args: EraseArgs) -> CommandResult 
 
 /// Shows how a run ended, and what will happen to its keys.
 pub fn show_run(context: &mut Context<'_>, run: RunRow, body: RunBody, certificates: Vec<String>) -> CommandResult {
-    let kept = body.kept + body.stripped;
+    let RunBody { due, erased, stripped, failed, .. } = &body;
+    let kept = body.kept + stripped;
+    // Rows that were found again count as failed, not as absent.
+    let (absent, emptied) = ((*erased).min(body.looked_for as i64), (*stripped).min(body.looked_at as i64));
     context.output.say(&Words::new(
         format!(
-            "{} due = {} erased + {kept} kept + {} failed; {} read back as absent",
-            body.due, body.erased, body.failed, body.looked_for
+            "{due} due = {erased} erased + {kept} kept ({stripped} of them stripped) + {failed} failed; \
+             {absent} read back as absent, {emptied} read back as stripped"
         ),
         format!(
-            "到期 {} = 擦除 {} + 保留 {kept} + 失败 {}；复查 {} 行均不存在",
-            body.due, body.erased, body.failed, body.looked_for
+            "到期 {due} = 擦除 {erased} + 保留 {kept}（其中裁减 {stripped}）+ 失败 {failed}；\
+             复查 {absent} 行不存在，{emptied} 行已裁减"
         ),
     ))?;
     if body.erased + body.stripped > 0 {
@@ -199,131 +281,4 @@ pub fn show_run(context: &mut Context<'_>, run: RunRow, body: RunBody, certifica
     let (document, exit) = ErasureDocument::of(&[(run, body)], certificates);
     context.output.document(&document)?;
     Ok(exit)
-}
-
-/// Explains one record.
-pub async fn explain(context: &mut Context<'_>, args: ExplainArgs) -> CommandResult {
-    let installation = context.open(Needs { stores: true, ..Needs::STATE }).await?;
-    let unknown =
-        |what: String| task_error(TaskError::Unknown { what, advice: "see `wangchuan store list`".to_owned() });
-    let site = installation.sites().iter().find(|site| site.model.spec.name == args.store);
-    let site = site.ok_or_else(|| unknown(format!("there is no store {}, or it cannot be reached", args.store)))?;
-    let collection = site.model.collection(&args.collection).map(|(_, collection)| collection);
-    let collection =
-        collection.ok_or_else(|| unknown(format!("store {} has no collection {}", args.store, args.collection)))?;
-    let key = key_of(collection, site.store.engine(), &args.key)?;
-    let shape = Shape::of(collection);
-    let mut view = site.store.open_snapshot().await.map_err(|error| task_error(error.into()))?;
-    let mut rows = view
-        .read(&shape.query(collection, Filter::In(collection.key.clone(), vec![key])))
-        .await
-        .map_err(|error| task_error(error.into()))?;
-    view.close().await.map_err(|error| task_error(error.into()))?;
-    let Some(row) = rows.pop() else {
-        context.output.say(&Words::new("There is no such record.", "没有这条记录。"))?;
-        let document = ExplainDocument::undated(Outcome::NothingFound, None, "there is no such record");
-        context.output.document(&document)?;
-        installation.close().await.map_err(task_error)?;
-        return Ok(Exit::Done);
-    };
-    let read = shape.read(row);
-    explain_row(context, &installation, collection, read.start.as_ref())?;
-    installation.close().await.map_err(task_error)?;
-    Ok(Exit::Done)
-}
-
-fn explain_row(
-    context: &mut Context<'_>,
-    installation: &Installation,
-    collection: &Collection,
-    start: Option<&Value>,
-) -> Result<(), UserError> {
-    let Some((governed, value)) = collection.governed.as_ref().zip(start) else {
-        let words = Words::new(
-            "No policy governs this collection: its records never fall due, and go only on request.",
-            "没有策略管辖该表：记录不会到期，只有在客户请求时才删除。",
-        );
-        return say_undated(context, &words, None, "no policy governs this collection");
-    };
-    let zone =
-        installation.config.registry.stores.first().map_or(installation.config.agent.timezone, |store| store.timezone);
-    let now = context.clock.now();
-    let event = read_start(value, start_kind(governed.start.kind), zone, now);
-    let policy = &governed.policy;
-    let StartEvent::At(at) = event else {
-        let (en, zh) = match event {
-            StartEvent::Missing => ("its start event is missing", "起算时间缺失"),
-            StartEvent::Future(_) => ("its start event lies in the future", "起算时间在未来"),
-            _ => ("its start event cannot be read as a time", "起算时间无法识别"),
-        };
-        let id = &policy.id;
-        let words = Words::new(format!("Not due: {en}. Policy {id}."), format!("未到期：{zh}。策略 {id}。"));
-        return say_undated(context, &words, Some(id), en);
-    };
-    let failed = |error: &dyn std::fmt::Display| UserError::from_any(anyhow::anyhow!("{error}"));
-    let statutes = find_all(&policy.statutes).map_err(|error| failed(&error))?;
-    let found = bounds(at, policy.retention, &statutes, zone).map_err(|error| failed(&error))?;
-    let bucket = bucket_of(at, policy.bucket, zone).map_err(|error| failed(&error))?;
-    let by = match found.decided_by {
-        DecidedBy::Policy => format!("policy {} ({} after {})", policy.id, policy.retention, policy.start),
-        DecidedBy::Statute(key) => format!("statute {key} ({})", find(key).map_or("", |statute| statute.source)),
-    };
-    let due = match found.earliest {
-        Earliest::At(due) => Some(due),
-        Earliest::Never => None,
-    };
-    let when = due.map_or_else(|| "never".to_owned(), |due| local_time(&installation.config, due));
-    let is_due = due.is_some_and(|due| due <= now);
-    context.output.say(&Words::new(
-        format!(
-            "{} {when}, by {by}; start event {}; bucket {bucket}.",
-            if is_due { "Due since" } else { "Due on" },
-            local_time(&installation.config, at)
-        ),
-        format!(
-            "{} {when}，依据 {by}；起算时间 {}；分桶 {bucket}。",
-            if is_due { "已到期：" } else { "到期日：" },
-            local_time(&installation.config, at)
-        ),
-    ))?;
-    context.output.document(&ExplainDocument {
-        result: Outcome::Complete,
-        policy: Some(policy.id.clone()),
-        statutes: policy.statutes.clone(),
-        follows: governed.follows.clone(),
-        start: Some(at.into()),
-        due_at: due.map(Time::from),
-        is_due,
-        decided_by: Some(by),
-        bucket: Some(bucket.to_string()),
-        reason: due.is_none().then(|| "a statute forbids it for ever".to_owned()),
-    })?;
-    Ok(())
-}
-
-/// Explains a record that has no due date.
-fn say_undated(context: &mut Context<'_>, words: &Words, policy: Option<&str>, reason: &str) -> Result<(), UserError> {
-    context.output.say(words)?;
-    context.output.document(&ExplainDocument::undated(Outcome::Complete, policy, reason))?;
-    Ok(())
-}
-
-fn key_of(collection: &Collection, engine: Engine, texts: &[String]) -> Result<RowKey, UserError> {
-    if texts.len() != collection.key.len() {
-        let what = format!(
-            "the key of {} has {} columns: {}",
-            collection.table.name,
-            collection.key.len(),
-            collection.key.join(", ")
-        );
-        return Err(UserError::new(Exit::Usage, "KEY_COLUMNS", Words::new(what.clone(), what)));
-    }
-    let values = collection.key.iter().zip(texts).map(|(name, text)| {
-        let kind = collection.table.columns.iter().find(|column| column.name == *name).and_then(|column| column.kind);
-        match (engine, kind, text.parse::<i64>()) {
-            (Engine::Sqlite, Some(ColumnKind::Integer), Ok(number)) => Value::Integer(number),
-            _ => Value::Text(text.clone()),
-        }
-    });
-    Ok(RowKey(values.collect()))
 }

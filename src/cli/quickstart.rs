@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::CommandResult;
 use super::context::{Context, read_configuration, task_error};
-use super::output::shapes::{Counts, DrillOutcome, SnapshotEntry};
+use super::output::shapes::{Counts, DrillOutcome, SnapshotEntry, StillReadable};
 use super::output::table::grouped;
 use super::output::{Document, Exit, Grid, Outcome, Progress, UserError, Words};
-use super::plan::{plan_grid, reasons};
+use super::plan::{PartialCode, plan_grid, reasons};
 use crate::control::{CertificateRow, HoldRow, SnapshotRow};
 use crate::erase::planner::{StoredPlan, subject_lookup};
 use crate::installation::{Installation, Needs};
@@ -46,8 +46,13 @@ pub struct QuickstartArgs {
 /// What the cycle brought, for `--json`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Summary {
-    /// `complete` when everything went as it should, otherwise `failed`.
+    /// `complete` when everything went as it should and every key is destroyed, `partial` while erased rows still open in the first
+    /// backup (exit code 0), otherwise `failed`.
     result: Outcome,
+    /// Why it is partial.
+    code: Option<PartialCode>,
+    /// The erased rows that still open in the first backup, and until when.
+    pending: Option<StillReadable>,
     /// The working directory that was made.
     directory: String,
     /// The snapshots taken: before the erasures, and after them.
@@ -96,7 +101,7 @@ pub async fn quickstart(context: &mut Context<'_>, args: QuickstartArgs) -> Comm
     installation.close().await.map_err(task_error)?;
     summary.directory = args.dir.display().to_string();
     tell(context, &story, &args.dir)?;
-    let exit = if summary.result == Outcome::Complete { Exit::Done } else { Exit::Failed };
+    let exit = if summary.result == Outcome::Failed { Exit::Failed } else { Exit::Done };
     context.output.document(&summary)?;
     Ok(exit)
 }
@@ -120,9 +125,14 @@ fn occupied_advice(directory: &Path) -> Words {
     if directory.join("wangchuan.toml").exists() {
         Words::new(
             format!(
-                "finish a half-done quickstart with `wangchuan agent --once --config {at}/wangchuan.toml`, or choose another --dir"
+                "choose another --dir for a whole quickstart; or go on with a half-done one with `wangchuan agent --once --config \
+                 {at}/wangchuan.toml`, which does not make the two sample requests nor the drill: `wangchuan request new` and \
+                 `wangchuan drill run` do"
             ),
-            format!("可用 `wangchuan agent --once --config {at}/wangchuan.toml` 完成未做完的试用，或换一个 --dir"),
+            format!(
+                "完整试用请换一个 --dir；也可用 `wangchuan agent --once --config {at}/wangchuan.toml` 接着做未做完的试用，\
+                 但两个示例请求和演练不会补做：请用 `wangchuan request new` 和 `wangchuan drill run`"
+            ),
         )
     } else {
         Words::new(
@@ -263,8 +273,18 @@ fn summarise(
     drill: &DrillRecord,
 ) -> Summary {
     let bodies = || std::iter::once(retention).chain(requests.iter().map(|(_, body)| body));
+    let rows: i64 = shred.pending.iter().map(|(_, rows, _)| rows).sum();
+    let until = shred.pending.iter().map(|(_, _, until)| until.clone()).max();
+    let pending = until.map(|until| StillReadable { rows, until });
+    let is_pending = pending.is_some() || !shred.waiting.is_empty();
     Summary {
-        result: if good { Outcome::Complete } else { Outcome::Failed },
+        result: match (good, is_pending) {
+            (false, _) => Outcome::Failed,
+            (true, true) => Outcome::Partial,
+            (true, false) => Outcome::Complete,
+        },
+        code: is_pending.then_some(PartialCode::KeyShredPending),
+        pending,
         directory: String::new(),
         snapshots: vec![SnapshotEntry::of(first), SnapshotEntry::of(barrier)],
         counts: bodies().map(Counts::of).fold(Counts::default(), Counts::and),
@@ -299,7 +319,7 @@ fn tell(context: &mut Context<'_>, story: &Story, directory: &Path) -> Result<()
     let output = &mut *context.output;
     output.heading("What retention found", "保留期检查结果")?;
     output.table(&plan_grid(output.lang(), &story.plan.body))?;
-    for line in reasons(output.lang(), &story.plan.body) {
+    for line in reasons(output.lang(), &story.plan.body, &super::statute::built_in()?) {
         output.line(&line)?;
     }
     output.heading("What became of it", "处理结果")?;
@@ -308,15 +328,18 @@ fn tell(context: &mut Context<'_>, story: &Story, directory: &Path) -> Result<()
         output.say_in("due", "到期"),
         output.say_in("erased", "已擦除"),
         output.say_in("kept", "保留"),
+        output.say_in("stripped", "其中裁减"),
         output.say_in("failed", "失败"),
     ])
     .right(1)
     .right(2)
     .right(3)
-    .right(4);
+    .right(4)
+    .right(5);
     let mut add = |name: String, body: &RunBody| {
         let number = |value: i64| grouped(value as u64);
-        grid.row([name, number(body.due), number(body.erased), number(body.kept + body.stripped), number(body.failed)]);
+        let kept = number(body.kept + body.stripped);
+        grid.row([name, number(body.due), number(body.erased), kept, number(body.stripped), number(body.failed)]);
     };
     add(output.say_in("retention", "保留期到期").to_owned(), &story.retention);
     for (number, body) in &story.requests {

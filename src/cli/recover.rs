@@ -32,7 +32,7 @@ pub struct RecoverDocument {
     /// Always `complete`.
     result: Outcome,
     /// The control database that was made.
-    database: PathBuf,
+    database: String,
     /// The number of the state record that it was made from.
     record: u64,
     /// When that record's image was taken; what came later is lost.
@@ -64,7 +64,7 @@ pub async fn recover(context: &mut Context<'_>, args: RecoverArgs) -> CommandRes
     }
     .map_err(task_error)?;
     let at = local_time(&config, recovered.at);
-    let database = recovered.database.display();
+    let database = recovered.database.shown();
     context.output.say(&Words::new(
         format!(
             "{database}: state {} of {at}, key generation {}, {} snapshots, {} certificates, {} keys",
@@ -92,7 +92,7 @@ pub async fn recover(context: &mut Context<'_>, args: RecoverArgs) -> CommandRes
     ))?;
     context.output.document(&RecoverDocument {
         result: Outcome::Complete,
-        database: recovered.database,
+        database,
         record: recovered.record,
         at: recovered.at.into(),
         generation: recovered.generation,

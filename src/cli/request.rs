@@ -1,6 +1,6 @@
 //! `request`: the clerk's path. The id never needs to stand in the command line.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -10,14 +10,15 @@ use super::CommandResult;
 use super::context::{Context, certify_and_say, local_time, task_error, usage};
 use super::output::shapes::Time;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
-use super::plan::{ErasureDocument, show_run};
+use super::plan::{ErasureDocument, NotRun, show_run};
 use super::run::{UndoDocument, show_undo};
-use super::stage::meaning_of_run;
+use super::stage::{meaning_of_run, show_remaining};
+use super::subject_input::{GivenId, parse, read_file, titles, typed};
 use crate::control::RequestRow;
 use crate::installation::{Installation, Needs};
-use crate::plan::Subject;
 use crate::tasks::TaskError;
 use crate::tasks::erasure::{RunBody, execute};
+use crate::tasks::finality::{Remaining, Residual};
 use crate::tasks::request::{SubjectCard, cancel, look_up, plan_request, receive};
 use crate::tasks::undo::undo_request;
 
@@ -27,10 +28,13 @@ pub enum RequestCommand {
     /// A customer asks to be erased: shows a masked card from all stores, asks yes, and prints a receipt text.
     #[command(after_help = "Examples:
   wangchuan request new                         asks for the id
-  wangchuan request new - --yes < id.txt
-  wangchuan request new --file ids.csv --yes")]
+  wangchuan request new - --yes < ids.txt
+  wangchuan request new --file ids.csv --yes
+
+Lists are CSV in UTF-8, one customer a line, the id in the first column; a first line with the column's name is passed over,
+blanks around an id are dropped. Nothing is recorded when a line is no plain id.")]
     New {
-        /// `-` reads the id from standard input; without it you are asked.
+        /// `-` reads ids from standard input, one a line; without it you are asked for one.
         #[arg(value_parser = ["-"])]
         from: Option<String>,
         /// Read ids from the first column of a CSV file, one request each.
@@ -98,8 +102,8 @@ pub struct ShowDocument {
     result: Outcome,
     #[serde(flatten)]
     entry: RequestEntry,
-    /// How far its run is: the state of that run.
-    stage: Option<String>,
+    /// What keeps its shredded run from being final.
+    residuals: Vec<Residual>,
     /// The certificates of its run.
     certificates: Vec<String>,
 }
@@ -125,10 +129,12 @@ struct RequestEntry {
     closed_at: Option<Time>,
     /// The run that carries it out.
     run: Option<String>,
+    /// How far that is: `shred-pending`, `shredded`, `final`, …
+    stage: Option<String>,
 }
 
 impl RequestEntry {
-    fn of(row: RequestRow) -> Self {
+    fn of(row: RequestRow, stage: Option<String>) -> Self {
         Self {
             request: row.number,
             kind: row.kind,
@@ -137,6 +143,7 @@ impl RequestEntry {
             due_at: row.due_at.into(),
             closed_at: row.closed_at.map(Time::from),
             run: row.run,
+            stage,
         }
     }
 }
@@ -155,12 +162,16 @@ pub async fn request(context: &mut Context<'_>, command: RequestCommand) -> Comm
 async fn new(context: &mut Context<'_>, from_stdin: bool, file: Option<PathBuf>, yes: bool) -> CommandResult {
     context.only_now()?;
     let subjects = match file {
-        Some(file) => read_file(&file)?,
-        None => vec![read_id(context, from_stdin)?],
+        Some(file) => read_file(&file, &titles(&context.configuration()?))?,
+        None => read_ids(context, from_stdin)?,
     };
     let installation = context.open(Needs { stores: true, ..Needs::STATE }).await?;
     let mut numbers = Vec::new();
-    for subject in subjects {
+    let is_list = subjects.len() > 1;
+    for GivenId { line, subject } in subjects {
+        if is_list {
+            context.output.say(&Words::new(format!("Line {line}:"), format!("第 {line} 行：")))?;
+        }
         let card = look_up(&installation, &subject).await.map_err(task_error)?;
         show_card(context, &card)?;
         if !yes && !confirm(context)? {
@@ -177,50 +188,37 @@ async fn new(context: &mut Context<'_>, from_stdin: bool, file: Option<PathBuf>,
     Ok(Exit::Done)
 }
 
-fn read_id(context: &mut Context<'_>, from_stdin: bool) -> Result<Subject, UserError> {
+fn read_ids(context: &mut Context<'_>, from_stdin: bool) -> Result<Vec<GivenId>, UserError> {
     let stdin = std::io::stdin();
-    if !from_stdin {
-        if !stdin.is_terminal() {
-            return Err(usage(
-                "NO_ID",
-                "no customer id: standard input is not a terminal",
-                "缺少客户编号：标准输入不是终端",
-            )
-            .advise("give `-` to read the id from standard input, or --file", "用 `-` 从标准输入读取，或用 --file"));
-        }
-        let words = context.output.say_in("Customer id: ", "客户编号：").to_owned();
-        let _ = write!(std::io::stderr(), "{words}");
-        let _ = std::io::stderr().flush();
+    let (mut bytes, titles) = (Vec::new(), titles(&context.configuration()?));
+    if from_stdin {
+        stdin.lock().read_to_end(&mut bytes).map_err(|error| UserError::from_any(error.into()))?;
+        return parse(&bytes, "standard input", &titles);
     }
+    if !stdin.is_terminal() {
+        return Err(usage(
+            "NO_ID",
+            "no customer id: standard input is not a terminal",
+            "缺少客户编号：标准输入不是终端",
+        )
+        .advise("give `-` to read ids from standard input, or --file", "用 `-` 从标准输入读取，或用 --file"));
+    }
+    let words = context.output.say_in("Customer id: ", "客户编号：").to_owned();
+    let _ = write!(std::io::stderr(), "{words}");
+    let _ = std::io::stderr().flush();
     let mut line = String::new();
     stdin.lock().read_line(&mut line).map_err(|error| UserError::from_any(error.into()))?;
-    let id = line.trim();
-    if id.is_empty() {
-        return Err(usage("NO_ID", "the customer id is empty", "客户编号为空"));
-    }
-    Ok(Subject::new(id))
-}
-
-fn read_file(path: &std::path::Path) -> Result<Vec<Subject>, UserError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| UserError::from_any(error.into()).at(path.display().to_string()))?;
-    let ids: Vec<Subject> = text
-        .lines()
-        .filter_map(|line| line.split(',').next())
-        .map(|cell| cell.trim().trim_matches('"'))
-        .filter(|cell| !cell.is_empty())
-        .map(Subject::new)
-        .collect();
-    if ids.is_empty() {
-        return Err(usage("NO_ID", "the file holds no customer id in its first column", "文件第一列没有客户编号")
-            .at(path.display().to_string()));
-    }
-    Ok(ids)
+    Ok(vec![GivenId { line: 1, subject: typed(&line)? }])
 }
 
 fn show_card(context: &mut Context<'_>, card: &SubjectCard) -> Result<(), UserError> {
-    if card.is_empty() {
+    if card.is_empty() && card.unread.is_empty() {
         context.output.say(&Words::new("No registered store knows this id.", "没有任何已登记的数据库包含该编号。"))?;
+    } else if card.is_empty() {
+        context.output.say(&Words::new(
+            "No store that could be read knows this id; not every one could be.",
+            "可读取的数据库均不包含该编号；有数据库无法读取。",
+        ))?;
     } else {
         let fields: Vec<String> = card.fields.iter().map(|(_, masked)| masked.clone()).collect();
         if !fields.is_empty() {
@@ -290,7 +288,7 @@ fn receipt(
 
 async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
     context.only_now()?;
-    let installation = context.open(Needs::ALL).await?;
+    let installation = context.open_stores(Needs::ALL).await?;
     let numbers = if let Some(number) = number {
         vec![number]
     } else {
@@ -305,10 +303,31 @@ async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
         return Ok(Exit::Done);
     }
     let single = numbers.len() == 1;
-    let (mut runs, mut issued) = (Vec::new(), Vec::new());
+    let (mut runs, mut issued, mut not_run) = (Vec::new(), Vec::new(), Vec::new());
     for number in numbers {
-        let plan = plan_request(&installation, number).await.map_err(task_error)?;
-        let run = execute(&installation, &plan.row).await.map_err(task_error)?;
+        let carried_out = async {
+            let plan = plan_request(&installation, number).await?;
+            execute(&installation, &plan.row).await
+        };
+        let run = match carried_out.await {
+            Ok(run) => run,
+            // One that cannot be carried out does not keep the others from it, nor hides what was done.
+            Err(error) if !single && !matches!(error, TaskError::Stopping) => {
+                let error = task_error(error);
+                let what = error.what.in_lang(context.lang()).to_owned();
+                context
+                    .output
+                    .note(&Words::new(format!("request {number}: {what}"), format!("请求 {number}：{what}")))?;
+                let advice = error.advice.map(|words| words.in_lang(context.lang()).to_owned());
+                if let Some(advice) = &advice {
+                    context.output.note(&Words::new(format!("    do: {advice}"), format!("    处理：{advice}")))?;
+                }
+                let (code, retry) = (error.code, error.retry);
+                not_run.push((NotRun { request: number, code, what, r#do: advice, retry }, error.exit));
+                continue;
+            }
+            Err(error) => return Err(task_error(error)),
+        };
         let certificates = certify_and_say(context, &installation).await?;
         let body = RunBody::of(&run).map_err(task_error)?;
         if single {
@@ -316,11 +335,17 @@ async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
             installation.close().await.map_err(task_error)?;
             return Ok(exit);
         }
-        context.output.line(&format!("{number}: {} / {} / {}", body.erased, body.kept + body.stripped, body.failed))?;
+        let RunBody { erased, stripped, failed, .. } = &body;
+        let kept = body.kept + stripped;
+        context.output.say(&Words::new(
+            format!("request {number}: {erased} erased, {kept} kept ({stripped} of them stripped), {failed} failed"),
+            format!("请求 {number}：擦除 {erased}，保留 {kept}（其中裁减 {stripped}），失败 {failed}"),
+        ))?;
         issued.extend(certificates);
         runs.push((run, body));
     }
     let (document, exit) = ErasureDocument::of(&runs, issued);
+    let (document, exit) = document.with_not_run(exit, not_run);
     context.output.document(&document)?;
     installation.close().await.map_err(task_error)?;
     Ok(exit)
@@ -330,9 +355,10 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
     let (config, control) = context.control().await?;
     let run = async {
         let mut tx = control.read().await?;
-        tx.requests(None).await
+        Ok::<_, crate::control::ControlError>((tx.requests(None).await?, tx.run_states().await?))
     };
-    let requests = run.await.map_err(|error| task_error(TaskError::Control(error)))?;
+    let (requests, stages) = run.await.map_err(|error| task_error(TaskError::Control(error)))?;
+    let stage_of = |request: &RequestRow| request.run.as_ref().and_then(|run| stages.get(run)).cloned();
     let titles = [
         ("number", "编号"),
         ("kind", "类型"),
@@ -340,6 +366,7 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
         ("received", "收到"),
         ("due", "期限"),
         ("run", "运行"),
+        ("stage", "阶段"),
     ];
     let mut grid = Grid::new(titles.map(|(en, zh)| context.output.say_in(en, zh).to_owned()));
     for request in &requests {
@@ -350,13 +377,16 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
             local_time(&config, request.received_at),
             local_time(&config, request.due_at),
             request.run.clone().unwrap_or_default(),
+            stage_of(request).unwrap_or_default(),
         ]);
     }
     context.output.table(&grid)?;
     let result = Outcome::of_list(requests.is_empty());
-    context
-        .output
-        .document(&ListDocument { result, requests: requests.into_iter().map(RequestEntry::of).collect() })?;
+    let entry = |request: RequestRow| {
+        let stage = stage_of(&request);
+        RequestEntry::of(request, stage)
+    };
+    context.output.document(&ListDocument { result, requests: requests.into_iter().map(entry).collect() })?;
     Ok(Exit::Done)
 }
 
@@ -413,13 +443,17 @@ async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
         ))?;
         context.output.say(&meaning_of_run(run, &body))?;
     }
+    let remaining = run.as_ref().map(Remaining::of).transpose().map_err(task_error)?.flatten();
+    if let Some(remaining) = &remaining {
+        show_remaining(context.output, remaining)?;
+    }
     for certificate in &certificates {
         context.output.line(&format!("  {}  {}", certificate.id, certificate.result))?;
     }
     context.output.document(&ShowDocument {
         result: Outcome::Complete,
-        entry: RequestEntry::of(request),
-        stage: run.map(|run| run.state),
+        entry: RequestEntry::of(request, run.map(|run| run.state)),
+        residuals: remaining.map(|remaining| remaining.residuals).unwrap_or_default(),
         certificates: certificates.into_iter().map(|certificate| certificate.id).collect(),
     })?;
     Ok(Exit::Done)

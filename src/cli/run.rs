@@ -7,12 +7,13 @@ use super::CommandResult;
 use super::context::{Context, certify_and_say, local_time, task_error};
 use super::output::shapes::RunEntry;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
-use super::stage::meaning_of_run;
+use super::stage::{meaning_of_run, show_remaining};
 use crate::config::Configuration;
 use crate::control::RunRow;
 use crate::installation::{Installation, Needs};
 use crate::tasks::TaskError;
 use crate::tasks::erasure::RunBody;
+use crate::tasks::finality::{Remaining, Residual};
 use crate::tasks::undo::{UndoReport, undo_run};
 
 /// Runs.
@@ -57,6 +58,8 @@ pub struct ShowDocument {
     entry: RunEntry,
     /// What the state means for the erased rows, in English.
     meaning: String,
+    /// What keeps a shredded run from being final.
+    residuals: Vec<Residual>,
     /// What the stores say about their own files after the deletion.
     files: Vec<FilesEntry>,
     /// Problems, without values.
@@ -211,6 +214,7 @@ fn list(context: &mut Context<'_>, config: &Configuration, runs: &[RunRow]) -> C
         ("due", "到期"),
         ("erased", "擦除"),
         ("kept", "保留"),
+        ("stripped", "其中裁减"),
         ("failed", "失败"),
     ];
     let mut grid = Grid::new(titles.map(|(en, zh)| context.output.say_in(en, zh).to_owned()));
@@ -225,6 +229,7 @@ fn list(context: &mut Context<'_>, config: &Configuration, runs: &[RunRow]) -> C
             body.due.to_string(),
             body.erased.to_string(),
             (body.kept + body.stripped).to_string(),
+            body.stripped.to_string(),
             body.failed.to_string(),
         ]);
         shown.push(RunEntry::of(run, &body));
@@ -238,11 +243,21 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
     let body = RunBody::of(run).map_err(task_error)?;
     let (due, erased, kept, failed) = (body.due, body.erased, body.kept + body.stripped, body.failed);
     context.output.say(&Words::new(
-        format!("{} {}: {}; {due} due = {erased} erased + {kept} kept + {failed} failed", run.kind, run.id, run.state),
-        format!("{} {}：{}；到期 {due} = 擦除 {erased} + 保留 {kept} + 失败 {failed}", run.kind, run.id, run.state),
+        format!(
+            "{} {}: {}; {due} due = {erased} erased + {kept} kept ({} of them stripped) + {failed} failed",
+            run.kind, run.id, run.state, body.stripped
+        ),
+        format!(
+            "{} {}：{}；到期 {due} = 擦除 {erased} + 保留 {kept}（其中裁减 {}）+ 失败 {failed}",
+            run.kind, run.id, run.state, body.stripped
+        ),
     ))?;
     let meaning = meaning_of_run(run, &body);
     context.output.say(&meaning)?;
+    let remaining = Remaining::of(run).map_err(task_error)?;
+    if let Some(remaining) = &remaining {
+        show_remaining(context.output, remaining)?;
+    }
     if let Some(rows) = body.undone {
         context.output.say(&Words::new(
             format!("undone: {rows} rows were put back, and count as kept"),
@@ -274,6 +289,7 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
         result: Outcome::Complete,
         entry: RunEntry::of(run, &body),
         meaning: meaning.en,
+        residuals: remaining.map(|remaining| remaining.residuals).unwrap_or_default(),
         files: body.physical.iter().map(files).collect(),
         notes: body.notes,
     })?;

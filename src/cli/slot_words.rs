@@ -1,5 +1,7 @@
 //! What to do when a root slot fails, in words for people.
 
+mod token;
+
 use super::output::Words;
 use crate::keys::slot::{KeyTrouble, Shortcoming, SlotError};
 
@@ -59,6 +61,7 @@ pub fn advice(error: &SlotError) -> Option<Words> {
             "make a key of its own for this installation (config/openbao-policy.hcl says how) and name it under [root]",
             "请为本安装新建一个专用密钥（做法见 config/openbao-policy.hcl），并写入 [root]",
         ),
+        SlotError::Token(error) => Some(token::advice(error)),
         SlotError::Unavailable { .. } => words(
             "check the address under [root] and the network, then try again; nothing was lost",
             "请检查 [root] 中的地址和网络后重试；没有丢失任何数据",
@@ -100,6 +103,9 @@ pub fn shortcoming(found: &Shortcoming) -> (Words, Words) {
                 format!("请把该密钥的 min_decryption_version 改回 {version}"),
             ),
         ),
+        Shortcoming::WrappedRootMissing { .. } | Shortcoming::SeveralKeys { .. } | Shortcoming::WeakMarks { .. } => {
+            token::shortcoming(found)
+        }
         Shortcoming::SwitchOn { switch } => (
             Words::new(
                 format!("the key in the key service has {switch} on: no root key is made there"),

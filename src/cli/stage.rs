@@ -1,8 +1,9 @@
 //! How far an erasure is, in words: deleted is not shred-pending, shred-pending is not shredded, shredded is not final.
 
-use super::output::Words;
+use super::output::{Output, UserError, Words};
 use crate::control::RunRow;
 use crate::tasks::erasure::RunBody;
+use crate::tasks::finality::{FinalitySummary, Remaining, Residual, ResidualCode};
 
 /// What the state of a run means for the rows that it erased. `until` is the date until which they still open in backups.
 pub fn meaning(state: &str, until: Option<&str>) -> Words {
@@ -43,8 +44,8 @@ pub fn meaning(state: &str, until: Option<&str>) -> Words {
             "已撤销：行已恢复；本次运行不销毁其任何内容",
         ),
         "failed" => Words::new(
-            "failed: it ended before its time; what it counts as erased is gone from the live stores only",
-            "失败：提前结束；计为擦除的行仅从在线数据库消失",
+            "failed: what it counts as failed was not erased, and it let no key die; what it counts as erased is gone from the live stores only",
+            "失败：计为失败的行未被擦除，也未销毁任何密钥；计为擦除的行仅从在线数据库消失",
         ),
         other => Words::new(other, other),
     }
@@ -74,6 +75,88 @@ pub fn irrevocable(at: Option<&str>) -> Words {
     }
 }
 
+/// Where erased rows may still be, or be brought back from.
+pub fn residual_words(code: ResidualCode) -> Words {
+    let (en, zh) = match code {
+        ResidualCode::HostCopies => (
+            "copies of the host whose file held the root key; nothing gives them a date",
+            "存放根密钥文件的主机的副本；没有期限",
+        ),
+        ResidualCode::ServiceCopies => {
+            ("older copies of the key service, with what unseals it", "密钥服务的旧副本及其解封材料")
+        }
+        ResidualCode::DeclaredCopy => ("a declared copy", "已声明的副本"),
+        ResidualCode::UndatedCopy => ("a declared copy that never dies", "永不失效的已声明副本"),
+        ResidualCode::DatabaseLog => (
+            "the database's own log and free pages; declare a copy of kind database-log to give them a date",
+            "数据库自身的日志与空闲页；声明类型为 database-log 的副本即可设定期限",
+        ),
+        ResidualCode::Unproven => ("keys whose destruction is not on record", "销毁未留下记录的密钥"),
+        ResidualCode::OwnLists => (
+            "lists sealed for the run itself; they go with the next change of keys",
+            "为该运行封存的清单；随下一次密钥更换销毁",
+        ),
+        ResidualCode::Unregistered => ("a store that is not registered any more", "已不在登记中的数据源"),
+        ResidualCode::Hold => ("copies that a legal hold may keep", "法律保留可能留存的副本"),
+    };
+    Words::new(en, zh)
+}
+
+fn residual_line(residual: &Residual) -> Words {
+    let words = residual_words(residual.code);
+    let of = residual.of.as_deref().map_or_else(String::new, |of| format!(" ({of})"));
+    let (en, zh) = match residual.until {
+        Some(until) => (format!("until {until}"), format!("至 {until}")),
+        None => ("no date".to_owned(), "无期限".to_owned()),
+    };
+    Words::new(format!("  left: {}{of}: {en}", words.en), format!("  残留：{}{of}：{zh}", words.zh))
+}
+
+/// When a shredded run becomes final, and what is left of it until then.
+pub fn show_remaining(output: &mut Output, remaining: &Remaining) -> Result<(), UserError> {
+    output.say(&match remaining.final_after {
+        Some(after) => {
+            Words::new(format!("not final: it becomes so after {after}"), format!("尚未终结：{after} 之后终结"))
+        }
+        None if remaining.residuals.is_empty() => {
+            Words::new("not final: the next shred looks at what is left", "尚未终结：下次销毁密钥时检查残留")
+        }
+        None => Words::new(
+            "not final, and no date makes it so: something that is left has none",
+            "尚未终结，也没有日期使其终结：部分残留没有期限",
+        ),
+    })?;
+    for residual in &remaining.residuals {
+        output.say(&residual_line(residual))?;
+    }
+    Ok(())
+}
+
+/// How many runs are final, and what the shredded ones wait for; nothing where there is none of either.
+pub fn finality_words(summary: &FinalitySummary) -> Vec<Words> {
+    let FinalitySummary { final_runs, dated_runs, next_final_after, undated_runs, residuals } = summary;
+    if final_runs + dated_runs + undated_runs == 0 {
+        return Vec::new();
+    }
+    let mut lines = vec![Words::new(
+        format!(
+            "final: {final_runs}; shredded, with a date: {dated_runs}; shredded, with something undated left: {undated_runs}"
+        ),
+        format!("终结：{final_runs}；已销毁密钥且有期限：{dated_runs}；已销毁密钥但有无期限残留：{undated_runs}"),
+    )];
+    if let Some(after) = next_final_after {
+        lines.push(Words::new(
+            format!("  the next becomes final after {after}"),
+            format!("  下一个在 {after} 之后终结"),
+        ));
+    }
+    lines.extend(residuals.iter().map(|count| {
+        let (words, runs) = (residual_words(count.code), count.run_count);
+        Words::new(format!("  left of {runs}: {}", words.en), format!("  {runs} 个残留：{}", words.zh))
+    }));
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +178,29 @@ mod tests {
             assert!(words.en.starts_with("shred-pending") && !words.en.contains("still open"), "{}", words.en);
             assert!(!texts.contains(&words.en[..]) && !texts.contains(&words.zh[..]));
         }
+    }
+
+    #[test]
+    fn every_residual_has_words_of_its_own() {
+        let words = ResidualCode::ALL.map(residual_words);
+        let texts: std::collections::HashSet<&str> =
+            words.iter().flat_map(|words| [&words.en[..], &words.zh]).collect();
+        assert_eq!(texts.len(), 2 * ResidualCode::ALL.len());
+    }
+
+    #[test]
+    fn a_date_and_the_lack_of_one_are_told_apart() {
+        let said = |residuals: Vec<Residual>| {
+            let (mut output, out, _) = crate::cli::output::testing::output(false);
+            let final_after = crate::tasks::finality::last_date(&residuals);
+            let remaining = Remaining { run: "r".to_owned(), shredded_at: None, final_after, residuals };
+            show_remaining(&mut output, &remaining).unwrap();
+            out.text()
+        };
+        let dated = Residual::until(ResidualCode::ServiceCopies, None, "2027-01-02".parse().unwrap());
+        assert!(said(vec![dated.clone()]).contains("it becomes so after 2027-01-02"));
+        let never = said(vec![dated, Residual::undated(ResidualCode::UndatedCopy, Some("shop/tape"))]);
+        assert!(never.contains("no date makes it so") && never.contains("(shop/tape): no date"), "{never}");
+        assert!(said(Vec::new()).contains("the next shred looks"));
     }
 }

@@ -8,7 +8,7 @@ use super::context::{Context, local_time, task_error};
 use super::output::shapes::DoomedRootEntry;
 use super::output::table::grouped;
 use super::output::{Exit, Grid, Outcome, Output, UserError, Words, say};
-use super::stage::{irrevocable, meaning};
+use super::stage::{finality_words, irrevocable, meaning};
 use crate::config::Configuration;
 use crate::tasks::status::{Overdue, Status};
 
@@ -85,6 +85,10 @@ fn show_state(output: &mut Output, config: &Configuration, status: &Status) -> R
                 ))?;
             }
         }
+        let finality = if at == 1 { finality_words(&status.finality) } else { Vec::new() };
+        for words in finality {
+            output.say(&Words::new(format!("  {}", words.en), format!("  {}", words.zh)))?;
+        }
     }
     for root in &status.doomed {
         output.say(&DoomedRootEntry::of(root).words())?;
@@ -152,7 +156,11 @@ fn next_step(code: &str) -> (&'static str, &'static str) {
         "shred-overdue" => ("密钥销毁逾期", "wangchuan agent --once"),
         "destruction-called-off" => ("根密钥销毁曾被撤回", "wangchuan key status"),
         "root-not-gone" => ("根密钥逾期未销毁", "wangchuan key shred --now"),
+        "outside-key-overdue" => ("外部密钥销毁逾期", "wangchuan key list"),
         "run-failed" => ("运行失败", "wangchuan run list"),
+        "rows-failed" => ("有行未能擦除", "wangchuan run list"),
+        "store-skipped" => ("有数据源未纳入", "wangchuan store check"),
+        "task-failed" => ("任务未顺利完成", "wangchuan doctor"),
         "certificate-quarantined" => ("证书被拒", "wangchuan certificate list"),
         "filing-overdue" => ("存证逾期", "wangchuan agent --once"),
         "drill-failed" => ("演练未通过", "wangchuan drill show latest"),

@@ -201,7 +201,8 @@ pub(super) async fn check_store(config: &Configuration, spec: &StoreSpec) -> Che
     };
     let (unreachable, findings) = match asked.await {
         Ok((catalogue, findings)) => {
-            let problems = resolve(spec, &catalogue, &config.registry.policies).err().unwrap_or_default();
+            let problems =
+                resolve(spec, &catalogue, &config.registry.policies, &config.catalogue).err().unwrap_or_default();
             (None, relevant(spec, findings, problems))
         }
         Err(error) => (Some(error.to_string()), Vec::new()),

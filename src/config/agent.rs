@@ -1,6 +1,6 @@
 //! `[agent]`: who this agent is, its control database, its zone and its jobs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono_tz::Tz;
 use schemars::JsonSchema;
@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::secret::SecretUrl;
 use super::section::{Reading, sqlite_file};
+use super::stores::warn_unencrypted;
+pub use crate::control::StateLocation;
+use crate::policy::mask;
 
 /// `[agent]`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub struct Agent {
     pub name: String,
     /// Where the control database lies.
     pub state: StateLocation,
+    /// The folder of the key files and of the work lock; an SQLite control database lies in it as well.
+    pub folder: PathBuf,
     /// The zone of schedules and of calendar days.
     pub timezone: Tz,
     /// The place the agent's host stands at.
@@ -24,15 +29,14 @@ pub struct Agent {
     pub jobs: PathBuf,
     /// The least severe events that are logged.
     pub log: LogLevel,
+    /// The industry profile of policies that name none of their own.
+    pub profile: Option<String>,
+    /// The installation's own entries of the catalogue of statutes.
+    pub statutes: Option<PathBuf>,
+    /// How much is shown of customers' values, if not what the profile says.
+    pub masks: Option<mask::Profile>,
     /// Secret files that everybody on the host may read, by explicit choice.
     pub allow_readable_secrets: Vec<PathBuf>,
-}
-
-/// Where the control database lies.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StateLocation {
-    /// An SQLite file, which may not exist yet.
-    Sqlite(PathBuf),
 }
 
 /// The least severe events that are logged.
@@ -58,10 +62,13 @@ pub enum LogLevel {
 pub(super) struct RawAgent {
     /// Name of the installation: letters, digits, `-`, `_`; at most 64.
     name: String,
-    /// Control database, `sqlite://PATH`.
+    /// Control database, `sqlite://PATH` or `postgres://USER@HOST/DATABASE`.
     #[serde(default = "default_state")]
     #[schemars(with = "String")]
     state: SecretUrl,
+    /// Folder of the agent's key files, beside a control database on a server; an SQLite file's own folder otherwise.
+    #[serde(default)]
+    folder: Option<PathBuf>,
     /// IANA zone of schedules and calendar days, for example `Asia/Shanghai`.
     timezone: String,
     /// Place of the agent's host.
@@ -73,10 +80,22 @@ pub(super) struct RawAgent {
     /// Log level.
     #[serde(default)]
     log: LogLevel,
+    /// Industry profile of the catalogue: `ecommerce`, `finance`, `medical`, `consulting`, or one of your own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    profile: Option<String>,
+    /// A catalogue of your own, whose entries go before the built-in ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    statutes: Option<PathBuf>,
+    /// How much is shown of customers' values; by default what the profile says, and `standard` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    masks: Option<mask::Profile>,
     /// Secret files, or this file, that everybody on the host may read.
     #[serde(default)]
     pub(super) allow_readable_secrets: Vec<PathBuf>,
 }
+
+/// The folder of key files beside a control database on a server.
+const DEFAULT_FOLDER: &str = "state";
 
 fn default_state() -> SecretUrl {
     SecretUrl::new("sqlite://wangchuan.db")
@@ -95,23 +114,51 @@ impl RawAgent {
         let place = super::Place::of("agent");
         let named = reading.name(&place.key("name"), &self.name);
         let timezone = reading.zone(&place.key("timezone"), &self.timezone);
-        let state = reading.url(&place.key("state"), &self.state).and_then(|url| {
-            let file = sqlite_file(url.dangerous_text(), reading.base_dir());
-            if file.is_none() {
-                let what = "the control database must be an SQLite file; other databases are not in this version";
-                reading.fault(&place.key("state"), what, "write `state = \"sqlite://wangchuan.db\"`");
-            }
-            file
-        });
+        let state = self.state(&place, reading);
         named?;
+        let state = state?;
         Some(Agent {
             name: self.name.clone(),
-            state: StateLocation::Sqlite(state?),
+            folder: self.folder(&place, &state, reading)?,
+            state,
             timezone: timezone?,
             site: self.site.clone(),
             jobs: reading.path(&self.jobs),
             log: self.log,
+            profile: self.profile.clone(),
+            statutes: self.statutes.as_ref().map(|path| reading.path(path)),
+            masks: self.masks,
             allow_readable_secrets: self.allow_readable_secrets.iter().map(|path| reading.path(path)).collect(),
         })
+    }
+
+    fn state(&self, place: &super::Place, reading: &mut Reading<'_>) -> Option<StateLocation> {
+        let url = reading.url(&place.key("state"), &self.state)?;
+        let text = url.dangerous_text();
+        if ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme)) {
+            warn_unencrypted(text, "the control database", reading);
+            return Some(StateLocation::Postgres(url));
+        }
+        let file = sqlite_file(text, reading.base_dir()).map(StateLocation::Sqlite);
+        if file.is_none() {
+            let what = "the control database is an SQLite file or a PostgreSQL database";
+            let advice = "write `state = \"sqlite://wangchuan.db\"` or `state = \"postgres://USER@HOST/DATABASE\"`";
+            reading.fault(&place.key("state"), what, advice);
+        }
+        file
+    }
+
+    fn folder(&self, place: &super::Place, state: &StateLocation, reading: &mut Reading<'_>) -> Option<PathBuf> {
+        match (state, &self.folder) {
+            (StateLocation::Sqlite(file), None) => Some(file.parent().map(Path::to_path_buf).unwrap_or_default()),
+            (StateLocation::Sqlite(_), Some(_)) => {
+                let what = "the key files lie beside an SQLite control database, so they have no folder of their own";
+                reading.fault(&place.key("folder"), what, "take `folder` away, or name another file in `state`");
+                None
+            }
+            (StateLocation::Postgres(_), folder) => {
+                Some(reading.path(folder.as_deref().unwrap_or(Path::new(DEFAULT_FOLDER))))
+            }
+        }
     }
 }

@@ -11,6 +11,8 @@ mod diagnostic;
 mod document;
 mod drill;
 mod find;
+mod law;
+mod outside;
 mod policies;
 mod root;
 mod root_kms;
@@ -38,11 +40,14 @@ pub use diagnostic::{Fault, Faults, Position};
 pub use document::{Document, Place};
 pub use drill::Drill;
 pub use find::{Found, Origin, Surroundings, find};
-pub use policies::{PolicyRules, Registry, UnknownCollection};
+pub use law::read_catalogue;
+pub use outside::{BoundTo, OutsideKey, SealedField};
+pub use policies::{Registry, UnknownCollection};
 pub use root::{Root, SlotSettings};
 pub(crate) use section::zone_advice;
 
 use crate::policy::registry::Policy;
+use crate::policy::{mask, statute};
 use secret::Resolver;
 use section::Reading;
 
@@ -66,8 +71,12 @@ pub struct Configuration {
     pub audit: Audit,
     /// Where restore tests find room.
     pub drill: Drill,
-    /// The stores and policies.
+    /// The stores and policies; each policy names every statute that binds it, those of its kind of records included.
     pub registry: Registry,
+    /// The statutes that count here.
+    pub catalogue: statute::Catalogue,
+    /// Keys of applications that the agent answers for.
+    pub outside_keys: Vec<OutsideKey>,
     /// What is allowed but doubtful; to be shown, one line each.
     pub warnings: Vec<String>,
     effective: String,
@@ -78,6 +87,13 @@ impl Configuration {
     #[must_use]
     pub fn show(&self) -> &str {
         &self.effective
+    }
+
+    /// How much is shown of customers' values.
+    #[must_use]
+    pub fn masks(&self) -> mask::Profile {
+        let profile = self.agent.profile.as_ref().and_then(|name| self.catalogue.profile(name));
+        self.agent.masks.or_else(|| profile.map(|profile| profile.masks)).unwrap_or_default()
     }
 }
 
@@ -126,22 +142,21 @@ struct RawConfiguration {
     /// Deletion rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     policy: Vec<Policy>,
+    /// Keys of applications that the agent destroys when their time is over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    outside_key: Vec<outside::RawOutsideKey>,
 }
 
 /// A larger file is not what was meant. In bytes.
 const FILE_LIMIT: u64 = 1 << 20;
 
-const SECTIONS: [&str; 7] = ["agent", "root", "backup", "audit", "drill", "store", "policy"];
+const SECTIONS: [&str; 8] = ["agent", "root", "backup", "audit", "drill", "store", "policy", "outside_key"];
 
 /// Reads and checks the configuration file at `path`.
 ///
 /// # Errors
 /// When it cannot be read, or with everything that is wrong with it.
-pub fn load(
-    path: &Path,
-    variable: &dyn Fn(&str) -> Option<String>,
-    rules: &PolicyRules<'_>,
-) -> Result<Configuration, ConfigError> {
+pub fn load(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Configuration, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
     let mut opened = fs::File::open(path).map_err(unreadable)?;
     let metadata = opened.metadata().map_err(unreadable)?;
@@ -154,7 +169,7 @@ pub fn load(
     let source = std::path::absolute(path).map_err(unreadable)?;
     let is_readable = secret::is_world_readable(&metadata);
     let file = File { shown_as: path, source: &source, is_world_readable: is_readable };
-    parse(&text, &file, variable, rules).map_err(|faults| ConfigError::Invalid(Faults(faults)))
+    parse(&text, &file, variable).map_err(|faults| ConfigError::Invalid(Faults(faults)))
 }
 
 /// The file a text came from.
@@ -164,12 +179,7 @@ struct File<'a> {
     is_world_readable: bool,
 }
 
-fn parse(
-    text: &str,
-    file: &File<'_>,
-    variable: &dyn Fn(&str) -> Option<String>,
-    rules: &PolicyRules<'_>,
-) -> Result<Configuration, Vec<Fault>> {
+fn parse(text: &str, file: &File<'_>, variable: &dyn Fn(&str) -> Option<String>) -> Result<Configuration, Vec<Fault>> {
     let document = Document::parse(file.shown_as, text)?;
     let raw = read_sections(&document)?;
     let base_dir = file.source.parent().unwrap_or(Path::new("/"));
@@ -192,19 +202,44 @@ fn parse(
     let stores: Option<Vec<_>> = stores.into_iter().collect();
     let backup = backup.map_or(Some(None), |backup| backup.map(Some));
     let drill = stores.as_ref().and_then(|stores| raw.drill.check(stores, &mut reading));
-    let registry = stores.map(|stores| Registry { stores, policies: raw.policy.clone() });
-    if let (Some(registry), Some(backup)) = (&registry, &backup) {
-        policies::check(registry, backup.as_ref(), rules, &mut reading);
+    let catalogue = agent.as_ref().and_then(|agent| law::check(agent, &mut reading));
+    let mut registry = stores.map(|stores| Registry { stores, policies: raw.policy.clone() });
+    if let (Some(registry), Some(backup), Some(agent), Some(catalogue)) = (&mut registry, &backup, &agent, &catalogue) {
+        law::apply_profiles(agent, catalogue, &mut registry.policies, &mut reading);
+        policies::check(registry, backup.as_ref(), catalogue, &mut reading);
     }
+    let outside_keys = outside::check_all(&raw.outside_key, registry.as_ref(), &mut reading);
     let effective = toml::to_string_pretty(&raw);
-    let (Some(agent), Some(root), Some(backup), Some(audit), Some(drill), Some(registry), Ok(effective), true) =
-        (agent, root, backup, audit, drill, registry, effective, reading.faults.is_empty())
+    let registry = registry.zip(catalogue);
+    let (
+        Some(agent),
+        Some(root),
+        Some(backup),
+        Some(audit),
+        Some(drill),
+        Some((registry, catalogue)),
+        Ok(effective),
+        true,
+    ) = (agent, root, backup, audit, drill, registry, effective, reading.faults.is_empty())
     else {
         return Err(sorted(reading.faults));
     };
     let (source, base_dir) = (file.source.to_owned(), base_dir.to_owned());
     let warnings = reading.warnings;
-    Ok(Configuration { source, base_dir, agent, root, backup, audit, drill, registry, warnings, effective })
+    Ok(Configuration {
+        source,
+        base_dir,
+        agent,
+        root,
+        backup,
+        audit,
+        drill,
+        registry,
+        catalogue,
+        outside_keys,
+        warnings,
+        effective,
+    })
 }
 
 fn read_sections(document: &Document<'_>) -> Result<RawConfiguration, Vec<Fault>> {
@@ -225,10 +260,18 @@ fn read_sections(document: &Document<'_>) -> Result<RawConfiguration, Vec<Fault>
     };
     let store = document.elements("store").map_err(&mut note).ok();
     let policy = document.elements("policy").map_err(&mut note).ok();
-    match (agent, root, backup, audit, drill, store, policy, faults.is_empty()) {
-        (Some(agent), Some(root), Some(backup), Some(audit), Some(drill), Some(store), Some(policy), true) => {
-            Ok(RawConfiguration { agent, root, backup, audit, drill, store, policy })
-        }
+    let outside_key = document.elements("outside_key").map_err(&mut note).ok();
+    let repeated = (store, policy, outside_key);
+    match (agent, root, backup, audit, drill, repeated, faults.is_empty()) {
+        (
+            Some(agent),
+            Some(root),
+            Some(backup),
+            Some(audit),
+            Some(drill),
+            (Some(store), Some(policy), Some(outside_key)),
+            true,
+        ) => Ok(RawConfiguration { agent, root, backup, audit, drill, store, policy, outside_key }),
         _ => Err(sorted(faults)),
     }
 }
@@ -242,6 +285,9 @@ fn check_literals(raw: &RawConfiguration, file: &File<'_>, reading: &mut Reading
     places.extend(raw.drill.literals());
     for (number, store) in raw.store.iter().enumerate() {
         places.extend(store.literals(&Place::of("store").index(number)));
+    }
+    for (number, key) in raw.outside_key.iter().enumerate() {
+        places.extend(key.literals(&Place::of("outside_key").index(number)));
     }
     for place in places {
         let what = "a secret stands here in clear, and everybody on this host can read the file";

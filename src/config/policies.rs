@@ -2,18 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::Place;
 use super::backup::{Backup, Endpoint};
 use super::section::Reading;
+use super::{Place, law};
+use crate::policy::calendar::Period;
 use crate::policy::registry::{Approval, BackupMode, CollectionSpec, Policy, StoreSpec};
-
-/// What the policy catalogue says about a policy; the configuration itself knows no statutes.
-pub struct PolicyRules<'a> {
-    /// Whether the catalogue has this statute.
-    pub is_known_statute: &'a dyn Fn(&str) -> bool,
-    /// What is wrong with a policy by itself, such as a retention shorter than a statute's minimum.
-    pub conflict: &'a dyn Fn(&Policy) -> Option<String>,
-}
+use crate::policy::statute::Catalogue;
 
 /// The registered stores and policies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,9 +67,10 @@ impl Registry {
 }
 
 /// Checks everything that concerns more than one section.
-pub(super) fn check(registry: &Registry, backup: Option<&Backup>, rules: &PolicyRules<'_>, reading: &mut Reading<'_>) {
+pub(super) fn check(registry: &Registry, backup: Option<&Backup>, catalogue: &Catalogue, reading: &mut Reading<'_>) {
     check_store_names(registry, reading);
     check_backups(registry, backup, reading);
+    law::check_fields(registry, reading);
     let mut governed: BTreeMap<(&str, &str), &str> = BTreeMap::new();
     let mut ids = BTreeMap::new();
     for (number, policy) in registry.policies.iter().enumerate() {
@@ -85,7 +80,15 @@ pub(super) fn check(registry: &Registry, backup: Option<&Backup>, rules: &Policy
             let what = format!("two policies are called `{}`", policy.id);
             reading.fault(&place.key("id"), what, "give each its own id");
         }
-        check_policy(&place, policy, rules, reading);
+        law::check_policy(&place, policy, catalogue, reading);
+        check_policy(&place, policy, reading);
+        if policy.retention == (Period { months: 0, days: 0 }) {
+            reading.warn(format!(
+                "policy {}: its retention is 0, so a row is due as soon as its start event is there; give a period if that is \
+                 not meant",
+                policy.id
+            ));
+        }
         check_collections(&place, policy, registry, &mut governed, reading);
     }
 }
@@ -137,16 +140,7 @@ fn check_backups(registry: &Registry, backup: Option<&Backup>, reading: &mut Rea
     }
 }
 
-fn check_policy(place: &Place, policy: &Policy, rules: &PolicyRules<'_>, reading: &mut Reading<'_>) {
-    for (number, statute) in policy.statutes.iter().enumerate() {
-        if !(rules.is_known_statute)(statute) {
-            let what = format!("the catalogue has no statute `{statute}`");
-            reading.fault(&place.key("statutes").index(number), what, "see `wangchuan statute list`");
-        }
-    }
-    if let Some(conflict) = (rules.conflict)(policy) {
-        reading.fault(&place.key("retention"), conflict, "lengthen `retention`, or correct `statutes`");
-    }
+fn check_policy(place: &Place, policy: &Policy, reading: &mut Reading<'_>) {
     if policy.approval != Approval::None {
         let what = "approvals of plans are not in this version";
         reading.fault(&place.key("approval"), what, "write `approval = \"none\"`, or leave it out");

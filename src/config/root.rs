@@ -1,15 +1,19 @@
 //! `[root]`: the slot that holds the root key, and `[root.previous]`: the one it is moved away from.
 
+mod token;
+
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
-use super::root_kms::{KMS_KEYS, RawKms};
+use super::root_kms::RawKms;
 use super::secret::SecretValue;
 use super::section::Reading;
 use crate::keys::kms_slot::KmsSetup;
+use crate::keys::pkcs11_slot::Pkcs11Setup;
+use crate::keys::slot::Device;
 use crate::keys::transit_slot::{TransitAuth, TransitSetup};
 use crate::policy::registry::SecretText;
 
@@ -48,6 +52,11 @@ pub enum SlotSettings {
         /// How to reach it.
         setup: Box<KmsSetup>,
     },
+    /// A PKCS#11 token (class A, B or D, as the operator declares).
+    Pkcs11 {
+        /// How to open the token.
+        setup: Box<Pkcs11Setup>,
+    },
 }
 
 impl SlotSettings {
@@ -58,6 +67,7 @@ impl SlotSettings {
             Self::File { .. } => "file",
             Self::Transit { .. } => "transit",
             Self::AwsKms { .. } => "aws-kms",
+            Self::Pkcs11 { .. } => "pkcs11",
         }
     }
 
@@ -68,6 +78,20 @@ impl SlotSettings {
             Self::File { path } => path,
             Self::Transit { setup, .. } => &setup.folder,
             Self::AwsKms { setup } => &setup.folder,
+            Self::Pkcs11 { setup } => &setup.folder,
+        }
+    }
+
+    /// The same slot with another folder; `None` where the folder holds the root itself, so that no other one is the same slot.
+    #[must_use]
+    pub fn with_folder(&self, folder: &Path) -> Option<Self> {
+        match self {
+            // The wrapped roots of a token or of AWS KMS do not lie in the second place yet.
+            Self::File { .. } | Self::Pkcs11 { .. } | Self::AwsKms { .. } => None,
+            Self::Transit { setup, ca } => {
+                let setup = TransitSetup { folder: folder.to_owned(), ..setup.as_ref().clone() };
+                Some(Self::Transit { setup: Box::new(setup), ca: ca.clone() })
+            }
         }
     }
 }
@@ -80,19 +104,56 @@ pub(super) enum RootKind {
     File,
     /// OpenBao or Vault transit.
     Transit,
-    /// A PKCS#11 token; not in this version.
+    /// A PKCS#11 token.
     Pkcs11,
     /// AWS KMS.
     AwsKms,
 }
 
+impl RootKind {
+    /// The name in the configuration.
+    fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Transit => "transit",
+            Self::Pkcs11 => "pkcs11",
+            Self::AwsKms => "aws-kms",
+        }
+    }
+}
+
+/// Keys that not every kind of slot has, and the kinds that have them.
+const KEYS_OF_KINDS: &[(&str, &[RootKind])] = &[
+    ("accept_host_loss", &[RootKind::File]),
+    ("address", &[RootKind::Transit]),
+    ("mount", &[RootKind::Transit]),
+    ("key", &[RootKind::Transit]),
+    ("namespace", &[RootKind::Transit]),
+    ("ca", &[RootKind::Transit]),
+    ("token", &[RootKind::Transit]),
+    ("role_id", &[RootKind::Transit]),
+    ("secret_id", &[RootKind::Transit]),
+    ("role_mount", &[RootKind::Transit]),
+    ("snapshot_retention_days", &[RootKind::Transit, RootKind::Pkcs11]),
+    ("module", &[RootKind::Pkcs11]),
+    ("token_label", &[RootKind::Pkcs11]),
+    ("pin", &[RootKind::Pkcs11]),
+    ("device", &[RootKind::Pkcs11]),
+    ("region", &[RootKind::AwsKms]),
+    ("endpoint", &[RootKind::AwsKms]),
+    ("access_key_id", &[RootKind::AwsKms]),
+    ("secret_access_key", &[RootKind::AwsKms]),
+    ("deletion_window_days", &[RootKind::AwsKms]),
+    ("minimum_interval_hours", &[RootKind::AwsKms]),
+];
+
 /// Where the root key lies.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRoot {
-    /// Kind of slot; this version knows `file`, `transit` and `aws-kms`.
+    /// Kind of slot; this version knows `file`, `transit`, `pkcs11` and `aws-kms`.
     kind: RootKind,
-    /// The folder of the slot on this host: the root itself for `file`, wrapped roots for `transit` and `aws-kms`.
+    /// The folder of the slot on this host: the root itself for `file`, wrapped roots for `transit`, `pkcs11` and `aws-kms`.
     #[serde(default)]
     path: Option<PathBuf>,
     /// Must be true for a file slot: whoever loses this host loses every backup with it, because a copy of the file
@@ -130,7 +191,8 @@ pub(super) struct RawRoot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     role_mount: Option<String>,
     /// `transit`: for how many days copies of the service's storage (snapshots, disk images) are kept. Certificates name
-    /// the date until which such a copy, with its unseal keys, could bring a destroyed key back.
+    /// the date until which such a copy, with its unseal keys, could bring a destroyed key back. `pkcs11` with
+    /// `device = "hardware-with-backup"`: the same of the device's backups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     snapshot_retention_days: Option<u32>,
     /// `aws-kms`: the region of the keys.
@@ -154,6 +216,20 @@ pub(super) struct RawRoot {
     /// `aws-kms`: the least time between two generations, in hours: each has a key of its own, which costs money. 24 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     minimum_interval_hours: Option<u32>,
+    /// `pkcs11`: the module, a library of the token's maker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    module: Option<PathBuf>,
+    /// `pkcs11`: the label of the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token_label: Option<String>,
+    /// `pkcs11`: the user PIN; a secret reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pin: Option<SecretValue>,
+    /// `pkcs11`: what stands behind the module, as you answer for it; `software` (class D) by default. Certificates rest on
+    /// this word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device: Option<Device>,
     /// The slot from which the root is being moved to this one; to be removed after `wangchuan key move`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<Box<RawRoot>>,
@@ -171,6 +247,7 @@ impl RawRoot {
             ("secret_id", &self.secret_id),
             ("access_key_id", &self.access_key_id),
             ("secret_access_key", &self.secret_access_key),
+            ("pin", &self.pin),
         ];
         let literal = secrets.iter().filter(|(_, value)| value.as_ref().is_some_and(SecretValue::is_literal));
         let mut places: Vec<Place> = literal.map(|(key, _)| place.key(key)).collect();
@@ -212,15 +289,7 @@ impl RawRoot {
                 let setup = self.kms().check(place, path, reading)?;
                 Some(SlotSettings::AwsKms { setup: Box::new(setup) })
             }
-            RootKind::Pkcs11 => {
-                let what = "this kind of root slot is not in this version";
-                reading.fault(
-                    &place.key("kind"),
-                    what,
-                    "write `kind = \"file\"`, `kind = \"transit\"` or `kind = \"aws-kms\"`",
-                );
-                None
-            }
+            RootKind::Pkcs11 => self.check_pkcs11(place, path, reading),
         }
     }
 
@@ -247,27 +316,13 @@ impl RawRoot {
 
     /// Keys that mean nothing for this kind of slot: whoever wrote them believes in something that is not so.
     fn refuse_foreign_keys(&self, place: &Place, reading: &mut Reading<'_>) {
-        let transit: &[&str] = &[
-            "address",
-            "mount",
-            "key",
-            "namespace",
-            "ca",
-            "token",
-            "role_id",
-            "secret_id",
-            "role_mount",
-            "snapshot_retention_days",
-        ];
-        let all = [
-            (RootKind::File, "file", &["accept_host_loss"][..]),
-            (RootKind::Transit, "transit", transit),
-            (RootKind::AwsKms, "aws-kms", &KMS_KEYS[..]),
-        ];
         let document = reading.document();
-        for (_, kind, keys) in all.into_iter().filter(|(kind, ..)| *kind != self.kind) {
-            for key in keys.iter().map(|key| place.key(key)).filter(|key| document.has_key(key)) {
-                reading.fault(&key, format!("this key is for `kind = \"{kind}\"`"), "remove it, or correct `kind`");
+        for (key, kinds) in KEYS_OF_KINDS {
+            let at = place.key(key);
+            if !kinds.contains(&self.kind) && document.has_key(&at) {
+                let names: Vec<String> = kinds.iter().map(|kind| format!("`kind = \"{}\"`", kind.name())).collect();
+                let what = format!("this key is for {}", names.join(" and "));
+                reading.fault(&at, what, "remove it, or correct `kind`");
             }
         }
     }
@@ -362,14 +417,13 @@ impl RawRoot {
                 reading.fault(
                     &place.key("snapshot_retention_days"),
                     what,
-                    "keep snapshots of the key service for days",
+                    "keep snapshots of the key service, or backups of the token, for days",
                 );
                 None
             }
             None => {
                 let what = "the key `snapshot_retention_days` is missing";
-                let advice =
-                    "say for how many days snapshots and disk images of the key service are kept; 0 if there are none";
+                let advice = "say for how many days snapshots and disk images of the key service, or backups of the token, are kept; 0 if none";
                 reading.fault(place, what, advice);
                 None
             }

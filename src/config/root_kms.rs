@@ -9,10 +9,6 @@ use super::section::Reading;
 use crate::keys::kms_slot::{DELETION_WINDOW_DAYS, KmsSetup};
 use crate::policy::registry::SecretText;
 
-/// The keys of `[root]` that only this kind has.
-pub(super) const KMS_KEYS: [&str; 6] =
-    ["region", "endpoint", "access_key_id", "secret_access_key", "deletion_window_days", "minimum_interval_hours"];
-
 /// The least time between two generations, unless something else is said, in hours.
 const INTERVAL_HOURS: u32 = 24;
 /// A year: longer, and nothing is erased in time. In hours.

@@ -3,11 +3,18 @@
 use schemars::schema_for;
 
 use super::RawConfiguration;
+use crate::policy::statute::CatalogueFile;
 
 /// The schema as pretty-printed JSON with a final newline.
 #[must_use]
 pub fn configuration_schema() -> String {
     schema_text(&schema_for!(RawConfiguration))
+}
+
+/// The schema of a catalogue of statutes, in the same way.
+#[must_use]
+pub fn catalogue_schema() -> String {
+    schema_text(&schema_for!(CatalogueFile))
 }
 
 /// A schema as it is published.
@@ -32,5 +39,6 @@ mod tests {
     #[test]
     fn schema_is_published() {
         super::check_published("wangchuan.schema.json", &super::configuration_schema());
+        super::check_published("statutes.schema.json", &super::catalogue_schema());
     }
 }

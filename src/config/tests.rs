@@ -1,6 +1,10 @@
 //! Bad input is pinned by the full text of its error; every shipped file loads; secrets show nowhere.
 
 #[cfg(test)]
+mod law;
+#[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod root;
 #[cfg(test)]
 mod secrets;
@@ -10,9 +14,6 @@ mod shipped;
 use std::path::Path;
 
 use super::*;
-
-const RULES: PolicyRules<'static> =
-    PolicyRules { is_known_statute: &|key| key.starts_with("cn."), conflict: &|_| None };
 
 const HEAD: &str = r#"[agent]
 name = "shop"
@@ -64,7 +65,7 @@ fn no_variable(_: &str) -> Option<String> {
 fn read_with(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Configuration, String> {
     let source = Path::new("/srv/w/wangchuan.toml");
     let file = File { shown_as: Path::new("wangchuan.toml"), source, is_world_readable: false };
-    parse(text, &file, variable, &RULES).map_err(|faults| Faults(faults).to_string())
+    parse(text, &file, variable).map_err(|faults| Faults(faults).to_string())
 }
 
 fn read(text: &str) -> Result<Configuration, String> {
@@ -179,9 +180,25 @@ wangchuan.toml:2:8: not valid TOML: string values must be quoted, expected liter
 }
 
 #[test]
+fn a_control_database_on_a_server_has_a_folder_of_key_files() {
+    let with = |state: &str| HEAD.replace("name = \"shop\"", &format!("name = \"shop\"\n{state}")) + SHOP;
+    let server = "state = \"postgres://agent:${PASSWORD}@127.0.0.1/w\"";
+    let password = |name: &str| (name == "PASSWORD").then(|| "a/b".to_owned());
+    let read = |text: &str| read_with(text, &password).unwrap().agent;
+    let agent = read(&with(server));
+    let StateLocation::Postgres(url) = &agent.state else { panic!("{:?}", agent.state) };
+    assert_eq!(url.dangerous_text(), "postgres://agent:a%2Fb@127.0.0.1/w");
+    assert_eq!(agent.folder, Path::new("/srv/w/state"));
+    assert_eq!(read(&with(&format!("{server}\nfolder = \"keys\""))).folder, Path::new("/srv/w/keys"));
+    assert_eq!(read(&with("state = \"sqlite://d/c.db\"")).folder, Path::new("/srv/w/d"));
+    let both = error(&with("state = \"sqlite://d/c.db\"\nfolder = \"keys\""));
+    assert!(both.contains("no folder of their own"), "{both}");
+}
+
+#[test]
 fn values_of_agent_and_root_are_checked() {
     let text = HEAD
-        .replace("name = \"shop\"", "name = \"our shop\"\nstate = \"postgres://db/control\"")
+        .replace("name = \"shop\"", "name = \"our shop\"\nstate = \"mysql://db/control\"")
         .replace("Asia/Shanghai", "Asia/Shangai")
         .replace("accept_host_loss = true\n", "")
         .replace("path = \"root.slot\"\n", "");
@@ -192,11 +209,11 @@ wangchuan.toml:2:8: a name has 1 to 64 letters a-z, digits, `-` and `_`
    |        ^^^^^^^^^^
    = do: correct the name; names stand in object names, so they must not identify anybody
 
-wangchuan.toml:3:9: the control database must be an SQLite file; other databases are not in this version
+wangchuan.toml:3:9: the control database is an SQLite file or a PostgreSQL database
    |
  3 | state = …
    |         ^
-   = do: write `state = \"sqlite://wangchuan.db\"`
+   = do: write `state = \"sqlite://wangchuan.db\"` or `state = \"postgres://USER@HOST/DATABASE\"`
 
 wangchuan.toml:4:12: unknown time zone `Asia/Shangai`
    |
@@ -342,26 +359,6 @@ fn policies_fit_the_stores() {
             "wangchuan.toml:64:15: the policy governs no collection",
         ],
         "{error}"
-    );
-}
-
-#[test]
-fn what_the_catalogue_says_about_a_policy_is_told() {
-    let source = Path::new("/srv/w/wangchuan.toml");
-    let file = File { shown_as: Path::new("wangchuan.toml"), source, is_world_readable: false };
-    let rules = PolicyRules {
-        is_known_statute: &|_| true,
-        conflict: &|policy| Some(format!("`{}` keeps rows for less than cn.ecl.31 demands", policy.id)),
-    };
-    let faults = parse(&format!("{HEAD}{SHOP}{POLICY}"), &file, &no_variable, &rules).unwrap_err();
-    assert_eq!(
-        Faults(faults).to_string(),
-        "\
-wangchuan.toml:33:13: `completed-orders` keeps rows for less than cn.ecl.31 demands
-    |
- 33 | retention = \"3 years\"
-    |             ^^^^^^^^^
-    = do: lengthen `retention`, or correct `statutes`"
     );
 }
 

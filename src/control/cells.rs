@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::Row as _;
 
+use super::built::Built;
 use super::{ControlError, ROWS_PER_STATEMENT, Result, Tx};
 
 /// The identity of a bucket, independent of the slot (instance) that holds its key.
@@ -161,13 +162,16 @@ impl Tx {
         Ok(found)
     }
 
-    /// Registers a new subject slot.
-    pub async fn add_subject(&mut self, slot: u32, lookup: &[u8; 32]) -> Result<()> {
-        sqlx::query("INSERT INTO subject (slot, lookup, state) VALUES ($1, $2, 'active')")
-            .bind(i64::from(slot))
-            .bind(&lookup[..])
-            .execute(&mut *self.inner)
-            .await?;
+    /// Registers new subject slots with their lookup digests.
+    pub async fn add_subjects(&mut self, subjects: &[(u32, [u8; 32])]) -> Result<()> {
+        for part in subjects.chunks(ROWS_PER_STATEMENT) {
+            let mut query = Built::new("INSERT INTO subject (slot, lookup, state) VALUES ");
+            query.list(part, |query, (slot, lookup)| {
+                query.push("(").bind(i64::from(*slot))?.push(", ").bind(&lookup[..])?.push(", 'active')");
+                Ok(())
+            })?;
+            query.done_kept(part.len() == ROWS_PER_STATEMENT).execute(&mut *self.inner).await?;
+        }
         Ok(())
     }
 
@@ -405,34 +409,6 @@ impl Tx {
         Ok(dying)
     }
 
-    /// Marks keys destroyed and the cells that lost their secret with them dead, and forgets the sealing history of dead cells.
-    pub async fn bury(&mut self, dying: &DyingKeys) -> Result<()> {
-        for (slots, update) in [
-            (&dying.subjects, "UPDATE subject SET state = 'destroyed', lookup = NULL WHERE slot IN ("),
-            (&dying.buckets, "UPDATE bucket SET state = 'destroyed' WHERE slot IN ("),
-            (&dying.chains, "UPDATE chain SET state = 'destroyed' WHERE slot IN ("),
-            (&dying.work, "UPDATE work SET state = 'destroyed' WHERE slot IN ("),
-            (&dying.pins, "UPDATE pin SET state = 'destroyed' WHERE slot IN ("),
-            (&dying.pins, "UPDATE cell SET state = 'dead' WHERE pin IN ("),
-            (&dying.subjects, "UPDATE cell SET state = 'dead' WHERE pin IS NULL AND subject IN ("),
-            (&dying.buckets, "UPDATE cell SET state = 'dead' WHERE pin IS NULL AND bucket IN ("),
-        ] {
-            for part in slots.chunks(ROWS_PER_STATEMENT) {
-                let mut query = QueryBuilder::new(update);
-                let mut list = query.separated(", ");
-                for slot in part {
-                    list.push_bind(i64::from(*slot));
-                }
-                query.push(")");
-                query.build().execute(&mut *self.inner).await?;
-            }
-        }
-        sqlx::query("DELETE FROM sealed_row WHERE cell IN (SELECT id FROM cell WHERE state = 'dead')")
-            .execute(&mut *self.inner)
-            .await?;
-        Ok(())
-    }
-
     /// How many slots are in each state, per table.
     pub async fn key_counts(&mut self) -> Result<Vec<(String, String, i64)>> {
         let rows = sqlx::query(
@@ -448,7 +424,7 @@ impl Tx {
     }
 }
 
-pub(super) fn cell_row(row: &sqlx::sqlite::SqliteRow) -> Result<CellRow> {
+pub(super) fn cell_row(row: &sqlx::any::AnyRow) -> Result<CellRow> {
     Ok(CellRow {
         id: row.try_get(0)?,
         subject: row.try_get::<Option<i64>, _>(1)?.map(|slot| slot as u32),

@@ -1,6 +1,8 @@
 //! The image: everything durable in the control database as a list of pieces, and a database made from such a list.
 //!
-//! Tables are found in the schema, not listed by hand, so a new one cannot be forgotten. What is not in the image:
+//! Tables are found in the schema, not listed by hand, so a new one cannot be forgotten. An image says nothing of the engine: it
+//! holds portable statements and rows in the order of their keys, so one taken from PostgreSQL makes an SQLite file, and the other
+//! way round. What is not in the image:
 //! * `lease` — who works is not state; only its fencing token is, and that stands in the heads;
 //! * `meta` entries about the second place itself ([`OWN`]) and the last time seen ([`CLOCK`]), which change all the time;
 //! * crowns of former generations.
@@ -13,10 +15,12 @@
 use std::path::Path;
 
 use futures_util::TryStreamExt as _;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row as _, TypeInfo as _, ValueRef as _};
+use sqlx::any::{AnyRow, AnyTypeInfoKind};
+use sqlx::{AssertSqlSafe, Row as _, ValueRef as _};
 
-use super::{Control, ControlError, Result, Tx};
+use super::catalogue::{POSTGRES_SEQUENCES, SEQUENCES, SET_SEQUENCE, TableShape};
+use super::engine::Engine;
+use super::{Control, ControlError, Result, StateLocation, Tx};
 use crate::backup::state_record::StateHeads;
 use crate::value::{Value, decode_value, encode_value};
 
@@ -26,8 +30,6 @@ pub const OWN: &str = "second_place.";
 pub const CLOCK: &str = "clock_seen";
 /// The table of leases.
 const LEASE: &str = "lease";
-/// The table in which SQLite keeps the numbers given out.
-const SEQUENCES: &str = "sqlite_sequence";
 /// A recovered lease begins so far behind the last known token: more takings than any host makes between two records.
 const TOKEN_STEP: i64 = 1_000_000;
 
@@ -46,20 +48,16 @@ pub struct ImagePiece {
     pub bytes: Vec<u8>,
 }
 
-struct TableShape {
-    name: String,
-    columns: Vec<String>,
-    order: Vec<String>,
-}
-
 impl Tx {
     /// Takes the image, piece by piece; all of it is of one moment.
     pub async fn image(&mut self, take: &mut (dyn FnMut(ImagePiece) + Send)) -> Result<StateHeads> {
         take(ImagePiece { table: None, bytes: self.schema_piece().await? });
         for shape in self.table_shapes().await? {
-            self.table_pieces(&shape, take).await?;
+            if shape.name != LEASE {
+                self.table_pieces(&shape, take).await?;
+            }
         }
-        let number = |found: Option<SqliteRow>| found.map_or(Ok(0), |row| row.try_get::<i64, _>(0));
+        let number = |found: Option<AnyRow>| found.map_or(Ok(0), |row| row.try_get::<i64, _>(0));
         let lease = sqlx::query("SELECT COALESCE(MAX(token), 0) FROM lease").fetch_optional(&mut *self.inner).await?;
         Ok(StateHeads {
             ledger: self.ledger_head().await?,
@@ -70,65 +68,21 @@ impl Tx {
     }
 
     async fn schema_piece(&mut self) -> Result<Vec<u8>> {
-        let rows = sqlx::query(
-            "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
-             ORDER BY CASE type WHEN 'table' THEN 0 ELSE 1 END, name",
-        )
-        .fetch_all(&mut *self.inner)
-        .await?;
+        let statements = self.statements().await?;
         let mut bytes = vec![SCHEMA];
-        bytes.extend_from_slice(&short(rows.len())?.to_be_bytes());
-        for row in rows {
-            let text: String = row.try_get(0)?;
+        bytes.extend_from_slice(&short(statements.len())?.to_be_bytes());
+        for text in statements {
             bytes.extend_from_slice(&(text.len() as u32).to_be_bytes());
             bytes.extend_from_slice(text.as_bytes());
         }
         Ok(bytes)
     }
 
-    async fn table_shapes(&mut self) -> Result<Vec<TableShape>> {
-        let names: Vec<String> = sqlx::query(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> $1 \
-             AND (name NOT LIKE 'sqlite\\_%' ESCAPE '\\' OR name = $2) ORDER BY name",
-        )
-        .bind(LEASE)
-        .bind(SEQUENCES)
-        .fetch_all(&mut *self.inner)
-        .await?
-        .iter()
-        .map(|row| row.try_get(0))
-        .collect::<Result<_, _>>()?;
-        let mut shapes = Vec::with_capacity(names.len());
-        for name in names {
-            let rows = sqlx::query("SELECT name, pk FROM pragma_table_info($1) ORDER BY cid")
-                .bind(&name)
-                .fetch_all(&mut *self.inner)
-                .await?;
-            let mut columns = Vec::new();
-            let mut order = Vec::new();
-            for row in &rows {
-                let column: String = row.try_get(0)?;
-                let place: i64 = row.try_get(1)?;
-                if place > 0 {
-                    order.push((place, column.clone()));
-                }
-                columns.push(column);
-            }
-            order.sort();
-            let mut order: Vec<String> = order.into_iter().map(|(_, column)| column).collect();
-            if name == SEQUENCES {
-                order.push("name".to_owned());
-            }
-            shapes.push(TableShape { name, columns, order });
-        }
-        Ok(shapes)
-    }
-
     async fn table_pieces(&mut self, shape: &TableShape, take: &mut (dyn FnMut(ImagePiece) + Send)) -> Result<()> {
         let head = rows_head(shape)?;
         let mut bytes = head.clone();
         {
-            let query = sqlx::query(AssertSqlSafe(select(shape)));
+            let query = sqlx::query(AssertSqlSafe(select(shape, self.engine)));
             let mut rows = query.fetch(&mut *self.inner);
             while let Some(row) = rows.try_next().await? {
                 let start = bytes.len();
@@ -150,11 +104,12 @@ impl Tx {
 
 /// Whether a piece of `length` bytes ends behind this row: a sixteenth of all rows are such ends, whatever stands before.
 fn ends_behind(row: &[u8], length: usize) -> bool {
-    // FNV-1a; it only has to spread.
-    let hash = row
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    length >= PIECE_MOST_BYTES || (length >= PIECE_LEAST_BYTES && (hash >> 32).is_multiple_of(16))
+    length >= PIECE_MOST_BYTES || (length >= PIECE_LEAST_BYTES && (digest(row) >> 32).is_multiple_of(16))
+}
+
+/// FNV-1a; it only has to spread.
+fn digest(row: &[u8]) -> u64 {
+    row.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn short(length: usize) -> Result<u16> {
@@ -180,28 +135,35 @@ fn rows_head(shape: &TableShape) -> Result<Vec<u8>> {
     Ok(head)
 }
 
-fn select(shape: &TableShape) -> String {
+fn select(shape: &TableShape, engine: Engine) -> String {
+    if shape.name == SEQUENCES && engine == Engine::Postgres {
+        return POSTGRES_SEQUENCES.to_owned();
+    }
     let list = |names: &[String]| names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
     let condition = match shape.name.as_str() {
         "meta" => format!(" WHERE name NOT LIKE '{OWN}%' AND name <> '{CLOCK}'"),
         "tree_root" => " WHERE generation = (SELECT MAX(generation) FROM tree_root)".to_owned(),
         _ => String::new(),
     };
-    let order = if shape.order.is_empty() { "rowid".to_owned() } else { list(&shape.order) };
-    format!("SELECT {} FROM {}{condition} ORDER BY {order}", list(&shape.columns), quoted(&shape.name))
+    format!("SELECT {} FROM {}{condition} ORDER BY {}", list(&shape.columns), quoted(&shape.name), list(&shape.order))
 }
 
-fn value_at(row: &SqliteRow, column: usize) -> Result<Value> {
+fn value_at(row: &AnyRow, column: usize) -> Result<Value> {
     let raw = row.try_get_raw(column)?;
     if raw.is_null() {
         return Ok(Value::Null);
     }
     // The value's own type, not the column's: SQLite does not enforce the latter.
-    Ok(match raw.type_info().name() {
-        "INTEGER" => Value::Integer(row.try_get_unchecked(column)?),
-        "REAL" => Value::Real(row.try_get_unchecked(column)?),
-        "TEXT" => Value::Text(row.try_get_unchecked(column)?),
-        _ => Value::Blob(row.try_get_unchecked(column)?),
+    Ok(match raw.type_info().kind() {
+        AnyTypeInfoKind::BigInt | AnyTypeInfoKind::Integer | AnyTypeInfoKind::SmallInt => {
+            Value::Integer(row.try_get(column)?)
+        }
+        AnyTypeInfoKind::Double | AnyTypeInfoKind::Real => Value::Real(row.try_get(column)?),
+        AnyTypeInfoKind::Text => Value::Text(row.try_get(column)?),
+        AnyTypeInfoKind::Blob => Value::Blob(row.try_get(column)?),
+        AnyTypeInfoKind::Bool | AnyTypeInfoKind::Null => {
+            return Err(ControlError::Inconsistent("a column has a type that no image holds".to_owned()));
+        }
     })
 }
 
@@ -215,11 +177,18 @@ pub struct ImageLoad {
 impl ImageLoad {
     /// Begins in a new file at `path`.
     pub async fn begin(path: &Path) -> Result<Self> {
-        let control = Control::connect(path, true).await?;
+        Self::begin_at(&StateLocation::Sqlite(path.to_owned())).await
+    }
+
+    /// Begins in a new file, or in a database of a server whose schema is empty. Nothing is there before [`Self::finish`].
+    pub async fn begin_at(place: &StateLocation) -> Result<Self> {
+        let control = Control::connect(place, true).await?;
         let mut tx = control.begin().await?;
-        sqlx::query("PRAGMA defer_foreign_keys = ON").execute(&mut *tx.inner).await?;
+        if tx.engine == Engine::Sqlite {
+            sqlx::query("PRAGMA defer_foreign_keys = ON").execute(&mut *tx.inner).await?;
+        }
         if tx.has_schema().await? {
-            return Err(ControlError::Inconsistent(format!("{} is not empty", path.display())));
+            return Err(ControlError::Inconsistent(format!("{} is not empty", place.shown())));
         }
         Ok(Self { control, tx, rest: Vec::new() })
     }
@@ -240,7 +209,7 @@ impl ImageLoad {
             let length = u32::from_be_bytes(array(piece, &mut at)?) as usize;
             let statement = text(bytes(piece, &mut at, length)?)?;
             if statement.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("CREATE TABLE")) {
-                sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *self.tx.inner).await?;
+                self.tx.make(&[statement]).await?;
             } else {
                 // Indexes and triggers come behind the rows.
                 self.rest.push(statement);
@@ -252,18 +221,23 @@ impl ImageLoad {
     async fn insert(&mut self, piece: &[u8]) -> Result<()> {
         let rows = ImageRows::of(piece)?.ok_or_else(|| malformed("a piece of an unknown kind"))?;
         if rows.table == SEQUENCES {
-            // The rows inserted so far have made entries of their own.
-            sqlx::query("DELETE FROM sqlite_sequence").execute(&mut *self.tx.inner).await?;
+            return self.give_out(rows).await;
         }
         let columns: Vec<String> = rows.columns.iter().map(|name| quoted(name)).collect();
-        let places: Vec<String> = (1..=columns.len()).map(|number| format!("${number}")).collect();
-        let statement =
-            format!("INSERT INTO {} ({}) VALUES ({})", quoted(&rows.table), columns.join(", "), places.join(", "));
+        let head = format!("INSERT INTO {} ({}) VALUES ", quoted(&rows.table), columns.join(", "));
         for row in rows {
-            let mut query = sqlx::query(AssertSqlSafe(statement.clone()));
-            for value in row? {
+            let row = row?;
+            // A NULL has no type here, and a server wants to know that of a parameter.
+            let mut places = Vec::with_capacity(row.len());
+            let mut bound = 0;
+            for value in &row {
+                bound += i32::from(*value != Value::Null);
+                places.push(if *value == Value::Null { "NULL".to_owned() } else { format!("${bound}") });
+            }
+            let mut query = sqlx::query(AssertSqlSafe(format!("{head}({})", places.join(", "))));
+            for value in row {
                 query = match value {
-                    Value::Null => query.bind(None::<i64>),
+                    Value::Null => query,
                     Value::Integer(number) => query.bind(number),
                     Value::Real(number) => query.bind(number),
                     Value::Text(text) => query.bind(text),
@@ -275,12 +249,30 @@ impl ImageLoad {
         Ok(())
     }
 
+    /// Numbers that were given out are not given out again.
+    async fn give_out(&mut self, rows: ImageRows<'_>) -> Result<()> {
+        let sql = match self.tx.engine {
+            Engine::Sqlite => {
+                // The rows inserted so far have made entries of their own.
+                sqlx::query("DELETE FROM sqlite_sequence").execute(&mut *self.tx.inner).await?;
+                "INSERT INTO sqlite_sequence (name, seq) VALUES ($1, $2)"
+            }
+            Engine::Postgres => SET_SEQUENCE,
+        };
+        for row in rows {
+            let [Value::Text(table), Value::Integer(number)] = &row?[..] else {
+                return Err(malformed("a number given out is none"));
+            };
+            sqlx::query(sql).bind(table).bind(number).execute(&mut *self.tx.inner).await?;
+        }
+        Ok(())
+    }
+
     /// Makes indexes and triggers, gives the lease a token behind every one given out before, and sets `meta` entries
     /// that are to be there from the first moment.
     pub async fn finish(mut self, heads: &StateHeads, meta: &[(String, String)]) -> Result<Control> {
-        for statement in std::mem::take(&mut self.rest) {
-            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *self.tx.inner).await?;
-        }
+        let rest = std::mem::take(&mut self.rest);
+        self.tx.make(&rest).await?;
         sqlx::query("INSERT INTO lease (name, holder, pid, token, expires_at) VALUES ('work', '', 0, $1, $2)")
             .bind(heads.lease_token + TOKEN_STEP)
             .bind(super::time_text(chrono::DateTime::UNIX_EPOCH))
@@ -379,7 +371,7 @@ mod tests {
     }
 
     async fn run(control: &Control, statement: &str) {
-        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&control.pool).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&control.database.pool).await.unwrap();
     }
 
     async fn filled(path: &Path) -> Control {
@@ -435,9 +427,9 @@ mod tests {
         tx.commit().await.unwrap();
         // Numbers given out are not given out again, and the log still refuses to forget.
         run(&made, "INSERT INTO later (x) VALUES (1)").await;
-        let row = sqlx::query("SELECT MAX(id) FROM later").fetch_one(&made.pool).await.unwrap();
+        let row = sqlx::query("SELECT MAX(id) FROM later").fetch_one(&made.database.pool).await.unwrap();
         assert_eq!(row.try_get::<i64, _>(0).unwrap(), 10);
-        assert!(sqlx::raw_sql("DELETE FROM log_leaf").execute(&made.pool).await.is_err());
+        assert!(sqlx::raw_sql("DELETE FROM log_leaf").execute(&made.database.pool).await.is_err());
         made.close().await;
         Control::open(&folder.path().join("b.db")).await.unwrap();
     }

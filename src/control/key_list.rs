@@ -36,11 +36,11 @@ impl Tx {
             "SELECT 'subjects', state, run, NULL, 1, 1, COUNT(*) FROM subject GROUP BY state, run UNION ALL \
              SELECT 'buckets', state, run, store || '.' || collection, 1, 1, COUNT(*) FROM bucket \
              GROUP BY state, run, store, collection UNION ALL \
-             SELECT 'chains', c.state, NULL, c.store, 1, COALESCE(s.state = 'running', 0), COUNT(*) FROM chain c \
-             LEFT JOIN snapshot s ON s.chain = c.slot GROUP BY c.state, c.store, COALESCE(s.state = 'running', 0) UNION ALL \
-             SELECT 'pins', p.state, p.dies_with, p.reason, (p.kind = 'fresh' OR c.pin IS NOT NULL), 1, COUNT(*) FROM pin p \
-             LEFT JOIN cell c ON c.id = p.cell GROUP BY p.state, p.dies_with, p.reason, (p.kind = 'fresh' OR c.pin IS NOT NULL) \
-             UNION ALL SELECT 'work', state, NULL, purpose, 1, 1, COUNT(*) FROM work GROUP BY state, purpose ORDER BY 1, 2, 3, 4",
+             SELECT 'chains', c.state, NULL, c.store, 1, CASE WHEN s.state = 'running' THEN 1 ELSE 0 END, COUNT(*) FROM chain c \
+             LEFT JOIN snapshot s ON s.chain = c.slot GROUP BY c.state, c.store, CASE WHEN s.state = 'running' THEN 1 ELSE 0 END UNION ALL \
+             SELECT 'pins', p.state, p.dies_with, p.reason, CASE WHEN p.kind = 'fresh' OR c.pin IS NOT NULL THEN 1 ELSE 0 END, 1, COUNT(*) FROM pin p \
+             LEFT JOIN cell c ON c.id = p.cell GROUP BY p.state, p.dies_with, p.reason, CASE WHEN p.kind = 'fresh' OR c.pin IS NOT NULL THEN 1 ELSE 0 END \
+             UNION ALL SELECT 'work', state, NULL, purpose, 1, 1, COUNT(*) FROM work GROUP BY state, purpose ORDER BY 1, 2, 3 NULLS FIRST, 4 NULLS FIRST",
         )
         .fetch_all(&mut *self.inner)
         .await?;

@@ -1,7 +1,8 @@
 //! The leaves of logs in a relational database: all SQL of the proof part.
 //!
 //! Several logs share the tables, told apart by the column `log`. The statements are portable (numbered parameters,
-//! no upserts beyond `ON CONFLICT DO NOTHING`); only the DDL is SQLite's.
+//! no upserts beyond `ON CONFLICT DO NOTHING`); the tables are made as `ddl.rs` has it. The operation log lies in the control
+//! database, on whichever engine that is; the log of the embedded audit service in an SQLite file of its own.
 
 use std::fs::OpenOptions;
 use std::ops::Range;
@@ -10,9 +11,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteRow, SqliteSynchronous};
-use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
+use sqlx::any::AnyRow;
+use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
+use super::built::Built;
+use super::engine::{self, Database, Engine, Fault};
+use super::{ControlError, ddl};
 use crate::log::store::{LeafStore, LeafStoreError, NewLeaf, Result, StoredLeaf};
 use crate::log::tree::{Hash, Node};
 
@@ -54,14 +58,14 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Ids looked up per statement; below every engine's parameter limit.
 const IDS_PER_QUERY: usize = 500;
 
-/// One log in a SQLite database.
+/// One log in a database.
 #[derive(Debug, Clone)]
-pub struct SqliteLogStore {
-    pool: SqlitePool,
+pub struct SqlLogStore {
+    database: Database,
     log: String,
 }
 
-impl SqliteLogStore {
+impl SqlLogStore {
     /// Opens (or creates, with mode 0600) a database file of its own for the log.
     pub async fn open(path: &Path, log: &str) -> Result<Self> {
         let failed = |what: String| LeafStoreError::Failed { log: log.to_owned(), what };
@@ -71,31 +75,60 @@ impl SqliteLogStore {
             .mode(0o600)
             .open(path)
             .map_err(|error| failed(format!("the database file cannot be opened: {}", error.kind())))?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT)
-            // Per connection, so it must be an option and not a statement.
-            .pragma("secure_delete", "ON");
-        let pool = super::pool_options().connect_with(options).await;
-        Self::from_pool(pool.map_err(|error| translate(log, &error))?, log).await
+        let pool = engine::open_sqlite(path, false, BUSY_TIMEOUT).await;
+        Self::within(Database::new(pool.map_err(|error| translate(log, &error))?, Engine::Sqlite), log).await
     }
 
-    /// A log inside a database that is open already (the control database). Its pool must use WAL, `synchronous=FULL`
-    /// and `secure_delete`. Creates the tables when they are missing.
-    pub async fn from_pool(pool: SqlitePool, log: &str) -> Result<Self> {
-        sqlx::raw_sql(SCHEMA).execute(&pool).await.map_err(|error| translate(log, &error))?;
-        Ok(Self { pool, log: log.to_owned() })
+    /// A log inside a database that is open already (the control database). Creates the tables when they are missing.
+    pub(super) async fn within(database: Database, log: &str) -> Result<Self> {
+        let opened = Self { database, log: log.to_owned() };
+        match opened.database.engine {
+            Engine::Sqlite => {
+                let made = sqlx::raw_sql(SCHEMA).execute(&opened.database.pool).await;
+                made.map_err(|error| opened.error(&error))?;
+            }
+            Engine::Postgres => opened.make_tables().await.map_err(|error| opened.refused(&error))?,
+        }
+        Ok(opened)
+    }
+
+    /// On a server even `IF NOT EXISTS` takes locks, so it is looked first, and again under the lock of writers.
+    async fn make_tables(&self) -> Result<(), ControlError> {
+        let engine = self.database.engine;
+        let mut looking = self.database.begin_read().await?;
+        if engine::has_table(&mut looking, engine, "log_leaf").await? {
+            return Ok(());
+        }
+        drop(looking);
+        let mut transaction = self.database.begin_write().await?;
+        if !engine::has_table(&mut transaction, engine, "log_leaf").await? {
+            let statements = ddl::statements(SCHEMA);
+            let made: Vec<String> = statements.iter().filter_map(|text| ddl::to_postgres(text)).flatten().collect();
+            for statement in made {
+                sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *transaction).await?;
+            }
+        }
+        Ok(transaction.commit().await?)
     }
 
     /// Closes all connections.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.database.pool.close().await;
     }
 
     fn error(&self, error: &sqlx::Error) -> LeafStoreError {
         translate(&self.log, error)
+    }
+
+    /// What the control database refused, lost leases among it.
+    fn refused(&self, error: &ControlError) -> LeafStoreError {
+        match error {
+            ControlError::Database(error) => translate(&self.log, error),
+            error if error.is_retryable() => {
+                LeafStoreError::Unavailable { log: self.log.clone(), what: error.to_string() }
+            }
+            error => LeafStoreError::Failed { log: self.log.clone(), what: error.to_string() },
+        }
     }
 
     fn damaged(&self, what: &str) -> LeafStoreError {
@@ -104,7 +137,7 @@ impl SqliteLogStore {
 
     async fn insert(
         &self,
-        transaction: &mut Transaction<'_, Sqlite>,
+        transaction: &mut Transaction<'_, Any>,
         first: u64,
         leaves: &[NewLeaf],
         nodes: &[(Node, Hash)],
@@ -137,7 +170,7 @@ impl SqliteLogStore {
         Ok(())
     }
 
-    fn leaf(&self, row: &SqliteRow) -> Result<StoredLeaf> {
+    fn leaf(&self, row: &AnyRow) -> Result<StoredLeaf> {
         let read = || -> Result<StoredLeaf, sqlx::Error> {
             let hash: Vec<u8> = row.try_get("hash")?;
             let hash = hash.try_into().map_err(|_| sqlx::Error::ColumnNotFound("hash".to_owned()))?;
@@ -145,14 +178,22 @@ impl SqliteLogStore {
                 index: row.try_get::<i64, _>("idx")? as u64,
                 id: row.try_get("id")?,
                 hash,
-                entry: row.try_get("entry")?,
-                salt: row.try_get("salt")?,
-                content: row.try_get("content")?,
+                entry: bytes_at(row, "entry")?.unwrap_or_default(),
+                salt: bytes_at(row, "salt")?,
+                content: bytes_at(row, "content")?,
                 time_ms: row.try_get("time_ms")?,
             })
         };
         read().map_err(|_| self.damaged("a leaf row has columns of a wrong type or length"))
     }
+}
+
+/// The bytes of a column. An SQLite file that was tampered with may hold text there, which is to be read and found wrong.
+fn bytes_at(row: &AnyRow, column: &str) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    row.try_get(column).or_else(|error| {
+        let text: Result<Option<String>, sqlx::Error> = row.try_get(column);
+        text.map(|text| text.map(String::into_bytes)).map_err(|_| error)
+    })
 }
 
 fn translate(log: &str, error: &sqlx::Error) -> LeafStoreError {
@@ -161,22 +202,36 @@ fn translate(log: &str, error: &sqlx::Error) -> LeafStoreError {
     match error {
         sqlx::Error::Database(database) if database.is_unique_violation() => LeafStoreError::Duplicate { log },
         // SQLITE_BUSY 5, SQLITE_LOCKED 6, SQLITE_FULL 13, SQLITE_IOERR 10: their extended codes end in these 8 bits.
-        sqlx::Error::Database(database) => {
-            let code = database.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0);
-            match (code & 0xff, code) {
-                (5 | 6, _) => unavailable("it is locked by another writer"),
-                // SQLITE_IOERR_SHMSIZE is how a full disk shows when the journal's index must grow.
-                (13, _) | (_, 4874) => unavailable("the disk is full"),
-                (10, _) => unavailable("input/output error: is the disk full, over a quota, or failing?"),
-                // The driver's text names tables and constraints, never bound values.
-                _ => LeafStoreError::Failed { log: log.clone(), what: database.message().to_owned() },
-            }
-        }
         sqlx::Error::PoolTimedOut => unavailable("no connection became free"),
         sqlx::Error::PoolClosed => unavailable("the pool is closed"),
-        sqlx::Error::Io(error) => unavailable(&error.kind().to_string()),
-        _ => LeafStoreError::Failed { log, what: "unexpected answer of the database driver".to_owned() },
+        _ => match engine::fault_of(error) {
+            Fault::Busy => unavailable("it is locked by another writer"),
+            Fault::DiskFull => unavailable("the disk is full"),
+            Fault::Disk(_) => unavailable("input/output error: is the disk full, over a quota, or failing?"),
+            Fault::Unreachable(what) => unavailable(&what),
+            Fault::Standby => unavailable(&ControlError::Standby.to_string()),
+            Fault::Other => LeafStoreError::Failed { log: log.clone(), what: unexpected(error) },
+        },
     }
+}
+
+/// What the engine says of an error; never a value that was bound.
+fn unexpected(error: &sqlx::Error) -> String {
+    match error.as_database_error() {
+        // What our own triggers raise, and SQLite's texts, which name tables and constraints.
+        Some(database) if database.code().is_none_or(|code| code.len() != 5 || code == "P0001") => {
+            database.message().to_owned()
+        }
+        Some(database) => format!("the server reported SQLSTATE {}", database.code().unwrap_or_default()),
+        None => "unexpected answer of the database driver".to_owned(),
+    }
+}
+
+fn find_query(log: &str, ids: &[String]) -> Result<Built, sqlx::Error> {
+    let mut query = Built::new("SELECT idx, id, hash, entry, salt, content, time_ms FROM log_leaf WHERE log = ");
+    query.bind(log)?.push(" AND id IN (");
+    query.list(ids, |query, id| query.bind(id.as_str()).map(|_| ()))?.push(")");
+    Ok(query)
 }
 
 /// The number as SQL has it; no log comes near the limit.
@@ -185,7 +240,7 @@ fn bound(number: u64) -> i64 {
 }
 
 #[async_trait]
-impl LeafStore for SqliteLogStore {
+impl LeafStore for SqlLogStore {
     fn name(&self) -> &str {
         &self.log
     }
@@ -193,7 +248,7 @@ impl LeafStore for SqliteLogStore {
     async fn size(&self) -> Result<u64> {
         let row = sqlx::query("SELECT COALESCE(MAX(idx) + 1, 0) AS size FROM log_leaf WHERE log = $1")
             .bind(&self.log)
-            .fetch_one(&self.pool)
+            .fetch_one(&self.database.pool)
             .await;
         let size: i64 = row.and_then(|row| row.try_get("size")).map_err(|error| self.error(&error))?;
         Ok(size as u64)
@@ -201,8 +256,8 @@ impl LeafStore for SqliteLogStore {
 
     async fn append(&self, expected: u64, leaves: &[NewLeaf], nodes: &[(Node, Hash)]) -> Result<()> {
         let error = |error: sqlx::Error| self.error(&error);
-        // IMMEDIATE takes the write lock before the size is read, so that no other writer can come in between.
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(error)?;
+        // The write lock is taken before the size is read, so that no other writer can come in between.
+        let mut transaction = self.database.begin_write().await.map_err(|error| self.refused(&error))?;
         let row = sqlx::query("SELECT COALESCE(MAX(idx) + 1, 0) AS size FROM log_leaf WHERE log = $1")
             .bind(&self.log)
             .fetch_one(&mut *transaction)
@@ -227,7 +282,7 @@ impl LeafStore for SqliteLogStore {
             .bind(bound(start))
             .bind(bound(start.saturating_add(count)))
             .bind(i64::from(level))
-            .fetch_all(&self.pool)
+            .fetch_all(&self.database.pool)
             .await
             .map_err(|error| self.error(&error))?;
         let mut hashes = Vec::with_capacity(rows.len());
@@ -250,7 +305,7 @@ impl LeafStore for SqliteLogStore {
         .bind(&self.log)
         .bind(bound(range.start))
         .bind(bound(range.end))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.database.pool)
         .await
         .map_err(|error| self.error(&error))?;
         rows.iter().map(|row| self.leaf(row)).collect()
@@ -259,15 +314,8 @@ impl LeafStore for SqliteLogStore {
     async fn find(&self, ids: &[String]) -> Result<Vec<StoredLeaf>> {
         let mut found = Vec::new();
         for some in ids.chunks(IDS_PER_QUERY) {
-            let mut query: QueryBuilder<Sqlite> =
-                QueryBuilder::new("SELECT idx, id, hash, entry, salt, content, time_ms FROM log_leaf WHERE log = ");
-            query.push_bind(&self.log).push(" AND id IN (");
-            let mut list = query.separated(", ");
-            for id in some {
-                list.push_bind(id);
-            }
-            query.push(")");
-            let rows = query.build().fetch_all(&self.pool).await.map_err(|error| self.error(&error))?;
+            let query = find_query(&self.log, some).map_err(|error| self.error(&error))?;
+            let rows = query.done().fetch_all(&self.database.pool).await.map_err(|error| self.error(&error))?;
             for row in &rows {
                 found.push(self.leaf(row)?);
             }
@@ -278,7 +326,7 @@ impl LeafStore for SqliteLogStore {
     async fn last_checkpoint(&self) -> Result<Option<String>> {
         let row = sqlx::query("SELECT note FROM log_checkpoint WHERE log = $1 ORDER BY size DESC LIMIT 1")
             .bind(&self.log)
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.database.pool)
             .await
             .map_err(|error| self.error(&error))?;
         row.map(|row| row.try_get("note")).transpose().map_err(|error| self.error(&error))
@@ -289,24 +337,26 @@ impl LeafStore for SqliteLogStore {
             .bind(&self.log)
             .bind(bound(from))
             .bind(i64::from(limit))
-            .fetch_all(&self.pool)
+            .fetch_all(&self.database.pool)
             .await
             .map_err(|error| self.error(&error))?;
         rows.iter().map(|row| row.try_get("note").map_err(|error| self.error(&error))).collect()
     }
 
     async fn put_checkpoint(&self, size: u64, note: &str) -> Result<()> {
+        let mut transaction = self.database.begin_write().await.map_err(|error| self.refused(&error))?;
         sqlx::query("INSERT INTO log_checkpoint (log, size, note) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
             .bind(&self.log)
             .bind(bound(size))
             .bind(note)
-            .execute(&self.pool)
+            .execute(&mut *transaction)
             .await
             .map_err(|error| self.error(&error))?;
-        Ok(())
+        transaction.commit().await.map_err(|error| self.error(&error))
     }
 
     async fn drop_content(&self, range: Range<u64>, before_ms: i64) -> Result<u64> {
+        let mut transaction = self.database.begin_write().await.map_err(|error| self.refused(&error))?;
         let done = sqlx::query(
             "UPDATE log_leaf SET salt = NULL, content = NULL
              WHERE log = $1 AND idx >= $2 AND idx < $3 AND time_ms < $4 AND content IS NOT NULL",
@@ -315,9 +365,10 @@ impl LeafStore for SqliteLogStore {
         .bind(bound(range.start))
         .bind(bound(range.end))
         .bind(before_ms)
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await
         .map_err(|error| self.error(&error))?;
+        transaction.commit().await.map_err(|error| self.error(&error))?;
         Ok(done.rows_affected())
     }
 }
@@ -325,7 +376,7 @@ impl LeafStore for SqliteLogStore {
 /// Runs statements on a database file behind every store's back, for tests that tamper.
 #[cfg(test)]
 pub(crate) async fn run_raw(path: &Path, statements: &str) -> Result<(), sqlx::Error> {
-    let pool = SqlitePool::connect(&format!("sqlite://{}", path.display())).await?;
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await?;
     let done = sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned())).execute(&pool).await;
     pool.close().await;
     done.map(|_| ())

@@ -4,15 +4,22 @@
 //! what belongs together is committed together. Subject ids, row keys and plan lists enter only sealed (see
 //! [`crate::keys::sealed`]); row and subject digests are keyed by leaves of the key tree.
 //!
-//! An old copy of this database must never be restored: its keys are gone by design.
+//! An old copy of this database must never be restored: its keys are gone by design. On PostgreSQL that holds for old row versions,
+//! write-ahead log and replicas as well: they keep sealed nodes of the key tree, whose root is gone.
 
+mod built;
+mod burial;
+mod catalogue;
 mod cells;
+mod ddl;
 mod doomed;
+mod engine;
 mod image;
 mod jobs;
 mod key_list;
 mod lease;
 pub mod log_store;
+mod outside_keys;
 mod people;
 mod pins;
 mod plans;
@@ -23,10 +30,12 @@ mod tree;
 
 pub use cells::{BucketName, CellRow, DyingKeys, PinKind, PinRow};
 pub use doomed::DoomedRoot;
+pub use engine::StateLocation;
 pub use image::{CLOCK, ImageLoad, ImagePiece, ImageRows, OWN};
 pub use jobs::JobRun;
 pub use key_list::KeyGroup;
-pub use lease::Lease;
+pub use lease::{Lease, LeaseHolder, shared_holder};
+pub use outside_keys::OutsideKeyRow;
 pub use people::{HoldRow, RequestRow};
 pub use plans::{ChunkCounts, ChunkRow, LedgerEntry, LedgerKind, PlanRow, RunRow};
 pub use proof::{CertificateRow, DrillRow, OutboxRow};
@@ -37,15 +46,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, Row as _, Sqlite, SqlitePool, Transaction};
+use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
 use thiserror::Error;
+
+use engine::{Database, Engine, Fault};
 
 /// What can go wrong with the control database.
 #[derive(Debug, Error)]
 pub enum ControlError {
     /// The file is missing; `init` or `quickstart` makes it.
-    #[error("the control database {path} does not exist; `wangchuan init` makes a new installation")]
+    #[error(
+        "the control database {path} does not exist; `wangchuan recover` brings a lost one back from the bucket, \
+         `wangchuan init` makes a new installation"
+    )]
     Missing {
         /// Its path.
         path: String,
@@ -73,6 +86,21 @@ pub enum ControlError {
         /// What the engine said.
         what: String,
     },
+    /// The server cannot be reached, or refused the connection. Worth retrying.
+    #[error("the control database cannot be reached: {what}")]
+    Unreachable {
+        /// What the server or the network said, without any password.
+        what: String,
+    },
+    /// The server is a standby: it only reads.
+    #[error("the control database is a standby that only reads; name the primary in `state`, or promote this one")]
+    Standby,
+    /// The server does not flush to disk, so what was committed may be lost.
+    #[error(
+        "the server of the control database runs with fsync or full_page_writes off: a power failure could bring destroyed keys \
+         back; switch both on"
+    )]
+    NotDurable,
     /// Another process holds the write lock for too long. Worth retrying.
     #[error("the control database is busy: another command is writing")]
     Busy,
@@ -94,7 +122,7 @@ impl ControlError {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Busy | Self::DiskFull | Self::Disk { .. })
+        matches!(self, Self::Busy | Self::DiskFull | Self::Disk { .. } | Self::Unreachable { .. })
     }
 
     /// Whether room on the disk is what is wanted.
@@ -106,18 +134,13 @@ impl ControlError {
 
 impl From<sqlx::Error> for ControlError {
     fn from(error: sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
-        let code: u32 = code.parse().unwrap_or(0);
-        // Extended codes end in the eight bits of their primary code: https://www.sqlite.org/rescode.html
-        match (code & 0xff, code) {
-            // SQLITE_FULL; and SQLITE_IOERR_SHMSIZE, which is how a full disk shows when the journal's index must grow.
-            (13, _) | (_, 4874) => Self::DiskFull,
-            (5 | 6, _) => Self::Busy,
-            (10, _) => {
-                let what = error.as_database_error().map_or_else(String::new, |error| error.message().to_owned());
-                Self::Disk { what: format!("{what}, {code}") }
-            }
-            _ => Self::Database(error),
+        match engine::fault_of(&error) {
+            Fault::DiskFull => Self::DiskFull,
+            Fault::Disk(what) => Self::Disk { what },
+            Fault::Busy => Self::Busy,
+            Fault::Unreachable(what) => Self::Unreachable { what },
+            Fault::Standby => Self::Standby,
+            Fault::Other => Self::Database(error),
         }
     }
 }
@@ -125,31 +148,40 @@ impl From<sqlx::Error> for ControlError {
 /// What functions of this module return.
 pub type Result<T, E = ControlError> = std::result::Result<T, E>;
 
-/// Rows that one statement takes at most: each costs up to five of SQLite's 32,766 parameters, and a way to its thread is saved.
+/// Rows that one statement takes at most: each costs up to five of SQLite's 32,766 parameters (PostgreSQL: 65,535), and a way to
+/// its thread, or over the network, is saved.
 const ROWS_PER_STATEMENT: usize = 1000;
 
 const SCHEMA_VERSION: i64 = 1;
 const SCHEMA: &str = include_str!("schema.sql");
+/// How long a statement waits for another writer of an SQLite file; the server's side has the same in [`engine`].
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The control database.
 #[derive(Debug, Clone)]
 pub struct Control {
-    pool: SqlitePool,
+    database: Database,
 }
 
 /// A transaction on the control database. Dropped without [`Tx::commit`], it never happened.
 pub struct Tx {
-    inner: Transaction<'static, Sqlite>,
+    inner: Transaction<'static, Any>,
+    engine: Engine,
 }
 
 impl Control {
-    /// Makes the control database at `path` for a new installation, or completes one whose making was interrupted. One that
-    /// is complete stays as it is, with its own installation id.
+    /// [`Self::create_at`] an SQLite file.
     pub async fn create(path: &Path, installation: [u8; 16]) -> Result<Self> {
-        let control = Self::connect(path, true).await?;
+        Self::create_at(&StateLocation::Sqlite(path.to_owned()), installation).await
+    }
+
+    /// Makes the control database for a new installation, or completes one whose making was interrupted. One that is complete
+    /// stays as it is, with its own installation id. A PostgreSQL database must be there already; its tables are made.
+    pub async fn create_at(place: &StateLocation, installation: [u8; 16]) -> Result<Self> {
+        let control = Self::connect(place, true).await?;
         let mut tx = control.begin().await?;
         if !tx.has_schema().await? {
-            sqlx::raw_sql(SCHEMA).execute(&mut *tx.inner).await?;
+            tx.make(&ddl::statements(SCHEMA)).await?;
             tx.set_meta("schema_version", &SCHEMA_VERSION.to_string()).await?;
             tx.set_meta("installation", &hex::encode(installation)).await?;
         }
@@ -157,15 +189,25 @@ impl Control {
         Ok(control)
     }
 
-    /// Opens an existing control database.
+    /// [`Self::open_at`] an SQLite file.
     pub async fn open(path: &Path) -> Result<Self> {
-        if !path.exists() {
-            return Err(ControlError::Missing { path: path.display().to_string() });
+        Self::open_at(&StateLocation::Sqlite(path.to_owned())).await
+    }
+
+    /// Opens an existing control database.
+    pub async fn open_at(place: &StateLocation) -> Result<Self> {
+        let path = place.shown();
+        if matches!(place, StateLocation::Sqlite(file) if !file.exists()) {
+            return Err(ControlError::Missing { path });
         }
-        let control = Self::connect(path, false).await?;
-        let mut tx = control.begin().await?;
+        let control = Self::connect(place, false).await?;
+        let mut tx = control.read().await?;
         if !tx.has_schema().await? {
-            return Err(ControlError::Incomplete { path: path.display().to_string() });
+            // An empty file was begun by `init`; an empty schema of a server may never have been meant.
+            return Err(match place {
+                StateLocation::Sqlite(_) => ControlError::Incomplete { path },
+                StateLocation::Postgres(_) => ControlError::Missing { path },
+            });
         }
         let found = tx.meta("schema_version").await?.and_then(|text| text.parse().ok()).unwrap_or(0);
         if found > SCHEMA_VERSION {
@@ -175,50 +217,71 @@ impl Control {
         Ok(control)
     }
 
-    async fn connect(path: &Path, create: bool) -> Result<Self> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(create)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(10))
-            .pragma("secure_delete", "ON");
-        let pool = pool_options().connect_with(options).await?;
-        restrict_to_owner(path);
-        Ok(Self { pool })
+    /// Whether a complete control database is there and answers.
+    pub async fn is_there(place: &StateLocation) -> bool {
+        match Self::open_at(place).await {
+            Ok(control) => {
+                control.close().await;
+                true
+            }
+            Err(_) => false,
+        }
     }
 
-    /// Begins a transaction that may write; it waits for other writers.
+    async fn connect(place: &StateLocation, create: bool) -> Result<Self> {
+        match place {
+            StateLocation::Sqlite(path) => {
+                let pool = engine::open_sqlite(path, create, BUSY_TIMEOUT).await?;
+                restrict_to_owner(path);
+                Ok(Self { database: Database::new(pool, Engine::Sqlite) })
+            }
+            StateLocation::Postgres(url) => {
+                Ok(Self { database: Database::new(engine::open_postgres(url).await?, Engine::Postgres) })
+            }
+        }
+    }
+
+    /// Whether several hosts can work with this control database. On one host a file lock stands beside the lease.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.database.engine == Engine::Postgres
+    }
+
+    /// Where several hosts work with this database: from now on nothing is written by this process, its log included, unless the
+    /// lease is held under `token`. `None` takes the fence away.
+    pub fn set_fence(&self, fence: Option<(&str, i64)>) {
+        if self.is_shared() {
+            self.database.set_fence(fence.map(|(lease, token)| (lease.to_owned(), token)));
+        }
+    }
+
+    /// Begins a transaction that may write; it waits for other writers. Behind a fence, refused when the lease is lost.
     pub async fn begin(&self) -> Result<Tx> {
-        Ok(Tx { inner: self.pool.begin_with("BEGIN IMMEDIATE").await? })
+        Ok(Tx { inner: self.database.begin_write().await?, engine: self.database.engine })
     }
 
     /// Begins a transaction that only reads, beside any writer.
     pub async fn read(&self) -> Result<Tx> {
-        Ok(Tx { inner: self.pool.begin().await? })
+        Ok(Tx { inner: self.database.begin_read().await?, engine: self.database.engine })
     }
 
     /// The log store that shares this database (the operation log).
-    pub async fn log_store(&self, log: &str) -> Result<log_store::SqliteLogStore> {
-        log_store::SqliteLogStore::from_pool(self.pool.clone(), log)
+    pub async fn log_store(&self, log: &str) -> Result<log_store::SqlLogStore> {
+        log_store::SqlLogStore::within(self.database.clone(), log)
             .await
             .map_err(|error| ControlError::Inconsistent(error.to_string()))
     }
 
+    /// Executes any statement: for tests that do what nobody should.
+    #[cfg(test)]
+    pub(crate) async fn run_for_test(&self, statement: &'static str) {
+        sqlx::raw_sql(statement).execute(&self.pool).await.unwrap();
+    }
+
     /// Closes all connections and folds the journal into the file.
     pub async fn close(self) {
-        self.pool.close().await;
+        self.database.pool.close().await;
     }
-}
-
-/// Pools of few connections. One that the driver still takes to be inside a transaction is not used again: on a full disk
-/// SQLite ends a transaction by itself, the driver's own roll-back then finds none, and it would refuse every later begin.
-fn pool_options() -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(4).before_acquire(|connection, _| {
-        // The driver has pinged the connection before, so a roll-back that was still waiting is over.
-        let is_clean = !connection.is_in_transaction();
-        Box::pin(async move { Ok(is_clean) })
-    })
 }
 
 /// State files are for their owner only; a file system without modes is the operator's business.
@@ -234,9 +297,23 @@ impl Tx {
     }
 
     async fn has_schema(&mut self) -> Result<bool> {
-        let found =
-            sqlx::query("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetch_optional(&mut *self.inner).await?;
-        Ok(found.is_some())
+        Ok(engine::has_table(&mut self.inner, self.engine, "meta").await?)
+    }
+
+    /// Makes tables, indexes and triggers from their portable statements.
+    async fn make(&mut self, statements: &[String]) -> Result<()> {
+        for statement in statements {
+            let made = match self.engine {
+                Engine::Sqlite => vec![statement.clone()],
+                Engine::Postgres => ddl::to_postgres(statement).ok_or_else(|| {
+                    ControlError::Inconsistent("a statement of the schema means nothing to PostgreSQL".to_owned())
+                })?,
+            };
+            for text in made {
+                sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *self.inner).await?;
+            }
+        }
+        Ok(())
     }
 
     /// A remembered setting.
@@ -248,7 +325,7 @@ impl Tx {
 
     /// The settings whose names begin so, in the order of their names.
     pub async fn metas(&mut self, prefix: &str) -> Result<Vec<(String, String)>> {
-        let sql = "SELECT name, value FROM meta WHERE substr(name, 1, $2) = $1 ORDER BY name";
+        let sql = "SELECT name, value FROM meta WHERE substr(name, 1, CAST($2 AS INTEGER)) = $1 ORDER BY name";
         let query = sqlx::query(sql).bind(prefix).bind(prefix.chars().count() as i64);
         let rows = query.fetch_all(&mut *self.inner).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
@@ -299,5 +376,9 @@ fn optional_time(text: Option<String>) -> Result<Option<DateTime<Utc>>> {
     text.map(|text| parse_time(&text)).transpose()
 }
 
+#[cfg(test)]
+mod engine_tests;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -188,7 +188,7 @@ impl Tx {
     }
 }
 
-fn request_row(row: &sqlx::sqlite::SqliteRow) -> Result<RequestRow> {
+fn request_row(row: &sqlx::any::AnyRow) -> Result<RequestRow> {
     Ok(RequestRow {
         number: row.try_get(0)?,
         kind: row.try_get(1)?,

@@ -121,6 +121,23 @@ impl Tx {
         rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
+    /// The buckets of those cells in which rows of a run still open once every marked key is destroyed.
+    pub async fn buckets_open_behind_shred(&mut self, run: &str, barrier: i64) -> Result<Vec<u32>> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT c.bucket FROM ledger l JOIN sealed_row s ON s.row_mac = l.row_mac JOIN cell c ON c.id = s.cell \
+             LEFT JOIN subject u ON u.slot = c.subject LEFT JOIN bucket b ON b.slot = c.bucket LEFT JOIN pin p ON p.slot = c.pin \
+             WHERE l.run = $1 AND l.state = 'done' AND c.state = 'live' AND s.first_snapshot <= $2 AND \
+             CASE WHEN c.pin IS NOT NULL THEN COALESCE(p.state, '') <> 'dying' \
+             ELSE (COALESCE(u.state, '') <> 'dying' AND COALESCE(b.state, '') <> 'dying') OR EXISTS (SELECT 1 FROM pin q \
+             WHERE q.cell = c.id AND q.kind = 'preserving' AND q.state = 'active') END ORDER BY 1",
+        )
+        .bind(run)
+        .bind(barrier)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
+    }
+
     /// The collections, as (store, collection), of the cells that lose their keys with `run`.
     pub async fn collections_of_dying_cells(&mut self, run: &str) -> Result<Vec<(String, String)>> {
         let text = format!(
@@ -169,7 +186,7 @@ impl Tx {
     }
 }
 
-fn pin_row(row: &sqlx::sqlite::SqliteRow) -> Result<PinRow> {
+fn pin_row(row: &sqlx::any::AnyRow) -> Result<PinRow> {
     let kind: String = row.try_get(4)?;
     Ok(PinRow {
         slot: row.try_get::<i64, _>(0)? as u32,

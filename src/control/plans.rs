@@ -1,5 +1,7 @@
 //! Plans, runs and the ledger of erasures.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
@@ -71,7 +73,7 @@ pub struct RunRow {
     pub plan: Option<String>,
     /// Its request.
     pub request: Option<i64>,
-    /// `approved`, `deleted`, `verified`, `shred-pending`, `shredded`, `failed`; `undoing`, `undone`.
+    /// `approved`, `deleted`, `verified`, `shred-pending`, `shredded`, `final`, `failed`; `undoing`, `undone`.
     pub state: String,
     /// When it began.
     pub begun_at: DateTime<Utc>,
@@ -171,6 +173,13 @@ impl Tx {
         let text = format!("{PLAN} WHERE substr(hash, 1, length($1)) = $1 LIMIT 2");
         let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(prefix).fetch_all(&mut *self.inner).await?;
         rows.iter().map(plan_row).collect()
+    }
+
+    /// The newest plan of a kind that was made by `at`; a preview for a later time is not.
+    pub async fn newest_plan(&mut self, kind: &str, at: DateTime<Utc>) -> Result<Option<PlanRow>> {
+        let text = format!("{PLAN} WHERE kind = $1 AND created_at <= $2 ORDER BY created_at DESC, id DESC LIMIT 1");
+        let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(kind).bind(time_text(at));
+        query.fetch_optional(&mut *self.inner).await?.as_ref().map(plan_row).transpose()
     }
 
     /// A plan by its id.
@@ -362,7 +371,8 @@ impl Tx {
 
     /// Whether a chunk or a generation change is in the middle of happening.
     pub async fn is_destroying(&mut self) -> Result<bool> {
-        let row = sqlx::query("SELECT (SELECT COUNT(*) FROM plan_chunk WHERE state = 'running') + (SELECT COUNT(*) FROM rekey WHERE ended_at IS NULL)")
+        let row = sqlx::query("SELECT (SELECT COUNT(*) FROM plan_chunk WHERE state = 'running') + (SELECT COUNT(*) FROM rekey WHERE ended_at IS NULL) \
+             + (SELECT COUNT(*) FROM outside_key WHERE state = 'destroying')")
             .fetch_one(&mut *self.inner)
             .await?;
         Ok(row.try_get::<i64, _>(0)? > 0)
@@ -477,6 +487,12 @@ impl Tx {
         rows.iter().map(run_row).collect()
     }
 
+    /// The state of every run, by its id.
+    pub async fn run_states(&mut self) -> Result<HashMap<String, String>> {
+        let rows = sqlx::query("SELECT id, state FROM run").fetch_all(&mut *self.inner).await?;
+        rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
     /// A run by its id.
     pub async fn run(&mut self, id: &str) -> Result<Option<RunRow>> {
         let text = format!("{RUN} WHERE id = $1");
@@ -485,7 +501,7 @@ impl Tx {
     }
 }
 
-fn plan_row(row: &sqlx::sqlite::SqliteRow) -> Result<PlanRow> {
+fn plan_row(row: &sqlx::any::AnyRow) -> Result<PlanRow> {
     Ok(PlanRow {
         id: row.try_get(0)?,
         hash: row.try_get(1)?,
@@ -498,7 +514,7 @@ fn plan_row(row: &sqlx::sqlite::SqliteRow) -> Result<PlanRow> {
     })
 }
 
-fn run_row(row: &sqlx::sqlite::SqliteRow) -> Result<RunRow> {
+fn run_row(row: &sqlx::any::AnyRow) -> Result<RunRow> {
     Ok(RunRow {
         id: row.try_get(0)?,
         kind: row.try_get(1)?,
@@ -516,7 +532,7 @@ fn run_row(row: &sqlx::sqlite::SqliteRow) -> Result<RunRow> {
     })
 }
 
-fn ledger_entry(row: &sqlx::sqlite::SqliteRow) -> Result<LedgerEntry> {
+fn ledger_entry(row: &sqlx::any::AnyRow) -> Result<LedgerEntry> {
     let mac: Vec<u8> = row.try_get(3)?;
     let kind: String = row.try_get(4)?;
     Ok(LedgerEntry {

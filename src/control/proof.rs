@@ -70,7 +70,30 @@ const CERTIFICATE: &str =
     "SELECT id, sequence, run, result, digest, envelope, evidence, issued_at, supersedes FROM certificate";
 const OUTBOX: &str = "SELECT certificate, state, attempts, next_at, problem, receipt, grade, receipted_at FROM outbox";
 
+/// `meta`: the id that the next certificate will have.
+const ANNOUNCED: &str = "certificate_announced";
+
 impl Tx {
+    /// The id that the next certificate will have. It is drawn when the one before is issued, so that any copy of this database
+    /// knows by which id its future would be filed.
+    pub async fn announced_certificate(&mut self) -> Result<Option<String>> {
+        self.meta(ANNOUNCED).await
+    }
+
+    /// Fixes the id of the next certificate.
+    pub async fn announce_certificate(&mut self, id: &str) -> Result<()> {
+        self.set_meta(ANNOUNCED, id).await
+    }
+
+    /// The newest certificate that has a receipt.
+    pub async fn newest_receipted(&mut self) -> Result<Option<CertificateRow>> {
+        let text = format!(
+            "{CERTIFICATE} WHERE id IN (SELECT certificate FROM outbox WHERE state = 'receipted') ORDER BY sequence DESC LIMIT 1"
+        );
+        let row = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_optional(&mut *self.inner).await?;
+        row.as_ref().map(certificate_row).transpose()
+    }
+
     /// The next certificate number and the digest of the one before it.
     pub async fn next_certificate(&mut self) -> Result<(i64, Option<String>)> {
         let row = sqlx::query("SELECT sequence, digest FROM certificate ORDER BY sequence DESC LIMIT 1")
@@ -201,7 +224,7 @@ impl Tx {
     }
 }
 
-fn certificate_row(row: &sqlx::sqlite::SqliteRow) -> Result<CertificateRow> {
+fn certificate_row(row: &sqlx::any::AnyRow) -> Result<CertificateRow> {
     Ok(CertificateRow {
         id: row.try_get(0)?,
         sequence: row.try_get(1)?,

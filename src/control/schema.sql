@@ -32,7 +32,7 @@ CREATE TABLE doomed_root (
 -- A subject's lookup stays until its slot is destroyed, so that a hold finds the cells that are to die.
 CREATE TABLE subject (slot BIGINT PRIMARY KEY, lookup BLOB, state TEXT NOT NULL, run TEXT);
 CREATE UNIQUE INDEX subject_lookup ON subject (lookup) WHERE state = 'active';
-CREATE INDEX subject_known ON subject (lookup);
+CREATE INDEX subject_known ON subject (lookup) WHERE lookup IS NOT NULL;
 CREATE TABLE bucket (
     slot BIGINT PRIMARY KEY, store TEXT NOT NULL, collection TEXT NOT NULL, policy TEXT NOT NULL, period TEXT NOT NULL,
     state TEXT NOT NULL, run TEXT
@@ -132,4 +132,13 @@ CREATE TABLE job_run (
 CREATE TABLE drill (
     id TEXT PRIMARY KEY, store TEXT NOT NULL, snapshot TEXT NOT NULL, passed BIGINT NOT NULL, at TEXT NOT NULL,
     record BLOB NOT NULL
+);
+
+-- Keys in a key service that applications seal fields with and that the agent answers for. name: the entry of the configuration.
+-- state: active | ended (nothing relies on it since ended_at) | destroying (intent) | doubtful (an intent whose outcome is not
+-- known) | destroyed | released. lookup: of a subject's key, until it is destroyed. place_mac: keyed digest of entry and own name. sealed:
+-- whose it is and its own name, under a work leaf of its own that dies with it.
+CREATE TABLE outside_key (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, lookup BLOB, place_mac BLOB NOT NULL, sealed BLOB NOT NULL, state TEXT NOT NULL,
+    registered_at TEXT NOT NULL, ended_at TEXT, due_at TEXT, destroyed_at TEXT, body TEXT NOT NULL
 );

@@ -203,7 +203,7 @@ impl Tx {
     }
 }
 
-fn snapshot_row(row: &sqlx::sqlite::SqliteRow) -> Result<SnapshotRow> {
+fn snapshot_row(row: &sqlx::any::AnyRow) -> Result<SnapshotRow> {
     Ok(SnapshotRow {
         number: row.try_get(0)?,
         id: row.try_get(1)?,

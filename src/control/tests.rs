@@ -1,13 +1,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Control, ControlError, Lease};
+use super::{Control, ControlError, DyingKeys, Lease, SlotTable, Tx};
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::seconds(seconds)
 }
 
 async fn control(folder: &tempfile::TempDir) -> Control {
-    Control::create(&folder.path().join("state.db"), [7; 16]).await.unwrap()
+    super::testing::create(&folder.path().join("state.db"), [7; 16]).await
 }
 
 #[tokio::test]
@@ -23,13 +23,13 @@ async fn a_lost_lease_neither_renews_nor_writes() {
     };
     assert_eq!(next, token + 1);
     assert!(matches!(tx.require_token("work", token).await, Err(ControlError::LeaseLost { .. })));
-    assert!(matches!(tx.extend_lease("work", token, at(9999)).await, Err(ControlError::LeaseLost { .. })));
-    tx.extend_lease("work", next, at(2000)).await.unwrap();
+    assert!(matches!(tx.extend_lease("work", token, at(601), at(9999)).await, Err(ControlError::LeaseLost { .. })));
+    tx.extend_lease("work", next, at(601), at(2000)).await.unwrap();
     assert!(tx.lease_holder("work", at(1999)).await.unwrap().is_some());
     // Given back: even the last token is worth nothing.
     tx.release_lease("work", "b").await.unwrap();
     assert!(tx.require_token("work", next).await.is_err());
-    assert!(tx.extend_lease("work", next, at(9999)).await.is_err());
+    assert!(tx.extend_lease("work", next, at(601), at(9999)).await.is_err());
     assert!(tx.require_token("work", 0).await.is_err());
 }
 
@@ -60,4 +60,80 @@ async fn a_transaction_that_the_engine_ended_spoils_no_connection() {
     tx.set_meta("still", "works").await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(control.read().await.unwrap().meta("still").await.unwrap().as_deref(), Some("works"));
+}
+
+async fn numbers(tx: &mut Tx, query: &'static str) -> Vec<i64> {
+    use sqlx::Row as _;
+    let rows = sqlx::query(query).fetch_all(&mut *tx.inner).await.unwrap();
+    rows.iter().map(|row| row.try_get(0).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_burial_ends_the_cells_that_lost_a_key_and_their_history_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = control(&folder).await;
+    let mut tx = control.begin().await.unwrap();
+    tx.add_subjects(&[(1, [1; 32]), (2, [2; 32])]).await.unwrap();
+    // Of subject 1: one without a pin, one that a pin preserves. Of subject 2: in a bucket that dies, in another one, pinned
+    // ones whose pin dies and lives. One without a subject in the dying bucket.
+    let cells = [(Some(1), 8), (Some(1), 9), (Some(2), 8), (Some(2), 9), (Some(2), 10), (Some(2), 11), (None, 8)];
+    let mut ids = Vec::new();
+    for (subject, bucket) in cells {
+        let cell = tx.cell(subject, bucket).await.unwrap();
+        tx.note_sealed_rows(1, &[([cell.id as u8; 16], cell.id)]).await.unwrap();
+        ids.push(cell.id);
+    }
+    for (at, pin) in [(1, 70_i64), (4, 71), (5, 72)] {
+        tx.set_cell_pin(ids[at], pin as u32).await.unwrap();
+        sqlx::query(
+            "INSERT INTO pin (slot, cell, lookup, bucket_name, kind, reason, state, run, rows) \
+             VALUES ($1, $2, x'', '', 'preserving', 'test', 'active', 'r', 1)",
+        )
+        .bind(pin)
+        .bind(ids[at])
+        .execute(&mut *tx.inner)
+        .await
+        .unwrap();
+    }
+    let dying = DyingKeys { subjects: vec![1], buckets: vec![8], pins: vec![71], ..DyingKeys::default() };
+    tx.bury(&dying).await.unwrap();
+    let living = [ids[1], ids[3], ids[5]];
+    assert_eq!(numbers(&mut tx, "SELECT id FROM cell WHERE state = 'live' ORDER BY id").await, living);
+    assert_eq!(numbers(&mut tx, "SELECT cell FROM sealed_row ORDER BY cell").await, living);
+    assert_eq!(numbers(&mut tx, "SELECT slot FROM pin WHERE state = 'destroyed'").await, [71]);
+    assert_eq!(numbers(&mut tx, "SELECT slot FROM subject WHERE state = 'destroyed' AND lookup IS NULL").await, [1]);
+    assert_eq!(tx.known_subject_slots(&[2; 32]).await.unwrap(), [2]);
+}
+
+#[tokio::test]
+async fn a_sample_of_a_large_table_is_spread_and_holds_no_key_that_dies() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = control(&folder).await;
+    let mut tx = control.begin().await.unwrap();
+    let subjects: Vec<_> = (1..=10_000_u32)
+        .map(|number| {
+            let mut lookup = [0; 32];
+            lookup[..4].copy_from_slice(&number.to_be_bytes());
+            (number, lookup)
+        })
+        .collect();
+    tx.add_subjects(&subjects).await.unwrap();
+    let sample = tx.sample_slots(SlotTable::Subject, 64, 1).await.unwrap();
+    assert!((32..=64).contains(&sample.len()));
+    for part in 0..8 {
+        let range = part * 1_250 + 1..=(part + 1) * 1_250;
+        assert!(sample.iter().any(|slot| range.contains(slot)), "none in {range:?}");
+    }
+    assert_ne!(tx.sample_slots(SlotTable::Subject, 64, 2).await.unwrap(), sample);
+    // The next one that lives is taken.
+    let dying = DyingKeys { subjects: (1..=10_000).filter(|number| number % 3 > 0).collect(), ..DyingKeys::default() };
+    tx.bury(&dying).await.unwrap();
+    let sample = tx.sample_slots(SlotTable::Subject, 64, 1).await.unwrap();
+    assert!((32..=64).contains(&sample.len()) && sample.iter().all(|slot| slot % 3 == 0));
+    // Few are left: they are found all the same.
+    let dying = DyingKeys { subjects: (1..=9_000).collect(), ..DyingKeys::default() };
+    tx.bury(&dying).await.unwrap();
+    let sample = tx.sample_slots(SlotTable::Subject, 64, 1).await.unwrap();
+    assert_eq!((sample.len(), sample.iter().all(|slot| *slot > 9_000)), (64, true));
+    assert!(tx.sample_slots(SlotTable::Chain, 64, 1).await.unwrap().is_empty());
 }

@@ -3,15 +3,26 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::Row as _;
 
-use super::{CellRow, ROWS_PER_STATEMENT, Result, Tx, time_text};
+use super::built::Built;
+use super::{CellRow, ROWS_PER_STATEMENT, Result, RunRow, Tx, time_text};
 
 /// The step of a generation change that was given up before its commit.
 pub const ABANDONED: &str = "abandoned";
 
+/// 2^32 divided by the golden ratio: multiples of it spread over the numbers below 2^32, and the selection can be repeated.
+const SPREAD: i64 = 2_654_435_761;
+/// A table with fewer rows is sampled by reading all of it.
+const SMALL_TABLE_ROWS: i64 = 4096;
+
 /// A stored node: (subtree, level, index, version) and its sealed bytes.
 pub type NodeRow = ((u8, u8, u32, i64), Vec<u8>);
+
+fn node_row(row: &sqlx::any::AnyRow) -> Result<NodeRow> {
+    let number = |at: usize| row.try_get::<i64, _>(at);
+    Ok(((number(0)? as u8, number(1)? as u8, number(2)? as u32, number(3)?), row.try_get(4)?))
+}
 
 impl Tx {
     /// The newest generation and its crown.
@@ -57,24 +68,43 @@ impl Tx {
         let rows = sqlx::query("SELECT subtree, level, idx, version, sealed FROM tree_node")
             .fetch_all(&mut *self.inner)
             .await?;
-        rows.into_iter()
-            .map(|row| {
-                let number = |at: usize| row.try_get::<i64, _>(at);
-                Ok(((number(0)? as u8, number(1)? as u8, number(2)? as u32, number(3)?), row.try_get(4)?))
-            })
-            .collect()
+        rows.iter().map(node_row).collect()
+    }
+
+    /// The nodes at these places (subtree, level, index), of every version from `since` on.
+    pub async fn tree_nodes_at(&mut self, places: &[(u8, u8, u32)], since: i64) -> Result<Vec<NodeRow>> {
+        let mut found = Vec::with_capacity(places.len());
+        for part in places.chunks(ROWS_PER_STATEMENT) {
+            // Through a SELECT, because SQLite does not use the index for rows that are compared with VALUES directly.
+            let mut query = Built::new(
+                "SELECT subtree, level, idx, version, sealed FROM tree_node \
+                 WHERE (subtree, level, idx) IN (SELECT column1, column2, column3 FROM (VALUES ",
+            );
+            query.list(part, |query, (subtree, level, index)| {
+                query.push("(").bind(i64::from(*subtree))?.push(", ").bind(i64::from(*level))?.push(", ");
+                query.bind(i64::from(*index))?.push(")");
+                Ok(())
+            })?;
+            query.push(") AS wanted) AND version >= ").bind(since)?;
+            // The driver keeps what was compiled; one of a length that seldom comes again is not worth the memory.
+            let query = query.done_kept(part.len() == ROWS_PER_STATEMENT);
+            for row in query.fetch_all(&mut *self.inner).await? {
+                found.push(node_row(&row)?);
+            }
+        }
+        Ok(found)
     }
 
     /// Stores nodes (replacing those with the same id).
     pub async fn put_tree_nodes(&mut self, nodes: &[NodeRow]) -> Result<()> {
         for part in nodes.chunks(ROWS_PER_STATEMENT) {
-            let mut query = QueryBuilder::new("INSERT INTO tree_node (subtree, level, idx, version, sealed) ");
-            query.push_values(part, |mut row, ((subtree, level, index, version), sealed)| {
-                row.push_bind(i64::from(*subtree)).push_bind(i64::from(*level)).push_bind(i64::from(*index));
-                row.push_bind(*version).push_bind(&sealed[..]);
-            });
+            let mut query = Built::new("INSERT INTO tree_node (subtree, level, idx, version, sealed) VALUES ");
+            query.list(part, |query, (id, sealed)| {
+                bind_node(query.push("("), *id)?.push(", ").bind(&sealed[..])?.push(")");
+                Ok(())
+            })?;
             query.push(" ON CONFLICT (subtree, level, idx, version) DO UPDATE SET sealed = excluded.sealed");
-            query.build().execute(&mut *self.inner).await?;
+            query.done().execute(&mut *self.inner).await?;
         }
         Ok(())
     }
@@ -82,14 +112,23 @@ impl Tx {
     /// Removes nodes that no crown reaches any more.
     pub async fn drop_tree_nodes(&mut self, nodes: &[(u8, u8, u32, i64)]) -> Result<()> {
         for part in nodes.chunks(ROWS_PER_STATEMENT) {
-            let mut query = QueryBuilder::new("DELETE FROM tree_node WHERE (subtree, level, idx, version) IN (");
-            query.push_values(part, |mut row, (subtree, level, index, version)| {
-                row.push_bind(i64::from(*subtree)).push_bind(i64::from(*level)).push_bind(i64::from(*index));
-                row.push_bind(*version);
-            });
-            query.push(")");
-            query.build().execute(&mut *self.inner).await?;
+            let mut query = Built::new(
+                "DELETE FROM tree_node WHERE (subtree, level, idx, version) \
+                 IN (SELECT column1, column2, column3, column4 FROM (VALUES ",
+            );
+            query.list(part, |query, id| {
+                bind_node(query.push("("), *id)?.push(")");
+                Ok(())
+            })?;
+            query.push(") AS gone)");
+            query.done().execute(&mut *self.inner).await?;
         }
+        Ok(())
+    }
+
+    /// Removes the nodes that a generation change which was given up had laid beside the others.
+    pub async fn drop_tree_nodes_of(&mut self, generation: i64) -> Result<()> {
+        sqlx::query("DELETE FROM tree_node WHERE version = $1").bind(generation).execute(&mut *self.inner).await?;
         Ok(())
     }
 
@@ -209,9 +248,24 @@ impl Tx {
         Ok(())
     }
 
+    /// Whether anything that was sealed for a run itself can still be opened: its plan's lists, its pre-images, the id of its
+    /// request.
+    pub async fn has_own_leaves(&mut self, run: &RunRow) -> Result<bool> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) FROM work WHERE state <> 'destroyed' AND ((purpose = 'plan' AND reference = $1) \
+             OR (purpose = 'pre-image' AND reference = $2) OR (purpose = 'request' AND reference = $3))",
+        )
+        .bind(run.plan.clone().unwrap_or_default())
+        .bind(&run.id)
+        .bind(run.request.map(|number| number.to_string()).unwrap_or_default())
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok(row.try_get::<i64, _>(0)? > 0)
+    }
+
     /// How many slot numbers were ever given out in each run of `width` numbers that has any (numbers are never used twice).
     pub async fn slots_by_cohort(&mut self, table: SlotTable, width: u32) -> Result<HashMap<u32, u64>> {
-        let text = format!("SELECT slot / $1, COUNT(*) FROM ({}) GROUP BY 1", table.select());
+        let text = format!("SELECT slot / $1, COUNT(*) FROM ({}) AS given GROUP BY 1", table.select());
         let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(i64::from(width)).fetch_all(&mut *self.inner).await?;
         rows.into_iter().map(|row| Ok((row.try_get::<i64, _>(0)? as u32, row.try_get::<i64, _>(1)? as u64))).collect()
     }
@@ -235,11 +289,15 @@ impl Tx {
         row.map(|row| Ok(row.try_get(0)?)).transpose()
     }
 
-    /// At most `limit` slots that are in use and not dying, spread over the table; another `salt`, another selection.
+    /// At most `limit` slots that are in use and not dying, spread over the table; another `salt`, another selection. In a large
+    /// table it looks near that many points, and only where it finds too little it reads everything.
     pub async fn sample_slots(&mut self, table: SlotTable, limit: u32, salt: i64) -> Result<Vec<u32>> {
-        // A multiplicative hash by the golden ratio of 2^32, so that the selection is spread and can be repeated.
+        let near = self.slots_near_points(table, limit, salt).await?;
+        if near.len() >= (limit / 2) as usize {
+            return Ok(near);
+        }
         let text = format!(
-            "{} WHERE state IN ('active', 'retained') ORDER BY ((slot + $1) * 2654435761) % 4294967296, slot LIMIT $2",
+            "{} WHERE state IN ('active', 'retained') ORDER BY ((slot + $1) * {SPREAD}) % 4294967296, slot LIMIT $2",
             table.select()
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(text))
@@ -248,6 +306,35 @@ impl Tx {
             .fetch_all(&mut *self.inner)
             .await?;
         rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
+    }
+
+    /// For each of `limit` points between the first and the last slot the next slot that is in use and not dying, unless it is
+    /// far. Empty for a small table.
+    async fn slots_near_points(&mut self, table: SlotTable, limit: u32, salt: i64) -> Result<Vec<u32>> {
+        let name = table.name();
+        let ends = format!(
+            "SELECT (SELECT MIN(slot) FROM {name}), (SELECT MAX(slot) FROM {name}), \
+             (SELECT COUNT(*) FROM (SELECT slot FROM {name} LIMIT {SMALL_TABLE_ROWS}) AS few)"
+        );
+        let row = sqlx::query(sqlx::AssertSqlSafe(ends)).fetch_one(&mut *self.inner).await?;
+        let (first, last): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+        let (Some(first), Some(last)) = (first, last) else { return Ok(Vec::new()) };
+        if row.try_get::<i64, _>(2)? < SMALL_TABLE_ROWS {
+            return Ok(Vec::new());
+        }
+        let mut query = Built::new("WITH wanted (number) AS (VALUES ");
+        query.list(0..i64::from(limit), |query, number| {
+            let hash = ((number + 1) * SPREAD + salt % 1_000_000 * SPREAD) % (1 << 32);
+            query.push("(").bind(first + hash % (last - first + 1))?.push(")");
+            Ok(())
+        })?;
+        query.push(") SELECT DISTINCT (SELECT slot FROM (SELECT slot, state FROM ").push(name).push(
+            " WHERE slot >= wanted.number ORDER BY slot \
+             LIMIT 64) AS near WHERE state IN ('active', 'retained') ORDER BY slot LIMIT 1) AS slot FROM wanted ORDER BY 1",
+        );
+        let rows = query.done().fetch_all(&mut *self.inner).await?;
+        let found: Result<Vec<Option<i64>>> = rows.iter().map(|row| Ok(row.try_get(0)?)).collect();
+        Ok(found?.into_iter().flatten().map(|slot| slot as u32).collect())
     }
 
     /// All slots that are recorded as destroyed.
@@ -278,6 +365,12 @@ impl Tx {
     }
 }
 
+fn bind_node(query: &mut Built, id: (u8, u8, u32, i64)) -> Result<&mut Built, sqlx::Error> {
+    let (subtree, level, index, version) = id;
+    query.bind(i64::from(subtree))?.push(", ").bind(i64::from(level))?.push(", ").bind(i64::from(index))?;
+    query.push(", ").bind(version)
+}
+
 /// The tables that hand out slot numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlotTable {
@@ -296,6 +389,16 @@ pub enum SlotTable {
 impl SlotTable {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Subject, Self::Bucket, Self::Chain, Self::Pin, Self::Work];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Subject => "subject",
+            Self::Bucket => "bucket",
+            Self::Chain => "chain",
+            Self::Pin => "pin",
+            Self::Work => "work",
+        }
+    }
 
     fn select(self) -> &'static str {
         match self {

@@ -97,8 +97,8 @@ pub async fn run_chunk(
     }
 }
 
-/// Leaves a chunk undone because the plan it belongs to must not go on; its rows stay, and count as kept. If a crash hid
-/// that its transaction was committed, that is settled first.
+/// Leaves a chunk undone because the plan it belongs to must not go on, or not in this store; its rows stay, and count as the
+/// caller says, for the reason that it gives. If a crash hid that its transaction was committed, that is settled first.
 ///
 /// # Errors
 /// When the control database fails, or the store of a chunk that was begun cannot be reached.
@@ -108,7 +108,7 @@ pub async fn withhold_chunk(
     token: i64,
     chunk: &ChunkRow,
     keys: &RunKeys,
-    why: &str,
+    (counts, why): (ChunkCounts, String),
 ) -> Result<ChunkOutcome, EraseError> {
     if chunk.state == "running" {
         let (site, collection) = place_of(ground, chunk)?;
@@ -118,8 +118,7 @@ pub async fn withhold_chunk(
             return work.settle(&marker).await;
         }
     }
-    let outcome =
-        ChunkOutcome { counts: ChunkCounts { kept: chunk.rows, ..ChunkCounts::default() }, note: Some(why.to_owned()) };
+    let outcome = ChunkOutcome { counts, note: Some(why) };
     let mut tx = ground.control.begin().await?;
     tx.end_chunk(run, chunk, outcome.counts, &[], outcome.note.as_deref()).await?;
     tx.commit().await?;

@@ -22,7 +22,7 @@ use crate::plan::PlanBody;
 use crate::plan::Subject;
 use crate::plan::model::Collection;
 use crate::policy::calendar::BucketPeriod;
-use crate::policy::statute::{self, Earliest, bucket_due_with};
+use crate::policy::statute::{Earliest, bucket_due_with};
 use rules::{CleanCell, StandingPin, StayingRows, choose_pins};
 
 /// Rows that stay, by subject digest and bucket.
@@ -80,7 +80,7 @@ pub async fn seal_fate(
 /// Whether the whole period of a bucket is due by today's policy. Never for one that no present policy governs.
 ///
 /// # Errors
-/// When a policy names an unknown statute or a date lies outside the supported years.
+/// When a date lies outside the supported years.
 pub fn is_bucket_due(ground: &Ground<'_>, bucket: &BucketName, cutoff: DateTime<Utc>) -> Result<bool, EraseError> {
     let Some(site) = ground.site(&bucket.store) else { return Ok(false) };
     let Some((_, collection)) = site.model.collection(&bucket.collection) else { return Ok(false) };
@@ -88,8 +88,7 @@ pub fn is_bucket_due(ground: &Ground<'_>, bucket: &BucketName, cutoff: DateTime<
         return Ok(false);
     };
     let Ok(period) = bucket.period.parse::<BucketPeriod>() else { return Ok(false) };
-    let statutes = statute::find_all(&governed.policy.statutes)?;
-    let due = bucket_due_with(period, governed.policy.retention, &statutes, site.model.spec.timezone)?;
+    let due = bucket_due_with(period, governed.policy.retention, &governed.statutes, site.model.spec.timezone)?;
     Ok(due <= Earliest::At(cutoff))
 }
 

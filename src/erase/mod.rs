@@ -5,6 +5,7 @@
 //! is unknown after a crash is settled by the marker that it wrote in its own transaction.
 
 pub mod batch;
+pub mod caps;
 pub mod chunk;
 pub mod fate;
 pub mod neutral;
@@ -12,7 +13,7 @@ pub mod planner;
 pub mod pre_image;
 pub mod put_back;
 pub mod read_back;
-mod referrers;
+pub mod referrers;
 mod stripped;
 pub mod survey;
 
@@ -26,7 +27,7 @@ use crate::keyring::{Keyring, KeyringError};
 use crate::keys::sealed::ColumnError;
 use crate::plan::model::Model;
 use crate::policy::calendar::CalendarError;
-use crate::policy::statute::UnknownStatute;
+use crate::policy::statute::CatalogueVersion;
 use crate::random::{Random, RandomUnavailable};
 use crate::stores::{DataStore, StoreError};
 use crate::value::MalformedValues;
@@ -55,8 +56,10 @@ pub struct Ground<'a> {
     pub sites: &'a [Site],
     /// The stores that cannot, with the reason.
     pub skipped: &'a [(String, String)],
-    /// SHA-256 of policies and registry, hex.
+    /// SHA-256 of policies, statutes and registry, hex.
     pub policy_digest: &'a str,
+    /// The catalogue of statutes that counts.
+    pub catalogue: CatalogueVersion,
 }
 
 impl Ground<'_> {
@@ -91,9 +94,6 @@ pub enum EraseError {
     /// A date lies outside what can be computed.
     #[error(transparent)]
     Calendar(#[from] CalendarError),
-    /// A policy names a statute that the catalogue does not have.
-    #[error(transparent)]
-    Statute(#[from] UnknownStatute),
     /// The registry does not fit the database.
     #[error("the registry does not fit the database: {}", .0.join("; "))]
     Registry(Vec<String>),

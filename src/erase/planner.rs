@@ -13,6 +13,7 @@ use crate::plan::decide::decide;
 use crate::plan::digest::{RowsDigest, plan_hash};
 use crate::plan::{CollectionCounts, Decision, PlanBody, PlanKind, Subject, Verdict};
 use crate::policy::hold::{ActiveHolds, Hold, HoldScope, Owners, SubjectDigest};
+use crate::policy::statute::rules::PolicyRule;
 use crate::random::uuid7;
 
 /// A plan with its public part.
@@ -33,7 +34,7 @@ pub fn subject_lookup(lookup: &Key, subject: &Subject) -> [u8; 32] {
 /// Plans and stores the plan. Reads the stores, writes only to the control database.
 ///
 /// # Errors
-/// When no store can be read, when a cap is exceeded, or when keys or control database fail.
+/// When no store can be read, or when keys or control database fail.
 pub async fn make_plan(ground: &Ground<'_>, target: &Target, request: Option<i64>) -> Result<StoredPlan, EraseError> {
     let cutoff = ground.clock.now();
     let mut tx = ground.control.begin().await?;
@@ -46,6 +47,8 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, request: Option<i64
         kind: if matches!(target, Target::Retention) { PlanKind::Retention } else { PlanKind::Request },
         cutoff,
         policy_digest: ground.policy_digest.to_owned(),
+        catalogue: Some(ground.catalogue),
+        rules: rules_of(ground.sites),
         schema_digest: Vec::new(),
         holds: holds.iter().map(|hold| hold.id.clone()).collect(),
         salt: salt(ground)?,
@@ -79,10 +82,18 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, request: Option<i64
         add_list(&mut digest, store, collection, verdict, items);
     }
     body.rows_digest = digest.finish();
-    if body.kind == PlanKind::Retention {
-        check_caps(ground, &body)?;
-    }
     store_plan(ground, body, request, lists).await
+}
+
+/// The rules of every policy that governs something here, once each.
+fn rules_of(sites: &[Site]) -> Vec<PolicyRule> {
+    let mut rules: Vec<PolicyRule> = Vec::new();
+    for governed in sites.iter().flat_map(|site| &site.model.collections).filter_map(|found| found.governed.as_ref()) {
+        if !rules.iter().any(|rule| rule.policy == governed.policy.id) {
+            rules.push(PolicyRule::of(&governed.policy, &governed.statutes));
+        }
+    }
+    rules
 }
 
 fn add_list(digest: &mut RowsDigest<'_>, store: &str, collection: &str, verdict: &str, items: &[ChunkItem]) {
@@ -228,28 +239,6 @@ fn lists_of(
         .into_iter()
         .map(|(index, verdict, items)| (site.model.spec.name.clone(), name(index), verdict, items))
         .collect()
-}
-
-/// Refuses a plan that would erase more than its policies allow in one run.
-fn check_caps(ground: &Ground<'_>, body: &PlanBody) -> Result<(), EraseError> {
-    for counts in &body.collections {
-        let collection = ground
-            .site(&counts.store)
-            .and_then(|site| site.model.collection(&counts.collection).map(|(_, found)| found.clone()));
-        let Some(governed) = collection.and_then(|collection| collection.governed) else { continue };
-        let cap = governed.policy.max;
-        let gone = counts.erase + counts.strip;
-        if gone > cap.rows || gone * 100 > u64::from(cap.percent) * counts.total {
-            return Err(EraseError::Refused {
-                what: format!(
-                    "policy {} would erase {gone} of {} rows of {}.{}, beyond its cap of {} rows or {} %",
-                    governed.policy.id, counts.total, counts.store, counts.collection, cap.rows, cap.percent
-                ),
-                advice: "look at `wangchuan plan`; if it is right, raise `max` in the policy for this run and lower it afterwards".to_owned(),
-            });
-        }
-    }
-    Ok(())
 }
 
 async fn store_plan(

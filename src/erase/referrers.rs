@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::EraseError;
 use crate::plan::model::{Child, Collection};
-use crate::stores::{Batch, ColumnRef, Filter, Hop, RowQuery};
+use crate::stores::{Batch, ColumnRef, Filter, Hop, RowQuery, Snapshot};
 use crate::value::{RowKey, encode_values};
 
 /// Parents asked about at once: their keys are terms of one condition, whose depth engines limit.
@@ -32,6 +32,27 @@ pub(super) fn referring(collection: &Collection, child: &Child, parents: &[RowKe
         after: None,
         limit: 1000,
     }
+}
+
+/// How many rows of each table refer to a row, by table; those that none refers from are left out.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn referring_tables(
+    view: &mut dyn Snapshot,
+    collection: &Collection,
+    key: &RowKey,
+) -> Result<Vec<(String, u64)>, EraseError> {
+    let mut found: Vec<(String, u64)> = Vec::new();
+    for child in &collection.children {
+        let rows = view.count(&referring(collection, child, std::slice::from_ref(key))).await?;
+        match found.iter_mut().find(|(table, _)| *table == child.table) {
+            Some((_, known)) => *known = (*known).max(rows),
+            None => found.push((child.table.clone(), rows)),
+        }
+    }
+    found.retain(|(_, rows)| *rows > 0);
+    Ok(found)
 }
 
 /// Of the rows that a batch is about to delete, those that must stay because a row that stays refers to them; and a

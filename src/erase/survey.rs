@@ -9,7 +9,7 @@ use crate::plan::model::{Child, Collection, Governed, Model, Reach};
 use crate::plan::{CollectionCounts, PlannedRow, Reason, Subject};
 use crate::policy::calendar::{Bias, Period, bucket_of, end_of_period, latest_due_start};
 use crate::policy::start::{StartEvent, StartKind, read_start};
-use crate::policy::statute::{self, DecidedBy, Earliest};
+use crate::policy::statute::{DecidedBy, Earliest, bounds};
 use crate::stores::{ColumnKind, ColumnRef, Engine, Filter, Hop, RowQuery, Snapshot, Threshold};
 use crate::value::{Row, RowKey, Value, encode_values};
 
@@ -148,19 +148,21 @@ impl Surveyor<'_> {
 
     /// The statutory minimum that still binds a row, if any. A bound row without a usable start event stays.
     fn statutory(&self, governed: &Governed, event: Option<StartEvent>) -> Result<Option<Reason>, EraseError> {
-        if governed.policy.statutes.is_empty() {
+        if governed.statutes.is_empty() {
             return Ok(None);
         }
         let Some(StartEvent::At(at)) = event else { return Ok(Some(Reason::UnknownStart)) };
-        let statutes = statute::find_all(&governed.policy.statutes)?;
         let nothing = Period { months: 0, days: 0 };
-        let bounds = statute::bounds(at, nothing, &statutes, self.model.spec.timezone)?;
-        match bounds.decided_by {
-            DecidedBy::Statute(key) if bounds.earliest > Earliest::At(self.cutoff) => {
-                Ok(Some(Reason::Statute(key.to_owned())))
+        let found = bounds(at, nothing, &governed.statutes, self.model.spec.timezone)?;
+        let contradicts = found.conflict();
+        Ok(match (found.decided_by, found.latest) {
+            _ if found.earliest <= Earliest::At(self.cutoff) => None,
+            (DecidedBy::Statute(minimum), Some((_, maximum))) if contradicts => {
+                Some(Reason::Restricted { minimum: minimum.key.clone(), maximum: maximum.key.clone() })
             }
-            _ => Ok(None),
-        }
+            (DecidedBy::Statute(minimum), _) => Some(Reason::Statute(minimum.key.clone())),
+            (DecidedBy::Policy, _) => None,
+        })
     }
 
     async fn references(

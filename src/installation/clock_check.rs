@@ -132,7 +132,7 @@ mod tests {
     #[tokio::test]
     async fn an_unreadable_memory_refuses_and_a_leap_is_not_noted() {
         let folder = tempfile::tempdir().unwrap();
-        let control = Control::create(&folder.path().join("state.db"), [1; 16]).await.unwrap();
+        let control = crate::control::testing::create(&folder.path().join("state.db"), [1; 16]).await;
         let at = |number| crate::clock::FixedClock(day(number));
         check(&control, &at(1), &[]).await.unwrap();
         note_time(&control, day(3)).await.unwrap();

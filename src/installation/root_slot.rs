@@ -10,6 +10,7 @@ use crate::keys::InstallationId;
 use crate::keys::file_slot::FileSlot;
 use crate::keys::kms_slot::KmsSlot;
 use crate::keys::moving_slot::MovingSlot;
+use crate::keys::pkcs11_slot::Pkcs11Slot;
 use crate::keys::slot::{RootSlot, SlotError};
 use crate::keys::transit_slot::{TransitSetup, TransitSlot};
 
@@ -29,6 +30,12 @@ pub(super) fn prepare(root: &Root, installation: InstallationId) -> Result<Arc<d
 pub(super) fn open(root: &Root, installation: InstallationId) -> Result<Arc<dyn RootSlot>> {
     let folder = if root.previous.is_some() { Folder::Make } else { Folder::MustBeThere };
     build(root, installation, folder)
+}
+
+/// The slot of an installation whose host was lost: a folder of wrapped roots may be gone, for they lie in the second place too.
+pub(super) fn open_for_recovery(root: &Root, installation: InstallationId) -> Result<Arc<dyn RootSlot>> {
+    let is_lost_with_it = matches!(root.slot, SlotSettings::File { .. }) && root.previous.is_none();
+    build(root, installation, if is_lost_with_it { Folder::MustBeThere } else { Folder::Make })
 }
 
 fn build(root: &Root, installation: InstallationId, folder: Folder) -> Result<Arc<dyn RootSlot>> {
@@ -69,6 +76,13 @@ fn one(settings: &SlotSettings, installation: InstallationId, folder: Folder) ->
             let slot = match folder {
                 Folder::Make => KmsSlot::prepare(setup, installation),
                 Folder::MustBeThere => KmsSlot::at(setup, installation),
+            };
+            slot.map(|slot| Arc::new(slot) as Arc<dyn RootSlot>)
+        }
+        SlotSettings::Pkcs11 { setup } => {
+            let slot = match folder {
+                Folder::Make => Pkcs11Slot::prepare(setup, installation),
+                Folder::MustBeThere => Pkcs11Slot::at(setup, installation),
             };
             slot.map(|slot| Arc::new(slot) as Arc<dyn RootSlot>)
         }

@@ -12,6 +12,7 @@ use super::{
     BackupConnection, Installation, LEASE_SECONDS, Needs, WORK_LEASE, audit_log_key, settle_interrupted, state_folder,
     view_certificate_log,
 };
+use crate::audit::Looked;
 use crate::backup::state_record::StateFile;
 use crate::config::{AuditService, Configuration};
 use crate::error::{Result, TaskError};
@@ -47,7 +48,7 @@ fn travelling(installation: &Installation) -> Result<Vec<StateFile>> {
     Ok(files)
 }
 
-fn is_audit_embedded(config: &Configuration) -> bool {
+pub(super) fn is_audit_embedded(config: &Configuration) -> bool {
     matches!(config.audit.service, AuditService::Embedded { .. })
 }
 
@@ -152,11 +153,11 @@ impl Installation {
         Ok(())
     }
 
-    /// Whether the audit log could be compared, and holds nothing that this control database does not know. Only the embedded
-    /// log can be asked; a remote one has no way to say which certificates of ours it holds.
+    /// Whether the audit log could be compared, and holds nothing that this control database does not know. The embedded log is
+    /// read; a service elsewhere is asked what the contract lets everybody ask: for the receipts of certificates.
     pub(super) async fn compare_audit_log(&self) -> Result<bool> {
         if !is_audit_embedded(&self.config) {
-            return Ok(false);
+            return self.ask_audit_service().await;
         }
         let Some(view) = view_certificate_log(self).await? else { return Ok(false) };
         let proof = |error: crate::log::store::LeafStoreError| TaskError::Proof(error.to_string());
@@ -174,6 +175,28 @@ impl Installation {
             }
         }
         Ok(true)
+    }
+
+    /// Asks an audit service elsewhere for the newest certificate that it should have, and for the next one, whose id is fixed
+    /// already: if that is filed, another copy of this database has issued it. A service that was not opened by this command, or
+    /// never gave a receipt, confirms nothing.
+    async fn ask_audit_service(&self) -> Result<bool> {
+        let Ok(audit) = self.audit() else { return Ok(false) };
+        let mut tx = self.control.read().await?;
+        let (newest, next) = (tx.newest_receipted().await?, tx.announced_certificate().await?);
+        drop(tx);
+        let (Some(newest), Some(next)) = (newest, next) else { return Ok(false) };
+        match audit.sink.look(&next, None).await {
+            Looked::NotFiled => {}
+            Looked::Unanswered => return Ok(false),
+            Looked::Filed => {
+                let what = format!(
+                    "the audit service holds certificate {next}, which this control database has not issued yet: it is an old copy"
+                );
+                return Err(TaskError::OldCopy { what });
+            }
+        }
+        Ok(audit.sink.look(&newest.id, Some(&newest.envelope)).await == Looked::Filed)
     }
 
     /// Refuses destruction while neither the second place nor the audit log confirms this control database; asks them again.

@@ -18,7 +18,7 @@ use crate::backup::repository::abilities::Abilities;
 use crate::backup::repository::{Patience, RepositoryCredentials, RepositorySettings, S3Repository};
 use crate::config::{AuditService, Configuration, Endpoint};
 use crate::control::Control;
-use crate::control::log_store::SqliteLogStore;
+use crate::control::log_store::SqlLogStore;
 use crate::error::{Result, TaskError, with_causes};
 use crate::log::checkpoint::{CheckpointKey, CheckpointSigner};
 use crate::log::key_file::{create_checkpoint_key, open_checkpoint_key};
@@ -237,7 +237,7 @@ pub(super) const FORMER_AUDIT_KEYS: &str = "audit-log-former.vkeys";
 /// A log as a verification needs it; opened beside the process that writes it.
 pub struct LogView {
     /// Its leaves and checkpoints.
-    pub store: SqliteLogStore,
+    pub store: SqlLogStore,
     /// Its public key.
     pub key: CheckpointKey,
     /// The newest head kept outside the database, if there is one.
@@ -269,7 +269,7 @@ pub async fn view_certificate_log(installation: &Installation) -> Result<Option<
     }
     let key = audit_log_key(installation)?;
     let head = kept_head(&data.join(AUDIT_HEAD)).await?;
-    let store = SqliteLogStore::open(&file, "certificates").await.map_err(proof)?;
+    let store = SqlLogStore::open(&file, "certificates").await.map_err(proof)?;
     Ok(Some(LogView { store, key, head }))
 }
 
@@ -298,7 +298,7 @@ async fn start_embedded(
     let origin = log_origin(installation.id(), "certificates");
     let signer = checkpoint_key(&data.join(AUDIT_KEY), &origin, installation.random.as_ref())?;
     let key = signer.key().clone();
-    let store = SqliteLogStore::open(&data.join(AUDIT_DATABASE), "certificates").await.map_err(proof)?;
+    let store = SqlLogStore::open(&data.join(AUDIT_DATABASE), "certificates").await.map_err(proof)?;
     let anchor = FileAnchor(data.join(AUDIT_HEAD));
     let sequencer = Sequencer::open(Arc::new(store), signer, Some(Box::new(anchor))).await.map_err(proof)?;
     let mut bytes = [0; 24];

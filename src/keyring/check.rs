@@ -1,10 +1,19 @@
 //! What must be true of a new generation before the root of the one before is destroyed.
+//!
+//! A change is checked on what it concerns (`compare_change`): the nodes on the paths of the slots that die and of the pins that
+//! come, and a sample of survivors from the whole tree. On those paths every key of the old generation is looked for in the
+//! new one, sibling by sibling, and every node must have a new key. All other nodes are the same stored rows for both
+//! generations, under the same keys: should one be damaged, the old root could not give it back either. Whether any is, and
+//! whether nodes are left over, `key verify` finds out by opening all of them. A change that was interrupted behind its commit
+//! is checked on the whole tree (`compare_since`, `refuse_new_damage`), since what it was to do is not remembered.
 
 use std::collections::HashSet;
 
-use super::{KeyringError, Result, cell_secret_in};
+use super::{KeyringError, Result, cell_secret_in, slots_of_cells};
 use crate::control::{CellRow, SlotTable, Tx};
-use crate::keys::tree::{KeyTree, KeyTreeError, NodeId, ReloadFault, Slot, Subtree, Survey, check_reload};
+use crate::keys::tree::{
+    KeyTree, KeyTreeError, NodeId, ReloadFault, Slot, Subtree, Survey, check_change, check_kept, check_reload,
+};
 
 /// Survivors of each subtree that are opened in the reloaded generation.
 const CANARIES: u32 = 64;
@@ -19,6 +28,23 @@ pub(super) struct Expected {
     pub(super) pins: Vec<(u32, CellRow)>,
 }
 
+impl Expected {
+    fn put(&self) -> Result<Vec<Slot>> {
+        self.pins.iter().map(|(pin, _)| Ok(Slot::new(Subtree::Pins, *pin)?)).collect()
+    }
+
+    /// The slots on whose paths nodes are replaced.
+    pub(super) fn changed(&self) -> Result<Vec<Slot>> {
+        Ok([self.victims.clone(), self.put()?].concat())
+    }
+
+    /// All slots that the comparison looks at, in either generation.
+    pub(super) fn concerned(&self) -> Result<Vec<Slot>> {
+        let cells: Vec<CellRow> = self.pins.iter().map(|(_, cell)| CellRow { pin: None, ..*cell }).collect();
+        Ok([self.changed()?, self.survivors.clone(), slots_of_cells(&cells)].concat())
+    }
+}
+
 fn subtree(table: SlotTable) -> Subtree {
     match table {
         SlotTable::Subject => Subtree::Subjects,
@@ -29,19 +55,22 @@ fn subtree(table: SlotTable) -> Subtree {
     }
 }
 
-/// A sample of the slots that must survive, of those that `old` holds: others were lost, or came, at another time.
-pub(super) async fn survivors(tx: &mut Tx, old: &KeyTree, victims: &[Slot]) -> Result<Vec<Slot>> {
-    let dying: HashSet<(u8, u32)> = victims.iter().map(|slot| (slot.subtree().number(), slot.number())).collect();
+/// A sample of the slots in use that are not among the victims.
+pub(super) async fn canaries(tx: &mut Tx, salt: i64, victims: &[Slot]) -> Result<Vec<Slot>> {
+    let dying: HashSet<Slot> = victims.iter().copied().collect();
     let mut found = Vec::new();
     for table in SlotTable::ALL {
-        for number in tx.sample_slots(table, CANARIES, old.generation()).await? {
-            let slot = Slot::new(subtree(table), number)?;
-            if !dying.contains(&(slot.subtree().number(), number)) && matches!(old.key(slot), Ok(Some(_))) {
-                found.push(slot);
-            }
+        for number in tx.sample_slots(table, CANARIES, salt).await? {
+            found.push(Slot::new(subtree(table), number)?);
         }
     }
+    found.retain(|slot| !dying.contains(slot));
     Ok(found)
+}
+
+/// Those that the tree before holds: others were lost, or came, at another time.
+pub(super) fn retain_held(old: &KeyTree, canaries: &mut Vec<Slot>) {
+    canaries.retain(|slot| matches!(old.key(*slot), Ok(Some(_))));
 }
 
 /// What must hold for a generation change that is committed already, from the control database alone.
@@ -52,16 +81,33 @@ pub(super) async fn expected(tx: &mut Tx, old: &KeyTree) -> Result<Expected> {
             victims.push(Slot::new(subtree(table), number)?);
         }
     }
-    let survivors = survivors(tx, old, &victims).await?;
+    let mut survivors = canaries(tx, old.generation(), &victims).await?;
+    retain_held(old, &mut survivors);
     Ok(Expected { victims, survivors, pins: tx.filled_pins().await? })
 }
 
-/// Compares the reloaded generation with the one before.
+/// Compares the reloaded generation with the one before, from which it was made by exactly this change.
 ///
 /// # Errors
 /// [`KeyringError::Reload`]: the old root must be kept.
-pub(super) fn compare(old: &KeyTree, new: &KeyTree, expected: &Expected) -> Result<()> {
-    check_reload(old, new, &expected.victims, &expected.survivors)?;
+pub(super) fn compare_change(old: &KeyTree, new: &KeyTree, expected: &Expected) -> Result<()> {
+    check_change(old, new, &expected.victims, &expected.put()?)?;
+    compare_samples(old, new, expected)
+}
+
+/// Compares the generation in force with the one before, when the change is known by its traces only: both wholly loaded.
+///
+/// # Errors
+/// [`KeyringError::Reload`]: the old root must be kept.
+pub(super) fn compare_since(old: &KeyTree, new: &KeyTree, expected: &Expected) -> Result<()> {
+    check_kept(old, new, &expected.victims)?;
+    check_reload(old, new, &expected.victims, &[])?;
+    compare_samples(old, new, expected)
+}
+
+/// Compares survivors and pins.
+fn compare_samples(old: &KeyTree, new: &KeyTree, expected: &Expected) -> Result<()> {
+    check_reload(old, new, &[], &expected.survivors)?;
     for (number, cell) in &expected.pins {
         let slot = Slot::new(Subtree::Pins, *number)?;
         let wanted = match old.key(slot)? {

@@ -1,7 +1,8 @@
 //! The keyring: the key tree as it is stored in the control database and opened by the root slot.
 //!
 //! All changes happen inside a control-database transaction, so a key and the row that says what it is for become durable
-//! together. The opened tree is cached and thrown away as soon as the stored one changed.
+//! together. The opened tree is cached and thrown away as soon as the stored one changed. Of the stored nodes only those on the
+//! paths of the slots in question are read; all of them by [`Keyring::with_whole_tree`] and a recovery.
 
 mod check;
 pub mod doomed;
@@ -16,6 +17,7 @@ mod tests;
 pub use rekey::{Fence, ShredOrder, Shredded, recover, shred};
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use thiserror::Error;
@@ -23,7 +25,7 @@ use tokio::sync::Mutex;
 
 use crate::control::{CellRow, Control, ControlError, NodeRow, SlotTable, Tx};
 use crate::keys::cell::{CellSecret, Factor, derive_cell_secret};
-use crate::keys::slot::{RootSlot, SlotError};
+use crate::keys::slot::{RootSlot, SlotError, TokenError};
 use crate::keys::tree::{
     BadSlotNumber, COHORT_SLOTS, KeyTree, KeyTreeError, NodeId, NodePlace, NodeSet, NodeWrite, ReloadFault, Slot,
     Subtree,
@@ -32,7 +34,8 @@ use crate::keys::{InstallationId, Key};
 use crate::random::{Random, RandomUnavailable};
 use second_place::{Second, SecondPlaceError};
 
-/// What a work leaf is for. The first four outlive every run; the others are per plan, request or run and die with it.
+/// What a work leaf is for. The first four outlive every run; the others are per plan, request, run or
+/// outside key and die with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Row digests of ledger, sealing history and plans. Outlives every chain.
@@ -49,6 +52,8 @@ pub enum Purpose {
     Request,
     /// A run's pre-images.
     PreImage,
+    /// Whose an outside key is, and its own name.
+    OutsideKey,
 }
 
 impl Purpose {
@@ -63,6 +68,7 @@ impl Purpose {
             Self::Plan => "plan",
             Self::Request => "request",
             Self::PreImage => "pre-image",
+            Self::OutsideKey => "outside-key",
         }
     }
 }
@@ -153,6 +159,7 @@ pub struct Keyring {
     random: Arc<dyn Random>,
     cache: Mutex<Option<Cached>>,
     second: Second,
+    nodes_read: AtomicU64,
 }
 
 struct Cached {
@@ -160,6 +167,8 @@ struct Cached {
     tree: KeyTree,
 }
 
+/// The first generation: nodes of every version.
+const FIRST: i64 = 1;
 /// The meta entry that changes with every change of the tree.
 const TREE_TOKEN: &str = "tree_token";
 
@@ -167,7 +176,14 @@ impl Keyring {
     /// A keyring on a slot. Nothing is read yet.
     #[must_use]
     pub fn new(installation: InstallationId, slot: Arc<dyn RootSlot>, random: Arc<dyn Random>) -> Self {
-        Self { installation, slot, random, cache: Mutex::new(None), second: Second::None }
+        Self {
+            installation,
+            slot,
+            random,
+            cache: Mutex::new(None),
+            second: Second::None,
+            nodes_read: AtomicU64::new(0),
+        }
     }
 
     /// The root slot.
@@ -203,15 +219,26 @@ impl Keyring {
         Ok(token)
     }
 
-    /// Loads the tree unless the cached one is what is stored.
-    async fn load(&self, tx: &mut Tx, cache: &mut Option<Cached>) -> Result<()> {
+    /// Makes the cached tree one of what is stored, with everything on the paths of these slots.
+    async fn load(&self, tx: &mut Tx, cache: &mut Option<Cached>, slots: &[Slot]) -> Result<()> {
         let token = tx.meta(TREE_TOKEN).await?.unwrap_or_default();
-        if cache.as_ref().is_some_and(|cached| cached.token == token) {
+        let cached = match cache.take().filter(|cached| cached.token == token) {
+            Some(fitting) => fitting,
+            None => Cached { token, tree: self.open_bare(tx).await? },
+        };
+        self.load_paths(tx, &mut cache.insert(cached).tree, slots, FIRST).await
+    }
+
+    /// Reads the nodes on the paths of these slots, as far as the tree has not got them; of all versions from `since` on.
+    async fn load_paths(&self, tx: &mut Tx, tree: &mut KeyTree, slots: &[Slot], since: i64) -> Result<()> {
+        let places = tree.unloaded(slots);
+        if places.is_empty() {
             return Ok(());
         }
-        *cache = None;
-        let tree = self.open_tree(tx).await?;
-        *cache = Some(Cached { token, tree });
+        let wanted: Vec<_> = places.iter().map(|place| (place.subtree.number(), place.level, place.index)).collect();
+        let rows = tx.tree_nodes_at(&wanted, since).await?;
+        self.nodes_read.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        tree.load(&places, node_set(rows));
         Ok(())
     }
 
@@ -220,14 +247,50 @@ impl Keyring {
         *self.cache.lock().await = None;
     }
 
-    /// Opens the stored tree afresh, without the cache.
-    async fn open_tree(&self, tx: &mut Tx) -> Result<KeyTree> {
+    /// Opens the crown of the stored tree afresh, without the cache.
+    async fn open_bare(&self, tx: &mut Tx) -> Result<KeyTree> {
         let (generation, crown) = tx.tree_root().await?.ok_or(KeyringError::NoTree)?;
         let root = match self.slot.open(generation).await {
             Err(SlotError::Missing { .. }) => return Err(self.explain_missing(generation).await?),
             other => other?,
         };
-        Ok(KeyTree::open(self.installation, generation, &root, &crown, stored_nodes(tx).await?)?)
+        Ok(KeyTree::open_bare(self.installation, generation, &root, &crown)?)
+    }
+
+    /// Opens the stored tree afresh, with the paths of these slots: what a change of them reads and writes.
+    async fn open_paths(&self, tx: &mut Tx, slots: &[Slot]) -> Result<KeyTree> {
+        let mut tree = self.open_bare(tx).await?;
+        self.load_paths(tx, &mut tree, slots, FIRST).await?;
+        Ok(tree)
+    }
+
+    /// Opens a generation that was just put in force, with the paths of `changed` slots and of others. All nodes on the former must
+    /// be of that generation, so the ones that they replaced are not read again.
+    async fn open_changed(&self, tx: &mut Tx, changed: &[Slot], others: &[Slot]) -> Result<KeyTree> {
+        let mut tree = self.open_bare(tx).await?;
+        let generation = tree.generation();
+        self.load_paths(tx, &mut tree, changed, generation).await?;
+        self.load_paths(tx, &mut tree, others, FIRST).await?;
+        Ok(tree)
+    }
+
+    /// Opens the whole stored tree afresh: for what concerns every node there is, as `key verify` and a recovery do.
+    async fn open_tree(&self, tx: &mut Tx) -> Result<KeyTree> {
+        let mut tree = self.open_bare(tx).await?;
+        tree.load_all(self.stored_nodes(tx).await?);
+        Ok(tree)
+    }
+
+    async fn stored_nodes(&self, tx: &mut Tx) -> Result<NodeSet> {
+        let nodes = stored_nodes(tx).await?;
+        self.nodes_read.fetch_add(nodes.len() as u64, Ordering::Relaxed);
+        Ok(nodes)
+    }
+
+    /// Sealed nodes read from the control database since this keyring was made: what its work costs.
+    #[must_use]
+    pub fn nodes_read(&self) -> u64 {
+        self.nodes_read.load(Ordering::Relaxed)
     }
 
     /// Opens a generation before the present one, as long as its root and its crown are still there.
@@ -239,11 +302,12 @@ impl Keyring {
                 SlotError::Missing { .. }
                 | SlotError::VersionGone { .. }
                 | SlotError::VersionDisabled { .. }
-                | SlotError::KeyUnusable { .. },
+                | SlotError::KeyUnusable { .. }
+                | SlotError::Token(TokenError::KeyGone { .. }),
             ) => return Ok(None),
             other => other?,
         };
-        Ok(Some(KeyTree::open(self.installation, generation, &root, &crown, stored_nodes(tx).await?)?))
+        Ok(Some(KeyTree::open(self.installation, generation, &root, &crown, self.stored_nodes(tx).await?)?))
     }
 
     async fn explain_missing(&self, database: i64) -> Result<KeyringError> {
@@ -257,18 +321,24 @@ impl Keyring {
         })
     }
 
-    /// Lets `look` look at the present tree.
-    pub async fn with_tree<R>(&self, tx: &mut Tx, look: impl FnOnce(&KeyTree) -> R) -> Result<R> {
+    /// Lets `look` look at the paths of these slots in the present tree.
+    pub async fn with_tree<R>(&self, tx: &mut Tx, slots: &[Slot], look: impl FnOnce(&KeyTree) -> R) -> Result<R> {
         let mut cache = self.cache.lock().await;
-        self.load(tx, &mut cache).await?;
+        self.load(tx, &mut cache, slots).await?;
         let cached = cache.as_ref().ok_or(KeyringError::NoTree)?;
         Ok(look(&cached.tree))
+    }
+
+    /// Lets `look` look at all of the present tree, which is read for it and not kept.
+    pub async fn with_whole_tree<R>(&self, tx: &mut Tx, look: impl FnOnce(&KeyTree) -> R) -> Result<R> {
+        Ok(look(&self.open_tree(tx).await?))
     }
 
     /// Puts keys into free slots; durable with the transaction.
     pub async fn insert(&self, tx: &mut Tx, keys: &[(Slot, Key)]) -> Result<()> {
         let mut cache = self.cache.lock().await;
-        self.load(tx, &mut cache).await?;
+        let slots: Vec<Slot> = keys.iter().map(|(slot, _)| *slot).collect();
+        self.load(tx, &mut cache, &slots).await?;
         let cached = cache.as_mut().ok_or(KeyringError::NoTree)?;
         let writes = cached.tree.insert(keys, self.random.as_ref())?;
         cached.token = self.store_nodes(tx, &writes).await?;
@@ -280,7 +350,7 @@ impl Keyring {
     /// A copy of the key in a slot; `None` when it is empty or shredded.
     pub async fn key(&self, tx: &mut Tx, subtree: Subtree, number: u32) -> Result<Option<Key>> {
         let slot = Slot::new(subtree, number)?;
-        self.with_tree(tx, |tree| tree.key(slot).map(|key| key.map(copy))).await?.map_err(Into::into)
+        self.with_tree(tx, &[slot], |tree| tree.key(slot).map(|key| key.map(copy))).await?.map_err(Into::into)
     }
 
     /// The key of a work leaf, made when it is missing.
@@ -326,7 +396,21 @@ impl Keyring {
     }
 }
 
-/// The secret of a cell as a tree has it.
+/// The slots whose keys make the secrets of these cells. A number that no slot has is left out; [`cell_secret_in`] refuses it.
+pub fn slots_of_cells<'c>(cells: impl IntoIterator<Item = &'c CellRow>) -> Vec<Slot> {
+    let mut slots = Vec::new();
+    for cell in cells {
+        if let Some(pin) = cell.pin {
+            slots.extend(Slot::new(Subtree::Pins, pin));
+            continue;
+        }
+        slots.extend(Slot::new(Subtree::Buckets, cell.bucket));
+        slots.extend(cell.subject.and_then(|subject| Slot::new(Subtree::Subjects, subject).ok()));
+    }
+    slots
+}
+
+/// The secret of a cell as a tree has it; [`slots_of_cells`] must have been loaded.
 pub fn cell_secret_in(tree: &KeyTree, cell: &CellRow) -> Result<Option<CellSecret>> {
     if let Some(pin) = cell.pin {
         return Ok(tree.key(Slot::new(Subtree::Pins, pin)?)?.map(CellSecret::from_pin));
@@ -347,7 +431,11 @@ pub fn cell_secret_in(tree: &KeyTree, cell: &CellRow) -> Result<Option<CellSecre
 /// # Errors
 /// When the control database fails.
 pub async fn stored_nodes(tx: &mut Tx) -> Result<NodeSet> {
-    Ok(tx.tree_nodes().await?.into_iter().filter_map(|(id, sealed)| Some((node_id(id)?, sealed))).collect())
+    Ok(node_set(tx.tree_nodes().await?))
+}
+
+fn node_set(rows: Vec<NodeRow>) -> NodeSet {
+    rows.into_iter().filter_map(|(id, sealed)| Some((node_id(id)?, sealed))).collect()
 }
 
 fn copy(key: &Key) -> Key {

@@ -5,7 +5,7 @@
 //! 3. The new nodes are laid beside the old ones (`staging.rs`).
 //! 4. The new generation is sealed into the second place, read back and checked there.
 //! 5. Crown, pins and burials are committed in one transaction.
-//! 6. They are reloaded from disk and checked on survivors, victims and pins.
+//! 6. What they concern is reloaded from disk and checked (`check.rs`): every node on the paths of victims and pins, survivors.
 //! 7. The old root is destroyed.
 //! 8. That is read back. A slot that destroys only at a date has its roots noted as doomed instead (`doomed.rs`).
 //! 9. The evidence is stored; the old crown and what only it reached is forgotten.
@@ -20,7 +20,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::check::{self, Expected, collectable, compare, refuse_new_damage};
+use super::check::{self, Expected, collectable, compare_change, compare_since, refuse_new_damage};
 use super::staging::{self, Change};
 use super::{Keyring, KeyringError, Result, doomed, node_number};
 use crate::clock::Clock;
@@ -53,7 +53,7 @@ pub struct Fence<'f> {
 impl Fence<'_> {
     /// Requires the lease inside a writing transaction, and renews it.
     pub(super) async fn require(&self, tx: &mut Tx, now: DateTime<Utc>) -> Result<()> {
-        Ok(tx.extend_lease(self.lease, self.token, now + self.lasts).await?)
+        Ok(tx.extend_lease(self.lease, self.token, now, now + self.lasts).await?)
     }
 }
 
@@ -105,18 +105,18 @@ pub async fn shred(
 
     let mut tx = control.begin().await?;
     order.fence.require(&mut tx, clock.now()).await?;
-    let new = keyring.open_tree(&mut tx).await?;
+    let changed = expected.changed()?;
+    let new = keyring.open_changed(&mut tx, &changed, &expected.concerned()?).await?;
     if new.generation() != next {
         return Err(KeyringError::Overtaken("another generation is in force"));
     }
-    compare(&old, &new, &expected)?;
-    let survey = new.survey();
-    refuse_new_damage(Some(&old), &survey)?;
+    compare_change(&old, &new, &expected)?;
+    let unreachable = old.nodes_on(&changed)?;
     tx.note_rekey(next, RekeyStep::DestroyOldSlot.code(), clock.now()).await?;
     tx.commit().await?;
     drop((old, new));
     crash_point::reached("rekey.reloaded");
-    let doomed = Doom { roots: &[generation], why: Doomed::ByRekey, unreachable: collectable(survey) };
+    let doomed = Doom { roots: &[generation], why: Doomed::ByRekey, unreachable };
     finish(keyring, control, &order.fence, next, doomed, clock).await
 }
 
@@ -222,6 +222,7 @@ async fn destroy_unused(
     keyring.slot.destroy(next).await?;
     tx.end_rekey(next, ABANDONED, "[]", clock.now()).await?;
     staging::forget(&mut tx).await?;
+    tx.drop_tree_nodes_of(next).await?;
     tx.commit().await?;
     // Should the newest state record be of the generation that was given up, nothing opens it any more.
     if let Err(error) = keyring.replace_record_of(control, next, clock).await {
@@ -234,8 +235,9 @@ async fn destroy_unused(
 struct Doom<'d> {
     roots: &'d [i64],
     why: Doomed,
-    /// Nodes that the generation in force, as it was read back, does not reach. Insertions meanwhile make none of them reachable:
-    /// those write nodes that are reached, or new ones.
+    /// Nodes that the generation in force does not reach: those that the change replaced, or, behind a crash, all that a walk over
+    /// the whole tree did not find. Insertions meanwhile make none of them reachable: those write nodes that are reached, or new
+    /// ones.
     unreachable: Vec<NodeId>,
 }
 
@@ -400,7 +402,7 @@ async fn check_committed(
     let former = keyring.open_former(&mut tx, committed - 1).await?;
     if let Some(old) = &former {
         let expected = check::expected(&mut tx, old).await?;
-        compare(old, &new, &expected)?;
+        compare_since(old, &new, &expected)?;
     }
     let survey = new.survey();
     if usable.iter().any(|generation| *generation < committed) {

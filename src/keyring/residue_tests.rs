@@ -107,7 +107,7 @@ async fn shred_and_look() {
     for number in 1..=300_u32 {
         let mut lookup = [0; 32];
         lookup[..4].copy_from_slice(&number.to_be_bytes());
-        tx.add_subject(number, &lookup).await.unwrap();
+        tx.add_subjects(&[(number, lookup)]).await.unwrap();
     }
     let bucket = Key::make(&SystemRandom).unwrap();
     for number in 1..=20 {

@@ -4,17 +4,23 @@
 //! What lies there is specified in [`crate::backup::state_record`]. The port is [`ObjectStore`]: conditional put, get and list
 //! are all that is needed, so the bucket is the first second place, and any other store of named blobs can be one.
 //!
+//! A root that a key service wraps is stored before the first record of its generation (`second_place/roots.rs`).
+//!
 //! Order of every record: parts, the intent in the control database, the record, a look for another one of the same number, the
 //! record read back and opened, the head in the control database. A start that finds the record of its own intent adopts it;
 //! any other lead of the second place means that this control database is an old copy, or that two hosts work as one.
 
+mod check;
 mod compare;
 mod publish;
+mod roots;
 #[cfg(test)]
 mod tests;
+mod tree_pieces;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use thiserror::Error;
 use tokio::sync::Mutex;
@@ -27,13 +33,16 @@ use crate::backup::state_record::{
     MAX_RECORD_BYTES, PartRef, Piece, PiecePlace, RecordName, StateFile, StateRecord, StateRecordError, open_part,
 };
 use crate::control::{Control, ControlError, ImageRows, Tx};
-use crate::keys::tree::{KeyTree, NodeSet};
+use crate::keys::tree::{KeyTree, NodeSet, Slot, places};
 use crate::keys::{InstallationId, Key};
 use crate::value::Value;
 
+pub use check::StateCheck;
 pub use compare::Comparison;
 use publish::Known;
 pub use publish::Sealing;
+pub use roots::{RootCopy, fetch_root, root_names};
+use tree_pieces::TreePieces;
 
 /// `meta`: the newest record that this database knows to be there.
 const HEAD: &str = "second_place.head";
@@ -121,13 +130,15 @@ pub struct SecondPlace {
     store: Arc<dyn ObjectStore>,
     files: Vec<StateFile>,
     known: Mutex<Option<Known>>,
+    /// The generation whose wrapped root this process has seen there.
+    kept_root: AtomicI64,
 }
 
 impl SecondPlace {
     /// A second place in an object store. `files` travel with every record.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, files: Vec<StateFile>) -> Self {
-        Self { store, files, known: Mutex::new(None) }
+        Self { store, files, known: Mutex::new(None), kept_root: AtomicI64::new(0) }
     }
 }
 
@@ -313,20 +324,26 @@ impl Keyring {
         }
     }
 
-    /// Opens the tree that a record holds, from those of its pieces that hold any of it.
+    /// Opens the tree that a record holds, with the paths of these slots. Fetched are the pieces that hold any of it, and those
+    /// that were stored with the record; the others it has in common with the record before.
     ///
     /// # Errors
     /// When a piece cannot be fetched, or the crown does not open.
     pub(super) async fn tree_of_record(
         &self,
         place: &SecondPlace,
-        (record, pieces): (&StateRecord, &HashSet<Sha256>),
+        (record, pieces): (&StateRecord, &TreePieces),
         root: &Key,
+        slots: &[Slot],
     ) -> Result<KeyTree, KeyringError> {
+        let places = places(slots);
+        let wanted = pieces.with(&places);
         let mut reader = PieceReader::new(place.store.as_ref(), record, self.installation);
-        reader.only = Some(pieces);
+        reader.only = Some(&wanted);
         let (crown, nodes) = read_tree(reader).await?;
-        Ok(KeyTree::open(self.installation, record.generation, root, &crown, nodes)?)
+        let mut tree = KeyTree::open_bare(self.installation, record.generation, root, &crown)?;
+        tree.load(&places, nodes);
+        Ok(tree)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{Expected, collectable, compare, refuse_new_damage, survivors};
+use super::check::{Expected, canaries, compare_change, retain_held};
 use super::rekey::{Fence, ShredOrder, refuse_new_holds};
 use super::{Keyring, KeyringError, Result, TREE_TOKEN, cell_secret_in, node_number};
 use crate::clock::Clock;
@@ -109,17 +109,16 @@ pub(super) async fn stage(change: &Change<'_>, order: &ShredOrder<'_>) -> Result
     let mut tx = change.begin().await?;
     change.still_ours(&mut tx, &[RekeyStep::CreateSlot, RekeyStep::CopyToSecondPlace]).await?;
     let victims = slots_of(order.dying)?;
-    // Opened inside the writing transaction: nobody can insert a key between this reading and the commit.
-    let old = keyring.open_tree(&mut tx).await?;
+    let pins = order.preserved.iter().map(|(pin, cell)| (pin.slot, *cell)).collect();
+    let (old, expected) = concerned(&mut tx, change, Expected { victims, survivors: Vec::new(), pins }).await?;
     refuse_new_holds(&mut tx, order.holds).await?;
     let mut pinned = Vec::new();
-    for (pin, cell) in order.preserved {
+    for (pin, cell) in &expected.pins {
         let secret = cell_secret_in(&old, cell)?
             .ok_or_else(|| KeyringError::Lost("a cell that must be preserved".to_owned()))?;
-        pinned.push((Slot::new(Subtree::Pins, pin.slot)?, secret.to_pin()));
+        pinned.push((Slot::new(Subtree::Pins, *pin)?, secret.to_pin()));
     }
-    let survivors = survivors(&mut tx, &old, &victims).await?;
-    let sealed = old.rekey(&victims, &pinned, change.root, keyring.random.as_ref())?;
+    let sealed = old.rekey(&expected.victims, &pinned, change.root, keyring.random.as_ref())?;
     let token = keyring.store_nodes(&mut tx, &sealed.nodes).await?;
     let mut next_token = [0; 16];
     keyring.random.fill(&mut next_token)?;
@@ -138,8 +137,16 @@ pub(super) async fn stage(change: &Change<'_>, order: &ShredOrder<'_>) -> Result
     tx.set_meta(STAGED, &serde_json::to_string(&staged).map_err(|_| damaged())?).await?;
     tx.note_rekey(change.next(), RekeyStep::CopyToSecondPlace.code(), change.clock.now()).await?;
     tx.commit().await?;
-    let pins = order.preserved.iter().map(|(pin, cell)| (pin.slot, *cell)).collect();
-    Ok((old, Expected { victims, survivors, pins }, staged))
+    Ok((old, expected, staged))
+}
+
+/// Opens what a change concerns of the tree in force, inside the writing transaction, so that nobody can insert a key between
+/// this reading and the commit; and chooses the survivors that it is checked on.
+async fn concerned(tx: &mut Tx, change: &Change<'_>, mut expected: Expected) -> Result<(KeyTree, Expected)> {
+    expected.survivors = canaries(tx, change.generation, &expected.victims).await?;
+    let old = change.keyring.open_paths(tx, &expected.concerned()?).await?;
+    retain_held(&old, &mut expected.survivors);
+    Ok((old, expected))
 }
 
 /// Reads what an interrupted process had staged.
@@ -152,16 +159,15 @@ pub(super) async fn resume(change: &Change<'_>) -> Result<(KeyTree, Expected, St
     if tx.meta(TREE_TOKEN).await?.as_deref() != Some(staged.token.as_str()) {
         return Err(KeyringError::Overtaken("keys were added since the new generation was made"));
     }
-    let old = change.keyring.open_tree(&mut tx).await?;
-    let victims = slots_of(&staged.dying())?;
-    let survivors = survivors(&mut tx, &old, &victims).await?;
     let mut pins = Vec::new();
     for (pin, cell) in &staged.preserved {
         let cell = tx.cell_by_id(*cell).await?.ok_or(KeyringError::Overtaken("a cell to be preserved is gone"))?;
         pins.push((*pin, cell));
     }
+    let victims = slots_of(&staged.dying())?;
+    let (old, expected) = concerned(&mut tx, change, Expected { victims, survivors: Vec::new(), pins }).await?;
     tx.commit().await?;
-    Ok((old, Expected { victims, survivors, pins }, staged))
+    Ok((old, expected, staged))
 }
 
 /// Enters the new generation: crown, pins, burials.
@@ -190,15 +196,14 @@ pub(super) async fn copy_to_second_place(
     let mut tx = change.begin().await?;
     enter(&mut tx, change, staged).await?;
     // The copy holds the new generation's tree and nothing of the old one's.
-    let unreachable = collectable(keyring.open_tree(&mut tx).await?.survey());
-    let unreachable: Vec<_> = unreachable.into_iter().map(node_number).collect();
+    let unreachable: Vec<_> = old.nodes_on(&expected.changed()?)?.into_iter().map(node_number).collect();
     tx.drop_tree_nodes(&unreachable).await?;
     tx.drop_crowns_before(change.next()).await?;
     let next = (change.next(), change.root);
     let (record, pieces) = keyring.seal_generation(place, change.control, tx, next, change.clock.now()).await?;
-    let copied = keyring.tree_of_record(place, (&record, &pieces), change.root).await?;
-    compare(old, &copied, expected)?;
-    refuse_new_damage(Some(old), &copied.survey())
+    let concerned = expected.concerned()?;
+    let copied = keyring.tree_of_record(place, (&record, &pieces), change.root, &concerned).await?;
+    compare_change(old, &copied, expected)
 }
 
 /// Puts what is staged in force. False when keys were added meanwhile, which the new nodes lack.

@@ -164,7 +164,8 @@ impl FileSlot {
                 });
             }
         }
-        Ok(GoneEvidence { generation, checks: vec![GoneCheck::NameAbsent, GoneCheck::ContentAbsent], read_back: None })
+        let checks = vec![GoneCheck::NameAbsent, GoneCheck::ContentAbsent];
+        Ok(GoneEvidence { generation, checks, read_back: None, token: None })
     }
 
     /// Runs file work where it may block.

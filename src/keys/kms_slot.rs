@@ -508,6 +508,6 @@ impl RootSlot for KmsSlot {
             }
         }
         // Without a record nothing says which keys it had, so nothing is said about the service.
-        Ok(GoneEvidence { generation, checks, read_back: None })
+        Ok(GoneEvidence { generation, checks, read_back: None, token: None })
     }
 }

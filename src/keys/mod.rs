@@ -6,21 +6,26 @@
 //! The way down: a root slot ([`slot`]) holds one root key per generation; it opens the crown of the key tree ([`tree`]), whose
 //! leaves are the keys of subjects, buckets, chains, pins and works. Cells and frames ([`cell`]) are computed from those;
 //! sealed columns of the control database ([`sealed`]) hang on one of them. [`rekey`] names the steps in which leaves are shredded.
+//! Beside the tree are keys that applications seal fields with, in a key service ([`outside`]).
 
 pub mod cell;
 pub mod file_slot;
 pub mod kms_slot;
 pub mod moving_slot;
+pub mod outside;
+pub mod pkcs11_slot;
 pub mod rekey;
 pub mod sealed;
 pub mod slot;
 mod slot_folder;
+mod slot_shelf;
 pub mod state;
 pub mod suite;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod transit_slot;
 pub mod tree;
+pub mod wrapped_root;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -76,7 +81,13 @@ impl Key {
     /// Whether both are the same key; takes the same time whatever the answer.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        aws_lc_rs::constant_time::verify_slices_are_equal(&self.0[..], &other.0[..]).is_ok()
+        self.has_bytes(&other.0)
+    }
+
+    /// Whether it is the key with these bytes; takes the same time whatever the answer.
+    #[must_use]
+    pub(crate) fn has_bytes(&self, bytes: &[u8; 32]) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.0[..], bytes).is_ok()
     }
 
     /// The exclusive-or of two keys: unknown as soon as either is.

@@ -13,6 +13,7 @@ use super::slot::{
     DestroyEvidence, DestroyStep, GoneCheck, GoneEvidence, Presence, PresentGeneration, RootSlot, Shortcoming,
     SlotAbilities, SlotClaim, SlotError,
 };
+use super::wrapped_root::{WrappedRoot, WrappingSlot};
 use super::{Generation, Key};
 use crate::random::Random;
 
@@ -92,7 +93,8 @@ impl RootSlot for MovingSlot {
         let mut checks = previous.checks;
         let more: Vec<GoneCheck> = current.checks.into_iter().filter(|check| !checks.contains(check)).collect();
         checks.extend(more);
-        Ok(GoneEvidence { generation, checks, read_back: previous.read_back.or(current.read_back) })
+        let (read_back, token) = (previous.read_back.or(current.read_back), previous.token.or(current.token));
+        Ok(GoneEvidence { generation, checks, read_back, token })
     }
 
     async fn left_behind(&self) -> Result<Vec<Generation>> {
@@ -102,7 +104,57 @@ impl RootSlot for MovingSlot {
         Ok(present.map(|present| present.generation).collect())
     }
 
+    fn wrapping(&self) -> Option<&dyn WrappingSlot> {
+        if self.slots().any(|slot| slot.wrapping().is_some()) { Some(self) } else { None }
+    }
+
+    async fn allow_another_try(&self) -> Result<()> {
+        self.current.allow_another_try().await?;
+        self.previous.allow_another_try().await
+    }
+
     async fn shortcomings(&self) -> Result<Vec<Shortcoming>> {
         self.current.shortcomings().await
+    }
+}
+
+impl MovingSlot {
+    fn slots(&self) -> impl Iterator<Item = &dyn RootSlot> {
+        [self.current.as_ref(), self.previous.as_ref()].into_iter()
+    }
+}
+
+/// Of two slots of which perhaps only one wraps: a root in the other has no wrapped form, and gets none.
+#[async_trait]
+impl WrappingSlot for MovingSlot {
+    async fn wrapped(&self, generation: Generation) -> Result<Option<WrappedRoot>> {
+        for slot in self.slots().filter_map(RootSlot::wrapping) {
+            if let Some(wrapped) = slot.wrapped(generation).await? {
+                return Ok(Some(wrapped));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn open_copy(&self, generation: Generation, copy: &[u8]) -> Result<Key> {
+        let mut refused = None;
+        for slot in self.slots().filter_map(RootSlot::wrapping) {
+            match slot.open_copy(generation, copy).await {
+                Ok(root) => return Ok(root),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or(SlotError::Missing { generation, place: "configured under [root]".to_owned() }))
+    }
+
+    async fn put_back(&self, generation: Generation, copy: &[u8]) -> Result<bool> {
+        let mut refused = None;
+        for slot in self.slots().filter_map(RootSlot::wrapping) {
+            match slot.put_back(generation, copy).await {
+                Err(SlotError::Damaged { path, what }) => refused = Some(SlotError::Damaged { path, what }),
+                other => return other,
+            }
+        }
+        refused.map_or(Ok(false), Err)
     }
 }

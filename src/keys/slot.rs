@@ -7,6 +7,7 @@
 //! state; to its caller it looks like one that stores keys.
 
 mod error;
+mod token;
 
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use error::{KeyTrouble, SlotError};
+pub use token::{Device, PinTrouble, TokenError, TokenMarks, TokenReadBack};
 
+use super::wrapped_root::WrappingSlot;
 use super::{Generation, Key};
 use crate::random::Random;
 
@@ -31,6 +34,8 @@ pub enum SlotKind {
     Transit,
     /// AWS KMS.
     AwsKms,
+    /// A PKCS#11 token.
+    Pkcs11,
 }
 
 impl SlotKind {
@@ -41,6 +46,7 @@ impl SlotKind {
             Self::File => "file",
             Self::Transit => "transit",
             Self::AwsKms => "aws-kms",
+            Self::Pkcs11 => "pkcs11",
         }
     }
 }
@@ -86,6 +92,10 @@ pub enum Residual {
     ProviderWord,
     /// In a memory image taken while the key was in use.
     MemoryCapture,
+    /// In copies or backups of a token, with its PIN.
+    TokenCopies,
+    /// In a device whose maker alone can say that no key leaves it.
+    MakerWord,
 }
 
 /// What may be claimed for this slot, and what must be added.
@@ -214,9 +224,10 @@ pub enum GoneCheck {
     NameAbsent,
     /// No file of the directory contains this generation's root.
     ContentAbsent,
-    /// The service says that it no longer has this version.
+    /// The service says that it no longer has this version; a session of a token opened afterwards finds no such key.
     ServiceReadBack,
-    /// The service says that its key could never be exported nor backed up in clear, for the whole life of the key.
+    /// The service says that its key could never be exported nor backed up in clear, for the whole life of the key. Of a token: its
+    /// key was made in it, and bore the marks never extractable and always sensitive until the end.
     NeverExportable,
 }
 
@@ -258,6 +269,9 @@ pub struct GoneEvidence {
     /// What the key service said, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_back: Option<ReadBack>,
+    /// What the token said, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenReadBack>,
 }
 
 /// What was written down about the end of one generation's root key, for certificates.
@@ -314,6 +328,21 @@ pub enum Shortcoming {
         /// Its name in the service.
         switch: &'static str,
     },
+    /// The token has a key for a root whose wrapped form is not on this host.
+    WrappedRootMissing {
+        /// The generation.
+        generation: Generation,
+    },
+    /// The token has several keys for one generation.
+    SeveralKeys {
+        /// The generation.
+        generation: Generation,
+    },
+    /// The token's key is not marked as one that was made in it and can never leave it.
+    WeakMarks {
+        /// The generation.
+        generation: Generation,
+    },
 }
 
 /// A place for root keys. Every call is idempotent: after a crash the same call is made again.
@@ -348,9 +377,19 @@ pub trait RootSlot: Send + Sync {
     /// [`SlotError::StillThere`], or [`SlotError::NotYet`] before a delayed destruction is irrevocable.
     async fn verify_gone(&self, generation: Generation) -> Result<GoneEvidence, SlotError>;
 
+    /// The slot as one that keeps wrapped roots only, copies of which may lie elsewhere; `None` where the root itself lies in it.
+    fn wrapping(&self) -> Option<&dyn WrappingSlot> {
+        None
+    }
+
     /// The generations that still lie in a slot from which the root is being moved to this one, ascending.
     async fn left_behind(&self) -> Result<Vec<Generation>, SlotError> {
         Ok(Vec::new())
+    }
+
+    /// Forgets that a token refused its PIN, so that it is tried once more. Nothing to do for slots without one.
+    async fn allow_another_try(&self) -> Result<(), SlotError> {
+        Ok(())
     }
 
     /// What is wrong or doubtful with how the slot is set up; for `doctor`.

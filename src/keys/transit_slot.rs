@@ -1,7 +1,7 @@
 //! The root slot in the transit engine of OpenBao or Vault: class B, because the live service destroys, and copies of it do not.
 //!
 //! Every generation has a version of one key of its own. The slot draws the root key, lets the service wrap it under the
-//! newest version, and keeps the wrapped form on the shelf (`transit_slot/shelf.rs`). The associated data of the wrapping is
+//! newest version, and keeps the wrapped form on the shelf (`slot_shelf.rs`). The associated data of the wrapping is
 //! installation, generation and format, so that a wrapped root opens as nothing else.
 //!
 //! Destroying the root of a generation means that no version up to its own is left in the service: `min_decryption_version` is
@@ -17,10 +17,11 @@
 //! installation alone: trimming would destroy what others wrapped. A key that was used before is refused for a first root.
 
 mod client;
-mod shelf;
+mod outside;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod wrapping;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,12 +29,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::client::TransitClient;
-use self::shelf::{Kind, Record, Shelf, damaged};
+pub use self::outside::TransitKeys;
 use self::wire::KeyState;
 use super::slot::{
     ClaimSentence, DestroyEvidence, DestroyStep, Destroys, GoneCheck, GoneEvidence, Presence, PresentGeneration,
     ReadBack, Residual, RootSlot, Shortcoming, SlotAbilities, SlotClaim, SlotClass, SlotError, SlotKind,
 };
+use super::slot_shelf::{Kind, Record, Shelf, damaged};
+use super::wrapped_root::WrappingSlot;
 use super::{Generation, InstallationId, Key};
 use crate::policy::registry::SecretText;
 use crate::random::Random;
@@ -320,12 +323,7 @@ impl RootSlot for TransitSlot {
             shelf.get(generation, Kind::Wrapped)
         });
         let missing = || SlotError::Missing { generation, place: self.client.place().to_owned() };
-        let record = record.await?.ok_or_else(missing)?;
-        let wrapped = record.root.as_deref().unwrap_or_default();
-        match self.client.unwrap_root(wrapped, &self.associated_data(generation)).await? {
-            Some(root) => Ok(root),
-            None => Err(self.explain(&record).await),
-        }
+        self.open_wrapped(&record.await?.ok_or_else(missing)?).await
     }
 
     async fn list(&self) -> Result<Vec<PresentGeneration>> {
@@ -385,7 +383,7 @@ impl RootSlot for TransitSlot {
         let mut checks = vec![GoneCheck::NameAbsent, GoneCheck::ContentAbsent];
         let Some(gone) = gone else {
             // Nothing says which version it had, so nothing is said about the service.
-            return Ok(GoneEvidence { generation, checks, read_back: None });
+            return Ok(GoneEvidence { generation, checks, read_back: None, token: None });
         };
         if state.min_available_version <= gone.version {
             return Err(SlotError::StillThere {
@@ -404,7 +402,11 @@ impl RootSlot for TransitSlot {
             allow_plaintext_backup: state.allow_plaintext_backup,
             deletion_allowed: state.deletion_allowed,
         };
-        Ok(GoneEvidence { generation, checks, read_back: Some(read_back) })
+        Ok(GoneEvidence { generation, checks, read_back: Some(read_back), token: None })
+    }
+
+    fn wrapping(&self) -> Option<&dyn WrappingSlot> {
+        Some(self)
     }
 
     async fn shortcomings(&self) -> Result<Vec<Shortcoming>> {
@@ -431,13 +433,29 @@ impl RootSlot for TransitSlot {
     }
 }
 
+/// What the agent must be able to do in the service, and what it must not.
+struct Rights {
+    /// Paths with the capability that is needed.
+    needed: Vec<(String, &'static str)>,
+    /// Paths with capabilities that nothing needs.
+    unwanted: Vec<(String, Vec<&'static str>)>,
+}
+
 impl TransitSlot {
+    /// Lets the service open a wrapped root.
+    async fn open_wrapped(&self, record: &Record) -> Result<Key> {
+        let wrapped = record.root.as_deref().unwrap_or_default();
+        match self.client.unwrap_root(wrapped, &self.associated_data(record.generation)).await? {
+            Some(root) => Ok(root),
+            None => Err(self.explain(record).await),
+        }
+    }
+
     /// Rights that the agent lacks, and those that nothing needs.
     async fn wrong_rights(&self) -> Result<Vec<Shortcoming>> {
-        let mut found = Vec::new();
         let key = self.client.key_path("");
         let (mount, name) = key.split_once("/keys/").unwrap_or_default();
-        let needed = [
+        let needed = vec![
             (key.clone(), "read"),
             (format!("{key}/rotate"), "update"),
             (format!("{key}/config"), "update"),
@@ -445,25 +463,31 @@ impl TransitSlot {
             (format!("{mount}/encrypt/{name}"), "update"),
             (format!("{mount}/decrypt/{name}"), "update"),
         ];
-        let unwanted = [
+        let unwanted = vec![
             (key.clone(), vec!["delete", "create", "update"]),
             (format!("{mount}/export/encryption-key/{name}"), vec!["read"]),
             (format!("{mount}/backup/{name}"), vec!["read"]),
             (format!("{mount}/restore/{name}"), vec!["create", "update"]),
         ];
-        let paths: Vec<String> =
-            needed.iter().map(|(path, _)| path).chain(unwanted.iter().map(|(path, _)| path)).cloned().collect();
-        let rights = self.client.rights(&paths).await?;
-        let (has, has_not) = rights.split_at(needed.len().min(rights.len()));
-        for ((path, capability), granted) in needed.into_iter().zip(has) {
+        Self::rights_of(&self.client, &Rights { needed, unwanted }).await
+    }
+
+    /// Where the service's word differs from what is wanted.
+    async fn rights_of(client: &TransitClient, wanted: &Rights) -> Result<Vec<Shortcoming>> {
+        let mut found = Vec::new();
+        let needed = wanted.needed.iter().map(|(path, _)| path);
+        let paths: Vec<String> = needed.chain(wanted.unwanted.iter().map(|(path, _)| path)).cloned().collect();
+        let rights = client.rights(&paths).await?;
+        let (has, has_not) = rights.split_at(wanted.needed.len().min(rights.len()));
+        for ((path, capability), granted) in wanted.needed.iter().zip(has) {
             if !granted.iter().any(|right| right == capability || right == "root") {
-                found.push(Shortcoming::MissingRight { path, capability });
+                found.push(Shortcoming::MissingRight { path: path.clone(), capability });
             }
         }
-        for ((path, refused), granted) in unwanted.into_iter().zip(has_not) {
+        for ((path, refused), granted) in wanted.unwanted.iter().zip(has_not) {
             let excess = granted.iter().find(|right| *right == "root" || refused.contains(&right.as_str()));
             if let Some(capability) = excess.cloned() {
-                found.push(Shortcoming::ExcessRight { path, capability });
+                found.push(Shortcoming::ExcessRight { path: path.clone(), capability });
             }
         }
         Ok(found)

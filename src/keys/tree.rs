@@ -8,12 +8,17 @@
 //! to be stored, and after the commit [`KeyTree::supply`] or a new [`KeyTree::open`] makes it visible. So no key is ever used
 //! that a crash could still lose.
 //!
+//! A tree need not be in memory as a whole: [`KeyTree::open_bare`] begins with the crown, and what is on the paths of the slots
+//! in question is loaded by place (five nodes a slot at most).
+//!
 //! What it cannot see by itself: a leaf put back to an earlier state of the *same* generation lacks the keys that were inserted
 //! since, and reads as an empty slot. Whoever knows that a slot is in use must treat `None` for it as lost, not as shredded.
 
 mod change;
 mod node;
+mod part;
 mod place;
+mod reload;
 #[cfg(test)]
 mod tests;
 
@@ -25,11 +30,13 @@ use thiserror::Error;
 pub use change::{NodeWrite, ReloadFault, ReplacedNode, SealedGeneration, check_reload};
 pub use node::{NODE_FORMAT, NodeKind, SEED_LEAF_KIND, node_mark};
 pub use place::{BadSlotNumber, COHORT_SLOTS, DEPTH, FAN_OUT, NodeId, NodePlace, SLOTS, Slot, Subtree, places};
+pub use reload::{check_change, check_kept};
 
 use super::suite::SealError;
 use super::{Generation, InstallationId, Key};
 use crate::random::{Random, RandomUnavailable};
-use node::{Entries, Entry, Unreadable};
+use node::{Entries, Entry, LeafKeys, Unreadable};
+use part::Reach;
 
 /// Sealed nodes, as the control database gave them.
 pub type NodeSet = HashMap<NodeId, Vec<u8>>;
@@ -48,6 +55,12 @@ pub enum KeyTreeError {
     Missing {
         /// The node.
         node: NodeId,
+    },
+    /// The node's place was not loaded: a fault of the program, which says nothing about the node.
+    #[error("the key node at {place} was not loaded before it was used; this is a fault of the program")]
+    NotLoaded {
+        /// The place.
+        place: NodePlace,
     },
     /// A node is there but was changed, cut short or put there from another place or time.
     #[error("the key node {node} does not open: it was changed or does not belong there")]
@@ -115,6 +128,7 @@ pub struct KeyTree {
     generation: Generation,
     crown: Entries,
     nodes: HashMap<NodeId, Stored>,
+    reach: Reach,
 }
 
 /// What a walk over everything supplied found.
@@ -153,7 +167,7 @@ impl KeyTree {
         if !complete {
             return Err(KeyTreeError::CrownDoesNotOpen { generation });
         }
-        let mut tree = Self { installation, generation, crown, nodes: HashMap::new() };
+        let mut tree = Self { installation, generation, crown, nodes: HashMap::new(), reach: Reach::Whole };
         tree.supply(nodes);
         Ok(tree)
     }
@@ -174,7 +188,7 @@ impl KeyTree {
     ///
     /// # Errors
     /// [`KeyTreeError::Missing`], [`KeyTreeError::Corrupt`] or [`KeyTreeError::Newer`] when a node on the way is not as its
-    /// parent says. That is never to be read as shredded.
+    /// parent says, [`KeyTreeError::NotLoaded`] when it was not asked for. None of them is ever to be read as shredded.
     pub fn key(&self, slot: Slot) -> Result<Option<&Key>> {
         let mut entry = self.crown_entry(slot.subtree())?;
         for place in slot.path() {
@@ -208,7 +222,8 @@ impl KeyTree {
         Ok(free[(u64::from_be_bytes(bits) % count) as usize])
     }
 
-    /// Walks everything that was supplied, opening each node.
+    /// Walks everything that was supplied, opening each node. In a tree that was loaded in part, whatever was not loaded counts as
+    /// missing.
     #[must_use]
     pub fn survey(&self) -> Survey {
         let mut survey = Survey::default();
@@ -226,7 +241,7 @@ impl KeyTree {
     fn survey_below(&self, place: NodePlace, entry: &Entry, survey: &mut Survey) {
         let id = place.at(entry.version);
         let result = if place.is_leaf() {
-            self.count(id, &entry.key).map(|taken| survey.taken[place.subtree.position()] += taken)
+            self.leaf(id, &entry.key).map(|keys| survey.taken[place.subtree.position()] += keys.count())
         } else {
             self.entries(id, &entry.key).map(|entries| {
                 for (position, child) in entries.iter().enumerate() {
@@ -238,19 +253,16 @@ impl KeyTree {
         };
         match result {
             Ok(()) => survey.opened.push(id),
-            Err(KeyTreeError::Missing { .. }) => survey.missing.push(id),
+            Err(KeyTreeError::Missing { .. } | KeyTreeError::NotLoaded { .. }) => survey.missing.push(id),
             Err(_) => survey.corrupt.push(id),
         }
     }
 
-    /// Taken slots of a leaf. Its keys are not kept in memory: a walk over everything would bring all keys there are into it.
-    fn count(&self, id: NodeId, key: &Key) -> Result<u64> {
-        let stored = self.nodes.get(&id).ok_or(KeyTreeError::Missing { node: id })?;
-        if let Some(entries) = stored.opened.get() {
-            return Ok(entries.iter().flatten().count() as u64);
-        }
+    /// The keys of a leaf, opened afresh and not kept: a walk over everything would bring all keys there are into memory.
+    fn leaf(&self, id: NodeId, key: &Key) -> Result<LeafKeys> {
+        let stored = self.nodes.get(&id).ok_or_else(|| self.absent(id))?;
         let context = node::node_context(NodeKind::Leaf, &self.installation, id);
-        node::count_leaf(key, &context, &stored.sealed).map_err(|fault| unreadable(fault, id))
+        LeafKeys::open(key, &context, &stored.sealed).map_err(|fault| unreadable(fault, id))
     }
 
     fn crown_entry(&self, subtree: Subtree) -> Result<&Entry> {
@@ -262,7 +274,7 @@ impl KeyTree {
     }
 
     fn entries(&self, id: NodeId, key: &Key) -> Result<&Entries> {
-        let stored = self.nodes.get(&id).ok_or(KeyTreeError::Missing { node: id })?;
+        let stored = self.nodes.get(&id).ok_or_else(|| self.absent(id))?;
         if let Some(entries) = stored.opened.get() {
             return Ok(entries);
         }

@@ -15,7 +15,7 @@ use super::sequencer::{CheckpointAnchor, FileAnchor, Placement, Sequencer, Seque
 use super::store::{LeafStore, LeafStoreError, NewLeaf};
 use super::tree::*;
 use super::verify::{VerifyLogError, verify_log};
-use crate::control::log_store::{SqliteLogStore, run_raw};
+use crate::control::log_store::{SqlLogStore, run_raw};
 use crate::random::{Random, RandomUnavailable, SystemRandom};
 
 /// The eight leaves of the reference tests of certificate-transparency.
@@ -276,11 +276,11 @@ fn new_leaf(number: u64) -> NewLeaf {
     }
 }
 
-async fn open(path: &Path) -> Arc<SqliteLogStore> {
-    Arc::new(SqliteLogStore::open(path, "test").await.unwrap())
+async fn open(path: &Path) -> Arc<SqlLogStore> {
+    Arc::new(SqlLogStore::open(path, "test").await.unwrap())
 }
 
-async fn sequencer(store: &Arc<SqliteLogStore>, anchor: Option<&Path>) -> Result<Sequencer, SequencerError> {
+async fn sequencer(store: &Arc<SqlLogStore>, anchor: Option<&Path>) -> Result<Sequencer, SequencerError> {
     let anchor = anchor.map(|path| Box::new(FileAnchor(path.to_owned())) as Box<dyn CheckpointAnchor>);
     Sequencer::open(store.clone(), signer("example.com/log"), anchor).await
 }
@@ -415,7 +415,7 @@ fn record(number: u32) -> Record {
     }
 }
 
-async fn filled(path: &Path, records: u32) -> (Arc<SqliteLogStore>, OperationLog) {
+async fn filled(path: &Path, records: u32) -> (Arc<SqlLogStore>, OperationLog) {
     let store = open(path).await;
     let log = OperationLog::new(sequencer(&store, None).await.unwrap(), Arc::new(SystemRandom));
     for page in (0..records).collect::<Vec<_>>().chunks(100) {

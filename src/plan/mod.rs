@@ -13,6 +13,8 @@ pub mod model;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::statute::CatalogueVersion;
+use crate::policy::statute::rules::PolicyRule;
 use crate::value::{RowKey, Value};
 
 /// What a plan is for.
@@ -33,6 +35,14 @@ pub enum Reason {
     Hold(String),
     /// A statutory minimum that still runs, by its catalogue key.
     Statute(String),
+    /// A statutory minimum that still runs contradicts a maximum that has ended or ends before it: the row stays, and ought to be
+    /// used for nothing but storage until the minimum ends.
+    Restricted {
+        /// The statute that keeps it, by its catalogue key.
+        minimum: String,
+        /// The statute that wants it gone, by its catalogue key.
+        maximum: String,
+    },
     /// A row that refers to it stays.
     KeptChild,
     /// A table that is not registered refers to it, by its name.
@@ -52,6 +62,7 @@ impl Reason {
         match self {
             Self::Hold(id) => format!("hold:{id}"),
             Self::Statute(key) => format!("statute:{key}"),
+            Self::Restricted { minimum, maximum } => format!("restricted:{minimum}:{maximum}"),
             Self::KeptChild => "kept-child".to_owned(),
             Self::UnregisteredChild(table) => format!("unregistered-child:{table}"),
             Self::UnknownStart => "unknown-start".to_owned(),
@@ -164,6 +175,12 @@ pub struct PlanBody {
     pub cutoff: DateTime<Utc>,
     /// SHA-256 of the policies, statutes and registry that decided, hex.
     pub policy_digest: String,
+    /// The catalogue of statutes that counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalogue: Option<CatalogueVersion>,
+    /// The retentions and statutes that decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<PolicyRule>,
     /// SHA-256 of the schema of each store, hex.
     pub schema_digest: Vec<(String, String)>,
     /// Hold ids in force.

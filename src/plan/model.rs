@@ -1,6 +1,9 @@
 //! The model of a store: its registered collections joined with the catalogue, checked and put in order.
 
+use std::sync::Arc;
+
 use crate::policy::registry::{CollectionSpec, Policy, StoreSpec};
+use crate::policy::statute::{self, Statute};
 use crate::stores::{Catalogue, ColumnKind, ColumnRef, Hop, Table};
 
 /// A store as the planner and the eraser see it.
@@ -47,6 +50,8 @@ pub struct Reach {
 pub struct Governed {
     /// The policy.
     pub policy: Policy,
+    /// The statutes that bind its rows, in the order in which the policy names them.
+    pub statutes: Vec<Arc<Statute>>,
     /// The start event's column.
     pub start: Reach,
     /// The collection the rows follow (by name), when the policy is not their own.
@@ -95,11 +100,16 @@ impl Collection {
 ///
 /// # Errors
 /// The sentences, when there are any.
-pub fn resolve(spec: &StoreSpec, catalogue: &Catalogue, policies: &[Policy]) -> Result<Model, Vec<String>> {
+pub fn resolve(
+    spec: &StoreSpec,
+    catalogue: &Catalogue,
+    policies: &[Policy],
+    law: &statute::Catalogue,
+) -> Result<Model, Vec<String>> {
     let mut problems = Vec::new();
     let mut collections = Vec::new();
     for declared in &spec.collections {
-        match resolve_collection(spec, declared, catalogue, policies) {
+        match resolve_collection(spec, declared, catalogue, (policies, law)) {
             Ok(collection) => collections.push(collection),
             Err(found) => problems.extend(found),
         }
@@ -119,7 +129,7 @@ fn resolve_collection(
     spec: &StoreSpec,
     declared: &CollectionSpec,
     catalogue: &Catalogue,
-    policies: &[Policy],
+    rules: (&[Policy], &statute::Catalogue),
 ) -> Result<Collection, Vec<String>> {
     let at = format!("store {}, collection {}", spec.name, declared.table);
     let Some(table) = catalogue.table(&declared.table) else {
@@ -150,7 +160,7 @@ fn resolve_collection(
         }
     }
     let owner = collect(owner_reach(spec, declared, catalogue, 0), &at, &mut problems).flatten();
-    let governed = collect(governing(spec, declared, catalogue, policies), &at, &mut problems).flatten();
+    let governed = collect(governing(spec, declared, catalogue, rules), &at, &mut problems).flatten();
     if problems.is_empty() {
         Ok(Collection { table: table.clone(), spec: declared.clone(), key, owner, governed, children: Vec::new() })
     } else {
@@ -246,7 +256,7 @@ fn governing(
     spec: &StoreSpec,
     declared: &CollectionSpec,
     catalogue: &Catalogue,
-    policies: &[Policy],
+    (policies, law): (&[Policy], &statute::Catalogue),
 ) -> Result<Option<Governed>, String> {
     let mut current = declared;
     let mut path: Vec<Hop> = Vec::new();
@@ -261,7 +271,9 @@ fn governing(
                 ));
             }
             let follows = (current.table != declared.table).then(|| current.table.clone());
-            return Ok(Some(Governed { policy: policy.clone(), start, follows }));
+            let statutes =
+                law.find_all(&policy.statutes).map_err(|unknown| format!("policy {}: {unknown}", policy.id))?;
+            return Ok(Some(Governed { policy: policy.clone(), statutes, start, follows }));
         }
         if current.subject.is_some() {
             return Ok(None);

@@ -13,16 +13,29 @@ mod number;
 mod tests;
 mod text;
 
-use super::classification::FieldKind;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::classification::{Category, FieldKind, classify};
+use super::registry::FieldSpec;
 use crate::value::Value;
 
 pub use number::{is_bank_card, is_customer_id, is_id_card, is_landline, is_mobile};
+
+/// How much of a field somebody sees who is about to verify a customer or to record a request. Of identity numbers, and of whatever
+/// is sensitive, only the strict mask: an identity number's last digits are what the customer is asked for.
+#[must_use]
+pub fn on_card(field: &FieldSpec, configured: Profile) -> Profile {
+    let is_secret = matches!(field.kind, FieldKind::IdCard | FieldKind::Licence | FieldKind::SocialSecurity);
+    if is_secret || classify(field).category == Category::Sensitive { Profile::Strict } else { configured }
+}
 
 /// What stands for a value of which nothing may be shown.
 pub const HIDDEN: &str = "******";
 
 /// How much a mask shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Profile {
     /// As much as people need to recognise a record they know.
     #[default]

@@ -51,7 +51,7 @@ pub enum BackupMode {
 pub struct CopySpec {
     /// Its name.
     pub name: String,
-    /// What it is (`replica`, `dump`, `export`, …).
+    /// What it is (`replica`, `dump`, `export`, …); `database-log` for the store's own log and free pages.
     pub kind: String,
     /// When the records in it are gone: a period after erasure such as `30 days`, or `never`.
     pub dies: String,
@@ -163,9 +163,15 @@ pub struct Policy {
     pub action: Action,
     /// The legal basis of the processing (`contract`, `consent`, …).
     pub basis: String,
-    /// Statutes that bind these rows, by catalogue key.
+    /// Statutes that bind these rows, by catalogue key; those of the kind of records below are added to them.
     #[serde(default)]
     pub statutes: Vec<String>,
+    /// The industry profile that counts for this policy, if not the agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// What kind of the profile's records these rows are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<String>,
     /// Time between deletion and the shred.
     #[serde(default)]
     pub grace: Grace,

@@ -4,49 +4,113 @@
 //! it must be gone by the earliest of all maxima; where these contradict each other it is restricted, not erased. Minima bind
 //! whatever the status of their entry; only confirmed maxima do. So an error in the catalogue keeps data, never destroys it.
 //!
-//! The catalogue is data (`catalogue`); none of it is legal advice, and each entry says how far it was confirmed.
+//! The catalogue is data: `config/statutes.toml`, and an installation's own entries over it ([`Catalogue`]). None of it is legal
+//! advice, and each entry says how far it was confirmed. [`check`] compares a policy with its statutes, [`rules`] writes down
+//! what decided, [`clock`] holds the legal clocks.
 
 mod catalogue;
+pub mod check;
+pub mod clock;
+pub mod rules;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Utc};
 use chrono_tz::Tz;
-use thiserror::Error;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::calendar::{
     Bias, BucketPeriod, CalendarError, DueBound, Period, add_period, bound_after, bucket_end, end_of_period,
     latest_begun_day, latest_day, latest_due_start, local_day, resolve_local,
 };
-use super::registry::Policy;
 
-pub use catalogue::CATALOGUE;
+pub use catalogue::{
+    BUILT_IN, Catalogue, CatalogueError, CatalogueFile, CatalogueVersion, Profile, RecordKind, UnknownStatute,
+};
+
+/// A text in both languages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bilingual {
+    /// English.
+    pub en: String,
+    /// Chinese.
+    pub zh: String,
+}
+
+/// A law, and where in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Citation {
+    /// The law's name in English.
+    pub en: String,
+    /// The law's name in Chinese.
+    pub zh: String,
+    /// The article, as it is numbered: `31`, `21(3)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub article: Option<String>,
+}
+
+/// Laws and articles in both languages, as they are cited: `E-commerce Law 31`.
+#[must_use]
+pub fn cited(citations: &[Citation]) -> Bilingual {
+    let joined = |name: fn(&Citation) -> &str, between: &str| {
+        let each = citations.iter().map(|citation| match &citation.article {
+            Some(article) => format!("{} {article}", name(citation)),
+            None => name(citation).to_owned(),
+        });
+        each.collect::<Vec<_>>().join(between)
+    };
+    Bilingual { en: joined(|citation| &citation.en, "; "), zh: joined(|citation| &citation.zh, "；") }
+}
 
 /// An entry of the catalogue.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statute {
     /// Its key, as policies name it: `cn.ecl.31`.
-    pub key: &'static str,
+    pub key: String,
     /// ISO 3166 code of where it applies: `CN`, `EU`, `US-CA`.
-    pub jurisdiction: &'static str,
+    pub jurisdiction: String,
     /// What records it applies to.
-    pub applies_to: &'static str,
+    pub applies_to: Bilingual,
     /// What it demands.
     pub bound: LegalBound,
     /// From when it counts, relative to the record's start event.
     pub start: StartRule,
     /// The start event the law means; the policy's start column must hold it.
-    pub start_event: &'static str,
+    pub start_event: Bilingual,
     /// Law and article.
-    pub source: &'static str,
+    pub cites: Vec<Citation>,
     /// How far the entry was confirmed.
     pub status: Status,
+    /// What else is worth knowing.
+    pub note: Option<Bilingual>,
+}
+
+impl Statute {
+    /// Law and article in English, for errors and certificates.
+    #[must_use]
+    pub fn source(&self) -> String {
+        cited(&self.cites).en
+    }
+
+    /// Whether its maximum obliges to erase: only a confirmed one does.
+    #[must_use]
+    pub fn maximum(&self) -> Option<Period> {
+        match self.bound {
+            LegalBound::Maximum(period) if self.status == Status::Confirmed => Some(period),
+            _ => None,
+        }
+    }
 }
 
 /// What a statute demands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", tag = "bound", content = "period")]
 pub enum LegalBound {
     /// Keep at least so long.
     Minimum(Period),
@@ -61,16 +125,19 @@ pub enum LegalBound {
 }
 
 /// From when a statute counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum StartRule {
     /// From the start event itself.
+    #[default]
     Event,
     /// From the first day after the fiscal year of the start event. In China that is the calendar year (Accounting Law 11).
     AfterFiscalYear,
 }
 
 /// How far an entry was confirmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Status {
     /// The wording or the number was seen in a secondary source.
     Confirmed,
@@ -102,25 +169,6 @@ impl fmt::Display for LegalBound {
     }
 }
 
-/// A key that the catalogue does not have. Retrying does not help.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("no statute {0:?} in the catalogue; `statute list` shows all keys")]
-pub struct UnknownStatute(pub String);
-
-/// The entry with this key.
-#[must_use]
-pub fn find(key: &str) -> Option<&'static Statute> {
-    CATALOGUE.iter().find(|statute| statute.key == key)
-}
-
-/// The entries with these keys, in the same order.
-///
-/// # Errors
-/// [`UnknownStatute`] for the first key without an entry.
-pub fn find_all(keys: &[String]) -> Result<Vec<&'static Statute>, UnknownStatute> {
-    keys.iter().map(|key| find(key).ok_or_else(|| UnknownStatute(key.clone()))).collect()
-}
-
 /// When a record may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Earliest {
@@ -131,23 +179,23 @@ pub enum Earliest {
 }
 
 /// Whose minimum decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DecidedBy {
     /// The policy's own retention.
     Policy,
-    /// The statute with this key.
-    Statute(&'static str),
+    /// A statute.
+    Statute(Arc<Statute>),
 }
 
 /// The span in which a record may and must go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bounds {
     /// From when it may go.
     pub earliest: Earliest,
     /// Whose minimum that is. The policy's, when a statute ends on the same day.
     pub decided_by: DecidedBy,
     /// By when it must be gone, and by which statute.
-    pub latest: Option<(DateTime<Utc>, &'static str)>,
+    pub latest: Option<(DateTime<Utc>, Arc<Statute>)>,
 }
 
 /// What follows from the bounds at a given moment.
@@ -167,7 +215,7 @@ impl Bounds {
     /// Whether the minima and the maxima contradict each other.
     #[must_use]
     pub fn conflict(&self) -> bool {
-        self.latest.is_some_and(|(latest, _)| self.earliest > Earliest::At(latest))
+        self.latest.as_ref().is_some_and(|(latest, _)| self.earliest > Earliest::At(*latest))
     }
 
     /// What follows at `now`.
@@ -176,8 +224,8 @@ impl Bounds {
         if self.earliest > Earliest::At(now) {
             return if self.conflict() { Verdict::Restrict } else { Verdict::Keep };
         }
-        match self.latest {
-            Some((latest, _)) if now > latest => Verdict::MustErase,
+        match &self.latest {
+            Some((latest, _)) if now > *latest => Verdict::MustErase,
             _ => Verdict::MayErase,
         }
     }
@@ -190,30 +238,51 @@ impl Bounds {
 pub fn bounds(
     start: DateTime<Utc>,
     retention: Period,
-    statutes: &[&'static Statute],
+    statutes: &[Arc<Statute>],
     zone: Tz,
 ) -> Result<Bounds, CalendarError> {
     let own = Earliest::At(end_of_period(start, retention, zone, Bias::Minimum)?);
     let mut bounds = Bounds { earliest: own, decided_by: DecidedBy::Policy, latest: None };
     for statute in statutes {
-        let minimum = match statute.bound {
-            LegalBound::Minimum(period) => Earliest::At(end(start, period, statute.start, zone, Bias::Minimum)?),
-            LegalBound::Permanent => Earliest::Never,
-            LegalBound::Maximum(period) if statute.status == Status::Confirmed => {
-                let maximum = end(start, period, statute.start, zone, Bias::Maximum)?;
-                if bounds.latest.is_none_or(|(latest, _)| maximum < latest) {
-                    bounds.latest = Some((maximum, statute.key));
-                }
-                continue;
+        match limit(start, statute, zone)? {
+            Some(Limit::Minimum(minimum)) if minimum > bounds.earliest => {
+                bounds.earliest = minimum;
+                bounds.decided_by = DecidedBy::Statute(statute.clone());
             }
-            LegalBound::Maximum(_) | LegalBound::Necessary | LegalBound::Duty => continue,
-        };
-        if minimum > bounds.earliest {
-            bounds.earliest = minimum;
-            bounds.decided_by = DecidedBy::Statute(statute.key);
+            Some(Limit::Maximum(maximum))
+                if statute.maximum().is_some()
+                    && bounds.latest.as_ref().is_none_or(|(latest, _)| maximum < *latest) =>
+            {
+                bounds.latest = Some((maximum, statute.clone()));
+            }
+            _ => {}
         }
     }
     Ok(bounds)
+}
+
+/// The date that a statute sets for a record, whether or not it binds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Not to go before this.
+    Minimum(Earliest),
+    /// To be gone by this; it binds only if the entry is confirmed.
+    Maximum(DateTime<Utc>),
+}
+
+/// The date that a statute sets for a record with this start event; none when it has no period.
+///
+/// # Errors
+/// [`CalendarError`] when the date cannot be computed.
+pub fn limit(start: DateTime<Utc>, statute: &Statute, zone: Tz) -> Result<Option<Limit>, CalendarError> {
+    Ok(match statute.bound {
+        LegalBound::Minimum(period) => {
+            Some(Limit::Minimum(Earliest::At(end(start, period, statute.start, zone, Bias::Minimum)?)))
+        }
+        LegalBound::Permanent => Some(Limit::Minimum(Earliest::Never)),
+        LegalBound::Maximum(period) => Some(Limit::Maximum(end(start, period, statute.start, zone, Bias::Maximum)?)),
+        LegalBound::Necessary | LegalBound::Duty => None,
+    })
 }
 
 fn end(
@@ -236,21 +305,18 @@ fn first_of_year(year: i32) -> Result<NaiveDate, CalendarError> {
     NaiveDate::from_ymd_opt(year, 1, 1).ok_or(CalendarError::OutOfRange)
 }
 
-/// The bound of the start events that may go at `cutoff`, by the policy's retention and by every statute.
+/// The bound of the start events that may go at `cutoff`, by the policy's retention and by what every statute demands.
 ///
 /// For every supported start: `bounds(start, …)?.earliest <= Earliest::At(cutoff)` if and only if it is before the bound.
-///
-/// # Errors
-/// [`CalendarError`] when `cutoff` lies outside the supported years.
-pub fn latest_due_start_with(
+fn latest_due_start_by(
     cutoff: DateTime<Utc>,
     retention: Period,
-    statutes: &[&'static Statute],
+    demands: impl Iterator<Item = (LegalBound, StartRule)>,
     zone: Tz,
 ) -> Result<DueBound, CalendarError> {
     let mut bound = latest_due_start(cutoff, retention, zone)?;
-    for statute in statutes {
-        let own = match (statute.bound, statute.start) {
+    for demand in demands {
+        let own = match demand {
             (LegalBound::Minimum(period), StartRule::Event) => latest_due_start(cutoff, period, zone)?,
             (LegalBound::Minimum(period), StartRule::AfterFiscalYear) => {
                 match latest_day(latest_begun_day(cutoff, zone)?, period) {
@@ -278,80 +344,10 @@ fn last_of_year(year: i32) -> Result<NaiveDate, CalendarError> {
 pub fn bucket_due_with(
     bucket: BucketPeriod,
     retention: Period,
-    statutes: &[&'static Statute],
+    statutes: &[Arc<Statute>],
     zone: Tz,
 ) -> Result<Earliest, CalendarError> {
     let Some(end) = bucket_end(bucket, zone)? else { return Ok(Earliest::Never) };
     let last = end - chrono::TimeDelta::nanoseconds(1);
     Ok(bounds(last, retention, statutes, zone)?.earliest.max(Earliest::At(end)))
-}
-
-/// A policy that would let records go before a statute that it names does. A fault of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "policy {policy} keeps records for {retention}, but statute {} ({}) wants them kept {}; lengthen the retention, or take \
-     the statute off the policy if it does not apply",
-    .statute.key, .statute.source, .statute.bound
-)]
-pub struct RetentionTooShort {
-    /// The policy's id.
-    pub policy: String,
-    /// Its retention.
-    pub retention: Period,
-    /// The statute.
-    pub statute: &'static Statute,
-}
-
-/// The first statute named by the policy whose minimum its retention does not reach for every start event. Unknown keys are
-/// passed over; [`find_all`] reports them.
-#[must_use]
-pub fn retention_shorter_than_statute(policy: &Policy) -> Option<RetentionTooShort> {
-    let too_short = |statute: &&'static Statute| match statute.bound {
-        LegalBound::Minimum(minimum) => !is_always_at_least(policy.retention, minimum),
-        LegalBound::Permanent => true,
-        LegalBound::Maximum(_) | LegalBound::Necessary | LegalBound::Duty => false,
-    };
-    let statute = policy.statutes.iter().filter_map(|key| find(key)).find(too_short)?;
-    Some(RetentionTooShort { policy: policy.id.clone(), retention: policy.retention, statute })
-}
-
-/// Whether `period` ends no sooner than `minimum` from every day. Months and days are compared over the 400 years in which the
-/// calendar repeats, because 1095 days are three years from some days and not from others.
-fn is_always_at_least(period: Period, minimum: Period) -> bool {
-    if period.months >= minimum.months && period.days >= minimum.days {
-        return true;
-    }
-    let Ok(first) = first_of_year(2000) else { return false };
-    let reaches = |day: NaiveDate| {
-        let ends = |period| add_period(day, period, Bias::Minimum).ok();
-        // A period beyond the supported years never ends.
-        ends(period).is_none_or(|end| ends(minimum).is_some_and(|minimum| end >= minimum))
-    };
-    first.iter_days().take(146_097).all(reaches)
-}
-
-/// An industry with a usual set of statutes, for `init`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Industry {
-    /// Financial institutions.
-    Finance,
-    /// Platforms and shops.
-    Ecommerce,
-    /// Hospitals and practices.
-    Medical,
-    /// Consultancies: nothing but their own policies.
-    Consulting,
-}
-
-impl Industry {
-    /// The keys of the statutes that usually bind its customer records.
-    #[must_use]
-    pub fn statutes(self) -> &'static [&'static str] {
-        match self {
-            Self::Finance => &["cn.aml.kyc", "cn.aml.tx"],
-            Self::Ecommerce => &["cn.ecl.31"],
-            Self::Medical => &["cn.med.out", "cn.med.in"],
-            Self::Consulting => &[],
-        }
-    }
 }

@@ -103,6 +103,8 @@ pub enum VerifyTarget {
     Backups,
     /// Erased subjects and rows in the live stores.
     Erased,
+    /// All nodes of the key tree, and that what was destroyed stays destroyed (as `key verify`).
+    Keys,
 }
 
 /// What happens to scheduled times that passed while nothing ran.
@@ -341,7 +343,10 @@ fn task(raw: &RawJob, fault: &mut impl FnMut(&str, String, &str)) -> Option<Task
         TaskName::Shred => Task::Shred,
         TaskName::Outbox => Task::Outbox,
         TaskName::Verify => Task::Verify {
-            targets: raw.targets.clone().unwrap_or_else(|| vec![VerifyTarget::Backups, VerifyTarget::Erased]),
+            targets: raw
+                .targets
+                .clone()
+                .unwrap_or_else(|| vec![VerifyTarget::Backups, VerifyTarget::Erased, VerifyTarget::Keys]),
         },
     })
 }

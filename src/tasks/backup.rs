@@ -22,7 +22,7 @@ use crate::erase::planner::subject_lookup;
 use crate::erase::survey::{OPEN, Shape, start_kind};
 use crate::erase::{Ground, Site};
 use crate::installation::{LEASE_SECONDS, ManifestSigner, WORK_LEASE, settle_interrupted};
-use crate::keyring::{KeyringError, Purpose, cell_secret_in};
+use crate::keyring::{KeyringError, Purpose, cell_secret_in, slots_of_cells};
 use crate::keys::Key;
 use crate::keys::cell::{derive_chain_part_key, derive_frame_key};
 use crate::keys::suite::Suite;
@@ -191,7 +191,8 @@ impl Begun {
     /// Makes sure, inside a writing transaction, that the work lease was not lost meanwhile, and keeps it.
     async fn keep_lease(&self, ground: &Ground<'_>, tx: &mut Tx) -> Result<()> {
         if let Some(token) = self.token {
-            tx.extend_lease(WORK_LEASE, token, ground.clock.now() + TimeDelta::seconds(LEASE_SECONDS)).await?;
+            let now = ground.clock.now();
+            tx.extend_lease(WORK_LEASE, token, now, now + TimeDelta::seconds(LEASE_SECONDS)).await?;
         }
         Ok(())
     }
@@ -314,7 +315,8 @@ impl<'a> Sealer<'a> {
                 .map(|(name, cell)| Ok::<_, KeyringError>((name.clone(), secret(cell)?)))
                 .collect::<Result<HashMap<_, _>, _>>()
         };
-        let secrets = self.ground.keyring.with_tree(&mut tx, find).await??;
+        let slots = slots_of_cells(cells.values());
+        let secrets = self.ground.keyring.with_tree(&mut tx, &slots, find).await??;
         tx.commit().await?;
         for (name, rows) in buffer {
             let (Some(cell), Some(secret)) = (cells.get(&name), secrets.get(&name)) else { continue };
@@ -443,12 +445,13 @@ async fn resolve_subjects(ground: &Ground<'_>, tx: &mut Tx, names: &[&CellName])
     let mut slots = tx.subject_slots(&digests).await?;
     let missing: Vec<[u8; 32]> = digests.into_iter().filter(|digest| !slots.contains_key(digest)).collect();
     let numbers = ground.keyring.free_numbers(tx, SlotTable::Subject, missing.len()).await?;
-    let mut keys = Vec::new();
-    for (digest, number) in missing.iter().zip(numbers) {
+    let (mut keys, mut subjects) = (Vec::new(), Vec::new());
+    for (digest, number) in missing.into_iter().zip(numbers) {
         keys.push((Slot::new(Subtree::Subjects, number).map_err(KeyringError::from)?, Key::make(ground.random)?));
-        tx.add_subject(number, digest).await?;
-        slots.insert(*digest, number);
+        subjects.push((number, digest));
+        slots.insert(digest, number);
     }
+    tx.add_subjects(&subjects).await?;
     if !keys.is_empty() {
         ground.keyring.insert(tx, &keys).await?;
     }

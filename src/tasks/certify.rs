@@ -1,20 +1,24 @@
-//! `certify`: issues the certificate of every run that has none for its present state.
+//! `certify`: issues the certificate of every run that has none for its present state, and of every outside key that is gone.
 //!
-//! A run gets one certificate when its rows are gone and keys are still to die (`partial`, `KEY_SHRED_PENDING`), and a
-//! superseding one when they are destroyed; a run that is certified after its shred gets only that. The state with the numbers
+//! A run gets one certificate when its rows are gone and keys are still to die (`partial`, `KEY_SHRED_PENDING`), superseding ones
+//! when they are destroyed, when the date changes until which rows still open in backups, and when it is final; a run that is
+//! certified after its shred gets only those that are left. The state with the numbers
 //! to be used lies in the second place before anything is signed. What a certificate says is put together in `predicate.rs`;
 //! what is certified already stands in the run itself, so that no clock decides it.
 
+mod outside;
 mod predicate;
+mod residual;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 
 use self::predicate::{Facts, predicate};
+use self::residual::residuals;
 use crate::certify::check::location;
 use crate::certify::codes::{Action, ErasureResult, SlotClass, SupersedesReason, VerificationMethod};
 use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
 use crate::certify::issue;
-use crate::certify::statement::{KeyEvidence, RootSlot, SlotReadBack, Statement, Supersedes, Timestamp};
+use crate::certify::statement::{KeyEvidence, RootSlot, SlotReadBack, SlotToken, Statement, Supersedes, Timestamp};
 use crate::control::{CertificateRow, LedgerEntry, LedgerKind, RunRow, Tx};
 use crate::crash_point;
 use crate::installation::Installation;
@@ -25,14 +29,22 @@ use crate::keys::suite::{Suite, mac};
 use crate::random::uuid7;
 
 use super::erasure::RunBody;
+use super::finality::{Residual, forgotten_by};
+use super::shred::still_open_behind_shred;
 use super::{Result, TaskError};
 
 /// The `meta` entry with the highest certificate number that may be signed.
 const RESERVED: &str = "certificates_reserved";
 /// The state of a run whose keys are gone.
-const SHREDDED: &str = "shredded";
+pub(super) const SHREDDED: &str = "shredded";
+/// The state of a run whose every residual date is past as well.
+pub(super) const FINAL: &str = "final";
 /// The state of a run whose rows were put back.
 const UNDONE: &str = "undone";
+/// The state of a run of which every row failed.
+const FAILED: &str = "failed";
+/// The state of a run whose keys are still to die.
+const SHRED_PENDING: &str = "shred-pending";
 /// What stands in a shredded run that could not show the destruction of its keys when it was certified.
 const UNPROVEN: &str = "shredded-unproven";
 
@@ -40,7 +52,7 @@ fn proof(error: impl std::fmt::Display) -> TaskError {
     TaskError::Proof(error.to_string())
 }
 
-/// Issues what is missing; returns the ids of new certificates. A run whose certificate cannot be issued does not keep those
+/// Issues what is missing; returns the ids of new certificates. A run or key whose certificate cannot be issued does not keep those
 /// of other runs back: it is logged and tried again the next time.
 ///
 /// # Errors
@@ -48,20 +60,34 @@ fn proof(error: impl std::fmt::Display) -> TaskError {
 pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
     let mut tx = installation.control.read().await?;
     let mut waiting = tx.runs(Some("shred-pending")).await?;
-    waiting.extend(tx.runs(Some(SHREDDED)).await?);
-    waiting.extend(tx.runs(Some(UNDONE)).await?);
+    for state in [SHREDDED, FINAL, UNDONE] {
+        waiting.extend(tx.runs(Some(state)).await?);
+    }
+    // What was given up half-way has no certificate; that nothing at all went has one.
+    for run in tx.runs(Some(FAILED)).await? {
+        if RunBody::of(&run)?.is_failed() {
+            waiting.push(run);
+        }
+    }
     drop(tx);
     let mut due = Vec::new();
+    let is_blind = !installation.ground()?.skipped.is_empty();
     for run in waiting {
         let body = RunBody::of(&run)?;
-        if body.certified != Some(mark_of(&run, &body)) {
+        if is_blind && run.state == SHRED_PENDING && body.irrevocable_at.is_none() && body.certified.is_some() {
+            // Without its store no date can be computed; what was said of it stands until it is reached.
+            continue;
+        }
+        let until = open_until(installation, &run, &body).await?;
+        if body.certified.as_deref() != Some(claim_of(&run, &body, until.as_deref()).as_str()) {
             due.push(run);
         }
     }
-    if due.is_empty() {
+    let keys = outside::uncertified(installation).await?;
+    if due.is_empty() && keys.is_empty() {
         return Ok(Vec::new());
     }
-    reserve(installation, due.len()).await?;
+    reserve(installation, due.len() + keys.len()).await?;
     let mut ids = Vec::new();
     let mut first_error = None;
     for run in due {
@@ -73,6 +99,18 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(run = %run.id, error = %error, "a certificate could not be issued");
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    for key in keys {
+        match outside::certify_key(installation, &key).await {
+            Ok(id) => {
+                ids.push(id);
+                crash_point::reached("outside.certified");
+            }
+            Err(error) => {
+                tracing::error!(key = %key.id, error = %error, "the certificate of an outside key could not be issued");
                 first_error.get_or_insert(error);
             }
         }
@@ -104,8 +142,13 @@ async fn reserve(installation: &Installation, count: usize) -> Result<()> {
     let mut tx = installation.control.begin().await?;
     let (next, _) = tx.next_certificate().await?;
     let wanted = next - 1 + i64::try_from(count).unwrap_or(i64::MAX - next);
-    if reserved(&mut tx).await? < wanted {
-        tx.set_meta(RESERVED, &wanted.to_string()).await?;
+    let is_announced = tx.announced_certificate().await?.is_some();
+    if !is_announced {
+        tx.announce_certificate(&uuid7(installation.clock.now(), installation.random.as_ref())?).await?;
+    }
+    let reserved = reserved(&mut tx).await?;
+    if reserved < wanted || !is_announced {
+        tx.set_meta(RESERVED, &wanted.max(reserved).to_string()).await?;
         tx.commit().await?;
     } else {
         drop(tx);
@@ -124,64 +167,57 @@ async fn next_reserved(tx: &mut Tx) -> Result<(i64, Option<String>)> {
     Ok((sequence, previous))
 }
 
+/// The id that the next certificate was announced with.
+async fn announced(tx: &mut Tx) -> Result<String> {
+    let id = tx.announced_certificate().await?;
+    id.ok_or_else(|| TaskError::Inconsistent("the next certificate has no id".to_owned()))
+}
+
 async fn reserved(tx: &mut Tx) -> Result<i64> {
     Ok(tx.meta(RESERVED).await?.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
 /// Issues the certificate of a run if one is due for its state.
 async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
-    let body = RunBody::of(run)?;
-    let mark = mark_of(run, &body);
-    if body.certified.as_deref() == Some(mark.as_str()) {
+    let mut body = RunBody::of(run)?;
+    let until = open_until(installation, run, &body).await?;
+    let claim = claim_of(run, &body, until.as_deref());
+    if body.certified.as_deref() == Some(claim.as_str()) {
         return Ok(None);
     }
     let mut tx = installation.control.begin().await?;
     let earlier = tx.certificates(Some(&run.id)).await?.pop().map(|last| last.id);
-    let (key_evidence, root_slot) = root_facts(installation, &mut tx, run).await?;
-    let unproven = run.state == SHREDDED && run.generation.is_some() && key_evidence.is_none();
+    let mut run = run.clone();
+    if run.state == SHREDDED && body.forgotten.is_none() {
+        body.forgotten = forgotten_by(&mut tx, &run).await?;
+        body.put(&mut run)?;
+    }
+    let run = &run;
+    let mut facts = gather(installation, &mut tx, run).await?;
+    let unproven = is_unproven(run, facts.key_evidence.as_ref());
     if unproven && body.certified.as_deref() == Some(UNPROVEN) {
         return Ok(None);
     }
-    let now = installation.clock.now();
-    let plan = tx.plan(run.plan.as_deref().unwrap_or_default()).await?;
-    let plan = plan.ok_or_else(|| TaskError::Inconsistent(format!("run {} has no plan", run.id)))?;
-    let chunks = tx.chunks(&plan.id).await?;
-    let plan = serde_json::from_str(&plan.body)
-        .map_err(|_| TaskError::Inconsistent("a plan's public part is damaged".to_owned()))?;
+    let now = facts.now;
     let reference_key = installation.keyring.work_key(&mut tx, Purpose::Certificate, "").await?;
     let checked_at = Timestamp::from(run.verified_at.unwrap_or(now));
     let (evidence, evidence_digest) = evidence(&tx.ledger_of_run(&run.id).await?, checked_at, &reference_key)?;
     let (sequence, previous) = next_reserved(&mut tx).await?;
-    let id = uuid7(now, installation.random.as_ref())?;
-    let facts = Facts {
-        controller: installation.config.agent.name.clone(),
-        agent: hex::encode(installation.id()),
-        stores: installation.config.registry.stores.clone(),
-        engines: installation.sites().iter().map(|site| (site.model.spec.name.clone(), site.store.engine())).collect(),
-        is_bucket_on_this_host: installation.is_bucket_on_this_host(),
-        is_audit_self_hosted: installation.is_audit_self_hosted(),
-        run: run.clone(),
-        body: body.clone(),
-        chunks,
-        plan,
-        request: request_times(&mut tx, run).await?,
-        now,
-        key_evidence,
-        root_slot,
-        id: id.clone(),
-        sequence: sequence as u64,
-        previous,
-        supersedes: earlier.clone().map(|certificate_id| Supersedes { certificate_id, reason: supersedes_reason(run) }),
-    };
+    let id = announced(&mut tx).await?;
+    facts.id.clone_from(&id);
+    facts.open_until = until;
+    (facts.sequence, facts.previous) = (sequence as u64, previous);
+    facts.supersedes =
+        earlier.clone().map(|certificate_id| Supersedes { certificate_id, reason: supersedes_reason(run) });
     let predicate = predicate(&facts)?;
-    let result = result_name(predicate.result);
+    let left = residuals(&facts, std::slice::from_ref(&predicate));
     let statement = Statement::new(&evidence_digest, predicate);
     let envelope = issue(&statement, installation.signer.certificates()).map_err(|error| proof(told(&error)))?;
     let row = CertificateRow {
         id: id.clone(),
         sequence,
         run: run.id.clone(),
-        result: result.to_owned(),
+        result: result_name(statement.predicate.result).to_owned(),
         digest: hex::encode(envelope.digest()),
         envelope: envelope.as_bytes().to_vec(),
         evidence: evidence.into_bytes(),
@@ -189,14 +225,68 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
         supersedes: earlier,
     };
     tx.add_certificate(&row).await?;
+    tx.announce_certificate(&uuid7(now, installation.random.as_ref())?).await?;
     let mut certified = run.clone();
-    let state = if unproven { UNPROVEN.to_owned() } else { mark };
-    RunBody { certified: Some(state), ..body }.put(&mut certified)?;
+    let mut body = facts.body;
+    if run.state == SHREDDED {
+        body.residuals = Some(left);
+    }
+    let certified_now = if unproven { UNPROVEN.to_owned() } else { claim };
+    RunBody { certified: Some(certified_now), ..body }.put(&mut certified)?;
     if !tx.step_run(&certified, &run.state).await? {
         return Err(TaskError::Inconsistent(format!("run {} changed while it was certified", run.id)));
     }
     tx.commit().await?;
     Ok(Some(id))
+}
+
+/// Everything that is known of a run, without the number of a certificate.
+async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Result<Facts> {
+    let body = RunBody::of(run)?;
+    let (key_evidence, root_slot, lists_irrevocable_at) = root_facts(installation, tx, run, body.forgotten).await?;
+    let plan = tx.plan(run.plan.as_deref().unwrap_or_default()).await?;
+    let plan = plan.ok_or_else(|| TaskError::Inconsistent(format!("run {} has no plan", run.id)))?;
+    let chunks = tx.chunks(&plan.id).await?;
+    let plan = serde_json::from_str(&plan.body)
+        .map_err(|_| TaskError::Inconsistent("a plan's public part is damaged".to_owned()))?;
+    Ok(Facts {
+        controller: installation.config.agent.name.clone(),
+        agent: hex::encode(installation.id()),
+        stores: installation.config.registry.stores.clone(),
+        engines: installation.sites().iter().map(|site| (site.model.spec.name.clone(), site.store.engine())).collect(),
+        is_bucket_on_this_host: installation.is_bucket_on_this_host(),
+        is_audit_self_hosted: installation.is_audit_self_hosted(),
+        run: run.clone(),
+        body,
+        chunks,
+        plan,
+        request: request_of(tx, run.request).await?,
+        now: installation.clock.now(),
+        key_evidence,
+        root_slot,
+        id: String::new(),
+        sequence: 0,
+        previous: None,
+        supersedes: None,
+        open_until: None,
+        lists_irrevocable_at,
+    })
+}
+
+/// Whether a shredded run cannot show the destruction of its keys.
+fn is_unproven(run: &RunRow, key_evidence: Option<&KeyEvidence>) -> bool {
+    run.state == SHREDDED && run.generation.is_some() && key_evidence.is_none()
+}
+
+/// What keeps a shredded run from being final, by what is registered now and what its certificates said; holds apart.
+pub(super) async fn residuals_of(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Result<Vec<Residual>> {
+    let facts = gather(installation, tx, run).await?;
+    let mut earlier = Vec::new();
+    for row in tx.certificates(Some(&run.id)).await? {
+        let verified = crate::certify::verify(&row.envelope, installation.signer.trusted()).map_err(proof)?;
+        earlier.push(verified.statement.predicate);
+    }
+    Ok(residuals(&facts, &earlier))
 }
 
 /// An error with its cause: which rule a certificate breaks, and where.
@@ -220,38 +310,94 @@ pub fn result_name(result: ErasureResult) -> &'static str {
 }
 
 fn supersedes_reason(run: &RunRow) -> SupersedesReason {
-    if run.state == UNDONE { SupersedesReason::Undone } else { SupersedesReason::Completion }
-}
-
-/// What stands in a run whose present state is certified. A run whose keys are destroyed irrevocably only at a date has a
-/// certificate that names it, and another one when the date had to be moved.
-fn mark_of(run: &RunRow, body: &RunBody) -> String {
-    match body.irrevocable_at {
-        Some(at) if run.state != SHREDDED => format!("{} irrevocable at {}", run.state, crate::control::time_text(at)),
-        _ => run.state.clone(),
+    match run.state.as_str() {
+        UNDONE => SupersedesReason::Undone,
+        SHREDDED | FINAL => SupersedesReason::Completion,
+        _ => SupersedesReason::Correction,
     }
 }
 
-async fn request_times(tx: &mut Tx, run: &RunRow) -> Result<Option<(i64, DateTime<Utc>, DateTime<Utc>)>> {
-    let Some(number) = run.request else { return Ok(None) };
+/// Until when rows of a run still open in backups behind its shred: as the last shred found, or as the marked keys say before.
+async fn open_until(installation: &Installation, run: &RunRow, body: &RunBody) -> Result<Option<String>> {
+    match &body.pending {
+        // Once its keys died no key that is left opens them, whatever a destruction that is called off brings back.
+        _ if run.state != SHRED_PENDING || body.irrevocable_at.is_some() => Ok(None),
+        Some((_, until)) => Ok(Some(until.clone())),
+        None => still_open_behind_shred(installation, run).await,
+    }
+}
+
+/// What of a run its certificate tells that can change: another claim needs another certificate. A run whose keys are destroyed
+/// irrevocably only at a date has one that names it, and another when the date had to be moved.
+fn claim_of(run: &RunRow, body: &RunBody, until: Option<&str>) -> String {
+    if let Some(at) = body.irrevocable_at.filter(|_| run.state == SHRED_PENDING) {
+        return format!("{} irrevocable at {}", run.state, crate::control::time_text(at));
+    }
+    until.map_or_else(|| run.state.clone(), |until| format!("{} until {until}", run.state))
+}
+
+/// Number, receipt and due date of a request.
+async fn request_of(tx: &mut Tx, number: Option<i64>) -> Result<Option<(i64, DateTime<Utc>, DateTime<Utc>)>> {
+    let Some(number) = number else { return Ok(None) };
     Ok(tx.request(number).await?.map(|request| (number, request.received_at, request.due_at)))
 }
 
 /// The destroyed root of the run's own generation change, and the slot that it was destroyed in. Without one, before the change
 /// is finished, or when the destruction on record is older than the run and so cannot be of its keys, the slot is the
 /// configured one.
-async fn root_facts(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Result<(Option<KeyEvidence>, RootSlot)> {
-    let configured = || slot_of(&installation.keyring.slot().claim(), None);
-    let Some(generation) = run.generation else { return Ok((None, configured())) };
-    let Some((at, _)) = tx.rekey_evidence(generation).await? else { return Ok((None, configured())) };
+///
+/// What was sealed for the run itself may have gone with a later generation, `forgotten`: then the slot answers for that as well,
+/// once it can no longer be called off; until then only the date of that is told.
+async fn root_facts(
+    installation: &Installation,
+    tx: &mut Tx,
+    run: &RunRow,
+    forgotten: Option<i64>,
+) -> Result<(Option<KeyEvidence>, RootSlot, Option<DateTime<Utc>>)> {
+    let claim = installation.keyring.slot().claim();
+    let (mut destroyed, mut slot) = match run.generation {
+        Some(generation) => root_end(tx, run, generation, &claim).await?.unzip(),
+        None => (None, None),
+    };
+    let mut lists_irrevocable_at = None;
+    if let Some(forgotten) =
+        forgotten.filter(|forgotten| run.generation.is_none_or(|generation| *forgotten > generation))
+    {
+        match root_end(tx, run, forgotten, &claim).await? {
+            Some((Some((at, _)), later)) => {
+                // What is said of that slot holds of the keys no sooner than its date.
+                if let (true, Some(Some((own, _)))) = (later.irrevocable_at.is_some(), destroyed.as_mut()) {
+                    *own = at.max(*own);
+                }
+                slot = Some(later);
+            }
+            Some((None, later)) => lists_irrevocable_at = later.irrevocable_at.map(|at| at.instant()),
+            None => {}
+        }
+    }
+    let slot = slot.unwrap_or_else(|| slot_of(&claim, None));
+    let key = destroyed.flatten().zip(run.generation).map(|((at, kind), generation)| {
+        // The root that the change to this generation destroyed is the one before.
+        key_evidence(&installation.id(), generation - 1, at, &kind)
+    });
+    Ok((key, slot, lists_irrevocable_at))
+}
+
+/// When a root was destroyed and in what kind of slot, if it is, and the slot.
+type RootEnd = (Option<(DateTime<Utc>, String)>, RootSlot);
+
+/// When the root before a generation was destroyed and in what kind of slot, and what the weakest destruction so far is worth.
+/// While one of them can be called off, only until when: in the slot that is configured, with its `claim`.
+async fn root_end(tx: &mut Tx, run: &RunRow, generation: i64, claim: &SlotClaim) -> Result<Option<RootEnd>> {
+    let Some((at, _)) = tx.rekey_evidence(generation).await? else { return Ok(None) };
     let at: DateTime<Utc> = crate::control::parse_time(&at)?;
     if at < run.begun_at {
-        return Ok((None, configured()));
+        return Ok(None);
     }
     if let Some(irrevocable) = tx.irrevocable_before(generation).await? {
-        let mut slot = configured();
+        let mut slot = slot_of(claim, None);
         slot.irrevocable_at = Some(Timestamp::from(irrevocable));
-        return Ok((None, slot));
+        return Ok(Some((None, slot)));
     }
     let past = destructions(tx, generation).await?;
     let damaged = || TaskError::Inconsistent(format!("the evidence of key generation {generation} is missing"));
@@ -266,7 +412,7 @@ async fn root_facts(installation: &Installation, tx: &mut Tx, run: &RunRow) -> R
     slot.irrevocable_at =
         past.iter().filter_map(|(_, found)| found.destroyed.irrevocable_at).max().map(Timestamp::from);
     let at = past.iter().map(|(at, _)| *at).fold(at, DateTime::max);
-    Ok((Some(key_evidence(&installation.id(), generation - 1, at, &slot.kind)), slot))
+    Ok(Some((Some((at, slot.kind.clone())), slot)))
 }
 
 /// The destructions of roots up to a generation, oldest first, from the first chain on and always with that generation's own.
@@ -335,6 +481,12 @@ fn slot_of(claim: &SlotClaim, gone: Option<&GoneEvidence>) -> RootSlot {
         exportable: found.exportable,
         allow_plaintext_backup: found.allow_plaintext_backup,
         deletion_allowed: found.deletion_allowed,
+    });
+    shown.token = gone.token.map(|found| SlotToken {
+        never_extractable: found.marks.never_extractable,
+        always_sensitive: found.marks.always_sensitive,
+        local: found.marks.local,
+        objects_left: found.objects_left,
     });
     shown
 }

@@ -13,7 +13,7 @@ use crate::control::{DrillRow, SnapshotRow};
 use crate::crash_point;
 use crate::erase::Ground;
 use crate::installation::Installation;
-use crate::keyring::cell_secret_in;
+use crate::keyring::{cell_secret_in, slots_of_cells};
 use crate::keys::cell::CellSecret;
 use crate::keys::tree::KeyTree;
 use crate::random::uuid7;
@@ -207,7 +207,7 @@ pub(super) async fn reachable_secrets(ground: &Ground<'_>) -> Result<Vec<CellSec
         cells.extend(tx.cell_by_id(id).await?);
     }
     let look = |tree: &KeyTree| cells.iter().map(|cell| cell_secret_in(tree, cell)).collect::<Vec<_>>();
-    let found = ground.keyring.with_tree(&mut tx, look).await?;
+    let found = ground.keyring.with_tree(&mut tx, &slots_of_cells(&cells), look).await?;
     Ok(found.into_iter().filter_map(|secret| secret.ok().flatten()).collect())
 }
 

@@ -19,10 +19,12 @@ use crate::keys::sealed::open_column;
 use crate::plan::{PlanBody, Subject};
 use crate::random::uuid7;
 
+use super::finality::Residual;
 use super::{Result, TaskError};
 
 mod checks;
 mod resume;
+mod rights;
 
 pub use resume::{Resumed, resume_runs};
 
@@ -39,8 +41,11 @@ pub struct RunBody {
     pub kept: i64,
     /// Rows that could not be erased.
     pub failed: i64,
-    /// Rows that the read-back looked for.
+    /// Rows that the read-back looked for, because they must be absent.
     pub looked_for: u64,
+    /// Rows that the read-back looked at, because they must be stripped.
+    #[serde(default)]
+    pub looked_at: u64,
     /// Of them found all the same.
     pub residual: u64,
     /// What the stores say about their own files, by store.
@@ -63,6 +68,16 @@ pub struct RunBody {
     /// The state that the newest certificate tells of.
     #[serde(default)]
     pub certified: Option<String>,
+    /// What keeps a shredded run from being final, as it was last looked at; none before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residuals: Option<Vec<Residual>>,
+    /// The key generation by which everything that was sealed for the run itself is destroyed: its lists, its pre-images, the
+    /// id of its request. Known only some time after it is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgotten: Option<i64>,
+    /// When it became final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_at: Option<DateTime<Utc>>,
     /// Whether its end is in the operation log and its markers are removed.
     #[serde(default)]
     pub closed: bool,
@@ -73,6 +88,18 @@ impl RunBody {
     pub fn of(run: &RunRow) -> Result<Self> {
         serde_json::from_str(&run.body)
             .map_err(|_| TaskError::Inconsistent(format!("the record of run {} is damaged", run.id)))
+    }
+
+    /// Rows that are gone from the live stores, or stripped there.
+    #[must_use]
+    pub fn gone(&self) -> i64 {
+        self.erased + self.stripped
+    }
+
+    /// Whether rows failed and none is gone: such a run marks no key, for nothing is to die.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        self.failed > 0 && self.gone() == 0
     }
 
     pub(super) fn add(&mut self, counts: ChunkCounts) {
@@ -96,7 +123,7 @@ impl RunBody {
 /// Plans retention over all reachable stores.
 ///
 /// # Errors
-/// When nothing can be read, a cap is exceeded, or keys or control database fail.
+/// When nothing can be read, or keys or control database fail.
 pub async fn plan_retention(installation: &Installation) -> Result<StoredPlan> {
     let ground = installation.ground()?;
     let plan = make_plan(&ground, &Target::Retention, None).await?;
@@ -153,8 +180,11 @@ pub async fn find_plan(installation: &Installation, prefix: &str) -> Result<Plan
 pub async fn execute(installation: &Installation, plan: &PlanRow) -> Result<RunRow> {
     let body = plan_body(plan)?;
     checks::check_all(installation, plan, &body).await?;
+    let chunks = installation.control.read().await?.chunks(&plan.id).await?;
+    let refused = rights::check_rights(&installation.ground()?, &chunks).await?;
     let now = installation.clock.now();
-    let record = RunBody { due: body.due() as i64, skipped: body.skipped, ..RunBody::default() };
+    let skipped = body.skipped.iter().cloned().chain(refused).collect();
+    let record = RunBody { due: body.due() as i64, skipped, ..RunBody::default() };
     let run = RunRow {
         id: uuid7(now, installation.random.as_ref())?,
         kind: plan.kind.clone(),
@@ -278,6 +308,7 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
     }
     let mut body = RunBody::of(run)?;
     (body.erased, body.stripped, body.kept, body.failed) = (0, 0, 0, 0);
+    let left_out = body.skipped.clone();
     for chunk in &chunks {
         body.add(match (chunk.verdict.as_str(), chunk.state.as_str()) {
             ("keep", _) => ChunkCounts { kept: chunk.rows, ..ChunkCounts::default() },
@@ -285,8 +316,14 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
             _ => {
                 installation.may_destroy().await?;
                 let _whole = installation.begin_piece()?;
-                let outcome = match checks::withheld(ground, &planned, &chunk.store) {
-                    Some(why) => withhold_chunk(ground, run, installation.token, chunk, &keys, &why).await?,
+                let all = |kept, failed| ChunkCounts { kept, failed, ..ChunkCounts::default() };
+                let left_out = left_out.iter().find(|(store, _)| *store == chunk.store);
+                let withheld = match (left_out, checks::withheld(ground, &planned, &chunk.store)) {
+                    (Some((_, why)), _) => Some((all(0, chunk.rows), why.clone())),
+                    (None, why) => why.map(|why| (all(chunk.rows, 0), why)),
+                };
+                let outcome = match withheld {
+                    Some(outcome) => withhold_chunk(ground, run, installation.token, chunk, &keys, outcome).await?,
                     None => run_chunk(ground, run, installation.token, chunk, &keys, target).await?,
                 };
                 outcome.counts
@@ -315,7 +352,7 @@ async fn verify(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
     let keys = RunKeys::open(ground, run.plan.as_deref().unwrap_or_default()).await?;
     let found = read_back(ground, run, &keys, target).await?;
     let mut body = RunBody::of(run)?;
-    body.looked_for = found.looked_for + found.stripped;
+    (body.looked_for, body.looked_at) = (found.looked_for, found.stripped);
     body.residual = found.residual();
     let mut tx = installation.control.begin().await?;
     for residue in &found.residues {
@@ -340,7 +377,8 @@ async fn verify(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
 const RESIDUE: &str =
     "rows that were deleted are there again; something puts them back (a trigger, a replication, an application)";
 
-/// One transaction: keys marked, pins made, grace fixed, lists retired, state entered.
+/// One transaction: keys marked, pins made, grace fixed, lists retired, state entered. A run that erased nothing while rows
+/// failed marks none and ends as failed.
 async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut RunRow, target: &Target) -> Result<()> {
     let _whole = installation.begin_piece()?;
     let plan = run.plan.clone().unwrap_or_default();
@@ -352,14 +390,20 @@ async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut R
     for chunk in &chunks {
         place_of(ground, chunk).map_err(TaskError::Erase)?;
     }
-    seal_fate(ground, &mut tx, run, &keys, target).await?;
-    // Only a snapshot begun after this transaction knows which cells are left: an earlier one is no barrier.
-    run.verified_snapshot = Some(tx.snapshot_head().await?);
+    let is_failed = body.is_failed();
+    if !is_failed {
+        // What this run left out counts as not reached: its keys wait for another run.
+        let skipped: Vec<(String, String)> = ground.skipped.iter().chain(&body.skipped).cloned().collect();
+        seal_fate(&Ground { skipped: &skipped, ..*ground }, &mut tx, run, &keys, target).await?;
+        // Only a snapshot begun after this transaction knows which cells are left: an earlier one is no barrier.
+        run.verified_snapshot = Some(tx.snapshot_head().await?);
+        let grace = chrono::TimeDelta::seconds(grace_of(ground, &touched_by(&chunks)));
+        run.grace_until = run.verified_at.map(|verified| verified + grace);
+    }
     if let Target::Request(subject) = target {
         let key = installation.keyring.work_key(&mut tx, Purpose::Certificate, "").await?;
         body.subject_ref = Some(hex::encode(pseudonym(&key, "certificate", &[subject.dangerous_text().as_bytes()])));
     }
-    let touched = touched_by(&chunks);
     tx.retire_work(Purpose::Plan.name(), &plan).await?;
     if let Some(number) = run.request {
         tx.retire_work(Purpose::Request.name(), &number.to_string()).await?;
@@ -371,10 +415,9 @@ async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut R
         };
         tx.step_request(number, "running", state, Some(&run.id), Some(installation.clock.now())).await?;
     }
-    run.grace_until = run.verified_at.map(|verified| verified + chrono::TimeDelta::seconds(grace_of(ground, &touched)));
     run.ended_at = Some(installation.clock.now());
     body.put(run)?;
-    "shred-pending".clone_into(&mut run.state);
+    (if is_failed { "failed" } else { "shred-pending" }).clone_into(&mut run.state);
     if !tx.step_run(run, "verified").await? {
         return Err(TaskError::Inconsistent(format!("run {} is not in state verified any more", run.id)));
     }
@@ -385,7 +428,8 @@ async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut R
 
 /// What follows the last transaction of a run: its end in the operation log, its markers gone. Done again after a crash.
 async fn finish(installation: &Installation, run: &mut RunRow) -> Result<()> {
-    installation.log_operation("run.end", &run.id, "success").await?;
+    let outcome = if run.state == "failed" { "failure" } else { "success" };
+    installation.log_operation("run.end", &run.id, outcome).await?;
     forget_markers(&installation.ground()?, run).await?;
     let mut body = RunBody::of(run)?;
     body.closed = true;

@@ -2,7 +2,7 @@
 //!
 //! Roots of earlier generations are read back as gone; crowns that were put aside are tried with every root in the slot; slots
 //! that are recorded as destroyed must be empty in the tree, and those in use must not be; shredded frames of every snapshot
-//! are tried with every key that can be reached.
+//! are tried with every key that can be reached. Services are asked again for outside keys that policies ended.
 
 use std::sync::Arc;
 
@@ -48,6 +48,8 @@ pub struct KeyCheck {
     pub slots_empty: u64,
     /// Slots in use that hold a key.
     pub slots_living: u64,
+    /// Outside keys that policies ended and that their services still do not have.
+    pub outside_keys_gone: u64,
     /// Snapshots whose frames were looked at.
     #[serde(rename = "snapshots_read")]
     pub snapshots: u64,
@@ -78,6 +80,9 @@ pub async fn check_keys(installation: &Installation) -> Result<KeyCheck> {
     check_crowns(installation.id(), &crowns, &roots, &mut check);
     drop(roots);
     check_tree(installation, &mut check).await?;
+    let (gone, problems) = super::outside::check_gone(installation).await?;
+    check.outside_keys_gone = gone;
+    check.problems.extend(problems);
     check_frames(installation, &mut check).await?;
     Ok(check)
 }
@@ -188,7 +193,7 @@ async fn check_tree(installation: &Installation, check: &mut KeyCheck) -> Result
         let held = living.iter().filter(|slot| matches!(tree.key(**slot), Ok(Some(_)))).count();
         (tree.survey(), empty, held)
     };
-    let (survey, empty, held) = installation.keyring.with_tree(&mut tx, look).await?;
+    let (survey, empty, held) = installation.keyring.with_whole_tree(&mut tx, look).await?;
     drop(tx);
     let Survey { opened, missing, corrupt, orphans, .. } = survey;
     (check.nodes_opened, check.nodes_left_over) = (opened.len() as u64, orphans.len() as u64);

@@ -17,7 +17,7 @@ use crate::backup::schema::CapturedSchema;
 use crate::control::{CellRow, SnapshotRow, Tx};
 use crate::erase::Ground;
 use crate::installation::ManifestSigner;
-use crate::keyring::{KeyringError, cell_secret_in};
+use crate::keyring::{KeyringError, cell_secret_in, slots_of_cells};
 use crate::keys::Key;
 use crate::keys::cell::{CellSecret, FrameKey, derive_chain_part_key, derive_frame_key};
 use crate::keys::suite::Suite;
@@ -167,7 +167,8 @@ impl OpenSnapshot {
         let wanted: HashSet<CellRef> = self.entries.iter().map(|entry| entry.cell).collect();
         let wanted: Vec<(CellRef, CellRow)> = wanted.into_iter().map(|cell| (cell, row_of(&cell))).collect();
         let look = |tree: &KeyTree| wanted.iter().map(|(_, row)| cell_secret_in(tree, row)).collect::<Vec<_>>();
-        let found = ground.keyring.with_tree(tx, look).await?;
+        let slots = slots_of_cells(wanted.iter().map(|(_, row)| row));
+        let found = ground.keyring.with_tree(tx, &slots, look).await?;
         for ((cell, row), secret) in wanted.into_iter().zip(found) {
             let (secret, state) = match secret {
                 Ok(Some(secret)) => (Some(secret), FrameState::Opened),

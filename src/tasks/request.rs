@@ -7,11 +7,13 @@ use crate::control::RequestRow;
 use crate::erase::batch::subject_in;
 use crate::erase::planner::{StoredPlan, make_plan, subject_lookup};
 use crate::erase::survey::{Target, read_all};
+use crate::erase::{EraseError, Site};
 use crate::installation::Installation;
 use crate::keyring::Purpose;
 use crate::keys::sealed::seal_column;
 use crate::plan::Subject;
-use crate::policy::mask::{Profile, mask_value};
+use crate::policy::mask::{Profile, mask_value, on_card};
+use crate::policy::registry::FieldSpec;
 use crate::stores::{ColumnRef, Filter, RowQuery};
 use crate::value::Value;
 
@@ -19,7 +21,8 @@ use super::{Result, TaskError};
 
 mod forms;
 
-pub use forms::{canonical_subjects, place_hold};
+pub(in crate::tasks) use forms::form_of_request;
+pub use forms::{Known, canonical_subjects, place_hold};
 
 /// Days to answer a request (GB/T 35273-2020 8.7 guidance; GDPR one month is longer or equal).
 pub const ANSWER_DAYS: i64 = 30;
@@ -49,43 +52,54 @@ impl SubjectCard {
 /// When the control database fails; unreadable stores are named in the card.
 pub async fn look_up(installation: &Installation, subject: &Subject) -> Result<SubjectCard> {
     let ground = installation.ground()?;
+    let masks = installation.config.masks();
     let mut card = SubjectCard { unread: ground.skipped.to_vec(), ..SubjectCard::default() };
     for site in ground.sites {
-        let mut view = site.store.open_snapshot().await?;
-        for collection in site.model.collections.iter().rev() {
-            let (Some(owner), Some(value)) = (&collection.owner, subject_in(site, collection, subject)) else {
-                continue;
-            };
-            let declared: Vec<(&String, &crate::policy::registry::FieldSpec)> = collection.spec.fields.iter().collect();
-            let mut query = RowQuery {
-                table: collection.table.name.clone(),
-                path: owner.path.clone(),
-                columns: declared.iter().map(|(name, _)| ColumnRef::own(name)).collect(),
-                filter: Filter::Equals(owner.column.clone(), value),
-                key: collection.key.clone(),
-                after: None,
-                limit: 1000,
-            };
-            let rows = view.count(&query).await?;
-            card.rows.push((site.model.spec.name.clone(), collection.table.name.clone(), rows));
-            query.limit = 1;
-            if rows == 0 || !owner.path.is_empty() || owner.column.column.is_empty() || declared.is_empty() {
-                continue;
-            }
-            let found = if rows == 1 { read_all(view.as_mut(), query).await? } else { Vec::new() };
-            for row in found {
-                for ((_, spec), value) in declared.iter().zip(row) {
-                    if value != Value::Null {
-                        let kind =
-                            serde_json::to_value(spec.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
-                        card.fields.push((kind.unwrap_or_default(), mask_value(spec.kind, &value, Profile::Standard)));
-                    }
-                }
-            }
+        match look_into(site, subject, masks, &mut card).await {
+            Err(EraseError::Store(error)) => card.unread.push((site.model.spec.name.clone(), error.to_string())),
+            other => other?,
         }
-        view.close().await?;
     }
     Ok(card)
+}
+
+/// Adds what one store holds. When it fails in between, what was found stays in the card.
+async fn look_into(
+    site: &Site,
+    subject: &Subject,
+    masks: Profile,
+    card: &mut SubjectCard,
+) -> std::result::Result<(), EraseError> {
+    let mut view = site.store.open_snapshot().await?;
+    for collection in site.model.collections.iter().rev() {
+        let (Some(owner), Some(value)) = (&collection.owner, subject_in(site, collection, subject)) else {
+            continue;
+        };
+        let declared: Vec<(&String, &FieldSpec)> = collection.spec.fields.iter().collect();
+        let mut query = RowQuery {
+            table: collection.table.name.clone(),
+            path: owner.path.clone(),
+            columns: declared.iter().map(|(name, _)| ColumnRef::own(name)).collect(),
+            filter: Filter::Equals(owner.column.clone(), value),
+            key: collection.key.clone(),
+            after: None,
+            limit: 1000,
+        };
+        let rows = view.count(&query).await?;
+        card.rows.push((site.model.spec.name.clone(), collection.table.name.clone(), rows));
+        query.limit = 1;
+        if rows != 1 || !owner.path.is_empty() || owner.column.column.is_empty() || declared.is_empty() {
+            continue;
+        }
+        for row in read_all(view.as_mut(), query).await? {
+            for ((_, spec), value) in declared.iter().zip(row).filter(|(_, value)| *value != Value::Null) {
+                let kind = serde_json::to_value(spec.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
+                card.fields.push((kind.unwrap_or_default(), mask_value(spec.kind, &value, on_card(spec, masks))));
+            }
+        }
+    }
+    view.close().await?;
+    Ok(())
 }
 
 /// A new or existing request.
@@ -125,7 +139,7 @@ pub async fn receive(installation: &Installation, subject: &Subject) -> Result<R
             advice: "give the id as the stores have it".to_owned(),
         });
     }
-    let subject = &forms::form_of_request(installation, subject).await?;
+    let subject = &form_of_request(installation, subject).await?;
     let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;
     let lookup_key = installation.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
@@ -141,7 +155,7 @@ pub async fn receive(installation: &Installation, subject: &Subject) -> Result<R
         subject.dangerous_text().as_bytes(),
         installation.random.as_ref(),
     )
-    .map_err(crate::erase::EraseError::from)?;
+    .map_err(EraseError::from)?;
     tx.set_request_subject(number, &sealed).await?;
     let request = tx
         .request(number)

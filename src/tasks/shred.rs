@@ -1,7 +1,7 @@
 //! `shred`: destroys the keys of runs whose grace is over, in one generation change for all of them.
 //!
 //! A run waits while a hold covers it, while its grace lasts, while an older snapshot is running, and until the barrier
-//! snapshot of every store it touched is committed and its pinned rows open with the keys that will survive.
+//! snapshot of every store that its dying cells reach is committed and its pinned rows open with the keys that will survive.
 //!
 //! In a root slot that destroys only at a date, a run whose keys died stays `shred-pending` until the last root that could open them
 //! is read back as gone. Nothing can keep it back then any more, a hold neither.
@@ -17,19 +17,20 @@ use crate::erase::Ground;
 use crate::erase::fate::rules::{CellNames, SealedCell, forbids_death};
 use crate::installation::{Installation, settle_interrupted};
 use crate::keyring;
-use crate::policy::calendar::BucketPeriod;
-use crate::policy::registry::BackupMode;
-use crate::policy::statute::{self, Earliest, bucket_due_with};
+use crate::policy::registry::{BackupMode, StoreSpec};
 
 use super::doomed::{self, DoomedRoots};
 use super::erasure::{RunBody, forget_markers};
 use super::read_snapshot::{FrameState, Nowhere, OpenSnapshot, open};
 use super::undo::expire_pre_images;
 use super::{Result, TaskError};
+use pending::pending_until;
 use wait::{Wait, no_snapshot_since, slot_wait};
 
+mod pending;
 mod wait;
 
+pub use pending::still_open_behind_shred;
 pub use wait::{GROUP_COMMIT, WaitCode, WaitingRun, next_group_commit, waiting_runs};
 
 /// Tries of a shred when holds keep coming in the middle of it.
@@ -259,26 +260,6 @@ async fn settle_runs(
     Ok(())
 }
 
-/// The date at which the last bucket of a run's readable rows is due; `with its chain` where no date can be computed.
-async fn pending_until(ground: &Ground<'_>, tx: &mut Tx, run: &RunRow, barrier: i64) -> Result<String> {
-    let mut latest = None;
-    for slot in tx.readable_buckets(&run.id, barrier).await? {
-        let Some((name, _)) = tx.bucket_name(slot).await? else { continue };
-        let due = ground.site(&name.store).and_then(|site| {
-            let (_, collection) = site.model.collection(&name.collection)?;
-            let governed = collection.governed.as_ref()?;
-            let period: BucketPeriod = name.period.parse().ok()?;
-            let statutes = statute::find_all(&governed.policy.statutes).ok()?;
-            bucket_due_with(period, governed.policy.retention, &statutes, site.model.spec.timezone).ok()
-        });
-        match due {
-            Some(Earliest::At(due)) => latest = latest.max(Some(due)),
-            _ => return Ok("with its chain".to_owned()),
-        }
-    }
-    Ok(latest.map_or_else(|| "with its chain".to_owned(), |due| due.format("%Y-%m-%d").to_string()))
-}
-
 async fn why_waiting(installation: &Installation, ground: &Ground<'_>, run: &RunRow) -> Result<Option<Wait>> {
     let now = installation.clock.now();
     if let Some(until) = run.grace_until.filter(|until| *until > now) {
@@ -381,7 +362,7 @@ async fn open_completely(
     Ok((opened, read.frames_in(FrameState::Corrupt) + read.frames_in(FrameState::Lost)))
 }
 
-/// The barrier: a snapshot of every store, begun after the erasure, opens completely and holds nothing in the cells that a
+/// The barrier: a snapshot of every store that the dying cells reach, begun after the erasure, opens completely and holds nothing in the cells that a
 /// run lets die, but for those that a pin preserves.
 async fn behind_barrier(
     installation: &Installation,
@@ -393,13 +374,14 @@ async fn behind_barrier(
     let mut tx = installation.control.read().await?;
     let dying = tx.dying_cell_keys(runs).await?;
     let preserved = preserved_cells(&mut tx, runs, &dying).await?;
+    let stores = barrier_stores(&mut tx, installation, run).await?;
     drop(tx);
     if !dying.has_cells() {
         return Ok(None);
     }
     let pinned: CellNames = preserved.into_iter().map(|(_, cell)| (cell.subject, cell.bucket)).collect();
     let after = run.verified_snapshot.unwrap_or(i64::MAX);
-    for spec in installation.config.registry.stores.iter().filter(|spec| spec.backup == BackupMode::Bucket) {
+    for spec in stores {
         if !barriers.contains_key(&spec.name) {
             barriers.insert(spec.name.clone(), read_barrier(installation, ground, &spec.name).await?);
         }
@@ -425,6 +407,21 @@ async fn behind_barrier(
         }
     }
     Ok(None)
+}
+
+/// The backed-up stores in which rows were sealed in cells that lose their keys with a run: in any other nothing can live in them,
+/// and no snapshot of it is waited for.
+///
+/// # Errors
+/// When the control database fails.
+pub async fn barrier_stores<'i>(
+    tx: &mut Tx,
+    installation: &'i Installation,
+    run: &RunRow,
+) -> Result<Vec<&'i StoreSpec>> {
+    let touched = tx.collections_of_dying_cells(&run.id).await?;
+    let backed_up = installation.config.registry.stores.iter().filter(|spec| spec.backup == BackupMode::Bucket);
+    Ok(backed_up.filter(|spec| touched.iter().any(|(store, _)| *store == spec.name)).collect())
 }
 
 /// Cells that lose a factor now and must survive: their pins take their secrets over in the same generation change.

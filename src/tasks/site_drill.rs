@@ -1,6 +1,7 @@
 //! A drill of the burnt site: from bucket, root slot and configuration alone. The control database is made again in a private
 //! folder, the newest snapshot of every store is drilled with it, and the folder is wiped. Nothing that the installation works
-//! with is read but the key in its slot; nothing of it is changed but the list of drills.
+//! with is read but the key in its slot, and of a key service not even the folder of wrapped roots: those come from the bucket too.
+//! Nothing of it is changed but the list of drills.
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -8,8 +9,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::config::{Configuration, StateLocation};
-use crate::installation::{Installation, Needs, Recovered, rebuild, settle_interrupted, state_folder};
+use crate::config::Configuration;
+use crate::control::Control;
+use crate::installation::{Installation, Needs, Recovered, rebuild_apart, settle_interrupted, state_folder};
 use crate::random::Random;
 
 use super::drill::{DrillRecord, run_drill_since, wipe_file};
@@ -62,9 +64,7 @@ async fn drill_in(
     random: Arc<dyn Random>,
 ) -> Result<(SiteDrill, Vec<crate::control::DrillRow>)> {
     let timer = Instant::now();
-    let recovered = rebuild(config, folder, random.clone()).await?;
-    let mut scratch = config.clone();
-    scratch.agent.state = StateLocation::Sqlite(recovered.database.clone());
+    let (recovered, scratch) = rebuild_apart(config, folder, random.clone()).await?;
     // Without the lease nothing is settled: neither slot nor bucket changes.
     let needs = Needs { backup: true, ..Needs::STATE };
     let installation = Installation::open(scratch, needs, clock, random).await?;
@@ -100,8 +100,7 @@ async fn keep_records(
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 ) -> Result<()> {
-    let StateLocation::Sqlite(path) = &config.agent.state;
-    if !path.exists() {
+    if !Control::is_there(&config.agent.state).await {
         return Ok(());
     }
     let installation = Installation::open(config.clone(), Needs::STATE, clock, random).await?;

@@ -1,16 +1,22 @@
 //! `status`: what is due, overdue or failing, from the control database alone, so that it answers at once.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::clock::Clock;
-use crate::control::{Control, DoomedRoot, Tx};
+use crate::control::{Control, DoomedRoot, RunRow, Tx};
 use crate::installation::WORK_LEASE;
 use crate::keyring::second_place::Memory;
 use crate::policy::registry::BackupMode;
 
 use super::Result;
 use super::erasure::RunBody;
+use super::finality::FinalitySummary;
+use super::outcome::{retention_well, troubles};
+use super::outside::list_outside_keys;
 
 /// Something that needs a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,6 +42,8 @@ pub struct Status {
     pub requests: Vec<(String, u64)>,
     /// Runs by state.
     pub runs: Vec<(String, u64)>,
+    /// How many runs are final, and what the shredded ones wait for.
+    pub finality: FinalitySummary,
     /// Active holds.
     pub holds: u64,
     /// Certificates: issued, receipted, waiting, quarantined.
@@ -71,7 +79,7 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
     let now = clock.now();
     let mut status = Status::default();
     let mut tx = control.read().await?;
-    status.working = tx.lease_holder(WORK_LEASE, now).await?;
+    status.working = tx.lease_holder(WORK_LEASE, now).await?.map(|holder| holder.pid);
     status.held_since = tx.meta("agent_hold").await?;
     status.holds = tx.holds(true).await?.len() as u64;
     let memory = Memory::read(&mut tx).await?;
@@ -81,6 +89,7 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
     look_at_doomed_roots(&mut tx, now, &mut status).await?;
     look_at_certificates(&mut tx, now, &mut status).await?;
     look_at_drills(&mut tx, now, &mut status).await?;
+    look_at_outside_keys(&mut tx, now, &mut status).await?;
     Ok(status)
 }
 
@@ -112,14 +121,18 @@ async fn look_at_snapshots(
 }
 
 async fn look_at_work(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> Result<()> {
+    let mut subjects = HashMap::new();
     for request in tx.requests(None).await? {
         count(&mut status.requests, &request.state);
         if matches!(request.state.as_str(), "received" | "running") && request.due_at < now {
             let what = format!("request {} is past its date", request.number);
             status.add("request-overdue", what, Some(request.due_at));
         }
+        subjects.insert(request.number, request.lookup);
     }
-    for run in tx.runs(None).await? {
+    let runs = tx.runs(None).await?;
+    status.finality = FinalitySummary::of(&runs)?;
+    for run in &runs {
         count(&mut status.runs, &run.state);
         status.irrevocable_later += u64::from(RunBody::of(&run)?.irrevocable_at.is_some());
         let shred_due = run
@@ -128,9 +141,30 @@ async fn look_at_work(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> R
         if shred_due.is_some() {
             status.add("shred-overdue", format!("the keys of run {} should be destroyed", run.id), shred_due);
         }
-        if run.state == "failed" {
-            status.add("run-failed", format!("run {} failed", run.id), run.ended_at);
-        }
+        look_at_rest(run, now, status)?;
+    }
+    let well = retention_well(tx).await?;
+    for (run, body) in not_made_good(&runs, &subjects, well)? {
+        add_failure(status, run, &body);
+    }
+    for (task, trouble) in troubles(tx).await? {
+        let what = format!("{task} ended {}: {}", trouble.state, trouble.summary);
+        status.add("task-failed", what, Some(trouble.since));
+    }
+    Ok(())
+}
+
+/// Rows of a run that still open in backups behind the day on which their bucket was to die.
+fn look_at_rest(run: &RunRow, now: DateTime<Utc>, status: &mut Status) -> Result<()> {
+    if run.state != "shred-pending" {
+        return Ok(());
+    }
+    let Some((rows, until)) = RunBody::of(run)?.pending else { return Ok(()) };
+    let day = until.parse::<NaiveDate>().ok().and_then(|day| day.and_hms_opt(0, 0, 0)).map(|at| at.and_utc());
+    // The day itself is for the retention that marks the bucket, the next snapshot and the shred.
+    if let Some(day) = day.filter(|day| now - *day > TimeDelta::days(1) + SHRED_AGE) {
+        let what = format!("{rows} erased rows of run {} still open in backups, although their period is over", run.id);
+        status.add("shred-overdue", what, Some(day));
     }
     Ok(())
 }
@@ -153,6 +187,42 @@ async fn look_at_doomed_roots(tx: &mut Tx, now: DateTime<Utc>, status: &mut Stat
         status.doomed.push(root);
     }
     Ok(())
+}
+
+/// Runs that left something undone which nothing later made good: for retention a later run, or a look that found nothing left;
+/// for a request a later one of the same person.
+fn not_made_good<'r, S: Eq + Hash>(
+    runs: &'r [RunRow],
+    subjects: &HashMap<i64, S>,
+    well: Option<DateTime<Utc>>,
+) -> Result<Vec<(&'r RunRow, RunBody)>> {
+    let mut open: Vec<(Option<&S>, &RunRow, RunBody)> = Vec::new();
+    for run in runs {
+        if matches!(run.state.as_str(), "approved" | "deleted" | "verified" | "undoing" | "undone") {
+            continue;
+        }
+        let body = RunBody::of(run)?;
+        let about = run.request.and_then(|number| subjects.get(&number));
+        open.retain(|(known, _, _)| *known != about);
+        if run.state == "failed" || body.failed > 0 || !body.skipped.is_empty() {
+            open.push((about, run, body));
+        }
+    }
+    let is_well = |run: &RunRow| run.request.is_none() && well.is_some_and(|well| well > run.begun_at);
+    Ok(open.into_iter().filter(|(_, run, _)| !is_well(run)).map(|(_, run, body)| (run, body)).collect())
+}
+
+fn add_failure(status: &mut Status, run: &RunRow, body: &RunBody) {
+    let of = run.request.map_or_else(String::new, |number| format!(" of request {number}"));
+    let counts = format!("{} rows failed, {} erased", body.failed, body.erased);
+    if run.state == "failed" {
+        status.add("run-failed", format!("run {}{of} failed: {counts}", run.id), run.ended_at);
+    } else if body.failed > 0 {
+        status.add("rows-failed", format!("run {}{of}: {counts}", run.id), run.ended_at);
+    }
+    for (store, why) in &body.skipped {
+        status.add("store-skipped", format!("run {}{of} left out store {store}: {why}", run.id), run.ended_at);
+    }
 }
 
 async fn look_at_certificates(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> Result<()> {
@@ -190,6 +260,16 @@ async fn look_at_drills(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) ->
             status.add("no-drill", "there was no restore drill yet".to_owned(), None);
         }
         None => {}
+    }
+    Ok(())
+}
+
+async fn look_at_outside_keys(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> Result<()> {
+    for key in list_outside_keys(tx).await? {
+        if key.is_overdue(now, SHRED_AGE) {
+            let what = format!("outside key {} ({}) should be destroyed", key.row.name, key.row.id);
+            status.add("outside-key-overdue", what, key.row.due_at.or(key.row.ended_at));
+        }
     }
     Ok(())
 }

@@ -46,6 +46,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("s3s", &["src/backup/embedded"]),
     ("s3s_fs", &["src/backup/embedded"]),
     ("reqwest", &["src/audit/client", "src/keys/kms_slot/client", "src/keys/transit_slot/client"]),
+    ("cryptoki", &["src/keys/pkcs11_slot"]),
     ("axum", &["src/audit/service"]),
     ("tokio_cron_scheduler", &["src/schedule/waker"]),
     ("anyhow", SPEAKERS),

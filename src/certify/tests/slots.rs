@@ -72,3 +72,45 @@ fn a_destruction_at_a_date_counts_only_behind_it_and_with_the_word_of_the_servic
     };
     assert!(without(later).contains("irrevocableAt"), "claimed a second too early");
 }
+
+/// A device of class A that showed everything.
+pub(super) fn device() -> RootSlot {
+    let token = Some(SlotToken { never_extractable: true, always_sensitive: true, local: true, objects_left: 0 });
+    RootSlot { token, ..RootSlot::new(SlotClass::A, "pkcs11") }
+}
+
+#[test]
+fn a_device_is_believed_only_with_the_marks_of_its_key() {
+    fn of_class_a(p: &mut Predicate) {
+        p.root_slot = Some(device());
+        p.limitations.retain(|code| *code != Limitation::RootSlotClassD);
+        p.limitations.push(Limitation::RootSlotClassA);
+    }
+    fn without(change: fn(&mut Predicate)) -> String {
+        refused(|p| {
+            of_class_a(p);
+            change(p);
+        })
+    }
+    fn of_token(p: &mut Predicate) -> &mut SlotToken {
+        p.root_slot.as_mut().unwrap().token.as_mut().unwrap()
+    }
+    accepted(of_class_a);
+    assert!(without(|p| p.limitations.retain(|code| *code != Limitation::RootSlotClassA)).contains("root slot"));
+    assert!(without(|p| p.root_slot.as_mut().unwrap().token = None).contains("readBack"));
+    for change in [
+        (|p| of_token(p).never_extractable = false) as fn(&mut Predicate),
+        |p| of_token(p).always_sensitive = false,
+        |p| of_token(p).local = false,
+        |p| of_token(p).objects_left = 1,
+    ] {
+        assert!(without(change).contains("rootSlot/token"));
+    }
+    // With backups it needs their date too.
+    let undated = without(|p| {
+        p.root_slot.as_mut().unwrap().class = SlotClass::B;
+        p.limitations.retain(|code| *code != Limitation::RootSlotClassA);
+        p.limitations.push(Limitation::RootSlotClassB);
+    });
+    assert!(undated.contains("reopenableUntil"), "{undated}");
+}

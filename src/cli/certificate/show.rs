@@ -102,6 +102,12 @@ pub(super) fn code<T: Serialize>(value: &T) -> String {
     }
 }
 
+/// Whether something is left of which nobody can say when it will be gone.
+fn is_undated(predicate: &Predicate) -> bool {
+    let undated = [Limitation::CopyUnread, Limitation::BackupNotCovered];
+    undated.iter().any(|code| predicate.limitations.contains(code))
+}
+
 pub(super) fn show_predicate(
     output: &mut Output,
     config: &Configuration,
@@ -214,10 +220,28 @@ fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError
             ))?;
         }
     }
+    if let Some(since) = predicate.final_since {
+        let day = since.instant().date_naive();
+        output.say(&Words::new(
+            format!("final since {day}: the date of every copy that is known is past"),
+            format!("自 {day} 起终结：所有已知副本的期限均已过"),
+        ))?;
+    }
+    if let Some(key) = &predicate.outside_key {
+        let (name, class, kind, fields) = (&key.name, code(&key.class), &key.kind, key.fields.join(", "));
+        output.say(&Words::new(
+            format!("outside key {name} ({kind}, class {class}), which sealed {fields}, is gone"),
+            format!("外部密钥 {name}（{kind}，{class} 级）已销毁，它加密的字段为 {fields}"),
+        ))?;
+    }
     match predicate.residual_date {
         Some(date) => output.say(&Words::new(
             format!("residual date: {date}; by then the last of it is to be unreadable"),
             format!("残留日期：{date}，届时最后一部分也应无法读取"),
+        ))?,
+        None if is_undated(predicate) => output.say(&Words::new(
+            "residual date: none can be named; what has no date stands below",
+            "残留日期：无法给出；没有期限的内容见下",
         ))?,
         None => output.say(&Words::new("residual date: none outstanding", "残留日期：无"))?,
     }
@@ -237,12 +261,16 @@ fn explain(limitation: Limitation) -> (&'static str, &'static str) {
     match limitation {
         Limitation::KeyShredPending => ("the keys of the backups die later", "备份的密钥稍后才销毁"),
         Limitation::RootSlotClassD => (
-            "the root key was in a file, so any copy of the host could bring it back",
-            "根密钥存于文件中，主机的任何副本都可能使其复原",
+            "the root key was in a file or a software token, any copy of which could bring it back",
+            "根密钥存于文件或软件令牌中，其任何副本都可能使其复原",
         ),
         Limitation::RootSlotClassB => (
-            "the root key was destroyed in the key service; an older copy of that service, with its unseal keys, could bring it back",
-            "根密钥已在密钥服务中销毁；但该服务的旧副本连同解封密钥可能使其复原",
+            "the root key was destroyed in the key service or token; an older copy of it, with what opens it, could bring it back",
+            "根密钥已在密钥服务或令牌中销毁；但其旧副本连同解封密钥或 PIN 可能使其复原",
+        ),
+        Limitation::RootSlotClassA => (
+            "the root key was destroyed in a device; that it has no backups is its operator's word, that no key leaves it its maker's",
+            "根密钥已在设备中销毁；设备没有备份是使用者的声明，密钥不可导出是厂商的保证",
         ),
         Limitation::RootSlotClassC => (
             "the root key is destroyed at a date; until then its destruction can be called off, and then the provider's word is all there is",
@@ -280,6 +308,25 @@ fn explain(limitation: Limitation) -> (&'static str, &'static str) {
         Limitation::ErasureUndone => (
             "the erasure was undone within its grace: what counts as kept lives again",
             "该擦除在宽限期内被撤销：计为保留的行已恢复",
+        ),
+        Limitation::OutsideKeyClassB => (
+            "the application's key was destroyed in the key service; an older copy of that service, with its unseal keys, could bring it back",
+            "应用的密钥已在密钥服务中销毁；但该服务的旧副本连同解封密钥可能使其复原",
+        ),
+        Limitation::OutsideKeyClassD => (
+            "the application's key was removed, and may lie outside of the key service",
+            "应用的密钥已移除，但可能存在于密钥服务之外",
+        ),
+        Limitation::OutsideKeyDeclared => (
+            "that the fields were sealed under this key alone, and since when, is what the operator declared",
+            "字段仅由该密钥加密及其起始时间，均为运营者的声明",
+        ),
+        Limitation::OutsideKeyGoneBefore => {
+            ("somebody else had destroyed the key before the agent did", "在代理销毁之前，该密钥已被他人销毁")
+        }
+        Limitation::FieldOnceInClear => (
+            "the fields were once stored in clear; the end of their key does not erase what was stored then",
+            "字段曾以明文存储；销毁密钥并不能擦除当时存储的内容",
         ),
     }
 }

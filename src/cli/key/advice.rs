@@ -7,7 +7,7 @@ use super::super::CommandResult;
 use super::super::context::{Context, task_error};
 use super::super::output::{Document, Exit, Grid, Outcome, UserError, Words, say};
 use crate::installation::Needs;
-use crate::keys::slot::SlotClass;
+use crate::keys::slot::{SlotClaim, SlotClass, SlotKind};
 
 /// What `key advice --json` prints.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -66,9 +66,12 @@ fn line(about: &'static str, may: May, en: &'static str, zh: &'static str) -> Ad
     AdviceLine { about, may, en, zh }
 }
 
-/// What may be copied, for a class of slot.
-fn advice(class: SlotClass) -> Vec<AdviceLine> {
-    let mut lines = vec![root_slot(class)];
+/// What may be copied, for a slot.
+fn advice(claim: &SlotClaim) -> Vec<AdviceLine> {
+    let mut lines = match claim.kind {
+        SlotKind::Pkcs11 => token(claim.class),
+        SlotKind::File | SlotKind::Transit | SlotKind::AwsKms => vec![root_slot(claim.class)],
+    };
     lines.extend([
         line(
             "control-database",
@@ -116,6 +119,33 @@ fn advice(class: SlotClass) -> Vec<AdviceLine> {
     lines
 }
 
+/// A token and the wrapped roots beside it.
+fn token(class: SlotClass) -> Vec<AdviceLine> {
+    let token = match class {
+        SlotClass::A => root_slot(class),
+        SlotClass::B | SlotClass::C => line(
+            "root-slot",
+            May::CopyWithin,
+            "backups and clones of the token can reopen what was destroyed since: keep them for as few days as you can bear",
+            "令牌的备份和克隆可使其后销毁的密钥复原：保留天数应尽量少",
+        ),
+        SlotClass::D => line(
+            "root-slot",
+            May::NeverCopy,
+            "a copy of the software token's storage, with its PIN, brings destroyed keys back, and is stale after the next shred. If \
+             the token is lost, every backup is lost with it",
+            "软件令牌存储的副本连同 PIN 会使已销毁的密钥复原，并在下次销毁后失效。若令牌丢失，所有备份随之丢失",
+        ),
+    };
+    let wrapped = line(
+        "wrapped-roots",
+        May::Copy,
+        "they open nothing without the token, and the token opens nothing without them: copy the folder after each shred",
+        "没有令牌，它们打不开任何东西；没有它们，令牌也打不开任何东西：每次销毁后请复制该文件夹",
+    );
+    vec![token, wrapped]
+}
+
 fn root_slot(class: SlotClass) -> AdviceLine {
     let about = "root-slot";
     match class {
@@ -128,8 +158,9 @@ fn root_slot(class: SlotClass) -> AdviceLine {
         SlotClass::B => line(
             about,
             May::CopyWithin,
-            "backups of the key service can reopen what was destroyed since: keep them for as few days as you can bear, and its log short",
-            "密钥服务的备份可使其后销毁的密钥复原：保留天数应尽量少，日志应尽量短",
+            "backups of the key service can reopen what was destroyed since: keep them for as few days as you can bear, and its log short. \
+             Wrapped roots need no copy: they lie in the bucket as well, and open nothing without the service",
+            "密钥服务的备份可使其后销毁的密钥复原：保留天数应尽量少，日志应尽量短。封装的根密钥无需复制：存储桶中另有一份，脱离密钥服务无法打开",
         ),
         SlotClass::C => line(
             about,
@@ -150,9 +181,9 @@ fn root_slot(class: SlotClass) -> AdviceLine {
 /// `key advice`.
 pub async fn show(context: &mut Context<'_>) -> CommandResult {
     let installation = context.open(Needs::STATE).await?;
-    let class = installation.keyring.slot().class();
+    let claim = installation.keyring.slot().claim();
     installation.close().await.map_err(task_error)?;
-    let lines = advice(class);
+    let (class, lines) = (claim.class, advice(&claim));
     table(context, class, &lines)?;
     context.output.document(&KeyAdviceDocument { result: Outcome::Complete, class, advice: lines })?;
     Ok(Exit::Done)
@@ -182,8 +213,13 @@ mod tests {
         let roots = classes.map(root_slot);
         let texts: std::collections::HashSet<&str> = roots.iter().flat_map(|line| [line.en, line.zh]).collect();
         assert_eq!(texts.len(), 2 * classes.len());
-        for class in classes {
-            let lines = advice(class);
+        let of_tokens = classes.map(|class| token(class).remove(0).en);
+        assert_eq!(of_tokens.iter().collect::<std::collections::HashSet<_>>().len(), 3, "C is no class of a token");
+        for (class, kind) in
+            classes.into_iter().zip([SlotKind::Pkcs11, SlotKind::Transit, SlotKind::Transit, SlotKind::File])
+        {
+            let lines = advice(&SlotClaim { kind, class, ..SlotClaim::of_a_file() });
+            assert_eq!(lines.iter().any(|line| line.about == "wrapped-roots"), kind == SlotKind::Pkcs11);
             let old_copy = lines.iter().find(|line| line.about == "control-database").unwrap();
             assert_eq!(old_copy.may, May::NeverPutBack);
         }

@@ -8,11 +8,14 @@ use super::super::context::{Context, task_error};
 use super::super::output::shapes::Time;
 use super::super::output::table::grouped;
 use super::super::output::{Document, Exit, Grid, Outcome, Words, say};
+use super::super::stage::finality_words;
+use super::outside::{OutsideLine, lines, show_lines};
 use super::words::{kind_words, state_words, waiting_line};
 use crate::control::KeyGroup;
 use crate::installation::{Installation, Needs};
 use crate::keys::state::{KeyState, RecordedKey, state_of};
 use crate::tasks;
+use crate::tasks::finality::FinalitySummary;
 use crate::tasks::shred::{WaitCode, WaitingRun, waiting_runs};
 
 /// What `key list --json` prints.
@@ -28,6 +31,10 @@ pub struct KeyListDocument {
     keys: Vec<KeyLine>,
     /// Runs whose keys are not destroyed yet, and why.
     waiting: Vec<WaitingRun>,
+    /// What is left of runs whose keys are destroyed.
+    finality: FinalitySummary,
+    /// Keys of applications that the agent answers for, or has destroyed.
+    outside_keys: Vec<OutsideLine>,
 }
 
 impl Document for KeyListDocument {
@@ -72,12 +79,15 @@ async fn read(installation: &Installation) -> tasks::Result<KeyListDocument> {
     let mut tx = installation.control.read().await?;
     let made = tx.generation_made_at().await?;
     let keys: Vec<KeyLine> = tx.key_groups().await?.into_iter().map(|group| KeyLine::of(group, &waiting)).collect();
+    let outside_keys = lines(&installation.config, &tasks::outside::list_outside_keys(&mut tx).await?);
     Ok(KeyListDocument {
-        result: Outcome::of_list(keys.is_empty()),
+        result: Outcome::of_list(keys.is_empty() && outside_keys.is_empty()),
         generation: made.map(|(generation, _)| generation),
         made_at: made.map(|(_, at)| at.into()),
         keys,
         waiting,
+        finality: FinalitySummary::of(&tx.runs(None).await?)?,
+        outside_keys,
     })
 }
 
@@ -115,5 +125,8 @@ fn show(context: &mut Context<'_>, document: &KeyListDocument) -> Result<(), sup
     if document.waiting.is_empty() {
         output.say(&Words::new("no key waits to be destroyed for a run", "没有等待销毁的运行密钥"))?;
     }
-    Ok(())
+    for words in finality_words(&document.finality) {
+        output.say(&words)?;
+    }
+    show_lines(output, &document.outside_keys)
 }

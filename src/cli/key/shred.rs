@@ -11,6 +11,8 @@ use crate::control::time_text;
 use crate::installation::{Installation, Needs};
 use crate::tasks;
 use crate::tasks::certify::certify_or_wait;
+use crate::tasks::finality::finalise_or_wait;
+use crate::tasks::outside::{OutsideReport, Waiting, destroy_outside_keys};
 use crate::tasks::shred::{ShredReport, WaitCode, WaitingRun, next_group_commit, shred_due, waiting_runs};
 
 /// What `key shred --json` prints.
@@ -28,14 +30,31 @@ pub struct KeyShredDocument {
     cells_preserved: u64,
     /// Runs whose rows no key opens any more.
     shredded_runs: Vec<String>,
+    /// Runs that became final: the date of every copy that is known is past.
+    final_runs: Vec<String>,
     /// Runs whose rows still open, and those whose keys are destroyed, but irrevocably only at a date (`irrevocable`).
     waiting: Vec<WaitingRun>,
     /// Generations whose destruction somebody had called off; it was begun again (exit code 4).
     called_off_generations: Vec<i64>,
     /// Generations whose roots were read back as gone now, at or after their date.
     gone_generations: Vec<i64>,
+    /// Outside keys that were destroyed and read back as gone, by id.
+    outside_keys_destroyed: Vec<String>,
+    /// Outside keys whose time is over, or that cannot be looked after, and why they wait.
+    outside_keys_waiting: Vec<OutsideWaitEntry>,
     /// The certificates issued now.
     certificates: Vec<String>,
+}
+
+/// An outside key that waits.
+#[derive(Debug, Serialize, JsonSchema)]
+struct OutsideWaitEntry {
+    /// The id of its registration.
+    id: String,
+    /// The entry of the configuration.
+    name: String,
+    #[serde(flatten)]
+    waiting: Waiting,
 }
 
 impl Document for KeyShredDocument {
@@ -43,7 +62,7 @@ impl Document for KeyShredDocument {
 }
 
 impl KeyShredDocument {
-    fn of(report: ShredReport, certificates: Vec<String>) -> Self {
+    fn of(report: ShredReport, final_runs: Vec<String>, certificates: Vec<String>) -> Self {
         let readable = report.pending.into_iter().map(|(run, rows, until)| WaitingRun {
             run,
             code: WaitCode::BucketNotDue,
@@ -56,6 +75,7 @@ impl KeyShredDocument {
             keys_destroyed: report.keys,
             cells_preserved: report.pinned,
             shredded_runs: report.shredded,
+            final_runs,
             called_off_generations: report.doomed.called_off.iter().map(|(generation, _)| *generation).collect(),
             gone_generations: report.doomed.gone,
             certificates,
@@ -66,25 +86,39 @@ impl KeyShredDocument {
 
     fn waiting(waiting: Vec<WaitingRun>) -> Self {
         let (result, code, generation) = (Outcome::NothingFound, None, None);
-        let (shredded_runs, certificates) = (Vec::new(), Vec::new());
         Self {
             result,
             code,
             generation,
             keys_destroyed: 0,
             cells_preserved: 0,
-            shredded_runs,
+            shredded_runs: Vec::new(),
+            final_runs: Vec::new(),
             waiting,
             called_off_generations: Vec::new(),
             gone_generations: Vec::new(),
-            certificates,
+            outside_keys_destroyed: Vec::new(),
+            outside_keys_waiting: Vec::new(),
+            certificates: Vec::new(),
         }
         .with_result()
     }
 
+    fn with_outside(mut self, report: OutsideReport, certificates: Vec<String>) -> Self {
+        self.outside_keys_destroyed = report.destroyed;
+        let entry = |(id, name, waiting)| OutsideWaitEntry { id, name, waiting };
+        self.outside_keys_waiting = report.waiting.into_iter().map(entry).collect();
+        self.certificates.extend(certificates);
+        self.with_result()
+    }
+
     fn with_result(mut self) -> Self {
         self.code = (!self.waiting.is_empty()).then_some("KEY_SHRED_PENDING");
-        self.result = match (self.waiting.is_empty(), self.shredded_runs.is_empty() && self.generation.is_none()) {
+        let nothing = self.shredded_runs.is_empty()
+            && self.final_runs.is_empty()
+            && self.generation.is_none()
+            && self.outside_keys_destroyed.is_empty();
+        self.result = match (self.waiting.is_empty() && self.outside_keys_waiting.is_empty(), nothing) {
             (false, _) => Outcome::Partial,
             (true, true) => Outcome::NothingFound,
             (true, false) => Outcome::Complete,
@@ -105,15 +139,23 @@ pub async fn shred(context: &mut Context<'_>, now: bool) -> CommandResult {
 }
 
 async fn run(installation: &Installation, now: bool) -> tasks::Result<KeyShredDocument> {
+    let outside = destroy_outside_keys(installation).await?;
     if let Some(waiting) = if now { None } else { group(installation).await? } {
-        return Ok(KeyShredDocument::waiting(waiting));
+        let (certificates, _) = certify_or_wait(installation).await?;
+        return Ok(KeyShredDocument::waiting(waiting).with_outside(outside, certificates));
     }
     let report = shred_due(installation).await?;
-    let (certificates, waiting) = certify_or_wait(installation).await?;
-    if let Some(reason) = waiting {
+    let (mut certificates, mut waiting) = certify_or_wait(installation).await?;
+    let (ended, doubt) = finalise_or_wait(installation).await?;
+    if !ended.is_empty() {
+        let (more, still) = certify_or_wait(installation).await?;
+        certificates.extend(more);
+        waiting = still;
+    }
+    for reason in waiting.into_iter().chain(doubt) {
         tracing::warn!("{reason}");
     }
-    Ok(KeyShredDocument::of(report, certificates))
+    Ok(KeyShredDocument::of(report, ended, certificates).with_outside(outside, Vec::new()))
 }
 
 /// The runs that wait, those that nothing else holds up for the next group commit; `None` when it may come now.
@@ -144,9 +186,11 @@ fn show(output: &mut Output, document: &KeyShredDocument) -> Result<(), UserErro
     } else {
         output.say(&Words::new("no key was destroyed", "没有销毁任何密钥"))?;
     }
-    for run in &document.shredded_runs {
-        let stage = super::super::stage::meaning("shredded", None);
-        output.say(&Words::new(format!("run {run}: {}", stage.en), format!("运行 {run}：{}", stage.zh)))?;
+    for (runs, state) in [(&document.shredded_runs, "shredded"), (&document.final_runs, "final")] {
+        let stage = super::super::stage::meaning(state, None);
+        for run in runs {
+            output.say(&Words::new(format!("run {run}: {}", stage.en), format!("运行 {run}：{}", stage.zh)))?;
+        }
     }
     for generation in &document.called_off_generations {
         output.say(&Words::new(
@@ -165,6 +209,15 @@ fn show(output: &mut Output, document: &KeyShredDocument) -> Result<(), UserErro
     for waiting in &document.waiting {
         output.say(&waiting_line(waiting))?;
     }
+    for id in &document.outside_keys_destroyed {
+        output.say(&Words::new(
+            format!("outside key {id}: destroyed, and read back as gone"),
+            format!("外部密钥 {id}：已销毁，并已核实不存在"),
+        ))?;
+    }
+    for OutsideWaitEntry { id, name, waiting } in &document.outside_keys_waiting {
+        output.say(&super::outside::waiting_line(id, name, waiting))?;
+    }
     for certificate in &document.certificates {
         output.line(&format!("  {certificate}"))?;
     }
@@ -179,7 +232,7 @@ mod tests {
     fn a_shred_is_complete_only_when_nothing_waits() {
         let run = |code| WaitingRun { run: "r".to_owned(), code, what: String::new(), until: None };
         let done = ShredReport { generation: Some(2), shredded: vec!["r".to_owned()], ..ShredReport::default() };
-        let result = |report: ShredReport| KeyShredDocument::of(report, Vec::new()).result;
+        let result = |report: ShredReport| KeyShredDocument::of(report, Vec::new(), Vec::new()).result;
         assert_eq!(result(done.clone()), Outcome::Complete);
         assert_eq!(result(ShredReport::default()), Outcome::NothingFound);
         assert_eq!(result(ShredReport { details: vec![run(WaitCode::Hold)], ..done.clone() }), Outcome::Partial);

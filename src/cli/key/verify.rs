@@ -9,7 +9,7 @@ use super::super::context::{Context, task_error};
 use super::super::output::shapes::Verification;
 use super::super::output::table::grouped;
 use super::super::output::{Document, Exit, Output, UserError, Words};
-use crate::keys::slot::{SlotClaim, SlotClass};
+use crate::keys::slot::{SlotClaim, SlotClass, SlotKind};
 use crate::tasks::key_check::{KeyCheck, check_keys};
 
 /// What `key verify --json` prints.
@@ -19,8 +19,8 @@ pub struct KeyVerifyDocument {
     result: Verification,
     /// What destruction in the root slot is worth.
     class: SlotClass,
-    /// How long a destroyed key may still lie somewhere: `none-known`, `copies-of-the-service`, `until-irrevocable` or
-    /// `copies-of-the-host`.
+    /// How long a destroyed key may still lie somewhere: `none-known`, `copies-of-the-service`, `until-irrevocable`,
+    /// `copies-of-the-host` or `copies-of-the-token`.
     horizon: &'static str,
     #[serde(flatten)]
     check: KeyCheck,
@@ -32,11 +32,12 @@ impl Document for KeyVerifyDocument {
 
 impl KeyVerifyDocument {
     fn of(claim: &SlotClaim, check: KeyCheck) -> Self {
-        let horizon = match claim.class {
-            SlotClass::A => "none-known",
-            SlotClass::B => "copies-of-the-service",
-            SlotClass::C => "until-irrevocable",
-            SlotClass::D => "copies-of-the-host",
+        let horizon = match (claim.class, claim.kind) {
+            (SlotClass::A, _) => "none-known",
+            (SlotClass::B | SlotClass::D, SlotKind::Pkcs11) => "copies-of-the-token",
+            (SlotClass::B, _) => "copies-of-the-service",
+            (SlotClass::C, _) => "until-irrevocable",
+            (SlotClass::D, _) => "copies-of-the-host",
         };
         Self { result: Verification::of(check.problems.is_empty()), class: claim.class, horizon, check }
     }

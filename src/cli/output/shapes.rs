@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use super::Words;
 use crate::control::{DoomedRoot, RunRow, SnapshotRow, time_text};
 use crate::tasks::erasure::RunBody;
+use crate::tasks::finality::last_date;
 
 /// How a command ended; the same words everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -86,6 +87,14 @@ impl From<DateTime<Utc>> for Time {
     }
 }
 
+impl Time {
+    /// The instant itself.
+    #[must_use]
+    pub fn instant(self) -> DateTime<Utc> {
+        self.0
+    }
+}
+
 impl std::fmt::Display for Time {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&time_text(self.0))
@@ -119,6 +128,8 @@ pub struct Counts {
     pub anonymised: i64,
     /// Rows that stay, with a reason; those stripped to their declared minimum included.
     pub kept: i64,
+    /// Of the kept ones: stripped to their declared minimum.
+    pub stripped: i64,
     /// Rows that could not be erased.
     pub failed: i64,
 }
@@ -129,7 +140,8 @@ impl Counts {
     pub fn of(body: &RunBody) -> Self {
         let kept = body.kept + body.stripped;
         // No action of this version anonymises; the field is there because the sum is part of the contract.
-        Self { due: body.due, erased: body.erased, anonymised: 0, kept, failed: body.failed }
+        let (due, erased, stripped, failed) = (body.due, body.erased, body.stripped, body.failed);
+        Self { due, erased, anonymised: 0, kept, stripped, failed }
     }
 
     /// With the rows of another run.
@@ -140,6 +152,7 @@ impl Counts {
             erased: self.erased + other.erased,
             anonymised: self.anonymised + other.anonymised,
             kept: self.kept + other.kept,
+            stripped: self.stripped + other.stripped,
             failed: self.failed + other.failed,
         }
     }
@@ -200,6 +213,11 @@ pub struct RunEntry {
     pub grace_until: Option<Time>,
     /// When its keys were destroyed.
     pub shredded_at: Option<Time>,
+    /// The day after which a shredded run becomes final; null while that cannot be said, and for every other state.
+    #[schemars(extend("format" = "date"))]
+    pub final_after: Option<String>,
+    /// When it became final: the date of every copy that is known was past.
+    pub final_at: Option<Time>,
     /// Its rows.
     #[serde(flatten)]
     pub counts: Counts,
@@ -225,6 +243,13 @@ impl RunEntry {
             verified_at: run.verified_at.map(Time::from),
             grace_until: run.grace_until.map(Time::from),
             shredded_at: run.shredded_at.map(Time::from),
+            final_after: body
+                .residuals
+                .as_deref()
+                .filter(|_| body.final_at.is_none())
+                .and_then(last_date)
+                .map(|date| date.to_string()),
+            final_at: body.final_at.map(Time::from),
             counts: Counts::of(body),
             pending: StillReadable::of(body),
             irrevocable_at: body.irrevocable_at.map(Time::from),

@@ -1,4 +1,4 @@
-//! The JSON of `plan`, `erase`, `request run` and `explain`.
+//! The JSON of `plan`, `erase` and `request run`.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,32 +6,78 @@ use serde::Serialize;
 use super::super::output::shapes::{Counts, RunEntry, Skipped, Time};
 use super::super::output::{Document, Exit, Outcome};
 use crate::control::RunRow;
+use crate::erase::caps::OverCap;
 use crate::plan::{CollectionCounts, PlanBody};
+use crate::policy::statute::CatalogueVersion;
 use crate::tasks::erasure::RunBody;
 
 /// The JSON of `plan`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct PlanDocument {
-    /// `complete`, `nothing-found` when nothing is due, `partial` when a store was left out.
+    /// `complete`, `nothing-found` when nothing is due, `partial` when a store was left out, `refused` with exit code 3 when a
+    /// policy is beyond its cap, so that the plan can be looked at and not carried out.
     result: Outcome,
     /// What `erase --plan` takes: SHA-256 over everything that the plan fixes, in hex.
     hash: String,
     /// The one time at which it was decided what is due.
     cutoff: Time,
+    /// The catalogue of statutes that counted.
+    catalogue: Option<CatalogueVersion>,
     /// Due rows of all collections.
     due: u64,
+    /// Of them, rows to be deleted.
+    erase: u64,
+    /// Of them, rows to be stripped to their declared minimum.
+    strip: u64,
     /// Of them, rows that stay untouched.
     kept: u64,
     /// By collection.
     collections: Vec<PlannedCollection>,
     /// Stores that could not be read.
     skipped: Vec<Skipped>,
-    /// Whether it can be carried out; a preview (`--at`) cannot.
+    /// Policies beyond their cap, by collection.
+    over_cap: Vec<BeyondCap>,
+    /// Policies under which a row is due as soon as its start event is there.
+    at_once: Vec<String>,
+    /// Whether it can be carried out; a preview (`--at`) cannot, nor can a plan beyond a cap.
     executable: bool,
 }
 
 impl Document for PlanDocument {
     const OF: &'static [&'static str] = &["plan"];
+}
+
+/// A collection of which the plan takes more than its policy allows in one run.
+#[derive(Debug, Serialize, JsonSchema)]
+struct BeyondCap {
+    /// The policy.
+    policy: String,
+    /// The store.
+    store: String,
+    /// The collection.
+    collection: String,
+    /// Rows that would be erased or stripped.
+    rows: u64,
+    /// All its rows.
+    total: u64,
+    /// Rows that the policy allows.
+    max_rows: u64,
+    /// The share that it allows, in percent.
+    max_percent: u8,
+}
+
+impl BeyondCap {
+    fn of(over: &OverCap) -> Self {
+        Self {
+            policy: over.policy.clone(),
+            store: over.store.clone(),
+            collection: over.collection.clone(),
+            rows: over.rows,
+            total: over.total,
+            max_rows: over.max_rows,
+            max_percent: over.max_percent,
+        }
+    }
 }
 
 /// What a plan does with one collection.
@@ -62,7 +108,7 @@ struct PlannedCollection {
 /// Rows that stay for one reason.
 #[derive(Debug, Serialize, JsonSchema)]
 struct KeptRows {
-    /// `hold:ID`, `statute:KEY`, `kept-child`, `unregistered-child:TABLE` or `unknown-start`.
+    /// `hold:ID`, `statute:KEY`, `restricted:MINIMUM:MAXIMUM` (two statutes that contradict each other), `kept-child`, `unregistered-child:TABLE` or `unknown-start`.
     reason: String,
     /// How many.
     rows: u64,
@@ -93,21 +139,27 @@ fn untouched(counts: &CollectionCounts) -> u64 {
 
 impl PlanDocument {
     /// Of a stored plan.
-    pub fn of(hash: &str, body: &PlanBody, executable: bool) -> Self {
-        let result = match (body.skipped.is_empty(), body.due()) {
-            (false, _) => Outcome::Partial,
-            (true, 0) => Outcome::NothingFound,
-            (true, _) => Outcome::Complete,
+    pub fn of(hash: &str, body: &PlanBody, over: &[OverCap], at_once: Vec<String>, is_preview: bool) -> Self {
+        let result = match (over.is_empty(), body.skipped.is_empty(), body.due()) {
+            (false, _, _) => Outcome::Refused,
+            (true, false, _) => Outcome::Partial,
+            (true, true, 0) => Outcome::NothingFound,
+            (true, true, _) => Outcome::Complete,
         };
         Self {
             result,
             hash: hash.to_owned(),
             cutoff: body.cutoff.into(),
+            catalogue: body.catalogue,
             due: body.due(),
+            erase: body.collections.iter().map(|counts| counts.erase).sum(),
+            strip: body.collections.iter().map(|counts| counts.strip).sum(),
             kept: body.collections.iter().map(untouched).sum(),
             collections: body.collections.iter().map(PlannedCollection::of).collect(),
             skipped: Skipped::all(&body.skipped),
-            executable,
+            over_cap: over.iter().map(BeyondCap::of).collect(),
+            at_once,
+            executable: !is_preview && over.is_empty(),
         }
     }
 }
@@ -129,7 +181,8 @@ pub enum PartialCode {
 /// The JSON of `erase` and `request run`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ErasureDocument {
-    /// `nothing-found` or `partial`: it is only `complete` when the keys are destroyed too, which the last certificate says.
+    /// `nothing-found`, `failed` when rows failed and none is gone, otherwise `partial`: it is only `complete` when the keys are
+    /// destroyed too, which the last certificate says. `refused` when requests waited and none was begun.
     result: Outcome,
     /// Why it is partial, the gravest reason first.
     code: Option<PartialCode>,
@@ -140,6 +193,8 @@ pub struct ErasureDocument {
     grace_until: Option<Time>,
     /// Rows that were looked for again by another session, and were absent unless they count as failed.
     looked_for: u64,
+    /// Rows that were looked at again by another session, and were stripped unless they count as failed.
+    looked_at: u64,
     /// The request that was carried out, when it is a single one.
     request: Option<i64>,
     /// The ids of its runs.
@@ -150,8 +205,25 @@ pub struct ErasureDocument {
     certificates: Vec<String>,
     /// Stores that were left out.
     skipped: Vec<Skipped>,
+    /// Requests that waited and could not be carried out, each with its reason; they wait on.
+    not_run: Vec<NotRun>,
     /// Problems, without values.
     notes: Vec<String>,
+}
+
+/// A request that could not be carried out.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct NotRun {
+    /// Its number.
+    pub request: i64,
+    /// A code for scripts.
+    pub code: &'static str,
+    /// What happened.
+    pub what: String,
+    /// What to do.
+    pub r#do: Option<String>,
+    /// Whether the same may succeed later without any change.
+    pub retry: bool,
 }
 
 impl Document for ErasureDocument {
@@ -164,7 +236,9 @@ impl ErasureDocument {
         let counts = runs.iter().map(|(_, body)| Counts::of(body)).fold(Counts::default(), Counts::and);
         let skipped: Vec<Skipped> = runs.iter().flat_map(|(_, body)| Skipped::all(&body.skipped)).collect();
         let gone = runs.iter().any(|(_, body)| body.erased + body.stripped > 0);
-        let (result, code, exit) = if counts.failed > 0 {
+        let (result, code, exit) = if counts.failed > 0 && !gone {
+            (Outcome::Failed, Some(PartialCode::RowsFailed), Exit::Failed)
+        } else if counts.failed > 0 {
             (Outcome::Partial, Some(PartialCode::RowsFailed), Exit::Partial)
         } else if !skipped.is_empty() {
             (Outcome::Partial, Some(PartialCode::TargetsUnreached), Exit::Partial)
@@ -181,61 +255,37 @@ impl ErasureDocument {
             counts,
             grace_until: runs.iter().filter_map(|(run, _)| run.grace_until).max().map(Time::from),
             looked_for: runs.iter().map(|(_, body)| body.looked_for).sum(),
+            looked_at: runs.iter().map(|(_, body)| body.looked_at).sum(),
             request: if let [(run, _)] = runs { run.request } else { None },
             runs: runs.iter().map(|(run, _)| run.id.clone()).collect(),
             details: runs.iter().map(|(run, body)| RunEntry::of(run, body)).collect(),
             certificates,
             skipped,
+            not_run: Vec::new(),
             notes: runs.iter().flat_map(|(_, body)| body.notes.clone()).collect(),
         };
         (document, exit)
     }
-}
 
-/// The JSON of `explain`.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct ExplainDocument {
-    /// `complete`, or `nothing-found` when there is no such record.
-    pub result: Outcome,
-    /// The policy that governs the record; null when none does.
-    pub policy: Option<String>,
-    /// The statutes that the policy names, by their keys in the catalogue.
-    pub statutes: Vec<String>,
-    /// The collection whose policy and start event count, when they are not the record's own.
-    pub follows: Option<String>,
-    /// The start event.
-    pub start: Option<Time>,
-    /// When it is due; null when it never is, or when nobody can say.
-    pub due_at: Option<Time>,
-    /// Whether that time has come.
-    pub is_due: bool,
-    /// What decided that time: the policy or a statute, in words.
-    pub decided_by: Option<String>,
-    /// The bucket that its backups' key belongs to.
-    pub bucket: Option<String>,
-    /// Why it has no due date.
-    pub reason: Option<String>,
-}
-
-impl Document for ExplainDocument {
-    const OF: &'static [&'static str] = &["explain"];
-}
-
-impl ExplainDocument {
-    /// A record without a due date.
-    pub fn undated(result: Outcome, policy: Option<&str>, reason: &str) -> Self {
-        Self {
-            result,
-            policy: policy.map(ToOwned::to_owned),
-            statutes: Vec::new(),
-            follows: None,
-            start: None,
-            due_at: None,
-            is_due: false,
-            decided_by: None,
-            bucket: None,
-            reason: Some(reason.to_owned()),
+    /// The same when some requests could not be begun: how each of them would have ended counts, the gravest when none was
+    /// carried out.
+    pub fn with_not_run(mut self, exit: Exit, not_run: Vec<(NotRun, Exit)>) -> (Self, Exit) {
+        if not_run.is_empty() {
+            return (self, exit);
         }
+        let all_refused = not_run.iter().all(|(_, exit)| *exit == Exit::Refused);
+        let exit = match (self.runs.is_empty(), all_refused) {
+            (false, _) => Exit::Partial,
+            (true, true) => Exit::Refused,
+            (true, false) => Exit::Failed,
+        };
+        self.result = match exit {
+            Exit::Refused => Outcome::Refused,
+            Exit::Failed => Outcome::Failed,
+            _ => Outcome::Partial,
+        };
+        self.not_run = not_run.into_iter().map(|(entry, _)| entry).collect();
+        (self, exit)
     }
 }
 
@@ -274,6 +324,7 @@ mod tests {
             (vec![run("a", 0, 0, 0)], Outcome::NothingFound, None, Exit::Done),
             (vec![run("a", 3, 0, 0)], Outcome::Partial, Some(PartialCode::RowsRetained), Exit::Done),
             (vec![run("a", 3, 2, 0)], Outcome::Partial, Some(PartialCode::KeyShredPending), Exit::Done),
+            (vec![run("a", 3, 0, 2)], Outcome::Failed, Some(PartialCode::RowsFailed), Exit::Failed),
             (vec![left_out(run("a", 3, 3, 0))], Outcome::Partial, Some(PartialCode::TargetsUnreached), Exit::Partial),
             (
                 vec![run("a", 3, 3, 0), run("b", 2, 1, 1)],
@@ -293,7 +344,7 @@ mod tests {
         let (one, _) = ErasureDocument::of(&[run("a", 3, 2, 0)], vec!["c".to_owned()]);
         assert_eq!((one.request, one.counts.kept, one.certificates.len()), (Some(7), 1, 1));
         let (two, _) = ErasureDocument::of(&[run("a", 3, 2, 0), run("b", 5, 4, 1)], Vec::new());
-        assert_eq!(two.counts, Counts { due: 8, erased: 6, anonymised: 0, kept: 1, failed: 1 });
+        assert_eq!(two.counts, Counts { due: 8, erased: 6, anonymised: 0, kept: 1, stripped: 0, failed: 1 });
         assert_eq!((two.request, two.runs.as_slice()), (None, &["a".to_owned(), "b".to_owned()][..]));
         assert_eq!((two.details.len(), two.grace_until), (2, DateTime::<Utc>::from_timestamp(4, 0).map(Time::from)));
     }

@@ -1,6 +1,7 @@
 //! `doctor`: looks at everything the agent depends on, one line each, and says what to do. A fault never hides the next one.
 
 mod drills;
+mod outside;
 mod process;
 mod services;
 
@@ -17,9 +18,10 @@ use super::super::context::{Context, local_time, task_error};
 use super::super::output::screen::Emphasis;
 use super::super::output::{Document, Exit, Lang, Outcome, Output, Screen, UserError, Words, say};
 use crate::clock::Clock;
-use crate::config::{Configuration, StateLocation};
+use crate::config::Configuration;
 use crate::control::{Control, ControlError, parse_time, time_text};
 use crate::installation::{MAX_CLOCK_DIFFERENCE, MAX_CLOCK_LEAP, Needs, WORK_LEASE};
+use crate::keyring::KeyringError;
 use crate::memory::Protection;
 
 /// Check everything the agent depends on.
@@ -28,11 +30,15 @@ use crate::memory::Protection;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wangchuan doctor
-  wangchuan doctor --confirm-clock    after the clock was set right")]
+  wangchuan doctor --confirm-clock    after the clock was set right
+  wangchuan doctor --retry-pin        after a token refused a PIN that is right")]
 pub struct DoctorArgs {
     /// Say that this host's clock is right, after it was set or the agent stood still for long; destruction then goes on.
     #[arg(long)]
     confirm_clock: bool,
+    /// Try the PIN of a PKCS#11 token once more although the token refused it; too many wrong tries lock a token.
+    #[arg(long)]
+    retry_pin: bool,
 }
 
 /// How a line ended.
@@ -109,7 +115,7 @@ impl Findings {
     /// An error that a command would have ended with.
     fn failed(&mut self, check: &'static str, error: &UserError) {
         // Elsewhere errors send people here; here that would lead in a circle.
-        let elsewhere = error.advice.clone().filter(|advice| !advice.en.contains("wangchuan doctor"));
+        let elsewhere = error.advice.clone().filter(|advice| !advice.en.contains("`wangchuan doctor`"));
         let advice = elsewhere.unwrap_or_else(|| {
             Words::new(
                 "mend what is named here, then run `wangchuan doctor` again",
@@ -128,6 +134,9 @@ impl Findings {
 pub async fn doctor(context: &mut Context<'_>, args: DoctorArgs) -> CommandResult {
     if args.confirm_clock {
         return confirm_clock(context).await;
+    }
+    if args.retry_pin {
+        retry_pin(context).await?;
     }
     let mut findings = Findings::default();
     check_process(Protection::look(), &mut findings);
@@ -224,10 +233,10 @@ fn check_jobs(config: &Configuration, findings: &mut Findings) {
 
 /// Looks at the control database and returns who holds the lease.
 async fn check_control(config: &Configuration, clock: &dyn Clock, findings: &mut Findings) -> Option<i64> {
-    let StateLocation::Sqlite(path) = &config.agent.state;
+    let place = config.agent.state.shown();
     let now = clock.now();
     let looked = async {
-        let control = Control::open(path).await?;
+        let control = Control::open_at(&config.agent.state).await?;
         let mut tx = control.read().await?;
         let holder = tx.lease_holder(WORK_LEASE, now).await?;
         let seen = tx.meta("clock_seen").await?.map(|text| parse_time(&text)).transpose()?;
@@ -241,13 +250,19 @@ async fn check_control(config: &Configuration, clock: &dyn Clock, findings: &mut
             None
         }
         Ok((holder, seen)) => {
-            let who = holder.map_or_else(
+            let who = holder.as_ref().map_or_else(
                 || ("no agent is running".to_owned(), "没有代理在运行".to_owned()),
-                |pid| (format!("process {pid} is at work"), format!("进程 {pid} 正在工作")),
+                |holder| match &holder.host {
+                    Some(host) => (
+                        format!("process {} on host {host} is at work", holder.pid),
+                        format!("主机 {host} 上的进程 {} 正在工作", holder.pid),
+                    ),
+                    None => (format!("process {} is at work", holder.pid), format!("进程 {} 正在工作", holder.pid)),
+                },
             );
-            findings.good("state", format!("{}; {}", path.display(), who.0), format!("{}；{}", path.display(), who.1));
+            findings.good("state", format!("{place}; {}", who.0), format!("{place}；{}", who.1));
             check_clock(config, now, seen, findings);
-            holder
+            holder.map(|holder| holder.pid)
         }
     }
 }
@@ -284,6 +299,16 @@ async fn confirm_clock(context: &mut Context<'_>) -> CommandResult {
     findings.good("clock", format!("{here} is confirmed"), format!("{here} 已确认"));
     installation.close().await.map_err(task_error)?;
     show(context.output, &findings.0)
+}
+
+/// Lets the checks that follow try a PIN that the token refused. Logged: it can lock the token.
+async fn retry_pin(context: &mut Context<'_>) -> Result<(), UserError> {
+    context.only_now()?;
+    let installation = context.open(Needs::STATE).await?;
+    installation.log_operation("token.retry-pin", "root-slot", "success").await.map_err(task_error)?;
+    let allowed = installation.keyring.slot().allow_another_try().await;
+    installation.close().await.map_err(task_error)?;
+    allowed.map_err(|error| task_error(KeyringError::from(error).into()))
 }
 
 #[cfg(test)]

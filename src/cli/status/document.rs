@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::super::output::shapes::{DoomedRootEntry, SecondPlace, Time};
 use super::super::output::{Document, Outcome};
 use super::next_step;
+use crate::tasks::finality::FinalitySummary;
 use crate::tasks::status::{Overdue, Status};
 
 /// The state of an installation.
@@ -24,6 +25,8 @@ pub struct StatusDocument {
     request_states: BTreeMap<String, u64>,
     /// How many runs are in each state.
     run_states: BTreeMap<String, u64>,
+    /// How many runs are final, and what the shredded ones wait for.
+    finality: FinalitySummary,
     /// Holds in force.
     active_holds: u64,
     /// Certificates and their filing.
@@ -117,6 +120,7 @@ impl StatusDocument {
             held_since: status.held_since.clone(),
             request_states: status.requests.iter().cloned().collect(),
             run_states: status.runs.iter().cloned().collect(),
+            finality: status.finality.clone(),
             active_holds: status.holds,
             filing: FilingCounts { issued, receipted, waiting, quarantined },
             last_drill: status.last_drill.map(|(at, passed)| LastDrill { at: at.into(), passed }),

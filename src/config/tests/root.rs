@@ -1,9 +1,13 @@
 //! `[root]` with a key service, and with a slot to move away from.
 
 use super::*;
+use crate::keys::slot::Device;
 use crate::keys::transit_slot::TransitAuth;
 
 const FILE: &str = "kind = \"file\"\npath = \"root.slot\"\naccept_host_loss = true\n";
+
+const TOKEN: &str = "kind = \"pkcs11\"\npath = \"wrapped\"\nmodule = \"/usr/lib/hsm.so\"\ntoken_label = \"roots\"\n\
+                     pin = \"4711-0815\"\n";
 
 const TRANSIT: &str = "kind = \"transit\"\npath = \"wrapped\"\naddress = \"https://bao.example.com:8200/\"\nkey = \"shop\"\n\
                        snapshot_retention_days = 7\n";
@@ -15,6 +19,13 @@ fn with(section: &str) -> Result<Configuration, String> {
 fn setup(configuration: &Configuration) -> &crate::keys::transit_slot::TransitSetup {
     match &configuration.root.slot {
         SlotSettings::Transit { setup, .. } => setup,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn token(configuration: &Configuration) -> &crate::keys::pkcs11_slot::Pkcs11Setup {
+    match &configuration.root.slot {
+        SlotSettings::Pkcs11 { setup } => setup,
         other => panic!("{other:?}"),
     }
 }
@@ -134,4 +145,45 @@ fn what_aws_kms_does_not_have_is_refused() {
     assert!(with(&KMS.replace("eu-west-1", "../x")).unwrap_err().contains("not the name of a region"));
     let transit = format!("{TRANSIT}token = \"t\"\ndeletion_window_days = 7\n");
     assert!(with(&transit).unwrap_err().contains("this key is for `kind = \"aws-kms\"`"));
+}
+
+#[test]
+fn a_token_is_described_by_its_label_and_what_the_operator_answers_for() {
+    let configuration = with(TOKEN).unwrap();
+    let found = token(&configuration);
+    assert_eq!((found.module.as_path(), found.token_label.as_str()), (Path::new("/usr/lib/hsm.so"), "roots"));
+    assert_eq!((found.folder.as_path(), found.device), (Path::new("/srv/w/wrapped"), Device::Software));
+    assert_eq!(found.pin.dangerous_text(), "4711-0815");
+    assert!(!format!("{configuration:?}{}", configuration.show()).contains("4711-0815"));
+    let hardware = with(&format!("{TOKEN}device = \"hardware-with-backup\"\nsnapshot_retention_days = 30\n")).unwrap();
+    let found = token(&hardware);
+    assert_eq!((found.device, found.snapshot_retention_days), (Device::HardwareWithBackup, Some(30)));
+}
+
+#[test]
+fn a_token_without_its_parts_or_with_a_date_that_nobody_keeps_is_refused() {
+    for (from, to, said) in [
+        ("module = \"/usr/lib/hsm.so\"\n", "", "the key `module` is missing"),
+        ("token_label = \"roots\"\n", "", "the key `token_label` is missing"),
+        ("\"roots\"", "\"0123456789abcdef0123456789abcdef0\"", "1 to 32 bytes"),
+        ("\"roots\"", "\"roots \"", "no blanks at its end"),
+        ("pin = \"4711-0815\"\n", "", "the key `pin` is missing"),
+        ("4711-0815", "${TOKEN_PIN}", "`TOKEN_PIN` is not set"),
+        ("pin =", "device = \"hardware-with-backup\"\npin =", "`snapshot_retention_days` is missing"),
+        (
+            "pin =",
+            "device = \"hardware-without-backup\"\nsnapshot_retention_days = 1\npin =",
+            "has no backups that end",
+        ),
+        ("pin =", "snapshot_retention_days = 1\npin =", "has no backups that end"),
+        ("pin =", "device = \"hardware\"\npin =", "hardware-with-backup"),
+        ("pin =", "accept_host_loss = true\npin =", "this key is for `kind = \"file\"`"),
+        ("pin =", "key = \"x\"\npin =", "this key is for `kind = \"transit\"`"),
+        ("path = \"wrapped\"\n", "", "the key `path` is missing"),
+    ] {
+        let refused = with(&TOKEN.replace(from, to)).unwrap_err();
+        assert!(refused.contains(said) && !refused.contains("4711-0815"), "{from} -> {to}: {refused}");
+    }
+    let foreign = with(&format!("{FILE}pin = \"x\"\n")).unwrap_err();
+    assert!(foreign.contains("this key is for `kind = \"pkcs11\"`"), "{foreign}");
 }

@@ -129,15 +129,15 @@ fn a_secret_file_that_everybody_can_read_is_refused_unless_named() {
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
     let text = HEAD.replace("[audit]", "[audit]\ntoken = \"file:token\"");
     fs::write(&file, &text).unwrap();
-    let error = load(&file, &no_variable, &RULES).unwrap_err().to_string();
+    let error = load(&file, &no_variable).unwrap_err().to_string();
     assert!(error.contains("can be read by everybody on this host"), "{error}");
     assert!(!error.contains(CANARY));
     fs::write(&file, text.replace("site = \"shanghai\"", "allow_readable_secrets = [\"token\"]")).unwrap();
-    let configuration = load(&file, &no_variable, &RULES).unwrap();
+    let configuration = load(&file, &no_variable).unwrap();
     assert_eq!(configuration.audit.token.unwrap().dangerous_text(), CANARY);
     fs::write(&file, &text).unwrap();
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(load(&file, &no_variable, &RULES).is_ok());
+    assert!(load(&file, &no_variable).is_ok());
 }
 
 #[test]
@@ -146,26 +146,26 @@ fn a_readable_configuration_must_not_hold_secrets() {
     let file = folder.path().join("wangchuan.toml");
     fs::write(&file, with_canaries()).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    let error = load(&file, &no_variable, &RULES).unwrap_err().to_string();
+    let error = load(&file, &no_variable).unwrap_err().to_string();
     assert_eq!(error.matches("a secret stands here in clear").count(), 4, "{error}");
     assert!(!error.contains(CANARY));
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    assert!(load(&file, &no_variable, &RULES).is_ok());
+    assert!(load(&file, &no_variable).is_ok());
     fs::write(&file, with_canaries().replace("site = \"shanghai\"", "allow_readable_secrets = [\"wangchuan.toml\"]"))
         .unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(load(&file, &no_variable, &RULES).is_ok());
+    assert!(load(&file, &no_variable).is_ok());
     fs::write(&file, HEAD).unwrap();
-    assert!(load(&file, &no_variable, &RULES).is_ok());
+    assert!(load(&file, &no_variable).is_ok());
 }
 
 #[test]
 fn unreadable_file_is_told() {
-    let error = load(Path::new("/nonexistent/wangchuan.toml"), &no_variable, &RULES).unwrap_err();
+    let error = load(Path::new("/nonexistent/wangchuan.toml"), &no_variable).unwrap_err();
     assert_eq!(error.to_string(), "cannot read the configuration file `/nonexistent/wangchuan.toml`");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("wangchuan.toml");
     fs::write(&file, "#".repeat(1 << 20) + HEAD).unwrap();
-    let error = load(&file, &no_variable, &RULES).unwrap_err().to_string();
+    let error = load(&file, &no_variable).unwrap_err().to_string();
     assert!(error.contains("a configuration file has at most 1048576 bytes"), "{error}");
 }

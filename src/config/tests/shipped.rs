@@ -21,6 +21,9 @@ fn credentials() -> tempfile::TempDir {
         "drill-password",
         "bao-role-id",
         "bao-secret-id",
+        "fields-role-id",
+        "fields-secret-id",
+        "token-pin",
     ] {
         let path = folder.path().join(name);
         fs::write(&path, "word").unwrap();
@@ -41,7 +44,11 @@ fn every_shipped_configuration_loads() {
         if path.extension().is_none_or(|extension| extension != "toml") || name == "default.toml" {
             continue;
         }
-        let configuration = load(&path, &variable, &RULES).unwrap_or_else(|error| panic!("{error}"));
+        if name == "statutes.toml" {
+            assert!(read_catalogue(&path).is_ok(), "the form of an own catalogue");
+            continue;
+        }
+        let configuration = load(&path, &variable).unwrap_or_else(|error| panic!("{error}"));
         let jobs = configuration.agent.jobs.canonicalize().unwrap();
         assert_eq!(jobs, repository().join("jobs").canonicalize().unwrap(), "{name}");
         if name != "example-sqlite.toml" {
@@ -81,20 +88,61 @@ fn commented_keys_of_the_template_are_right() {
     let directory = credentials.path().to_str().unwrap().to_owned();
     let variable = |name: &str| (name == "CREDENTIALS_DIRECTORY").then(|| directory.clone());
     // Keys that exclude each other cannot all be on at once.
-    let text = template_in_full()
+    let transit = without(&template_in_full(), &["module", "token_label", "pin", "device", "accept_host_loss = false"])
         .replacen("kind = \"file\"", "kind = \"transit\"", 1)
-        .replace("accept_host_loss = false\n", "")
-        .replace("token = \"credential:bao-token\"\n", "")
+        .replace("token = \"credential:bao-token\"\n", "");
+    let of_transit = [
+        "address",
+        "mount",
+        "key",
+        "namespace",
+        "ca",
+        "role_id",
+        "secret_id",
+        "role_mount",
+        "token",
+        "accept_host_loss = false",
+    ];
+    let token = without(&template_in_full(), &of_transit).replacen("kind = \"file\"", "kind = \"pkcs11\"", 1).replacen(
+        "device = \"software\"",
+        "device = \"hardware-with-backup\"",
+        1,
+    );
+    for (text, kind) in [(transit, "transit"), (token, "pkcs11")] {
+        let configuration = check_commented(&text, &variable);
+        assert_eq!(configuration.root.slot.kind(), kind);
+        assert_eq!(configuration.root.previous.map(|slot| slot.kind()), Some("file"));
+    }
+}
+
+/// The text without the lines of `[root]` that set these keys.
+fn without(text: &str, keys: &[&str]) -> String {
+    let (before, rest) = text.split_once("\n[root]\n").unwrap();
+    let (root, after) = rest.split_once("\n[backup]\n").unwrap();
+    let sets = |line: &str| keys.iter().any(|key| line == *key || line.starts_with(&format!("{key} = ")));
+    let kept: Vec<&str> = root.lines().filter(|line| !sets(line)).collect();
+    format!("{before}\n[root]\n{}\n[backup]\n{after}", kept.join("\n"))
+}
+
+fn check_commented(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Configuration {
+    let text = text
+        .replace("folder = \"state\"\n", "")
+        .replace("token = \"credential:fields-token\"\n", "")
+        .replace("subjects = true\n", "")
+        .replace("in_clear_until = \"2022-12-31\"", "")
         .replace("endpoint = \"embedded\"", "endpoint = \"https://s3.example.com\"")
         .replace("url = \"embedded\"", "url = \"https://audit.example.com\"")
         .replace("data = \"backup\"\n", "")
         .replace("data = \"audit\"\n", "")
         .replace("via = [\"order_id -> orders\"]\n", "")
         .replace("${file:secrets/shop-password}", "word")
-        .replace("site = \"second-site\"", "site = \"elsewhere\"");
-    let configuration = read_with(&text, &variable).unwrap_or_else(|error| panic!("{error}"));
+        .replace("site = \"second-site\"", "site = \"elsewhere\"")
+        .replace("\"statutes.toml\"", &format!("{:?}", repository().join("config/statutes.toml")));
+    let configuration = read_with(&text, variable).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(configuration.registry.policies.len(), 1);
     assert_eq!(configuration.registry.stores[0].copies.len(), 1);
+    assert_eq!(configuration.outside_keys.len(), 1);
+    configuration
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Storing a record: only what changed since the record before is stored again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use zeroize::Zeroizing;
 
 use super::compare::{announce, settle};
-use super::{CROWNS, Memory, NODES, SecondPlace, SecondPlaceError, fetch_record};
+use super::tree_pieces::TreePieces;
+use super::{Memory, SecondPlace, SecondPlaceError, fetch_record};
 use crate::backup::codec::{Id128, Sha256};
 use crate::backup::state_record::{
     INLINE_BYTES, PartRef, Piece, PiecePlace, RecordName, StateFile, StateHeads, StateRecord, seal_part,
@@ -62,8 +63,7 @@ pub(in crate::keyring) struct Image {
     heads: StateHeads,
     pieces: Vec<(Sha256, Option<Vec<u8>>)>,
     counted: Sha256,
-    /// The pieces that hold the key tree.
-    tree: HashSet<Sha256>,
+    tree: TreePieces,
 }
 
 impl Keyring {
@@ -78,6 +78,7 @@ impl Keyring {
         self.learn(place, control, &mut known).await?;
         let mut tx = control.read().await?;
         let (generation, _) = tx.tree_root().await?.ok_or(KeyringError::NoTree)?;
+        self.keep_root(place, generation).await?;
         let at = clock.now();
         let image = place.image(&mut tx, known.as_ref()).await?;
         drop(tx);
@@ -108,7 +109,7 @@ impl Keyring {
     }
 
     /// Seals the state that `tx` sees, which is not in force yet, as that of a new generation; returns the record as read
-    /// back, and which of its pieces hold the key tree.
+    /// back, and which of its pieces hold what of the key tree.
     pub(in crate::keyring) async fn seal_generation(
         &self,
         place: &SecondPlace,
@@ -116,7 +117,7 @@ impl Keyring {
         mut tx: Tx,
         next: (Generation, &Key),
         at: DateTime<Utc>,
-    ) -> Result<(StateRecord, HashSet<Sha256>)> {
+    ) -> Result<(StateRecord, TreePieces)> {
         let mut known = place.known.lock().await;
         // The write lock is held by `tx`; what is learned here is only read from elsewhere.
         self.learn_parts(place, &mut tx, &mut known).await?;
@@ -174,6 +175,7 @@ impl Keyring {
         at: DateTime<Utc>,
     ) -> Result<(Sealing, StateRecord)> {
         let home = Id128(self.installation);
+        self.keep_root(place, generation).await?;
         let memory = Memory::read(&mut control.read().await?).await?;
         let (pieces, mut objects, mut bytes) = self.store_parts(place, known.as_ref(), image.pieces).await?;
         let files = place.files.iter().map(|file| StateFile { name: file.name.clone(), bytes: file.bytes.clone() });
@@ -247,16 +249,14 @@ impl SecondPlace {
     async fn image(&self, tx: &mut Tx, known: Option<&Known>) -> Result<Image> {
         let mut counted: Vec<Sha256> =
             self.files.iter().flat_map(|file| [Sha256::of(file.name.as_bytes()), Sha256::of(&file.bytes)]).collect();
-        let (mut pieces, mut tree) = (Vec::new(), HashSet::new());
+        let (mut pieces, mut tree) = (Vec::new(), TreePieces::default());
         let mut take = |piece: ImagePiece| {
             let digest = Sha256::of(&piece.bytes);
             if piece.table.as_deref() != Some(JOB_TIMES) {
                 counted.push(digest);
             }
-            if matches!(piece.table.as_deref(), Some(CROWNS | NODES)) {
-                tree.insert(digest);
-            }
             let is_there = known.is_some_and(|known| known.parts.contains_key(&digest));
+            tree.note(&piece, digest, !is_there);
             pieces.push((digest, (!is_there).then_some(piece.bytes)));
         };
         let heads = tx.image(&mut take).await?;

@@ -4,6 +4,7 @@ use super::*;
 use crate::backup::memory::{Fault, FaultyStore, MemoryStore};
 use crate::backup::state_record::RECORDS;
 use crate::clock::FixedClock;
+use crate::control::testing;
 use crate::keyring::Purpose;
 use crate::keys::file_slot::FileSlot;
 use crate::random::SystemRandom;
@@ -38,7 +39,7 @@ impl Stage {
     }
 
     async fn site(&self, name: &str) -> Site {
-        let control = Control::create(&self.folder.path().join(name), ID).await.unwrap();
+        let control = testing::create(&self.folder.path().join(name), ID).await;
         self.site_of(control).await
     }
 
@@ -140,10 +141,7 @@ async fn an_old_copy_and_a_second_host_are_noticed() {
     let stage = Stage::new();
     let site = stage.site("a.db").await;
     site.seal().await.unwrap();
-    std::fs::copy(stage.folder.path().join("a.db"), stage.folder.path().join("old.db")).unwrap();
-    let wal = stage.folder.path().join("a.db-wal");
-    std::fs::copy(wal, stage.folder.path().join("old.db-wal")).unwrap();
-    let old = stage.site_of(Control::open(&stage.folder.path().join("old.db")).await.unwrap()).await;
+    let old = stage.site_of(testing::restored(&site.control, &stage.folder.path().join("old.db")).await).await;
     assert!(matches!(old.compare().await.unwrap(), Comparison::Same(_)));
     let is_old = |error: KeyringError| matches!(error, KeyringError::SecondPlace(error) if error.is_old_copy());
 
@@ -175,4 +173,56 @@ async fn a_lost_record_is_replaced_and_an_unreachable_place_is_not_behind() {
     assert!(matches!(again.seal().await.unwrap(), Sealing::Stored { name, .. } if name.number == 2));
     let closed = Keyring::new(ID, site.keyring.slot().clone(), Arc::new(SystemRandom));
     assert_eq!(closed.seal_state(&site.control, &clock()).await.unwrap(), Sealing::NotConfigured);
+}
+
+#[tokio::test]
+async fn what_no_newer_record_needs_is_named_and_damage_to_the_newest_is_found() {
+    let stage = Stage::new();
+    let site = stage.site("a.db").await;
+    let check = async || site.keyring.check_state(&site.control).await.unwrap().unwrap();
+    assert_eq!(check().await, StateCheck::default());
+    // Enough keys that pieces of the image are parts of their own.
+    let fill = async |from: u32| {
+        let mut tx = site.control.begin().await.unwrap();
+        for number in from..from + 40 {
+            tx.set_meta(&format!("filler-{number}"), &hex::encode([number as u8; 2000])).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        site.seal().await.unwrap();
+    };
+    fill(0).await;
+    let first = check().await;
+    assert_eq!((first.record, &first.unneeded[..], &first.problems[..]), (Some(1), &[][..], &[][..]));
+    assert!(first.objects_read > 1, "{first:?}");
+    fill(20).await;
+    let second = check().await;
+    assert_eq!(second.record, Some(2));
+    let named: HashSet<String> = second.unneeded.iter().map(|object| object.name.clone()).collect();
+    let records = stage.records().await;
+    assert!(named.contains(&records[0].text()) && !named.contains(&records[1].text()), "{named:?}");
+    assert!(second.unneeded_bytes() > 0 && named.iter().any(|name| name.starts_with("state-parts/")), "{named:?}");
+    // Without all of that, the newest state is whole: it opens, and so does the next one.
+    for name in &named {
+        stage.store.inner().tamper(name, |_| None);
+    }
+    let cleared = check().await;
+    assert_eq!((cleared.problems.len(), cleared.unneeded.len(), cleared.objects_read), (0, 0, second.objects_read));
+    let root = site.keyring.slot().open(1).await.unwrap();
+    let record = fetch_record(stage.store.as_ref(), &records[1], ID, &root).await.unwrap();
+    let mut pieces = PieceReader::new(stage.store.as_ref(), &record, ID);
+    while pieces.next().await.unwrap().is_some() {}
+    fill(60).await;
+    assert_eq!(check().await.record, Some(3));
+    // A needed part that is gone, or changed, is a problem, and so is a record.
+    let parts = stage.store.inner().list("state-parts/").await.unwrap();
+    let unneeded: Vec<String> = check().await.unneeded.into_iter().map(|object| object.name).collect();
+    let needed = parts.iter().find(|part| !unneeded.contains(&part.name)).unwrap().name.clone();
+    stage.store.inner().tamper(&needed, |mut bytes| {
+        *bytes.last_mut().unwrap() ^= 1;
+        Some(bytes)
+    });
+    assert_eq!(check().await.problems.iter().map(|(object, _)| object.clone()).collect::<Vec<_>>(), [needed]);
+    let head = stage.records().await.pop().unwrap();
+    stage.store.inner().tamper(&head.text(), |_| None);
+    assert_eq!(check().await.problems[0].0, head.text());
 }

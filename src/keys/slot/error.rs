@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 
+use super::TokenError;
 use crate::keys::Generation;
 use crate::random::RandomUnavailable;
 
@@ -163,6 +164,9 @@ pub enum SlotError {
         /// What was seen.
         what: String,
     },
+    /// Something with a PKCS#11 token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// No randomness.
     #[error("no randomness for a root key")]
     Random(#[from] RandomUnavailable),
@@ -204,6 +208,7 @@ impl SlotError {
                     | Kind::NotADirectory
                     | Kind::Unsupported
             ),
+            Self::Token(error) => error.is_retryable(),
             Self::NotYet { .. } | Self::Unavailable { .. } | Self::Sealed { .. } | Self::Random(_) => true,
             Self::Missing { .. }
             | Self::ReadableByOthers { .. }

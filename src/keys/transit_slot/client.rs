@@ -148,6 +148,20 @@ impl TransitClient {
         self.done(Method::POST, &self.key_path("/trim"), wire::json(&body)).await.map(|_| ())
     }
 
+    /// Lets the key be deleted, or forbids it again.
+    pub(super) async fn allow_deletion(&self, is_allowed: bool) -> Result<()> {
+        let body = serde_json::json!({"deletion_allowed": is_allowed});
+        self.done(Method::POST, &self.key_path("/config"), wire::json(&body)).await.map(|_| ())
+    }
+
+    /// Deletes the key with all its versions; the service must have been told that it may be.
+    pub(super) async fn delete_key(&self) -> Result<()> {
+        match self.call(Method::DELETE, &self.key_path(""), None, "delete").await? {
+            Answer::Done(_) | Answer::Absent => Ok(()),
+            Answer::Rejected => Err(self.odd("it refuses to delete the key")),
+        }
+    }
+
     /// What the agent may do on these paths, as the service says.
     pub(super) async fn rights(&self, paths: &[String]) -> Result<Vec<Vec<String>>> {
         let body = wire::json(&serde_json::json!({"paths": paths}));
@@ -194,6 +208,9 @@ impl TransitClient {
             match status.as_u16() {
                 200 | 204 => return Ok(Answer::Done(reply)),
                 400 | 422 => return Ok(Answer::Rejected),
+                404 if wire::says_no_route(&reply) => {
+                    return Err(SlotError::Unfit { place: self.place.clone(), what: "there is no such mount" });
+                }
                 404 => return Ok(Answer::Absent),
                 403 if self.is_alive(&token).await? => {
                     return Err(SlotError::Denied { place: self.place.clone(), path: path.to_owned(), capability });

@@ -1,6 +1,6 @@
 //! Formats and answers of the transit slot; the slot itself is tested on a real server.
 
-use super::shelf::{Kind, Shelf};
+use super::super::slot_shelf::{Kind, Shelf};
 use super::wire::{self, KeyState};
 use super::*;
 

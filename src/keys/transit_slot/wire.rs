@@ -1,5 +1,7 @@
 //! What goes to the key service and comes back, as bytes. Key material passes only through buffers that are wiped.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -43,6 +45,9 @@ pub(super) struct KeyState {
     /// Whether it is deleted for now (`OpenBao`).
     #[serde(default)]
     pub(super) soft_deleted: bool,
+    /// The versions that are there, with when they were made.
+    #[serde(default)]
+    pub(super) keys: BTreeMap<String, serde_json::Value>,
 }
 
 impl KeyState {
@@ -110,12 +115,21 @@ pub(super) fn data<T: for<'d> Deserialize<'d>>(reply: &[u8]) -> Option<T> {
 
 /// Whether an error reply says that the service is sealed.
 pub(super) fn says_sealed(reply: &[u8]) -> bool {
+    says(reply, "sealed")
+}
+
+/// Whether an error reply says that nothing is mounted at the path: only without it does 404 mean that a key is absent.
+pub(super) fn says_no_route(reply: &[u8]) -> bool {
+    says(reply, "no handler for route")
+}
+
+fn says(reply: &[u8], words: &str) -> bool {
     #[derive(Deserialize)]
     struct Errors {
         errors: Vec<String>,
     }
     let errors: Option<Errors> = serde_json::from_slice(reply).ok();
-    errors.is_some_and(|found| found.errors.iter().any(|error| error.to_ascii_lowercase().contains("sealed")))
+    errors.is_some_and(|found| found.errors.iter().any(|error| error.to_ascii_lowercase().contains(words)))
 }
 
 /// Asks to wrap a root key.

@@ -65,6 +65,12 @@ pub enum ReloadFault {
         /// The slot's subtree.
         subtree: Subtree,
     },
+    /// A node that had to get a new key has not got one of this generation.
+    #[error("the key node at {place} does not have a key of the new generation")]
+    NotRenewed {
+        /// The node's place.
+        place: NodePlace,
+    },
     /// A node of either generation is damaged.
     #[error("the key tree cannot be read back")]
     Unreadable(#[from] KeyTreeError),

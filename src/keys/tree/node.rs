@@ -102,11 +102,32 @@ pub(super) fn open_entries(kind: NodeKind, key: &Key, context: &[u8], sealed: &[
     decode(kind, &open_content(kind, key, context, sealed)?).ok_or(Unreadable::Corrupt)
 }
 
-/// How many slots of a leaf are taken. Opens and checks all of it as [`open_entries`] does, without taking its keys out.
-pub(super) fn count_leaf(key: &Key, context: &[u8], sealed: &[u8]) -> Result<u64, Unreadable> {
-    let content = open_content(NodeKind::Leaf, key, context, sealed)?;
-    let (bitmap, _) = split_content(NodeKind::Leaf, &content).ok_or(Unreadable::Corrupt)?;
-    Ok(u64::from(bitmap.count_ones()))
+/// The keys of an opened leaf where they lie, for a look that takes none of them out.
+pub(super) struct LeafKeys {
+    content: Zeroizing<Vec<u8>>,
+    bitmap: u64,
+}
+
+impl LeafKeys {
+    /// Opens what [`seal_entries`] made of a leaf.
+    pub(super) fn open(key: &Key, context: &[u8], sealed: &[u8]) -> Result<Self, Unreadable> {
+        let content = open_content(NodeKind::Leaf, key, context, sealed)?;
+        let (bitmap, _) = split_content(NodeKind::Leaf, &content).ok_or(Unreadable::Corrupt)?;
+        Ok(Self { content, bitmap })
+    }
+
+    /// The key at a position, if it is taken.
+    pub(super) fn get(&self, position: usize) -> Option<&[u8; KEY_BYTES]> {
+        let bit = 1_u64 << position;
+        let before = (self.bitmap & (bit - 1)).count_ones() as usize;
+        let taken = self.bitmap & bit != 0;
+        taken.then(|| self.content.get(BITMAP_BYTES + before * KEY_BYTES..)?.first_chunk()).flatten()
+    }
+
+    /// How many are taken.
+    pub(super) fn count(&self) -> u64 {
+        u64::from(self.bitmap.count_ones())
+    }
 }
 
 fn open_content(kind: NodeKind, key: &Key, context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unreadable> {

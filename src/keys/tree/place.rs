@@ -99,10 +99,12 @@ impl Slot {
     /// The nodes from the subtree's root down to the one that holds this slot's key.
     #[must_use]
     pub fn path(self) -> [NodePlace; DEPTH] {
-        std::array::from_fn(|level| {
-            let below = BITS_PER_LEVEL * (DEPTH - level) as u32;
-            NodePlace { subtree: self.subtree, level: level as u8, index: self.number >> below }
-        })
+        std::array::from_fn(|level| self.place_at(level))
+    }
+
+    fn place_at(self, level: usize) -> NodePlace {
+        let below = BITS_PER_LEVEL * (DEPTH - level) as u32;
+        NodePlace { subtree: self.subtree, level: level as u8, index: self.number >> below }
     }
 
     /// Which child of the node at `level` leads to this slot.
@@ -138,6 +140,11 @@ impl NodePlace {
         Self { subtree: self.subtree, level: self.level + 1, index: (self.index << BITS_PER_LEVEL) | position as u32 }
     }
 
+    /// A slot of this node, when it is a leaf; none for the number 0, which is no slot.
+    pub(super) fn slot(self, position: usize) -> Option<Slot> {
+        Slot::new(self.subtree, (self.index << BITS_PER_LEVEL) | position as u32).ok()
+    }
+
     /// This place with the generation that gave the node its present key.
     #[must_use]
     pub fn at(self, version: Generation) -> NodeId {
@@ -166,11 +173,23 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// The places of all nodes that reading or changing these slots may touch, each once: what a caller loads beforehand.
+/// The places of all nodes that reading or changing these slots may touch, each once, in their order: what a caller loads
+/// beforehand.
 #[must_use]
 pub fn places(slots: &[Slot]) -> Vec<NodePlace> {
-    let mut places: Vec<NodePlace> = slots.iter().flat_map(|slot| slot.path()).collect();
-    places.sort_unstable();
-    places.dedup();
+    let mut sorted = slots.to_vec();
+    sorted.sort_unstable();
+    let mut places: Vec<NodePlace> = Vec::new();
+    for group in sorted.chunk_by(|a, b| a.subtree == b.subtree) {
+        for level in 0..DEPTH {
+            // Indices on a level grow with the slots' numbers, so what repeats stands side by side.
+            for slot in group {
+                let place = slot.place_at(level);
+                if places.last() != Some(&place) {
+                    places.push(place);
+                }
+            }
+        }
+    }
     places
 }

@@ -1,5 +1,8 @@
 //! Tests of the key tree: what survives, what is forgotten, what is noticed.
 
+#[cfg(test)]
+mod part;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;

@@ -39,6 +39,8 @@ fn policy(basis: &str, collection: &str) -> Policy {
         action: Action::Delete,
         basis: basis.to_owned(),
         statutes: Vec::new(),
+        profile: None,
+        records: None,
         grace: Grace::default(),
         bucket: BucketWidth::Quarter,
         max: Cap::default(),

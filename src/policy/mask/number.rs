@@ -54,10 +54,11 @@ pub(super) fn id_card(text: &str, strict: bool) -> Option<String> {
     is_id_card(text).then(|| ends(text, first, last))
 }
 
-/// `13812345678` → `138****5678`; a country code 86 stays in front, separators go.
+/// `13812345678` → `138****5678`; a country code (`+86`, `0086`, `86`) stays in front as `+86`, separators go.
 pub(super) fn mobile(text: &str, strict: bool) -> Option<String> {
     let digits = without_separators(text);
-    let (country, number) = match digits.strip_prefix("+86") {
+    let behind_code = ["+86", "0086", "86"].iter().find_map(|code| digits.strip_prefix(code));
+    let (country, number) = match behind_code.filter(|number| is_mobile(number)) {
         Some(number) => ("+86 ", number),
         None => ("", digits.as_str()),
     };

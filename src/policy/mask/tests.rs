@@ -9,6 +9,37 @@ fn strict(kind: FieldKind, value: &str) -> String {
     mask(kind, value, Profile::Strict)
 }
 
+/// Every rule with its edge cases, in both profiles.
+const GOLDEN: &str = include_str!("../../../tests/vectors/masks.tsv");
+
+#[test]
+fn every_rule_masks_as_the_table_says() {
+    let mut rules: Vec<&str> = Vec::new();
+    for line in GOLDEN.lines().filter(|line| !line.starts_with('#')) {
+        let [rule, kind, value, standard, hidden] = line.split('\t').collect::<Vec<_>>()[..] else {
+            panic!("{line:?}")
+        };
+        let kind: FieldKind = serde_json::from_value(kind.into()).unwrap();
+        assert_eq!((shown(kind, value).as_str(), strict(kind, value).as_str()), (standard, hidden), "{rule} {value:?}");
+        rules.push(rule);
+    }
+    rules.dedup();
+    assert_eq!(rules, ["R1-6", "R1-7", "R1-46", "R1-8", "R1-9", "R1-10", "R0-4", "R0-9"]);
+}
+
+#[test]
+fn a_card_never_shows_what_a_customer_is_asked_for() {
+    let field = |kind, category| FieldSpec { kind, category, level: None };
+    let on = |kind, category| on_card(&field(kind, category), Profile::Standard);
+    for kind in FieldKind::ALL {
+        let secret = [FieldKind::IdCard, FieldKind::Licence, FieldKind::SocialSecurity].contains(&kind)
+            || kind.default_class().0 == Category::Sensitive;
+        assert_eq!(on(kind, None) == Profile::Strict, secret, "{kind:?}");
+        assert_eq!(on(kind, Some(Category::Sensitive)), Profile::Strict);
+        assert_eq!(on_card(&field(kind, None), Profile::Strict), Profile::Strict);
+    }
+}
+
 #[test]
 fn identity_numbers_show_six_and_six() {
     assert_eq!(shown(FieldKind::IdCard, "110101199001011237"), "110101******011237");

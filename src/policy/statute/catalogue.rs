@@ -1,103 +1,346 @@
-//! The built-in catalogue, one row per statute. Periods and articles are as the sources named in each row give them; the status
-//! says how far that was confirmed. A lawyer must confirm a row before anybody relies on it.
+//! The catalogue as it is written: read once, checked whole, an installation's own entries laid over the built-in ones.
 
-use super::LegalBound::{Duty, Maximum, Minimum, Necessary, Permanent};
-use super::StartRule::{AfterFiscalYear, Event};
-use super::Status::{Confirmed, Partly, Unconfirmed};
-use super::{LegalBound, StartRule, Status, Statute};
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::check::loosens;
+use super::clock::LegalClock;
+use super::rules::StatuteRule;
+use super::{Bilingual, Citation, LegalBound, StartRule, Status, Statute};
 use crate::policy::calendar::Period;
+use crate::policy::mask;
 
-const fn years(years: u32) -> LegalBound {
-    Minimum(Period::of_years(years))
+/// The built-in catalogue's text.
+pub const BUILT_IN: &str = include_str!("../../../config/statutes.toml");
+
+/// A catalogue as it stands in a file: the built-in one, or an installation's own.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CatalogueFile {
+    /// Rises with every change of the file.
+    pub version: u32,
+    /// Statutes.
+    #[serde(default)]
+    statute: Vec<RawStatute>,
+    /// Legal clocks.
+    #[serde(default)]
+    clock: Vec<LegalClock>,
+    /// Industry profiles.
+    #[serde(default)]
+    profile: Vec<Profile>,
 }
 
-const fn days(days: u32) -> LegalBound {
-    Minimum(Period::of_days(days))
-}
-
-const fn months(months: u32) -> LegalBound {
-    Minimum(Period::of_months(months))
-}
-
-#[expect(clippy::too_many_arguments, reason = "one argument per column of the table below")]
-const fn row(
-    key: &'static str,
-    jurisdiction: &'static str,
-    applies_to: &'static str,
-    bound: LegalBound,
-    start: StartRule,
-    start_event: &'static str,
-    source: &'static str,
+/// A statute as it is written.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RawStatute {
+    /// Its key, as policies name it: `cn.ecl.31`. It begins with the jurisdiction, in small letters.
+    key: String,
+    /// ISO 3166 code of where it applies: `CN`, `EU`, `US-CA`.
+    jurisdiction: String,
+    /// What records it applies to.
+    applies_to: Bilingual,
+    /// What it demands.
+    bound: BoundKind,
+    /// How long; only with `minimum` and `maximum`.
+    #[serde(default)]
+    period: Option<Period>,
+    /// From when it counts.
+    #[serde(default)]
+    counts_from: StartRule,
+    /// The start event that the law means.
+    start_event: Bilingual,
+    /// Laws and articles.
+    cites: Vec<Citation>,
+    /// How far the entry was confirmed.
     status: Status,
-) -> Statute {
-    Statute { key, jurisdiction, applies_to, bound, start, start_event, source, status }
+    /// What else is worth knowing.
+    #[serde(default)]
+    note: Option<Bilingual>,
 }
 
-/// All entries.
-#[rustfmt::skip]
-pub static CATALOGUE: &[Statute] = &[
-    row("cn.pipl.19", "CN", "all personal information", Necessary, Event, "purpose achieved",
-        "Personal Information Protection Law 19", Partly),
-    row("cn.pipl.56", "CN", "impact assessments and records of processing", years(3), Event, "date of the report",
-        "Personal Information Protection Law 55-56", Confirmed),
-    row("cn.ndsr.12", "CN", "records of providing or entrusting personal information or important data", years(3), Event,
-        "date of the record", "网络数据安全管理条例 (State Council 790) 12", Partly),
-    row("cn.ndsr.24", "CN", "unavoidable over-collection and cancelled accounts: delete, anonymise or restrict", Duty, Event,
-        "cancellation", "网络数据安全管理条例 (State Council 790) 24", Partly),
-    row("cn.csl.log", "CN", "network logs", months(6), Event, "log creation",
-        "Cybersecurity Law 21(3), numbered 23 from 2026-01-01", Confirmed),
-    row("cn.ecl.31", "CN", "platforms: goods, service and transaction data", years(3), Event, "transaction completed",
-        "E-commerce Law 31", Confirmed),
-    row("cn.live.video", "CN", "recordings of live commerce", years(3), Event, "end of the stream",
-        "网络交易监督管理办法 20; 直播电商监督管理办法", Partly),
-    row("cn.aml.kyc", "CN", "financial institutions: customer identity data", years(10), Event, "business relationship ended",
-        "Anti-Money-Laundering Law (2024) 34", Partly),
-    row("cn.aml.tx", "CN", "financial institutions: transaction data; longer while an investigation is open", years(10), Event,
-        "transaction ended", "Anti-Money-Laundering Law (2024) 34", Confirmed),
-    row("cn.acct.voucher", "CN", "accounting vouchers and ledgers", years(30), AfterFiscalYear, "first day after the fiscal year",
-        "会计档案管理办法 (Order 79) 14 and annex", Confirmed),
-    row("cn.acct.report", "CN", "monthly, quarterly and half-year reports, bank statements, tax returns", years(10),
-        AfterFiscalYear, "first day after the fiscal year", "会计档案管理办法 (Order 79) 14 and annex", Confirmed),
-    row("cn.acct.annual", "CN", "annual statements, lists of destruction, appraisal opinions", Permanent, AfterFiscalYear,
-        "none: permanent", "会计档案管理办法 (Order 79) 14, 17-20 and annex", Partly),
-    row("cn.tax.29", "CN", "books, vouchers and invoices that concern taxes", years(10), AfterFiscalYear,
-        "not stated: first day after the fiscal year", "税收征收管理法实施细则 29", Partly),
-    row("cn.med.out", "CN", "outpatient records", years(15), Event, "last visit",
-        "医疗机构病历管理规定 (2013); 医疗机构管理条例实施细则 53", Confirmed),
-    row("cn.med.in", "CN", "inpatient records", years(30), Event, "last discharge",
-        "医疗机构病历管理规定 (2013); 医疗机构管理条例实施细则 53", Confirmed),
-    row("cn.labour.50", "CN", "ended labour contracts", years(2), Event, "termination", "Labour Contract Law 50", Confirmed),
-    row("cn.wage.6", "CN", "wage records", years(2), Event, "payment", "工资支付暂行规定 6", Unconfirmed),
-    row("cn.sec.137", "CN", "securities firms: client, order and trade data", years(20), Event,
-        "not stated: closure of the account", "Securities Law (2019) 137", Unconfirmed),
-    row("cn.fund.102", "CN", "registers of fund units", years(20), Event, "fund account closed",
-        "Securities Investment Fund Law 102", Confirmed),
-    row("cn.sec.162", "CN", "files of securities service institutions", years(10), Event, "engagement ended",
-        "Securities Law (2019) 162", Unconfirmed),
-    row("cn.ins.87", "CN", "insurance business files, terms over one year", years(10), Event, "contract ended",
-        "Insurance Law 87", Unconfirmed),
-    row("cn.ins.87.short", "CN", "insurance business files, terms up to one year", years(5), Event, "contract ended",
-        "Insurance Law 87", Unconfirmed),
-    row("cn.credit.16", "CN", "adverse credit records", Maximum(Period::of_years(5)), Event, "adverse act or event ended",
-        "征信业管理条例 16", Confirmed),
-    row("cn.isp.14", "CN", "internet content and access records; cn.csl.log is longer", days(60), Event, "record",
-        "互联网信息服务管理办法 14; 互联网上网服务营业场所管理条例 23", Unconfirmed),
-    row("cn.telecom.9", "CN", "telecom and internet users: stop collecting and using, offer cancellation", Duty, Event,
-        "service ended", "MIIT Order 24 (2013) 9", Unconfirmed),
-    row("cn.video.30", "CN", "public-safety video", days(30), Event, "capture", "公共安全视频图像信息系统管理条例", Partly),
-    row("cn.video.90", "CN", "video at key sites of counter-terrorism", days(90), Event, "capture",
-        "Counter-terrorism Law 32", Partly),
-    row("cn.face", "CN", "face data, which stays in the device", Necessary, Event, "purpose achieved",
-        "人脸识别技术应用安全管理办法", Confirmed),
-    row("cn.child", "CN", "personal information of children under 14; delete promptly when a guardian asks", Necessary, Event,
-        "request", "儿童个人信息网络保护规定 20; Minors Law 72; Personal Information Protection Law 31", Partly),
-    row("cn.ride.27", "CN", "operation data of ride-hailing", years(2), Event, "record",
-        "网络预约出租汽车经营服务管理暂行办法 27", Unconfirmed),
-    row("cn.esign.24", "CN", "data of electronic certificates", years(5), Event, "certificate expired",
-        "Electronic Signature Law 24", Unconfirmed),
-    row("cn.proof.188", "CN", "deletion certificates and request files, as evidence", years(3), Event,
-        "act, or knowledge of harm", "Civil Code 188; Personal Information Protection Law 69", Unconfirmed),
-    row("eu.gdpr.5e", "EU", "all personal data", Necessary, Event, "purpose achieved", "GDPR 5(1)(e), 17(1), 17(3)", Confirmed),
-    row("us.ca.7101", "US-CA", "consumer requests and the responses to them", months(24), Event, "date of the request",
-        "11 CCR 7101", Confirmed),
-];
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum BoundKind {
+    /// Keep at least so long.
+    Minimum,
+    /// Keep for ever.
+    Permanent,
+    /// Keep at most so long; binds only when confirmed.
+    Maximum,
+    /// Keep no longer than necessary.
+    Necessary,
+    /// A duty without a period.
+    Duty,
+}
+
+/// What usually binds the records of an industry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Its name, as `profile` in the configuration chooses it.
+    pub name: String,
+    /// What it is for.
+    pub title: Bilingual,
+    /// How much is shown of values.
+    #[serde(default)]
+    pub masks: mask::Profile,
+    /// Its kinds of records, as `records` in a policy names them.
+    #[serde(default)]
+    pub records: Vec<RecordKind>,
+}
+
+/// A kind of record, and what binds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecordKind {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub title: Bilingual,
+    /// The statutes that bind it, by key.
+    #[serde(default)]
+    pub statutes: Vec<String>,
+}
+
+impl Profile {
+    /// The kind of record with this name.
+    #[must_use]
+    pub fn kind(&self, name: &str) -> Option<&RecordKind> {
+        self.records.iter().find(|kind| kind.name == name)
+    }
+}
+
+/// Which catalogue it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CatalogueVersion {
+    /// Version of the built-in catalogue.
+    pub built_in: u32,
+    /// Version of the installation's own entries, when it has any.
+    pub own: Option<u32>,
+}
+
+impl fmt::Display for CatalogueVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.own {
+            Some(own) => write!(f, "{} + {own}", self.built_in),
+            None => write!(f, "{}", self.built_in),
+        }
+    }
+}
+
+/// All entries that count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Catalogue {
+    /// Which it is.
+    pub version: CatalogueVersion,
+    /// The statutes, built-in ones first.
+    pub statutes: Vec<Arc<Statute>>,
+    /// The legal clocks.
+    pub clocks: Vec<LegalClock>,
+    /// The industry profiles.
+    pub profiles: Vec<Profile>,
+}
+
+/// A catalogue that cannot be used. Trying again does not help; the file must be corrected.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CatalogueError {
+    /// It is no TOML of this form.
+    #[error("the catalogue cannot be read: {0}")]
+    Malformed(String),
+    /// An entry contradicts itself or another.
+    #[error("entry {key:?} of the catalogue: {what}")]
+    Entry {
+        /// Its key or name.
+        key: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// A key that the catalogue does not have. Retrying does not help.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("no statute {0:?} in the catalogue; `statute list` shows all keys")]
+pub struct UnknownStatute(pub String);
+
+fn wrong(key: &str, what: impl Into<String>) -> CatalogueError {
+    CatalogueError::Entry { key: key.to_owned(), what: what.into() }
+}
+
+impl Catalogue {
+    /// The built-in catalogue. A test reads it, so it only fails in a build whose tests do.
+    ///
+    /// # Errors
+    /// When the embedded text is wrong.
+    pub fn built_in() -> Result<Self, CatalogueError> {
+        let file = toml::from_str::<CatalogueFile>(BUILT_IN);
+        let file = file.map_err(|error| CatalogueError::Malformed(error.to_string()))?;
+        let nothing = CatalogueVersion { built_in: file.version, own: None };
+        let empty = Self { version: nothing, statutes: Vec::new(), clocks: Vec::new(), profiles: Vec::new() };
+        let mut read = empty.with(file)?;
+        read.version = nothing;
+        Ok(read)
+    }
+
+    /// These entries with an installation's own: one with a known key takes the place of the entry it names, others are added.
+    ///
+    /// # Errors
+    /// When an entry contradicts itself, when a profile names a statute that does not exist, or when an entry that nobody
+    /// confirmed would let records go earlier than the one it replaces.
+    pub fn with(mut self, file: CatalogueFile) -> Result<Self, CatalogueError> {
+        self.version.own = Some(file.version);
+        let mut seen = HashSet::new();
+        for raw in file.statute {
+            let statute = checked(raw)?;
+            if !seen.insert(statute.key.clone()) {
+                return Err(wrong(&statute.key, "it stands there twice"));
+            }
+            match self.statutes.iter_mut().find(|known| known.key == statute.key) {
+                Some(known) => {
+                    let (old, new) = (StatuteRule::of(known), StatuteRule::of(&statute));
+                    if loosens(&old, &new) && statute.status != Status::Confirmed {
+                        let what = format!(
+                            "records could go earlier than by the entry it replaces ({}), and its status is {}; only a \
+                             confirmed entry may do that",
+                            known.bound, statute.status
+                        );
+                        return Err(wrong(&statute.key, what));
+                    }
+                    *known = Arc::new(statute);
+                }
+                None => self.statutes.push(Arc::new(statute)),
+            }
+        }
+        put(&mut self.clocks, file.clock, |clock| &clock.key)?;
+        put(&mut self.profiles, file.profile, |profile| &profile.name)?;
+        self.check_clocks()?;
+        self.check_profiles()?;
+        Ok(self)
+    }
+
+    fn check_clocks(&self) -> Result<(), CatalogueError> {
+        for clock in &self.clocks {
+            check_names(&clock.key, &clock.jurisdiction)?;
+            check_texts(&clock.key, &[&clock.applies_to, &clock.start_event], &clock.cites)?;
+            if clock.steps.is_empty() {
+                return Err(wrong(&clock.key, "it has no step"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_profiles(&self) -> Result<(), CatalogueError> {
+        for profile in &self.profiles {
+            let mut names = HashSet::new();
+            for kind in &profile.records {
+                if !names.insert(&kind.name) {
+                    return Err(wrong(&profile.name, format!("it has two kinds of records {:?}", kind.name)));
+                }
+                if let Some(unknown) = kind.statutes.iter().find(|key| self.find(key).is_none()) {
+                    return Err(wrong(&profile.name, UnknownStatute(unknown.clone()).to_string()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The entry with this key.
+    #[must_use]
+    pub fn find(&self, key: &str) -> Option<&Arc<Statute>> {
+        self.statutes.iter().find(|statute| statute.key == key)
+    }
+
+    /// The entries with these keys, in the same order.
+    ///
+    /// # Errors
+    /// [`UnknownStatute`] for the first key without an entry.
+    pub fn find_all(&self, keys: &[String]) -> Result<Vec<Arc<Statute>>, UnknownStatute> {
+        keys.iter().map(|key| self.find(key).cloned().ok_or_else(|| UnknownStatute(key.clone()))).collect()
+    }
+
+    /// The profile with this name.
+    #[must_use]
+    pub fn profile(&self, name: &str) -> Option<&Profile> {
+        self.profiles.iter().find(|profile| profile.name == name)
+    }
+}
+
+/// Adds entries, or puts them in the place of those with the same name.
+fn put<T>(known: &mut Vec<T>, own: Vec<T>, name: fn(&T) -> &String) -> Result<(), CatalogueError> {
+    let mut seen: HashSet<String> = HashSet::new();
+    for entry in own {
+        if !seen.insert(name(&entry).clone()) {
+            return Err(wrong(name(&entry), "it stands there twice"));
+        }
+        match known.iter_mut().find(|other| name(other) == name(&entry)) {
+            Some(other) => *other = entry,
+            None => known.push(entry),
+        }
+    }
+    Ok(())
+}
+
+fn checked(raw: RawStatute) -> Result<Statute, CatalogueError> {
+    let bound = match (raw.bound, raw.period) {
+        (BoundKind::Minimum, Some(period)) => LegalBound::Minimum(period),
+        (BoundKind::Maximum, Some(period)) => LegalBound::Maximum(period),
+        (BoundKind::Permanent, None) => LegalBound::Permanent,
+        (BoundKind::Necessary, None) => LegalBound::Necessary,
+        (BoundKind::Duty, None) => LegalBound::Duty,
+        (BoundKind::Minimum | BoundKind::Maximum, None) => return Err(wrong(&raw.key, "its bound needs a `period`")),
+        _ => return Err(wrong(&raw.key, "its bound has no `period`")),
+    };
+    if matches!(bound, LegalBound::Minimum(period) | LegalBound::Maximum(period) if period == Period::of_days(0)) {
+        return Err(wrong(&raw.key, "its period is empty"));
+    }
+    check_names(&raw.key, &raw.jurisdiction)?;
+    check_texts(&raw.key, &[&raw.applies_to, &raw.start_event], &raw.cites)?;
+    Ok(Statute {
+        key: raw.key,
+        jurisdiction: raw.jurisdiction,
+        applies_to: raw.applies_to,
+        bound,
+        start: raw.counts_from,
+        start_event: raw.start_event,
+        cites: raw.cites,
+        status: raw.status,
+        note: raw.note,
+    })
+}
+
+/// Keys stand in reasons (`restricted:KEY:KEY`), so they have no colon.
+fn check_names(key: &str, jurisdiction: &str) -> Result<(), CatalogueError> {
+    let plain =
+        |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || matches!(letter, '.' | '-' | '_');
+    let country = jurisdiction.split('-').next().unwrap_or_default();
+    let is_code = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '-';
+    if country.len() != 2 || !jurisdiction.chars().all(is_code) {
+        return Err(wrong(
+            key,
+            format!("{jurisdiction:?} is no jurisdiction; write an ISO 3166 code such as CN or US-CA"),
+        ));
+    }
+    if !key.chars().all(plain) || !key.starts_with(&format!("{}.", country.to_lowercase())) || key.len() > 64 {
+        let what =
+            format!("a key has at most 64 of a-z, 0-9, `.`, `-`, `_` and begins with {}.", country.to_lowercase());
+        return Err(wrong(key, what));
+    }
+    Ok(())
+}
+
+fn check_texts(key: &str, texts: &[&Bilingual], cites: &[Citation]) -> Result<(), CatalogueError> {
+    let names = cites.iter().flat_map(|citation| [&citation.en, &citation.zh]);
+    let all = texts.iter().flat_map(|text| [&text.en, &text.zh]).chain(names);
+    if cites.is_empty() {
+        return Err(wrong(key, "it cites no law"));
+    }
+    if all.into_iter().any(|text| text.trim().is_empty()) {
+        return Err(wrong(key, "a text is empty"));
+    }
+    Ok(())
+}

@@ -3,7 +3,7 @@
 //! Nothing is said that the facts do not show: a date only where one is known, `erased` only with the destroyed key, `clear`
 //! only where the store says that its own files are clean.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 
@@ -13,24 +13,27 @@ use crate::certify::codes::{
     TriggerKind, VerificationMethod,
 };
 use crate::certify::statement::{
-    Backups, ClockQuality, DeclaredCopy, Digest, Issuer, KeyEvidence, Predicate, Privacy, PrivacyScan, Retained,
-    RootSlot, Scope, Supersedes, Target, Timestamp, Trigger, Verification,
+    Backups, ClockQuality, DeclaredCopy, Digest, Issuer, KeyEvidence, LegalBasis, Predicate, Privacy, PrivacyScan,
+    Retained, RootSlot, Scope, Supersedes, Target, Timestamp, Trigger, Verification,
 };
 use crate::control::{ChunkRow, RunRow};
 use crate::plan::{PlanBody, Reason};
 use crate::policy::registry::{BackupMode, StoreSpec};
 use crate::stores::Engine;
 
-use super::{SHREDDED, UNDONE, proof};
+use super::{FINAL, SHREDDED, UNDONE, proof};
 use crate::tasks::erasure::RunBody;
 use crate::tasks::{Result, TaskError};
 
 /// The version of the personal-data scan in [`crate::certify::lint`].
-const LINT_RULES: &str = "v1";
+pub(super) const LINT_RULES: &str = "v1";
+
+/// Statutes that one certificate names; an own catalogue can have any number of them.
+const MOST_STATUTES: usize = 64;
 /// Certificates and request files are kept for at least three years; their pseudonyms die after twenty at the latest.
-const REFERENCE_YEARS: u64 = 20;
+pub(super) const REFERENCE_YEARS: u64 = 20;
 /// The name of the key that the pseudonyms are made with.
-const REFERENCE_KEY: &str = "certificate";
+pub(super) const REFERENCE_KEY: &str = "certificate";
 /// How many bytes of JSON the targets may take of the 256 KiB of a certificate; the rest is for everything else.
 const TARGET_BYTES: usize = 160 * 1024;
 /// The target that sums up collections which do not fit; the evidence file names each of them.
@@ -54,6 +57,11 @@ pub(super) struct Facts {
     pub run: RunRow,
     /// Its public part.
     pub body: RunBody,
+    /// Until when rows of it open that its shred does not close: a day, or text where there is no date.
+    pub open_until: Option<String>,
+    /// Until when the end of what was sealed for the run itself can be called off in a slot that destroys at a date; `None` once it
+    /// was read back as gone.
+    pub lists_irrevocable_at: Option<DateTime<Utc>>,
     /// Its plan's chunks.
     pub chunks: Vec<ChunkRow>,
     /// Its plan's public part.
@@ -91,7 +99,8 @@ impl Facts {
         Times { finished, checked, issued: self.now.max(finished).max(checked.unwrap_or(finished)) }
     }
 
-    fn today(&self) -> NaiveDate {
+    /// The day of issue.
+    pub(super) fn today(&self) -> NaiveDate {
         self.times().issued.date_naive()
     }
 
@@ -100,7 +109,11 @@ impl Facts {
     }
 
     fn is_shredded(&self) -> bool {
-        self.run.state == SHREDDED
+        self.run.state == SHREDDED || self.is_final()
+    }
+
+    fn is_final(&self) -> bool {
+        self.run.state == FINAL
     }
 
     /// Rows are gone whose keys were not shown to be destroyed. A shredded run without a generation had nothing sealed.
@@ -123,7 +136,14 @@ impl Facts {
         self.chunks.iter().filter(lost).any(is_backed_up)
     }
 
-    fn spec(&self, store: &str) -> Option<&StoreSpec> {
+    /// The checked end of the erasure: what a declared copy's period counts from.
+    pub(super) fn checked(&self) -> DateTime<Utc> {
+        let times = self.times();
+        times.checked.unwrap_or(times.issued)
+    }
+
+    /// A store that is registered.
+    pub(super) fn spec(&self, store: &str) -> Option<&StoreSpec> {
         self.stores.iter().find(|spec| spec.name == store)
     }
 }
@@ -156,7 +176,7 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
         result: result_of(facts),
         trigger: trigger(facts),
         policy: None,
-        legal_basis: Vec::new(),
+        legal_basis: legal_basis(facts),
         approvals: Vec::new(),
         scope: Scope {
             targets_declared: declared as u64,
@@ -171,10 +191,12 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
             data_categories: Vec::new(),
         },
         residual_date: residual_date(facts, &targets, &limitations),
+        final_since: facts.body.final_at.filter(|_| facts.is_final()).map(Timestamp::from),
         targets,
         retained,
         recipients: Vec::new(),
         root_slot: Some(facts.root_slot.clone()),
+        outside_key: None,
         limitations,
         supersedes: facts.supersedes.clone(),
         privacy: Privacy {
@@ -280,7 +302,7 @@ fn targets(facts: &Facts) -> Result<Vec<Target>> {
             anonymization: None,
             verification: verification(facts, &times),
             backups,
-            copies: copies(spec, times.checked.unwrap_or(times.issued)),
+            copies: copies(spec, facts.checked()),
             media: None,
         });
     }
@@ -299,7 +321,7 @@ fn verification(facts: &Facts, times: &Times) -> Verification {
 }
 
 /// Declared copies: one whose period is known dies by a date, any other has none.
-fn copies(spec: &StoreSpec, from: DateTime<Utc>) -> Vec<DeclaredCopy> {
+pub(super) fn copies(spec: &StoreSpec, from: DateTime<Utc>) -> Vec<DeclaredCopy> {
     spec.copies
         .iter()
         .map(|copy| {
@@ -336,13 +358,22 @@ fn backups(facts: &Facts, mode: BackupMode, touched: bool) -> Backups {
     if let Some(date) = facts.irrevocable_by() {
         return expires(date.max(today));
     }
-    match &facts.body.pending {
-        Some((_, until)) => match until.parse::<NaiveDate>() {
-            Ok(date) if date >= today => expires(date),
+    let grace = facts.run.grace_until.map_or(today, |until| until.date_naive().max(today));
+    match &facts.open_until {
+        Some(until) => match until.parse::<NaiveDate>() {
+            Ok(date) if date >= today => expires(date.max(grace)),
             _ => undated(BackupState::Chain),
         },
-        None => expires(facts.run.grace_until.map_or(today, |until| until.date_naive().max(today))),
+        None => expires(grace),
     }
+}
+
+/// The statutes that the plan checked every row against, by their keys in the catalogue.
+fn legal_basis(facts: &Facts) -> Vec<LegalBasis> {
+    let checked = facts.plan.rules.iter().flat_map(|rule| &rule.statutes);
+    let keys: BTreeSet<&str> = checked.map(|statute| statute.key.as_str()).collect();
+    let provision = |key| LegalBasis { regime: "statute".to_owned(), provision: as_id(key) };
+    keys.into_iter().take(MOST_STATUTES).map(provision).collect()
 }
 
 fn retained(facts: &Facts) -> Vec<Retained> {
@@ -382,6 +413,8 @@ fn reason_of(code: &str) -> (RetainedReason, Option<String>) {
     match code.split_once(':') {
         Some(("hold", _)) => (RetainedReason::Litigation, None),
         Some(("statute", key)) => (RetainedReason::StatutoryPeriod, Some(key.to_owned())),
+        // The minimum keeps them; the maximum that it contradicts stands in the plan.
+        Some(("restricted", keys)) => (RetainedReason::StatutoryPeriod, keys.split(':').next().map(ToOwned::to_owned)),
         _ if code == Reason::UnknownStart.code() => (RetainedReason::StartUnknown, None),
         _ => (RetainedReason::Referenced, None),
     }
@@ -456,6 +489,9 @@ fn joined(mut sum: Target, other: Target) -> Target {
 
 /// The last date of everything that is dated; none when something is not.
 fn residual_date(facts: &Facts, targets: &[Target], limitations: &[Limitation]) -> Option<NaiveDate> {
+    if facts.is_final() {
+        return None;
+    }
     if [Limitation::CopyUnread, Limitation::BackupNotCovered].iter().any(|code| limitations.contains(code)) {
         return None;
     }
@@ -483,6 +519,7 @@ fn limitations(facts: &Facts, targets: &[Target]) -> Vec<Limitation> {
     when(facts.root_slot.class == SlotClass::D, Limitation::RootSlotClassD);
     when(facts.root_slot.class == SlotClass::B, Limitation::RootSlotClassB);
     when(facts.root_slot.class == SlotClass::C, Limitation::RootSlotClassC);
+    when(facts.root_slot.class == SlotClass::A, Limitation::RootSlotClassA);
     when(facts.is_shred_pending(), Limitation::KeyShredPending);
     when(facts.is_undone(), Limitation::ErasureUndone);
     when(facts.run.request.is_some(), Limitation::IdentityNotChecked);

@@ -5,18 +5,25 @@ use std::collections::HashMap;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use super::predicate::{Facts, predicate};
+use super::residual::residuals;
 use super::{evidence, key_evidence};
-use crate::certify::codes::{Action, BackupState, CopyState, ErasureResult, Limitation, Sanitization, SlotClass};
+use crate::certify::codes::{
+    Action, BackupState, CopyState, ErasureResult, Limitation, RetainedReason, Sanitization, SlotClass,
+};
 use crate::certify::evidence::verify_evidence;
 use crate::certify::issue;
 use crate::certify::statement::{Predicate, RootSlot, Statement, Timestamp};
 use crate::control::{ChunkCounts, ChunkRow, LedgerEntry, LedgerKind, RunRow};
 use crate::keys::Key;
 use crate::plan::{CollectionCounts, PlanBody, PlanKind};
+use crate::policy::calendar::Period;
 use crate::policy::registry::{BackupMode, CopySpec, SecretText, StoreSpec};
+use crate::policy::statute::Catalogue;
+use crate::policy::statute::rules::{PolicyRule, StatuteRule};
 use crate::random::{SystemRandom, uuid7};
 use crate::stores::Engine;
 use crate::tasks::erasure::RunBody;
+use crate::tasks::finality::ResidualCode;
 
 fn time(hours: i64) -> DateTime<Utc> {
     "2026-03-15T02:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::hours(hours)
@@ -107,6 +114,8 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
             kind: PlanKind::Retention,
             cutoff: time(0),
             policy_digest: String::new(),
+            catalogue: None,
+            rules: Vec::new(),
             schema_digest: Vec::new(),
             holds: Vec::new(),
             salt: String::new(),
@@ -115,6 +124,8 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
             skipped: Vec::new(),
         },
         body,
+        open_until: None,
+        lists_irrevocable_at: None,
         chunks,
         request: None,
         now: time(10),
@@ -180,7 +191,7 @@ fn copies_that_never_die_and_buckets_without_a_date_get_none() {
         ("2026-01-01", BackupState::Chain, None),
         ("2027-01-01", BackupState::Expires, day("2027-01-01")),
     ] {
-        pending.body.pending = Some((3, until.to_owned()));
+        pending.open_until = Some(until.to_owned());
         let said = issued(&pending);
         assert_eq!((said.targets[0].backups.state, said.targets[0].backups.expires_by), (state, date), "{until}");
         assert_eq!(said.residual_date, date, "{until}");
@@ -215,6 +226,26 @@ fn kept_and_stripped_rows_alone_are_not_complete_and_unclean_files_are_not_clear
     assert_eq!(issued(&unclean).targets[0].sanitization, Sanitization::None);
     unclean.body.physical.clear();
     assert_eq!(issued(&unclean).targets[0].sanitization, Sanitization::None);
+}
+
+#[test]
+fn rows_are_retained_for_the_statute_that_keeps_them_and_every_statute_checked_is_named() {
+    let mut facts = facts(false, store(BackupMode::Bucket, &[]), vec![chunk("orders", "keep", [0, 0, 4, 0])]);
+    facts.plan.collections[0].keep = vec![("restricted:cn.med.in:cn.credit.16".to_owned(), 4)];
+    let law = Catalogue::built_in().unwrap();
+    let statutes = ["cn.med.in", "cn.credit.16", "cn.med.in"].map(|key| StatuteRule::of(law.find(key).unwrap()));
+    let retention = Period::of_years(1);
+    facts.plan.rules = vec![PolicyRule { policy: "p".to_owned(), retention, statutes: statutes.to_vec() }];
+    let said = issued(&facts);
+    let [kept] = &said.retained[..] else { panic!("{:?}", said.retained) };
+    assert_eq!((kept.records, kept.reason_code), (4, RetainedReason::StatutoryPeriod));
+    assert_eq!(
+        (kept.provision.as_deref(), kept.restricted),
+        (Some("cn.med.in"), false),
+        "nobody showed that use stopped"
+    );
+    let named: Vec<&str> = said.legal_basis.iter().map(|basis| basis.provision.as_str()).collect();
+    assert_eq!(named, ["cn.credit.16", "cn.med.in"]);
 }
 
 #[test]
@@ -271,4 +302,88 @@ fn evidence_says_present_of_a_stripped_row() {
     assert_eq!((totals.absent["shop/customers"], totals.present["shop/customers"]), (1, 1));
     let lines: Vec<serde_json::Value> = file.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&lines[0]["a"], &lines[1]["a"]), (&serde_json::json!(Action::Delete), &serde_json::json!("anonymize")));
+}
+
+/// A shredded run of a service slot, destroyed on 2026-03-15, whose copies live for seven days.
+fn service(spec: StoreSpec) -> Facts {
+    let mut facts = facts(true, spec, vec![chunk("orders", "erase", [5, 0, 0, 0])]);
+    let mut slot = RootSlot::new(SlotClass::B, "transit");
+    slot.reopenable_until = day("2026-03-23");
+    slot.read_back = Some(crate::certify::statement::SlotReadBack {
+        key_version: 1,
+        min_available_version: 2,
+        exportable: false,
+        allow_plaintext_backup: false,
+        deletion_allowed: false,
+    });
+    facts.root_slot = slot;
+    facts.body.forgotten = Some(2);
+    facts
+}
+
+fn left(facts: &Facts, earlier: &[Predicate]) -> Vec<(ResidualCode, Option<NaiveDate>)> {
+    residuals(facts, earlier).into_iter().map(|residual| (residual.code, residual.until)).collect()
+}
+
+#[test]
+fn each_thing_that_is_left_is_named_with_its_date() {
+    use ResidualCode as Code;
+    let plain = service(store(BackupMode::Bucket, &[]));
+    assert_eq!(left(&plain, &[]), [(Code::ServiceCopies, day("2026-03-23"))]);
+    let copies = service(store(BackupMode::Bucket, &[("dump", "30 days"), ("tape", "never")]));
+    let expected =
+        [(Code::ServiceCopies, day("2026-03-23")), (Code::DeclaredCopy, day("2026-04-14")), (Code::UndatedCopy, None)];
+    assert_eq!(left(&copies, &[]), expected);
+    let mut file = service(store(BackupMode::Bucket, &[]));
+    file.root_slot = RootSlot::new(SlotClass::D, "file");
+    assert_eq!(left(&file, &[]), [(Code::HostCopies, None)]);
+    let mut unproven = service(store(BackupMode::Bucket, &[]));
+    unproven.key_evidence = None;
+    assert!(left(&unproven, &[]).contains(&(Code::Unproven, None)));
+    let mut lists = service(store(BackupMode::Bucket, &[]));
+    lists.body.forgotten = None;
+    assert!(left(&lists, &[]).contains(&(Code::OwnLists, None)));
+    let mut lost = service(store(BackupMode::Bucket, &[]));
+    lost.stores.clear();
+    assert!(left(&lost, &[]).contains(&(Code::Unregistered, None)));
+    // A store's own log has a date only where one is declared for it.
+    let mut unclean = service(store(BackupMode::Bucket, &[("log", "30 days")]));
+    unclean.body.physical[0].1 = false;
+    assert!(left(&unclean, &[]).contains(&(Code::DatabaseLog, None)));
+    unclean.stores[0].copies[0].kind = "database-log".to_owned();
+    assert_eq!(
+        left(&unclean, &[]),
+        [(Code::ServiceCopies, day("2026-03-23")), (Code::DeclaredCopy, day("2026-04-14"))]
+    );
+}
+
+#[test]
+fn what_was_certified_is_not_forgotten_with_its_declaration() {
+    use ResidualCode as Code;
+    let copies = [("dump", "30 days"), ("tape", "never")];
+    let said = issued(&service(store(BackupMode::Bucket, &copies)));
+    let mut later = service(store(BackupMode::Bucket, &[]));
+    later.root_slot.reopenable_until = day("2026-03-16");
+    let expected =
+        [(Code::ServiceCopies, day("2026-03-23")), (Code::DeclaredCopy, day("2026-04-14")), (Code::UndatedCopy, None)];
+    assert_eq!(left(&later, &[said]), expected);
+}
+
+#[test]
+fn a_final_certificate_says_so_and_names_no_date_to_come() {
+    let mut ended = service(store(BackupMode::Bucket, &[("dump", "30 days")]));
+    let shredded = issued(&ended);
+    assert_eq!((shredded.residual_date, shredded.final_since), (day("2026-04-14"), None));
+    ended.run.state = "final".to_owned();
+    ended.body.final_at = Some(time(24 * 40));
+    ended.now = time(24 * 40 + 1);
+    let said = issued(&ended);
+    assert_eq!((said.result, said.residual_date), (ErasureResult::Complete, None));
+    assert_eq!(said.final_since, Some(Timestamp::from(time(24 * 40))));
+    assert!(said.limitations.contains(&Limitation::CopyDeclared));
+    assert!(said.limitations.contains(&Limitation::RootSlotClassB));
+    // Said too early, it cannot be issued at all.
+    ended.body.final_at = Some(time(24 * 20));
+    let statement = Statement::new(&"00".repeat(32), predicate(&ended).unwrap());
+    issue(&statement, &crate::certify::tests::signer()).unwrap_err();
 }

@@ -3,9 +3,10 @@
 use crate::control::{ChunkRow, PlanRow};
 use crate::erase::Ground;
 use crate::erase::batch::RunKeys;
+use crate::erase::caps::check_caps;
 use crate::erase::planner::is_intact;
 use crate::installation::Installation;
-use crate::plan::PlanBody;
+use crate::plan::{PlanBody, PlanKind};
 use crate::policy::registry::{Approval, BackupMode};
 use crate::stores::Trigger;
 
@@ -27,6 +28,9 @@ pub(super) async fn check_all(installation: &Installation, plan: &PlanRow, body:
     check_unchanged(installation, plan, body).await?;
     check_backups(installation).await?;
     let ground = installation.ground()?;
+    if body.kind == PlanKind::Retention {
+        check_caps(&ground, body)?;
+    }
     let keys = RunKeys::open(&ground, &plan.id).await?;
     let chunks = installation.control.read().await?.chunks(&plan.id).await?;
     if !is_intact(plan, body, &chunks, &keys)? {

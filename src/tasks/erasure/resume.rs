@@ -28,7 +28,8 @@ pub async fn resume_runs(installation: &Installation) -> Result<Resumed> {
     for state in ["approved", "deleted", "verified"] {
         waiting.extend(tx.runs(Some(state)).await?);
     }
-    let ended = tx.runs(Some("shred-pending")).await?;
+    let mut ended = tx.runs(Some("shred-pending")).await?;
+    ended.extend(tx.runs(Some("failed")).await?);
     let undoing = tx.runs(Some("undoing")).await?;
     drop(tx);
     let mut resumed = Resumed::default();
@@ -99,6 +100,7 @@ async fn give_up(installation: &Installation, mut run: RunRow, note: &str) -> Re
         }
     }
     body.notes.push(note.to_owned());
+    body.closed = true;
     body.put(&mut run)?;
     let from = std::mem::replace(&mut run.state, "failed".to_owned());
     run.ended_at = Some(now);

@@ -12,6 +12,8 @@ use crate::installation::Installation;
 use crate::keyring::Purpose;
 use crate::plan::Subject;
 use crate::plan::model::Collection;
+use crate::policy::free_text::check_free_text;
+use crate::policy::registry::StoreSpec;
 use crate::stores::{Filter, RowQuery};
 
 use super::super::{Result, TaskError};
@@ -51,18 +53,42 @@ fn by_owner(site: &Site, collection: &Collection, typed: &Subject) -> Option<Row
     })
 }
 
+/// Whether the stores know a subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// One does.
+    Yes,
+    /// None does, and all were asked.
+    No,
+    /// None that could be read does.
+    NotAsked,
+}
+
+impl Known {
+    /// Yes or no, as far as it can be told.
+    #[must_use]
+    pub fn told(self) -> Option<bool> {
+        match self {
+            Self::Yes => Some(true),
+            Self::No => Some(false),
+            Self::NotAsked => None,
+        }
+    }
+}
+
 /// Places a hold and returns once nothing that began before it can still destroy. A hold on a subject is placed on every
 /// form of the id that the stores carry, the further ones as `id#2`, `id#3`, …; [`crate::control::Tx::release_hold`] ends
-/// them together. Returns whether a store knows the subject (always true for other scopes).
+/// them together. Returns whether a store knows the subject (always yes for other scopes). A store that cannot be read keeps
+/// no hold from being placed.
 ///
 /// # Errors
-/// Refused when the id is taken or holds a `#`; otherwise what failed. Nothing is placed then.
-pub async fn place_hold(installation: &Installation, hold: &HoldRow, subject: Option<&Subject>) -> Result<bool> {
-    if hold.id.contains('#') {
-        return Err(TaskError::refused("a hold's id must not contain `#`", "choose another id"));
-    }
+/// Refused when the id is taken, id or reason cannot stand in clear, or nothing of the scope's name is registered; otherwise
+/// what failed. Nothing is placed then.
+pub async fn place_hold(installation: &Installation, hold: &HoldRow, subject: Option<&Subject>) -> Result<Known> {
+    check_words(hold)?;
+    check_scope(&installation.config.registry.stores, hold)?;
     let (forms, known) = match subject {
-        None => (Vec::new(), true),
+        None => (Vec::new(), Known::Yes),
         Some(subject) => forms_to_hold(installation, subject).await?,
     };
     let mut tx = installation.control.begin().await?;
@@ -86,12 +112,61 @@ pub async fn place_hold(installation: &Installation, hold: &HoldRow, subject: Op
     Ok(known)
 }
 
+/// Refuses words that cannot be stored and shown in clear.
+fn check_words(hold: &HoldRow) -> Result<()> {
+    if hold.id.contains('#') {
+        return Err(TaskError::refused("a hold's id must not contain `#`", "choose another id"));
+    }
+    for (what, text) in [("id", &hold.id), ("reason", &hold.reason)] {
+        check_free_text(text).map_err(|fault| {
+            TaskError::refused(
+                format!("the hold's {what} {fault}"),
+                "write a case or file number instead, in few words",
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Refuses a scope of which nothing is registered: such a hold would be in force and hold nothing.
+fn check_scope(stores: &[StoreSpec], hold: &HoldRow) -> Result<()> {
+    let Some(name) = &hold.store else { return Ok(()) };
+    let unknown = |what: String, known: Vec<&str>, wanted: &str| {
+        let near = crate::config::suggest(wanted, &known);
+        Err(TaskError::Unknown { what, advice: format!("{near}; the configuration registers: {}", known.join(", ")) })
+    };
+    let Some(store) = stores.iter().find(|store| store.name == *name) else {
+        let names = stores.iter().map(|store| store.name.as_str()).collect();
+        return unknown(format!("there is no store {name}"), names, name);
+    };
+    match &hold.collection {
+        Some(table) if store.collections.iter().all(|collection| collection.table != *table) => {
+            let tables = store.collections.iter().map(|collection| collection.table.as_str()).collect();
+            unknown(format!("the store {name} has no collection {table}"), tables, table)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The forms to hold, and whether a store carries any. While none does, or a store cannot be asked, every form that a
 /// column could carry is held: to keep too much can be mended.
-async fn forms_to_hold(installation: &Installation, subject: &Subject) -> Result<(Vec<Subject>, bool)> {
-    let mut forms = canonical_subjects(installation.sites(), subject.dangerous_text()).await?;
-    let known = !forms.is_empty();
-    if !known || !installation.skipped().is_empty() {
+async fn forms_to_hold(installation: &Installation, subject: &Subject) -> Result<(Vec<Subject>, Known)> {
+    let mut is_whole = installation.skipped().is_empty();
+    let mut forms = match canonical_subjects(installation.sites(), subject.dangerous_text()).await {
+        Ok(forms) => forms,
+        Err(EraseError::Store(error)) => {
+            tracing::warn!(error = %error, "a hold is placed without asking every store");
+            is_whole = false;
+            Vec::new()
+        }
+        Err(other) => return Err(other.into()),
+    };
+    let known = match (forms.is_empty(), is_whole) {
+        (false, _) => Known::Yes,
+        (true, true) => Known::No,
+        (true, false) => Known::NotAsked,
+    };
+    if known != Known::Yes || !is_whole {
         let typed = Subject::new(subject.dangerous_text().trim());
         forms.extend(forms_of(&installation.ground()?, &typed));
         forms.extend(typed.dangerous_text().parse::<i64>().ok().map(|number| Subject::new(number.to_string())));
@@ -108,7 +183,7 @@ async fn forms_to_hold(installation: &Installation, subject: &Subject) -> Result
 ///
 /// # Errors
 /// When the stores contradict the registry.
-pub(super) async fn form_of_request(installation: &Installation, subject: &Subject) -> Result<Subject> {
+pub(in crate::tasks) async fn form_of_request(installation: &Installation, subject: &Subject) -> Result<Subject> {
     let typed = subject.dangerous_text().trim();
     let forms = match canonical_subjects(installation.sites(), typed).await {
         Ok(forms) => forms,

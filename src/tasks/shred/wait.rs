@@ -8,7 +8,6 @@ use crate::control::{RunRow, Tx};
 use crate::erase::Ground;
 use crate::installation::Installation;
 use crate::keys::Generation;
-use crate::policy::registry::BackupMode;
 
 use super::super::Result;
 use super::super::erasure::RunBody;
@@ -126,7 +125,7 @@ async fn last_wait(installation: &Installation, run: &RunRow) -> Result<Wait> {
     let dying = tx.dying_cell_keys(std::slice::from_ref(&run.id)).await?;
     let barrier = run.verified_snapshot.unwrap_or(i64::MAX);
     if dying.has_cells() {
-        for spec in installation.config.registry.stores.iter().filter(|spec| spec.backup == BackupMode::Bucket) {
+        for spec in super::barrier_stores(&mut tx, installation, run).await? {
             let newest = tx.snapshots(Some(&spec.name)).await?.pop();
             if newest.is_none_or(|row| row.number <= barrier) {
                 return Ok(no_snapshot_since(&spec.name));
@@ -142,7 +141,7 @@ async fn last_wait(installation: &Installation, run: &RunRow) -> Result<Wait> {
 /// Until when the rows of a run still open that no shred has looked at yet.
 async fn pending_since_marking(installation: &Installation, ground: &Ground<'_>, run: &RunRow) -> Result<String> {
     let mut tx = installation.control.read().await?;
-    super::pending_until(ground, &mut tx, run, run.verified_snapshot.unwrap_or(i64::MAX)).await
+    super::pending::pending_until(ground, &mut tx, run, run.verified_snapshot.unwrap_or(i64::MAX)).await
 }
 
 pub(super) fn no_snapshot_since(store: &str) -> Wait {

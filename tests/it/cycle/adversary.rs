@@ -43,6 +43,8 @@ const PROCESSES: u64 = 2;
 const STEPS: u64 = 6;
 
 const FOLDER: &str = "WANGCHUAN_ADVERSARY_FOLDER";
+/// One life alone, by its seed.
+const ONLY: &str = "WANGCHUAN_ADVERSARY_ONLY";
 const SEED: &str = "WANGCHUAN_ADVERSARY_SEED";
 const PROCESS: &str = "WANGCHUAN_ADVERSARY_PROCESS";
 
@@ -243,7 +245,8 @@ async fn forgotten(world: &World, installation: &Installation, life: &mut Life) 
     gone
 }
 
-/// Whether a request of this customer was carried out and its keys are destroyed.
+/// Whether a request of this customer was carried out in full and its keys are destroyed. What a request kept (for a hold) may have
+/// gone with a later retention, whose keys may still wait.
 async fn is_shredded(installation: &Installation, id: &str) -> bool {
     let mut tx = installation.control.begin().await.unwrap();
     let key = installation.keyring.work_key(&mut tx, wangchuan::keyring::Purpose::Lookup, "").await.unwrap();
@@ -252,7 +255,8 @@ async fn is_shredded(installation: &Installation, id: &str) -> bool {
     let mut shredded = false;
     for request in requests.iter().filter(|request| request.lookup == lookup) {
         if let Some(run) = &request.run {
-            shredded |= tx.run(run).await.unwrap().is_some_and(|run| run.state == "shredded");
+            let run = tx.run(run).await.unwrap().unwrap();
+            shredded |= run.state == "shredded" && RunBody::of(&run).unwrap().kept == 0;
         }
     }
     tx.commit().await.unwrap();
@@ -289,10 +293,15 @@ async fn try_everything(
         let lost = read.frames_in(FrameState::Lost) + read.frames_in(FrameState::Corrupt);
         assert_eq!(lost, 0, "seed {seed}, snapshot {number}");
         life.opened_frames += read.frames_in(FrameState::Opened);
-        let texts = open_rows.0.values().flatten().flatten();
-        for value in texts {
-            let Value::Text(text) = value else { continue };
-            assert!(!gone.contains(text), "seed {seed}, snapshot {number}: a text of a forgotten customer opens");
+        for (table, rows) in &open_rows.0 {
+            for text in
+                rows.iter().flatten().filter_map(|value| if let Value::Text(text) = value { Some(text) } else { None })
+            {
+                assert!(
+                    !gone.contains(text),
+                    "seed {seed}, snapshot {number}: a text of a forgotten customer opens in {table}"
+                );
+            }
         }
         for (suite, id, commitment) in super::thief::shredded_frames(installation, &opened).await {
             life.shredded_frames += 1;
@@ -370,6 +379,8 @@ async fn random_lives_leave_nothing_to_a_thief() {
         return live(Path::new(&folder)).await;
     }
     let lives = LIVES[usize::from(switched_on(LONG).is_some())];
+    let only = std::env::var(ONLY).ok().and_then(|seed| seed.parse::<u64>().ok());
+    let seeds = only.map_or(1..=lives, |seed| seed..=seed);
     let mut templates = Vec::new();
     for grace in ["0", "72 hours"] {
         let making = Making { customers: 10, grace, bucket: "year", max_percent: 100, ..Making::default() };
@@ -385,10 +396,10 @@ async fn random_lives_leave_nothing_to_a_thief() {
     }
     let templates = Arc::new(templates);
     let halves = [0, 1].map(|half| {
-        let templates = Arc::clone(&templates);
+        let (templates, seeds) = (Arc::clone(&templates), seeds.clone());
         tokio::spawn(async move {
             let mut done = Vec::new();
-            for seed in (1..=lives).filter(|seed| seed % 2 == half) {
+            for seed in seeds.filter(|seed| seed % 2 == half) {
                 done.push(one_life(&templates[(seed / 2 % 2) as usize], seed).await);
             }
             done
@@ -416,5 +427,5 @@ async fn random_lives_leave_nothing_to_a_thief() {
     for (point, times) in &killed {
         let _ = writeln!(err, "  {times} x {point}");
     }
-    assert!(shredded_frames > 100 && killed.len() > 5, "{shredded_frames} frames, {killed:?}");
+    assert!(only.is_some() || shredded_frames > 100 && killed.len() > 5, "{shredded_frames} frames, {killed:?}");
 }

@@ -42,8 +42,14 @@ async fn look_everywhere(grace: &'static str) {
     assert!(own.iter().all(|text| contains(&bytes, text)), "the search finds what is there");
 
     let first = snapshot(&installation).await;
+    let before = live_text(&world).await;
     forget(&installation, &leaver).await;
     retain(&installation).await;
+    // What no living row holds any more: of the leaver, of rows whose time was up, of stripped ones.
+    let after = live_text(&world).await;
+    let mut gone: Vec<&str> = world.shop.canaries().filter(|text| text.len() >= 6).collect();
+    gone.retain(|text| before.contains(text) && !after.contains(text));
+    assert!(gone.len() > own.len() * 5, "retention took {} texts along", gone.len());
     snapshot(&installation).await;
     // Also while the installation is open and its journals are not folded in.
     check_outside(&world);
@@ -55,11 +61,17 @@ async fn look_everywhere(grace: &'static str) {
     check_outside(&world);
     for name in shop_files {
         let bytes = std::fs::read(world.path(name)).unwrap_or_default();
-        let found = own.iter().filter(|text| contains(&bytes, text)).count();
-        assert_eq!(found, 0, "{name} still holds texts of an erased customer");
+        let found = own.iter().chain(&gone).filter(|text| contains(&bytes, text)).count();
+        assert_eq!(found, 0, "{name} still holds texts of erased rows");
     }
     installation.close().await.unwrap();
     check_outside(&world);
+}
+
+/// Everything that the shop's registered tables hold now, in one text.
+async fn live_text(world: &World) -> String {
+    let tables = world.dump_all("shop.db").await;
+    tables.into_iter().flat_map(|(_, rows)| rows).collect::<Vec<_>>().join("\n").replace("''", "'")
 }
 
 fn check_outside(world: &World) {

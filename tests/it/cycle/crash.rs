@@ -93,7 +93,7 @@ pub fn crash_at(world: &World, point: &str) -> bool {
 }
 
 /// Everything that must hold at the end, whatever happened before.
-async fn check(world: &World, point: &str, expected: &[(String, Vec<String>)], rows_before: i64) {
+pub async fn check(world: &World, point: &str, expected: &[(String, Vec<String>)], rows_before: i64) {
     let installation = world.open().await;
     cycle(&installation, &world.shop.picks.leaver.clone()).await;
     let left = world.dump_all("shop.db").await;

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use wangchuan::agent::{run_task, verify_backups};
 use wangchuan::backup::object_store::{ListedObject, ObjectStore, PutOutcome, RepositoryError};
 use wangchuan::installation::Installation;
-use wangchuan::schedule::Task;
+use wangchuan::schedule::{Task, VerifyTarget};
 use wangchuan::tasks::backup::take_snapshot;
 use wangchuan::tasks::shred::shred_due;
 
@@ -81,7 +81,7 @@ async fn a_manifest_that_comes_after_its_snapshot_was_cancelled_counts_for_nothi
 /// Statements on the control database, beside the program.
 async fn meddle(world: &World, sql: &str) {
     let file = world.config().agent.state;
-    let wangchuan::config::StateLocation::Sqlite(path) = file;
+    let wangchuan::config::StateLocation::Sqlite(path) = file else { panic!("no file") };
     let mut connection = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
@@ -199,5 +199,25 @@ async fn retention_strips_a_due_parent_whose_child_is_not_due() {
     let again = retain(&installation).await;
     let counts = body(&again);
     assert_eq!((counts.erased, counts.stripped), (0, 0), "{counts:?}");
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_monthly_job_finds_a_key_node_that_nobody_has_touched() {
+    let world = World::standard().await;
+    let mut installation = world.open().await;
+    snapshot(&installation).await;
+    let job = Task::Verify { targets: vec![VerifyTarget::Keys] };
+    let done = run_task(&mut installation, &job).await;
+    assert!(done.state == "done" && done.summary.contains(" key nodes open"), "{done:?}");
+    let state = format!("sqlite://{}", world.path("state/control.db").display());
+    let mut connection = SqliteConnection::connect(&state).await.unwrap();
+    let harm = "UPDATE tree_node SET sealed = zeroblob(length(sealed)) WHERE subtree = 1 AND level = 4";
+    sqlx::raw_sql(harm).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let done = run_task(&mut installation, &job).await;
+    assert!(done.state == "failed" && done.summary.contains("key nodes are missing or do not open"), "{done:?}");
+    let job = Task::Verify { targets: vec![VerifyTarget::Backups] };
+    assert_eq!(run_task(&mut installation, &job).await.state, "done");
     installation.close().await.unwrap();
 }

@@ -3,12 +3,14 @@
 mod adversary;
 mod burnt_site;
 mod canaries;
-mod crash;
+pub mod crash;
+mod crash_twice;
 mod dying;
 mod full;
 mod late;
 mod refusals;
 pub mod requests;
+mod residual;
 mod restores;
 mod returning;
 mod second_place;

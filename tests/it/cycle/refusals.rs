@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use wangchuan::audit::receipt::LogOperator;
 use wangchuan::audit::service::{ServiceSetup, start};
-use wangchuan::control::log_store::SqliteLogStore;
+use wangchuan::control::log_store::SqlLogStore;
 use wangchuan::installation::Installation;
 use wangchuan::log::checkpoint::CheckpointSigner;
 use wangchuan::log::sequencer::Sequencer;
@@ -16,6 +16,7 @@ use wangchuan::tasks::certify::certify_due;
 use wangchuan::tasks::erasure::{execute, find_plan, plan_retention};
 use wangchuan::tasks::outbox::{file_due, verify_certificate};
 use wangchuan::tasks::shred::shred_due;
+use wangchuan::tasks::status::status;
 
 use super::requests::{hold_subject, release};
 use crate::support::world::{Making, World, body, forget, refusal, retain, snapshot, try_snapshot};
@@ -107,6 +108,13 @@ async fn a_swallowed_delete_is_a_failure_and_never_complete() {
     let counts = body(&run);
     assert!(counts.failed > 0 && counts.erased > 0, "{counts:?}");
     assert_eq!(world.dump("shop.db", "complaints").await, complaints);
+    let status = status(&installation.control, &installation.config, world.clock.as_ref()).await.unwrap();
+    let told: Vec<_> = status.overdue.iter().filter(|item| item.code == "rows-failed").collect();
+    assert!(
+        told.len() == 1 && told[0].what.contains(&format!("{} rows failed", counts.failed)),
+        "{:?}",
+        status.overdue
+    );
     snapshot(&installation).await;
     shred_due(&installation).await.unwrap();
     let ids = certify_due(&installation).await.unwrap();
@@ -116,12 +124,15 @@ async fn a_swallowed_delete_is_a_failure_and_never_complete() {
 }
 
 #[tokio::test]
-async fn a_plan_beyond_its_cap_is_refused() {
+async fn a_plan_beyond_its_cap_is_made_and_no_run_of_it() {
     let world = World::make(Making { max_percent: 2, ..Making::default() }).await;
+    let before = world.dump_all("shop.db").await;
     let installation = world.open().await;
     snapshot(&installation).await;
-    let what = refusal(plan_retention(&installation).await);
-    assert!(what.contains("beyond its cap"), "{what}");
+    let plan = plan_retention(&installation).await.unwrap();
+    let what = refusal(execute(&installation, &plan.row).await);
+    assert!(what.contains("beyond its cap") && what.contains("completed-orders"), "{what}");
+    assert_eq!(world.dump_all("shop.db").await, before);
     installation.close().await.unwrap();
 }
 
@@ -205,7 +216,7 @@ async fn certificates_wait_for_the_audit_service_and_go_later() {
     assert_eq!(attempts, 1);
     assert_eq!(verify_certificate(&installation, &ids[0]).await.unwrap().result, "invalid");
 
-    let store = SqliteLogStore::open(&world.path("elsewhere.db"), "certificates").await.unwrap();
+    let store = SqlLogStore::open(&world.path("elsewhere.db"), "certificates").await.unwrap();
     let service = start(ServiceSetup {
         bind: SocketAddr::from(([127, 0, 0, 1], port)),
         sequencer: Sequencer::open(Arc::new(store), signer, None).await.unwrap(),

@@ -3,8 +3,13 @@
 
 use std::sync::Arc;
 
+use wangchuan::audit::receipt::LogOperator;
+use wangchuan::audit::service::{ServiceHandle, ServiceSetup, start};
 use wangchuan::control::HoldRow;
+use wangchuan::control::log_store::SqlLogStore;
 use wangchuan::installation::{Installation, Needs};
+use wangchuan::log::checkpoint::CheckpointSigner;
+use wangchuan::log::sequencer::Sequencer;
 use wangchuan::random::SystemRandom;
 use wangchuan::tasks::TaskError;
 use wangchuan::tasks::certify::certify_due;
@@ -160,9 +165,73 @@ async fn with_the_second_place_away_holds_act_and_nothing_is_committed() {
 }
 
 fn other_log() -> String {
-    use wangchuan::log::checkpoint::CheckpointSigner;
     let pkcs8 = CheckpointSigner::make_pkcs8(&SystemRandom).unwrap();
     CheckpointSigner::from_pkcs8("audit.example/log", &pkcs8).unwrap().key().verifier_key()
+}
+
+/// An audit service of somebody else, on the port that the world's configuration names.
+async fn other_service(world: &World, port: u16, signer: CheckpointSigner) -> ServiceHandle {
+    let installation = world.open_state().await;
+    let store = SqlLogStore::open(&world.path("elsewhere.db"), "certificates").await.unwrap();
+    let service = start(ServiceSetup {
+        bind: ([127, 0, 0, 1], port).into(),
+        sequencer: Sequencer::open(Arc::new(store), signer, None).await.unwrap(),
+        trusted: installation.signer.trusted().clone(),
+        token: None,
+        operator: LogOperator::Independent,
+        clock: world.clock.clone(),
+    });
+    let service = service.await.unwrap();
+    installation.close().await.unwrap();
+    service
+}
+
+#[tokio::test]
+async fn an_audit_service_elsewhere_confirms_the_state_and_gives_an_old_copy_away() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let audit = format!("url = \"http://127.0.0.1:{port}\"");
+    let world = World::make(Making { customers: 30, audit, ..Making::default() }).await;
+    let pkcs8 = CheckpointSigner::make_pkcs8(&SystemRandom).unwrap();
+    let signer = || CheckpointSigner::from_pkcs8("audit.example/log", &pkcs8).unwrap();
+    std::fs::write(world.path("state/audit-log.vkey"), signer().key().verifier_key()).unwrap();
+    let service = other_service(&world, port, signer()).await;
+    let installation = world.open().await;
+    snapshot(&installation).await;
+    forget(&installation, &world.shop.picks.leaver.clone()).await;
+    let first = certify_due(&installation).await.unwrap();
+    assert_eq!(file_due(&installation, true).await.unwrap().receipted, first);
+    installation.close().await.unwrap();
+    keep(&world, "before");
+    let installation = world.open().await;
+    snapshot(&installation).await;
+    assert!(shred_due(&installation).await.unwrap().generation.is_some());
+    let second = certify_due(&installation).await.unwrap();
+    assert_eq!(file_due(&installation, true).await.unwrap().receipted, second);
+    installation.close().await.unwrap();
+    keep(&world, "newest");
+
+    take_bucket_away(&world);
+    // It knows what this state knows and nothing more: retention goes on without the bucket.
+    let installation = world.open().await;
+    assert!(body(&retain(&installation).await).erased > 0);
+    installation.close().await.unwrap();
+    put_back(&world, "before");
+    let what = old_copy(&world, "before").await;
+    assert!(what.contains("the audit service holds certificate") && what.contains(&second[0]), "{what}");
+    // Another log in its place, which never heard of us, confirms nothing.
+    put_back(&world, "newest");
+    service.stop().await.unwrap();
+    let installation = world.open().await;
+    let what = refusal(shred_due(&installation).await);
+    assert!(what.contains("neither the second place nor the audit log"), "{what}");
+    installation.close().await.unwrap();
+    std::fs::remove_file(world.path("elsewhere.db")).unwrap();
+    let service = other_service(&world, port, signer()).await;
+    let installation = world.open().await;
+    let what = refusal(shred_due(&installation).await);
+    assert!(what.contains("neither the second place nor the audit log"), "{what}");
+    installation.close().await.unwrap();
+    service.stop().await.unwrap();
 }
 
 #[tokio::test]

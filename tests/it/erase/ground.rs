@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use wangchuan::clock::SystemClock;
-use wangchuan::config::{Configuration, PolicyRules, load};
+use wangchuan::config::{Configuration, load};
 use wangchuan::control::RunRow;
 use wangchuan::installation::{Installation, Needs};
 use wangchuan::plan::Subject;
-use wangchuan::policy::statute;
 use wangchuan::random::SystemRandom;
 use wangchuan::tasks::TaskError;
 use wangchuan::tasks::erasure::{RunBody, execute, plan_retention};
@@ -79,11 +78,7 @@ impl Place {
     }
 
     pub fn config(&self) -> Configuration {
-        let rules = PolicyRules {
-            is_known_statute: &|key| statute::find(key).is_some(),
-            conflict: &|policy| statute::retention_shorter_than_statute(policy).map(|fault| fault.to_string()),
-        };
-        load(&self.path("wangchuan.toml"), &|_| None, &rules).unwrap()
+        load(&self.path("wangchuan.toml"), &|_| None).unwrap()
     }
 
     /// Replaces a text in the configuration file, which must be there.

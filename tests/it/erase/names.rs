@@ -5,7 +5,7 @@ use wangchuan::control::HoldRow;
 use wangchuan::installation::Installation;
 use wangchuan::plan::Subject;
 use wangchuan::tasks::erasure::plan_retention;
-use wangchuan::tasks::request::{canonical_subjects, place_hold};
+use wangchuan::tasks::request::{Known, canonical_subjects, place_hold};
 
 const SHOP: &str = "CREATE TABLE people (id INTEGER PRIMARY KEY, ended TEXT);
     CREATE TABLE posts (id INTEGER PRIMARY KEY, nick TEXT COLLATE NOCASE, ended TEXT);
@@ -28,7 +28,7 @@ async fn hold(installation: &Installation, id: &str, subject: &str) -> bool {
         placed_by: "tester".to_owned(),
         released_at: None,
     };
-    place_hold(installation, &row, Some(&Subject::new(subject))).await.unwrap()
+    place_hold(installation, &row, Some(&Subject::new(subject))).await.unwrap() == Known::Yes
 }
 
 async fn kept(installation: &Installation) -> u64 {

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use wangchuan::keys::rekey::{RecoveryAction, RekeyIntent, RekeyStep, recover};
 use wangchuan::plan::decide::{Candidate, Reference, ReferringRow, decide};
 use wangchuan::plan::{PlannedRow, Reason, Verdict};
-use wangchuan::policy::statute::{self, Earliest, bucket_due_with};
+use wangchuan::policy::statute::{Catalogue, Earliest, bucket_due_with};
 use wangchuan::value::{RowKey, Value, encode_values};
 
 use super::world::{
@@ -65,7 +65,7 @@ pub fn is_due(period: Period, time: u8) -> bool {
     static DUE: LazyLock<Vec<[bool; 3]>> = LazyLock::new(|| {
         let due = |period: Period, time: usize| {
             let bucket = year_of(period).parse().unwrap();
-            let statutes = statute::find_all(&[STATUTE.to_owned()]).unwrap();
+            let statutes = Catalogue::built_in().unwrap().find_all(&[STATUTE.to_owned()]).unwrap();
             let at = bucket_due_with(bucket, RETENTION.parse().unwrap(), &statutes, chrono_tz::UTC).unwrap();
             at <= Earliest::At(TIMES[time].parse::<DateTime<Utc>>().unwrap())
         };

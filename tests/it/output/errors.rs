@@ -28,7 +28,7 @@ fn a_missing_configuration_is_a_matter_of_usage() {
 }
 
 #[test]
-fn a_retention_shorter_than_the_law_is_refused_before_anything_else() {
+fn a_statute_that_nobody_knows_is_refused_before_anything_else() {
     let place = Workplace::new();
     let (other, _database) = small::installed();
     let text = std::fs::read_to_string(other.file("wangchuan.toml")).unwrap();

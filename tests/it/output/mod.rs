@@ -4,5 +4,5 @@
 mod errors;
 mod normal;
 mod schema;
-mod snapshot;
+pub mod snapshot;
 mod stories;

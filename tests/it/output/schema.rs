@@ -24,6 +24,8 @@ pub fn check(schema: &Value, value: &Value, place: &str) -> Vec<String> {
             "enum" if rule.as_array().is_some_and(|known| known.contains(value)) => {}
             "const" if rule == value => {}
             "enum" | "const" => found.push(format!("{place}: {value} is not in {rule}")),
+            // Of what is no number, such as a null that the type permits, they say nothing.
+            "minimum" | "maximum" if !value.is_number() => {}
             "minimum" if value.as_f64() >= rule.as_f64() => {}
             "maximum" if value.as_f64() <= rule.as_f64() => {}
             "minimum" | "maximum" => found.push(format!("{place}: {value} is out of range")),

@@ -5,6 +5,7 @@ use super::snapshot::{check, check_shape, compare, fits_schema};
 use crate::scenario::database::Database;
 use crate::scenario::small;
 use crate::scenario::workplace::Workplace;
+use crate::support::bao::Bao;
 use crate::support::program::{Outcome, Program};
 
 /// An installation over the small shop, and what differs in it from run to run.
@@ -43,6 +44,19 @@ impl Stage {
     }
 }
 
+/// A catalogue of one's own that lengthens a minimum.
+const OWN_STATUTES: &str = r#"version = 2
+[[statute]]
+key = "cn.ecl.31"
+jurisdiction = "CN"
+applies_to = { en = "platforms", zh = "平台" }
+bound = "minimum"
+period = "30 years"
+start_event = { en = "transaction completed", zh = "交易完成" }
+cites = [{ en = "E-commerce Law", zh = "电子商务法", article = "31" }]
+status = "partly"
+"#;
+
 #[test]
 fn a_new_installation_and_what_is_configured() {
     let stage = Stage::set();
@@ -61,6 +75,14 @@ fn a_new_installation_and_what_is_configured() {
     );
     stage.checked("status.overdue", 5, &["status"]);
     stage.checked("statute-list", 0, &["statute", "list", "EU"]);
+    stage.checked("statute-list.profile", 0, &["statute", "list", "--profile", "consulting"]);
+    stage.checked("statute-diff.nothing", 0, &["statute", "diff"]);
+    stage.place.reconfigure("grace = \"0\"", "grace = \"0\"\nstatutes = [\"cn.ecl.31\"]");
+    stage.place.write_private("own.toml", OWN_STATUTES);
+    stage.checked("statute-diff", 0, &["statute", "diff", "--from", "built-in", "--to", "own.toml"]);
+    stage.place.reconfigure("grace = \"0\"\nstatutes = [\"cn.ecl.31\"]", "grace = \"0\"");
+    stage.place.write_private("own.toml", "version = 1\n[[statute]]\nkey = \"cn.x\"\n");
+    stage.checked("error.catalogue", 2, &["statute", "diff", "--to", "own.toml"]);
     stage.checked("completions", 0, &["completions", "bash"]);
     stage.checked("manual", 0, &["manual", "backup", "run"]);
 
@@ -78,6 +100,7 @@ fn what_is_listed_while_nothing_has_happened() {
     for (name, command) in [
         ("backup-list.nothing", ["backup", "list"]),
         ("backup-verify.nothing", ["backup", "verify"]),
+        ("backup-unneeded.nothing", ["backup", "unneeded"]),
         ("drill-list.nothing", ["drill", "list"]),
         ("drill-run.nothing", ["drill", "run"]),
         ("certificate-list.nothing", ["certificate", "list"]),
@@ -105,6 +128,10 @@ fn retention_with_a_hold_from_backup_to_proof() {
 
     stage.checked("explain", 0, &["explain", "shop", "orders", "1"]);
     stage.checked("explain.ungoverned", 0, &["explain", "shop", "customers", "c-1001"]);
+    let bound = "grace = \"0\"\nstatutes = [\"cn.credit.16\", \"cn.med.in\"]";
+    stage.place.reconfigure("grace = \"0\"", bound);
+    stage.checked("explain.restricted", 0, &["explain", "shop", "orders", "2"]);
+    stage.place.reconfigure(bound, "grace = \"0\"");
     stage.checked("explain.nothing", 0, &["explain", "shop", "orders", "99"]);
     stage.checked("plan.preview", 0, &["plan", "--at", "2100-01-01T00:00:00Z"]);
     let plan = stage.checked("plan", 0, &["plan"]);
@@ -189,6 +216,30 @@ fn the_root_key_moves_to_another_slot() {
     stage.checked("key-move", 0, &["key", "move", "--to", "file"]);
 }
 
+/// Needs OpenBao; elsewhere the snapshots are only looked for.
+#[test]
+fn the_key_of_a_customer_is_registered_and_let_go() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let Some(bao) = runtime.block_on(Bao::start()) else { return };
+    let stage = Stage::set();
+    let token = runtime.block_on(async {
+        bao.make_key("email-key").await;
+        bao.token(&["root"], "1h").await
+    });
+    let entry = format!(
+        "\n[[outside_key]]\nname = \"emails\"\nkind = \"transit\"\naddress = \"{}\"\ntoken = \"{token}\"\n\
+         snapshot_retention_days = 7\nsubjects = true\nfields = [\"customers.email\"]\nencrypted_since = \"2020-01-01\"\n\
+         ever_in_clear = true\n",
+        bao.address()
+    );
+    let text = std::fs::read_to_string(stage.place.file("wangchuan.toml")).unwrap();
+    stage.place.write_private("wangchuan.toml", &format!("{text}{entry}"));
+    let registered = stage.program().reading("c-1001\nemail-key\n").json(&["key", "register", "emails", "-"]).ends(0);
+    stage.check("key-register", &registered);
+    stage.checked("key-list.outside", 0, &["key", "list"]);
+    stage.checked("key-unregister", 0, &["key", "unregister", &registered.text("outside_key")]);
+}
+
 #[test]
 fn a_store_out_of_reach_leaves_a_part_undone() {
     let stage = Stage::set();
@@ -237,5 +288,6 @@ fn oldest_file_below(folder: &std::path::Path, text: &str) -> std::path::PathBuf
 fn the_quickstart() {
     let place = Workplace::new();
     let done = place.program().json(&["quickstart", "--dir", "try", "--customers", "60"]).ends(0);
-    check_shape("quickstart", &done, &[]);
+    // On the few days on which every quarter with erased rows is wholly due, nothing is pending.
+    check_shape(if done.text("result") == "partial" { "quickstart" } else { "quickstart.complete" }, &done, &[]);
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use wangchuan::clock::{Clock, SystemClock};
+
 use super::database::wait_for;
 use super::small;
 use super::workplace::Workplace;
@@ -162,4 +164,47 @@ fn what_no_policy_governs_has_three_days_of_grace() {
     let time = |name: &str| run[name].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
     assert_eq!(run["state"], "shred-pending", "{runs}");
     assert_eq!((time("grace_until") - time("verified_at")).num_hours(), 72, "{runs}");
+}
+
+/// Only a backup, due once, some seconds from now, and not again for a year.
+fn backup_soon(place: &Workplace) {
+    fs::remove_dir_all(place.file("jobs")).unwrap();
+    let at = SystemClock.now() + chrono::TimeDelta::seconds(7);
+    let schedule = at.format("%-S %-M %-H %-d %-m *");
+    let text = format!("task = \"backup\"\nschedule = \"{schedule}\"\ntimezone = \"UTC\"\nmissed = \"run-once\"\n");
+    place.write_private("jobs/rare.toml", &text);
+}
+
+/// Starts an agent that dies in the middle of its first backup.
+fn dies_in_a_backup(place: &Workplace) {
+    let agent = place.program().with("WANGCHUAN_CRASH_AT", "backup.begun").start(&["agent"]);
+    let (code, said) = agent.end(SOON);
+    assert_eq!(code, None, "it was to be killed\n{said}");
+}
+
+#[test]
+fn a_job_that_was_killed_with_the_agent_runs_once_more_at_the_next_start() {
+    let (place, _database) = small::installed();
+    backup_soon(&place);
+    dies_in_a_backup(&place);
+    let agent = start(&place);
+    agent.wait_for("backup: done", SOON);
+    assert_eq!(agent.signal("TERM", SOON).0, Some(0));
+    assert_eq!(place.good(&["backup", "list"]).list("snapshots").len(), 1);
+    assert_eq!(place.good(&["job", "list"]).list("jobs")[0]["state"], "done");
+}
+
+#[test]
+fn a_job_that_kills_its_agent_does_not_do_so_at_every_start() {
+    let (place, _database) = small::installed();
+    backup_soon(&place);
+    dies_in_a_backup(&place);
+    dies_in_a_backup(&place);
+    let agent = place.program().with("WANGCHUAN_CRASH_AT", "backup.begun").start(&["agent"]);
+    agent.wait_for("started with", SOON);
+    std::thread::sleep(Duration::from_secs(4));
+    let (code, said) = agent.signal("TERM", SOON);
+    assert_eq!(code, Some(0), "a third time\n{said}");
+    let jobs = place.good(&["job", "list"]).list("jobs");
+    assert_eq!(jobs[0]["state"], "failed", "{jobs:?}");
 }

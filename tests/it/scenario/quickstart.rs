@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use wangchuan::clock::{Clock, SystemClock};
 use wangchuan::quickstart::shop::{Settings, Shop};
 
+use super::database::Database;
+use super::music::rows_as_text;
 use super::workplace::Workplace;
 use crate::support::program::{Outcome, Program};
 
@@ -19,7 +21,12 @@ fn quickstart(place: &Workplace, more: &[&str]) -> Outcome {
 fn the_cycle_is_complete_and_says_so_in_json() {
     let place = Workplace::new();
     let done = quickstart(&place, &["--json"]).ends(0);
-    assert_eq!(done.text("result"), "complete", "{done}");
+    // Quarters that are not wholly due keep rows readable: that is told, and is no failure.
+    let runs = Program::in_directory(&place.file("try")).json(&["run", "list"]).ends(0).list("runs");
+    let is_pending = runs.iter().any(|run| run["state"] == "shred-pending");
+    assert_eq!(done.text("result"), if is_pending { "partial" } else { "complete" }, "{done}");
+    assert_eq!(done.document()["code"] == "KEY_SHRED_PENDING", is_pending, "{done}");
+    assert_eq!(done.document()["pending"]["rows"].as_i64().is_some_and(|rows| rows > 0), is_pending, "{done}");
     assert_eq!(done.text("drill_result"), "passed", "{done}");
     let sum = done.number("erased") + done.number("anonymised") + done.number("kept") + done.number("failed");
     assert_eq!(done.number("due"), sum, "{done}");
@@ -120,20 +127,7 @@ fn nothing_that_identifies_a_customer_leaves_the_shop() {
     let canaries = Search::of(shop.canaries());
     let spoken = quickstart(&place, &[]).ends(0);
     let within = Program::in_directory(&place.file("try"));
-    let later: Vec<Outcome> = [
-        &["plan"][..],
-        &["status"],
-        &["agent", "--once"],
-        &["request", "list"],
-        &["hold", "list"],
-        &["log", "query"],
-        &["certificate", "show"],
-        &["backup", "list"],
-        &["run", "list", "--json"],
-    ]
-    .iter()
-    .map(|command| within.run(command))
-    .collect();
+    let later = say_everything(&within, &shop);
 
     // The search works, and the generated customers are those of the shop: most of them are found in the live database.
     let live = canaries.hits(&place.bytes_under("try/shop.db")).len();
@@ -149,7 +143,73 @@ fn nothing_that_identifies_a_customer_leaves_the_shop() {
         let said = format!("{}{}", outcome.out, outcome.err);
         assert_eq!(canaries.hits(said.as_bytes()), Vec::<&str>::new(), "said by `{}`", outcome.command);
     }
-    // And nothing of who was erased is left in the shop's own file.
-    let gone = Search::of(shop.canaries_of(&shop.picks.leaver));
-    assert_eq!(gone.hits(&place.bytes_under("try/shop.db")), Vec::<&str>::new(), "of an erased customer");
+    // And nothing is left in the shop's own file and journal of whoever left, nor of rows that retention erased or stripped.
+    let database = Database::at(&place.file("try/shop.db"));
+    let tables = ["customers", "orders", "order_lines", "complaints", "newsletter"];
+    let living: String = tables.iter().flat_map(|table| rows_as_text(&database, table, "1", "1 = 1")).collect();
+    let living = living.replace("''", "'");
+    let erased: Vec<&str> = shop.canaries().filter(|text| text.len() >= BEGINNING && !living.contains(text)).collect();
+    let own = shop.canaries_of(&shop.picks.leaver).count();
+    assert!(erased.len() > own * 2, "only {} of {all} texts are gone, {own} of them the leaver's", erased.len());
+    let gone = Search::of(shop.canaries_of(&shop.picks.leaver).chain(erased));
+    for file in ["try/shop.db", "try/shop.db-wal", "try/shop.db-journal"] {
+        assert_eq!(gone.hits(&place.bytes_under(file)), Vec::<&str>::new(), "of erased rows in {file}");
+    }
+}
+
+/// Every command that shows something, in words and as JSON, each of which must end well.
+fn say_everything(within: &Program, shop: &Shop) -> Vec<Outcome> {
+    let run = within.json(&["run", "list"]).ends(0).list("runs")[0]["run"].as_str().unwrap().to_owned();
+    let keeper = shop.picks.keeper.as_str();
+    let commands = [
+        &["plan"][..],
+        &["status"],
+        &["agent", "--once"],
+        &["explain", "shop", "customers", keeper],
+        &["request", "list"],
+        &["request", "show", "1"],
+        &["hold", "list"],
+        &["run", "list"],
+        &["run", "show", &run],
+        &["job", "list"],
+        &["job", "preview"],
+        &["job", "run", "retention"],
+        &["certificate", "list"],
+        &["certificate", "show", "latest"],
+        &["certificate", "verify", "latest"],
+        &["log", "verify"],
+        &["backup", "run"],
+        &["backup", "list"],
+        &["backup", "verify"],
+        &["drill", "run"],
+        &["drill", "list"],
+        &["drill", "show"],
+        &["key", "status"],
+        &["key", "list"],
+        &["key", "verify"],
+        &["key", "advice"],
+        &["key", "shred"],
+        &["store", "list"],
+        &["store", "check"],
+        &["statute", "list"],
+        &["config", "check"],
+        &["config", "show"],
+        &["doctor"],
+    ];
+    let mut said = Vec::new();
+    for command in commands {
+        said.push(within.run(command).ends(0));
+        let shown = within.json(command).ends(0);
+        assert!(shown.document()["result"].is_string(), "{shown}");
+        said.push(shown);
+    }
+    for (id, number) in [(keeper, "3"), ("C20240101000001", "4")] {
+        said.push(within.clone().reading(id).json(&["request", "new", "-", "--yes"]).ends(0));
+        said.push(within.json(&["request", "run", number]).ends(0));
+    }
+    let plan = within.json(&["plan"]).ends(0);
+    said.push(within.json(&["erase", "--plan", &plan.text("hash")]).ends(0));
+    said.push(plan);
+    said.push(within.json(&["restore", "--to", "sqlite://brought_back.db"]).ends(0));
+    said
 }

@@ -4,5 +4,6 @@ pub mod announce;
 pub mod bao;
 pub mod kms;
 pub mod program;
+pub mod softhsm;
 pub mod source;
 pub mod world;

@@ -8,12 +8,11 @@ use std::sync::{Arc, Mutex};
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, Connection, Row as _, SqliteConnection};
 use wangchuan::clock::Clock;
-use wangchuan::config::{Configuration, PolicyRules, load};
+use wangchuan::config::{Configuration, load};
 use wangchuan::control::{RunRow, SnapshotRow};
 use wangchuan::installation::{Installation, Needs};
 use wangchuan::plan::Subject;
 use wangchuan::policy::registry::SecretText;
-use wangchuan::policy::statute;
 use wangchuan::quickstart::shop::{Settings, Shop};
 use wangchuan::random::SystemRandom;
 use wangchuan::stores::{self, DataStore, Engine, Limits, StoreAddress};
@@ -208,11 +207,7 @@ impl World {
 
 /// A world's configuration, read as the program reads it.
 pub fn read_config(folder: &Path) -> Configuration {
-    let rules = PolicyRules {
-        is_known_statute: &|key| statute::find(key).is_some(),
-        conflict: &|policy| statute::retention_shorter_than_statute(policy).map(|fault| fault.to_string()),
-    };
-    load(&folder.join("wangchuan.toml"), &|_| None, &rules).unwrap()
+    load(&folder.join("wangchuan.toml"), &|_| None).unwrap()
 }
 
 /// A clock that stands at the first instant.

@@ -1,9 +1,13 @@
 //! The root slot in OpenBao, on real servers with raft storage: the slot by itself, the shipped policy, the whole cycle, what
-//! happens when something stops in the middle, moving the root, and what an old copy of the service can do.
+//! happens when something stops in the middle, moving the root, what an old copy of the service can do, and
+//! the keys of applications.
 
+mod burnt;
 mod copies;
 pub mod cycle;
+mod finality;
 mod moving;
+mod outside;
 mod policy;
 mod slot;
-mod trouble;
+pub mod trouble;

@@ -27,13 +27,13 @@ const LEAVER: &str = "WANGCHUAN_TRANSIT_LEAVER";
 const NOW: &str = "WANGCHUAN_TRANSIT_NOW";
 
 /// The ids of the customers that are still there.
-async fn customers(world: &World) -> Vec<String> {
+pub async fn customers(world: &World) -> Vec<String> {
     let rows = world.dump("shop.db", "customers").await;
     rows.iter().map(|row| row.split(',').next().unwrap().trim_matches('\'').to_owned()).collect()
 }
 
 /// Erases the next customer who has rows that may go, up to the barrier snapshot.
-async fn erase_one(world: &World, installation: &Installation) {
+pub async fn erase_one(world: &World, installation: &Installation) {
     for id in customers(world).await {
         if body(&forget(installation, &id).await).erased > 0 {
             snapshot(installation).await;
@@ -44,7 +44,7 @@ async fn erase_one(world: &World, installation: &Installation) {
 }
 
 /// Nothing is open, one root is in the slot, and the newest snapshot restores to what the shop holds.
-async fn settled(world: &World, installation: &Installation, what: &str) {
+pub async fn settled(world: &World, installation: &Installation, what: &str) {
     let mut tx = installation.control.read().await.unwrap();
     assert_eq!(tx.open_rekey().await.unwrap(), None, "{what}");
     let (generation, _) = tx.tree_root().await.unwrap().unwrap();
@@ -72,12 +72,25 @@ async fn child(folder: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_at_every_step_is_finished_by_the_next_start() {
-    if let Ok(folder) = std::env::var(FOLDER) {
-        return child(&folder).await;
+    let test = "transit::trouble::a_kill_at_every_step_is_finished_by_the_next_start";
+    if is_child().await {
+        return;
     }
     let Some(bao) = Bao::start().await else { return };
     let token = bao.token(&["wangchuan"], "1h").await;
-    let root = root_section(&bao.address(), "root", &token);
+    killed_at_every_step(test, &root_section(&bao.address(), "root", &token)).await;
+}
+
+/// Whether this process is the one that is to be killed; it does its work then.
+pub async fn is_child() -> bool {
+    let Ok(folder) = std::env::var(FOLDER) else { return false };
+    child(&folder).await;
+    true
+}
+
+/// Kills processes that run this test, which then calls [`is_child`], at each step of a generation change with this slot.
+pub async fn killed_at_every_step(test: &str, root: &str) {
+    let root = root.to_owned();
     let world = World::make(Making { customers: 30, bucket: "month", root, ..Making::default() }).await;
     let installation = world.open().await;
     snapshot(&installation).await;
@@ -89,11 +102,7 @@ async fn a_kill_at_every_step_is_finished_by_the_next_start() {
         loop {
             let leaver = leavers.next().unwrap_or_else(|| panic!("{point} is never reached"));
             let done = Command::new(std::env::current_exe().unwrap())
-                .args([
-                    "transit::trouble::a_kill_at_every_step_is_finished_by_the_next_start",
-                    "--exact",
-                    "--test-threads=1",
-                ])
+                .args([test, "--exact", "--test-threads=1"])
                 .env(FOLDER, world.folder.path())
                 .env(LEAVER, &leaver)
                 .env(NOW, wangchuan::control::time_text(wangchuan::clock::Clock::now(world.clock.as_ref())))

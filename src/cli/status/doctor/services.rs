@@ -10,6 +10,7 @@ use super::super::super::slot_words::shortcoming;
 use super::super::super::store::{adapter, check_store};
 use super::Findings;
 use super::drills::check_drills;
+use super::outside::check_outside_keys;
 use crate::backup::repository::abilities::{Abilities, Ability};
 use crate::clock::Clock;
 use crate::config::{AuditService, Configuration};
@@ -74,6 +75,7 @@ pub async fn check_installation(context: &Context<'_>, holder: Option<i64>, find
         Err(error) => return findings.failed("keys", &error),
     };
     check_keys(&installation, findings).await;
+    check_outside_keys(&installation, findings).await;
     check_bucket(&installation, holder, findings).await;
     check_second_place(&installation, findings).await;
     check_audit(&installation, findings);

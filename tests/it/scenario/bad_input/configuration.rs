@@ -35,9 +35,29 @@ fn two_policies_on_one_collection() {
 }
 
 #[test]
-fn a_retention_shorter_than_a_statute() {
-    let shorter = "retention = \"2 years\"\nstatutes = [\"cn.ecl.31\"]";
-    is_refused("retention = \"3 years\"", shorter, &["cn.ecl.31", "2 years", "lengthen `retention`"]);
+fn a_retention_shorter_than_a_statute_is_warned_about_and_does_not_count() {
+    let (place, database) = small::installed();
+    let shorter = "retention = \"1 day\"\nstatutes = [\"cn.ecl.31\"]";
+    place.reconfigure("retention = \"3 years\"", shorter);
+    let warned = place.good(&["config", "check"]);
+    let warnings = warned.list("warnings");
+    let says = |part: &str| warnings.iter().any(|warning| warning.as_str().is_some_and(|text| text.contains(part)));
+    assert!(says("cn.ecl.31") && says("1 day") && says("lengthen the retention"), "{warned}");
+    place.good(&["backup", "run"]);
+    let plan = place.plan();
+    assert_eq!((plan.number("due"), plan.number("kept")), (small::ORDERS, small::ORDERS - small::DUE), "{plan}");
+    place.reconfigure(shorter, "retention = \"3 years\"");
+    small::goes_through(&place, &database);
+}
+
+#[test]
+fn a_retention_longer_than_a_statute_permits() {
+    let longer = "retention = \"6 years\"\nstatutes = [\"cn.credit.16\"]";
+    is_refused(
+        "retention = \"3 years\"",
+        longer,
+        &["cn.credit.16", "6 years", "at most 5 years", "shorten `retention`"],
+    );
 }
 
 #[test]

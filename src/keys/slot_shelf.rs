@@ -1,13 +1,15 @@
-//! What a transit slot keeps on this host: for each generation which version of the service's key wraps its root, and the
-//! wrapped root. Nothing of it opens anything without the service.
+//! What a slot whose service or token only wraps keys keeps on this host: for each generation which version of the service's key
+//! wraps its root, and the wrapped root. Nothing of it opens anything without the service.
 //!
 //! | file | meaning |
 //! |---|---|
 //! | `root-<generation>.intent` | a version is about to be made for this generation; none below `version` may be used |
 //! | `root-<generation>.wrapped` | the generation's root, wrapped under `version` |
-//! | `root-<generation>.gone` | its root was destroyed; `version` is kept, so that this can be read back at any time |
+//! | `root-<generation>.gone` | its root was destroyed; what must be known to read that back at any time is kept |
 //!
 //! Each is one JSON object (`format` 1) that also names installation, mount and key, so that nothing is mistaken for another's.
+//! In a PKCS#11 token `mount` is the token's label and `key` is `pkcs11`; every generation has a key of its own there, so `version`
+//! is always 1, and `token` of a destroyed root has the marks that its key bore.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,9 +18,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::keys::slot::SlotError;
-use crate::keys::slot_folder::{self, FILE_MODE, check_mode, io_fault, read_at_most, sync_directory, wipe};
-use crate::keys::{Generation, InstallationId};
+use super::slot::{SlotError, TokenMarks};
+use super::slot_folder::{self, FILE_MODE, check_mode, io_fault, read_at_most, sync_directory, wipe};
+use super::{Generation, InstallationId};
 
 type Result<T, E = SlotError> = std::result::Result<T, E>;
 
@@ -67,6 +69,9 @@ pub(super) struct Record {
     /// The root key, as the service wrapped it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) root: Option<String>,
+    /// The marks that the destroyed root's key bore in its token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) token: Option<TokenMarks>,
 }
 
 /// The folder.
@@ -76,16 +81,26 @@ pub(super) struct Shelf {
     installation: String,
     mount: String,
     key: String,
+    /// What is said of a record that was made elsewhere.
+    elsewhere: &'static str,
 }
 
 impl Shelf {
+    /// The shelf of a service's key.
     pub(super) fn new(directory: &Path, installation: &InstallationId, mount: &str, key: &str) -> Self {
         Self {
             directory: directory.to_owned(),
             installation: hex::encode(installation),
             mount: mount.to_owned(),
             key: key.to_owned(),
+            elsewhere: "it was made with another mount or key than `mount` and `key` in the configuration say",
         }
+    }
+
+    /// The shelf of the keys in a PKCS#11 token.
+    pub(super) fn of_token(directory: &Path, installation: &InstallationId, label: &str) -> Self {
+        let elsewhere = "it was made with another token than `token_label` in the configuration says";
+        Self { elsewhere, ..Self::new(directory, installation, label, "pkcs11") }
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -116,18 +131,43 @@ impl Shelf {
 
     /// Writes a record; durable when this returns.
     pub(super) fn put(&self, generation: Generation, kind: Kind, version: u64, root: Option<String>) -> Result<()> {
-        let record = Record {
+        self.write(kind, &Record { version, root, ..self.blank(generation) })
+    }
+
+    /// Writes down that the root under a token's key was destroyed, or is about to be; durable when this returns.
+    pub(super) fn put_gone(&self, generation: Generation, token: Option<TokenMarks>) -> Result<()> {
+        self.write(Kind::Gone, &Record { token, ..self.blank(generation) })
+    }
+
+    fn blank(&self, generation: Generation) -> Record {
+        Record {
             format: FORMAT,
             installation: self.installation.clone(),
             mount: self.mount.clone(),
             key: self.key.clone(),
             generation,
-            version,
-            root,
-        };
-        let path = self.path(generation, kind);
-        let text = serde_json::to_vec(&record).map_err(|_| damaged(&path, "it cannot be written as JSON"))?;
+            version: 1,
+            root: None,
+            token: None,
+        }
+    }
+
+    fn write(&self, kind: Kind, record: &Record) -> Result<()> {
+        let generation = record.generation;
+        let text = self.encode(record)?;
         slot_folder::put(&self.directory, &Self::name(generation, kind), &format!("root-{generation}.new"), &text)
+    }
+
+    /// The bytes of a record's file.
+    pub(super) fn encode(&self, record: &Record) -> Result<Vec<u8>> {
+        let failed = |_| damaged(&self.directory, "a record cannot be written as JSON");
+        serde_json::to_vec(record).map_err(failed)
+    }
+
+    /// Reads a copy of a wrapped root that was stored elsewhere.
+    pub(super) fn read_copy(&self, copy: &[u8], generation: Generation) -> Result<Record> {
+        let elsewhere = Path::new("a copy of the wrapped root");
+        self.decode(copy, generation, Kind::Wrapped).map_err(|what| damaged(elsewhere, what))
     }
 
     /// Reads a record; `None` when there is no such file.
@@ -166,9 +206,11 @@ impl Shelf {
             return Err("it belongs to another generation or installation");
         }
         if record.mount != self.mount || record.key != self.key {
-            return Err("it was made with another mount or key than `mount` and `key` in the configuration say");
+            return Err(self.elsewhere);
         }
-        if record.version == 0 || record.root.is_some() != (kind == Kind::Wrapped) {
+        let has_own =
+            record.root.is_some() == (kind == Kind::Wrapped) && (record.token.is_none() || kind == Kind::Gone);
+        if record.version == 0 || !has_own {
             return Err("not a record of this kind");
         }
         Ok(record)

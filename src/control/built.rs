@@ -1,0 +1,61 @@
+//! Statements whose number of parameters depends on the data. Parameters are numbered, which both engines take; the driver's own
+//! builder would write `?`, which PostgreSQL does not.
+
+use std::fmt::Write as _;
+
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+use sqlx::{Any, Arguments as _, AssertSqlSafe, Encode, Type};
+
+/// A statement that is being built. It is not kept prepared unless one says so: the next one is hardly ever of the same length.
+pub(super) struct Built {
+    text: String,
+    arguments: AnyArguments,
+    bound: usize,
+}
+
+impl Built {
+    /// Begins with fixed text.
+    pub(super) fn new(text: &'static str) -> Self {
+        Self { text: text.to_owned(), arguments: AnyArguments::default(), bound: 0 }
+    }
+
+    /// Appends fixed text.
+    pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Appends a parameter.
+    pub(super) fn bind<'v>(&mut self, value: impl Encode<'v, Any> + Type<Any>) -> Result<&mut Self, sqlx::Error> {
+        self.arguments.add(value).map_err(sqlx::Error::Encode)?;
+        self.bound += 1;
+        let _ = write!(self.text, "${}", self.bound);
+        Ok(self)
+    }
+
+    /// Appends items with commas between.
+    pub(super) fn list<T>(
+        &mut self,
+        items: impl IntoIterator<Item = T>,
+        mut put: impl FnMut(&mut Self, T) -> Result<(), sqlx::Error>,
+    ) -> Result<&mut Self, sqlx::Error> {
+        for (number, item) in items.into_iter().enumerate() {
+            if number > 0 {
+                self.push(", ");
+            }
+            put(self, item)?;
+        }
+        Ok(self)
+    }
+
+    /// The statement, ready to run.
+    pub(super) fn done<'q>(self) -> Query<'q, Any, AnyArguments> {
+        self.done_kept(false)
+    }
+
+    /// The statement, ready to run; what the driver compiled is kept when others of the same length will come.
+    pub(super) fn done_kept<'q>(self, will_come_again: bool) -> Query<'q, Any, AnyArguments> {
+        sqlx::query_with(AssertSqlSafe(self.text), self.arguments).persistent(will_come_again)
+    }
+}

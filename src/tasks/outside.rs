@@ -1,0 +1,166 @@
+//! Outside keys: an application seals single fields with keys of a key service, and the agent destroys those keys when their
+//! time is over, with evidence and a certificate.
+//!
+//! A key falls due only when no living row relies on it: the eraser has deleted the rows first, so the end of a key is never
+//! the only thing that is done to a field (`outside/rows.rs`). From then on it waits as long as anything that was erased can be
+//! put back, and while a hold covers its fields or its subject (`outside/judge.rs`). Destroying it is a small saga of its own
+//! (`outside/destroy.rs`): an intent with what the service said of the key, the deletion, a look that finds it absent, the
+//! outcome. After a failure or a crash the next pass asks the service which of the two happened.
+//!
+//! One key that cannot be looked after does not keep back the others: it says why it waits.
+
+mod destroy;
+mod judge;
+mod record;
+mod register;
+mod rows;
+
+use chrono::Utc;
+
+use crate::config::{BoundTo, OutsideKey};
+use crate::control::OutsideKeyRow;
+use crate::installation::Installation;
+use crate::keyring::{KeyringError, Purpose};
+use crate::keys::Key;
+use crate::random::uuid7;
+
+use super::Result;
+use super::undo::expire_pre_images;
+use destroy::Tended;
+use record::place_mac;
+
+pub use record::{Declared, OutsideBody, OutsideWait, Waiting};
+pub use register::{Registered, register, unregister};
+
+/// What a pass over all outside keys did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OutsideReport {
+    /// Keys that were read back as gone, by id.
+    pub destroyed: Vec<String>,
+    /// Keys that wait: id, name of their entry, why. Those that are in use are left out.
+    pub waiting: Vec<(String, String, Waiting)>,
+}
+
+/// Looks after every outside key, and destroys what is due.
+///
+/// # Errors
+/// Refused when destruction is held or the clock is doubtful; when the control database fails. What fails with one key is in
+/// the report.
+pub async fn destroy_outside_keys(installation: &Installation) -> Result<OutsideReport> {
+    let mut report = OutsideReport::default();
+    if installation.config.outside_keys.is_empty()
+        && installation.control.read().await?.outside_keys().await?.is_empty()
+    {
+        return Ok(report);
+    }
+    installation.may_destroy().await?;
+    expire_pre_images(installation).await?;
+    let lookup = adopt(installation).await?;
+    let rows = installation.control.read().await?.outside_keys().await?;
+    for row in rows.into_iter().filter(|row| !matches!(row.state.as_str(), "destroyed" | "released")) {
+        installation.may_destroy().await?;
+        let (id, name) = (row.id.clone(), row.name.clone());
+        match destroy::tend(installation, &lookup, row).await? {
+            Tended::Destroyed => report.destroyed.push(id),
+            Tended::Waits(waiting) if waiting.code.is_in_use() => {}
+            Tended::Waits(waiting) => report.waiting.push((id, name, waiting)),
+        }
+    }
+    Ok(report)
+}
+
+/// Registers the keys that the configuration binds to policies and that are not known yet. Returns the key of digests.
+async fn adopt(installation: &Installation) -> Result<Key> {
+    let mut tx = installation.control.begin().await?;
+    let known = tx.outside_keys().await?;
+    let lookup = installation.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
+    for spec in &installation.config.outside_keys {
+        let BoundTo::Policy { key, .. } = &spec.bound else { continue };
+        let mac = place_mac(&lookup, spec, key);
+        if known.iter().any(|row| row.name == spec.name && row.place_mac == mac && row.state != "released") {
+            continue;
+        }
+        let now = installation.clock.now();
+        tx.add_outside_key(&OutsideKeyRow {
+            id: uuid7(now, installation.random.as_ref())?,
+            name: spec.name.clone(),
+            lookup: None,
+            place_mac: mac,
+            sealed: Vec::new(),
+            state: "active".to_owned(),
+            registered_at: now,
+            ended_at: None,
+            due_at: None,
+            destroyed_at: None,
+            body: OutsideBody::default().text()?,
+        })
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(lookup)
+}
+
+/// Asks the services again for keys that policies ended: how many are still gone, and what is wrong. Of a subject's key nobody
+/// knows the name any more.
+///
+/// # Errors
+/// When a service cannot be asked.
+pub async fn check_gone(installation: &Installation) -> Result<(u64, Vec<String>)> {
+    let rows = installation.control.read().await?.outside_keys().await?;
+    let (mut gone, mut problems) = (0, Vec::new());
+    for row in rows.into_iter().filter(|row| row.state == "destroyed") {
+        let Some(spec) = spec_of(&installation.config, &row) else { continue };
+        let BoundTo::Policy { key, .. } = &spec.bound else { continue };
+        let facts = OutsideBody::of(&row)?.facts;
+        match installation.outside_keys(spec)?.look(key).await.map_err(KeyringError::from)? {
+            // Another key of the same name is nothing that was destroyed.
+            Some(now) if facts.is_none_or(|then| then.is_continued_by(&now)) => {
+                problems.push(format!("outside key {} ({}), which was destroyed, is there again", row.name, row.id));
+            }
+            _ => gone += 1,
+        }
+    }
+    Ok((gone, problems))
+}
+
+/// The entry of the configuration that a registered key belongs to.
+#[must_use]
+pub fn spec_of<'c>(config: &'c crate::config::Configuration, row: &OutsideKeyRow) -> Option<&'c OutsideKey> {
+    config.outside_keys.iter().find(|spec| {
+        let is_subjects = matches!(spec.bound, BoundTo::Subjects);
+        spec.name == row.name && is_subjects != row.sealed.is_empty()
+    })
+}
+
+/// What `key list` shows of a key, from the control database alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutsideState {
+    /// Its row.
+    pub row: OutsideKeyRow,
+    /// Its public part.
+    pub body: OutsideBody,
+}
+
+/// All outside keys as they were when last looked at.
+///
+/// # Errors
+/// When the control database fails.
+pub async fn list_outside_keys(tx: &mut crate::control::Tx) -> Result<Vec<OutsideState>> {
+    let rows = tx.outside_keys().await?;
+    rows.into_iter()
+        .map(|row| {
+            let body = OutsideBody::of(&row)?;
+            Ok(OutsideState { row, body })
+        })
+        .collect()
+}
+
+impl OutsideState {
+    /// Whether it should have been destroyed: its time was over so long ago, and nothing that must be respected holds it.
+    #[must_use]
+    pub fn is_overdue(&self, now: chrono::DateTime<Utc>, patience: chrono::TimeDelta) -> bool {
+        let stopped = self.body.wait.as_ref().is_some_and(|wait| wait.code == OutsideWait::Hold);
+        let waits = matches!(self.row.state.as_str(), "ended" | "destroying" | "doubtful");
+        waits && !stopped && self.row.due_at.or(self.row.ended_at).is_some_and(|due| now - due > patience)
+    }
+}
