@@ -50,7 +50,7 @@ pub fn read_file(path: &Path, titles: &[String]) -> Result<Vec<GivenId>, UserErr
 /// When it is not UTF-8, a line holds no plain id, or there is none at all.
 pub fn parse(bytes: &[u8], place: &str, titles: &[String]) -> Result<Vec<GivenId>, UserError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
         usage("NOT_UTF8", "the list of ids is not UTF-8 text", "编号文件不是 UTF-8 文本")
             .at(format!("{place}:{line}"))
             .advise("save it as “CSV UTF-8”", "请另存为“CSV UTF-8”格式")
@@ -61,7 +61,7 @@ pub fn parse(bytes: &[u8], place: &str, titles: &[String]) -> Result<Vec<GivenId
     let mut row = csv::StringRecord::new();
     let mut is_first = true;
     while reader.read_record(&mut row).map_err(|error| UserError::from_any(error.into()).at(place))? {
-        let line = row.position().map_or(0, csv::Position::line);
+        let line = row.position().map_or(0, |position| line_at(text, position.byte()));
         let cell = row.get(0).unwrap_or_default().trim();
         let is_title = std::mem::take(&mut is_first) && titles.contains(&cell.to_lowercase());
         if is_title || (cell.is_empty() && row.iter().all(|cell| cell.trim().is_empty())) {
@@ -76,6 +76,13 @@ pub fn parse(bytes: &[u8], place: &str, titles: &[String]) -> Result<Vec<GivenId
             .advise("give one id a line", "每行一个编号"));
     }
     Ok(ids)
+}
+
+/// The number of the line in which a record begins whose reading began at this byte: line breaks before it count.
+fn line_at(text: &str, byte: u64) -> u64 {
+    let start = usize::try_from(byte).unwrap_or(usize::MAX).min(text.len());
+    let breaks = text.as_bytes()[start..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    text.as_bytes()[..start + breaks].split(|byte| *byte == b'\n').count() as u64
 }
 
 /// The one id of a text.

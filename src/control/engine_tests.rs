@@ -69,7 +69,7 @@ async fn fill(control: &Control) {
     tx.put_tree_root(1, &[0, 1, 255], at(0)).await.unwrap();
     let nodes: Vec<_> = (0..3000).map(|index| ((1, 2, index, 1), vec![7; 20])).collect();
     tx.put_tree_nodes(&nodes).await.unwrap();
-    tx.add_subject(5, &[1; 32]).await.unwrap();
+    tx.add_subjects(&[(5, [1; 32])]).await.unwrap();
     for _ in 0..3 {
         tx.add_request("erase", &[2; 32], at(1), at(2)).await.unwrap();
     }

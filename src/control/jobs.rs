@@ -150,7 +150,7 @@ mod tests {
     #[tokio::test]
     async fn a_killed_job_is_due_once_more_and_no_third_time() {
         let folder = tempfile::tempdir().unwrap();
-        let control = Control::create(&folder.path().join("control.db"), [1; 16]).await.unwrap();
+        let control = crate::control::testing::create(&folder.path().join("control.db"), [1; 16]).await;
         let at = "2026-01-01T23:00:00Z".parse().unwrap();
         let mut tx = control.begin().await.unwrap();
         for job in ["backup", "tick"] {

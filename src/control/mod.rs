@@ -275,7 +275,7 @@ impl Control {
     /// Executes any statement: for tests that do what nobody should.
     #[cfg(test)]
     pub(crate) async fn run_for_test(&self, statement: &'static str) {
-        sqlx::raw_sql(statement).execute(&self.pool).await.unwrap();
+        sqlx::raw_sql(statement).execute(&self.database.pool).await.unwrap();
     }
 
     /// Closes all connections and folds the journal into the file.
