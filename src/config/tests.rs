@@ -234,7 +234,7 @@ wangchuan.toml:7:1: the key `path` is missing
    = do: add `path = \"root.slot\"` here";
     assert_eq!(error(&text), expected);
     let other = error(&HEAD.replace("kind = \"file\"", "kind = \"pkcs11\""));
-    assert!(other.contains("this kind of root slot is not in this version"), "{other}");
+    assert!(other.contains("the key `module` is missing"), "{other}");
 }
 
 #[test]
