@@ -277,12 +277,25 @@ async fn shred(installation: &Installation) -> Result<Done> {
     if !report.unread.is_empty() {
         summary = format!("{summary}; {}", report.unread.join("; "));
     }
+    let doomed = &report.doomed;
+    let called_off = doomed.called_off.iter().map(|(generation, at)| {
+        format!(
+            "somebody called off the destruction of root {generation}; it was begun again and is irrevocable at {at}"
+        )
+    });
+    let unknown = doomed.unknown.iter().map(|(generation, why)| format!("root {generation} waits to be gone: {why}"));
+    let roots: Vec<String> = called_off.chain(unknown).collect();
     if outside != OutsideReport::default() {
         let (gone, held_up) = (outside.destroyed.len(), outside.waiting.len());
         summary = format!("{summary}; {gone} outside keys destroyed, {held_up} waiting");
     }
     let is_held_up = outside.waiting.iter().any(|(_, _, why)| why.code.needs_somebody());
-    let state = if report.unread.is_empty() && doubt.is_none() && !is_held_up { "done" } else { "partial" };
+    let is_well = report.unread.is_empty()
+        && doubt.is_none()
+        && !is_held_up
+        && doomed.called_off.is_empty()
+        && doomed.unknown.is_empty();
+    let state = if is_well { "done" } else { "partial" };
     let outside = outside.waiting.iter();
     let outside = outside.map(|(id, name, why)| format!("outside key {name} ({id}) waits: {}", why.what));
     let waiting = report.waiting.iter().map(|(run, reason)| format!("run {run} waits: {reason}"));
@@ -290,8 +303,8 @@ async fn shred(installation: &Installation) -> Result<Done> {
         "with its chain" => format!("run {run}: {rows} rows still open in backups, until their chain dies"),
         date => format!("run {run}: {rows} rows still open in backups, until {date}"),
     });
-    Ok(Done { state, details: waiting.chain(pending).chain(outside).collect(), ..Done::good("shred", summary) }
-        .with_certificate(certificate))
+    let details = roots.into_iter().chain(waiting).chain(pending).chain(outside).collect();
+    Ok(Done { state, details, ..Done::good("shred", summary) }.with_certificate(certificate))
 }
 
 async fn outbox(installation: &Installation) -> Result<Done> {

@@ -303,7 +303,24 @@ fn check_root_slot(predicate: &Predicate) -> Result {
     require((slot.class == SlotClass::B) == told, "limitations", "do not fit the class of the root slot")?;
     let told = predicate.limitations.contains(&Limitation::RootSlotClassA);
     require((slot.class == SlotClass::A) == told, "limitations", "do not fit the class of the root slot")?;
-    check_read_back(slot, predicate)
+    let told = predicate.limitations.contains(&Limitation::RootSlotClassC);
+    require((slot.class == SlotClass::C) == told, "limitations", "do not fit the class of the root slot")?;
+    check_read_back(slot, predicate)?;
+    check_irrevocable(slot, predicate)
+}
+
+/// A destruction that can be called off until a date counts only behind that date, and with the service's word that the key is gone.
+fn check_irrevocable(slot: &RootSlot, predicate: &Predicate) -> Result {
+    let mut keys = predicate.targets.iter().flat_map(|target| &target.keys).peekable();
+    if slot.class != SlotClass::C || keys.peek().is_none() {
+        return Ok(());
+    }
+    let shown =
+        ["service-read-back", "never-exportable"].iter().all(|code| slot.checks.iter().any(|check| check == code));
+    require(shown, "rootSlot/checks", "do not show that the key is gone and never left the service")?;
+    let at = slot.irrevocable_at.as_ref().ok_or_else(|| CheckError::new("rootSlot/irrevocableAt", "is missing"))?;
+    let is_past = keys.all(|key| key.destroyed_at.as_ref().is_some_and(|destroyed| destroyed >= at));
+    require(is_past, "rootSlot/irrevocableAt", "is later than the destruction that is claimed")
 }
 
 /// The class of a service or token needs its word: the key is gone, it never left, and when copies of the service end.

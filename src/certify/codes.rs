@@ -256,6 +256,9 @@ codes! {
         /// The root slot is a service with backups: an older copy of it, with its unseal keys, could bring the key back until
         /// `reopenableUntil`.
         RootSlotClassB,
+        /// The root slot destroys only at a date: before `irrevocableAt` the key cannot be used, but its destruction can be called off;
+        /// afterwards the provider's word is all there is.
+        RootSlotClassC,
         /// The root slot is a device without backups, as its operator declares; that no key leaves it is its maker's word.
         RootSlotClassA,
         /// Backups lie on the same site as the store.

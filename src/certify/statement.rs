@@ -400,6 +400,10 @@ object! {
         /// Until when such a copy, with its unseal keys, could bring the destroyed key back.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reopenable_until: Option<NaiveDate>,
+        /// When the destruction is, or was, irrevocable, in a slot that destroys only at a date; before it, the key cannot be used, but
+        /// whoever has the right can call its destruction off.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        irrevocable_at: Option<Timestamp>,
         /// How it was read back that the key is gone: codes of the program's documentation.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         checks: Vec<String>,
@@ -418,8 +422,9 @@ impl RootSlot {
     pub fn new(class: SlotClass, kind: &str) -> Self {
         let kind = kind.to_owned();
         let checks = Vec::new();
-        let (snapshot_retention_days, reopenable_until, read_back, token) = (None, None, None, None);
-        Self { class, kind, snapshot_retention_days, reopenable_until, checks, read_back, token }
+        let (snapshot_retention_days, reopenable_until, irrevocable_at, read_back, token) =
+            (None, None, None, None, None);
+        Self { class, kind, snapshot_retention_days, reopenable_until, irrevocable_at, checks, read_back, token }
     }
 }
 

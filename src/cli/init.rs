@@ -19,6 +19,7 @@ use crate::quickstart::{JOBS, write};
 #[command(after_help = "Examples:
   wangchuan init --dir /etc/wangchuan --accept-host-loss
   wangchuan init --root transit --snapshot-retention-days 7
+  wangchuan init --root aws-kms --kms-region eu-west-1
   wangchuan init --root pkcs11 --module /usr/lib/softhsm/libsofthsm2.so --token-label wangchuan --pin-file token-pin
   wangchuan init --accept-host-loss --state 'postgres://agent:${file:state-password}@db/wangchuan?sslmode=verify-full'")]
 pub struct InitArgs {
@@ -41,6 +42,12 @@ pub struct InitArgs {
     /// date.
     #[arg(long, value_name = "DAYS", required_if_eq_any([("root", "transit"), ("device", "hardware-with-backup")]))]
     snapshot_retention_days: Option<u32>,
+    /// The region of AWS KMS in which the keys are made.
+    #[arg(long, value_name = "REGION", required_if_eq("root", "aws-kms"))]
+    kms_region: Option<String>,
+    /// Address of AWS KMS, if not the region's own.
+    #[arg(long, value_name = "URL")]
+    kms_endpoint: Option<String>,
     #[command(flatten)]
     token: token::TokenArgs,
     /// Accept that a root key in a local file has no useful backup: whoever loses this host loses every backup with it.
@@ -55,6 +62,8 @@ enum RootChoice {
     File,
     /// A key of OpenBao or Vault.
     Transit,
+    /// Keys of AWS KMS.
+    AwsKms,
     /// Keys of a PKCS#11 token.
     Pkcs11,
 }
@@ -69,6 +78,7 @@ fn template(args: &InitArgs) -> String {
     let section = match args.root {
         RootChoice::File => return template.replace("accept_host_loss = false", "accept_host_loss = true"),
         RootChoice::Transit => transit_section(args),
+        RootChoice::AwsKms => kms_section(args),
         RootChoice::Pkcs11 => args.token.section(args.snapshot_retention_days),
     };
     template
@@ -79,6 +89,12 @@ fn template(args: &InitArgs) -> String {
 /// A text as TOML has it.
 fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
+}
+
+fn kms_section(args: &InitArgs) -> String {
+    let region = quoted(args.kms_region.as_deref().unwrap_or_default());
+    let endpoint = args.kms_endpoint.as_deref().map(|address| format!("endpoint = {}\n", quoted(address)));
+    format!("kind = \"aws-kms\"\npath = \"root.slot\"\nregion = {region}\n{}", endpoint.unwrap_or_default())
 }
 
 fn transit_section(args: &InitArgs) -> String {
@@ -120,8 +136,8 @@ pub async fn init(context: &mut Context<'_>, args: InitArgs) -> CommandResult {
                 "根密钥将存放在本机文件中，无法有效备份：主机丢失即全部备份丢失",
             )
             .advise(
-                "if that is acceptable, add --accept-host-loss; otherwise use a key service or a token: --root transit, --root pkcs11",
-                "如可接受，请加 --accept-host-loss；否则请使用密钥服务或令牌：--root transit、--root pkcs11",
+                "if that is acceptable, add --accept-host-loss; otherwise use a key service or a token: --root transit, --root aws-kms, --root pkcs11",
+                "如可接受，请加 --accept-host-loss；否则请使用密钥服务或令牌：--root transit、--root aws-kms、--root pkcs11",
             ));
         }
         std::fs::create_dir_all(&args.dir)

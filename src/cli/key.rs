@@ -23,10 +23,10 @@ use serde::Serialize;
 
 use super::CommandResult;
 use super::context::{Context, local_time, task_error};
-use super::output::shapes::{SecondPlace, StillReadable, Time};
+use super::output::shapes::{DoomedRootEntry, SecondPlace, StillReadable, Time};
 use super::output::table::grouped;
 use super::output::{Document, Exit, Grid, Outcome, Output, UserError, Words, say};
-use super::stage::finality_words;
+use super::stage::{finality_words, irrevocable};
 use crate::config::Configuration;
 use crate::control::RunRow;
 use crate::installation::{Installation, Needs};
@@ -103,6 +103,8 @@ pub struct StatusDocument {
     claim: SlotClaim,
     /// How many keys there are, by subtree and state.
     keys: BTreeMap<String, BTreeMap<String, i64>>,
+    /// Old root keys that open nothing any more and are irrevocably gone only at a date.
+    doomed_roots: Vec<DoomedRootEntry>,
     /// How many outside keys there are, by state in the words of SP 800-57.
     outside_keys: BTreeMap<String, i64>,
     /// A generation change that was interrupted; the next start finishes it.
@@ -137,16 +139,27 @@ struct PendingShred {
     grace_until: Option<Time>,
     /// Rows that still open after the last shred, because others share their keys; null before it.
     readable: Option<StillReadable>,
+    /// When the destruction of its keys is irrevocable, once they are destroyed in a slot that can call that off until then.
+    irrevocable_at: Option<Time>,
 }
 
 impl PendingShred {
     fn of(run: &RunRow) -> tasks::Result<Self> {
-        let readable = StillReadable::of(&RunBody::of(run)?);
-        Ok(Self { run: run.id.clone(), grace_until: run.grace_until.map(Time::from), readable })
+        let body = RunBody::of(run)?;
+        Ok(Self {
+            run: run.id.clone(),
+            grace_until: run.grace_until.map(Time::from),
+            readable: StillReadable::of(&body),
+            irrevocable_at: body.irrevocable_at.map(Time::from),
+        })
     }
 
     fn words(&self, config: &Configuration, run: &RunRow) -> Words {
         let id = &self.run;
+        if let Some(at) = &self.irrevocable_at {
+            let words = irrevocable(Some(&at.to_string()));
+            return Words::new(format!("run {id}: {}", words.en), format!("运行 {id}：{}", words.zh));
+        }
         if let Some(StillReadable { rows, until }) = &self.readable {
             return Words::new(
                 format!("run {id}: {rows} rows still open in backups until {until}"),
@@ -190,6 +203,8 @@ async fn read(
         *outside_keys.entry(line.state().name().to_owned()).or_default() += 1;
     }
     let interrupted = tx.open_rekey().await?.map(|(generation, step)| Interrupted { generation, step });
+    let doomed = tx.doomed_roots().await?;
+    let doomed_roots = doomed.iter().filter(|root| root.gone_at.is_none()).map(DoomedRootEntry::of).collect();
     let memory = Memory::read(&mut tx).await?;
     let second_place =
         memory.head.map(|head| SecondPlace { record: head.number, generation: head.generation, at: memory.at });
@@ -206,6 +221,7 @@ async fn read(
         claim,
         keys,
         outside_keys,
+        doomed_roots,
         interrupted,
         second_place,
         pending,
@@ -251,6 +267,9 @@ fn show(
         ))?,
     }
     show_claim(output, &document.claim)?;
+    for root in &document.doomed_roots {
+        output.say(&root.words())?;
+    }
     show_counts(output, document)?;
     for (pending, run) in document.pending.iter().zip(runs) {
         output.say(&pending.words(config, run))?;

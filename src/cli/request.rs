@@ -12,7 +12,7 @@ use super::output::shapes::Time;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use super::plan::{ErasureDocument, NotRun, show_run};
 use super::run::{UndoDocument, show_undo};
-use super::stage::{meaning, show_remaining};
+use super::stage::{meaning_of_run, show_remaining};
 use super::subject_input::{GivenId, parse, read_file, titles, typed};
 use crate::control::RequestRow;
 use crate::installation::{Installation, Needs};
@@ -441,7 +441,7 @@ async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
                 body.failed
             ),
         ))?;
-        context.output.say(&meaning(&run.state, body.pending.as_ref().map(|(_, until)| until.as_str())))?;
+        context.output.say(&meaning_of_run(run, &body))?;
     }
     let remaining = run.as_ref().map(Remaining::of).transpose().map_err(task_error)?.flatten();
     if let Some(remaining) = &remaining {

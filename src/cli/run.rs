@@ -7,7 +7,7 @@ use super::CommandResult;
 use super::context::{Context, certify_and_say, local_time, task_error};
 use super::output::shapes::RunEntry;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
-use super::stage::{meaning, show_remaining};
+use super::stage::{meaning_of_run, show_remaining};
 use crate::config::Configuration;
 use crate::control::RunRow;
 use crate::installation::{Installation, Needs};
@@ -252,8 +252,8 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
             run.kind, run.id, run.state, body.stripped
         ),
     ))?;
-    let until = body.pending.as_ref().map(|(_, until)| until.as_str());
-    context.output.say(&meaning(&run.state, until))?;
+    let meaning = meaning_of_run(run, &body);
+    context.output.say(&meaning)?;
     let remaining = Remaining::of(run).map_err(task_error)?;
     if let Some(remaining) = &remaining {
         show_remaining(context.output, remaining)?;
@@ -280,7 +280,6 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
     for (store, clean, note) in &body.physical {
         context.output.line(&format!("  {} {store}: {note}", if *clean { "✓" } else { "…" }))?;
     }
-    let meaning = meaning(&run.state, until).en;
     let files = |(store, clean, what): &(String, bool, String)| FilesEntry {
         store: store.clone(),
         clean: *clean,
@@ -289,7 +288,7 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
     context.output.document(&ShowDocument {
         result: Outcome::Complete,
         entry: RunEntry::of(run, &body),
-        meaning,
+        meaning: meaning.en,
         residuals: remaining.map(|remaining| remaining.residuals).unwrap_or_default(),
         files: body.physical.iter().map(files).collect(),
         notes: body.notes,

@@ -3,7 +3,7 @@
 mod token;
 
 use super::output::Words;
-use crate::keys::slot::{Shortcoming, SlotError};
+use crate::keys::slot::{KeyTrouble, Shortcoming, SlotError};
 
 /// What to do about an error; none where the general advice is as good.
 pub fn advice(error: &SlotError) -> Option<Words> {
@@ -29,6 +29,34 @@ pub fn advice(error: &SlotError) -> Option<Words> {
             format!("set min_decryption_version of the key back to {version}, then try again; nothing was lost"),
             format!("请把该密钥的 min_decryption_version 改回 {version} 后重试；没有丢失任何数据"),
         )),
+        SlotError::ActionDenied { action, .. } => Some(Words::new(
+            format!("allow the agent {action}, as config/aws-kms-policy.json has it; nothing was lost"),
+            format!("请按 config/aws-kms-policy.json 授予代理 {action}；没有丢失任何数据"),
+        )),
+        SlotError::KeyUnusable { key, state, .. } => Some(match state {
+            KeyTrouble::Disabled => Words::new(
+                format!("switch it on again (aws kms enable-key --key-id {key}), then try again; nothing was lost"),
+                format!("请重新启用（aws kms enable-key --key-id {key}）后重试；没有丢失任何数据"),
+            ),
+            KeyTrouble::Doomed(at) => Words::new(
+                format!(
+                    "if this is the generation in force, before {at}: aws kms cancel-key-deletion --key-id {key}, then aws kms enable-key \
+                     --key-id {key}; later no backup can ever be opened again"
+                ),
+                format!(
+                    "若属现行一代，须在 {at} 之前执行 aws kms cancel-key-deletion --key-id {key} 和 aws kms enable-key \
+                     --key-id {key}；过期后任何备份都无法再打开"
+                ),
+            ),
+            KeyTrouble::Deleted => Words::new(
+                "nothing brings it back: no backup can be opened any more. Live data is not affected; make a new installation",
+                "无法恢复：任何备份都无法再打开。在线数据不受影响；请新建安装",
+            ),
+            KeyTrouble::Other => Words::new(
+                format!("look at it (aws kms describe-key --key-id {key}), then try again"),
+                format!("请查看（aws kms describe-key --key-id {key}）后重试"),
+            ),
+        }),
         SlotError::Unfit { .. } => words(
             "make a key of its own for this installation (config/openbao-policy.hcl says how) and name it under [root]",
             "请为本安装新建一个专用密钥（做法见 config/openbao-policy.hcl），并写入 [root]",

@@ -1,6 +1,8 @@
 //! How far an erasure is, in words: deleted is not shred-pending, shred-pending is not shredded, shredded is not final.
 
 use super::output::{Output, UserError, Words};
+use crate::control::RunRow;
+use crate::tasks::erasure::RunBody;
 use crate::tasks::finality::{FinalitySummary, Remaining, Residual, ResidualCode};
 
 /// What the state of a run means for the rows that it erased. `until` is the date until which they still open in backups.
@@ -46,6 +48,30 @@ pub fn meaning(state: &str, until: Option<&str>) -> Words {
             "失败：计为失败的行未被擦除，也未销毁任何密钥；计为擦除的行仅从在线数据库消失",
         ),
         other => Words::new(other, other),
+    }
+}
+
+/// The meaning of a run's state, with the dates that stand in its record.
+pub fn meaning_of_run(run: &RunRow, body: &RunBody) -> Words {
+    match body.irrevocable_at {
+        Some(at) if run.state == "shred-pending" => irrevocable(Some(&crate::control::time_text(at))),
+        _ => meaning(&run.state, body.pending.as_ref().map(|(_, until)| until.as_str())),
+    }
+}
+
+/// The same of a run whose keys are destroyed in a root slot that can be told to call that off until a date.
+pub fn irrevocable(at: Option<&str>) -> Words {
+    match at {
+        Some(at) => Words::new(
+            format!(
+                "shred-pending: no key that is left opens them; their destruction can be called off in the root slot and is irrevocable at {at}"
+            ),
+            format!("待销毁密钥：现有密钥都无法打开；在根密钥槽中仍可撤回销毁，{at} 起不可撤回"),
+        ),
+        None => Words::new(
+            "shred-pending, keys destroyed: no key that is left opens them; the root slot can call that off until a date",
+            "待销毁密钥，密钥已销毁：现有密钥都无法打开；根密钥槽在指定日期前仍可撤回",
+        ),
     }
 }
 
@@ -148,6 +174,10 @@ mod tests {
             assert_eq!(opens, ["approved", "deleted", "verified", "shred-pending"].contains(state), "{state}");
         }
         assert!(meaning("shred-pending", Some("2027-01-01")).en.contains("2027-01-01"));
+        for words in [irrevocable(None), irrevocable(Some("2027-01-01"))] {
+            assert!(words.en.starts_with("shred-pending") && !words.en.contains("still open"), "{}", words.en);
+            assert!(!texts.contains(&words.en[..]) && !texts.contains(&words.zh[..]));
+        }
     }
 
     #[test]

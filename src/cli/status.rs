@@ -5,9 +5,10 @@ mod document;
 
 use super::CommandResult;
 use super::context::{Context, local_time, task_error};
+use super::output::shapes::DoomedRootEntry;
 use super::output::table::grouped;
 use super::output::{Exit, Grid, Outcome, Output, UserError, Words, say};
-use super::stage::{finality_words, meaning};
+use super::stage::{finality_words, irrevocable, meaning};
 use crate::config::Configuration;
 use crate::tasks::status::{Overdue, Status};
 
@@ -76,11 +77,21 @@ fn show_state(output: &mut Output, config: &Configuration, status: &Status) -> R
         for (state, count) in states {
             let (words, count) = (meaning(state, None), grouped(*count));
             output.say(&Words::new(format!("  {count} {}", words.en), format!("  {count} {}", words.zh)))?;
+            if state == "shred-pending" && status.irrevocable_later > 0 {
+                let (words, count) = (irrevocable(None), grouped(status.irrevocable_later));
+                output.say(&Words::new(
+                    format!("    of them {count} {}", words.en),
+                    format!("    其中 {count} {}", words.zh),
+                ))?;
+            }
         }
         let finality = if at == 1 { finality_words(&status.finality) } else { Vec::new() };
         for words in finality {
             output.say(&Words::new(format!("  {}", words.en), format!("  {}", words.zh)))?;
         }
+    }
+    for root in &status.doomed {
+        output.say(&DoomedRootEntry::of(root).words())?;
     }
     Ok(())
 }
@@ -143,6 +154,8 @@ fn next_step(code: &str) -> (&'static str, &'static str) {
         "old-snapshot" => ("快照过旧", "wangchuan backup run"),
         "request-overdue" => ("请求逾期", "wangchuan request list"),
         "shred-overdue" => ("密钥销毁逾期", "wangchuan agent --once"),
+        "destruction-called-off" => ("根密钥销毁曾被撤回", "wangchuan key status"),
+        "root-not-gone" => ("根密钥逾期未销毁", "wangchuan key shred --now"),
         "outside-key-overdue" => ("外部密钥销毁逾期", "wangchuan key list"),
         "run-failed" => ("运行失败", "wangchuan run list"),
         "rows-failed" => ("有行未能擦除", "wangchuan run list"),

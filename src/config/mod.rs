@@ -15,6 +15,7 @@ mod law;
 mod outside;
 mod policies;
 mod root;
+mod root_kms;
 pub mod schema;
 pub mod secret;
 mod section;

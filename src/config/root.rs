@@ -8,8 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
+use super::root_kms::RawKms;
 use super::secret::SecretValue;
 use super::section::Reading;
+use crate::keys::kms_slot::KmsSetup;
 use crate::keys::pkcs11_slot::Pkcs11Setup;
 use crate::keys::slot::Device;
 use crate::keys::transit_slot::{TransitAuth, TransitSetup};
@@ -45,6 +47,11 @@ pub enum SlotSettings {
         /// A file of certificate authorities, PEM.
         ca: Option<PathBuf>,
     },
+    /// AWS KMS (class C).
+    AwsKms {
+        /// How to reach it.
+        setup: Box<KmsSetup>,
+    },
     /// A PKCS#11 token (class A, B or D, as the operator declares).
     Pkcs11 {
         /// How to open the token.
@@ -59,6 +66,7 @@ impl SlotSettings {
         match self {
             Self::File { .. } => "file",
             Self::Transit { .. } => "transit",
+            Self::AwsKms { .. } => "aws-kms",
             Self::Pkcs11 { .. } => "pkcs11",
         }
     }
@@ -69,6 +77,7 @@ impl SlotSettings {
         match self {
             Self::File { path } => path,
             Self::Transit { setup, .. } => &setup.folder,
+            Self::AwsKms { setup } => &setup.folder,
             Self::Pkcs11 { setup } => &setup.folder,
         }
     }
@@ -77,8 +86,8 @@ impl SlotSettings {
     #[must_use]
     pub fn with_folder(&self, folder: &Path) -> Option<Self> {
         match self {
-            // The token's wrapped roots do not lie in the second place yet.
-            Self::File { .. } | Self::Pkcs11 { .. } => None,
+            // The wrapped roots of a token or of AWS KMS do not lie in the second place yet.
+            Self::File { .. } | Self::Pkcs11 { .. } | Self::AwsKms { .. } => None,
             Self::Transit { setup, ca } => {
                 let setup = TransitSetup { folder: folder.to_owned(), ..setup.as_ref().clone() };
                 Some(Self::Transit { setup: Box::new(setup), ca: ca.clone() })
@@ -97,7 +106,7 @@ pub(super) enum RootKind {
     Transit,
     /// A PKCS#11 token.
     Pkcs11,
-    /// AWS KMS; not in this version.
+    /// AWS KMS.
     AwsKms,
 }
 
@@ -130,15 +139,21 @@ const KEYS_OF_KINDS: &[(&str, &[RootKind])] = &[
     ("token_label", &[RootKind::Pkcs11]),
     ("pin", &[RootKind::Pkcs11]),
     ("device", &[RootKind::Pkcs11]),
+    ("region", &[RootKind::AwsKms]),
+    ("endpoint", &[RootKind::AwsKms]),
+    ("access_key_id", &[RootKind::AwsKms]),
+    ("secret_access_key", &[RootKind::AwsKms]),
+    ("deletion_window_days", &[RootKind::AwsKms]),
+    ("minimum_interval_hours", &[RootKind::AwsKms]),
 ];
 
 /// Where the root key lies.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRoot {
-    /// Kind of slot; this version knows `file`, `transit` and `pkcs11`.
+    /// Kind of slot; this version knows `file`, `transit`, `pkcs11` and `aws-kms`.
     kind: RootKind,
-    /// The folder of the slot on this host: the root itself for `file`, the wrapped root for `transit` and `pkcs11`.
+    /// The folder of the slot on this host: the root itself for `file`, wrapped roots for `transit`, `pkcs11` and `aws-kms`.
     #[serde(default)]
     path: Option<PathBuf>,
     /// Must be true for a file slot: whoever loses this host loses every backup with it, because a copy of the file
@@ -180,6 +195,27 @@ pub(super) struct RawRoot {
     /// `device = "hardware-with-backup"`: the same of the device's backups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     snapshot_retention_days: Option<u32>,
+    /// `aws-kms`: the region of the keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    region: Option<String>,
+    /// `aws-kms`: address of the service, if not the region's own: an interface endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
+    /// `aws-kms`: access key; a secret reference. Without it and `secret_access_key`, the AWS default chain decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    access_key_id: Option<SecretValue>,
+    /// `aws-kms`: its secret; a secret reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    secret_access_key: Option<SecretValue>,
+    /// `aws-kms`: for how many days the deletion of an old key can be called off, 7 to 30; rows are shredded only afterwards. 7 by
+    /// default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deletion_window_days: Option<u8>,
+    /// `aws-kms`: the least time between two generations, in hours: each has a key of its own, which costs money. 24 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    minimum_interval_hours: Option<u32>,
     /// `pkcs11`: the module, a library of the token's maker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     module: Option<PathBuf>,
@@ -205,8 +241,14 @@ impl RawRoot {
     }
 
     fn literals_at(&self, place: &Place) -> Vec<Place> {
-        let secrets =
-            [("token", &self.token), ("role_id", &self.role_id), ("secret_id", &self.secret_id), ("pin", &self.pin)];
+        let secrets = [
+            ("token", &self.token),
+            ("role_id", &self.role_id),
+            ("secret_id", &self.secret_id),
+            ("access_key_id", &self.access_key_id),
+            ("secret_access_key", &self.secret_access_key),
+            ("pin", &self.pin),
+        ];
         let literal = secrets.iter().filter(|(_, value)| value.as_ref().is_some_and(SecretValue::is_literal));
         let mut places: Vec<Place> = literal.map(|(key, _)| place.key(key)).collect();
         places.extend(self.previous.iter().flat_map(|previous| previous.literals_at(&place.key("previous"))));
@@ -243,13 +285,22 @@ impl RawRoot {
         match self.kind {
             RootKind::File => Some(SlotSettings::File { path: path? }),
             RootKind::Transit => self.check_transit(place, path, reading),
-            RootKind::Pkcs11 => self.check_pkcs11(place, path, reading),
             RootKind::AwsKms => {
-                let what = "this kind of root slot is not in this version";
-                let advice = "write `kind = \"file\"`, `kind = \"transit\"` or `kind = \"pkcs11\"`";
-                reading.fault(&place.key("kind"), what, advice);
-                None
+                let setup = self.kms().check(place, path, reading)?;
+                Some(SlotSettings::AwsKms { setup: Box::new(setup) })
             }
+            RootKind::Pkcs11 => self.check_pkcs11(place, path, reading),
+        }
+    }
+
+    fn kms(&self) -> RawKms<'_> {
+        RawKms {
+            region: self.region.as_deref(),
+            endpoint: self.endpoint.as_deref(),
+            access_key_id: self.access_key_id.as_ref(),
+            secret_access_key: self.secret_access_key.as_ref(),
+            deletion_window_days: self.deletion_window_days,
+            minimum_interval_hours: self.minimum_interval_hours,
         }
     }
 

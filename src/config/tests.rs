@@ -233,8 +233,8 @@ wangchuan.toml:7:1: the key `path` is missing
    | ^^^^^^
    = do: add `path = \"root.slot\"` here";
     assert_eq!(error(&text), expected);
-    let other = error(&HEAD.replace("kind = \"file\"", "kind = \"aws-kms\""));
-    assert!(other.contains("this kind of root slot is not in this version"), "{other}");
+    let other = error(&HEAD.replace("kind = \"file\"", "kind = \"pkcs11\""));
+    assert!(other.contains("the key `module` is missing"), "{other}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod burial;
 mod catalogue;
 mod cells;
 mod ddl;
+mod doomed;
 mod engine;
 mod image;
 mod jobs;
@@ -28,6 +29,7 @@ mod snapshots;
 mod tree;
 
 pub use cells::{BucketName, CellRow, DyingKeys, PinKind, PinRow};
+pub use doomed::DoomedRoot;
 pub use engine::StateLocation;
 pub use image::{CLOCK, ImageLoad, ImagePiece, ImageRows, OWN};
 pub use jobs::JobRun;

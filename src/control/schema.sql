@@ -20,6 +20,12 @@ CREATE TABLE rekey (
 CREATE TABLE stray_root (
     number INTEGER PRIMARY KEY AUTOINCREMENT, generation BIGINT NOT NULL, destroyed_at TEXT NOT NULL, evidence TEXT NOT NULL
 );
+-- Old roots whose slot destroys them only at a date. called_off: how often somebody called that off and it was begun again, told:
+-- how many of those stand in the operation log. destroyed: what was done; evidence: the whole of it, once it was read back as gone.
+CREATE TABLE doomed_root (
+    generation BIGINT PRIMARY KEY, begun_at TEXT NOT NULL, irrevocable_at TEXT NOT NULL, called_off BIGINT NOT NULL,
+    told BIGINT NOT NULL, destroyed TEXT NOT NULL, gone_at TEXT, evidence TEXT
+);
 
 -- What the leaves of the tree are for. state: active | retained | dying | destroyed. Retained: its erasure was undone when a
 -- newer instance was in use already; it opens old frames, takes no new rows, and dies as an active one does.

@@ -8,6 +8,7 @@ use crate::error::{Result, TaskError};
 use crate::keyring::KeyringError;
 use crate::keys::InstallationId;
 use crate::keys::file_slot::FileSlot;
+use crate::keys::kms_slot::KmsSlot;
 use crate::keys::moving_slot::MovingSlot;
 use crate::keys::pkcs11_slot::Pkcs11Slot;
 use crate::keys::slot::{RootSlot, SlotError};
@@ -68,6 +69,13 @@ fn one(settings: &SlotSettings, installation: InstallationId, folder: Folder) ->
             let slot = match folder {
                 Folder::Make => TransitSlot::prepare(&setup, installation),
                 Folder::MustBeThere => TransitSlot::at(&setup, installation),
+            };
+            slot.map(|slot| Arc::new(slot) as Arc<dyn RootSlot>)
+        }
+        SlotSettings::AwsKms { setup } => {
+            let slot = match folder {
+                Folder::Make => KmsSlot::prepare(setup, installation),
+                Folder::MustBeThere => KmsSlot::at(setup, installation),
             };
             slot.map(|slot| Arc::new(slot) as Arc<dyn RootSlot>)
         }

@@ -5,6 +5,7 @@
 //! paths of the slots in question are read; all of them by [`Keyring::with_whole_tree`] and a recovery.
 
 mod check;
+pub mod doomed;
 mod rekey;
 #[cfg(test)]
 mod residue_tests;
@@ -301,6 +302,7 @@ impl Keyring {
                 SlotError::Missing { .. }
                 | SlotError::VersionGone { .. }
                 | SlotError::VersionDisabled { .. }
+                | SlotError::KeyUnusable { .. }
                 | SlotError::Token(TokenError::KeyGone { .. }),
             ) => return Ok(None),
             other => other?,

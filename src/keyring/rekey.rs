@@ -7,7 +7,7 @@
 //! 5. Crown, pins and burials are committed in one transaction.
 //! 6. What they concern is reloaded from disk and checked (`check.rs`): every node on the paths of victims and pins, survivors.
 //! 7. The old root is destroyed.
-//! 8. That is read back.
+//! 8. That is read back. A slot that destroys only at a date has its roots noted as doomed instead (`doomed.rs`).
 //! 9. The evidence is stored; the old crown and what only it reached is forgotten.
 //!
 //! A crash before 4 leaves the old generation in force, and the unused root is destroyed. A crash after 4 leads forward, unless
@@ -22,7 +22,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::check::{self, Expected, collectable, compare_change, compare_since, refuse_new_damage};
 use super::staging::{self, Change};
-use super::{Keyring, KeyringError, Result, node_number};
+use super::{Keyring, KeyringError, Result, doomed, node_number};
 use crate::clock::Clock;
 use crate::control::{ABANDONED, CellRow, Control, DyingKeys, PinRow, Tx};
 use crate::crash_point;
@@ -35,7 +35,7 @@ use crate::keys::tree::{KeyTree, NodeId};
 pub struct Shredded {
     /// The new generation; the one before it is gone.
     pub generation: i64,
-    /// When the old root was read back as gone.
+    /// When the old root was read back as gone, or, where the slot destroys later, its destruction begun.
     pub at: DateTime<Utc>,
 }
 
@@ -255,21 +255,29 @@ async fn finish(
     }
     // The tree of the generation before may still be cached, with keys that are about to be gone.
     keyring.forget().await;
-    let mut evidence = Vec::new();
-    for doomed in doom.roots {
-        let destroyed = keyring.slot.destroy(*doomed).await?;
+    let (mut evidence, mut delayed) = (Vec::new(), Vec::new());
+    for root in doom.roots {
+        let destroyed = keyring.slot.destroy(*root).await?;
         crash_point::reached("rekey.root-destroyed");
-        let gone = keyring.slot.verify_gone(*doomed).await?;
+        if destroyed.irrevocable_at.is_some() {
+            delayed.push(destroyed);
+            continue;
+        }
+        let gone = keyring.slot.verify_gone(*root).await?;
         let found = serde_json::to_value(RootEvidence::new(destroyed, gone));
-        evidence.push((*doomed, found.unwrap_or_default()));
+        evidence.push((*root, found.unwrap_or_default()));
     }
-    // Only now are they gone: this, and not the beginning, is the time that a certificate may state.
+    // Only now are they gone: this, and not the beginning, is the time that a certificate may state. Those of a slot that destroys
+    // later are noted as doomed, and have a time of their own.
     let at = clock.now();
     let mut tx = control.begin().await?;
     fence.require(&mut tx, at).await?;
     let unreachable: Vec<_> = doom.unreachable.iter().map(|id| node_number(*id)).collect();
     tx.drop_tree_nodes(&unreachable).await?;
     tx.drop_crowns_before(generation).await?;
+    for destroyed in &delayed {
+        doomed::doom(&mut tx, destroyed, at).await?;
+    }
     match doom.why {
         Doomed::ByRekey => {
             let all: Vec<_> = evidence.into_iter().map(|(_, found)| found).collect();

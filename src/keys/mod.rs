@@ -10,6 +10,7 @@
 
 pub mod cell;
 pub mod file_slot;
+pub mod kms_slot;
 pub mod moving_slot;
 pub mod outside;
 pub mod pkcs11_slot;

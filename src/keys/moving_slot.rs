@@ -1,5 +1,6 @@
 //! A root on its way from one slot to another: new generations are made in the new slot, the old one is still opened, and
-//! emptied by the destructions of the generation change as any other old root.
+//! emptied by the destructions of the generation change as any other old root. A slot that destroys only at a date stays described
+//! under `[root.previous]` until that date is past: nobody else can tell that its root is gone.
 //!
 //! So a move is nothing but a generation change, with its order, its checks and its recovery. As soon as the old slot is empty it
 //! can be taken out of the configuration.
@@ -9,8 +10,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::slot::{
-    DestroyEvidence, DestroyStep, GoneCheck, GoneEvidence, PresentGeneration, RootSlot, Shortcoming, SlotAbilities,
-    SlotClaim, SlotError,
+    DestroyEvidence, DestroyStep, GoneCheck, GoneEvidence, Presence, PresentGeneration, RootSlot, Shortcoming,
+    SlotAbilities, SlotClaim, SlotError,
 };
 use super::wrapped_root::{WrappedRoot, WrappingSlot};
 use super::{Generation, Key};
@@ -73,13 +74,17 @@ impl RootSlot for MovingSlot {
         let previous = self.previous.destroy(generation).await?;
         let current = self.current.destroy(generation).await?;
         // Where it was decides what its destruction is worth; where that cannot be told any more, the weaker one does.
-        let knew = |done: &DestroyEvidence| done.was_present || done.steps.contains(&DestroyStep::ServiceDestroyed);
+        let by_service = [DestroyStep::ServiceDestroyed, DestroyStep::ServiceScheduled];
+        let knew = |done: &DestroyEvidence| {
+            done.was_present || done.irrevocable_at.is_some() || done.steps.iter().any(|step| by_service.contains(step))
+        };
+        let irrevocable_at = previous.irrevocable_at.max(current.irrevocable_at);
         let is_previous = match (knew(&previous), knew(&current)) {
             (true, false) => true,
             (false, true) => false,
             _ => previous.claim.class >= current.claim.class,
         };
-        Ok(if is_previous { previous } else { current })
+        Ok(DestroyEvidence { irrevocable_at, ..if is_previous { previous } else { current } })
     }
 
     async fn verify_gone(&self, generation: Generation) -> Result<GoneEvidence> {
@@ -93,7 +98,10 @@ impl RootSlot for MovingSlot {
     }
 
     async fn left_behind(&self) -> Result<Vec<Generation>> {
-        Ok(self.previous.list().await?.iter().map(|present| present.generation).collect())
+        // What is doomed there was moved already; it only waits for its date.
+        let usable = |present: &PresentGeneration| present.presence == Presence::Usable;
+        let present = self.previous.list().await?.into_iter().filter(usable);
+        Ok(present.map(|present| present.generation).collect())
     }
 
     fn wrapping(&self) -> Option<&dyn WrappingSlot> {

@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use error::SlotError;
+pub use error::{KeyTrouble, SlotError};
 pub use token::{Device, PinTrouble, TokenError, TokenMarks, TokenReadBack};
 
 use super::wrapped_root::WrappingSlot;
@@ -32,6 +32,8 @@ pub enum SlotKind {
     File,
     /// OpenBao's or Vault's transit engine.
     Transit,
+    /// AWS KMS.
+    AwsKms,
     /// A PKCS#11 token.
     Pkcs11,
 }
@@ -43,6 +45,7 @@ impl SlotKind {
         match self {
             Self::File => "file",
             Self::Transit => "transit",
+            Self::AwsKms => "aws-kms",
             Self::Pkcs11 => "pkcs11",
         }
     }
@@ -164,7 +167,7 @@ pub struct SlotAbilities {
 /// The state of a generation's root key in its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// It opens.
+    /// It opens, or would after somebody repaired or switched on what it rests on.
     Usable,
     /// Its destruction was begun and becomes irrevocable at this time.
     Doomed(DateTime<Utc>),
@@ -223,9 +226,8 @@ pub enum GoneCheck {
     ContentAbsent,
     /// The service says that it no longer has this version; a session of a token opened afterwards finds no such key.
     ServiceReadBack,
-    /// The service says that its key could never be exported nor backed up in clear. Both switches only go one way, so this
-    /// holds for the whole life of the key. Of a token: its key was made in it, and bore the marks never extractable and always
-    /// sensitive until the end.
+    /// The service says that its key could never be exported nor backed up in clear, for the whole life of the key. Of a token: its
+    /// key was made in it, and bore the marks never extractable and always sensitive until the end.
     NeverExportable,
 }
 

@@ -74,12 +74,12 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
     let is_blind = !installation.ground()?.skipped.is_empty();
     for run in waiting {
         let body = RunBody::of(&run)?;
-        if is_blind && run.state == SHRED_PENDING && body.certified.is_some() {
+        if is_blind && run.state == SHRED_PENDING && body.irrevocable_at.is_none() && body.certified.is_some() {
             // Without its store no date can be computed; what was said of it stands until it is reached.
             continue;
         }
         let until = open_until(installation, &run, &body).await?;
-        if body.certified.as_deref() != Some(claim_of(&run, until.as_deref()).as_str()) {
+        if body.certified.as_deref() != Some(claim_of(&run, &body, until.as_deref()).as_str()) {
             due.push(run);
         }
     }
@@ -181,7 +181,7 @@ async fn reserved(tx: &mut Tx) -> Result<i64> {
 async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
     let mut body = RunBody::of(run)?;
     let until = open_until(installation, run, &body).await?;
-    let claim = claim_of(run, until.as_deref());
+    let claim = claim_of(run, &body, until.as_deref());
     if body.certified.as_deref() == Some(claim.as_str()) {
         return Ok(None);
     }
@@ -243,7 +243,7 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
 /// Everything that is known of a run, without the number of a certificate.
 async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Result<Facts> {
     let body = RunBody::of(run)?;
-    let (key_evidence, root_slot) = root_facts(installation, tx, run, body.forgotten).await?;
+    let (key_evidence, root_slot, lists_irrevocable_at) = root_facts(installation, tx, run, body.forgotten).await?;
     let plan = tx.plan(run.plan.as_deref().unwrap_or_default()).await?;
     let plan = plan.ok_or_else(|| TaskError::Inconsistent(format!("run {} has no plan", run.id)))?;
     let chunks = tx.chunks(&plan.id).await?;
@@ -269,6 +269,7 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
         previous: None,
         supersedes: None,
         open_until: None,
+        lists_irrevocable_at,
     })
 }
 
@@ -319,14 +320,19 @@ fn supersedes_reason(run: &RunRow) -> SupersedesReason {
 /// Until when rows of a run still open in backups behind its shred: as the last shred found, or as the marked keys say before.
 async fn open_until(installation: &Installation, run: &RunRow, body: &RunBody) -> Result<Option<String>> {
     match &body.pending {
-        _ if run.state != SHRED_PENDING => Ok(None),
+        // Once its keys died no key that is left opens them, whatever a destruction that is called off brings back.
+        _ if run.state != SHRED_PENDING || body.irrevocable_at.is_some() => Ok(None),
         Some((_, until)) => Ok(Some(until.clone())),
         None => still_open_behind_shred(installation, run).await,
     }
 }
 
-/// What of a run its certificate tells that can change: another claim needs another certificate.
-fn claim_of(run: &RunRow, until: Option<&str>) -> String {
+/// What of a run its certificate tells that can change: another claim needs another certificate. A run whose keys are destroyed
+/// irrevocably only at a date has one that names it, and another when the date had to be moved.
+fn claim_of(run: &RunRow, body: &RunBody, until: Option<&str>) -> String {
+    if let Some(at) = body.irrevocable_at.filter(|_| run.state == SHRED_PENDING) {
+        return format!("{} irrevocable at {}", run.state, crate::control::time_text(at));
+    }
     until.map_or_else(|| run.state.clone(), |until| format!("{} until {until}", run.state))
 }
 
@@ -340,35 +346,58 @@ async fn request_of(tx: &mut Tx, number: Option<i64>) -> Result<Option<(i64, Dat
 /// is finished, or when the destruction on record is older than the run and so cannot be of its keys, the slot is the
 /// configured one.
 ///
-/// What was sealed for the run itself may have gone with a later generation, `forgotten`: then the slot answers for that as well.
+/// What was sealed for the run itself may have gone with a later generation, `forgotten`: then the slot answers for that as well,
+/// once it can no longer be called off; until then only the date of that is told.
 async fn root_facts(
     installation: &Installation,
     tx: &mut Tx,
     run: &RunRow,
     forgotten: Option<i64>,
-) -> Result<(Option<KeyEvidence>, RootSlot)> {
-    let (destroyed, slot) = match run.generation {
-        Some(generation) => root_end(tx, run, generation).await?.unzip(),
+) -> Result<(Option<KeyEvidence>, RootSlot, Option<DateTime<Utc>>)> {
+    let claim = installation.keyring.slot().claim();
+    let (mut destroyed, mut slot) = match run.generation {
+        Some(generation) => root_end(tx, run, generation, &claim).await?.unzip(),
         None => (None, None),
     };
-    let later = match forgotten.filter(|forgotten| run.generation.is_none_or(|generation| *forgotten > generation)) {
-        Some(forgotten) => root_end(tx, run, forgotten).await?.map(|(_, slot)| slot),
-        None => None,
-    };
-    let slot = later.or(slot).unwrap_or_else(|| slot_of(&installation.keyring.slot().claim(), None));
-    let key = destroyed.zip(run.generation).map(|((at, kind), generation)| {
+    let mut lists_irrevocable_at = None;
+    if let Some(forgotten) =
+        forgotten.filter(|forgotten| run.generation.is_none_or(|generation| *forgotten > generation))
+    {
+        match root_end(tx, run, forgotten, &claim).await? {
+            Some((Some((at, _)), later)) => {
+                // What is said of that slot holds of the keys no sooner than its date.
+                if let (true, Some(Some((own, _)))) = (later.irrevocable_at.is_some(), destroyed.as_mut()) {
+                    *own = at.max(*own);
+                }
+                slot = Some(later);
+            }
+            Some((None, later)) => lists_irrevocable_at = later.irrevocable_at.map(|at| at.instant()),
+            None => {}
+        }
+    }
+    let slot = slot.unwrap_or_else(|| slot_of(&claim, None));
+    let key = destroyed.flatten().zip(run.generation).map(|((at, kind), generation)| {
         // The root that the change to this generation destroyed is the one before.
         key_evidence(&installation.id(), generation - 1, at, &kind)
     });
-    Ok((key, slot))
+    Ok((key, slot, lists_irrevocable_at))
 }
 
+/// When a root was destroyed and in what kind of slot, if it is, and the slot.
+type RootEnd = (Option<(DateTime<Utc>, String)>, RootSlot);
+
 /// When the root before a generation was destroyed and in what kind of slot, and what the weakest destruction so far is worth.
-async fn root_end(tx: &mut Tx, run: &RunRow, generation: i64) -> Result<Option<((DateTime<Utc>, String), RootSlot)>> {
+/// While one of them can be called off, only until when: in the slot that is configured, with its `claim`.
+async fn root_end(tx: &mut Tx, run: &RunRow, generation: i64, claim: &SlotClaim) -> Result<Option<RootEnd>> {
     let Some((at, _)) = tx.rekey_evidence(generation).await? else { return Ok(None) };
     let at: DateTime<Utc> = crate::control::parse_time(&at)?;
     if at < run.begun_at {
         return Ok(None);
+    }
+    if let Some(irrevocable) = tx.irrevocable_before(generation).await? {
+        let mut slot = slot_of(claim, None);
+        slot.irrevocable_at = Some(Timestamp::from(irrevocable));
+        return Ok(Some((None, slot)));
     }
     let past = destructions(tx, generation).await?;
     let damaged = || TaskError::Inconsistent(format!("the evidence of key generation {generation} is missing"));
@@ -379,7 +408,11 @@ async fn root_end(tx: &mut Tx, run: &RunRow, generation: i64) -> Result<Option<(
     let (_, shown) = past.iter().rev().find(|(_, found)| is_shown(found)).ok_or_else(damaged)?;
     let mut slot = slot_of(&shown.claim, Some(&shown.gone));
     slot.reopenable_until = past.iter().filter_map(|(at, found)| reopenable_until(*at, &found.claim)).max();
-    Ok(Some(((at, slot.kind.clone()), slot)))
+    // A root that was destroyed at a date is gone from there on, and not since the change of generation.
+    slot.irrevocable_at =
+        past.iter().filter_map(|(_, found)| found.destroyed.irrevocable_at).max().map(Timestamp::from);
+    let at = past.iter().map(|(at, _)| *at).fold(at, DateTime::max);
+    Ok(Some((Some((at, slot.kind.clone())), slot)))
 }
 
 /// The destructions of roots up to a generation, oldest first, from the first chain on and always with that generation's own.
@@ -396,13 +429,35 @@ async fn destructions(tx: &mut Tx, generation: i64) -> Result<Vec<(DateTime<Utc>
             .map_err(|_| TaskError::Inconsistent("the evidence of a generation change is damaged".to_owned()))?;
         past.extend(found.into_iter().map(|found| (at, found)));
     }
+    past.extend(delayed(tx, generation, first).await?);
+    past.sort_by_key(|(at, _)| *at);
+    Ok(past)
+}
+
+/// The same for roots that were destroyed at a date, each with the time when it was read back as gone.
+async fn delayed(
+    tx: &mut Tx,
+    generation: i64,
+    first: Option<DateTime<Utc>>,
+) -> Result<Vec<(DateTime<Utc>, RootEvidence)>> {
+    let mut past = Vec::new();
+    for root in tx.doomed_roots().await?.into_iter().filter(|root| root.generation < generation) {
+        let is_last = root.generation + 1 == generation;
+        let (Some(at), Some(text)) = (root.gone_at, root.evidence) else { continue };
+        if is_last || first.is_some_and(|first| root.begun_at >= first) {
+            let found = serde_json::from_str(&text)
+                .map_err(|_| TaskError::Inconsistent("the evidence of a doomed root is damaged".to_owned()))?;
+            past.push((at, found));
+        }
+    }
     Ok(past)
 }
 
 /// Until when a copy of the service could bring the key back. A destruction of class D has no date after which it would be
 /// more than it is.
 fn reopenable_until(at: DateTime<Utc>, claim: &SlotClaim) -> Option<NaiveDate> {
-    let days = claim.residual_days.filter(|_| claim.class != slot::SlotClass::D)?;
+    // Neither has a provider that keeps nothing.
+    let days = claim.residual_days.filter(|_| !matches!(claim.class, slot::SlotClass::C | slot::SlotClass::D))?;
     // The day on which the last hour of it falls counts as a whole.
     at.date_naive().checked_add_days(Days::new(u64::from(days) + 1))
 }
@@ -416,7 +471,8 @@ fn slot_of(claim: &SlotClaim, gone: Option<&GoneEvidence>) -> RootSlot {
         slot::SlotClass::D => SlotClass::D,
     };
     let mut shown = RootSlot::new(class, claim.kind.name());
-    shown.snapshot_retention_days = claim.residual_days.map(u64::from);
+    // Of a provider, nobody declares it.
+    shown.snapshot_retention_days = claim.residual_days.filter(|_| claim.class != slot::SlotClass::C).map(u64::from);
     let Some(gone) = gone else { return shown };
     shown.checks = gone.checks.iter().map(|check| check.code().to_owned()).collect();
     shown.read_back = gone.read_back.map(|found| SlotReadBack {

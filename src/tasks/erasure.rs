@@ -58,6 +58,10 @@ pub struct RunBody {
     pub subject_ref: Option<String>,
     /// Rows that still open in backups after the last shred, and until when.
     pub pending: Option<(i64, String)>,
+    /// When the destruction of the keys is irrevocable, while that is still to come: no key that is left opens the rows, but whoever
+    /// has the right can call the destruction of an old root off until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub irrevocable_at: Option<DateTime<Utc>>,
     /// Rows that an undo put back; they count as kept.
     #[serde(default)]
     pub undone: Option<i64>,

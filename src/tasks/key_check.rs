@@ -17,6 +17,7 @@ use crate::keys::slot::{Presence, RootSlot, SlotError};
 use crate::keys::tree::{KeyTree, NodeSet, Slot, Subtree, Survey};
 use crate::keys::{Generation, Key};
 
+use super::doomed;
 use super::drill::{reachable_secrets, try_shredded};
 use super::read_snapshot::open;
 use super::{Result, TaskError};
@@ -73,6 +74,7 @@ pub async fn check_keys(installation: &Installation) -> Result<KeyCheck> {
     let crowns = tx.old_crowns().await?;
     drop(tx);
     check.generation = generation;
+    notice_called_off(installation, &mut check).await?;
     let slot = installation.keyring.slot();
     let roots = check_roots(slot, &crowns, &mut check).await.map_err(KeyringError::from)?;
     check_crowns(installation.id(), &crowns, &roots, &mut check);
@@ -83,6 +85,21 @@ pub async fn check_keys(installation: &Installation) -> Result<KeyCheck> {
     check.problems.extend(problems);
     check_frames(installation, &mut check).await?;
     Ok(check)
+}
+
+/// Looks at the roots that are destroyed only at a date; one that was called off is begun again, where this process may, and is
+/// a fault all the same.
+async fn notice_called_off(installation: &Installation, check: &mut KeyCheck) -> Result<()> {
+    if installation.token == 0 || installation.may_destroy().await.is_err() {
+        return Ok(());
+    }
+    for (generation, at) in doomed::settle(installation).await?.called_off {
+        check.problems.push(format!(
+            "somebody called off the destruction of the root of generation {generation}; it was begun again and is irrevocable at {}",
+            crate::control::time_text(at)
+        ));
+    }
+    Ok(())
 }
 
 /// Reads back that earlier roots are gone; returns the roots that are there.

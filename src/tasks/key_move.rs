@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Result, TaskError};
-use crate::control::DyingKeys;
+use crate::control::{DyingKeys, time_text};
 use crate::installation::Installation;
 use crate::keyring::{self, KeyringError, ShredOrder};
 
@@ -22,6 +22,8 @@ pub struct MoveReport {
     pub generation: i64,
     /// Whether this call changed the generation; otherwise nothing was left to be moved.
     pub moved: bool,
+    /// When the old slot's roots are irrevocably gone, where it destroys only at a date; until then it must stay configured (RFC 3339).
+    pub irrevocable_at: Option<String>,
 }
 
 /// Moves the root.
@@ -52,9 +54,10 @@ pub async fn move_root(installation: &Installation, to: &str) -> Result<MoveRepo
     let (generation, _) = tx.tree_root().await?.ok_or(KeyringError::NoTree)?;
     // No key dies, so no hold stands in the way; those of now are named so that none goes unnoticed.
     let holds: Vec<String> = tx.holds(true).await?.into_iter().map(|hold| hold.id).collect();
+    let irrevocable_at = tx.irrevocable_before(generation).await?.map(time_text);
     drop(tx);
     if left.is_empty() {
-        return Ok(MoveReport { from, to: current, generation, moved: false });
+        return Ok(MoveReport { from, to: current, generation, moved: false, irrevocable_at });
     }
     installation.log_operation("key.move", &format!("generation-{generation}"), "intent").await?;
     let none = DyingKeys::default();
@@ -62,5 +65,7 @@ pub async fn move_root(installation: &Installation, to: &str) -> Result<MoveRepo
     let done =
         keyring::shred(&installation.keyring, &installation.control, &order, installation.clock.as_ref()).await?;
     installation.log_operation("key.move", &format!("generation-{}", done.generation), "success").await?;
-    Ok(MoveReport { from, to: current, generation: done.generation, moved: true })
+    let generation = done.generation;
+    let irrevocable_at = installation.control.read().await?.irrevocable_before(generation).await?.map(time_text);
+    Ok(MoveReport { from, to: current, generation, moved: true, irrevocable_at })
 }

@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod certify;
+pub mod doomed;
 pub mod drill;
 pub mod erasure;
 pub mod finality;

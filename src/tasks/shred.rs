@@ -2,6 +2,9 @@
 //!
 //! A run waits while a hold covers it, while its grace lasts, while an older snapshot is running, and until the barrier
 //! snapshot of every store that its dying cells reach is committed and its pinned rows open with the keys that will survive.
+//!
+//! In a root slot that destroys only at a date, a run whose keys died stays `shred-pending` until the last root that could open them
+//! is read back as gone. Nothing can keep it back then any more, a hold neither.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,6 +19,7 @@ use crate::installation::{Installation, settle_interrupted};
 use crate::keyring;
 use crate::policy::registry::{BackupMode, StoreSpec};
 
+use super::doomed::{self, DoomedRoots};
 use super::erasure::{RunBody, forget_markers};
 use super::read_snapshot::{FrameState, Nowhere, OpenSnapshot, open};
 use super::undo::expire_pre_images;
@@ -51,6 +55,8 @@ pub struct ShredReport {
     pub unread: Vec<String>,
     /// The same, with codes and dates.
     pub details: Vec<WaitingRun>,
+    /// What became of roots that are destroyed only at a date.
+    pub doomed: DoomedRoots,
 }
 
 impl ShredReport {
@@ -71,6 +77,7 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
     let mut report = ShredReport::default();
     settle_leftovers(installation).await?;
     expire_pre_images(installation).await?;
+    report.doomed = doomed::settle(installation).await?;
     let mut ready = find_ready(installation, &ground, &mut report).await?;
     let mut tx = installation.control.read().await?;
     let before = readable_rows(&mut tx).await?;
@@ -175,6 +182,10 @@ async fn find_ready(installation: &Installation, ground: &Ground<'_>, report: &m
     let mut barriers = HashMap::new();
     let mut ready = Vec::new();
     for run in candidates {
+        if RunBody::of(&run)?.irrevocable_at.is_some() {
+            // Its keys died already; it only waits for the date.
+            continue;
+        }
         let wait = match why_waiting(installation, ground, &run).await? {
             None => behind_barrier(installation, ground, &mut barriers, &run).await?,
             wait => wait,
@@ -219,7 +230,15 @@ async fn settle_runs(
         if readable < earlier || (run.generation.is_none() && tx.keys_died_with(&run.id).await?) {
             run.generation = Some(generation);
         }
-        if readable == 0 {
+        let irrevocable_at = match run.generation {
+            Some(generation) if readable == 0 => tx.irrevocable_before(generation).await?,
+            _ => None,
+        };
+        body.irrevocable_at = irrevocable_at;
+        if let Some(at) = irrevocable_at {
+            body.pending = None;
+            report.wait(&run, Wait::irrevocable(at));
+        } else if readable == 0 {
             body.pending = None;
             run.shredded_at = Some(now);
             "shredded".clone_into(&mut run.state);

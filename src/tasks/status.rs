@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::clock::Clock;
-use crate::control::{Control, RunRow, Tx};
+use crate::control::{Control, DoomedRoot, RunRow, Tx};
 use crate::installation::WORK_LEASE;
 use crate::keyring::second_place::Memory;
 use crate::policy::registry::BackupMode;
@@ -52,6 +52,10 @@ pub struct Status {
     pub last_drill: Option<(DateTime<Utc>, bool)>,
     /// The newest state record in the second place: number, key generation, and when its image was taken.
     pub second_place: Option<(u64, i64, Option<String>)>,
+    /// Runs whose keys are destroyed, but irrevocably only at a date.
+    pub irrevocable_later: u64,
+    /// Old roots that are destroyed at a date.
+    pub doomed: Vec<DoomedRoot>,
     /// What needs a person; exit code 5 when there is any.
     pub overdue: Vec<Overdue>,
 }
@@ -62,6 +66,8 @@ const SNAPSHOT_AGE: TimeDelta = TimeDelta::hours(50);
 const DRILL_AGE: TimeDelta = TimeDelta::days(95);
 /// Keys that should have died so long ago are overdue.
 const SHRED_AGE: TimeDelta = TimeDelta::hours(26);
+/// A key service that promised to delete a key at a date may be so much later. As `ScheduleKeyDeletion` of AWS says, a day.
+const DELETION_SLACK: TimeDelta = TimeDelta::hours(26);
 /// A certificate that waits so long is overdue.
 const FILING_AGE: TimeDelta = TimeDelta::hours(24);
 
@@ -80,6 +86,7 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
     status.second_place = memory.head.map(|head| (head.number, head.generation, memory.at));
     look_at_snapshots(&mut tx, config, now, &mut status).await?;
     look_at_work(&mut tx, now, &mut status).await?;
+    look_at_doomed_roots(&mut tx, now, &mut status).await?;
     look_at_certificates(&mut tx, now, &mut status).await?;
     look_at_drills(&mut tx, now, &mut status).await?;
     look_at_outside_keys(&mut tx, now, &mut status).await?;
@@ -127,6 +134,7 @@ async fn look_at_work(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> R
     status.finality = FinalitySummary::of(&runs)?;
     for run in &runs {
         count(&mut status.runs, &run.state);
+        status.irrevocable_later += u64::from(RunBody::of(&run)?.irrevocable_at.is_some());
         let shred_due = run
             .grace_until
             .filter(|until| run.state == "shred-pending" && run.generation.is_none() && now - *until > SHRED_AGE);
@@ -157,6 +165,26 @@ fn look_at_rest(run: &RunRow, now: DateTime<Utc>, status: &mut Status) -> Result
     if let Some(day) = day.filter(|day| now - *day > TimeDelta::days(1) + SHRED_AGE) {
         let what = format!("{rows} erased rows of run {} still open in backups, although their period is over", run.id);
         status.add("shred-overdue", what, Some(day));
+    }
+    Ok(())
+}
+
+async fn look_at_doomed_roots(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> Result<()> {
+    for root in tx.doomed_roots().await? {
+        if root.gone_at.is_some() {
+            continue;
+        }
+        let (generation, at) = (root.generation, root.irrevocable_at);
+        if root.called_off > 0 {
+            let what = format!(
+                "somebody called off the destruction of the root of generation {generation}; it was begun again"
+            );
+            status.add("destruction-called-off", what, Some(at));
+        }
+        if now - at > DELETION_SLACK {
+            status.add("root-not-gone", format!("the root of generation {generation} should be gone"), Some(at));
+        }
+        status.doomed.push(root);
     }
     Ok(())
 }

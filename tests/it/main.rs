@@ -3,6 +3,7 @@
 
 mod cycle;
 mod erase;
+mod kms;
 mod model;
 mod output;
 mod pkcs11;

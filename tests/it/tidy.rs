@@ -38,12 +38,14 @@ const LAYERS: &[&[&str]] = &[
 /// begins: a file with the folder of its parts, or a whole module.
 const CONFINED: &[(&str, &[&str])] = &[
     ("sqlx", &["src/control/", "src/stores/"]),
-    ("aws_config", &["src/backup/repository"]),
+    ("aws_config", &["src/backup/repository", "src/keys/kms_slot/client"]),
+    ("aws_credential_types", &["src/keys/kms_slot/client"]),
+    ("aws_sigv4", &["src/keys/kms_slot/client"]),
     ("aws_smithy_http_client", &["src/backup/repository"]),
     ("aws_sdk_s3", &["src/backup/repository"]),
     ("s3s", &["src/backup/embedded"]),
     ("s3s_fs", &["src/backup/embedded"]),
-    ("reqwest", &["src/audit/client", "src/keys/transit_slot/client"]),
+    ("reqwest", &["src/audit/client", "src/keys/kms_slot/client", "src/keys/transit_slot/client"]),
     ("cryptoki", &["src/keys/pkcs11_slot"]),
     ("axum", &["src/audit/service"]),
     ("tokio_cron_scheduler", &["src/schedule/waker"]),

@@ -40,6 +40,39 @@ fn a_service_is_believed_only_with_its_read_back_and_a_date() {
     assert!(without(|slot| slot.reopenable_until = NaiveDate::from_ymd_opt(2099, 1, 2)).contains("residualDate"));
 }
 
+#[test]
+fn a_destruction_at_a_date_counts_only_behind_it_and_with_the_word_of_the_service() {
+    fn delayed(p: &mut Predicate) {
+        let mut slot = RootSlot::new(SlotClass::C, "aws-kms");
+        slot.irrevocable_at = p.targets.iter().flat_map(|target| &target.keys).find_map(|key| key.destroyed_at);
+        slot.checks = ["name-absent", "service-read-back", "never-exportable"].map(str::to_owned).to_vec();
+        assert!(slot.irrevocable_at.is_some(), "the sample has a destroyed key");
+        p.root_slot = Some(slot);
+        p.limitations.retain(|code| *code != Limitation::RootSlotClassD);
+        p.limitations.push(Limitation::RootSlotClassC);
+    }
+    fn without(change: fn(&mut RootSlot)) -> String {
+        refused(|p| {
+            delayed(p);
+            change(p.root_slot.as_mut().unwrap());
+        })
+    }
+    accepted(delayed);
+    let untold = refused(|p| {
+        delayed(p);
+        p.limitations.retain(|code| *code != Limitation::RootSlotClassC);
+    });
+    assert!(untold.contains("root slot"), "{untold}");
+    assert!(without(|slot| slot.checks.truncate(1)).contains("checks"));
+    assert!(without(|slot| slot.checks.truncate(2)).contains("checks"));
+    assert!(without(|slot| slot.irrevocable_at = None).contains("irrevocableAt"));
+    let later = |slot: &mut RootSlot| {
+        let at = slot.irrevocable_at.unwrap().instant() + chrono::TimeDelta::seconds(1);
+        slot.irrevocable_at = Some(Timestamp::from(at));
+    };
+    assert!(without(later).contains("irrevocableAt"), "claimed a second too early");
+}
+
 /// A device of class A that showed everything.
 pub(super) fn device() -> RootSlot {
     let token = Some(SlotToken { never_extractable: true, always_sensitive: true, local: true, objects_left: 0 });

@@ -212,6 +212,13 @@ fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError
             format!("root slot of class {class} ({kind})"),
             format!("{class} 级根密钥槽（{kind}）"),
         ))?;
+        if let Some(at) = slot.irrevocable_at {
+            let at = crate::control::time_text(at.instant());
+            output.say(&Words::new(
+                format!("its root keys cannot be used any more and are irrevocably gone from {at} on"),
+                format!("其根密钥已不能使用，自 {at} 起不可恢复"),
+            ))?;
+        }
     }
     if let Some(since) = predicate.final_since {
         let day = since.instant().date_naive();
@@ -264,6 +271,10 @@ fn explain(limitation: Limitation) -> (&'static str, &'static str) {
         Limitation::RootSlotClassA => (
             "the root key was destroyed in a device; that it has no backups is its operator's word, that no key leaves it its maker's",
             "根密钥已在设备中销毁；设备没有备份是使用者的声明，密钥不可导出是厂商的保证",
+        ),
+        Limitation::RootSlotClassC => (
+            "the root key is destroyed at a date; until then its destruction can be called off, and then the provider's word is all there is",
+            "根密钥在指定日期销毁；在此之前可被撤回，之后也只能凭服务商的承诺",
         ),
         Limitation::NotOffSite => ("the backups stand at the same place as the store", "备份与数据源在同一地点"),
         Limitation::IdentityNotChecked => ("who asked was not identified", "没有核实请求人的身份"),

@@ -70,7 +70,7 @@ fn line(about: &'static str, may: May, en: &'static str, zh: &'static str) -> Ad
 fn advice(claim: &SlotClaim) -> Vec<AdviceLine> {
     let mut lines = match claim.kind {
         SlotKind::Pkcs11 => token(claim.class),
-        SlotKind::File | SlotKind::Transit => vec![root_slot(claim.class)],
+        SlotKind::File | SlotKind::Transit | SlotKind::AwsKms => vec![root_slot(claim.class)],
     };
     lines.extend([
         line(

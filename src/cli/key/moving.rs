@@ -51,9 +51,13 @@ pub async fn move_key(context: &mut Context<'_>, args: MoveArgs) -> CommandResul
             format!("{from} 密钥槽中已无根密钥；第 {generation} 代在 {to} 密钥槽中"),
         )
     })?;
-    context
-        .output
-        .note(&Words::new("take [root.previous] out of the configuration now", "现在请从配置中删去 [root.previous]"))?;
+    context.output.note(&match &report.irrevocable_at {
+        None => Words::new("take [root.previous] out of the configuration now", "现在请从配置中删去 [root.previous]"),
+        Some(at) => Words::new(
+            format!("old roots are irrevocably gone only at {at}: leave [root.previous] in the configuration until `key status` names none"),
+            format!("旧根密钥 {at} 起才不可恢复：在 `key status` 不再列出之前，请保留配置中的 [root.previous]"),
+        ),
+    })?;
     context.output.document(&KeyMoveDocument { result: Outcome::Complete, report })?;
     Ok(Exit::Done)
 }

@@ -32,8 +32,12 @@ pub struct KeyShredDocument {
     shredded_runs: Vec<String>,
     /// Runs that became final: the date of every copy that is known is past.
     final_runs: Vec<String>,
-    /// Runs whose rows still open.
+    /// Runs whose rows still open, and those whose keys are destroyed, but irrevocably only at a date (`irrevocable`).
     waiting: Vec<WaitingRun>,
+    /// Generations whose destruction somebody had called off; it was begun again (exit code 4).
+    called_off_generations: Vec<i64>,
+    /// Generations whose roots were read back as gone now, at or after their date.
+    gone_generations: Vec<i64>,
     /// Outside keys that were destroyed and read back as gone, by id.
     outside_keys_destroyed: Vec<String>,
     /// Outside keys whose time is over, or that cannot be looked after, and why they wait.
@@ -72,6 +76,8 @@ impl KeyShredDocument {
             cells_preserved: report.pinned,
             shredded_runs: report.shredded,
             final_runs,
+            called_off_generations: report.doomed.called_off.iter().map(|(generation, _)| *generation).collect(),
+            gone_generations: report.doomed.gone,
             certificates,
             ..Self::waiting(waiting)
         }
@@ -89,6 +95,8 @@ impl KeyShredDocument {
             shredded_runs: Vec::new(),
             final_runs: Vec::new(),
             waiting,
+            called_off_generations: Vec::new(),
+            gone_generations: Vec::new(),
             outside_keys_destroyed: Vec::new(),
             outside_keys_waiting: Vec::new(),
             certificates: Vec::new(),
@@ -127,7 +135,7 @@ pub async fn shred(context: &mut Context<'_>, now: bool) -> CommandResult {
     show(context.output, &document)?;
     context.output.document(&document)?;
     installation.close().await.map_err(task_error)?;
-    Ok(Exit::Done)
+    Ok(if document.called_off_generations.is_empty() { Exit::Done } else { Exit::Partial })
 }
 
 async fn run(installation: &Installation, now: bool) -> tasks::Result<KeyShredDocument> {
@@ -183,6 +191,20 @@ fn show(output: &mut Output, document: &KeyShredDocument) -> Result<(), UserErro
         for run in runs {
             output.say(&Words::new(format!("run {run}: {}", stage.en), format!("运行 {run}：{}", stage.zh)))?;
         }
+    }
+    for generation in &document.called_off_generations {
+        output.say(&Words::new(
+            format!(
+                "✗ somebody had called off the destruction of the root of generation {generation}; it was begun again"
+            ),
+            format!("✗ 有人撤回了第 {generation} 代根密钥的销毁；已重新安排"),
+        ))?;
+    }
+    for generation in &document.gone_generations {
+        output.say(&Words::new(
+            format!("the root of generation {generation} was read back as gone"),
+            format!("第 {generation} 代根密钥经复查已不存在"),
+        ))?;
     }
     for waiting in &document.waiting {
         output.say(&waiting_line(waiting))?;

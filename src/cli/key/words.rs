@@ -43,6 +43,7 @@ pub fn wait_words(code: WaitCode) -> Words {
         WaitCode::LivingRows => ("needs another snapshot", "需要再做一次快照"),
         WaitCode::BucketNotDue => ("shares keys with rows that stay", "与仍保留的行共用密钥"),
         WaitCode::SlotInterval => ("the root slot wants time", "根密钥槽的最小间隔未到"),
+        WaitCode::Irrevocable => ("not irrevocable yet", "销毁尚可撤回"),
         WaitCode::GroupCommit => ("goes with the next group", "随下一批一起销毁"),
         WaitCode::Nothing => ("ready", "就绪"),
     };
@@ -57,9 +58,13 @@ pub fn waiting_line(waiting: &WaitingRun) -> Words {
         None => (String::new(), String::new()),
     };
     let WaitingRun { run, what, .. } = waiting;
+    let (still_en, still_zh) = match waiting.code {
+        WaitCode::Irrevocable => ("no key that is left opens its rows", "现有密钥都无法打开其行"),
+        _ => ("its rows still open in backups", "备份中的行仍可打开"),
+    };
     Words::new(
-        format!("run {run}: {}{en} ({what}); its rows still open in backups", kind.en),
-        format!("运行 {run}：{}{zh}（{what}）；备份中的行仍可打开", kind.zh),
+        format!("run {run}: {}{en} ({what}); {still_en}", kind.en),
+        format!("运行 {run}：{}{zh}（{what}）；{still_zh}", kind.zh),
     )
 }
 
@@ -81,6 +86,7 @@ mod tests {
             Code::LivingRows,
             Code::BucketNotDue,
             Code::SlotInterval,
+            Code::Irrevocable,
             Code::GroupCommit,
             Code::Nothing,
         ];

@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-use crate::control::{RunRow, SnapshotRow, time_text};
+use super::Words;
+use crate::control::{DoomedRoot, RunRow, SnapshotRow, time_text};
 use crate::tasks::erasure::RunBody;
 use crate::tasks::finality::last_date;
 
@@ -222,6 +223,9 @@ pub struct RunEntry {
     pub counts: Counts,
     /// Erased rows that backups still open after the last shred, because others share their keys.
     pub pending: Option<StillReadable>,
+    /// When the destruction of its keys is irrevocable, while that is still to come: no key that is left opens its rows, but the root
+    /// slot can be told to call that off until then.
+    pub irrevocable_at: Option<Time>,
     /// Rows that were put back, and count as kept; null when the run was not undone.
     pub undone: Option<i64>,
 }
@@ -248,8 +252,47 @@ impl RunEntry {
             final_at: body.final_at.map(Time::from),
             counts: Counts::of(body),
             pending: StillReadable::of(body),
+            irrevocable_at: body.irrevocable_at.map(Time::from),
             undone: body.undone,
         }
+    }
+}
+
+/// An old root key whose slot destroys it only at a date.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DoomedRootEntry {
+    /// Its generation.
+    pub generation: i64,
+    /// When its destruction is irrevocable.
+    pub irrevocable_at: Time,
+    /// How often somebody called it off, so that it was begun again.
+    pub called_off: i64,
+}
+
+impl DoomedRootEntry {
+    /// Of a stored one.
+    #[must_use]
+    pub fn of(root: &DoomedRoot) -> Self {
+        let irrevocable_at = Time::from(root.irrevocable_at);
+        Self { generation: root.generation, irrevocable_at, called_off: root.called_off }
+    }
+
+    /// As one line.
+    #[must_use]
+    pub fn words(&self) -> Words {
+        let Self { generation, irrevocable_at, called_off } = self;
+        let (en, zh) = match called_off {
+            0 => (String::new(), String::new()),
+            times => {
+                (format!("; called off {times} times, and begun again"), format!("；曾被撤回 {times} 次，已重新安排"))
+            }
+        };
+        Words::new(
+            format!(
+                "the root of generation {generation} opens nothing and is irrevocably gone at {irrevocable_at}{en}"
+            ),
+            format!("第 {generation} 代根密钥已不能使用，{irrevocable_at} 起不可恢复{zh}"),
+        )
     }
 }
 

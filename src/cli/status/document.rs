@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::super::output::shapes::{SecondPlace, Time};
+use super::super::output::shapes::{DoomedRootEntry, SecondPlace, Time};
 use super::super::output::{Document, Outcome};
 use super::next_step;
 use crate::tasks::finality::FinalitySummary;
@@ -35,6 +35,8 @@ pub struct StatusDocument {
     last_drill: Option<LastDrill>,
     /// The newest state record in the second place; null while there is none.
     second_place: Option<SecondPlace>,
+    /// Old root keys that open nothing any more and are irrevocably gone only at a date.
+    doomed_roots: Vec<DoomedRootEntry>,
     /// The stores that are backed up, with their newest snapshot.
     stores: Vec<BackedUpStore>,
     /// What needs a person.
@@ -127,6 +129,7 @@ impl StatusDocument {
                 generation,
                 at,
             }),
+            doomed_roots: status.doomed.iter().map(DoomedRootEntry::of).collect(),
             stores: status.snapshots.iter().map(store).collect(),
             overdue: status.overdue.iter().map(OverdueEntry::of).collect(),
         }

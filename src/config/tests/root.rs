@@ -102,6 +102,51 @@ fn a_move_names_two_different_folders() {
     assert!(with(&twice).unwrap_err().contains("from one slot to one other"));
 }
 
+const KMS: &str = "kind = \"aws-kms\"\npath = \"wrapped\"\nregion = \"eu-west-1\"\n";
+
+fn kms(section: &str) -> crate::keys::kms_slot::KmsSetup {
+    match with(section).unwrap().root.slot {
+        SlotSettings::AwsKms { setup } => *setup,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_region_is_enough_and_the_shortest_wait_is_taken() {
+    let found = kms(KMS);
+    assert_eq!((found.deletion_window_days, found.minimum_interval.as_secs()), (7, 24 * 3600));
+    assert_eq!((found.place().as_str(), found.keys), ("https://kms.eu-west-1.amazonaws.com", None));
+    let text = format!(
+        "{KMS}endpoint = \"http://127.0.0.1:5000/\"\naccess_key_id = \"AKID\"\nsecret_access_key = \"hunter2\"\n\
+         deletion_window_days = 30\nminimum_interval_hours = 0\n"
+    );
+    let found = kms(&text);
+    assert_eq!((found.deletion_window_days, found.minimum_interval.as_secs()), (30, 0));
+    assert_eq!(found.place(), "http://127.0.0.1:5000");
+    let configuration = with(&text).unwrap();
+    assert!(!format!("{configuration:?}{}", configuration.show()).contains("hunter2"));
+}
+
+#[test]
+fn what_aws_kms_does_not_have_is_refused() {
+    for (more, said) in [
+        ("deletion_window_days = 6\n", "7 to 30 days"),
+        ("deletion_window_days = 31\n", "7 to 30 days"),
+        ("minimum_interval_hours = 100000\n", "at most"),
+        ("access_key_id = \"AKID\"\n", "`access_key_id` without `secret_access_key`"),
+        ("endpoint = \"http://kms.example.com\"\n", "unprotected"),
+        ("key = \"shop\"\n", "this key is for `kind = \"transit\"`"),
+        ("accept_host_loss = true\n", "this key is for `kind = \"file\"`"),
+    ] {
+        let refused = with(&format!("{KMS}{more}")).unwrap_err();
+        assert!(refused.contains(said), "{more}: {refused}");
+    }
+    assert!(with(&KMS.replace("region = \"eu-west-1\"\n", "")).unwrap_err().contains("`region` is missing"));
+    assert!(with(&KMS.replace("eu-west-1", "../x")).unwrap_err().contains("not the name of a region"));
+    let transit = format!("{TRANSIT}token = \"t\"\ndeletion_window_days = 7\n");
+    assert!(with(&transit).unwrap_err().contains("this key is for `kind = \"aws-kms\"`"));
+}
+
 #[test]
 fn a_token_is_described_by_its_label_and_what_the_operator_answers_for() {
     let configuration = with(TOKEN).unwrap();

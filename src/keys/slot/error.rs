@@ -120,6 +120,26 @@ pub enum SlotError {
         /// The lowest that may be used.
         lowest: u64,
     },
+    /// The key service does not allow the agent an action.
+    #[error("the key service {place} does not allow the agent {action}")]
+    ActionDenied {
+        /// The slot.
+        place: String,
+        /// The action, as the service's policies name it.
+        action: &'static str,
+    },
+    /// The service's key that wraps a root key cannot be used: switched off, about to be deleted, or deleted by somebody else.
+    #[error("the key {key} at {place}, under which the root key of generation {generation} is wrapped, {}", use_of(*state))]
+    KeyUnusable {
+        /// The generation.
+        generation: Generation,
+        /// The slot.
+        place: String,
+        /// The key's id in the service.
+        key: String,
+        /// Why.
+        state: KeyTrouble,
+    },
     /// The key in the service is not one that a root may rest on.
     #[error("the key at {place} is not fit to hold root keys: {what}")]
     Unfit {
@@ -152,6 +172,28 @@ pub enum SlotError {
     Random(#[from] RandomUnavailable),
 }
 
+/// Why a key of a service cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyTrouble {
+    /// It is switched off, and can be switched on again.
+    Disabled,
+    /// It is to be deleted at this time; until then that can be called off.
+    Doomed(DateTime<Utc>),
+    /// It is deleted.
+    Deleted,
+    /// It is in another state in which it opens nothing.
+    Other,
+}
+
+fn use_of(state: KeyTrouble) -> String {
+    match state {
+        KeyTrouble::Disabled => "is switched off".to_owned(),
+        KeyTrouble::Doomed(at) => format!("is to be deleted at {at} and opens nothing any more"),
+        KeyTrouble::Deleted => "was deleted by somebody else".to_owned(),
+        KeyTrouble::Other => "is in a state in which it opens nothing".to_owned(),
+    }
+}
+
 impl SlotError {
     /// Whether the same call may succeed later without anybody repairing the slot. A full disk counts: space comes back.
     #[must_use]
@@ -176,6 +218,8 @@ impl SlotError {
             | Self::NotAuthenticated { .. }
             | Self::VersionGone { .. }
             | Self::VersionDisabled { .. }
+            | Self::ActionDenied { .. }
+            | Self::KeyUnusable { .. }
             | Self::Unfit { .. }
             | Self::Setup { .. } => false,
         }

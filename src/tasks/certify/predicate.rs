@@ -59,6 +59,9 @@ pub(super) struct Facts {
     pub body: RunBody,
     /// Until when rows of it open that its shred does not close: a day, or text where there is no date.
     pub open_until: Option<String>,
+    /// Until when the end of what was sealed for the run itself can be called off in a slot that destroys at a date; `None` once it
+    /// was read back as gone.
+    pub lists_irrevocable_at: Option<DateTime<Utc>>,
     /// Its plan's chunks.
     pub chunks: Vec<ChunkRow>,
     /// Its plan's public part.
@@ -117,6 +120,13 @@ impl Facts {
     fn is_shred_pending(&self) -> bool {
         let proven = self.is_shredded() && (self.run.generation.is_none() || self.key_evidence.is_some());
         self.body.erased + self.body.stripped > 0 && !proven && (!self.is_shredded() || self.has_backed_up_losses())
+    }
+
+    /// The day by which a destruction that can still be called off is irrevocable: the whole day behind its date, which is as
+    /// late as a provider may be.
+    fn irrevocable_by(&self) -> Option<NaiveDate> {
+        let at = self.body.irrevocable_at.filter(|_| !self.is_shredded())?;
+        at.date_naive().checked_add_days(Days::new(1))
     }
 
     fn has_backed_up_losses(&self) -> bool {
@@ -345,6 +355,9 @@ fn backups(facts: &Facts, mode: BackupMode, touched: bool) -> Backups {
         // What was not put back lives in backups until the keys of its cells die some other day.
         return undated(BackupState::Chain);
     }
+    if let Some(date) = facts.irrevocable_by() {
+        return expires(date.max(today));
+    }
     let grace = facts.run.grace_until.map_or(today, |until| until.date_naive().max(today));
     match &facts.open_until {
         Some(until) => match until.parse::<NaiveDate>() {
@@ -491,7 +504,7 @@ fn residual_date(facts: &Facts, targets: &[Target], limitations: &[Limitation]) 
         .then(|| facts.run.grace_until.map_or(today, |until| until.date_naive()));
     // What is shredded is gone for whoever has not kept a copy of the key service.
     let service = facts.root_slot.reopenable_until;
-    backups.chain(copies).chain(grace).chain(service).max().map(|date| date.max(today))
+    backups.chain(copies).chain(grace).chain(service).chain(facts.irrevocable_by()).max().map(|date| date.max(today))
 }
 
 fn limitations(facts: &Facts, targets: &[Target]) -> Vec<Limitation> {
@@ -505,6 +518,7 @@ fn limitations(facts: &Facts, targets: &[Target]) -> Vec<Limitation> {
     let any_copy = |state| targets.iter().any(|target| target.copies.iter().any(|copy| copy.state == state));
     when(facts.root_slot.class == SlotClass::D, Limitation::RootSlotClassD);
     when(facts.root_slot.class == SlotClass::B, Limitation::RootSlotClassB);
+    when(facts.root_slot.class == SlotClass::C, Limitation::RootSlotClassC);
     when(facts.root_slot.class == SlotClass::A, Limitation::RootSlotClassA);
     when(facts.is_shred_pending(), Limitation::KeyShredPending);
     when(facts.is_undone(), Limitation::ErasureUndone);

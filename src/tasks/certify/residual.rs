@@ -33,6 +33,18 @@ fn slot_residuals(facts: &Facts) -> Vec<Residual> {
     if facts.body.forgotten.is_none() {
         found.push(Residual::undated(ResidualCode::OwnLists, None));
     }
+    if let Some(at) = facts.lists_irrevocable_at {
+        // Behind its date only the service's word that the root is gone ends it.
+        let date = at.date_naive();
+        found.push(match date < facts.now.date_naive() {
+            true => Residual::undated(ResidualCode::OwnLists, None),
+            false => Residual::until(ResidualCode::OwnLists, None, date),
+        });
+    }
+    if let Some(at) = facts.root_slot.irrevocable_at {
+        // Until then the provider could have been told to keep the key.
+        found.push(Residual::until(ResidualCode::ServiceCopies, None, at.instant().date_naive()));
+    }
     match (facts.root_slot.class, facts.root_slot.reopenable_until) {
         (SlotClass::D, _) => found.push(Residual::undated(ResidualCode::HostCopies, None)),
         (_, Some(until)) => found.push(Residual::until(ResidualCode::ServiceCopies, None, until)),

@@ -125,6 +125,7 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
         },
         body,
         open_until: None,
+        lists_irrevocable_at: None,
         chunks,
         request: None,
         now: time(10),

@@ -39,6 +39,8 @@ pub enum WaitCode {
     BucketNotDue,
     /// The least time between two generations of the root slot.
     SlotInterval,
+    /// The date at which the root slot's destruction is irrevocable; until then it can be called off.
+    Irrevocable,
     /// The next group commit.
     GroupCommit,
     /// Nothing: the next shred takes it.
@@ -56,6 +58,11 @@ pub(in crate::tasks) struct Wait {
 impl Wait {
     pub(super) fn new(code: WaitCode, what: impl Into<String>) -> Self {
         Self { code, what: what.into(), until: None }
+    }
+
+    pub(super) fn irrevocable(at: DateTime<Utc>) -> Self {
+        let what = "its keys are destroyed, but the root slot can be told to call that off until the date";
+        Self::new(WaitCode::Irrevocable, what).until(at)
     }
 
     pub(super) fn until(self, until: DateTime<Utc>) -> Self {
@@ -92,6 +99,10 @@ pub async fn waiting_runs(installation: &Installation) -> Result<Vec<WaitingRun>
     let runs = installation.control.read().await?.runs(Some("shred-pending")).await?;
     let mut waiting = Vec::new();
     for run in runs {
+        if let Some(at) = RunBody::of(&run)?.irrevocable_at {
+            waiting.push(WaitingRun::of(&run, Wait::irrevocable(at)));
+            continue;
+        }
         let wait = match super::why_waiting(installation, &ground, &run).await? {
             Some(wait) => wait,
             None => last_wait(installation, &run).await?,

@@ -8,16 +8,19 @@ pub const POSTGRES: &str = "WANGCHUAN_TEST_POSTGRES";
 pub const MARIADB: &str = "WANGCHUAN_TEST_MARIADB";
 /// The `bao` program of OpenBao; tests start their own servers with it.
 pub const OPENBAO: &str = "WANGCHUAN_TEST_OPENBAO";
+/// The `moto_server` program of moto, which imitates services of AWS; tests start their own servers with it.
+pub const MOTO: &str = "WANGCHUAN_TEST_MOTO";
 /// The library of SoftHSM, with `SOFTHSM2_CONF` naming a private folder of tokens.
 pub const SOFTHSM: &str = "WANGCHUAN_TEST_SOFTHSM";
 /// Set to 1 for suites that take minutes.
 pub const LONG: &str = "WANGCHUAN_TEST_LONG";
 
 /// The suites that depend on a variable, with what they are.
-pub const SUITES: [(&str, &str); 5] = [
+pub const SUITES: [(&str, &str); 6] = [
     (POSTGRES, "PostgreSQL stores (tests/run starts a private server)"),
     (MARIADB, "MariaDB stores (tests/run starts a private server)"),
     (OPENBAO, "root slot in OpenBao (tests/run starts private servers)"),
+    (MOTO, "root slot in AWS KMS on moto (tests/run starts private servers)"),
     (SOFTHSM, "root slot in a PKCS#11 token (tests/run makes tokens of SoftHSM)"),
     (LONG, "long suites (tests/run --long)"),
 ];

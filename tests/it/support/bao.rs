@@ -210,10 +210,15 @@ pub struct Gate {
 
 impl Gate {
     pub async fn before(bao: &Bao) -> Self {
+        Self::before_port(bao.ports[0]).await
+    }
+
+    /// The same before any server of this host.
+    pub async fn before_port(target: u16) -> Self {
         let listener = Listener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let left = Arc::new(AtomicI64::new(i64::MAX));
-        let (counter, target) = (left.clone(), bao.ports[0]);
+        let counter = left.clone();
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
                 if counter.fetch_sub(1, Ordering::SeqCst) <= 0 {

@@ -2,6 +2,7 @@
 
 pub mod announce;
 pub mod bao;
+pub mod kms;
 pub mod program;
 pub mod softhsm;
 pub mod source;

@@ -1,0 +1,9 @@
+//! The root slot in AWS KMS. What AWS promises is tried on a state machine of our own (`support/kms/`), the shapes of its protocol
+//! on moto. Nothing here ever ran against AWS itself.
+
+mod cycle;
+mod moto;
+mod moving;
+mod program;
+mod slot;
+mod trouble;
