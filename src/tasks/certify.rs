@@ -371,7 +371,7 @@ async fn root_facts(
                 }
                 slot = Some(later);
             }
-            Some((None, later)) => lists_irrevocable_at = later.irrevocable_at.map(|at| at.instant()),
+            Some((None, later)) => lists_irrevocable_at = later.irrevocable_at.map(Timestamp::instant),
             None => {}
         }
     }

@@ -134,7 +134,7 @@ async fn look_at_work(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> R
     status.finality = FinalitySummary::of(&runs)?;
     for run in &runs {
         count(&mut status.runs, &run.state);
-        status.irrevocable_later += u64::from(RunBody::of(&run)?.irrevocable_at.is_some());
+        status.irrevocable_later += u64::from(RunBody::of(run)?.irrevocable_at.is_some());
         let shred_due = run
             .grace_until
             .filter(|until| run.state == "shred-pending" && run.generation.is_none() && now - *until > SHRED_AGE);

@@ -36,9 +36,10 @@ fn slot_residuals(facts: &Facts) -> Vec<Residual> {
     if let Some(at) = facts.lists_irrevocable_at {
         // Behind its date only the service's word that the root is gone ends it.
         let date = at.date_naive();
-        found.push(match date < facts.now.date_naive() {
-            true => Residual::undated(ResidualCode::OwnLists, None),
-            false => Residual::until(ResidualCode::OwnLists, None, date),
+        found.push(if date < facts.now.date_naive() {
+            Residual::undated(ResidualCode::OwnLists, None)
+        } else {
+            Residual::until(ResidualCode::OwnLists, None, date)
         });
     }
     if let Some(at) = facts.root_slot.irrevocable_at {

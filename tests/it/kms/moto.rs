@@ -51,7 +51,7 @@ impl Moto {
             folder: folder.to_owned(),
             deletion_window_days: 30,
             minimum_interval: Duration::ZERO,
-            timeout: Some(Duration::from_secs(60)),
+            timeout: Some(Duration::from_mins(1)),
             stale_pause: Duration::from_millis(10),
         }
     }
@@ -66,7 +66,7 @@ async fn every_call_has_the_shape_of_the_protocol() {
     let first = slot.create(1, &SystemRandom).await.unwrap();
     let second = slot.create(2, &SystemRandom).await.unwrap();
     assert!(!first.is_same(&second) && first.is_same(&slot.open(1).await.unwrap()));
-    let begun = chrono::Utc::now();
+    let begun = wangchuan::clock::Clock::now(&wangchuan::clock::SystemClock);
     let done = slot.destroy(1).await.unwrap();
     assert!(done.steps.contains(&DestroyStep::ServiceScheduled), "{done:?}");
     let date = done.irrevocable_at.unwrap();
