@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Installation, ManifestSigner, Result, cannot, root_slot, services, state_folder};
+use super::{Installation, ManifestSigner, cannot, root_slot, services, state_folder};
 use crate::clock::Clock;
 use crate::config::Configuration;
 use crate::control::{Control, ControlError};
+use crate::error::{Result, TaskError};
 use crate::keyring::Keyring;
 use crate::random::Random;
-use crate::tasks::TaskError;
 
 impl Installation {
     /// Makes a new installation. Does nothing where its parts exist. Returns whether there was no control database before.

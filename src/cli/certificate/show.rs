@@ -256,14 +256,9 @@ fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError
     Ok(())
 }
 
-/// What a limitation means.
-fn explain(limitation: Limitation) -> (&'static str, &'static str) {
+/// What the class of a root slot means.
+fn explain_slot(limitation: Limitation) -> (&'static str, &'static str) {
     match limitation {
-        Limitation::KeyShredPending => ("the keys of the backups die later", "备份的密钥稍后才销毁"),
-        Limitation::RootSlotClassD => (
-            "the root key was in a file or a software token, any copy of which could bring it back",
-            "根密钥存于文件或软件令牌中，其任何副本都可能使其复原",
-        ),
         Limitation::RootSlotClassB => (
             "the root key was destroyed in the key service or token; an older copy of it, with what opens it, could bring it back",
             "根密钥已在密钥服务或令牌中销毁；但其旧副本连同解封密钥或 PIN 可能使其复原",
@@ -276,6 +271,21 @@ fn explain(limitation: Limitation) -> (&'static str, &'static str) {
             "the root key is destroyed at a date; until then its destruction can be called off, and then the provider's word is all there is",
             "根密钥在指定日期销毁；在此之前可被撤回，之后也只能凭服务商的承诺",
         ),
+        _ => (
+            "the root key was in a file or a software token, any copy of which could bring it back",
+            "根密钥存于文件或软件令牌中，其任何副本都可能使其复原",
+        ),
+    }
+}
+
+/// What a limitation means.
+fn explain(limitation: Limitation) -> (&'static str, &'static str) {
+    match limitation {
+        Limitation::KeyShredPending => ("the keys of the backups die later", "备份的密钥稍后才销毁"),
+        Limitation::RootSlotClassA
+        | Limitation::RootSlotClassB
+        | Limitation::RootSlotClassC
+        | Limitation::RootSlotClassD => explain_slot(limitation),
         Limitation::NotOffSite => ("the backups stand at the same place as the store", "备份与数据源在同一地点"),
         Limitation::IdentityNotChecked => ("who asked was not identified", "没有核实请求人的身份"),
         Limitation::ResidualInDatabaseLog => (

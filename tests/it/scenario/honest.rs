@@ -145,7 +145,7 @@ fn explain_says_what_keeps_a_record() {
     place.good(&["hold", "place", "case-9", "--store", "shop", "--reason", "audit"]);
     let held = place.good(&["explain", "shop", "orders", "1"]);
     assert_eq!(held.document()["hold"], "case-9", "{held}");
-    place.program().run(&["explain", "shop", "orders", "1"]).ends(0).says(&["Due since", "kept by hold case-9"]);
+    place.program().run(&["explain", "shop", "orders", "1"]).ends(0).says(&["Due since", "Hold case-9 keeps it"]);
     place.good(&["hold", "release", "case-9"]);
     let free = place.good(&["explain", "shop", "orders", "1"]);
     assert!(free.document()["hold"].is_null(), "{free}");
