@@ -24,7 +24,7 @@ use crate::tasks::outside::{OutsideState, OutsideWait, Waiting, register, spec_o
   wangchuan key register customer-notes                          asks for both
   printf '%s\\n' 4711 note-key-4711 | wangchuan key register customer-notes -")]
 pub struct RegisterArgs {
-    /// The [[outside_key]] of the configuration, one with `subjects = true`, that the key belongs to.
+    /// The `[[outside_key]]` of the configuration, one with `subjects = true`, that the key belongs to.
     entry: String,
     /// `-` reads two lines from standard input: the customer's id, the key's name. Without it you are asked.
     #[arg(value_parser = ["-"])]
