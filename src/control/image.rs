@@ -35,10 +35,12 @@ const TOKEN_STEP: i64 = 1_000_000;
 
 const SCHEMA: u8 = 1;
 const ROWS: u8 = 2;
-/// A piece is at least so long before it may end.
-const PIECE_LEAST_BYTES: usize = 64 << 10;
-/// A piece ends behind a row that makes it longer than this.
+/// How long a piece is in the middle.
+const PIECE_MEAN_BYTES: u64 = 64 << 10;
+/// A piece ends behind a row that makes it longer than this; one in millions comes so far.
 const PIECE_MOST_BYTES: usize = 1 << 20;
+/// So many bytes of a row's end decide: most rows have no more, longer ones end in sealed bytes.
+const DECIDING_BYTES: usize = 64;
 
 /// A piece of an image.
 pub struct ImagePiece {
@@ -102,14 +104,20 @@ impl Tx {
     }
 }
 
-/// Whether a piece of `length` bytes ends behind this row: a sixteenth of all rows are such ends, whatever stands before.
+/// Whether a piece of `length` bytes ends behind this row. The row alone decides, more often the longer it is, and not what stands
+/// before it: so a row that comes or goes changes its own piece and no other.
 fn ends_behind(row: &[u8], length: usize) -> bool {
-    length >= PIECE_MOST_BYTES || (length >= PIECE_LEAST_BYTES && (digest(row) >> 32).is_multiple_of(16))
+    length >= PIECE_MOST_BYTES || digest(row) % PIECE_MEAN_BYTES < row.len() as u64
 }
 
-/// FNV-1a; it only has to spread.
+/// A number from the end of a row, mixed as in splitmix64; it only has to spread.
 fn digest(row: &[u8]) -> u64 {
-    row.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    let end = &row[row.len().saturating_sub(DECIDING_BYTES)..];
+    let words = end.chunks(8).map(|word| word.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)));
+    let sum = words
+        .fold(0x9e37_79b9_7f4a_7c15_u64, |sum, word| (sum ^ word).wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(31));
+    let mixed = (sum ^ (sum >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 fn short(length: usize) -> Result<u16> {
@@ -438,13 +446,17 @@ mod tests {
     async fn one_inserted_row_changes_few_pieces() {
         let folder = tempfile::tempdir().unwrap();
         let control = filled(&folder.path().join("a.db")).await;
-        let before: std::collections::HashSet<_> =
-            pieces(&control).await.0.into_iter().map(|piece| piece.bytes).collect();
-        assert!(before.len() > 20, "{}", before.len());
-        run(&control, "INSERT INTO sealed_row VALUES (x'80000000000000000000000000000000', 1, 1, 1)").await;
-        let after = pieces(&control).await.0;
-        let changed = after.iter().filter(|piece| !before.contains(&piece.bytes)).count();
-        assert!((1..=2).contains(&changed), "{changed} pieces changed");
+        for first in 0..32 {
+            let before: std::collections::HashSet<_> =
+                pieces(&control).await.0.into_iter().map(|piece| piece.bytes).collect();
+            // One for each 64 KiB, in the middle.
+            assert!((5..80).contains(&before.len()), "{}", before.len());
+            let row = format!("INSERT INTO sealed_row VALUES (x'{:02x}{}', 1, 1, 1)", first * 8, "0".repeat(30));
+            run(&control, &row).await;
+            let after = pieces(&control).await.0;
+            let changed = after.iter().filter(|piece| !before.contains(&piece.bytes)).count();
+            assert!((1..=2).contains(&changed), "{changed} pieces changed");
+        }
     }
 
     #[tokio::test]

@@ -272,12 +272,6 @@ impl Control {
             .map_err(|error| ControlError::Inconsistent(error.to_string()))
     }
 
-    /// Executes any statement: for tests that do what nobody should.
-    #[cfg(test)]
-    pub(crate) async fn run_for_test(&self, statement: &'static str) {
-        sqlx::raw_sql(statement).execute(&self.database.pool).await.unwrap();
-    }
-
     /// Closes all connections and folds the journal into the file.
     pub async fn close(self) {
         self.database.pool.close().await;

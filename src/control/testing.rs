@@ -56,6 +56,30 @@ pub(crate) async fn run(control: &Control, statements: &str) {
     sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&control.database.pool).await.unwrap();
 }
 
+/// From now on every row that is put into, or changed in, a table and fulfils a condition on `NEW` is followed by a statement, in the
+/// same transaction.
+pub(crate) async fn follow(control: &Control, event: &str, table: &str, condition: &str, statement: &str) {
+    let trigger = format!("CREATE TRIGGER follow AFTER {event} ON {table}");
+    let text = if is_on_postgres() {
+        format!(
+            "CREATE FUNCTION follow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {statement}; RETURN NULL; END $$; \
+             {trigger} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION follow()"
+        )
+    } else {
+        format!("{trigger} WHEN {condition} BEGIN {statement}; END")
+    };
+    run(control, &text).await;
+}
+
+/// As many zeros as a column of bytes has bytes, as an expression.
+pub(crate) fn zeros_for(column: &str) -> String {
+    if is_on_postgres() {
+        format!("decode(repeat('00', length({column})), 'hex')")
+    } else {
+        format!("zeroblob(length({column}))")
+    }
+}
+
 /// The control database as it is now, restored from a backup somewhere else.
 pub(crate) async fn restored(control: &Control, file: &Path) -> Control {
     let mut tx = control.read().await.unwrap();

@@ -87,10 +87,11 @@ async fn a_burial_ends_the_cells_that_lost_a_key_and_their_history_only() {
         tx.set_cell_pin(ids[at], pin as u32).await.unwrap();
         sqlx::query(
             "INSERT INTO pin (slot, cell, lookup, bucket_name, kind, reason, state, run, rows) \
-             VALUES ($1, $2, x'', '', 'preserving', 'test', 'active', 'r', 1)",
+             VALUES ($1, $2, $3, '', 'preserving', 'test', 'active', 'r', 1)",
         )
         .bind(pin)
         .bind(ids[at])
+        .bind(&b""[..])
         .execute(&mut *tx.inner)
         .await
         .unwrap();

@@ -1,6 +1,7 @@
 //! What a generation change reads and what it finds damaged: the paths that it concerns, and not the rest.
 
 use super::*;
+use crate::control::testing::{follow, run, zeros_for};
 use crate::keys::tree::DEPTH;
 
 /// Customers of the tests that count: their tree has some 1,590 nodes.
@@ -32,10 +33,6 @@ impl World {
         let mut tx = self.control.read().await.unwrap();
         let key = fresh.key(&mut tx, Subtree::Subjects, number).await;
         (key, fresh.nodes_read())
-    }
-
-    async fn run(&self, statement: &'static str) {
-        self.control.run_for_test(statement).await;
     }
 
     async fn left_over(&self) -> usize {
@@ -82,17 +79,17 @@ async fn what_is_read_follows_what_is_looked_up_and_shredded() {
 
 #[tokio::test]
 async fn a_written_node_that_is_damaged_keeps_the_old_root() {
+    let zeroed = format!("UPDATE tree_node SET sealed = {} WHERE version = 2 AND level = 4", zeros_for("sealed"));
     for harm in [
         "DELETE FROM tree_node WHERE version = 2 AND level = 4",
         "DELETE FROM tree_node WHERE version = 2 AND level = 1",
-        "UPDATE tree_node SET sealed = zeroblob(length(sealed)) WHERE version = 2 AND level = 4",
+        &zeroed,
         "UPDATE tree_node SET sealed = (SELECT o.sealed FROM tree_node o WHERE o.version = 1 AND o.level = tree_node.level \
          AND o.idx = tree_node.idx AND o.subtree = tree_node.subtree) WHERE version = 2 AND level = 4",
     ] {
         let world = World::with_subjects(2_000, 1).await;
         // In the very transaction that puts the generation in force: as late as it can be.
-        let trigger = format!("CREATE TRIGGER harm AFTER INSERT ON tree_root BEGIN {harm}; END");
-        world.run(trigger.leak()).await;
+        follow(&world.control, "INSERT", "tree_root", "NEW.generation = 2", harm).await;
         assert!(world.shred_subjects(&[700]).await.is_err(), "{harm}");
         assert_eq!(world.roots().await, vec![1, 2], "{harm}");
         // Nor does a recovery destroy it.
@@ -105,9 +102,9 @@ async fn a_written_node_that_is_damaged_keeps_the_old_root() {
 async fn damage_on_a_path_stops_a_shred_before_anything_is_in_force() {
     let world = World::with_subjects(2_000, 1).await;
     // The leaf of 640 to 703.
-    world
-        .run("UPDATE tree_node SET sealed = zeroblob(length(sealed)) WHERE subtree = 1 AND level = 4 AND idx = 10")
-        .await;
+    let zeros = zeros_for("sealed");
+    let harm = format!("UPDATE tree_node SET sealed = {zeros} WHERE subtree = 1 AND level = 4 AND idx = 10");
+    run(&world.control, &harm).await;
     assert!(matches!(world.shred_subjects(&[700]).await, Err(KeyringError::Tree(error)) if error.is_damage()));
     assert_eq!((world.roots().await, world.left_over().await), (vec![1], 0));
     // Elsewhere it neither stops a shred, which cannot save it, nor goes away with it.
@@ -125,12 +122,8 @@ async fn damage_on_a_path_stops_a_shred_before_anything_is_in_force() {
 async fn a_change_that_is_given_up_leaves_no_nodes_behind() {
     let world = World::with_subjects(2_000, 1).await;
     // The hold on all destruction comes while the new nodes lie there already.
-    world
-        .run(
-            "CREATE TRIGGER late AFTER UPDATE ON rekey WHEN NEW.step = 'copy-to-second-place' \
-             BEGIN INSERT INTO meta VALUES ('agent_hold', 'x'); END",
-        )
-        .await;
+    let hold = "INSERT INTO meta VALUES ('agent_hold', 'x')";
+    follow(&world.control, "UPDATE", "rekey", "NEW.step = 'copy-to-second-place'", hold).await;
     assert!(matches!(world.shred_subjects(&[700]).await, Err(KeyringError::Held(_))));
     assert_eq!((world.roots().await, world.left_over().await), (vec![1], 0));
     assert!(world.subject(700).await.0.unwrap().is_some());
