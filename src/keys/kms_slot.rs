@@ -27,8 +27,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use self::client::{AccessKey, KmsClient, Refusal};
-use self::shelf::{Kind, Record, Shelf, ShelvedKey, damaged, place_of};
+use self::shelf::{Record, Shelf, ShelvedKey, place_of};
 use self::wire::{Alias, KeyMetadata, KeyState};
+use super::shelf_files::{Kind, damaged};
 use super::slot::{
     ClaimSentence, DestroyEvidence, DestroyStep, Destroys, GoneCheck, GoneEvidence, KeyTrouble, Presence,
     PresentGeneration, Residual, RootSlot, SlotAbilities, SlotClaim, SlotClass, SlotError, SlotKind,
@@ -98,7 +99,7 @@ impl KmsSlot {
     /// [`SlotError::Setup`], or what is wrong with the folder.
     pub fn prepare(setup: &KmsSetup, installation: InstallationId) -> Result<Self> {
         let slot = Self::new(setup, installation)?;
-        slot.shelf.prepare()?;
+        slot.shelf.files.prepare()?;
         Ok(slot)
     }
 
@@ -108,7 +109,7 @@ impl KmsSlot {
     /// As [`KmsSlot::prepare`].
     pub fn at(setup: &KmsSetup, installation: InstallationId) -> Result<Self> {
         let slot = Self::new(setup, installation)?;
-        slot.shelf.check()?;
+        slot.shelf.files.check()?;
         Ok(slot)
     }
 
@@ -126,7 +127,7 @@ impl KmsSlot {
     /// Runs file work where it may block.
     async fn on_shelf<T: Send + 'static>(&self, work: impl FnOnce(&Shelf) -> Result<T> + Send + 'static) -> Result<T> {
         let shelf = self.shelf.clone();
-        let path = shelf.directory().to_owned();
+        let path = shelf.files.directory().to_owned();
         tokio::task::spawn_blocking(move || work(&shelf)).await.map_err(|fault| SlotError::Io {
             what: "work in",
             path,
@@ -230,7 +231,7 @@ impl KmsSlot {
         }
         let records = self.on_shelf(|shelf| {
             let mut records = Vec::new();
-            for generation in shelf.generations(Kind::Wrapped)? {
+            for generation in shelf.files.generations(Kind::Wrapped)? {
                 match shelf.get(generation, Kind::Wrapped) {
                     Ok(record) => records.push((generation, record)),
                     // There in some form; which key it was under is known by its name in the service.
@@ -365,7 +366,7 @@ impl RootSlot for KmsSlot {
     }
 
     async fn create(&self, generation: Generation, random: &dyn Random) -> Result<Key> {
-        let _lock = self.on_shelf(Shelf::lock).await?;
+        let _lock = self.on_shelf(|shelf| shelf.files.lock()).await?;
         match self.open(generation).await {
             Err(SlotError::Missing { .. }) => {}
             present => return present,
@@ -386,9 +387,9 @@ impl RootSlot for KmsSlot {
         let key = ShelvedKey { arn: made.arn.clone(), never_exportable: made.never_exportable() };
         self.on_shelf(move |shelf| {
             shelf.put(generation, Kind::Wrapped, vec![key], Some(wrapped))?;
-            shelf.remove(generation, Kind::Intent)?;
+            shelf.files.remove(generation, Kind::Intent)?;
             // Of an earlier attempt at this generation, which was given up.
-            shelf.remove(generation, Kind::Gone).map(|_| ())
+            shelf.files.remove(generation, Kind::Gone).map(|_| ())
         })
         .await?;
         Ok(root)
@@ -396,7 +397,7 @@ impl RootSlot for KmsSlot {
 
     async fn open(&self, generation: Generation) -> Result<Key> {
         let record = self.on_shelf(move |shelf| {
-            shelf.check()?;
+            shelf.files.check()?;
             shelf.get(generation, Kind::Wrapped)
         });
         let missing = || SlotError::Missing { generation, place: self.client.place().to_owned() };
@@ -416,7 +417,7 @@ impl RootSlot for KmsSlot {
                 KeyState::Disabled => KeyTrouble::Disabled,
                 KeyState::Enabled if refusal == Refusal::Ciphertext => {
                     return Err(damaged(
-                        &self.shelf.path(generation, Kind::Wrapped),
+                        &self.shelf.files.path(generation, Kind::Wrapped),
                         "the key service does not open it",
                     ));
                 }
@@ -448,7 +449,7 @@ impl RootSlot for KmsSlot {
     }
 
     async fn destroy(&self, generation: Generation) -> Result<DestroyEvidence> {
-        let _lock = self.on_shelf(Shelf::lock).await?;
+        let _lock = self.on_shelf(|shelf| shelf.files.lock()).await?;
         let (mut shelved, keys) = self.keys_of(generation).await?;
         let (mut steps, mut irrevocable_at) = (Vec::new(), None);
         for key in keys {
@@ -465,9 +466,9 @@ impl RootSlot for KmsSlot {
                 if !shelved.is_empty() {
                     shelf.put(generation, Kind::Gone, shelved, None)?;
                 }
-                shelf.remove_draft(generation)?;
-                let was_there = shelf.remove(generation, Kind::Wrapped)?;
-                Ok(shelf.remove(generation, Kind::Intent)? || was_there)
+                shelf.files.remove_draft(generation)?;
+                let was_there = shelf.files.remove(generation, Kind::Wrapped)?;
+                Ok(shelf.files.remove(generation, Kind::Intent)? || was_there)
             })
             .await?;
         if was_present {
@@ -480,7 +481,7 @@ impl RootSlot for KmsSlot {
     async fn verify_gone(&self, generation: Generation) -> Result<GoneEvidence> {
         self.on_shelf(move |shelf| {
             for kind in [Kind::Wrapped, Kind::Intent] {
-                if shelf.generations(kind)?.contains(&generation) {
+                if shelf.files.generations(kind)?.contains(&generation) {
                     return Err(SlotError::StillThere { generation, what: "its wrapped form is on this host" });
                 }
             }

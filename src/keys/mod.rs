@@ -16,6 +16,7 @@ pub mod outside;
 pub mod pkcs11_slot;
 pub mod rekey;
 pub mod sealed;
+mod shelf_files;
 pub mod slot;
 mod slot_folder;
 mod slot_shelf;

@@ -113,7 +113,7 @@ impl Pkcs11Slot {
     /// What is wrong with the folder.
     pub fn prepare(setup: &Pkcs11Setup, installation: InstallationId) -> Result<Self> {
         let slot = Self::new(setup, installation);
-        slot.inner.shelf.prepare()?;
+        slot.inner.shelf.files.prepare()?;
         Ok(slot)
     }
 
@@ -123,7 +123,7 @@ impl Pkcs11Slot {
     /// As [`Pkcs11Slot::prepare`].
     pub fn at(setup: &Pkcs11Setup, installation: InstallationId) -> Result<Self> {
         let slot = Self::new(setup, installation);
-        slot.inner.shelf.check()?;
+        slot.inner.shelf.files.check()?;
         Ok(slot)
     }
 
@@ -160,7 +160,7 @@ fn associated_data(installation: &InstallationId, generation: Generation) -> Vec
 
 impl Inner {
     fn notes(&self) -> Notes<'_> {
-        Notes { folder: self.shelf.directory(), installation: &self.installation, pin: &self.setup.pin }
+        Notes { folder: self.shelf.files.directory(), installation: &self.installation, pin: &self.setup.pin }
     }
 
     fn names(&self, generation: Generation) -> Names {
@@ -181,7 +181,7 @@ impl Inner {
     }
 
     fn create(&self, generation: Generation, root: Key, nonce: [u8; wrapping::NONCE_BYTES]) -> Result<Key> {
-        let _lock = self.shelf.lock()?;
+        let _lock = self.shelf.files.lock()?;
         if self.shelf.get(generation, Kind::Wrapped)?.is_some() {
             return self.open(generation);
         }
@@ -207,16 +207,16 @@ impl Inner {
         })?;
         self.shelf.put(generation, Kind::Wrapped, 1, Some(wrapped))?;
         // Of an earlier attempt at this generation, which was given up.
-        self.shelf.remove(generation, Kind::Gone)?;
+        self.shelf.files.remove(generation, Kind::Gone)?;
         Ok(root)
     }
 
     fn open(&self, generation: Generation) -> Result<Key> {
-        self.shelf.check()?;
+        self.shelf.files.check()?;
         let record = self.shelf.get(generation, Kind::Wrapped)?;
-        let missing = || SlotError::Missing { generation, place: self.shelf.directory().display().to_string() };
+        let missing = || SlotError::Missing { generation, place: self.shelf.files.directory().display().to_string() };
         let text = record.and_then(|record| record.root).ok_or_else(missing)?;
-        let broken = |what| damaged(&self.shelf.path(generation, Kind::Wrapped), what);
+        let broken = |what| damaged(&self.shelf.files.path(generation, Kind::Wrapped), what);
         let wrapped = wrapping::parse(&text).ok_or_else(|| broken("not a root that a token wrapped"))?;
         let bound_to = associated_data(&self.installation, generation);
         self.in_token(|_, opened| {
@@ -235,7 +235,7 @@ impl Inner {
 
     /// A wrapped root whose key is gone is nothing that could still be opened; a key without a wrapped root is there in a form.
     fn list(&self) -> Result<Vec<PresentGeneration>> {
-        self.shelf.check()?;
+        self.shelf.files.check()?;
         let mut found = self.in_token(|_, opened| opened.generations(&self.installation))?;
         found.dedup();
         let usable = |generation| PresentGeneration { generation, presence: Presence::Usable };
@@ -243,7 +243,7 @@ impl Inner {
     }
 
     fn destroy(&self, generation: Generation) -> Result<DestroyEvidence> {
-        let _lock = self.shelf.lock()?;
+        let _lock = self.shelf.files.lock()?;
         let names = self.names(generation);
         let mut steps = Vec::new();
         self.in_token(|_, opened| {
@@ -265,8 +265,8 @@ impl Inner {
             steps.push(DestroyStep::ServiceDestroyed);
             Ok(())
         })?;
-        self.shelf.remove_draft(generation)?;
-        let was_wrapped = self.shelf.remove(generation, Kind::Wrapped)?;
+        self.shelf.files.remove_draft(generation)?;
+        let was_wrapped = self.shelf.files.remove(generation, Kind::Wrapped)?;
         if was_wrapped {
             steps.extend([DestroyStep::Overwritten, DestroyStep::Flushed, DestroyStep::Unlinked]);
         }
@@ -277,7 +277,7 @@ impl Inner {
 
     fn verify_gone(&self, generation: Generation) -> Result<GoneEvidence> {
         let still_there = |what| SlotError::StillThere { generation, what };
-        if self.shelf.generations(Kind::Wrapped)?.contains(&generation) {
+        if self.shelf.files.generations(Kind::Wrapped)?.contains(&generation) {
             return Err(still_there("its wrapped form is on this host"));
         }
         let names = self.names(generation);
@@ -304,7 +304,7 @@ impl Inner {
     }
 
     fn shortcomings(&self) -> Result<Vec<Shortcoming>> {
-        let wrapped = self.shelf.generations(Kind::Wrapped)?;
+        let wrapped = self.shelf.files.generations(Kind::Wrapped)?;
         self.in_token(|token, opened| {
             token.wrapping()?;
             let mut generations = opened.generations(&self.installation)?;

@@ -104,7 +104,7 @@ impl TransitSlot {
     /// [`SlotError::Setup`], or what is wrong with the folder.
     pub fn prepare(setup: &TransitSetup, installation: InstallationId) -> Result<Self> {
         let slot = Self::new(setup, installation)?;
-        slot.shelf.prepare()?;
+        slot.shelf.files.prepare()?;
         Ok(slot)
     }
 
@@ -114,7 +114,7 @@ impl TransitSlot {
     /// As [`TransitSlot::prepare`].
     pub fn at(setup: &TransitSetup, installation: InstallationId) -> Result<Self> {
         let slot = Self::new(setup, installation)?;
-        slot.shelf.check()?;
+        slot.shelf.files.check()?;
         Ok(slot)
     }
 
@@ -127,7 +127,7 @@ impl TransitSlot {
     /// Runs file work where it may block.
     async fn on_shelf<T: Send + 'static>(&self, work: impl FnOnce(&Shelf) -> Result<T> + Send + 'static) -> Result<T> {
         let shelf = self.shelf.clone();
-        let path = shelf.directory().to_owned();
+        let path = shelf.files.directory().to_owned();
         tokio::task::spawn_blocking(move || work(&shelf)).await.map_err(|fault| SlotError::Io {
             what: "work in",
             path,
@@ -174,7 +174,7 @@ impl TransitSlot {
         } else if version < state.min_decryption_version {
             SlotError::VersionDisabled { generation, place, version, lowest: state.min_decryption_version }
         } else {
-            damaged(&self.shelf.path(generation, Kind::Wrapped), "the key service does not open it")
+            damaged(&self.shelf.files.path(generation, Kind::Wrapped), "the key service does not open it")
         }
     }
 
@@ -221,9 +221,9 @@ impl TransitSlot {
             if let Some(version) = version {
                 shelf.put(generation, Kind::Gone, version, None)?;
             }
-            shelf.remove_draft(generation)?;
-            let was_there = shelf.remove(generation, Kind::Wrapped)?;
-            Ok(shelf.remove(generation, Kind::Intent)? || was_there)
+            shelf.files.remove_draft(generation)?;
+            let was_there = shelf.files.remove(generation, Kind::Wrapped)?;
+            Ok(shelf.files.remove(generation, Kind::Intent)? || was_there)
         })
         .await
     }
@@ -244,7 +244,7 @@ struct Plan {
 impl Plan {
     /// A record of another generation that cannot be read makes it unknown what must be kept: nothing is destroyed then.
     fn read(shelf: &Shelf, generation: Generation) -> Result<Self> {
-        let present = shelf.generations(Kind::Wrapped)?;
+        let present = shelf.files.generations(Kind::Wrapped)?;
         let record = match shelf.get(generation, Kind::Wrapped) {
             // Its version is unknown then, and not needed: all below the others goes.
             Err(SlotError::Damaged { .. }) => None,
@@ -284,7 +284,7 @@ impl RootSlot for TransitSlot {
     }
 
     async fn create(&self, generation: Generation, random: &dyn Random) -> Result<Key> {
-        let _lock = self.on_shelf(Shelf::lock).await?;
+        let _lock = self.on_shelf(|shelf| shelf.files.lock()).await?;
         match self.open(generation).await {
             Err(SlotError::Missing { .. }) => {}
             present => return present,
@@ -309,9 +309,9 @@ impl RootSlot for TransitSlot {
         }
         self.on_shelf(move |shelf| {
             shelf.put(generation, Kind::Wrapped, version, Some(wrapped))?;
-            shelf.remove(generation, Kind::Intent)?;
+            shelf.files.remove(generation, Kind::Intent)?;
             // Of an earlier attempt at this generation, which was given up.
-            shelf.remove(generation, Kind::Gone).map(|_| ())
+            shelf.files.remove(generation, Kind::Gone).map(|_| ())
         })
         .await?;
         Ok(root)
@@ -319,7 +319,7 @@ impl RootSlot for TransitSlot {
 
     async fn open(&self, generation: Generation) -> Result<Key> {
         let record = self.on_shelf(move |shelf| {
-            shelf.check()?;
+            shelf.files.check()?;
             shelf.get(generation, Kind::Wrapped)
         });
         let missing = || SlotError::Missing { generation, place: self.client.place().to_owned() };
@@ -331,7 +331,7 @@ impl RootSlot for TransitSlot {
         let lowest = state.lowest();
         self.on_shelf(move |shelf| {
             let mut present = Vec::new();
-            for generation in shelf.generations(Kind::Wrapped)? {
+            for generation in shelf.files.generations(Kind::Wrapped)? {
                 let is_trimmed = match shelf.get(generation, Kind::Wrapped) {
                     Ok(record) => record.is_none_or(|record| record.version < lowest),
                     // Damaged: there in some form.
@@ -348,7 +348,7 @@ impl RootSlot for TransitSlot {
     }
 
     async fn destroy(&self, generation: Generation) -> Result<DestroyEvidence> {
-        let _lock = self.on_shelf(Shelf::lock).await?;
+        let _lock = self.on_shelf(|shelf| shelf.files.lock()).await?;
         let plan = self.on_shelf(move |shelf| Plan::read(shelf, generation)).await?;
         let (mut version, mut steps) = (plan.version, Vec::new());
         let was_used = (version.is_some() || plan.is_there) && !plan.is_unused;
@@ -373,7 +373,7 @@ impl RootSlot for TransitSlot {
         let gone = self
             .on_shelf(move |shelf| {
                 for kind in [Kind::Wrapped, Kind::Intent] {
-                    if shelf.generations(kind)?.contains(&generation) {
+                    if shelf.files.generations(kind)?.contains(&generation) {
                         return Err(SlotError::StillThere { generation, what: "its wrapped form is on this host" });
                     }
                 }
@@ -422,7 +422,8 @@ impl RootSlot for TransitSlot {
             }
         }
         let wrapped = self.on_shelf(|shelf| {
-            let records = shelf.generations(Kind::Wrapped)?.into_iter().map(|found| shelf.get(found, Kind::Wrapped));
+            let records =
+                shelf.files.generations(Kind::Wrapped)?.into_iter().map(|found| shelf.get(found, Kind::Wrapped));
             Ok(records.filter_map(|record| record.ok().flatten()).map(|record| record.version).collect::<Vec<_>>())
         });
         let (lowest, enabled) = (state.lowest(), state.min_decryption_version);

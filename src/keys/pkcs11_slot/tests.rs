@@ -62,15 +62,15 @@ fn names_and_binding_of_every_generation_are_its_own() {
 fn marks_of_a_destroyed_key_stay_on_the_shelf_and_nowhere_else() {
     let folder = tempfile::tempdir().unwrap();
     let shelf = Shelf::of_token(&folder.path().join("wrapped"), &[7; 16], "roots");
-    shelf.prepare().unwrap();
+    shelf.files.prepare().unwrap();
     let marks = TokenMarks { never_extractable: true, always_sensitive: true, local: true };
     shelf.put_gone(3, Some(marks)).unwrap();
-    let path = shelf.path(3, Kind::Gone);
+    let path = shelf.files.path(3, Kind::Gone);
     let golden = "{\"format\":1,\"installation\":\"07070707070707070707070707070707\",\"mount\":\"roots\",\"key\":\"pkcs11\",\
                   \"generation\":3,\"version\":1,\"token\":{\"never_extractable\":true,\"always_sensitive\":true,\"local\":true}}";
     assert_eq!(std::fs::read_to_string(&path).unwrap(), golden);
     assert_eq!(shelf.get(3, Kind::Gone).unwrap().unwrap().token, Some(marks));
-    std::fs::rename(&path, shelf.path(3, Kind::Intent)).unwrap();
+    std::fs::rename(&path, shelf.files.path(3, Kind::Intent)).unwrap();
     assert!(matches!(shelf.get(3, Kind::Intent), Err(SlotError::Damaged { .. })));
     let other = Shelf::of_token(&folder.path().join("wrapped"), &[7; 16], "others");
     shelf.put_gone(3, None).unwrap();

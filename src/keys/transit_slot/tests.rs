@@ -8,7 +8,7 @@ const ID: InstallationId = [7; 16];
 
 fn shelf(folder: &tempfile::TempDir) -> Shelf {
     let shelf = Shelf::new(&folder.path().join("root"), &ID, "transit", "wangchuan");
-    shelf.prepare().unwrap();
+    shelf.files.prepare().unwrap();
     shelf
 }
 
@@ -19,11 +19,11 @@ fn a_record_is_read_as_it_was_written_and_by_nobody_else() {
     shelf.put(3, Kind::Wrapped, 4, Some("vault:v4:AAAA".to_owned())).unwrap();
     let golden = "{\"format\":1,\"installation\":\"07070707070707070707070707070707\",\"mount\":\"transit\",\"key\":\"wangchuan\",\
                   \"generation\":3,\"version\":4,\"root\":\"vault:v4:AAAA\"}";
-    let path = shelf.path(3, Kind::Wrapped);
+    let path = shelf.files.path(3, Kind::Wrapped);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), golden);
     let record = shelf.get(3, Kind::Wrapped).unwrap().unwrap();
     assert_eq!((record.version, record.root.as_deref()), (4, Some("vault:v4:AAAA")));
-    assert_eq!(shelf.generations(Kind::Wrapped).unwrap(), [3]);
+    assert_eq!(shelf.files.generations(Kind::Wrapped).unwrap(), [3]);
     assert!(shelf.get(2, Kind::Wrapped).unwrap().is_none() && !shelf.is_new().unwrap());
 
     let others = [
@@ -50,7 +50,7 @@ fn a_record_is_read_as_it_was_written_and_by_nobody_else() {
     let newer = golden.replace("\"format\":1", "\"format\":2");
     std::fs::write(&path, newer).unwrap();
     assert!(shelf.get(3, Kind::Wrapped).unwrap_err().to_string().contains("newer version"));
-    assert!(shelf.remove(3, Kind::Wrapped).unwrap() && !shelf.remove(3, Kind::Wrapped).unwrap());
+    assert!(shelf.files.remove(3, Kind::Wrapped).unwrap() && !shelf.files.remove(3, Kind::Wrapped).unwrap());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{Result, TransitSlot};
-use crate::keys::slot_shelf::{Kind, Shelf};
+use crate::keys::slot_shelf::Kind;
 use crate::keys::wrapped_root::{WrappedRoot, WrappingSlot};
 use crate::keys::{Generation, Key};
 
@@ -11,8 +11,8 @@ use crate::keys::{Generation, Key};
 impl WrappingSlot for TransitSlot {
     async fn wrapped(&self, generation: Generation) -> Result<Option<WrappedRoot>> {
         let found = self.on_shelf(move |shelf| {
-            shelf.check()?;
-            shelf.get(generation, Kind::Wrapped)?.map(|record| shelf.encode(&record)).transpose()
+            shelf.files.check()?;
+            shelf.get(generation, Kind::Wrapped)?.map(|record| shelf.files.encode(&record)).transpose()
         });
         Ok(found.await?.map(|bytes| WrappedRoot::new(generation, bytes)))
     }
@@ -23,7 +23,7 @@ impl WrappingSlot for TransitSlot {
 
     async fn put_back(&self, generation: Generation, copy: &[u8]) -> Result<bool> {
         let copy = self.shelf.read_copy(copy, generation)?;
-        let _lock = self.on_shelf(Shelf::lock).await?;
+        let _lock = self.on_shelf(|shelf| shelf.files.lock()).await?;
         let is_gone = copy.version < self.key_state().await?.lowest();
         self.on_shelf(move |shelf| {
             let there = shelf.get(generation, Kind::Wrapped)?.or(shelf.get(generation, Kind::Gone)?);
