@@ -55,7 +55,7 @@ pub fn parse(bytes: &[u8], place: &str, titles: &[String]) -> Result<Vec<GivenId
             .at(format!("{place}:{line}"))
             .advise("save it as “CSV UTF-8”", "请另存为“CSV UTF-8”格式")
     })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // A byte-order mark is passed over by the reader.
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let mut ids = Vec::new();
     let mut row = csv::StringRecord::new();
