@@ -196,7 +196,7 @@ async fn unknown_plans_and_unreachable_stores_are_named() {
 
 #[tokio::test]
 async fn certificates_wait_for_the_audit_service_and_go_later() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = crate::support::ports::free_port();
     let world = World::make(Making { audit: format!("url = \"http://127.0.0.1:{port}\""), ..Making::default() }).await;
     let pkcs8 = CheckpointSigner::make_pkcs8(&SystemRandom).unwrap();
     let signer = CheckpointSigner::from_pkcs8("audit.example/log", &pkcs8).unwrap();

@@ -188,7 +188,7 @@ async fn other_service(world: &World, port: u16, signer: CheckpointSigner) -> Se
 
 #[tokio::test]
 async fn an_audit_service_elsewhere_confirms_the_state_and_gives_an_old_copy_away() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = crate::support::ports::free_port();
     let audit = format!("url = \"http://127.0.0.1:{port}\"");
     let world = World::make(Making { customers: 30, audit, ..Making::default() }).await;
     let pkcs8 = CheckpointSigner::make_pkcs8(&SystemRandom).unwrap();

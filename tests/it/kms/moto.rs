@@ -1,7 +1,6 @@
 //! The protocol on moto, which somebody else wrote from AWS's own model of it: every call of the slot is understood, and its answers
 //! are. Its semantics are not AWS's (it opens what is about to be deleted, and deletes nothing): those are tried on our own machine.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use wangchuan::policy::registry::SecretText;
 use wangchuan::random::SystemRandom;
 
 use crate::support::announce::{MOTO, switched_on};
+use crate::support::ports::free_port;
 
 /// A server. Killed when it is dropped.
 struct Moto {
@@ -29,7 +29,7 @@ impl Drop for Moto {
 impl Moto {
     async fn start() -> Option<Self> {
         let program = switched_on(MOTO)?;
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mut command = Command::new(program);
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).stdin(Stdio::null());
         let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

@@ -1,6 +1,5 @@
 //! A private OpenBao on real storage (raft, not the development mode), unsealed, with the shipped policy.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use wangchuan::keys::transit_slot::{TransitAuth, TransitSetup};
 use wangchuan::policy::registry::SecretText;
 
 use super::announce::{OPENBAO, switched_on};
+use super::ports::free_port;
 use super::world::copy_folder;
 
 /// The policy that is shipped, for the key `wangchuan`.
@@ -34,10 +34,6 @@ impl Drop for Bao {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Bao {
@@ -95,7 +91,7 @@ impl Bao {
     }
 
     async fn wait_for(&self, wanted: impl Fn(u16) -> bool) {
-        for _ in 0..300 {
+        for _ in 0..1_200 {
             if wanted(self.try_call(Method::GET, "sys/health", Value::Null, &self.root_token).await.0) {
                 return;
             }

@@ -3,6 +3,7 @@
 pub mod announce;
 pub mod bao;
 pub mod kms;
+pub mod ports;
 pub mod program;
 pub mod softhsm;
 pub mod source;

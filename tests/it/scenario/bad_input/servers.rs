@@ -5,17 +5,13 @@ use wangchuan::stores::Engine;
 use crate::scenario::database::Database;
 use crate::scenario::small;
 use crate::scenario::workplace::{Workplace, contains};
-
-/// A port of the loopback on which nobody listens.
-pub fn closed_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+use crate::support::ports::free_port;
 
 #[test]
 fn an_unreachable_store() {
     for scheme in ["postgres", "mysql"] {
         let (place, database) = small::installed();
-        let address = format!("{scheme}://agent@127.0.0.1:{}/shop", closed_port());
+        let address = format!("{scheme}://agent@127.0.0.1:{}/shop", free_port());
         place.reconfigure(&database.url(), &address);
         let refused = place.program().json(&["plan"]).refuses(3, &["store shop", "cannot be reached", "store check"]);
         assert_eq!(refused.text("result"), "refused", "{refused}");
@@ -35,7 +31,7 @@ fn one_store_of_two_is_unreachable() {
     place.good(&["backup", "run"]);
     let other = format!(
         "[[store]]\nname = \"crm\"\nbackup = \"none\"\nurl = \"postgres://agent@127.0.0.1:{}/crm\"\n\n[[store.collection]]\ntable = \"people\"\nsubject = \"id\"\n\n[[policy]]",
-        closed_port()
+        free_port()
     );
     place.reconfigure("[[policy]]", &other);
     let plan = place.program().json(&["plan"]).ends(4).says(&["crm", "cannot be reached"]);

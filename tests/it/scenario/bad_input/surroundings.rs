@@ -9,11 +9,11 @@ use wangchuan::log::key_file::open_checkpoint_key;
 use wangchuan::policy::registry::SecretText;
 use wangchuan::stores::Engine;
 
-use super::servers::closed_port;
 use crate::scenario::database::{Database, wait_for};
 use crate::scenario::small;
 use crate::scenario::workplace::Workplace;
 use crate::support::announce::announce_not_run;
+use crate::support::ports::free_port;
 use crate::support::program::Program;
 
 #[test]
@@ -178,7 +178,7 @@ fn an_audit_service_that_is_down_for_the_whole_run() {
     let signer = open_checkpoint_key(&place.file("audit/log-key.pem"), origin).unwrap();
     place.write_private("state/audit-log.vkey", &signer.key().verifier_key());
     let embedded = "url = \"embedded\"\ndata = \"audit\"";
-    let down = format!("url = \"http://127.0.0.1:{}\"", closed_port());
+    let down = format!("url = \"http://127.0.0.1:{}\"", free_port());
     place.reconfigure(embedded, &down);
 
     let plan = place.plan();
