@@ -72,8 +72,9 @@ impl Tx {
     /// Takes the lease `name` when it is free, expired, left over from a dead process, or already `holder`'s; returns the
     /// fencing token, or who holds it. Every taking by a new holder raises the token.
     ///
-    /// Pids say nothing across pid namespaces and an expired holder may still be alive. On an SQLite file the caller must
-    /// therefore hold the installation's file lock: whoever has that lock knows that no other process works. On PostgreSQL the
+    /// Pids are given again, say nothing across pid namespaces, and an expired holder may still be alive. On an SQLite file the caller
+    /// must therefore hold the installation's file lock: whoever has that lock knows that no other process works, and any lease
+    /// found there is a leftover. On PostgreSQL the
     /// holder's name ([`shared_holder`]) says where its pid counts, the server's clock says what is expired, and the fence
     /// ([`super::Control::set_fence`]) keeps an expired holder that is still alive from writing anything.
     pub async fn take_lease(
@@ -100,7 +101,7 @@ impl Tx {
                 // Our own pid is a leftover: a restarted container often gets the number of the process that died.
                 let is_dead =
                     machine_of(&current) == machine_of(holder) && (current_pid == pid || !process_lives(current_pid));
-                if expires > now && !is_dead {
+                if self.engine == Engine::Postgres && expires > now && !is_dead {
                     return Ok(Lease::HeldBy(holder_of(current_pid, &current)));
                 }
                 token += 1;
@@ -190,7 +191,11 @@ pub(super) async fn require(transaction: &mut Transaction<'static, Any>, name: &
     found.map(|_| ()).ok_or_else(|| ControlError::LeaseLost { name: name.to_owned() })
 }
 
-/// Whether a process with this id is seen from here. Another process in another pid namespace may have the same id.
+/// Whether a process with this id is seen from here, and did not end already without having been waited for. Another process in
+/// another pid namespace may have the same id.
 fn process_lives(pid: i64) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
+    let Ok(stat) = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")) else { return false };
+    // The program's name stands in parentheses and may hold any: the state is the first word after the last one.
+    let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+    !matches!(state, Some("Z" | "X"))
 }

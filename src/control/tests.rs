@@ -33,6 +33,46 @@ async fn a_lost_lease_neither_renews_nor_writes() {
     assert!(tx.require_token("work", 0).await.is_err());
 }
 
+/// The file lock has told already that nobody works: the lease of one that died is no obstacle, whoever has got its number since.
+#[tokio::test]
+async fn on_a_file_a_leftover_lease_with_the_pid_of_another_process_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = control(&folder).await;
+    let mut tx = control.begin().await.unwrap();
+    let Lease::Taken { token } = tx.take_lease("work", "died", at(0), at(600)).await.unwrap() else { panic!() };
+    if control.is_shared() {
+        return; // A server has hosts elsewhere: there the lease itself has to say it.
+    }
+    tx.commit().await.unwrap();
+    super::testing::run(&control, "UPDATE lease SET pid = 1").await;
+    let mut tx = control.begin().await.unwrap();
+    assert_eq!(tx.take_lease("work", "new", at(1), at(600)).await.unwrap(), Lease::Taken { token: token + 1 });
+}
+
+/// A process that ended and was not waited for works as little as one that is gone.
+#[tokio::test]
+async fn a_zombie_holds_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = control(&folder).await;
+    let mut tx = control.begin().await.unwrap();
+    tx.take_lease("work", "died", at(0), at(600)).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    super::testing::run(&control, &format!("UPDATE lease SET pid = {}", child.id())).await;
+    assert!(control.read().await.unwrap().lease_holder("work", at(1)).await.unwrap().is_some());
+    child.kill().unwrap();
+    let mut holder = Some(());
+    for _ in 0..500 {
+        holder = control.read().await.unwrap().lease_holder("work", at(1)).await.unwrap().map(|_| ());
+        if holder.is_none() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    child.wait().unwrap();
+    assert_eq!(holder, None, "a zombie counts as the lease's holder");
+}
+
 #[tokio::test]
 async fn an_interrupted_making_is_named_and_completed() {
     let folder = tempfile::tempdir().unwrap();
