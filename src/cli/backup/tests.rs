@@ -21,6 +21,9 @@ fn row(id: &str, store: &str, number: i64) -> SnapshotRow {
         bytes: 9_999,
         begun_at: DateTime::<Utc>::UNIX_EPOCH,
         committed_at: None,
+        parent: None,
+        living: 12_345,
+        why_full: None,
     }
 }
 

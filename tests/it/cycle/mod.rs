@@ -7,6 +7,7 @@ pub mod crash;
 mod crash_twice;
 mod dying;
 mod full;
+mod increments;
 mod late;
 mod refusals;
 pub mod requests;

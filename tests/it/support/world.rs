@@ -16,7 +16,7 @@ use wangchuan::policy::registry::SecretText;
 use wangchuan::quickstart::shop::{Settings, Shop};
 use wangchuan::random::SystemRandom;
 use wangchuan::stores::{self, DataStore, Engine, Limits, StoreAddress};
-use wangchuan::tasks::backup::take_snapshot;
+use wangchuan::tasks::backup::{Wanted, take_snapshot};
 use wangchuan::tasks::erasure::{RunBody, execute, plan_retention};
 use wangchuan::tasks::read_snapshot::RowSink;
 use wangchuan::tasks::request::{plan_request, receive};
@@ -307,14 +307,23 @@ fields.email = { kind = "email" }
 
 "#;
 
-/// Takes a snapshot of the shop.
+/// Takes a full snapshot of the shop.
 pub async fn snapshot(installation: &Installation) -> SnapshotRow {
     try_snapshot(installation).await.unwrap()
 }
 
 pub async fn try_snapshot(installation: &Installation) -> Result<SnapshotRow> {
+    try_take(installation, Wanted::Full).await
+}
+
+/// Takes what changed in the shop since its newest snapshot, where that is possible.
+pub async fn increment(installation: &Installation) -> SnapshotRow {
+    try_take(installation, Wanted::increment(&installation.config)).await.unwrap()
+}
+
+pub async fn try_take(installation: &Installation, wanted: Wanted) -> Result<SnapshotRow> {
     let repository = installation.backup()?.repository.clone();
-    take_snapshot(&installation.ground()?, repository.as_ref(), &installation.signer, "shop").await
+    take_snapshot(&installation.ground()?, repository.as_ref(), &installation.signer, "shop", wanted).await
 }
 
 /// Lets time pass that the program does not believe by itself; an operator confirms the clock.
