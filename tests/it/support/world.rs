@@ -18,6 +18,7 @@ use wangchuan::random::SystemRandom;
 use wangchuan::stores::{self, DataStore, Engine, Limits, StoreAddress};
 use wangchuan::tasks::backup::{Wanted, take_snapshot};
 use wangchuan::tasks::erasure::{RunBody, execute, plan_retention};
+use wangchuan::tasks::read_chain::{VersionSink, Versions};
 use wangchuan::tasks::read_snapshot::RowSink;
 use wangchuan::tasks::request::{plan_request, receive};
 use wangchuan::tasks::restore::{RestoreReport, restore_snapshot};
@@ -384,7 +385,7 @@ pub fn refusal<T>(result: Result<T>) -> String {
     }
 }
 
-/// Rows of a snapshot that open, by collection number.
+/// Rows of a snapshot, or those that count in its chain, that open, by collection number.
 #[derive(Default)]
 pub struct OpenRows(pub BTreeMap<u32, Vec<Row>>);
 
@@ -392,6 +393,15 @@ pub struct OpenRows(pub BTreeMap<u32, Vec<Row>>);
 impl RowSink for OpenRows {
     async fn take(&mut self, collection: u32, _: &[u16], rows: Vec<Row>) -> Result<()> {
         self.0.entry(collection).or_default().extend(rows);
+        Ok(())
+    }
+}
+
+#[async_trait::async_trait]
+impl VersionSink for OpenRows {
+    async fn take(&mut self, versions: Versions<'_>) -> Result<()> {
+        let rows = versions.rows.into_iter().map(|(_, row)| row);
+        self.0.entry(versions.collection).or_default().extend(rows);
         Ok(())
     }
 }
