@@ -263,18 +263,18 @@ fn signed_manifest(key_id: &str) -> Vec<u8> {
 }
 
 fn read_manifest(bytes: &[u8]) -> Result<(), String> {
-    read_as(bytes, manifest())
+    read_as(bytes, &manifest())
 }
 
 fn read_increment(bytes: &[u8]) -> Result<(), String> {
-    read_as(bytes, increment())
+    read_as(bytes, &increment())
 }
 
-fn read_as(bytes: &[u8], expected: Manifest) -> Result<(), String> {
+fn read_as(bytes: &[u8], expected: &Manifest) -> Result<(), String> {
     let name = super::manifest::manifest_name(&STORE, 2, &Sha256::of(bytes));
     let opened = Manifest::open(&name, bytes, &trust).map_err(|error| error.to_string())?;
     // Digests of packs depend on the compressor's version; everything else does not.
-    assert_eq!(Manifest { packs: expected.packs.clone(), directory: expected.directory.clone(), ..opened }, expected);
+    assert_eq!(Manifest { packs: expected.packs.clone(), directory: expected.directory.clone(), ..opened }, *expected);
     Ok(())
 }
 

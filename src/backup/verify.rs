@@ -222,7 +222,7 @@ fn check_parent(report: &mut Verification, name: &str, manifest: &Manifest, chai
     let Some(parent) = manifest.parent else { return };
     match chains.get(&parent) {
         None => {
-            report.problem(name, &format!("the snapshot that it continues is missing or not good: manifest {parent}"))
+            report.problem(name, &format!("the snapshot that it continues is missing or not good: manifest {parent}"));
         }
         Some(chain) if *chain != manifest.chain => report.problem(name, "it continues a snapshot of another chain"),
         Some(_) => {}

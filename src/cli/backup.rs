@@ -328,8 +328,8 @@ fn show_snapshots(output: &mut Output, config: &Configuration, rows: &[SnapshotR
         ("chain", "备份链"),
         ("continues", "接续"),
         ("begun", "开始时间"),
-        ("rows", "行数"),
-        ("of", "全部行数"),
+        ("rows sealed", "封存行数"),
+        ("of rows", "全部行数"),
         ("bytes stored", "存储字节"),
     ];
     let short = |id: &str| id.chars().take(SHORT_ID).collect::<String>();
@@ -339,7 +339,7 @@ fn show_snapshots(output: &mut Output, config: &Configuration, rows: &[SnapshotR
             row.store.clone(),
             short(&row.id),
             row.kind.clone(),
-            row.chain.to_string(),
+            short(&row.begins_with),
             row.parent.as_deref().map(short).unwrap_or_default(),
             local_time(config, row.begun_at),
             grouped(row.rows.unsigned_abs()),

@@ -80,13 +80,14 @@ CREATE TABLE change_base (
     snapshot BIGINT PRIMARY KEY, store TEXT NOT NULL, schema_digest TEXT NOT NULL, layout_digest TEXT NOT NULL, state TEXT NOT NULL
 );
 
--- kind: full | incremental. parent: the id of the snapshot that an increment continues. rows: versions sealed in it; living: rows that the store
+-- kind: full | incremental. begins_with: the id of the full snapshot of its chain, its own for a full one. parent: the id of the snapshot that an increment continues. rows: versions sealed in it; living: rows that the store
 -- held. why_full: why a full one was taken where an increment was asked for.
 CREATE TABLE snapshot (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, store TEXT NOT NULL, chain BIGINT NOT NULL,
     kind TEXT NOT NULL, ledger_position BIGINT NOT NULL, sequence BIGINT NOT NULL, state TEXT NOT NULL,
     manifest TEXT, manifest_sha256 TEXT, rows BIGINT NOT NULL, frames BIGINT NOT NULL, bytes BIGINT NOT NULL,
-    begun_at TEXT NOT NULL, committed_at TEXT, parent TEXT, living BIGINT NOT NULL, why_full TEXT
+    begun_at TEXT NOT NULL, committed_at TEXT, begins_with TEXT NOT NULL, parent TEXT,
+    living BIGINT NOT NULL, why_full TEXT
 );
 
 CREATE TABLE plan (

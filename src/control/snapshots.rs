@@ -40,6 +40,8 @@ pub struct SnapshotRow {
     pub begun_at: DateTime<Utc>,
     /// When its manifest was stored.
     pub committed_at: Option<DateTime<Utc>>,
+    /// The id of the full snapshot with which its chain begins: its own for a full one.
+    pub begins_with: String,
     /// The id of the snapshot that an increment continues.
     pub parent: Option<String>,
     /// Rows that the store held: what is restored of it.
@@ -49,7 +51,7 @@ pub struct SnapshotRow {
 }
 
 const COLUMNS: &str = "SELECT number, id, store, chain, kind, ledger_position, sequence, state, manifest, manifest_sha256, \
-     rows, frames, bytes, begun_at, committed_at, parent, living, why_full FROM snapshot";
+     rows, frames, bytes, begun_at, committed_at, begins_with, parent, living, why_full FROM snapshot";
 
 impl Tx {
     /// The fencing token under which a lease is held now; `None` when nobody holds it.
@@ -78,7 +80,8 @@ impl Tx {
         row.ledger_position = self.ledger_head().await?;
         let stored = sqlx::query(
             "INSERT INTO snapshot (id, store, chain, kind, ledger_position, sequence, state, rows, frames, bytes, begun_at, \
-             parent, living, why_full) VALUES ($1, $2, $3, $4, $5, $6, 'running', 0, 0, 0, $7, $8, 0, $9) RETURNING number",
+             begins_with, parent, living, why_full) \
+             VALUES ($1, $2, $3, $4, $5, $6, 'running', 0, 0, 0, $7, $8, $9, 0, $10) RETURNING number",
         )
         .bind(&row.id)
         .bind(&row.store)
@@ -87,6 +90,7 @@ impl Tx {
         .bind(row.ledger_position)
         .bind(row.sequence)
         .bind(time_text(row.begun_at))
+        .bind(&row.begins_with)
         .bind(&row.parent)
         .bind(&row.why_full)
         .fetch_one(&mut *self.inner)
@@ -239,8 +243,9 @@ fn snapshot_row(row: &sqlx::any::AnyRow) -> Result<SnapshotRow> {
         bytes: row.try_get(12)?,
         begun_at: parse_time(&row.try_get::<String, _>(13)?)?,
         committed_at: optional_time(row.try_get(14)?)?,
-        parent: row.try_get(15)?,
-        living: row.try_get(16)?,
-        why_full: row.try_get(17)?,
+        begins_with: row.try_get(15)?,
+        parent: row.try_get(16)?,
+        living: row.try_get(17)?,
+        why_full: row.try_get(18)?,
     })
 }

@@ -78,8 +78,8 @@ pub async fn take_snapshot(
     let today = why::base_of(site)?;
     let kind = match wanted {
         Wanted::Full => Kind::Full(None),
-        Wanted::Increment(bounds) => match why::continued(ground, repository, store, &today, &bounds).await? {
-            Ok(parent) => Kind::Increment(parent),
+        Wanted::Increment(bounds) => match why::continued(ground, repository, store, &today, bounds).await? {
+            Ok(parent) => Kind::Increment(Box::new(parent)),
             Err(why) => Kind::Full(Some(why)),
         },
     };
@@ -175,7 +175,7 @@ enum Kind {
     /// A full snapshot, and why it is one where an increment was asked for.
     Full(Option<WhyFull>),
     /// An increment that continues this snapshot.
-    Increment(SnapshotRow),
+    Increment(Box<SnapshotRow>),
 }
 
 impl Kind {
@@ -211,13 +211,14 @@ async fn begin(ground: &Ground<'_>, store: &str, kind: &Kind, today: ChangeBase)
             (parent.chain, key.ok_or_else(|| KeyringError::Lost("a chain that is in use".to_owned()))?)
         }
     };
-    let (parent, why_full) = match kind {
-        Kind::Full(why) => (None, why.map(|why| why.code().to_owned())),
-        Kind::Increment(parent) => (Some(parent.id.clone()), None),
+    let id = Id128::make(ground.random)?.to_string();
+    let (begins_with, parent, why_full) = match kind {
+        Kind::Full(why) => (id.clone(), None, why.map(|why| why.code().to_owned())),
+        Kind::Increment(parent) => (parent.begins_with.clone(), Some(parent.id.clone()), None),
     };
     let mut row = SnapshotRow {
         number: 0,
-        id: Id128::make(ground.random)?.to_string(),
+        id,
         store: store.to_owned(),
         chain,
         kind: kind.of_manifest().name().to_owned(),
@@ -231,6 +232,7 @@ async fn begin(ground: &Ground<'_>, store: &str, kind: &Kind, today: ChangeBase)
         bytes: 0,
         begun_at: now,
         committed_at: None,
+        begins_with,
         parent,
         living: 0,
         why_full,

@@ -306,8 +306,8 @@ pub struct SnapshotEntry {
     pub snapshot: String,
     /// `full` or `incremental`.
     pub kind: String,
-    /// The number of its chain: a full snapshot and its increments share it.
-    pub chain: u32,
+    /// The chain, by the id of the full snapshot with which it begins: increments share it.
+    pub chain: String,
     /// The id of the snapshot that it continues; none for a full one.
     pub parent: Option<String>,
     /// Why it is a full one although an increment was asked for; none otherwise.
@@ -334,7 +334,7 @@ impl SnapshotEntry {
             store: row.store.clone(),
             snapshot: row.id.clone(),
             kind: row.kind.clone(),
-            chain: row.chain,
+            chain: row.begins_with.clone(),
             parent: row.parent.clone(),
             why_full: row.why_full.as_deref().and_then(WhyFull::of_code),
             rows: row.rows,

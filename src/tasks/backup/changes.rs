@@ -131,7 +131,9 @@ mod tests {
         #[test]
         fn what_was_seen_is_remembered_and_nothing_else(ids in proptest::collection::vec(1_i64..400_000, 0..60), others in proptest::collection::vec(1_i64..400_000, 0..60)) {
             let (mut seen, known) = (Seen::default(), ids.iter().copied().collect::<BTreeSet<_>>());
-            ids.iter().for_each(|id| seen.insert(*id));
+            for id in &ids {
+                seen.insert(*id);
+            }
             prop_assert_eq!(seen.count, known.len() as u64);
             for id in ids.iter().chain(&others) {
                 prop_assert_eq!(seen.contains(*id), known.contains(id));

@@ -133,7 +133,7 @@ pub(super) async fn continued(
     repository: &dyn ObjectStore,
     store: &str,
     today: &ChangeBase,
-    bounds: &ChainBounds,
+    bounds: ChainBounds,
 ) -> Result<Result<SnapshotRow, WhyFull>> {
     let mut tx = ground.control.read().await?;
     let Some(last) = tx.snapshots(Some(store)).await?.pop() else { return Ok(Err(WhyFull::First)) };
@@ -169,7 +169,7 @@ fn obstacle(
     chain: &[SnapshotRow],
     base: Option<&ChangeBase>,
     today: &ChangeBase,
-    bounds: &ChainBounds,
+    bounds: ChainBounds,
 ) -> Option<WhyFull> {
     let (Some(first), Some(last)) = (chain.first(), chain.last()) else { return Some(WhyFull::First) };
     let Some(base) = base.filter(|base| base.snapshot == last.number && first.kind == "full") else {
