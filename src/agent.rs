@@ -3,6 +3,8 @@
 //! The waker only wakes; what is due is computed from the calendar and from what the control database says was done.
 //! A claim (job, scheduled time) is unique there, which gives catch-up, no overlap and one runner among many.
 
+mod back_up;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -17,8 +19,8 @@ use crate::installation::Installation;
 use crate::plan::PlanBody;
 use crate::policy::registry::BackupMode;
 use crate::schedule::waker::{Waker, WakerError};
-use crate::schedule::{ClockState, Due, Job, Missed, Task, VerifyTarget, agenda};
-use crate::tasks::backup::{store_id, take_snapshot};
+use crate::schedule::{BackupKind, ClockState, Due, Job, Missed, Task, VerifyTarget, agenda};
+use crate::tasks::backup::store_id;
 use crate::tasks::certify::certify_or_wait;
 use crate::tasks::drill::{remove_leftovers, run_drill};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
@@ -30,6 +32,7 @@ use crate::tasks::outside::{OutsideReport, destroy_outside_keys};
 use crate::tasks::request::plan_request;
 use crate::tasks::shred::{barrier_stores, shred_due};
 use crate::tasks::{Result, TaskError};
+use back_up::back_up;
 
 /// Why the agent does not run.
 #[derive(Debug, Error)]
@@ -102,7 +105,7 @@ async fn note(installation: &Installation, ended: &[Done]) {
 async fn try_task(installation: &mut Installation, task: &Task) -> Result<Done> {
     installation.refresh().await?;
     let result = match task {
-        Task::Backup { stores } => back_up(installation, stores).await,
+        Task::Backup { stores, kind } => back_up(installation, stores, *kind).await,
         Task::Retention { .. } => retention(installation).await,
         Task::Requests => requests(installation).await,
         Task::Shred => shred(installation).await,
@@ -127,33 +130,6 @@ async fn seal_changes(installation: &Installation) {
 fn chosen(installation: &Installation, stores: &[String]) -> Vec<String> {
     let all = installation.config.registry.stores.iter().filter(|store| store.backup == BackupMode::Bucket);
     all.map(|store| store.name.clone()).filter(|name| stores.is_empty() || stores.contains(name)).collect()
-}
-
-async fn back_up(installation: &Installation, stores: &[String]) -> Result<Done> {
-    let ground = installation.ground()?;
-    let bucket = installation.backup()?;
-    let mut lines = Vec::new();
-    let (mut taken, mut first_error) = (0, None);
-    for store in chosen(installation, stores) {
-        // One store that cannot be backed up does not spare the others.
-        match take_snapshot(&ground, bucket.repository.as_ref(), &installation.signer, &store).await {
-            Ok(row) => {
-                taken += 1;
-                lines.push(format!("{store}: {} rows, {} bytes", row.rows, row.bytes));
-            }
-            Err(TaskError::Stopping) => return Err(TaskError::Stopping),
-            Err(error) => {
-                lines.push(format!("{store} was not backed up: {}", error.with_causes()));
-                first_error.get_or_insert(error);
-            }
-        }
-        installation.renew_lease().await?;
-    }
-    match first_error {
-        Some(error) if taken == 0 => Err(error),
-        Some(_) => Ok(Done { state: "partial", ..Done::good("backup", lines.join("; ")) }),
-        None => Ok(Done::good("backup", lines.join("; "))),
-    }
 }
 
 async fn retention(installation: &Installation) -> Result<Done> {
@@ -413,12 +389,12 @@ pub async fn once(installation: &mut Installation) -> Result<Vec<Done>> {
     let resumed = resume_runs(installation).await;
     all.extend(resumed_now(installation, resumed).await);
     if lacks_snapshot(installation).await? {
-        all.push(run_task(installation, &Task::Backup { stores: Vec::new() }).await);
+        all.push(run_task(installation, &Task::Backup { stores: Vec::new(), kind: BackupKind::Incremental }).await);
     }
     all.push(run_task(installation, &Task::Retention { policies: Vec::new() }).await);
     all.push(run_task(installation, &Task::Requests).await);
     if waits_for_barrier(installation).await? {
-        all.push(run_task(installation, &Task::Backup { stores: Vec::new() }).await);
+        all.push(run_task(installation, &Task::Backup { stores: Vec::new(), kind: BackupKind::Incremental }).await);
     }
     all.push(run_task(installation, &Task::Shred).await);
     all.push(run_task(installation, &Task::Outbox).await);

@@ -62,8 +62,10 @@ pub struct FrameEntry {
     pub group: u8,
     /// Its suite.
     pub suite: Suite,
-    /// Its rows.
+    /// Its rows; of a frame of removed rows, how many it names.
     pub rows: u32,
+    /// Whether it names rows of this cell that are there no more, instead of holding rows.
+    pub removed: bool,
 }
 
 /// Why a directory cannot be made or read. Only missing randomness is worth another try.
@@ -169,8 +171,7 @@ impl<'a> DirectoryBuilder<'a> {
     /// # Errors
     /// When a part cannot be sealed, or the schema is too large.
     pub fn finish(mut self, schema: CapturedSchema) -> Result<Vec<SealedPart>, DirectoryError> {
-        let schema = serde_json::to_vec(&SchemaJson::from(schema))
-            .map_err(|_| DirectoryError::TooLarge("the schema cannot be written as JSON"))?;
+        let schema = schema.to_json().map_err(|_| DirectoryError::TooLarge("the schema cannot be written as JSON"))?;
         let room = MAX_PART_CONTENT_BYTES - PREFIX_BYTES - TAIL_BYTES;
         if schema.len() > room {
             return Err(DirectoryError::TooLarge("the schema needs more than 7 MiB"));
@@ -231,12 +232,15 @@ fn encode_entries(entries: &[FrameEntry], out: &mut Vec<u8>) {
     out.extend(entries.iter().map(|entry| entry.group));
     out.extend(entries.iter().map(|entry| entry.suite as u8));
     out.extend(entries.iter().map(|entry| {
-        u8::from(entry.cell.subject.is_some()) * HAS_SUBJECT + u8::from(entry.cell.pin.is_some()) * HAS_PIN
+        u8::from(entry.cell.subject.is_some()) * HAS_SUBJECT
+            + u8::from(entry.cell.pin.is_some()) * HAS_PIN
+            + u8::from(entry.removed) * IS_REMOVED
     }));
 }
 
 const HAS_SUBJECT: u8 = 1;
 const HAS_PIN: u8 = 2;
+const IS_REMOVED: u8 = 4;
 /// What the first entry of a part is compared with.
 const FIRST: FrameEntry = FrameEntry {
     pack: 0,
@@ -249,6 +253,7 @@ const FIRST: FrameEntry = FrameEntry {
     group: 0,
     suite: Suite::Intl,
     rows: 0,
+    removed: false,
 };
 
 fn decode_entries(reader: &mut Reader<'_>, count: usize) -> Result<Vec<FrameEntry>, Malformed> {
@@ -270,7 +275,7 @@ fn decode_entries(reader: &mut Reader<'_>, count: usize) -> Result<Vec<FrameEntr
     let mut entries = Vec::with_capacity(count);
     let mut before = FIRST;
     for index in 0..count {
-        if flags[index] & !(HAS_SUBJECT | HAS_PIN) != 0 {
+        if flags[index] & !(HAS_SUBJECT | HAS_PIN | IS_REMOVED) != 0 {
             return Err(Malformed { at: index, what: "unknown flags of an entry" });
         }
         let suite = suites[index];
@@ -289,6 +294,7 @@ fn decode_entries(reader: &mut Reader<'_>, count: usize) -> Result<Vec<FrameEntr
             group: groups[index],
             suite: Suite::try_from(suite).map_err(|_| Malformed { at: index, what: "unknown suite of an entry" })?,
             rows: word(9, index),
+            removed: flags[index] & IS_REMOVED != 0,
         };
         entries.push(entry);
         before = entry;

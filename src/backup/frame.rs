@@ -19,7 +19,7 @@ pub const MAX_ROWS: usize = 65_536;
 /// The most columns of a frame; no supported engine has as many.
 pub const MAX_COLUMNS: usize = 4096;
 
-const MAGIC: [u8; 4] = *b"WCFR";
+pub(super) const MAGIC: [u8; 4] = *b"WCFR";
 const KIND_ROWS: u8 = 1;
 /// Content bytes before the column ordinals: kind, collection, chunk, rows, columns.
 const FIXED_BYTES: usize = 15;
@@ -37,7 +37,7 @@ pub struct FrameContext {
 }
 
 impl FrameContext {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         [&self.repository.0[..], &self.pack.0, &self.ordinal.to_be_bytes()].concat()
     }
 }

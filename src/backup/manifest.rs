@@ -1,4 +1,4 @@
-//! A manifest: the signed statement of what a snapshot consists of. Format version 1. Pure.
+//! A manifest: the signed statement of what a snapshot consists of. Format version 1, of increments 2. Pure.
 //!
 //! It holds numbers and hashes only: no table, no row count of a table, no key, no customer. It can be checked without any
 //! decryption key, and stays valid after everything it lists was shredded. The signature is a DSSE envelope
@@ -15,8 +15,10 @@ use super::directory::MAX_PARTS;
 
 /// The media type that is signed together with the content.
 pub const PAYLOAD_TYPE: &str = "application/vnd.wangchuan.manifest+json";
-/// The only format version so far.
+/// The format version of a full snapshot's manifest.
 pub const FORMAT_VERSION: u32 = 1;
+/// That of an increment's: it has a member more, and alone it is no backup, which an older reader must not believe.
+pub const INCREMENT_VERSION: u32 = 2;
 /// The most bytes of a manifest object: room for some 80,000 packs.
 pub const MAX_MANIFEST_BYTES: usize = 16 << 20;
 /// Sequence numbers have ten digits in names.
@@ -26,7 +28,7 @@ pub const MAX_SEQUENCE: u64 = 9_999_999_999;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Always [`FORMAT_VERSION`].
+    /// [`FORMAT_VERSION`], or [`INCREMENT_VERSION`] for an increment.
     pub format_version: u32,
     /// The installation whose repository it is.
     pub installation: Id128,
@@ -42,6 +44,10 @@ pub struct Manifest {
     pub sequence: u64,
     /// The SHA-256 of the previous manifest's object; absent in the first.
     pub previous: Option<Sha256>,
+    /// The SHA-256 of the manifest object of the snapshot that an increment continues, which is of the same chain; absent in a full
+    /// one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Sha256>,
     /// How many ledger entries the snapshot has taken into account.
     pub ledger_position: u64,
     /// When the snapshot's view of the store was opened, UTC.
@@ -62,6 +68,26 @@ pub struct Manifest {
 pub enum SnapshotKind {
     /// Every living row of every registered collection.
     Full,
+    /// The rows that were inserted, changed or moved to another cell since its parent, and the digests of those that were removed.
+    Incremental,
+}
+
+impl SnapshotKind {
+    /// The word for it in output and in the control database.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Incremental => "incremental",
+        }
+    }
+
+    fn version(self) -> u32 {
+        match self {
+            Self::Full => FORMAT_VERSION,
+            Self::Incremental => INCREMENT_VERSION,
+        }
+    }
 }
 
 /// A pack as the manifest names it.
@@ -173,8 +199,17 @@ pub fn pre_authentication_encoding(payload: &[u8]) -> Vec<u8> {
 
 impl Manifest {
     fn check(&self) -> Result<(), ManifestError> {
-        if self.format_version != FORMAT_VERSION {
+        if !(FORMAT_VERSION..=INCREMENT_VERSION).contains(&self.format_version) {
             return Err(ManifestError::UnknownVersion(u64::from(self.format_version)));
+        }
+        if self.format_version != self.kind.version() {
+            return Err(ManifestError::Corrupt("its kind is not one of its format version"));
+        }
+        if (self.kind == SnapshotKind::Incremental) != self.parent.is_some() {
+            return Err(ManifestError::Corrupt("an increment names its parent, a full snapshot has none"));
+        }
+        if self.kind == SnapshotKind::Incremental && self.previous.is_none() {
+            return Err(ManifestError::Corrupt("the first manifest cannot be an increment"));
         }
         if !(1..=MAX_SEQUENCE).contains(&self.sequence) {
             return Err(ManifestError::Corrupt("the sequence number is out of range"));
@@ -265,7 +300,7 @@ impl Manifest {
         }
         let not_a_manifest = |_| ManifestError::Corrupt("not the content of a manifest");
         let version: Version = serde_json::from_slice(payload).map_err(not_a_manifest)?;
-        if version.format_version != u64::from(FORMAT_VERSION) {
+        if !(u64::from(FORMAT_VERSION)..=u64::from(INCREMENT_VERSION)).contains(&version.format_version) {
             return Err(ManifestError::UnknownVersion(version.format_version));
         }
         let manifest: Self = serde_json::from_slice(payload).map_err(not_a_manifest)?;

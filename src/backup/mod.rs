@@ -5,7 +5,7 @@
 //! * Ids are random or digests of ciphertext; nothing in a name, header or manifest comes from customer data.
 //! * Nothing is overwritten or deleted on the write path, and verification needs no decryption key.
 //! * Compression sees the content of one frame (one cell) or one directory part, never more; sealed lengths are padded.
-//! * The pure files (`codec`, `envelope`, `frame`, `group`, `pack`, `schema`, `directory`, `manifest`, `state_record`) do no I/O and know no
+//! * The pure files (`codec`, `envelope`, `frame`, `removed`, `group`, `pack`, `schema`, `directory`, `manifest`, `state_record`) do no I/O and know no
 //!   clock; `repository` alone names the AWS SDK, `embedded` alone names s3s.
 //!
 //! # Format version 1
@@ -59,6 +59,11 @@
 //! `u8` kind (1 = rows) ‖ `u32` collection number ‖ `u32` chunk ‖ `u32` rows ‖ `u16` columns ‖ `u16` column ordinal, for each
 //! column, strictly ascending ‖ `[32]` SHA-256 of the content without these 32 bytes ‖ values.
 //!
+//! A frame of removed rows is sealed alike and has another content: `u8` kind (2) ‖ `u32` collection number ‖ `u32` chunk ‖ `u32`
+//! rows, 1 to 65,536 ‖ `[32]` SHA-256 of the content without these 32 bytes ‖ the 16-byte digests of the rows, strictly ascending.
+//! A row's digest is the first half of HMAC-SHA-256, under the installation's suppression key, over store, collection and key
+//! ([`crate::plan::digest::row_mac`]).
+//!
 //! Values stand column by column, within a column in row order: `00` NULL; `01` and 8 bytes, integer, two's complement;
 //! `02` and 8 bytes, IEEE 754 double; `03` `u32` length and UTF-8 text; `04` `u32` length and bytes.
 //! Limits: 1 to 65,536 rows, 1 to 4,096 columns, 1 MiB of content (48 MiB for a single row).
@@ -81,7 +86,7 @@
 //! 2³² (all fields before a part's first entry count as 0): pack index (from pack index), position in the pack (from
 //! position), offset (from offset + length), length, subject slot or 0, bucket slot, pin slot or 0, collection number (from
 //! collection number), chunk (from chunk), rows. Then three columns of a `u8` each: column group, suite, flags (1 = has a
-//! subject, 2 = has a pin). At most 7 MiB of content per part; suite 1 always.
+//! subject, 2 = has a pin, 4 = names removed rows). At most 7 MiB of content per part; suite 1 always.
 //!
 //! The schema's JSON: `engine` (`sqlite`, `postgres`, `mysql`), `server_version`, `tables` (as [`crate::stores::Table`], a
 //! column's type as `type`, kinds and actions in snake case), `collections` (`number`, `table`, `rows`).
@@ -90,9 +95,17 @@
 //!
 //! A DSSE envelope `{"payloadType","payload","signatures":[{"keyid","sig"}]}`, base64 with padding, type
 //! `application/vnd.wangchuan.manifest+json`; at least one signature must be of a trusted key over
-//! `DSSEv1 <type length> <type> <payload length> <payload>`. The payload is the JSON of [`manifest::Manifest`]: 14 members,
-//! unknown ones refused, times in RFC 3339 UTC. Sequence numbers count from 1 without gaps; `previous` is the SHA-256 of the
+//! `DSSEv1 <type length> <type> <payload length> <payload>`. The payload is the JSON of [`manifest::Manifest`]: 14 members and,
+//! in an increment, `parent`; unknown ones refused, times in RFC 3339 UTC. `format_version` is 1 for a full snapshot and 2 for an increment. Sequence numbers count from 1 without gaps; `previous` is the SHA-256 of the
 //! previous manifest's object; `frames` is the sum over `packs`.
+//!
+//! ## Chain
+//!
+//! A full snapshot begins a chain; an increment continues it, `parent` being the SHA-256 of the manifest before it in the chain. All
+//! of a chain share one chain key, captured tables and collection numbers; `rows` of a captured collection counts the rows that
+//! the store held. What a snapshot stands for is read from it back to its full one: of each row the newest version counts, and
+//! none that a newer snapshot names as removed. A version that moves to another cell is named as removed under the old one, and
+//! sealed anew under the other; one whose cell is dead needs no mention.
 
 pub mod codec;
 pub mod directory;
@@ -104,6 +117,7 @@ pub mod manifest;
 pub mod memory;
 pub mod object_store;
 pub mod pack;
+pub mod removed;
 pub mod repository;
 pub mod schema;
 pub mod state_record;

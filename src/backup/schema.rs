@@ -30,6 +30,16 @@ pub struct CapturedCollection {
     pub rows: u64,
 }
 
+impl CapturedSchema {
+    /// The JSON of a directory's last part.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn to_json(self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(&SchemaJson::from(self))
+    }
+}
+
 /// The JSON form. Unknown members are refused: they would be silently lost at a restore.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,12 +4,16 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::codec::{Id128, Sha256, wrap_content};
 use super::directory::{CapturedCollection, CapturedSchema, CellRef, DirectoryBuilder, FrameEntry, open_part};
 use super::envelope;
 use super::frame::{FrameContent, FrameContext, FrameError, FrameKey, open_frame, seal_frame};
 use super::manifest::{Manifest, PackRef, PartRef, SignerError, SnapshotKind};
 use super::pack::{PackBuilder, read_pack};
+use super::removed::{RemovedRows, open_removed, seal_removed};
 use crate::keys::Key;
 use crate::keys::suite::{Suite, derive_key, mac};
 use crate::random::{Random, RandomUnavailable};
@@ -68,6 +72,20 @@ fn intl_frame() -> Vec<u8> {
 
 fn gm_frame() -> Vec<u8> {
     seal_frame(&gm_content(), Suite::Gm, GM_FRAME, &key(&GM_FRAME), &place(1)).unwrap()
+}
+
+fn removed_rows() -> RemovedRows {
+    RemovedRows { collection: 1, chunk: 8, rows: vec![[0xaa; 16], [0xab; 16]] }
+}
+
+fn removed_frame() -> Vec<u8> {
+    seal_removed(&removed_rows(), Suite::Intl, INTL_FRAME, &key(&INTL_FRAME), &place(0)).unwrap()
+}
+
+fn read_removed(bytes: &[u8]) -> Result<(), String> {
+    let opened = open_removed(bytes, &key(&INTL_FRAME), &place(0)).map_err(|error| error.to_string())?;
+    assert_eq!(opened, removed_rows());
+    Ok(())
 }
 
 /// A frame that is sealed well around content that is not.
@@ -151,26 +169,56 @@ fn entries() -> Vec<FrameEntry> {
         group: 0,
         suite: Suite::Intl,
         rows: 3,
+        removed: false,
     };
     let gm_length = gm_frame().len() as u32;
     let gm = FrameEntry { ordinal: 1, offset: 24 + intl.length, length: gm_length, group: 1, suite: Suite::Gm, ..intl };
     vec![intl, FrameEntry { cell: CellRef { subject: None, bucket: 12, pin: Some(0) }, ..gm }]
 }
 
+fn removed_entry() -> FrameEntry {
+    FrameEntry { chunk: 8, rows: 2, removed: true, ..entries()[0] }
+}
+
+fn increment_directory() -> Vec<u8> {
+    directory_of(&[removed_entry()])
+}
+
 fn directory() -> Vec<u8> {
+    directory_of(&entries())
+}
+
+fn directory_of(entries: &[FrameEntry]) -> Vec<u8> {
     let mut builder = DirectoryBuilder::new(REPOSITORY, SNAPSHOT, &key, &Sevens);
-    for entry in entries() {
+    for entry in entries.iter().copied() {
         assert!(builder.push(entry).unwrap().is_none());
     }
     builder.finish(schema()).unwrap().remove(0).bytes
 }
 
 fn read_directory(bytes: &[u8]) -> Result<(), String> {
+    read_directory_of(bytes, &entries())
+}
+
+fn read_directory_of(bytes: &[u8], entries: &[FrameEntry]) -> Result<(), String> {
     let part = open_part(bytes, REPOSITORY, SNAPSHOT, 0, &key).map_err(|error| error.to_string())?;
-    assert_eq!(part.entries, entries());
+    assert_eq!(part.entries, entries);
     let end = part.end.expect("the only part is the last");
-    assert_eq!((end.parts, end.frames, end.schema), (1, 2, schema()));
+    assert_eq!((end.parts, end.frames), (1, entries.len() as u64));
+    assert_eq!(end.schema, schema());
     Ok(())
+}
+
+/// An increment that calls itself a full snapshot's version, signed all the same.
+fn increment_of_version_1() -> Vec<u8> {
+    let payload = serde_json::to_vec(&Manifest { format_version: 1, ..increment() }).unwrap();
+    let signature = sign(&super::manifest::pre_authentication_encoding(&payload)).unwrap();
+    let (payload, sig) = (STANDARD.encode(payload), STANDARD.encode(signature));
+    let payload_type = super::manifest::PAYLOAD_TYPE;
+    let signatures = [serde_json::json!({"keyid": "vector", "sig": sig})];
+    serde_json::json!({"payloadType": payload_type, "payload": payload, "signatures": signatures})
+        .to_string()
+        .into_bytes()
 }
 
 /// Stands in for a signature, so that the vectors need no key file.
@@ -195,6 +243,7 @@ fn manifest() -> Manifest {
         chain: 5,
         sequence: 2,
         previous: Some(Sha256([0x88; 32])),
+        parent: None,
         ledger_position: 41,
         begun: time(0),
         committed: time(90),
@@ -204,16 +253,28 @@ fn manifest() -> Manifest {
     }
 }
 
+fn increment() -> Manifest {
+    let (format_version, kind) = (2, SnapshotKind::Incremental);
+    Manifest { format_version, kind, parent: Some(Sha256([0x88; 32])), ..manifest() }
+}
+
 fn signed_manifest(key_id: &str) -> Vec<u8> {
     manifest().sign(key_id, &sign).unwrap().bytes
 }
 
 fn read_manifest(bytes: &[u8]) -> Result<(), String> {
+    read_as(bytes, &manifest())
+}
+
+fn read_increment(bytes: &[u8]) -> Result<(), String> {
+    read_as(bytes, &increment())
+}
+
+fn read_as(bytes: &[u8], expected: &Manifest) -> Result<(), String> {
     let name = super::manifest::manifest_name(&STORE, 2, &Sha256::of(bytes));
     let opened = Manifest::open(&name, bytes, &trust).map_err(|error| error.to_string())?;
-    let expected = manifest();
     // Digests of packs depend on the compressor's version; everything else does not.
-    assert_eq!(Manifest { packs: expected.packs.clone(), directory: expected.directory.clone(), ..opened }, expected);
+    assert_eq!(Manifest { packs: expected.packs.clone(), directory: expected.directory.clone(), ..opened }, *expected);
     Ok(())
 }
 
@@ -233,6 +294,13 @@ fn vectors() -> Vec<Vector> {
 fn frame_vectors() -> Vec<Vector> {
     use Expected::{Error, Good};
     vec![
+        vector("frame-removed.bin", Good, removed_frame, read_removed),
+        vector(
+            "frame-removed-bad-kind.bin",
+            Error("the frame has unknown content kind 1; a newer version of the program may know it"),
+            intl_frame,
+            read_removed,
+        ),
         vector("frame-intl.bin", Good, intl_frame, read_intl),
         vector("frame-gm.bin", Good, gm_frame, |bytes| {
             same(open_frame(bytes, &key(&GM_FRAME), &place(1)), &gm_content())
@@ -308,6 +376,16 @@ fn object_vectors() -> Vec<Vector> {
             read_directory,
         ),
         vector("manifest.json", Good, || signed_manifest("vector"), read_manifest),
+        vector("manifest-increment.json", Good, || increment().sign("vector", &sign).unwrap().bytes, read_increment),
+        vector(
+            "manifest-bad-increment.json",
+            Error("the manifest is corrupt: its kind is not one of its format version"),
+            increment_of_version_1,
+            read_increment,
+        ),
+        vector("directory-increment.bin", Good, increment_directory, |bytes| {
+            read_directory_of(bytes, &[removed_entry()])
+        }),
         vector(
             "manifest-bad-signer.json",
             Error("the manifest is not signed by a trusted key"),

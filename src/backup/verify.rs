@@ -1,9 +1,9 @@
-//! Keyless verification of a store's backups: signatures, the hash chain of manifests, and digest and structure of every
+//! Keyless verification of a store's backups: signatures, the hash chain of manifests, that increments continue what is there, and digest and structure of every
 //! object. Needs no decryption key, so it stays green after everything in the backups was shredded.
 //!
 //! What could not be read counts as a problem, never as fine. Verification goes on past a problem and keeps them all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::codec::{Id128, Sha256};
 use super::directory::{MAX_PART_BYTES, directory_header, directory_name};
@@ -129,10 +129,13 @@ pub async fn verify_store(
     report.oldest_sequence = manifests.first().map(|(sequence, ..)| *sequence);
     check_sequence(&mut report, &prefix, &manifests, scope.expected_head);
     let mut before: Option<(u64, Sha256)> = None;
+    let mut chains: BTreeMap<Sha256, u64> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for (sequence, sha256, name) in manifests {
         if let Some(manifest) = read_manifest(repository, &mut report, scope, name, verify_signature).await {
             check_link(&mut report, name, &manifest, before);
+            check_parent(&mut report, name, &manifest, &chains);
+            chains.insert(sha256, manifest.chain);
             report.head = Some(ChainHead { sequence, sha256 });
             for object in objects_of(&manifest) {
                 if seen.insert(object.name()) {
@@ -211,6 +214,18 @@ fn check_link(report: &mut Verification, name: &str, manifest: &Manifest, before
         && sha256 != previous
     {
         report.problem(name, "it does not follow the previous manifest (the hash chain is broken)");
+    }
+}
+
+/// An increment is worth nothing without the snapshot that it continues, which is an earlier one of its chain.
+fn check_parent(report: &mut Verification, name: &str, manifest: &Manifest, chains: &BTreeMap<Sha256, u64>) {
+    let Some(parent) = manifest.parent else { return };
+    match chains.get(&parent) {
+        None => {
+            report.problem(name, &format!("the snapshot that it continues is missing or not good: manifest {parent}"));
+        }
+        Some(chain) if *chain != manifest.chain => report.problem(name, "it continues a snapshot of another chain"),
+        Some(_) => {}
     }
 }
 

@@ -21,7 +21,7 @@ use crate::control::SnapshotRow;
 use crate::installation::{Installation, LEASE_SECONDS, Needs};
 use crate::policy::registry::BackupMode;
 use crate::tasks;
-use crate::tasks::backup::take_snapshot;
+use crate::tasks::backup::{Wanted, WhyFull, take_snapshot};
 
 pub use restore::{RestoreArgs, RestoreDocument, restore};
 pub use unneeded::UnneededDocument;
@@ -33,14 +33,15 @@ const SHORT_ID: usize = 12;
 /// Snapshots in the bucket.
 #[derive(Debug, Subcommand)]
 pub enum BackupCommand {
-    /// Take a snapshot now, of every store that is backed up or of one.
+    /// Take a snapshot now, of every store that is backed up or of one: what changed since the newest one, or all.
     ///
-    /// Without a store it does what the job `backup-full` does.
-    #[command(after_help = "Examples:\n  wangchuan backup run\n  wangchuan backup run shop")]
+    /// Without a store it does what the job `backup-nightly` does, with `--full` what `backup-full` does. A full snapshot is
+    /// taken as well where the newest chain does not allow an increment; the reason is said.
+    #[command(after_help = "Examples:\n  wangchuan backup run\n  wangchuan backup run shop --full")]
     Run {
         /// The store; otherwise all that are backed up.
         store: Option<String>,
-        /// A full snapshot. This version takes full ones only, so it changes nothing.
+        /// A full snapshot, the beginning of a new chain.
         #[arg(long)]
         full: bool,
     },
@@ -168,7 +169,7 @@ async fn log(installation: &Installation, operation: &str, object: &str, is_good
 /// `backup …`.
 pub async fn backup(context: &mut Context<'_>, command: BackupCommand) -> CommandResult {
     match command {
-        BackupCommand::Run { store, full: _ } => run(context, store.as_deref()).await,
+        BackupCommand::Run { store, full } => run(context, store.as_deref(), full).await,
         BackupCommand::List => list(context).await,
         BackupCommand::Verify { store } => verify::verify(context, store.as_deref()).await,
         BackupCommand::Unneeded => unneeded::unneeded(context).await,
@@ -214,7 +215,7 @@ fn stores_to_back_up(config: &Configuration, store: Option<&str>) -> Result<Vec<
     }
 }
 
-async fn run(context: &mut Context<'_>, store: Option<&str>) -> CommandResult {
+async fn run(context: &mut Context<'_>, store: Option<&str>, full: bool) -> CommandResult {
     context.only_now()?;
     let config = context.configuration()?;
     let names = stores_to_back_up(&config, store)?;
@@ -225,7 +226,7 @@ async fn run(context: &mut Context<'_>, store: Option<&str>) -> CommandResult {
     let (mut taken, mut failed) = (Vec::new(), Vec::new());
     for name in &names {
         progress.step(&format!("{} {name}", say(context.lang(), "snapshot of", "快照")));
-        match take(&installation, name).await {
+        match take(&installation, name, full).await {
             Ok(row) => {
                 progress.done(&format!("{} {}", grouped(row.rows.unsigned_abs()), say(context.lang(), "rows", "行")));
                 log(&installation, "backup.run", &row.id, true).await?;
@@ -247,9 +248,10 @@ async fn run(context: &mut Context<'_>, store: Option<&str>) -> CommandResult {
     Ok(exit)
 }
 
-async fn take(installation: &Installation, store: &str) -> tasks::Result<SnapshotRow> {
+async fn take(installation: &Installation, store: &str, full: bool) -> tasks::Result<SnapshotRow> {
     let (ground, repository) = (installation.ground()?, &installation.backup()?.repository);
-    let work = take_snapshot(&ground, repository.as_ref(), &installation.signer, store);
+    let wanted = if full { Wanted::Full } else { Wanted::increment(&installation.config) };
+    let work = take_snapshot(&ground, repository.as_ref(), &installation.signer, store, wanted);
     while_renewing(installation, work).await
 }
 
@@ -269,6 +271,11 @@ fn show_run(
         output.say(&Words::new("no registered store is backed up", "没有需要备份的数据源"))?;
     }
     show_snapshots(output, config, taken)?;
+    for row in taken {
+        if let Some(why) = row.why_full.as_deref().and_then(WhyFull::of_code) {
+            output.say(&why_full(&row.store, why))?;
+        }
+    }
     for store in &failed {
         output.say(&Words::new(
             format!("✗ no snapshot of store {}: {}", store.store, store.what),
@@ -280,6 +287,35 @@ fn show_run(
     Ok(exit)
 }
 
+/// Why a full snapshot was taken where an increment was asked for.
+fn why_full(store: &str, why: WhyFull) -> Words {
+    let (en, zh) = match why {
+        WhyFull::First => ("it is the first", "这是第一个快照"),
+        WhyFull::SchemaChanged => ("its tables changed", "表结构有变化"),
+        WhyFull::LayoutChanged => {
+            ("collections, policies, classification or paths changed", "登记的集合、策略、分类或归属路径有变化")
+        }
+        WhyFull::IndexLost => ("there is no change index of the newest one", "最新快照的变更索引不存在"),
+        WhyFull::ChainEnding => {
+            ("the key of the newest chain is gone or to be destroyed", "最新备份链的密钥已销毁或将销毁")
+        }
+        WhyFull::ChainMissing => {
+            ("a snapshot of the newest chain is not in the bucket", "最新备份链中有快照不在存储桶里")
+        }
+        WhyFull::ChainDamaged => ("the newest chain was found damaged", "最新备份链已发现损坏"),
+        WhyFull::ChainLong => {
+            ("the newest chain is as long as `backup.chain` allows", "最新备份链已达到 `backup.chain` 规定的长度")
+        }
+        WhyFull::ChainOld => {
+            ("the newest chain is as old as `backup.chain` allows", "最新备份链已达到 `backup.chain` 规定的期限")
+        }
+    };
+    Words::new(
+        format!("store {store}: a full snapshot, because {en}"),
+        format!("数据源 {store}：做了全量快照，因为{zh}"),
+    )
+}
+
 fn show_snapshots(output: &mut Output, config: &Configuration, rows: &[SnapshotRow]) -> Result<(), UserError> {
     if rows.is_empty() {
         return Ok(());
@@ -289,18 +325,25 @@ fn show_snapshots(output: &mut Output, config: &Configuration, rows: &[SnapshotR
         ("store", "数据源"),
         ("snapshot", "快照"),
         ("kind", "类型"),
+        ("chain", "备份链"),
+        ("continues", "接续"),
         ("begun", "开始时间"),
-        ("rows", "行数"),
+        ("rows sealed", "封存行数"),
+        ("of rows", "全部行数"),
         ("bytes stored", "存储字节"),
     ];
-    let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh))).right(4).right(5);
+    let short = |id: &str| id.chars().take(SHORT_ID).collect::<String>();
+    let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh))).right(6).right(7).right(8);
     for row in rows {
         grid.row([
             row.store.clone(),
-            row.id.chars().take(SHORT_ID).collect(),
+            short(&row.id),
             row.kind.clone(),
+            short(&row.begins_with),
+            row.parent.as_deref().map(short).unwrap_or_default(),
             local_time(config, row.begun_at),
             grouped(row.rows.unsigned_abs()),
+            grouped(row.living.unsigned_abs()),
             grouped(row.bytes.unsigned_abs()),
         ]);
     }

@@ -18,7 +18,7 @@ use crate::keyring::Purpose;
 use crate::plan::Subject;
 use crate::quickstart::shop::Shop;
 use crate::quickstart::{Prepared, QuickstartError, prepare};
-use crate::tasks::backup::take_snapshot;
+use crate::tasks::backup::{Wanted, take_snapshot};
 use crate::tasks::certify::certify_due;
 use crate::tasks::drill::{DrillRecord, run_drill};
 use crate::tasks::erasure::{RunBody, execute, plan_retention};
@@ -303,7 +303,8 @@ fn summarise(
 async fn back_up(installation: &Installation) -> Result<SnapshotRow, UserError> {
     let ground = installation.ground().map_err(task_error)?;
     let bucket = installation.backup().map_err(task_error)?;
-    take_snapshot(&ground, bucket.repository.as_ref(), &installation.signer, "shop").await.map_err(task_error)
+    let wanted = Wanted::increment(&installation.config);
+    take_snapshot(&ground, bucket.repository.as_ref(), &installation.signer, "shop", wanted).await.map_err(task_error)
 }
 
 fn snapshot_line(row: &SnapshotRow, rows: &str) -> String {

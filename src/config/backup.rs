@@ -28,6 +28,8 @@ pub struct Backup {
     pub ca: Option<PathBuf>,
     /// Explicit keys; without them the AWS default chain decides.
     pub credentials: Option<Credentials>,
+    /// How far increments go on from a full snapshot.
+    pub chain: ChainBounds,
     /// Which snapshots are kept.
     pub keep: Keep,
     /// Object Lock to be asked for.
@@ -53,6 +55,23 @@ pub struct Credentials {
     pub access_key_id: SecretText,
     /// The key.
     pub secret_access_key: SecretText,
+}
+
+/// Beyond these bounds the next snapshot is a full one, whatever was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChainBounds {
+    /// The most snapshots of a chain, the full one included.
+    pub snapshots: NonZeroU32,
+    /// The age of the full one at which the chain ends, in days.
+    pub days: NonZeroU32,
+}
+
+impl Default for ChainBounds {
+    fn default() -> Self {
+        let days = NonZeroU32::MIN.saturating_add(34);
+        Self { snapshots: NonZeroU32::MIN.saturating_add(59), days }
+    }
 }
 
 /// Which snapshots are kept: those that any rule names. No rule at all keeps all.
@@ -119,6 +138,9 @@ pub(super) struct RawBackup {
     /// Folder of the embedded server.
     #[serde(default)]
     data: Option<PathBuf>,
+    /// How many snapshots a chain has at most, and how old it gets.
+    #[serde(default)]
+    chain: ChainBounds,
     /// Which snapshots are kept; empty keeps all.
     #[serde(default)]
     keep: Keep,
@@ -161,8 +183,8 @@ impl RawBackup {
         }
         let region = self.region.clone();
         let (bucket, site, ca) = (self.bucket.clone(), self.site.clone(), self.ca.as_ref().map(|ca| reading.path(ca)));
-        let (keep, lock) = (self.keep, self.lock);
-        Some(Backup { endpoint: endpoint?, region, bucket, prefix, site, ca, credentials, keep, lock })
+        let (chain, keep, lock) = (self.chain, self.keep, self.lock);
+        Some(Backup { endpoint: endpoint?, region, bucket, prefix, site, ca, credentials, chain, keep, lock })
     }
 
     fn endpoint(&self, reading: &mut Reading<'_>) -> Option<Endpoint> {

@@ -15,10 +15,14 @@ const PINNED: &str = "SELECT c.id FROM pin p JOIN cell c ON c.id = p.cell AND c.
 /// Forgets the sealing history of dead cells, of those that the condition behind it selects.
 const HISTORY: &str = "DELETE FROM sealed_row WHERE cell IN (SELECT id FROM cell WHERE state = 'dead' AND";
 
+/// Forgets what the change index knows of them.
+const CHANGES: &str = "DELETE FROM change_index WHERE cell IN (SELECT id FROM cell WHERE state = 'dead' AND";
+
 impl Tx {
-    /// Marks keys destroyed and the cells that lost their secret with them dead, and forgets the sealing history of those cells.
+    /// Marks keys destroyed and the cells that lost their secret with them dead, and forgets the sealing history of those
+    /// cells and their rows in the change index.
     pub async fn bury(&mut self, dying: &DyingKeys) -> Result<()> {
-        let steps: [(&[u32], &[&'static str], &'static str); 11] = [
+        let steps: [(&[u32], &[&'static str], &'static str); 14] = [
             (&dying.subjects, &["UPDATE subject SET state = 'destroyed', lookup = NULL WHERE slot IN ("], ")"),
             (&dying.buckets, &["UPDATE bucket SET state = 'destroyed' WHERE slot IN ("], ")"),
             (&dying.chains, &["UPDATE chain SET state = 'destroyed' WHERE slot IN ("], ")"),
@@ -30,6 +34,9 @@ impl Tx {
             (&dying.pins, &[HISTORY, " id IN (", PINNED], ")))"),
             (&dying.subjects, &[HISTORY, " subject IN ("], "))"),
             (&dying.buckets, &[HISTORY, " bucket IN ("], "))"),
+            (&dying.pins, &[CHANGES, " id IN (", PINNED], ")))"),
+            (&dying.subjects, &[CHANGES, " subject IN ("], "))"),
+            (&dying.buckets, &[CHANGES, " bucket IN ("], "))"),
         ];
         let is_large = self.engine == Engine::Sqlite && dying.count() > LARGE_BURIAL;
         if is_large {

@@ -3,6 +3,7 @@
 //! Tables are found in the schema, not listed by hand, so a new one cannot be forgotten. An image says nothing of the engine: it
 //! holds portable statements and rows in the order of their keys, so one taken from PostgreSQL makes an SQLite file, and the other
 //! way round. What is not in the image:
+//! * the change index, which can be made again by a full snapshot and is as large as all other tables together;
 //! * `lease` — who works is not state; only its fencing token is, and that stands in the heads;
 //! * `meta` entries about the second place itself ([`OWN`]) and the last time seen ([`CLOCK`]), which change all the time;
 //! * crowns of former generations.
@@ -28,8 +29,8 @@ use crate::value::{Value, decode_value, encode_value};
 pub const OWN: &str = "second_place.";
 /// The `meta` entry with the last time seen.
 pub const CLOCK: &str = "clock_seen";
-/// The table of leases.
-const LEASE: &str = "lease";
+/// Tables whose rows stay behind.
+const LEFT_BEHIND: [&str; 3] = ["lease", "change_index", "change_base"];
 /// A recovered lease begins so far behind the last known token: more takings than any host makes between two records.
 const TOKEN_STEP: i64 = 1_000_000;
 
@@ -55,7 +56,7 @@ impl Tx {
     pub async fn image(&mut self, take: &mut (dyn FnMut(ImagePiece) + Send)) -> Result<StateHeads> {
         take(ImagePiece { table: None, bytes: self.schema_piece().await? });
         for shape in self.table_shapes().await? {
-            if shape.name != LEASE {
+            if !LEFT_BEHIND.contains(&shape.name.as_str()) {
                 self.table_pieces(&shape, take).await?;
             }
         }

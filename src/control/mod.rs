@@ -11,6 +11,7 @@ mod built;
 mod burial;
 mod catalogue;
 mod cells;
+mod change_index;
 mod ddl;
 mod doomed;
 mod engine;
@@ -29,6 +30,7 @@ mod snapshots;
 mod tree;
 
 pub use cells::{BucketName, CellRow, DyingKeys, PinKind, PinRow};
+pub use change_index::{ChangeBase, IndexEntry, IndexedRow};
 pub use doomed::DoomedRoot;
 pub use engine::StateLocation;
 pub use image::{CLOCK, ImageLoad, ImagePiece, ImageRows, OWN};

@@ -68,11 +68,26 @@ CREATE TABLE sealed_row (
 );
 CREATE INDEX sealed_row_cell ON sealed_row (cell);
 
+-- The change index: where the living rows of a store's newest snapshot lie, with a digest of their content under a subkey of the cell.
+-- Entries of a running snapshot count from its commit on; content NULL: the row was removed. Not part of an image.
+CREATE TABLE change_index (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, row_mac BLOB NOT NULL, snapshot BIGINT NOT NULL, cell BIGINT NOT NULL, content BLOB
+);
+CREATE UNIQUE INDEX change_index_row ON change_index (row_mac, snapshot);
+CREATE INDEX change_index_cell ON change_index (cell);
+-- What its entries belong to. state: growing | whole. Not part of an image.
+CREATE TABLE change_base (
+    snapshot BIGINT PRIMARY KEY, store TEXT NOT NULL, schema_digest TEXT NOT NULL, layout_digest TEXT NOT NULL, state TEXT NOT NULL
+);
+
+-- kind: full | incremental. begins_with: the id of the full snapshot of its chain, its own for a full one. parent: the id of the snapshot that an increment continues. rows: versions sealed in it; living: rows that the store
+-- held. why_full: why a full one was taken where an increment was asked for.
 CREATE TABLE snapshot (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, store TEXT NOT NULL, chain BIGINT NOT NULL,
     kind TEXT NOT NULL, ledger_position BIGINT NOT NULL, sequence BIGINT NOT NULL, state TEXT NOT NULL,
     manifest TEXT, manifest_sha256 TEXT, rows BIGINT NOT NULL, frames BIGINT NOT NULL, bytes BIGINT NOT NULL,
-    begun_at TEXT NOT NULL, committed_at TEXT
+    begun_at TEXT NOT NULL, committed_at TEXT, begins_with TEXT NOT NULL, parent TEXT,
+    living BIGINT NOT NULL, why_full TEXT
 );
 
 CREATE TABLE plan (

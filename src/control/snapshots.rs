@@ -18,7 +18,7 @@ pub struct SnapshotRow {
     pub store: String,
     /// The chain's slot.
     pub chain: u32,
-    /// `full`.
+    /// `full` or `incremental`.
     pub kind: String,
     /// The ledger position when it was begun.
     pub ledger_position: i64,
@@ -30,7 +30,7 @@ pub struct SnapshotRow {
     pub manifest: Option<String>,
     /// The manifest's SHA-256, hex.
     pub manifest_sha256: Option<String>,
-    /// Rows sealed.
+    /// Row versions sealed.
     pub rows: i64,
     /// Frames sealed.
     pub frames: i64,
@@ -40,10 +40,18 @@ pub struct SnapshotRow {
     pub begun_at: DateTime<Utc>,
     /// When its manifest was stored.
     pub committed_at: Option<DateTime<Utc>>,
+    /// The id of the full snapshot with which its chain begins: its own for a full one.
+    pub begins_with: String,
+    /// The id of the snapshot that an increment continues.
+    pub parent: Option<String>,
+    /// Rows that the store held: what is restored of it.
+    pub living: i64,
+    /// Why it is a full one although an increment was asked for, as a code.
+    pub why_full: Option<String>,
 }
 
 const COLUMNS: &str = "SELECT number, id, store, chain, kind, ledger_position, sequence, state, manifest, manifest_sha256, \
-     rows, frames, bytes, begun_at, committed_at FROM snapshot";
+     rows, frames, bytes, begun_at, committed_at, begins_with, parent, living, why_full FROM snapshot";
 
 impl Tx {
     /// The fencing token under which a lease is held now; `None` when nobody holds it.
@@ -66,35 +74,42 @@ impl Tx {
         Ok(())
     }
 
-    /// Begins a snapshot: its ledger position is the ledger's head of this moment. Returns its number.
-    pub async fn begin_snapshot(
-        &mut self,
-        id: &str,
-        store: &str,
-        chain: u32,
-        sequence: i64,
-        now: DateTime<Utc>,
-    ) -> Result<i64> {
-        let position = self.ledger_head().await?;
-        let row = sqlx::query(
-            "INSERT INTO snapshot (id, store, chain, kind, ledger_position, sequence, state, rows, frames, bytes, begun_at) \
-             VALUES ($1, $2, $3, 'full', $4, $5, 'running', 0, 0, 0, $6) RETURNING number",
+    /// Begins a snapshot as its row says, but for the number and the ledger position, which is the ledger's head of this moment:
+    /// both are filled in.
+    pub async fn begin_snapshot(&mut self, row: &mut SnapshotRow) -> Result<()> {
+        row.ledger_position = self.ledger_head().await?;
+        let stored = sqlx::query(
+            "INSERT INTO snapshot (id, store, chain, kind, ledger_position, sequence, state, rows, frames, bytes, begun_at, \
+             begins_with, parent, living, why_full) \
+             VALUES ($1, $2, $3, $4, $5, $6, 'running', 0, 0, 0, $7, $8, $9, 0, $10) RETURNING number",
         )
-        .bind(id)
-        .bind(store)
-        .bind(i64::from(chain))
-        .bind(position)
-        .bind(sequence)
-        .bind(time_text(now))
+        .bind(&row.id)
+        .bind(&row.store)
+        .bind(i64::from(row.chain))
+        .bind(&row.kind)
+        .bind(row.ledger_position)
+        .bind(row.sequence)
+        .bind(time_text(row.begun_at))
+        .bind(&row.begins_with)
+        .bind(&row.parent)
+        .bind(&row.why_full)
         .fetch_one(&mut *self.inner)
         .await?;
-        Ok(row.try_get(0)?)
+        row.number = stored.try_get(0)?;
+        Ok(())
+    }
+
+    /// The committed snapshots of the chain of a snapshot, oldest first, up to itself: the full one and its increments.
+    pub async fn chain_of(&mut self, snapshot: &SnapshotRow) -> Result<Vec<SnapshotRow>> {
+        let all = self.snapshots(Some(&snapshot.store)).await?;
+        let earlier = all.into_iter().filter(|row| row.chain == snapshot.chain && row.number < snapshot.number);
+        Ok(earlier.chain(std::iter::once(snapshot.clone())).collect())
     }
 
     /// Notes, before a manifest is stored, what the snapshot will be once it is. False when it is not running any more.
     pub async fn intend_manifest(&mut self, snapshot: &SnapshotRow) -> Result<bool> {
         let done = sqlx::query(
-            "UPDATE snapshot SET manifest = $2, manifest_sha256 = $3, rows = $4, frames = $5, bytes = $6 \
+            "UPDATE snapshot SET manifest = $2, manifest_sha256 = $3, rows = $4, frames = $5, bytes = $6, living = $7 \
              WHERE number = $1 AND state = 'running'",
         )
         .bind(snapshot.number)
@@ -103,6 +118,7 @@ impl Tx {
         .bind(snapshot.rows)
         .bind(snapshot.frames)
         .bind(snapshot.bytes)
+        .bind(snapshot.living)
         .execute(&mut *self.inner)
         .await?;
         Ok(done.rows_affected() == 1)
@@ -120,21 +136,28 @@ impl Tx {
         .bind(time_text(now))
         .execute(&mut *self.inner)
         .await?;
-        Ok(done.rows_affected() == 1)
+        let is_done = done.rows_affected() == 1;
+        if is_done {
+            self.settle_changes(number).await?;
+        }
+        Ok(is_done)
     }
 
-    /// Cancels a running snapshot; its chain dies with the next re-key.
+    /// Cancels a running snapshot. The chain of a full one dies with the next re-key; that of an increment goes on without it.
     pub async fn cancel_snapshot(&mut self, number: i64) -> Result<()> {
         sqlx::query(
-            "UPDATE chain SET state = 'dying' WHERE slot IN (SELECT chain FROM snapshot WHERE number = $1 AND state = 'running')",
+            "UPDATE chain SET state = 'dying' WHERE slot IN (SELECT chain FROM snapshot WHERE number = $1 AND state = 'running' AND kind = 'full')",
         )
         .bind(number)
         .execute(&mut *self.inner)
         .await?;
-        sqlx::query("UPDATE snapshot SET state = 'cancelled' WHERE number = $1 AND state = 'running'")
+        let cancelled = sqlx::query("UPDATE snapshot SET state = 'cancelled' WHERE number = $1 AND state = 'running'")
             .bind(number)
             .execute(&mut *self.inner)
             .await?;
+        if cancelled.rows_affected() > 0 {
+            self.forget_changes(number).await?;
+        }
         Ok(())
     }
 
@@ -220,5 +243,9 @@ fn snapshot_row(row: &sqlx::any::AnyRow) -> Result<SnapshotRow> {
         bytes: row.try_get(12)?,
         begun_at: parse_time(&row.try_get::<String, _>(13)?)?,
         committed_at: optional_time(row.try_get(14)?)?,
+        begins_with: row.try_get(15)?,
+        parent: row.try_get(16)?,
+        living: row.try_get(17)?,
+        why_full: row.try_get(18)?,
     })
 }

@@ -74,6 +74,12 @@ pub fn derive_cell_secret(subject: Option<Factor<'_>>, bucket: Factor<'_>) -> Ce
     }
 }
 
+/// The key under which the change index digests the content of a cell's rows: without the cell its entries are noise.
+#[must_use]
+pub fn derive_index_key(cell: &CellSecret) -> Key {
+    derive_key(Suite::Intl, &cell.0, &[b"wangchuan.change-index"])
+}
+
 /// The keys of one frame.
 pub struct FrameKey {
     /// Seals the frame, in the frame's suite.

@@ -18,6 +18,15 @@ pub fn row_mac(suppression: &Key, store: &str, collection: &str, key: &RowKey) -
     short
 }
 
+/// The keyed digest of a row's content, for the change index. 128 bits.
+#[must_use]
+pub fn content_mac(index_key: &Key, row: &[u8; 16], content: &[Value]) -> [u8; 16] {
+    let full = mac(Suite::Intl, index_key, &[b"content", row, &encode_values(content)]);
+    let mut short = [0; 16];
+    short.copy_from_slice(&full[..16]);
+    short
+}
+
 /// SHA-256 over the keyed digests of a plan's rows, in the order of its lists: row, subject, start event, period, verdict
 /// and reason. Made from the lists themselves, so that it can be made again from the stored ones before anything is done.
 pub struct RowsDigest<'k> {

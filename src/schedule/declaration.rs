@@ -42,8 +42,10 @@ pub struct Job {
 /// What a job does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
-    /// Takes a snapshot of each store; this version takes full ones only.
+    /// Takes a snapshot of each store.
     Backup {
+        /// Whether it may continue the newest chain.
+        kind: BackupKind,
         /// The stores; empty means all that are backed up.
         stores: Vec<String>,
     },
@@ -95,6 +97,17 @@ impl Task {
     }
 }
 
+/// Which snapshots a job takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackupKind {
+    /// Full ones, each the beginning of a chain.
+    Full,
+    /// Increments where the newest chain allows it, otherwise full ones.
+    #[default]
+    Incremental,
+}
+
 /// What is looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -138,7 +151,7 @@ pub enum ScheduleError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum TaskName {
-    /// Takes a snapshot of each store (`stores`).
+    /// Takes a snapshot of each store (`stores`, `kind`).
     Backup,
     /// Erases what is past its retention (`policies`).
     Retention,
@@ -177,6 +190,9 @@ struct RawJob {
     /// For `backup` and `drill`: the stores; by default all that are backed up.
     #[serde(default)]
     stores: Option<Vec<String>>,
+    /// For `backup`: which snapshots; by default `incremental`.
+    #[serde(default)]
+    kind: Option<BackupKind>,
     /// For `retention`: the policies; by default all.
     #[serde(default)]
     policies: Option<Vec<String>>,
@@ -319,24 +335,32 @@ fn span(key: &str, text: &str, fault: &mut impl FnMut(&str, String, &str)) -> Op
 
 /// The task with its parameters; parameters of other tasks are refused.
 fn task(raw: &RawJob, fault: &mut impl FnMut(&str, String, &str)) -> Option<Task> {
-    let given =
-        [("stores", raw.stores.is_some()), ("policies", raw.policies.is_some()), ("targets", raw.targets.is_some())];
-    let allowed = match raw.task {
-        TaskName::Backup | TaskName::Drill => "stores",
-        TaskName::Retention => "policies",
-        TaskName::Verify => "targets",
-        TaskName::Requests | TaskName::Shred | TaskName::Outbox => "",
+    let given = [
+        ("stores", raw.stores.is_some()),
+        ("kind", raw.kind.is_some()),
+        ("policies", raw.policies.is_some()),
+        ("targets", raw.targets.is_some()),
+    ];
+    let allowed: &[&str] = match raw.task {
+        TaskName::Backup => &["stores", "kind"],
+        TaskName::Drill => &["stores"],
+        TaskName::Retention => &["policies"],
+        TaskName::Verify => &["targets"],
+        TaskName::Requests | TaskName::Shred | TaskName::Outbox => &[],
     };
     let mut is_fitting = true;
-    for (key, _) in given.into_iter().filter(|(key, is_given)| *is_given && *key != allowed) {
+    for (key, _) in given.into_iter().filter(|(key, is_given)| *is_given && !allowed.contains(key)) {
         is_fitting = false;
-        let advice =
-            if allowed.is_empty() { "remove it".to_owned() } else { format!("remove it; it knows `{allowed}`") };
+        let advice = if allowed.is_empty() {
+            "remove it".to_owned()
+        } else {
+            format!("remove it; it knows `{}`", allowed.join("` and `"))
+        };
         fault(key, format!("this task has no `{key}`"), &advice);
     }
     let stores = raw.stores.clone().unwrap_or_default();
     is_fitting.then(|| match raw.task {
-        TaskName::Backup => Task::Backup { stores },
+        TaskName::Backup => Task::Backup { stores, kind: raw.kind.unwrap_or_default() },
         TaskName::Drill => Task::Drill { stores },
         TaskName::Retention => Task::Retention { policies: raw.policies.clone().unwrap_or_default() },
         TaskName::Requests => Task::Requests,

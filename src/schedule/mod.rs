@@ -14,7 +14,7 @@ pub mod waker;
 
 pub use calendar::{Preview, Upcoming, preview};
 pub use cron::{Cron, CronError};
-pub use declaration::{Job, Missed, ScheduleError, Task, VerifyTarget, job_schema, load_folder, parse_job};
+pub use declaration::{BackupKind, Job, Missed, ScheduleError, Task, VerifyTarget, job_schema, load_folder, parse_job};
 pub use due::{Agenda, ClockState, Due, Look, Lost, agenda, judge_clock};
 pub use references::check_references;
 pub use waker::{Waker, WakerError};

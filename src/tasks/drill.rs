@@ -21,7 +21,8 @@ use crate::stop::Stop;
 use crate::stores::{ColumnRef, DataStore, Filter, RowQuery, Table};
 use crate::value::RowKey;
 
-use super::read_snapshot::{FrameState, OpenSnapshot, open};
+use super::read_chain::{OpenChain, open_chain};
+use super::read_snapshot::{FrameState, OpenSnapshot};
 use super::restore::{Ledger, RestoreReport, Stubs, bring_back};
 use super::{Result, TaskError};
 
@@ -58,10 +59,16 @@ pub struct DrillRecord {
     pub rto_seconds: f64,
     /// Seconds between the snapshot and the drill.
     pub rpo_seconds: i64,
-    /// Frames: opened, shredded, lost, corrupt, and in the manifest.
+    /// Snapshots that were read: it and those that it continues.
+    #[serde(default = "one")]
+    pub chain_length: u64,
+    /// Frames: opened, shredded, lost, corrupt, and in the manifests of all of them.
     pub frames: [u64; 5],
     /// Rows by collection: name, restored, shredded, erased since, stubs.
     pub collections: Vec<(String, u64, u64, u64, u64)>,
+    /// Versions that a later increment replaced or removed.
+    #[serde(default)]
+    pub superseded: u64,
     /// Rows that an erasure took since and that were in the restored database all the same.
     pub erased_reappeared: u64,
     /// Shredded frames tried, and keys tried on each.
@@ -77,6 +84,11 @@ pub struct DrillRecord {
     pub scratch: String,
     /// Who ran it.
     pub operator: String,
+}
+
+/// A record from before there were increments.
+fn one() -> u64 {
+    1
 }
 
 /// What was found in a scratch database.
@@ -105,14 +117,14 @@ pub(super) async fn run_drill_since(
     let ground = installation.ground()?;
     let repository = installation.backup()?.repository.clone();
     let id = uuid7(begun_at, installation.random.as_ref())?;
-    let opened = open(&ground, repository.as_ref(), &installation.signer, snapshot.clone()).await?;
-    let ledger = Ledger::since(&ground, &snapshot).await?;
+    let opened = open_chain(&ground, repository.as_ref(), &installation.signer, snapshot.clone()).await?;
+    let ledger = Ledger::since(&ground, &opened).await?;
     let secrets = reachable_secrets(&ground).await?;
-    let (tried, resurrected) = try_shredded(&opened, repository.as_ref(), &secrets).await?;
+    let (tried, resurrected) = try_shredded_of(&opened, repository.as_ref(), &secrets).await?;
     drop(secrets);
     // Cut off, it could not be wiped for sure: a connection that is just being made would make the file anew.
     let _whole = installation.begin_piece()?;
-    let scratch = Scratch::make(installation, &id, &snapshot.store, opened.schema.engine).await?;
+    let scratch = Scratch::make(installation, &id, &snapshot.store, opened.newest()?.schema.engine).await?;
     let found = restore_and_look(installation.stop_switch(), &opened, &ledger, repository.as_ref(), &scratch).await;
     let rto_seconds = timer.elapsed().as_secs_f64();
     let name = scratch.name();
@@ -135,6 +147,8 @@ pub(super) async fn run_drill_since(
         begun_at,
         rto_seconds,
         rpo_seconds: (begun_at - snapshot.begun_at).num_seconds(),
+        chain_length: opened.parts.len() as u64,
+        superseded: report.collections.iter().map(|of| of.superseded).sum(),
         frames: [
             report.frames_opened,
             report.frames_shredded,
@@ -165,21 +179,22 @@ fn counts_of(report: &RestoreReport) -> Vec<(String, u64, u64, u64, u64)> {
 /// Restores into the scratch database and looks at what is there. A restore that fails is a finding, not an error.
 async fn restore_and_look(
     stop: &Stop,
-    snapshot: &OpenSnapshot,
+    chain: &OpenChain,
     ledger: &Ledger,
     repository: &dyn ObjectStore,
     scratch: &Scratch,
 ) -> Result<Found> {
+    let snapshot = chain.newest()?;
     let mut found = Found::default();
     let mut stubs = Stubs::new();
-    match bring_back(stop, snapshot, ledger, repository, scratch.store()?).await {
+    match bring_back(stop, chain, ledger, repository, scratch.store()?).await {
         Ok(restored) => (found.report, stubs) = restored,
         // Neither says anything about the snapshot: the drill did not take place.
         Err(error @ (TaskError::Stopping | TaskError::Repository(_))) => return Err(error),
         Err(error) => {
             found.problems.push(error.to_string());
             found.report.snapshot.clone_from(&snapshot.row.id);
-            found.report.frames = snapshot.manifest.frames;
+            found.report.frames = chain.frames();
         }
     }
     crash_point::reached("drill.restored");
@@ -187,7 +202,8 @@ async fn restore_and_look(
         return Err(TaskError::Stopping);
     }
     found.problems.extend(check_counts(scratch.store()?, &found.report).await?);
-    found.erased_reappeared = find_erased(scratch.store()?, ledger, &snapshot.schema.tables, &stubs).await?;
+    let since = snapshot.row.ledger_position;
+    found.erased_reappeared = find_erased(scratch.store()?, (ledger, since), &snapshot.schema.tables, &stubs).await?;
     let report = &found.report;
     if found.erased_reappeared > 0 {
         let rows = found.erased_reappeared;
@@ -212,7 +228,12 @@ pub(super) async fn reachable_secrets(ground: &Ground<'_>) -> Result<Vec<CellSec
 }
 
 /// Rows of the restored database, other than key-only stubs, that the ledger erased after the snapshot was begun.
-async fn find_erased(store: &dyn DataStore, ledger: &Ledger, tables: &[Table], stubs: &Stubs) -> Result<u64> {
+async fn find_erased(
+    store: &dyn DataStore,
+    (ledger, since): (&Ledger, i64),
+    tables: &[Table],
+    stubs: &Stubs,
+) -> Result<u64> {
     let present: Vec<String> = store.catalogue().await?.tables.into_iter().map(|table| table.name).collect();
     let mut found = 0;
     let mut view = store.open_snapshot().await?;
@@ -232,7 +253,7 @@ async fn find_erased(store: &dyn DataStore, ledger: &Ledger, tables: &[Table], s
             let is_last = rows.len() < PAGE_ROWS as usize;
             for key in rows.into_iter().map(RowKey) {
                 let mac = ledger.mac(&table.name, &key);
-                found += u64::from(ledger.erased(&mac) && !stubs.contains(&mac));
+                found += u64::from(ledger.erased(&mac, since) && !stubs.contains(&mac));
                 query.after = Some(key);
             }
             if is_last {
@@ -242,6 +263,21 @@ async fn find_erased(store: &dyn DataStore, ledger: &Ledger, tables: &[Table], s
     }
     view.close().await?;
     Ok(found)
+}
+
+/// Tries every reachable cell secret on shredded frames of all snapshots of a chain.
+async fn try_shredded_of(
+    chain: &OpenChain,
+    repository: &dyn ObjectStore,
+    secrets: &[CellSecret],
+) -> Result<([u64; 2], u64)> {
+    let (mut tried, mut opened) = ([0, 0], 0);
+    for part in &chain.parts {
+        let ([frames, keys], found) = try_shredded(part, repository, secrets).await?;
+        tried = [tried[0] + frames, tried[1].max(keys)];
+        opened += found;
+    }
+    Ok((tried, opened))
 }
 
 /// Tries every reachable cell secret on shredded frames.
@@ -366,8 +402,8 @@ mod tests {
         into.insert("people", &["id".to_owned()], &[row("gone"), row("stays")]).await.unwrap();
         into.finish(false).await.unwrap();
         let ledger = Ledger::for_test("shop", Key::dangerous_from_bytes(&[7; 32]), &[("people", RowKey(row("gone")))]);
-        assert_eq!(find_erased(store.as_ref(), &ledger, &tables, &Stubs::new()).await.unwrap(), 1);
+        assert_eq!(find_erased(store.as_ref(), (&ledger, 0), &tables, &Stubs::new()).await.unwrap(), 1);
         let stubs = Stubs::from([ledger.mac("people", &RowKey(row("gone")))]);
-        assert_eq!(find_erased(store.as_ref(), &ledger, &tables, &stubs).await.unwrap(), 0);
+        assert_eq!(find_erased(store.as_ref(), (&ledger, 0), &tables, &stubs).await.unwrap(), 0);
     }
 }

@@ -12,6 +12,7 @@ pub mod key_move;
 pub mod outbox;
 pub mod outcome;
 pub mod outside;
+pub mod read_chain;
 pub mod read_snapshot;
 pub mod request;
 pub mod restore;

@@ -1,6 +1,6 @@
 //! Reads a committed snapshot back: every frame of its directory is opened, or said to be shredded, lost or corrupt.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use async_trait::async_trait;
 
@@ -13,6 +13,7 @@ use crate::backup::group::rejoin;
 use crate::backup::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use crate::backup::object_store::ObjectStore;
 use crate::backup::pack::{max_pack_bytes, pack_name, read_pack};
+use crate::backup::removed::{RowDigest, open_removed};
 use crate::backup::schema::CapturedSchema;
 use crate::control::{CellRow, SnapshotRow, Tx};
 use crate::erase::Ground;
@@ -90,13 +91,46 @@ pub trait RowSink: Send {
     async fn take(&mut self, collection: u32, columns: &[u16], rows: Vec<Row>) -> Result<()>;
 }
 
-/// Drops every row: for those who want to know only whether everything opens.
-pub struct Nowhere;
+/// Takes what opens in a snapshot, frame by frame.
+#[async_trait]
+pub(super) trait FrameSink: Send {
+    /// Full rows, with the ordinals of their columns; `entry` is one of the frames that held them.
+    async fn rows(&mut self, entry: &FrameEntry, columns: &[u16], rows: Vec<Row>) -> Result<()>;
+
+    /// Rows of the frame's cell that were there no more.
+    async fn removed(&mut self, entry: &FrameEntry, rows: Vec<RowDigest>) -> Result<()>;
+}
+
+struct OnlyRows<'s>(&'s mut dyn RowSink);
 
 #[async_trait]
-impl RowSink for Nowhere {
-    async fn take(&mut self, _: u32, _: &[u16], _: Vec<Row>) -> Result<()> {
+impl FrameSink for OnlyRows<'_> {
+    async fn rows(&mut self, entry: &FrameEntry, columns: &[u16], rows: Vec<Row>) -> Result<()> {
+        self.0.take(entry.collection, columns, rows).await
+    }
+
+    async fn removed(&mut self, _: &FrameEntry, _: Vec<RowDigest>) -> Result<()> {
         Ok(())
+    }
+}
+
+/// What a frame turned out to hold.
+enum Content {
+    Rows(FrameContent),
+    Removed(Vec<RowDigest>),
+}
+
+/// The pack that was read last.
+#[derive(Default)]
+pub(super) struct HeldPack {
+    number: Option<u32>,
+    bytes: Option<Vec<u8>>,
+}
+
+impl HeldPack {
+    /// Frees its memory.
+    pub(super) fn let_go(&mut self) {
+        *self = Self::default();
     }
 }
 
@@ -207,65 +241,91 @@ impl OpenSnapshot {
     }
 
     /// Reads every pack and opens every frame that can be opened, a collection at a time, parents first. Holds the bytes of
-    /// one pack and the rows of one chunk; a pack is read again for each collection that has frames in it and in another.
+    /// one pack and the rows of one chunk; a pack is read again for each collection that has frames in it and in another. What an
+    /// increment continues is not read: that is [`super::read_chain`]'s.
     ///
     /// # Errors
     /// When the object store or the sink fails; a damaged pack is not an error but makes its frames corrupt.
     pub async fn read(&self, repository: &dyn ObjectStore, sink: &mut dyn RowSink) -> Result<SnapshotCounts> {
         let mut counts = SnapshotCounts::default();
-        let groups = self.groups_per_chunk();
-        let mut held: (Option<u32>, Option<Vec<u8>>) = (None, None);
-        for of_collection in self.parents_first().chunk_by(|one, next| one.collection == next.collection) {
-            let mut pending: HashMap<u32, Partial> = HashMap::new();
-            for of_pack in of_collection.chunk_by(|one, next| one.pack == next.pack) {
-                let number = of_pack[0].pack;
-                if held.0 != Some(number) {
-                    // Before the next one comes: two packs are never held.
-                    drop(held.1.take());
-                    held = (Some(number), self.pack_bytes(repository, number).await?);
-                }
-                let opened = self.open_frames(of_pack, held.1.as_deref());
-                for (entry, (state, content)) in of_pack.iter().zip(opened) {
-                    *counts.frames.entry(state).or_default() += 1;
-                    if entry.group == 0 && state != FrameState::Opened {
-                        counts.add_rows(entry.collection, state, u64::from(entry.rows));
-                    }
-                    let Some(content) = content else { continue };
-                    let partial = pending.entry(entry.chunk).or_default();
-                    if entry.group == 0 {
-                        partial.rows = u64::from(entry.rows);
-                    }
-                    partial.parts.push(content);
-                    if Some(&partial.parts.len()) != groups.get(&(entry.collection, entry.chunk)) {
-                        continue;
-                    }
-                    let whole = pending.remove(&entry.chunk).unwrap_or_default();
-                    match rejoin(whole.parts) {
-                        Ok((columns, rows)) => {
-                            counts.add_rows(entry.collection, FrameState::Opened, rows.len() as u64);
-                            sink.take(entry.collection, &columns, rows).await?;
-                        }
-                        Err(_) => counts.add_rows(entry.collection, FrameState::Corrupt, whole.rows),
-                    }
-                }
-            }
-            let torn: u64 = pending.values().map(|partial| partial.rows).sum();
-            if torn > 0 {
-                counts.add_rows(of_collection[0].collection, FrameState::Corrupt, torn);
-            }
+        let mut held = HeldPack::default();
+        let mut sink = OnlyRows(sink);
+        // The schema lists children before their parents.
+        for captured in self.schema.collections.iter().rev() {
+            self.read_collection(captured.number, repository, &mut held, &mut sink, &mut counts).await?;
+        }
+        let known: BTreeSet<u32> = self.schema.collections.iter().map(|captured| captured.number).collect();
+        let found: BTreeSet<u32> = self.entries.iter().map(|entry| entry.collection).collect();
+        for number in found.difference(&known) {
+            self.read_collection(*number, repository, &mut held, &mut sink, &mut counts).await?;
         }
         Ok(counts)
     }
 
-    /// All frames by collection, parents first, each collection's in the order of its packs.
-    fn parents_first(&self) -> Vec<&FrameEntry> {
-        // The schema lists children before their parents.
-        let ranks: HashMap<u32, usize> =
-            self.schema.collections.iter().rev().enumerate().map(|(rank, captured)| (captured.number, rank)).collect();
-        let mut entries: Vec<&FrameEntry> = self.entries.iter().collect();
-        entries.sort_by_key(|entry| {
-            (ranks.get(&entry.collection).copied().unwrap_or(usize::MAX), entry.collection, entry.pack, entry.ordinal)
-        });
+    /// The same for one collection.
+    pub(super) async fn read_collection(
+        &self,
+        collection: u32,
+        repository: &dyn ObjectStore,
+        held: &mut HeldPack,
+        sink: &mut dyn FrameSink,
+        counts: &mut SnapshotCounts,
+    ) -> Result<()> {
+        let of_collection = self.in_order(collection);
+        let groups = groups_per_chunk(&of_collection);
+        let mut pending: HashMap<u32, Partial> = HashMap::new();
+        for of_pack in of_collection.chunk_by(|one, next| one.pack == next.pack) {
+            let number = of_pack[0].pack;
+            if held.number != Some(number) {
+                // Before the next one comes: two packs are never held.
+                held.let_go();
+                *held = HeldPack { number: Some(number), bytes: self.pack_bytes(repository, number).await? };
+            }
+            let opened = self.open_frames(of_pack, held.bytes.as_deref());
+            for (entry, (state, content)) in of_pack.iter().zip(opened) {
+                *counts.frames.entry(state).or_default() += 1;
+                let content = match content {
+                    Some(Content::Removed(rows)) => {
+                        sink.removed(entry, rows).await?;
+                        continue;
+                    }
+                    Some(Content::Rows(content)) => content,
+                    None if entry.group == 0 && !entry.removed => {
+                        counts.add_rows(collection, state, u64::from(entry.rows));
+                        continue;
+                    }
+                    None => continue,
+                };
+                let partial = pending.entry(entry.chunk).or_default();
+                if entry.group == 0 {
+                    partial.rows = u64::from(entry.rows);
+                }
+                partial.parts.push(content);
+                if Some(&partial.parts.len()) != groups.get(&entry.chunk) {
+                    continue;
+                }
+                let whole = pending.remove(&entry.chunk).unwrap_or_default();
+                match rejoin(whole.parts) {
+                    Ok((columns, rows)) => {
+                        counts.add_rows(collection, FrameState::Opened, rows.len() as u64);
+                        sink.rows(entry, &columns, rows).await?;
+                    }
+                    Err(_) => counts.add_rows(collection, FrameState::Corrupt, whole.rows),
+                }
+            }
+        }
+        let torn: u64 = pending.values().map(|partial| partial.rows).sum();
+        if torn > 0 {
+            counts.add_rows(collection, FrameState::Corrupt, torn);
+        }
+        Ok(())
+    }
+
+    /// The frames of a collection in the order of their packs.
+    fn in_order(&self, collection: u32) -> Vec<&FrameEntry> {
+        let mut entries: Vec<&FrameEntry> =
+            self.entries.iter().filter(|entry| entry.collection == collection).collect();
+        entries.sort_by_key(|entry| (entry.pack, entry.ordinal));
         entries
     }
 
@@ -280,7 +340,7 @@ impl OpenSnapshot {
     }
 
     /// Opens frames of one pack.
-    fn open_frames(&self, entries: &[&FrameEntry], bytes: Option<&[u8]>) -> Vec<(FrameState, Option<FrameContent>)> {
+    fn open_frames(&self, entries: &[&FrameEntry], bytes: Option<&[u8]>) -> Vec<(FrameState, Option<Content>)> {
         let pack = entries.first().and_then(|entry| self.manifest.packs.get(entry.pack as usize));
         let parsed = pack.zip(bytes).and_then(|(pack, bytes)| read_pack(bytes, &pack.sha256).ok());
         let open = |entry: &&FrameEntry| {
@@ -292,36 +352,49 @@ impl OpenSnapshot {
         entries.iter().map(open).collect()
     }
 
-    fn groups_per_chunk(&self) -> HashMap<(u32, u32), usize> {
-        let mut groups: HashMap<(u32, u32), usize> = HashMap::new();
-        for entry in &self.entries {
-            *groups.entry((entry.collection, entry.chunk)).or_default() += 1;
-        }
-        groups
-    }
-
     fn open_entry(
         &self,
         entry: &FrameEntry,
         frame: Option<(&[u8], Id128)>,
         place: &FrameContext,
-    ) -> (FrameState, Option<FrameContent>) {
+    ) -> (FrameState, Option<Content>) {
         let state = self.state_of(&entry.cell);
         let (Some((bytes, id)), Some(Some(secret))) = (frame, self.cells.get(&entry.cell)) else {
             return (if frame.is_none() { FrameState::Corrupt } else { state }, None);
         };
         let key = derive_frame_key(entry.suite, secret, &self.chain, &id.0);
-        match open_frame(bytes, &key, place) {
-            Ok(content)
-                if content.rows.len() == entry.rows as usize
-                    && (content.collection, content.chunk) == (entry.collection, entry.chunk) =>
-            {
-                (FrameState::Opened, Some(content))
+        let (found, at, content) = if entry.removed {
+            match open_removed(bytes, &key, place) {
+                Ok(removed) => {
+                    (removed.rows.len(), (removed.collection, removed.chunk), Content::Removed(removed.rows))
+                }
+                Err(error) => return (state_of_failed(&error), None),
             }
-            Err(FrameError::WrongKey) => (FrameState::Lost, None),
-            _ => (FrameState::Corrupt, None),
+        } else {
+            match open_frame(bytes, &key, place) {
+                Ok(content) => (content.rows.len(), (content.collection, content.chunk), Content::Rows(content)),
+                Err(error) => return (state_of_failed(&error), None),
+            }
+        };
+        if found == entry.rows as usize && at == (entry.collection, entry.chunk) {
+            (FrameState::Opened, Some(content))
+        } else {
+            (FrameState::Corrupt, None)
         }
     }
+}
+
+fn state_of_failed(error: &FrameError) -> FrameState {
+    if *error == FrameError::WrongKey { FrameState::Lost } else { FrameState::Corrupt }
+}
+
+/// How many column groups each chunk has.
+fn groups_per_chunk(entries: &[&FrameEntry]) -> HashMap<u32, usize> {
+    let mut groups: HashMap<u32, usize> = HashMap::new();
+    for entry in entries.iter().filter(|entry| !entry.removed) {
+        *groups.entry(entry.chunk).or_default() += 1;
+    }
+    groups
 }
 
 /// Whether a key of the cell was destroyed on purpose, by the record of the control database.

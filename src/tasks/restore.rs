@@ -1,12 +1,13 @@
 //! `restore`: puts a snapshot's rows into a database, the ledger first.
 //!
-//! A row version that the ledger erased after the snapshot was begun never comes back, whether its key is destroyed yet or
-//! not. A parent that is gone while its child lives is replaced by a stub that holds only its key. Never over existing rows.
+//! A row version that the ledger erased after the snapshot that sealed it was begun never comes back, whether its key is destroyed
+//! yet or not. Of an increment, what it continues is restored too: of each row the newest version. A parent that is gone while its child lives is replaced by a stub that holds only its key. Never over existing rows.
 //!
 //! Rows go from the bucket into the database as their frames open, parents first. Memory holds one pack, the rows of a few
-//! chunks, the snapshot's directory, and 16 bytes for every erasure since and for every stub; never a table.
+//! chunks, the directories of the snapshot and of those that it continues, 24 bytes for every erasure since, and 16 for every stub and
+//! every row that an increment sealed or removed; never a table.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -25,7 +26,8 @@ use crate::stop::Stop;
 use crate::stores::{Column, DataStore, Engine, ForeignKey, Restore, Table};
 use crate::value::{Row, RowKey, Value, encode_values};
 
-use super::read_snapshot::{FrameState, OpenSnapshot, RowSink, SnapshotCounts, open};
+use super::read_chain::{ChainCounts, OpenChain, VersionSink, Versions, open_chain};
+use super::read_snapshot::{FrameState, OpenSnapshot};
 use super::{Result, TaskError};
 
 /// Rows inserted at once.
@@ -50,6 +52,8 @@ pub struct RestoredCollection {
     pub corrupt: u64,
     /// Rows that opened but that the ledger erased since.
     pub erased_since: u64,
+    /// Versions that opened but that a later increment replaced or removed.
+    pub superseded: u64,
     /// Key-only rows put in for the sake of a child.
     pub stubs: u64,
 }
@@ -69,7 +73,7 @@ pub struct RestoreReport {
     pub frames_lost: u64,
     /// Damaged frames.
     pub frames_corrupt: u64,
-    /// Frames in the manifest.
+    /// Frames in the manifests of the snapshot and of those that it continues.
     pub frames: u64,
     /// Foreign keys that were not restored, and violations, as sentences.
     pub notes: Vec<String>,
@@ -86,11 +90,12 @@ impl RestoreReport {
     }
 }
 
-/// The erasures since a snapshot was begun, as keyed digests.
+/// The erasures since the oldest snapshot of a chain was begun, as keyed digests.
 pub(super) struct Ledger {
     store: String,
     suppression: Key,
-    gone: HashSet<[u8; 16]>,
+    /// By row, the position of the last entry.
+    gone: HashMap<[u8; 16], i64>,
 }
 
 impl Ledger {
@@ -98,9 +103,11 @@ impl Ledger {
     ///
     /// # Errors
     /// Hard stop when an erasure is in the middle of happening: its outcome must be settled first.
-    pub(super) async fn since(ground: &Ground<'_>, snapshot: &SnapshotRow) -> Result<Self> {
+    pub(super) async fn since(ground: &Ground<'_>, chain: &OpenChain) -> Result<Self> {
+        let snapshot = &chain.newest()?.row;
+        let begin = chain.parts.iter().map(|part| part.row.ledger_position).min().unwrap_or(snapshot.ledger_position);
         let mut tx = ground.control.begin().await?;
-        let entries = tx.ledger_after(&snapshot.store, snapshot.ledger_position).await?;
+        let entries = tx.ledger_after(&snapshot.store, begin).await?;
         let suppression = ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?;
         tx.commit().await?;
         if entries.iter().any(|entry| entry.state == "intended") {
@@ -109,14 +116,15 @@ impl Ledger {
                 "run `wangchuan agent --once` first; it settles what was interrupted",
             ));
         }
-        let gone = entries.into_iter().map(|entry| entry.row_mac).collect();
+        // In the order of their positions, so the last one of a row stays.
+        let gone = entries.into_iter().map(|entry| (entry.row_mac, entry.position)).collect();
         Ok(Self { store: snapshot.store.clone(), suppression, gone })
     }
 
     /// A ledger that erased these rows.
     #[cfg(test)]
     pub(super) fn for_test(store: &str, suppression: Key, rows: &[(&str, RowKey)]) -> Self {
-        let gone = rows.iter().map(|(table, key)| row_mac(&suppression, store, table, key)).collect();
+        let gone = rows.iter().map(|(table, key)| (row_mac(&suppression, store, table, key), 1)).collect();
         Self { store: store.to_owned(), suppression, gone }
     }
 
@@ -125,9 +133,9 @@ impl Ledger {
         row_mac(&self.suppression, &self.store, table, key)
     }
 
-    /// Whether the row with this digest was erased since.
-    pub(super) fn erased(&self, mac: &[u8; 16]) -> bool {
-        self.gone.contains(mac)
+    /// Whether the row with this digest was erased since a position of the ledger.
+    pub(super) fn erased(&self, mac: &[u8; 16], since: i64) -> bool {
+        self.gone.get(mac).is_some_and(|position| *position > since)
     }
 }
 
@@ -161,21 +169,22 @@ pub async fn restore_until(
     target: &dyn DataStore,
 ) -> Result<RestoreReport> {
     let snapshot = tokio::select! {
-        snapshot = open(ground, repository, signer, row) => snapshot?,
+        snapshot = open_chain(ground, repository, signer, row) => snapshot?,
         () = stop.asked() => return Err(TaskError::Stopping),
     };
-    let ledger = Ledger::since(ground, &snapshot.row).await?;
+    let ledger = Ledger::since(ground, &snapshot).await?;
     Ok(bring_back(stop, &snapshot, &ledger, repository, target).await?.0)
 }
 
 /// The same with what was read already; with the digests of the stubs.
 pub(super) async fn bring_back(
     stop: &Stop,
-    snapshot: &OpenSnapshot,
+    chain: &OpenChain,
     ledger: &Ledger,
     repository: &dyn ObjectStore,
     target: &dyn DataStore,
 ) -> Result<(RestoreReport, Stubs)> {
+    let snapshot = chain.newest()?;
     let engine = snapshot.schema.engine;
     if target.engine() != engine {
         return Err(TaskError::refused(
@@ -186,7 +195,7 @@ pub(super) async fn bring_back(
     let (mut into, notes) = target.begin_restore(&snapshot.schema.tables).await?;
     let into_it = into.as_mut();
     let mut filling = Filling { stop, snapshot, ledger, into: into_it, waiting: None, done: BTreeMap::new() };
-    match filling.fill(repository).await {
+    match filling.fill(chain, repository).await {
         Ok((mut report, stubs)) => {
             report.notes.extend(notes);
             let violations = into.finish(false).await?;
@@ -231,7 +240,7 @@ struct Filling<'f> {
 }
 
 impl Filling<'_> {
-    async fn fill(&mut self, repository: &dyn ObjectStore) -> Result<(RestoreReport, Stubs)> {
+    async fn fill(&mut self, chain: &OpenChain, repository: &dyn ObjectStore) -> Result<(RestoreReport, Stubs)> {
         let snapshot = self.snapshot;
         for captured in &snapshot.schema.collections {
             let (name, rows) = (&captured.table, self.into.count(&captured.table).await?);
@@ -242,10 +251,10 @@ impl Filling<'_> {
                 ));
             }
         }
-        let counts = snapshot.read(repository, self).await?;
+        let counts = chain.read(repository, self).await?;
         self.flush().await?;
         let (stubs, by_table) = self.add_stubs().await?;
-        let mut report = frame_report(snapshot, &counts);
+        let mut report = frame_report(chain, snapshot, &counts);
         for captured in snapshot.schema.collections.iter().rev() {
             let number = captured.number;
             let done = self.done.remove(&number).unwrap_or_default();
@@ -253,9 +262,10 @@ impl Filling<'_> {
                 store: snapshot.row.store.clone(),
                 collection: captured.table.clone(),
                 restored: done.restored,
-                shredded: counts.rows_in(number, FrameState::Shredded),
-                lost: counts.rows_in(number, FrameState::Lost),
-                corrupt: counts.rows_in(number, FrameState::Corrupt),
+                shredded: counts.all.rows_in(number, FrameState::Shredded),
+                lost: counts.all.rows_in(number, FrameState::Lost),
+                corrupt: counts.all.rows_in(number, FrameState::Corrupt),
+                superseded: counts.superseded.get(&number).copied().unwrap_or(0),
                 erased_since: done.erased_since,
                 stubs: by_table.get(&captured.table).copied().unwrap_or(0),
             });
@@ -324,22 +334,14 @@ impl Filling<'_> {
 }
 
 #[async_trait]
-impl RowSink for Filling<'_> {
-    async fn take(&mut self, collection: u32, columns: &[u16], rows: Vec<Row>) -> Result<()> {
-        let captured = self.snapshot.schema.collections.iter().find(|captured| captured.number == collection);
-        let captured = captured.ok_or_else(|| {
-            TaskError::Inconsistent(format!("the snapshot's schema lacks collection {collection}, which has rows"))
-        })?;
-        let table = table_of(self.snapshot, &captured.table)?;
-        let key_at = key_positions(table, columns)?;
+impl VersionSink for Filling<'_> {
+    async fn take(&mut self, versions: Versions<'_>) -> Result<()> {
+        let Versions { collection, table, columns, sealed_at, rows, .. } = versions;
         let names = column_names(table, columns)?;
-        let done = self.done.entry(collection).or_default();
         let before = rows.len() as u64;
-        let mut staying = rows;
-        staying.retain(|row| {
-            let key = RowKey(key_at.iter().filter_map(|at| row.get(*at)).cloned().collect());
-            !self.ledger.erased(&self.ledger.mac(&table.name, &key))
-        });
+        let staying = rows.into_iter().filter(|(mac, _)| !self.ledger.erased(mac, sealed_at));
+        let staying: Vec<Row> = staying.map(|(_, row)| row).collect();
+        let done = self.done.entry(collection).or_default();
         done.restored += staying.len() as u64;
         done.erased_since += before - staying.len() as u64;
         match &mut self.waiting {
@@ -356,14 +358,15 @@ impl RowSink for Filling<'_> {
     }
 }
 
-fn frame_report(snapshot: &OpenSnapshot, counts: &SnapshotCounts) -> RestoreReport {
+fn frame_report(chain: &OpenChain, snapshot: &OpenSnapshot, counts: &ChainCounts) -> RestoreReport {
+    let counts = &counts.all;
     RestoreReport {
         snapshot: snapshot.row.id.clone(),
         frames_opened: counts.frames_in(FrameState::Opened),
         frames_shredded: counts.frames_in(FrameState::Shredded),
         frames_lost: counts.frames_in(FrameState::Lost),
         frames_corrupt: counts.frames_in(FrameState::Corrupt),
-        frames: snapshot.manifest.frames,
+        frames: chain.frames(),
         ..RestoreReport::default()
     }
 }
@@ -375,18 +378,6 @@ fn table_of<'a>(snapshot: &'a OpenSnapshot, name: &str) -> Result<&'a Table> {
         .iter()
         .find(|table| table.name == name)
         .ok_or_else(|| TaskError::Inconsistent(format!("the snapshot's schema lacks table {name}")))
-}
-
-fn key_positions(table: &Table, columns: &[u16]) -> Result<Vec<usize>> {
-    table
-        .key
-        .iter()
-        .map(|name| {
-            let ordinal = table.columns.iter().position(|column| column.name == *name);
-            ordinal.and_then(|ordinal| columns.iter().position(|known| usize::from(*known) == ordinal))
-        })
-        .collect::<Option<Vec<usize>>>()
-        .ok_or_else(|| TaskError::Inconsistent(format!("the snapshot lacks key columns of {}", table.name)))
 }
 
 fn column_names(table: &Table, ordinals: &[u16]) -> Result<Vec<String>> {

@@ -10,23 +10,23 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::backup::directory::CellRef;
-use crate::control::{CellRow, DyingKeys, PinRow, RunRow, SnapshotRow, Tx};
+use crate::control::{CellRow, DyingKeys, PinRow, RunRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
-use crate::erase::fate::rules::{CellNames, SealedCell, forbids_death};
+use crate::erase::fate::rules::CellNames;
 use crate::installation::{Installation, settle_interrupted};
 use crate::keyring;
 use crate::policy::registry::{BackupMode, StoreSpec};
 
 use super::doomed::{self, DoomedRoots};
 use super::erasure::{RunBody, forget_markers};
-use super::read_snapshot::{FrameState, Nowhere, OpenSnapshot, open};
 use super::undo::expire_pre_images;
 use super::{Result, TaskError};
+use barrier::{Barrier, read_barrier};
 use pending::pending_until;
 use wait::{Wait, no_snapshot_since, slot_wait};
 
+mod barrier;
 mod pending;
 mod wait;
 
@@ -327,41 +327,6 @@ async fn unregistered(installation: &Installation, ground: &Ground<'_>, run: &Ru
     }))
 }
 
-/// The newest snapshot of a store as a barrier: what is sealed where, and why it is not good for one, if it is not.
-struct Barrier {
-    number: i64,
-    opened: Result<OpenSnapshot, String>,
-}
-
-/// Reads it once for all runs. That it cannot be read is a reason to wait, not to fail.
-async fn read_barrier(installation: &Installation, ground: &Ground<'_>, store: &str) -> Result<Option<Barrier>> {
-    let mut tx = installation.control.read().await?;
-    let newest = tx.snapshots(Some(store)).await?.pop();
-    drop(tx);
-    let Some(row) = newest else { return Ok(None) };
-    let (number, id) = (row.number, row.id.clone());
-    let opened = match open_completely(installation, ground, row).await {
-        Ok((opened, 0)) => Ok(opened),
-        Ok((_, unread)) => {
-            Err(format!("{unread} frames of snapshot {id} do not open, so no key may die on its account"))
-        }
-        Err(error) => Err(format!("snapshot {id} cannot be read: {error}")),
-    };
-    Ok(Some(Barrier { number, opened }))
-}
-
-/// Opens a snapshot and every frame in it; with the number of frames that are lost or corrupt.
-async fn open_completely(
-    installation: &Installation,
-    ground: &Ground<'_>,
-    row: SnapshotRow,
-) -> Result<(OpenSnapshot, u64)> {
-    let repository = installation.backup()?.repository.clone();
-    let opened = open(ground, repository.as_ref(), &installation.signer, row).await?;
-    let read = opened.read(repository.as_ref(), &mut Nowhere).await?;
-    Ok((opened, read.frames_in(FrameState::Corrupt) + read.frames_in(FrameState::Lost)))
-}
-
 /// The barrier: a snapshot of every store that the dying cells reach, begun after the erasure, opens completely and holds nothing in the cells that a
 /// run lets die, but for those that a pin preserves.
 async fn behind_barrier(
@@ -393,12 +358,7 @@ async fn behind_barrier(
             Ok(opened) => opened,
             Err(fault) => return Ok(Some(Wait::new(WaitCode::SnapshotUnreadable, fault.clone()))),
         };
-        let living = opened.entries.iter().any(|entry| {
-            let CellRef { subject, bucket, pin } = entry.cell;
-            let cell = SealedCell { subject, bucket, is_fresh: pin.is_some(), pin: opened.pin_of(&entry.cell) };
-            forbids_death(&cell, &dying, &pinned)
-        });
-        if living {
+        if opened.forbid(&dying, &pinned) {
             let what = format!(
                 "living rows of store {} are sealed under keys that are to die; a later snapshot must hold them elsewhere",
                 spec.name

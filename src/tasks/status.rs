@@ -115,7 +115,7 @@ async fn look_at_snapshots(
             }
             Some(_) => {}
         }
-        status.snapshots.push((store.name.clone(), begun, newest.map_or(0, |row| row.rows)));
+        status.snapshots.push((store.name.clone(), begun, newest.map_or(0, |row| row.living)));
     }
     Ok(())
 }

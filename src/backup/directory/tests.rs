@@ -65,7 +65,7 @@ pub(crate) fn schema() -> CapturedSchema {
 fn any_entry() -> impl Strategy<Value = FrameEntry> {
     let place = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>());
     let cell = (any::<Option<u32>>(), any::<u32>(), any::<Option<u32>>());
-    let rest = (any::<u32>(), any::<u32>(), any::<u8>(), any::<bool>(), any::<u32>());
+    let rest = (any::<u32>(), any::<u32>(), any::<u8>(), any::<bool>(), any::<u32>(), any::<bool>());
     (place, cell, rest).prop_map(|((pack, ordinal, offset, length), (subject, bucket, pin), rest)| FrameEntry {
         pack,
         ordinal,
@@ -77,6 +77,7 @@ fn any_entry() -> impl Strategy<Value = FrameEntry> {
         group: rest.2,
         suite: if rest.3 { Suite::Gm } else { Suite::Intl },
         rows: rest.4,
+        removed: rest.5,
     })
 }
 

@@ -15,6 +15,7 @@ fn manifest() -> Manifest {
         chain: 4,
         sequence: 1,
         previous: None,
+        parent: None,
         ledger_position: 17,
         begun: at(0),
         committed: at(60),
@@ -110,7 +111,7 @@ fn a_newer_format_is_told_from_damage_and_unknown_members_are_refused() {
         let name = manifest_name(&Id128([2; 16]), 1, &Sha256::of(&bytes));
         Manifest::open(&name, &bytes, &trust)
     };
-    assert!(matches!(signed_payload("{\"format_version\":2,\"new\":1}"), Err(ManifestError::UnknownVersion(2))));
+    assert!(matches!(signed_payload("{\"format_version\":3,\"new\":1}"), Err(ManifestError::UnknownVersion(3))));
     let known = serde_json::to_string(&manifest()).unwrap();
     assert!(signed_payload(&known).is_ok());
     assert!(matches!(signed_payload(&known.replacen('{', "{\"new\":1,", 1)), Err(ManifestError::Corrupt(_))));

@@ -45,9 +45,20 @@ async fn snapshot(store: &dyn ObjectStore, sequence: u64, previous: Option<Sha25
             let place = builder.append(&frame).unwrap();
             let cell = CellRef { subject: Some(7), bucket: 1, pin: None };
             let (ordinal, offset, length) = (place.ordinal, place.offset, place.length);
-            let (collection, chunk, group, suite, rows) = (1, number, 0, Suite::Gm, 1);
-            let entry =
-                FrameEntry { pack: number, ordinal, offset, length, cell, collection, chunk, group, suite, rows };
+            let (collection, chunk, group, suite, rows, removed) = (1, number, 0, Suite::Gm, 1, false);
+            let entry = FrameEntry {
+                pack: number,
+                ordinal,
+                offset,
+                length,
+                cell,
+                collection,
+                chunk,
+                group,
+                suite,
+                rows,
+                removed,
+            };
             assert!(directory.push(entry).unwrap().is_none());
         }
         let pack = builder.finish();
@@ -71,6 +82,7 @@ async fn snapshot(store: &dyn ObjectStore, sequence: u64, previous: Option<Sha25
         chain: sequence,
         sequence,
         previous,
+        parent: None,
         ledger_position: 0,
         begun: time,
         committed: time,

@@ -21,6 +21,10 @@ fn row(id: &str, store: &str, number: i64) -> SnapshotRow {
         bytes: 9_999,
         begun_at: DateTime::<Utc>::UNIX_EPOCH,
         committed_at: None,
+        begins_with: id.to_owned(),
+        parent: None,
+        living: 12_345,
+        why_full: None,
     }
 }
 

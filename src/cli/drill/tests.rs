@@ -17,6 +17,8 @@ fn record(id: &str, result: &str) -> DrillRecord {
         begun_at: DateTime::<Utc>::UNIX_EPOCH,
         rto_seconds: 1.5,
         rpo_seconds: 60,
+        chain_length: 1,
+        superseded: 0,
         frames: [3, 1, 0, 0, 4],
         collections: vec![("orders".to_owned(), 10, 2, 1, 0)],
         erased_reappeared: 0,

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::Words;
 use crate::control::{DoomedRoot, RunRow, SnapshotRow, time_text};
+use crate::tasks::backup::WhyFull;
 use crate::tasks::erasure::RunBody;
 use crate::tasks::finality::last_date;
 
@@ -305,8 +306,16 @@ pub struct SnapshotEntry {
     pub snapshot: String,
     /// `full` or `incremental`.
     pub kind: String,
-    /// Rows in it.
+    /// The chain, by the id of the full snapshot with which it begins: increments share it.
+    pub chain: String,
+    /// The id of the snapshot that it continues; none for a full one.
+    pub parent: Option<String>,
+    /// Why it is a full one although an increment was asked for; none otherwise.
+    pub why_full: Option<WhyFull>,
+    /// Row versions in it: all of a full one, the changed ones of an increment.
     pub rows: i64,
+    /// Rows that the store held when it was taken: what a restore of it is about.
+    pub living_rows: i64,
     /// Sealed frames in it.
     pub frames: i64,
     /// Bytes in the bucket, encrypted and padded.
@@ -325,7 +334,11 @@ impl SnapshotEntry {
             store: row.store.clone(),
             snapshot: row.id.clone(),
             kind: row.kind.clone(),
+            chain: row.begins_with.clone(),
+            parent: row.parent.clone(),
+            why_full: row.why_full.as_deref().and_then(WhyFull::of_code),
             rows: row.rows,
+            living_rows: row.living,
             frames: row.frames,
             bytes_stored: row.bytes,
             begun_at: row.begun_at.into(),

@@ -22,6 +22,7 @@ use wangchuan::keys::slot::RootSlot;
 use wangchuan::keys::tree::KeyTree;
 use wangchuan::plan::Subject;
 use wangchuan::random::SystemRandom;
+use wangchuan::tasks::backup::Wanted;
 use wangchuan::tasks::erasure::{RunBody, execute, plan_retention, resume_runs};
 use wangchuan::tasks::read_snapshot::{FrameState, OpenSnapshot, open};
 use wangchuan::tasks::request::{plan_request, receive};
@@ -33,7 +34,8 @@ use super::requests::{hold_subject, release};
 use super::thief::{Slots, Tree, node_set, reachable, tree_in};
 use crate::support::announce::{LONG, switched_on};
 use crate::support::world::{
-    Making, OpenRows, World, copy_folder, dawn, manual_clock_at, read_config, restore, snapshot, try_snapshot,
+    Making, OpenRows, World, copy_folder, dawn, increment, manual_clock_at, read_config, restore, snapshot,
+    try_snapshot, try_take,
 };
 
 /// Lives without `--long`, and with it.
@@ -105,7 +107,8 @@ async fn step(folder: &Path, installation: &Installation, dice: &mut Dice, custo
             .await;
             Ok(())
         }
-        1..=3 => try_snapshot(installation).await.map(drop),
+        1 => try_snapshot(installation).await.map(drop),
+        2 | 3 => try_take(installation, Wanted::increment(&installation.config)).await.map(drop),
         4 => {
             let plan = plan_retention(installation).await?;
             execute(installation, &plan.row).await.map(drop)
@@ -186,6 +189,7 @@ struct Life {
     shredded_frames: usize,
     opened_frames: u64,
     kept: usize,
+    increments: usize,
 }
 
 async fn one_life(template: &World, seed: u64) -> Life {
@@ -205,12 +209,14 @@ async fn one_life(template: &World, seed: u64) -> Life {
         release(&installation, &hold.id).await;
     }
     keep(world.folder.path());
-    let last = snapshot(&installation).await;
+    let last = if seed % 2 == 0 { snapshot(&installation).await } else { increment(&installation).await };
+    life.increments += usize::from(last.kind == "incremental");
     keep(world.folder.path());
     shred_due(&installation).await.unwrap();
 
     let restored = restore(&world, &installation, &last, "restored.db").await.unwrap();
-    assert!(restored.is_whole() && restored.frames_shredded == 0, "seed {seed}: {restored:?}");
+    assert!(restored.is_whole(), "seed {seed}: {restored:?}");
+    assert!(restored.frames_shredded == 0 || last.kind == "incremental", "seed {seed}: {restored:?}");
     assert_eq!(world.dump_all("restored.db").await, world.dump_all("shop.db").await, "seed {seed}");
     let gone = forgotten(&world, &installation, &mut life).await;
     try_everything(&world, &installation, seed, &gone, &mut life).await;

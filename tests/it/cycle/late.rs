@@ -9,7 +9,7 @@ use wangchuan::agent::{run_task, verify_backups};
 use wangchuan::backup::object_store::{ListedObject, ObjectStore, PutOutcome, RepositoryError};
 use wangchuan::installation::Installation;
 use wangchuan::schedule::{Task, VerifyTarget};
-use wangchuan::tasks::backup::take_snapshot;
+use wangchuan::tasks::backup::{Wanted, take_snapshot};
 use wangchuan::tasks::shred::shred_due;
 
 use super::requests::{hold_subject, release};
@@ -56,7 +56,7 @@ async fn a_manifest_that_comes_after_its_snapshot_was_cancelled_counts_for_nothi
     let repository = installation.backup().unwrap().repository.clone();
     let slow = Slow { inner: repository.as_ref(), kept: Mutex::new(None) };
     let ground = installation.ground().unwrap();
-    let failed = take_snapshot(&ground, &slow, &installation.signer, "shop").await;
+    let failed = take_snapshot(&ground, &slow, &installation.signer, "shop", Wanted::Full).await;
     assert!(failed.is_err(), "{failed:?}");
     let second = snapshot(&installation).await;
     assert_eq!((first.sequence, second.sequence), (1, 2));

@@ -7,7 +7,7 @@ use wangchuan::installation::Installation;
 use wangchuan::keys::Key;
 use wangchuan::keys::tree::{Slot, Subtree};
 use wangchuan::random::SystemRandom;
-use wangchuan::tasks::backup::take_snapshot;
+use wangchuan::tasks::backup::{Wanted, take_snapshot};
 use wangchuan::tasks::shred::{ShredReport, shred_due};
 
 use super::requests::{hold_subject, release};
@@ -193,7 +193,9 @@ async fn a_snapshot_that_was_left_running_does_not_hold_up_the_shred() {
     let key = Key::make(&SystemRandom).unwrap();
     installation.keyring.insert(&mut tx, &[(Slot::new(Subtree::Chains, slot).unwrap(), key)]).await.unwrap();
     tx.add_chain(slot, "shop", installation.clock.now()).await.unwrap();
-    tx.begin_snapshot("timed-out", "shop", slot, second.sequence + 1, installation.clock.now()).await.unwrap();
+    let mut left = second.clone();
+    (left.id, left.chain, left.sequence) = ("timed-out".to_owned(), slot, second.sequence + 1);
+    tx.begin_snapshot(&mut left).await.unwrap();
     tx.commit().await.unwrap();
     let report = shred_due(&installation).await.unwrap();
     assert_eq!(report.shredded, vec![run.id], "{report:?}");
@@ -238,7 +240,8 @@ async fn a_snapshot_whose_lease_was_lost_is_not_committed() {
     let installation = world.open().await;
     let repository = installation.backup().unwrap().repository.clone();
     let usurped = Usurped { inner: repository.as_ref(), world: &world };
-    let taken = take_snapshot(&installation.ground().unwrap(), &usurped, &installation.signer, "shop").await;
+    let taken =
+        take_snapshot(&installation.ground().unwrap(), &usurped, &installation.signer, "shop", Wanted::Full).await;
     assert!(taken.unwrap_err().to_string().contains("lease"));
     let mut tx = installation.control.read().await.unwrap();
     assert_eq!((tx.snapshots(None).await.unwrap().len(), tx.running_snapshots().await.unwrap()), (0, 0));

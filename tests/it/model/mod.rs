@@ -22,7 +22,7 @@ use world::{Rule, Scene};
 
 use crate::support::announce::{LONG, switched_on};
 
-fn tell(line: &str) {
+pub fn tell(line: &str) {
     // The harness captures the print macros, but not a handle.
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

@@ -10,7 +10,8 @@ use wangchuan::control::PlanRow;
 use wangchuan::installation::Installation;
 use wangchuan::plan::Subject;
 use wangchuan::tasks::erasure::{execute, plan_retention};
-use wangchuan::tasks::read_snapshot::{FrameState, open};
+use wangchuan::tasks::read_chain::open_chain;
+use wangchuan::tasks::read_snapshot::FrameState;
 use wangchuan::tasks::request::{plan_request, receive};
 use wangchuan::tasks::shred::shred_due;
 use wangchuan::tasks::undo::undo_run;
@@ -22,7 +23,7 @@ use super::world::{Live, Period, RowId, Rule, Scene, Stage, Target, Version, Who
 use super::{scenes, tell};
 use crate::cycle::requests::{hold_subject, release};
 use crate::support::announce::{LONG, switched_on};
-use crate::support::world::{Making, OpenRows, World as Folder, refusal, run_now, snapshot};
+use crate::support::world::{Making, OpenRows, World as Folder, increment, refusal, run_now, snapshot};
 
 /// Random traces without `--long`, and with it.
 const TRACES: [u64; 2] = [8, 300];
@@ -53,6 +54,9 @@ struct Twin<'s> {
     runs: Vec<Option<String>>,
     holds: [usize; 2],
     trace: Vec<Event>,
+    /// Whether snapshots are increments where they can be, and how many were.
+    increments: bool,
+    incremental: usize,
 }
 
 impl<'s> Twin<'s> {
@@ -93,6 +97,8 @@ impl<'s> Twin<'s> {
             runs: Vec::new(),
             holds: [0; 2],
             trace: Vec::new(),
+            increments: false,
+            incremental: 0,
         };
         for row in 0..scene.rows.len() as RowId {
             twin.write_row(row).await;
@@ -155,7 +161,12 @@ impl<'s> Twin<'s> {
                 release(self.installation(), &format!("h{who}-{}", self.holds[who as usize])).await;
             }
             Event::Begin => {
-                snapshot(self.installation()).await;
+                let taken = if self.increments {
+                    increment(self.installation()).await
+                } else {
+                    snapshot(self.installation()).await
+                };
+                self.incremental += usize::from(taken.kind == "incremental");
             }
             Event::Undo(run) => {
                 let id = self.runs[run as usize].clone().unwrap();
@@ -249,12 +260,12 @@ impl<'s> Twin<'s> {
         let installation = self.installation();
         let repository = installation.backup().unwrap().repository.clone();
         let ground = installation.ground().unwrap();
-        let opened = open(&ground, repository.as_ref(), &installation.signer, row).await.unwrap();
+        let opened = open_chain(&ground, repository.as_ref(), &installation.signer, row).await.unwrap();
         let mut open_rows = OpenRows::default();
-        let read = opened.read(repository.as_ref(), &mut open_rows).await.unwrap();
+        let read = opened.read(repository.as_ref(), &mut open_rows).await.unwrap().all;
         assert_eq!(read.frames_in(FrameState::Lost) + read.frames_in(FrameState::Corrupt), 0, "{:?}", self.trace);
         let mut found = BTreeSet::new();
-        for captured in &opened.schema.collections {
+        for captured in &opened.newest().unwrap().schema.collections {
             let rows = open_rows.0.get(&captured.number).map_or(&[][..], Vec::as_slice);
             for row in rows {
                 let id = match (&captured.table[..], &row[0]) {
@@ -297,12 +308,13 @@ fn coarse(scene: Scene) -> Scene {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_does_what_the_model_does_on_random_orders() {
     let traces = TRACES[usize::from(switched_on(LONG).is_some())];
-    let (mut events, mut shredded) = (0, 0);
+    let (mut events, mut shredded, mut increments) = (0, 0, 0);
     for seed in 1..=traces {
         let mut scene = coarse(scenes::all()[(seed % 5) as usize].clone());
         (scene.budget.writes, scene.budget.snapshots, scene.budget.shreds, scene.budget.undos) = (3, 5, 4, 1);
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let mut twin = Twin::make(&scene).await;
+        twin.increments = seed % 4 != 0;
         for _ in 0..EVENTS {
             let choices = possible(&twin.model, &scene, None);
             let Some(event) = choices.get(dice.below(choices.len().max(1))) else { break };
@@ -310,12 +322,13 @@ async fn the_program_does_what_the_model_does_on_random_orders() {
             events += 1;
         }
         shredded += twin.model.runs.iter().filter(|run| run.stage == Stage::Shredded).count();
+        increments += twin.incremental;
         twin.finish().await;
     }
     tell(&format!(
-        "model and program agree after each of {events} events of {traces} orders; {shredded} runs shredded"
+        "model and program agree after each of {events} events of {traces} orders; {shredded} runs shredded, {increments} increments taken"
     ));
-    assert!(shredded > 0);
+    assert!(shredded > 0 && increments > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -328,17 +341,20 @@ async fn orders_that_would_break_a_promise_without_a_rule_do_not_break_the_progr
             Some((scene, found))
         });
         let Some((scene, found)) = found else { continue };
-        let mut twin = Twin::make(scene).await;
-        for event in &found.trace {
-            if possible(&twin.model, scene, None).contains(event) {
-                twin.step(*event).await;
+        for increments in [false, true] {
+            let mut twin = Twin::make(scene).await;
+            twin.increments = increments;
+            for event in &found.trace {
+                if possible(&twin.model, scene, None).contains(event) {
+                    twin.step(*event).await;
+                }
             }
+            driven.push((rule, twin.trace.len()));
+            twin.finish().await;
         }
-        driven.push((rule, twin.trace.len()));
-        twin.finish().await;
     }
     tell(&format!("orders driven against the program, by the rule that they need, with their events: {driven:?}"));
-    assert!(driven.len() >= 5, "{driven:?}");
+    assert!(driven.len() >= 10, "{driven:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

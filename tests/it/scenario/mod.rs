@@ -26,6 +26,7 @@ mod crashes;
 pub mod database;
 mod drills;
 mod honest;
+mod increments;
 mod keys;
 mod music;
 mod quickstart;

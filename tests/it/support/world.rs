@@ -16,8 +16,9 @@ use wangchuan::policy::registry::SecretText;
 use wangchuan::quickstart::shop::{Settings, Shop};
 use wangchuan::random::SystemRandom;
 use wangchuan::stores::{self, DataStore, Engine, Limits, StoreAddress};
-use wangchuan::tasks::backup::take_snapshot;
+use wangchuan::tasks::backup::{Wanted, take_snapshot};
 use wangchuan::tasks::erasure::{RunBody, execute, plan_retention};
+use wangchuan::tasks::read_chain::{VersionSink, Versions};
 use wangchuan::tasks::read_snapshot::RowSink;
 use wangchuan::tasks::request::{plan_request, receive};
 use wangchuan::tasks::restore::{RestoreReport, restore_snapshot};
@@ -307,14 +308,23 @@ fields.email = { kind = "email" }
 
 "#;
 
-/// Takes a snapshot of the shop.
+/// Takes a full snapshot of the shop.
 pub async fn snapshot(installation: &Installation) -> SnapshotRow {
     try_snapshot(installation).await.unwrap()
 }
 
 pub async fn try_snapshot(installation: &Installation) -> Result<SnapshotRow> {
+    try_take(installation, Wanted::Full).await
+}
+
+/// Takes what changed in the shop since its newest snapshot, where that is possible.
+pub async fn increment(installation: &Installation) -> SnapshotRow {
+    try_take(installation, Wanted::increment(&installation.config)).await.unwrap()
+}
+
+pub async fn try_take(installation: &Installation, wanted: Wanted) -> Result<SnapshotRow> {
     let repository = installation.backup()?.repository.clone();
-    take_snapshot(&installation.ground()?, repository.as_ref(), &installation.signer, "shop").await
+    take_snapshot(&installation.ground()?, repository.as_ref(), &installation.signer, "shop", wanted).await
 }
 
 /// Lets time pass that the program does not believe by itself; an operator confirms the clock.
@@ -375,7 +385,7 @@ pub fn refusal<T>(result: Result<T>) -> String {
     }
 }
 
-/// Rows of a snapshot that open, by collection number.
+/// Rows of a snapshot, or those that count in its chain, that open, by collection number.
 #[derive(Default)]
 pub struct OpenRows(pub BTreeMap<u32, Vec<Row>>);
 
@@ -383,6 +393,15 @@ pub struct OpenRows(pub BTreeMap<u32, Vec<Row>>);
 impl RowSink for OpenRows {
     async fn take(&mut self, collection: u32, _: &[u16], rows: Vec<Row>) -> Result<()> {
         self.0.entry(collection).or_default().extend(rows);
+        Ok(())
+    }
+}
+
+#[async_trait::async_trait]
+impl VersionSink for OpenRows {
+    async fn take(&mut self, versions: Versions<'_>) -> Result<()> {
+        let rows = versions.rows.into_iter().map(|(_, row)| row);
+        self.0.entry(versions.collection).or_default().extend(rows);
         Ok(())
     }
 }

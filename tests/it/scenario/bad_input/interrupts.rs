@@ -222,6 +222,8 @@ fn at_every_step_of_a_backup() {
     at_every_point(&points, |point| {
         let (place, database) = small::installed();
         place.good(&["backup", "run"]);
+        // An increment without any change stores no pack.
+        database.run("UPDATE orders SET total = total + 1 WHERE order_id = 1");
         let said = stopped(place.program(), &["backup", "run"], point)?;
         // Behind its manifest a snapshot may just be finished before the stop is seen; then it says so.
         let is_finished = point == "backup.manifest-stored" && said.contains("1 snapshots were finished and are good");

@@ -1,0 +1,164 @@
+//! The change index: for each living row of a store's newest snapshot, the cell it lies in and a keyed digest of its content. The
+//! next increment compares with it.
+//!
+//! A digest is made under a subkey of the cell's secret, so an entry, and any old copy of it, is noise once the cell is gone; the
+//! shred deletes it all the same. A snapshot enters what it seals beside what was there; its commit, in the same transaction, lets
+//! that count. The index is left out of the image: whoever recovered a site begins with a full snapshot.
+
+use std::collections::HashMap;
+
+use sqlx::Row as _;
+
+use super::built::Built;
+use super::{ControlError, ROWS_PER_STATEMENT, Result, Tx};
+
+/// Entries read at once when all are looked through.
+const PAGE: i64 = 10_000;
+
+/// A row as an earlier snapshot of the chain sealed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexedRow {
+    /// The entry's id: rising, never used again.
+    pub id: i64,
+    /// The cell.
+    pub cell: i64,
+    /// The digest of its content.
+    pub content: [u8; 16],
+}
+
+/// An entry to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// The row's digest.
+    pub row_mac: [u8; 16],
+    /// The cell it is sealed in now, and the digest of its content; `None` when the row is there no more.
+    pub sealed: Option<(i64, [u8; 16])>,
+}
+
+/// What a snapshot was taken with: whether another one can continue it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeBase {
+    /// The snapshot.
+    pub snapshot: i64,
+    /// Digest of the captured tables, hex.
+    pub schema: String,
+    /// Digest of everything else that decides where rows are sealed, hex.
+    pub layout: String,
+}
+
+/// Those of other snapshots of the store of snapshot `$1`.
+const OTHERS: &str = "snapshot <> $1 AND snapshot IN (SELECT o.number FROM snapshot o JOIN snapshot n ON n.store = o.store \
+     WHERE n.number = $1)";
+/// Entries that count: those of a store's committed snapshots.
+const OF_STORE: &str = "snapshot IN (SELECT number FROM snapshot WHERE store = $1 AND state = 'committed')";
+
+impl Tx {
+    /// Begins the entries of a snapshot.
+    pub async fn begin_change_base(&mut self, store: &str, base: &ChangeBase) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO change_base (snapshot, store, schema_digest, layout_digest, state) VALUES ($1, $2, $3, $4, 'growing')",
+        )
+        .bind(base.snapshot)
+        .bind(store)
+        .bind(&base.schema)
+        .bind(&base.layout)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// What the index of a store belongs to; `None` when there is none.
+    pub async fn change_base(&mut self, store: &str) -> Result<Option<ChangeBase>> {
+        let row = sqlx::query(
+            "SELECT snapshot, schema_digest, layout_digest FROM change_base WHERE store = $1 AND state = 'whole' \
+             ORDER BY snapshot DESC LIMIT 1",
+        )
+        .bind(store)
+        .fetch_optional(&mut *self.inner)
+        .await?;
+        row.map(|row| Ok(ChangeBase { snapshot: row.try_get(0)?, schema: row.try_get(1)?, layout: row.try_get(2)? }))
+            .transpose()
+    }
+
+    /// What is known of these rows.
+    pub async fn indexed_rows(&mut self, store: &str, rows: &[[u8; 16]]) -> Result<HashMap<[u8; 16], IndexedRow>> {
+        let mut found = HashMap::new();
+        for part in rows.chunks(ROWS_PER_STATEMENT) {
+            let mut query = Built::new("SELECT row_mac, id, cell, content FROM change_index WHERE ");
+            query.push("snapshot IN (SELECT number FROM snapshot WHERE store = ");
+            query.bind(store)?.push(" AND state = 'committed') AND row_mac IN (");
+            query.list(part, |query, mac| query.bind(&mac[..]).map(|_| ()))?.push(")");
+            let query = query.done_kept(part.len() == ROWS_PER_STATEMENT);
+            for row in query.fetch_all(&mut *self.inner).await? {
+                let content = digest(row.try_get::<Option<Vec<u8>>, _>(3)?.unwrap_or_default())?;
+                let indexed = IndexedRow { id: row.try_get(1)?, cell: row.try_get(2)?, content };
+                found.insert(digest(row.try_get(0)?)?, indexed);
+            }
+        }
+        Ok(found)
+    }
+
+    /// How many rows of a store are known.
+    pub async fn count_indexed(&mut self, store: &str) -> Result<u64> {
+        let text = format!("SELECT COUNT(*) FROM change_index WHERE {OF_STORE}");
+        let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(store).fetch_one(&mut *self.inner).await?;
+        Ok(row.try_get::<i64, _>(0)? as u64)
+    }
+
+    /// The next entries of a store behind an id, as (id, row digest, cell), in the order of their ids; none at the end.
+    pub async fn indexed_after(&mut self, store: &str, after: i64) -> Result<Vec<(i64, [u8; 16], i64)>> {
+        let text =
+            format!("SELECT id, row_mac, cell FROM change_index WHERE {OF_STORE} AND id > $2 ORDER BY id LIMIT {PAGE}");
+        let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(store).bind(after);
+        let rows = query.fetch_all(&mut *self.inner).await?;
+        rows.into_iter().map(|row| Ok((row.try_get(0)?, digest(row.try_get(1)?)?, row.try_get(2)?))).collect()
+    }
+
+    /// Enters what a running snapshot seals. It counts from the snapshot's commit on.
+    pub async fn enter_changes(&mut self, snapshot: i64, entries: &[IndexEntry]) -> Result<()> {
+        for part in entries.chunks(ROWS_PER_STATEMENT) {
+            let mut query = Built::new("INSERT INTO change_index (row_mac, snapshot, cell, content) VALUES ");
+            query.list(part, |query, entry| {
+                let (cell, content) = entry.sealed.map_or((0, None), |(cell, content)| (cell, Some(content.to_vec())));
+                query.push("(").bind(&entry.row_mac[..])?.push(", ").bind(snapshot)?.push(", ").bind(cell)?;
+                query.push(", ").bind(content)?.push(")");
+                Ok(())
+            })?;
+            query.done_kept(part.len() == ROWS_PER_STATEMENT).execute(&mut *self.inner).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the entries of a snapshot count that has just been committed: they replace what a full one found, and the entries of
+    /// their rows when it is an increment. Does nothing in a database that did not see the snapshot being taken.
+    pub(super) async fn settle_changes(&mut self, snapshot: i64) -> Result<()> {
+        let grown = sqlx::query("UPDATE change_base SET state = 'whole' WHERE snapshot = $1")
+            .bind(snapshot)
+            .execute(&mut *self.inner);
+        if grown.await?.rows_affected() == 0 {
+            return Ok(());
+        }
+        let is_full = "EXISTS (SELECT 1 FROM snapshot WHERE number = $1 AND kind = 'full')";
+        let replaced = format!(
+            "DELETE FROM change_index WHERE {OTHERS} AND ({is_full} OR row_mac IN (SELECT row_mac FROM change_index WHERE snapshot = $1))"
+        );
+        let others = format!("DELETE FROM change_base WHERE {OTHERS}");
+        for text in [&replaced, "DELETE FROM change_index WHERE snapshot = $1 AND content IS NULL", &others] {
+            sqlx::query(sqlx::AssertSqlSafe(text.to_owned())).bind(snapshot).execute(&mut *self.inner).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the entries of a snapshot that was cancelled.
+    pub(super) async fn forget_changes(&mut self, snapshot: i64) -> Result<()> {
+        for text in ["DELETE FROM change_index WHERE snapshot = $1", "DELETE FROM change_base WHERE snapshot = $1"] {
+            sqlx::query(text).bind(snapshot).execute(&mut *self.inner).await?;
+        }
+        Ok(())
+    }
+}
+
+fn digest(bytes: Vec<u8>) -> Result<[u8; 16]> {
+    let damaged = |_| ControlError::Inconsistent("a digest of the change index has a wrong length".to_owned());
+    bytes.try_into().map_err(damaged)
+}
