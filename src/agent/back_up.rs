@@ -4,6 +4,7 @@ use super::{Done, chosen};
 use crate::installation::Installation;
 use crate::schedule::BackupKind;
 use crate::tasks::backup::{Wanted, take_snapshot};
+use crate::tasks::locks::extend_chain;
 use crate::tasks::{Result, TaskError};
 
 pub(super) async fn back_up(installation: &Installation, stores: &[String], kind: BackupKind) -> Result<Done> {
@@ -25,6 +26,11 @@ pub(super) async fn back_up(installation: &Installation, stores: &[String], kind
                 }
                 let why = row.why_full.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
                 lines.push(format!("{store}: {}{why}, {} rows, {} bytes", row.kind, row.rows, row.bytes));
+                if let Err(error) = extend_chain(installation, &row).await {
+                    let why = error.with_causes();
+                    lines.push(format!("{store}: earlier objects of its chain are not locked as long: {why}"));
+                    first_error.get_or_insert(error);
+                }
             }
             Err(TaskError::Stopping) => return Err(TaskError::Stopping),
             Err(error) => {

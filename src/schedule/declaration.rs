@@ -65,6 +65,11 @@ pub enum Task {
         /// The stores; empty means all that are backed up.
         stores: Vec<String>,
     },
+    /// Destroys the keys of snapshots that are not kept.
+    Prune {
+        /// The stores; empty means all.
+        stores: Vec<String>,
+    },
     /// Looks again at what was done.
     Verify {
         /// At what.
@@ -77,7 +82,7 @@ impl Task {
     #[must_use]
     pub fn is_destructive(&self) -> bool {
         match self {
-            Self::Retention { .. } | Self::Requests | Self::Shred => true,
+            Self::Retention { .. } | Self::Requests | Self::Shred | Self::Prune { .. } => true,
             Self::Backup { .. } | Self::Outbox | Self::Drill { .. } | Self::Verify { .. } => false,
         }
     }
@@ -92,6 +97,7 @@ impl Task {
             Self::Shred => "shred",
             Self::Outbox => "outbox",
             Self::Drill { .. } => "drill",
+            Self::Prune { .. } => "prune",
             Self::Verify { .. } => "verify",
         }
     }
@@ -163,6 +169,8 @@ enum TaskName {
     Outbox,
     /// Restores into a private scratch store and compares (`stores`).
     Drill,
+    /// Destroys the keys of snapshots that `[backup] keep` does not keep (`stores`).
+    Prune,
     /// Looks again at what was done (`targets`).
     Verify,
 }
@@ -187,7 +195,7 @@ struct RawJob {
     /// When a run is stopped, such as `6 hours`.
     #[serde(default = "default_timeout")]
     timeout: String,
-    /// For `backup` and `drill`: the stores; by default all that are backed up.
+    /// For `backup`, `drill` and `prune`: the stores; by default all that are backed up.
     #[serde(default)]
     stores: Option<Vec<String>>,
     /// For `backup`: which snapshots; by default `incremental`.
@@ -343,7 +351,7 @@ fn task(raw: &RawJob, fault: &mut impl FnMut(&str, String, &str)) -> Option<Task
     ];
     let allowed: &[&str] = match raw.task {
         TaskName::Backup => &["stores", "kind"],
-        TaskName::Drill => &["stores"],
+        TaskName::Drill | TaskName::Prune => &["stores"],
         TaskName::Retention => &["policies"],
         TaskName::Verify => &["targets"],
         TaskName::Requests | TaskName::Shred | TaskName::Outbox => &[],
@@ -362,6 +370,7 @@ fn task(raw: &RawJob, fault: &mut impl FnMut(&str, String, &str)) -> Option<Task
     is_fitting.then(|| match raw.task {
         TaskName::Backup => Task::Backup { stores, kind: raw.kind.unwrap_or_default() },
         TaskName::Drill => Task::Drill { stores },
+        TaskName::Prune => Task::Prune { stores },
         TaskName::Retention => Task::Retention { policies: raw.policies.clone().unwrap_or_default() },
         TaskName::Requests => Task::Requests,
         TaskName::Shred => Task::Shred,

@@ -20,9 +20,12 @@ use crate::policy::registry::{BackupMode, StoreSpec};
 
 use super::doomed::{self, DoomedRoots};
 use super::erasure::{RunBody, forget_markers};
+use super::prune::spare_needed;
 use super::undo::expire_pre_images;
 use super::{Result, TaskError};
-use barrier::{Barrier, read_barrier};
+pub(super) use barrier::read_barrier;
+
+use barrier::Barrier;
 use pending::pending_until;
 use wait::{Wait, no_snapshot_since, slot_wait};
 
@@ -124,6 +127,7 @@ async fn destroy(
             None => ready.push(run),
         }
     }
+    spare_needed(installation).await?;
     let runs: Vec<String> = ready.iter().map(|run| run.id.clone()).collect();
     let mut tx = installation.control.read().await?;
     let dying = tx.dying_keys(&runs).await?;

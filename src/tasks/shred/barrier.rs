@@ -18,13 +18,13 @@ use crate::tasks::read_snapshot::FrameState;
 use crate::tasks::{Result, TaskError};
 
 /// The newest snapshot of a store as a barrier: what is sealed where, and why it is not good for one, if it is not.
-pub(super) struct Barrier {
+pub(in crate::tasks) struct Barrier {
     pub number: i64,
     pub opened: Result<LivingCells, String>,
 }
 
 /// The cells in which living rows lie, with the pins that hold them now.
-pub(super) struct LivingCells(Vec<(CellRef, Option<u32>)>);
+pub(in crate::tasks) struct LivingCells(Vec<(CellRef, Option<u32>)>);
 
 impl LivingCells {
     /// Whether living rows lie in a cell that these keys would close.
@@ -38,7 +38,7 @@ impl LivingCells {
 }
 
 /// Reads it once for all runs. That it cannot be read is a reason to wait, not to fail.
-pub(super) async fn read_barrier(
+pub(in crate::tasks) async fn read_barrier(
     installation: &Installation,
     ground: &Ground<'_>,
     store: &str,

@@ -10,6 +10,7 @@ mod full;
 mod increments;
 mod late;
 mod points;
+mod prune;
 mod refusals;
 pub mod requests;
 mod residual;
