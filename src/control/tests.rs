@@ -137,7 +137,7 @@ async fn a_burial_ends_the_cells_that_lost_a_key_and_their_history_only() {
         .unwrap();
     }
     let dying = DyingKeys { subjects: vec![1], buckets: vec![8], pins: vec![71], ..DyingKeys::default() };
-    tx.bury(&dying).await.unwrap();
+    tx.bury(&dying, 2).await.unwrap();
     let living = [ids[1], ids[3], ids[5]];
     assert_eq!(numbers(&mut tx, "SELECT id FROM cell WHERE state = 'live' ORDER BY id").await, living);
     assert_eq!(numbers(&mut tx, "SELECT cell FROM sealed_row ORDER BY cell").await, living);
@@ -168,12 +168,12 @@ async fn a_sample_of_a_large_table_is_spread_and_holds_no_key_that_dies() {
     assert_ne!(tx.sample_slots(SlotTable::Subject, 64, 2).await.unwrap(), sample);
     // The next one that lives is taken.
     let dying = DyingKeys { subjects: (1..=10_000).filter(|number| number % 3 > 0).collect(), ..DyingKeys::default() };
-    tx.bury(&dying).await.unwrap();
+    tx.bury(&dying, 2).await.unwrap();
     let sample = tx.sample_slots(SlotTable::Subject, 64, 1).await.unwrap();
     assert!((32..=64).contains(&sample.len()) && sample.iter().all(|slot| slot % 3 == 0));
     // Few are left: they are found all the same.
     let dying = DyingKeys { subjects: (1..=9_000).collect(), ..DyingKeys::default() };
-    tx.bury(&dying).await.unwrap();
+    tx.bury(&dying, 2).await.unwrap();
     let sample = tx.sample_slots(SlotTable::Subject, 64, 1).await.unwrap();
     assert_eq!((sample.len(), sample.iter().all(|slot| *slot > 9_000)), (64, true));
     assert!(tx.sample_slots(SlotTable::Chain, 64, 1).await.unwrap().is_empty());

@@ -7,7 +7,7 @@ mod copies;
 pub mod cycle;
 mod finality;
 mod moving;
-mod outside;
+pub mod outside;
 mod policy;
 mod slot;
 pub mod trouble;
