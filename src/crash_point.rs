@@ -75,9 +75,7 @@ pub fn reached(name: &str) {
         OUTSIDE_DELAYED_POINTS,
         BESIDE,
     ];
-    let is_listed = lists
-        .iter()
-        .any(|points| points.contains(&name));
+    let is_listed = lists.iter().any(|points| points.contains(&name));
     debug_assert!(is_listed, "crash point {name} is not listed");
     let [crashes, pauses] = &PASSED;
     if is_wanted("WANGCHUAN_CRASH_AT", name, crashes) {

@@ -17,7 +17,8 @@ impl Installation {
     pub fn outside_keys(&self, spec: &OutsideKey) -> Result<Arc<dyn OutsideKeys>> {
         Ok(match &spec.access {
             OutsideAccess::Transit { setup, ca } => {
-                let read = |path: &std::path::PathBuf| std::fs::read(path).map_err(|error| cannot("read", path, &error));
+                let read =
+                    |path: &std::path::PathBuf| std::fs::read(path).map_err(|error| cannot("read", path, &error));
                 let setup = TransitSetup { ca_pem: ca.as_ref().map(read).transpose()?, ..TransitSetup::clone(setup) };
                 Arc::new(TransitKeys::new(setup).map_err(KeyringError::from)?)
             }

@@ -310,10 +310,8 @@ impl KmsSlot {
     /// Orders the deletion of one key.
     async fn doom(&self, key: &str) -> Result<(Option<ShelvedKey>, Doomed)> {
         let doomed = self.client.doom(key, self.deletion_window_days, self.stale_pause).await?;
-        let shelved = |found: &KeyMetadata| ShelvedKey {
-            arn: found.arn.clone(),
-            never_exportable: found.never_exportable(),
-        };
+        let shelved =
+            |found: &KeyMetadata| ShelvedKey { arn: found.arn.clone(), never_exportable: found.never_exportable() };
         Ok((doomed.key.as_ref().map(shelved), doomed))
     }
 

@@ -131,8 +131,7 @@ impl OutsideEvidence {
     /// leave it, nothing more than a logical removal is claimed; so for a key that somebody else destroyed.
     #[must_use]
     pub fn new(claim: SlotClaim, before: Option<KeyFacts>, steps: Vec<OutsideStep>) -> Self {
-        let mut evidence =
-            Self { claim, before, steps, checks: vec![OutsideCheck::KeyAbsent], irrevocable_at: None };
+        let mut evidence = Self { claim, before, steps, checks: vec![OutsideCheck::KeyAbsent], irrevocable_at: None };
         if evidence.before.as_ref().is_some_and(|facts| !facts.may_have_left()) {
             evidence.checks.push(OutsideCheck::NeverExportable);
         } else {

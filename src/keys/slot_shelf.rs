@@ -15,8 +15,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::shelf_files::{FORMAT, ShelfFiles};
 pub(super) use super::shelf_files::{COPY, Kind, damaged};
+use super::shelf_files::{FORMAT, ShelfFiles};
 use super::slot::{SlotError, TokenMarks};
 use super::{Generation, InstallationId};
 

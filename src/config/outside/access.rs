@@ -172,7 +172,8 @@ impl RawOutsideKey {
 
     fn check_prefix(&self, place: &Place, reading: &mut Reading<'_>) -> Option<Vec<u8>> {
         let Some(text) = &self.sealed_prefix else {
-            let advice = "add `sealed_prefix = \"…\"` here: what every value that the application has sealed begins with";
+            let advice =
+                "add `sealed_prefix = \"…\"` here: what every value that the application has sealed begins with";
             return missing(place, "sealed_prefix", advice, reading);
         };
         let bytes = match text.strip_prefix("hex:") {

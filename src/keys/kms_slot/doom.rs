@@ -60,9 +60,8 @@ impl KmsClient {
             return Ok(());
         }
         let answering = aliases.iter().find_map(|alias| place_of(&alias.alias_arn));
-        let answering = answering.ok_or_else(|| {
-            self.odd("it names no alias at all, so nothing shows that the right account answers")
-        })?;
+        let answering = answering
+            .ok_or_else(|| self.odd("it names no alias at all, so nothing shows that the right account answers"))?;
         if places.all(|place| place == Some(answering)) {
             return Ok(());
         }

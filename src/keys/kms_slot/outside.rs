@@ -17,9 +17,7 @@ use super::shelf::place_of;
 use super::wire::{KeyMetadata, KeyState};
 use super::{KmsSetup, Result, STALE_TRIES};
 use crate::keys::outside::{KeyFacts, OutsideDone, OutsideKeys, OutsideStep};
-use crate::keys::slot::{
-    ClaimSentence, Residual, Shortcoming, SlotClaim, SlotClass, SlotKind,
-};
+use crate::keys::slot::{ClaimSentence, Residual, Shortcoming, SlotClaim, SlotClass, SlotKind};
 use crate::policy::registry::SecretText;
 
 /// The keys of one account and region.

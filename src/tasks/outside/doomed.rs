@@ -77,7 +77,10 @@ impl Work<'_> {
 
     /// Why a key that is not there any more is not gone for good: nothing deletes it before its date.
     pub(super) fn gone_too_early(&self) -> Option<Waiting> {
-        let at = self.body.irrevocable_at().filter(|at| self.row.state == "doomed" && self.installation.clock.now() < *at)?;
+        let at = self
+            .body
+            .irrevocable_at()
+            .filter(|at| self.row.state == "doomed" && self.installation.clock.now() < *at)?;
         let what = "the key service does not know it although its date is still to come";
         Some(Waiting::new(OutsideWait::ServiceRefuses, what).until(at))
     }

@@ -49,7 +49,9 @@ pub async fn register(
     let service = installation.outside_keys(spec)?;
     let facts = service.look(key, None).await.map_err(|error| {
         let policy = spec.access.policy_file();
-        let advice = format!("check the entry in the configuration, the service, and that the agent has the policy of {policy} there");
+        let advice = format!(
+            "check the entry in the configuration, the service, and that the agent has the policy of {policy} there"
+        );
         TaskError::refused(error.to_string(), advice)
     });
     let Some(facts) = facts? else {

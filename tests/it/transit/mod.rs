@@ -6,6 +6,7 @@ mod burnt;
 mod copies;
 pub mod cycle;
 mod finality;
+mod lives;
 mod moving;
 pub mod outside;
 mod policy;

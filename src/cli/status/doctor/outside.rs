@@ -67,10 +67,7 @@ async fn tell(installation: &Installation, spec: &OutsideKey, seen: &Seen, findi
     } else if is_gone && !ended {
         findings.missing(
             kind,
-            Words::new(
-                format!("{name}: the key service has no such key"),
-                format!("{name}：密钥服务中没有该密钥"),
-            ),
+            Words::new(format!("{name}: the key service has no such key"), format!("{name}：密钥服务中没有该密钥")),
             Words::new("correct `key` in its [[outside_key]]", "请更正其 [[outside_key]] 中的 `key`"),
         );
     } else if seen.found.is_empty() {
@@ -87,10 +84,9 @@ fn words(found: &Shortcoming, spec: &OutsideKey) -> (Words, Words) {
     let file = spec.access.policy_file();
     let (what, advice) = shortcoming(found);
     let advice = match found {
-        Shortcoming::ExcessRight { .. } => Words::new(
-            format!("give it the policy of {file} and no other"),
-            format!("请只授予 {file} 中的策略"),
-        ),
+        Shortcoming::ExcessRight { .. } => {
+            Words::new(format!("give it the policy of {file} and no other"), format!("请只授予 {file} 中的策略"))
+        }
         _ => advice,
     };
     (what, advice)

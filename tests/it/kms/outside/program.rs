@@ -40,7 +40,9 @@ async fn the_program_tells_the_date_of_a_key_and_who_called_it_off() {
     let status = program.json(&["status"]);
     fits_schema("status", &status.document());
     assert_eq!(status.document()["doomed_outside_keys"][0]["irrevocable_at"], json!(date), "{status}");
-    program.run(&["status"]).says(&[&format!("outside key notes ({id}) opens nothing and is irrevocably gone at {date}")]);
+    program
+        .run(&["status"])
+        .says(&[&format!("outside key notes ({id}) opens nothing and is irrevocably gone at {date}")]);
     program.run(&["key", "unregister", &id]).refuses(3, &["doomed"]);
 
     practice.kms.machine().administer("CancelKeyDeletion", 1);
