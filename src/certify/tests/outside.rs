@@ -69,8 +69,8 @@ fn of_a_provider() -> Statement {
 
 #[test]
 fn a_key_that_goes_at_a_date_is_gone_no_sooner() {
-    check(&of_a_provider()).unwrap();
     type Change = fn(&mut Predicate);
+    check(&of_a_provider()).unwrap();
     let changes: [(&str, Change); 5] = [
         ("no date", |p| key(p).irrevocable_at = None),
         ("gone before its date", |p| {
