@@ -44,6 +44,9 @@ pub const UNDO_POINTS: &[&str] = &["undo.begun", "undo.rows-stored", "undo.chunk
 /// The points of a destruction that is only irrevocable at a date, which a cycle on a slot that destroys at once does not pass.
 pub const DELAYED_POINTS: &[&str] = &["rekey.root-doomed-again", "rekey.doomed-root-gone"];
 
+/// The point of an outside key whose service deletes it only at a date.
+pub const OUTSIDE_DELAYED_POINTS: &[&str] = &["outside.doomed"];
+
 /// The point that only a cycle with a root in a key service passes.
 pub const SERVICE_POINTS: &[&str] = &["state.root-stored"];
 
@@ -65,10 +68,18 @@ pub fn reached(name: &str) {
     use std::process::{Command, id};
     use std::sync::atomic::AtomicU32;
     static PASSED: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
-    let is_listed =
-        [POINTS, UNDO_POINTS, DELAYED_POINTS, SERVICE_POINTS, FINAL_POINTS, PRUNE_POINTS, OUTSIDE_POINTS, BESIDE]
-            .iter()
-            .any(|points| points.contains(&name));
+    let lists = [
+        POINTS,
+        UNDO_POINTS,
+        DELAYED_POINTS,
+        SERVICE_POINTS,
+        FINAL_POINTS,
+        PRUNE_POINTS,
+        OUTSIDE_POINTS,
+        OUTSIDE_DELAYED_POINTS,
+        BESIDE,
+    ];
+    let is_listed = lists.iter().any(|points| points.contains(&name));
     debug_assert!(is_listed, "crash point {name} is not listed");
     let [crashes, pauses] = &PASSED;
     if is_wanted("WANGCHUAN_CRASH_AT", name, crashes) {

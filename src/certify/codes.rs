@@ -296,6 +296,8 @@ codes! {
         /// The outside key was in a service with backups: an older copy of it, with its unseal keys, could bring it back until
         /// `reopenableUntil`.
         OutsideKeyClassB,
+        /// A cloud provider deleted the outside key at a date, until which that could be called off: its word is all there is.
+        OutsideKeyClassC,
         /// The end of the outside key is a logical removal only: it may lie outside of the service.
         OutsideKeyClassD,
         /// That the fields were sealed under this key alone, and since when, is declared by the operator; the program never

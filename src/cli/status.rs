@@ -5,7 +5,7 @@ mod document;
 
 use super::CommandResult;
 use super::context::{Context, local_time, task_error};
-use super::output::shapes::DoomedRootEntry;
+use super::output::shapes::{DoomedOutsideKeyEntry, DoomedRootEntry};
 use super::output::table::grouped;
 use super::output::{Exit, Grid, Outcome, Output, UserError, Words, say};
 use super::stage::{finality_words, irrevocable, meaning};
@@ -93,6 +93,9 @@ fn show_state(output: &mut Output, config: &Configuration, status: &Status) -> R
     for root in &status.doomed {
         output.say(&DoomedRootEntry::of(root).words())?;
     }
+    for key in &status.doomed_outside_keys {
+        output.say(&DoomedOutsideKeyEntry::of(key).words())?;
+    }
     Ok(())
 }
 
@@ -156,6 +159,7 @@ fn next_step(code: &str) -> (&'static str, &'static str) {
         "shred-overdue" => ("密钥销毁逾期", "wangchuan agent --once"),
         "destruction-called-off" => ("根密钥销毁曾被撤回", "wangchuan key status"),
         "root-not-gone" => ("根密钥逾期未销毁", "wangchuan key shred --now"),
+        "outside-key-called-off" => ("外部密钥的删除曾被撤回", "wangchuan key list"),
         "outside-key-overdue" => ("外部密钥销毁逾期", "wangchuan key list"),
         "run-failed" => ("运行失败", "wangchuan run list"),
         "rows-failed" => ("有行未能擦除", "wangchuan run list"),

@@ -41,7 +41,7 @@ pub use document::{Document, Place};
 pub use drill::Drill;
 pub use find::{Found, Origin, Surroundings, find};
 pub use law::read_catalogue;
-pub use outside::{BoundTo, OutsideKey, SealedField};
+pub use outside::{BoundTo, OutsideAccess, OutsideKey, SealedField};
 pub use policies::{Registry, UnknownCollection};
 pub use root::{Root, SlotSettings};
 pub(crate) use section::zone_advice;

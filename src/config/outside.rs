@@ -1,5 +1,7 @@
 //! `[[outside_key]]`: keys in a key service that applications seal single fields with, and that the agent destroys.
 
+mod access;
+
 use std::path::PathBuf;
 
 use chrono::NaiveDate;
@@ -10,22 +12,19 @@ use super::Place;
 use super::policies::Registry;
 use super::secret::SecretValue;
 use super::section::Reading;
-use crate::keys::transit_slot::{TransitAuth, TransitSetup};
 use crate::policy::calendar::BucketPeriod;
 use crate::policy::registry::SecretText;
 
-/// Ten years: whoever keeps copies of the service longer cannot say that a key in it is gone. In days.
-const LONGEST_RETENTION_DAYS: u32 = 3650;
+pub use access::OutsideAccess;
+use access::ServiceKind;
 
 /// `[[outside_key]]`, checked: one key that a policy ends, or a family of keys of which each belongs to one subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutsideKey {
     /// Its name in the configuration, in output and in certificates; identifies nobody.
     pub name: String,
-    /// How its place in the service is reached; `key` and `folder` are empty, the certificate authorities are not read yet.
-    pub access: TransitSetup,
-    /// A file of certificate authorities, PEM.
-    pub ca: Option<PathBuf>,
+    /// How its place in the service is reached.
+    pub access: OutsideAccess,
     /// Whose time decides.
     pub bound: BoundTo,
     /// The fields that it seals; never empty.
@@ -85,52 +84,67 @@ impl OutsideKey {
     }
 }
 
-/// Kinds of key services.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum ServiceKind {
-    /// OpenBao or Vault transit.
-    Transit,
-}
-
 /// Keys of an application that the agent answers for: one that a policy ends, or with `subjects = true` a family of them.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawOutsideKey {
     /// Its name, unique: letters, digits, `-`, `_`; at most 64. Stands in certificates, so it must not identify anybody.
     name: String,
-    /// The kind of key service; this version knows `transit`.
+    /// The kind of key service: `transit` (OpenBao, Vault) or `aws-kms`.
     kind: ServiceKind,
-    /// Address of the server.
-    address: String,
-    /// Where the engine is mounted; `transit` by default.
+    /// `transit`: address of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    /// `transit`: where the engine is mounted; `transit` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mount: Option<String>,
-    /// Namespace, if any.
+    /// `transit`: namespace, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     namespace: Option<String>,
-    /// File of certificate authorities, PEM.
+    /// `transit`: file of certificate authorities, PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ca: Option<PathBuf>,
-    /// Token; a secret reference.
+    /// `transit`: token; a secret reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     token: Option<SecretValue>,
-    /// Role of an AppRole login; a secret reference.
+    /// `transit`: role of an AppRole login; a secret reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     role_id: Option<SecretValue>,
-    /// Secret of the role; a secret reference.
+    /// `transit`: secret of the role; a secret reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     secret_id: Option<SecretValue>,
-    /// Where AppRole is mounted; `approle` by default.
+    /// `transit`: where AppRole is mounted; `approle` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     role_mount: Option<String>,
-    /// For how many days copies of the service's storage are kept; certificates name the date until which such a copy, with its
-    /// unseal keys, could bring a destroyed key back.
-    snapshot_retention_days: u32,
-    /// With `policy`: the key's name in the service.
+    /// `transit`: for how many days copies of the service's storage are kept; certificates name the date until which such a copy,
+    /// with its unseal keys, could bring a destroyed key back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    snapshot_retention_days: Option<u32>,
+    /// `aws-kms`: the region of the keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    region: Option<String>,
+    /// `aws-kms`: address of the service, if not the region's own: an interface endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
+    /// `aws-kms`: access key; a secret reference. Without it and `secret_access_key`, the AWS default chain decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    access_key_id: Option<SecretValue>,
+    /// `aws-kms`: its secret; a secret reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    secret_access_key: Option<SecretValue>,
+    /// `aws-kms`: for how many days the deletion of a key can be called off, 7 to 30; certificates come only afterwards. 7 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deletion_window_days: Option<u8>,
+    /// `aws-kms`: what every sealed value of the fields begins with, as text or as `hex:…`; any other counts as stored in clear. The
+    /// service documents no form of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sealed_prefix: Option<String>,
+    /// With `policy`: the key's name in the service; in AWS KMS its id, for an alias can be put on another key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     /// The policy that governs the rows it seals fields of. It dies once none of them is left.
@@ -159,7 +173,13 @@ pub(super) struct RawOutsideKey {
 
 impl RawOutsideKey {
     pub(super) fn literals(&self, place: &Place) -> Vec<Place> {
-        let secrets = [("token", &self.token), ("role_id", &self.role_id), ("secret_id", &self.secret_id)];
+        let secrets = [
+            ("token", &self.token),
+            ("role_id", &self.role_id),
+            ("secret_id", &self.secret_id),
+            ("access_key_id", &self.access_key_id),
+            ("secret_access_key", &self.secret_access_key),
+        ];
         let literal = secrets.iter().filter(|(_, value)| value.as_ref().is_some_and(SecretValue::is_literal));
         literal.map(|(key, _)| place.key(key)).collect()
     }
@@ -183,53 +203,11 @@ impl RawOutsideKey {
         Some(OutsideKey {
             name: self.name.clone(),
             access: access?,
-            ca: self.ca.as_ref().map(|ca| reading.path(ca)),
             bound: bound?,
             fields: fields?,
             encrypted_since: self.encrypted_since,
             ever_in_clear: self.ever_in_clear,
             in_clear_until: self.in_clear_until,
-        })
-    }
-
-    fn check_access(&self, place: &Place, reading: &mut Reading<'_>) -> Option<TransitSetup> {
-        let ServiceKind::Transit = self.kind;
-        let address = reading.endpoint(&place.key("address"), &self.address);
-        let mount = self.mount.clone().unwrap_or_else(|| "transit".to_owned());
-        let role_mount = self.role_mount.clone().unwrap_or_else(|| "approle".to_owned());
-        for (key, value) in [("mount", &mount), ("role_mount", &role_mount)] {
-            if !value.split('/').all(OutsideKey::is_key_name) {
-                let what = "letters a-z, digits, `-`, `_` and `.` only, with `/` between parts";
-                reading.fault(&place.key(key), what, "correct the name");
-            }
-        }
-        if self.snapshot_retention_days > LONGEST_RETENTION_DAYS {
-            let what = format!("at most {LONGEST_RETENTION_DAYS} days");
-            reading.fault(&place.key("snapshot_retention_days"), what, "keep snapshots of the key service for days");
-        }
-        let auth = match (&self.token, &self.role_id, &self.secret_id) {
-            (Some(token), None, None) => TransitAuth::Token(reading.secret(&place.key("token"), token)?),
-            (None, Some(role_id), Some(secret_id)) => TransitAuth::AppRole {
-                mount: role_mount,
-                role_id: reading.secret(&place.key("role_id"), role_id)?,
-                secret_id: reading.secret(&place.key("secret_id"), secret_id)?,
-            },
-            _ => {
-                let what = "nothing, or more than one thing, says how the agent logs in to the key service";
-                reading.fault(place, what, "write either `token`, or both `role_id` and `secret_id`");
-                return None;
-            }
-        };
-        Some(TransitSetup {
-            address: address?,
-            mount,
-            key: String::new(),
-            namespace: self.namespace.clone(),
-            ca_pem: None,
-            auth,
-            folder: PathBuf::new(),
-            snapshot_retention_days: self.snapshot_retention_days,
-            timeout: None,
         })
     }
 

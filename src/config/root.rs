@@ -86,8 +86,15 @@ impl SlotSettings {
     #[must_use]
     pub fn with_folder(&self, folder: &Path) -> Option<Self> {
         match self {
-            // The wrapped roots of a token or of AWS KMS do not lie in the second place yet.
-            Self::File { .. } | Self::Pkcs11 { .. } | Self::AwsKms { .. } => None,
+            Self::File { .. } => None,
+            Self::Pkcs11 { setup } => {
+                let setup = Pkcs11Setup { folder: folder.to_owned(), ..setup.as_ref().clone() };
+                Some(Self::Pkcs11 { setup: Box::new(setup) })
+            }
+            Self::AwsKms { setup } => {
+                let setup = KmsSetup { folder: folder.to_owned(), ..setup.as_ref().clone() };
+                Some(Self::AwsKms { setup: Box::new(setup) })
+            }
             Self::Transit { setup, ca } => {
                 let setup = TransitSetup { folder: folder.to_owned(), ..setup.as_ref().clone() };
                 Some(Self::Transit { setup: Box::new(setup), ca: ca.clone() })

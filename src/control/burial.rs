@@ -18,16 +18,23 @@ const HISTORY: &str = "DELETE FROM sealed_row WHERE cell IN (SELECT id FROM cell
 /// Forgets what the change index knows of them.
 const CHANGES: &str = "DELETE FROM change_index WHERE cell IN (SELECT id FROM cell WHERE state = 'dead' AND";
 
+/// Stands for the generation in a statement.
+const DIED: &str = ":died";
+
 impl Tx {
-    /// Marks keys destroyed and the cells that lost their secret with them dead, and forgets the sealing history of those
-    /// cells and their rows in the change index.
-    pub async fn bury(&mut self, dying: &DyingKeys) -> Result<()> {
+    /// Marks keys destroyed with this generation, the first without them, and the cells that lost their secret with them dead, and
+    /// forgets the sealing history of those cells and their rows in the change index.
+    pub async fn bury(&mut self, dying: &DyingKeys, generation: i64) -> Result<()> {
         let steps: [(&[u32], &[&'static str], &'static str); 14] = [
-            (&dying.subjects, &["UPDATE subject SET state = 'destroyed', lookup = NULL WHERE slot IN ("], ")"),
-            (&dying.buckets, &["UPDATE bucket SET state = 'destroyed' WHERE slot IN ("], ")"),
-            (&dying.chains, &["UPDATE chain SET state = 'destroyed' WHERE slot IN ("], ")"),
-            (&dying.work, &["UPDATE work SET state = 'destroyed' WHERE slot IN ("], ")"),
-            (&dying.pins, &["UPDATE pin SET state = 'destroyed' WHERE slot IN ("], ")"),
+            (
+                &dying.subjects,
+                &["UPDATE subject SET state = 'destroyed', lookup = NULL, died = ", DIED, " WHERE slot IN ("],
+                ")",
+            ),
+            (&dying.buckets, &["UPDATE bucket SET state = 'destroyed', died = ", DIED, " WHERE slot IN ("], ")"),
+            (&dying.chains, &["UPDATE chain SET state = 'destroyed', died = ", DIED, " WHERE slot IN ("], ")"),
+            (&dying.work, &["UPDATE work SET state = 'destroyed', died = ", DIED, " WHERE slot IN ("], ")"),
+            (&dying.pins, &["UPDATE pin SET state = 'destroyed', died = ", DIED, " WHERE slot IN ("], ")"),
             (&dying.pins, &["UPDATE cell SET state = 'dead' WHERE id IN (", PINNED], "))"),
             (&dying.subjects, &["UPDATE cell SET state = 'dead' WHERE pin IS NULL AND subject IN ("], ")"),
             (&dying.buckets, &["UPDATE cell SET state = 'dead' WHERE pin IS NULL AND bucket IN ("], ")"),
@@ -43,7 +50,7 @@ impl Tx {
             self.keep_pages("-65536").await?;
         }
         for (slots, start, end) in steps {
-            self.for_slots(slots, start, end).await?;
+            self.for_slots(slots, start, end, generation).await?;
         }
         self.bury_chains(&dying.chains).await?;
         if is_large {
@@ -60,13 +67,22 @@ impl Tx {
     }
 
     /// Executes a statement for slots, so many at a time and in their order: neighbours lie on the same pages.
-    async fn for_slots(&mut self, slots: &[u32], start: &[&'static str], end: &'static str) -> Result<()> {
+    async fn for_slots(
+        &mut self,
+        slots: &[u32],
+        start: &[&'static str],
+        end: &'static str,
+        generation: i64,
+    ) -> Result<()> {
         let mut slots = slots.to_vec();
         slots.sort_unstable();
         for part in slots.chunks(ROWS_PER_STATEMENT) {
             let mut query = Built::new(self.engine, "");
             for text in start {
-                query.push(text);
+                match *text {
+                    DIED => query.bind(generation)?,
+                    text => query.push(text),
+                };
             }
             query.list(part, |query, slot| query.bind(i64::from(*slot)).map(|_| ()))?.push(end);
             query.done_kept(part.len() == ROWS_PER_STATEMENT).execute(&mut *self.inner).await?;

@@ -408,20 +408,6 @@ impl Tx {
         }
         Ok(dying)
     }
-
-    /// How many slots are in each state, per table.
-    pub async fn key_counts(&mut self) -> Result<Vec<(String, String, i64)>> {
-        let rows = sqlx::query(
-            "SELECT 'subjects', state, COUNT(*) FROM subject GROUP BY state UNION ALL \
-             SELECT 'buckets', state, COUNT(*) FROM bucket GROUP BY state UNION ALL \
-             SELECT 'chains', state, COUNT(*) FROM chain GROUP BY state UNION ALL \
-             SELECT 'pins', state, COUNT(*) FROM pin GROUP BY state UNION ALL \
-             SELECT 'work', state, COUNT(*) FROM work GROUP BY state ORDER BY 1, 2",
-        )
-        .fetch_all(&mut *self.inner)
-        .await?;
-        rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
-    }
 }
 
 pub(super) fn cell_row(row: &sqlx::any::AnyRow) -> Result<CellRow> {

@@ -1,5 +1,7 @@
 //! Keys in groups, without anything that identifies a person, and the crowns of earlier generations that are kept to be tried.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
@@ -25,38 +27,76 @@ pub struct KeyGroup {
     pub is_filled: bool,
     /// Whether new data is sealed under them.
     pub seals: bool,
+    /// Until when an older root that leads to them could be brought back, once they are destroyed.
+    pub pending_until: Option<DateTime<Utc>>,
     /// How many.
     pub count: i64,
+}
+
+impl KeyGroup {
+    fn is_like(&self, other: &Self) -> bool {
+        *self == Self { count: self.count, ..other.clone() }
+    }
+}
+
+/// The generation with which keys of a table were destroyed, where a root before it ($1 is the oldest there is) can be brought back.
+fn pending(table: &str) -> String {
+    format!("CASE WHEN {table}.state = 'destroyed' AND {table}.died > $1 THEN {table}.died END")
 }
 
 impl Tx {
     /// All keys, in groups.
     pub async fn key_groups(&mut self) -> Result<Vec<KeyGroup>> {
-        let rows = sqlx::query(
-            "SELECT 'subjects', state, run, NULL, 1, 1, COUNT(*) FROM subject GROUP BY state, run UNION ALL \
-             SELECT 'buckets', state, run, store || '.' || collection, 1, 1, COUNT(*) FROM bucket \
-             GROUP BY state, run, store, collection UNION ALL \
-             SELECT 'chains', c.state, NULL, c.store, 1, CASE WHEN s.state = 'running' THEN 1 ELSE 0 END, COUNT(*) FROM chain c \
-             LEFT JOIN snapshot s ON s.chain = c.slot GROUP BY c.state, c.store, CASE WHEN s.state = 'running' THEN 1 ELSE 0 END UNION ALL \
-             SELECT 'pins', p.state, p.dies_with, p.reason, CASE WHEN p.kind = 'fresh' OR c.pin IS NOT NULL THEN 1 ELSE 0 END, 1, COUNT(*) FROM pin p \
-             LEFT JOIN cell c ON c.id = p.cell GROUP BY p.state, p.dies_with, p.reason, CASE WHEN p.kind = 'fresh' OR c.pin IS NOT NULL THEN 1 ELSE 0 END \
-             UNION ALL SELECT 'work', state, NULL, purpose, 1, 1, COUNT(*) FROM work GROUP BY state, purpose ORDER BY 1, 2, 3 NULLS FIRST, 4 NULLS FIRST",
-        )
-        .fetch_all(&mut *self.inner)
-        .await?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(KeyGroup {
-                    kind: row.try_get(0)?,
-                    state: row.try_get(1)?,
-                    run: row.try_get(2)?,
-                    of: row.try_get(3)?,
-                    is_filled: row.try_get::<i64, _>(4)? != 0,
-                    seals: row.try_get::<i64, _>(5)? != 0,
-                    count: row.try_get(6)?,
-                })
-            })
-            .collect()
+        let doomed: Vec<_> = self.doomed_roots().await?.into_iter().filter(|root| root.gone_at.is_none()).collect();
+        let oldest = doomed.iter().map(|root| root.generation).min().unwrap_or(i64::MAX);
+        let [subject, bucket, chain, pin, work] = ["subject", "bucket", "c", "p", "work"].map(pending);
+        let text = format!(
+            "SELECT 'subjects', state, run, NULL, 1, 1, {subject}, COUNT(*) FROM subject GROUP BY state, run, {subject} UNION ALL \
+             SELECT 'buckets', state, run, store || '.' || collection, 1, 1, {bucket}, COUNT(*) FROM bucket \
+             GROUP BY state, run, store, collection, {bucket} UNION ALL \
+             SELECT 'chains', c.state, NULL, c.store, 1, CASE WHEN s.state = 'running' THEN 1 ELSE 0 END, {chain}, COUNT(*) FROM chain c \
+             LEFT JOIN snapshot s ON s.chain = c.slot GROUP BY c.state, c.store, CASE WHEN s.state = 'running' THEN 1 ELSE 0 END, {chain} \
+             UNION ALL \
+             SELECT 'pins', p.state, p.dies_with, p.reason, CASE WHEN p.kind = 'fresh' OR c.pin IS NOT NULL THEN 1 ELSE 0 END, 1, {pin}, \
+             COUNT(*) FROM pin p LEFT JOIN cell c ON c.id = p.cell GROUP BY p.state, p.dies_with, p.reason, \
+             CASE WHEN p.kind = 'fresh' OR c.pin IS NOT NULL THEN 1 ELSE 0 END, {pin} UNION ALL \
+             SELECT 'work', state, NULL, purpose, 1, 1, {work}, COUNT(*) FROM work GROUP BY state, purpose, {work} \
+             ORDER BY 1, 2, 3 NULLS FIRST, 4 NULLS FIRST",
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(oldest).fetch_all(&mut *self.inner).await?;
+        let mut groups: Vec<KeyGroup> = Vec::new();
+        for row in rows {
+            let died: Option<i64> = row.try_get(6)?;
+            let before = |died: i64| doomed.iter().filter(move |root| root.generation < died);
+            let group = KeyGroup {
+                kind: row.try_get(0)?,
+                state: row.try_get(1)?,
+                run: row.try_get(2)?,
+                of: row.try_get(3)?,
+                is_filled: row.try_get::<i64, _>(4)? != 0,
+                seals: row.try_get::<i64, _>(5)? != 0,
+                pending_until: died.and_then(|died| before(died).map(|root| root.irrevocable_at).max()),
+                count: row.try_get(7)?,
+            };
+            // Of several generations that wait for the same root.
+            let same = groups.iter_mut().filter(|_| died.is_some()).find(|known| known.is_like(&group));
+            match same {
+                Some(known) => known.count += group.count,
+                None => groups.push(group),
+            }
+        }
+        Ok(groups)
+    }
+
+    /// How many slots are in each state, per table. Those that are destroyed, while an older root that leads to them could be brought
+    /// back, are `shred-pending`.
+    pub async fn key_counts(&mut self) -> Result<Vec<(String, String, i64)>> {
+        let mut counts: BTreeMap<(String, String), i64> = BTreeMap::new();
+        for group in self.key_groups().await? {
+            let state = if group.pending_until.is_some() { "shred-pending".to_owned() } else { group.state };
+            *counts.entry((group.kind, state)).or_default() += group.count;
+        }
+        Ok(counts.into_iter().map(|((kind, state), count)| (kind, state, count)).collect())
     }
 
     /// The generation in force and when it was made.

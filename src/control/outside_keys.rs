@@ -18,7 +18,7 @@ pub struct OutsideKeyRow {
     pub place_mac: [u8; 32],
     /// Sealed: whose it is, and its own name. Empty for a policy's key, whose name stands in the configuration.
     pub sealed: Vec<u8>,
-    /// `active`, `ended`, `destroying`, `doubtful`, `destroyed` or `released`.
+    /// `active`, `ended`, `destroying`, `doubtful`, `doomed`, `destroyed` or `released`.
     pub state: String,
     /// When it was registered.
     pub registered_at: DateTime<Utc>,

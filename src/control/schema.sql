@@ -29,18 +29,22 @@ CREATE TABLE doomed_root (
 
 -- What the leaves of the tree are for. state: active | retained | dying | destroyed. Retained: its erasure was undone when a
 -- newer instance was in use already; it opens old frames, takes no new rows, and dies as an active one does.
--- A subject's lookup stays until its slot is destroyed, so that a hold finds the cells that are to die.
-CREATE TABLE subject (slot BIGINT PRIMARY KEY, lookup BLOB, state TEXT NOT NULL, run TEXT);
+-- A subject's lookup stays until its slot is destroyed, so that a hold finds the cells that are to die. died: the first generation
+-- without the key; older roots, while there are any, still lead to it.
+CREATE TABLE subject (slot BIGINT PRIMARY KEY, lookup BLOB, state TEXT NOT NULL, run TEXT, died BIGINT);
 CREATE UNIQUE INDEX subject_lookup ON subject (lookup) WHERE state = 'active';
 CREATE INDEX subject_known ON subject (lookup) WHERE lookup IS NOT NULL;
 CREATE TABLE bucket (
     slot BIGINT PRIMARY KEY, store TEXT NOT NULL, collection TEXT NOT NULL, policy TEXT NOT NULL, period TEXT NOT NULL,
-    state TEXT NOT NULL, run TEXT
+    state TEXT NOT NULL, run TEXT, died BIGINT
 );
 CREATE UNIQUE INDEX bucket_active ON bucket (store, collection, policy, period) WHERE state = 'active';
-CREATE TABLE chain (slot BIGINT PRIMARY KEY, store TEXT NOT NULL, state TEXT NOT NULL, created_at TEXT NOT NULL);
+CREATE TABLE chain (
+    slot BIGINT PRIMARY KEY, store TEXT NOT NULL, state TEXT NOT NULL, created_at TEXT NOT NULL, died BIGINT
+);
 CREATE TABLE work (
-    slot BIGINT PRIMARY KEY, purpose TEXT NOT NULL, reference TEXT NOT NULL, state TEXT NOT NULL, UNIQUE (purpose, reference)
+    slot BIGINT PRIMARY KEY, purpose TEXT NOT NULL, reference TEXT NOT NULL, state TEXT NOT NULL, died BIGINT,
+    UNIQUE (purpose, reference)
 );
 
 -- A cell is subject × bucket; pin is set once its secret lies in a slot of its own. A cell that was made for a fresh pin
@@ -56,7 +60,7 @@ CREATE INDEX cell_by_subject ON cell (subject);
 CREATE TABLE pin (
     id INTEGER PRIMARY KEY AUTOINCREMENT, slot BIGINT NOT NULL UNIQUE, cell BIGINT NOT NULL, lookup BLOB NOT NULL,
     bucket_name TEXT NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL, state TEXT NOT NULL, run TEXT NOT NULL,
-    rows BIGINT NOT NULL, dies_with TEXT
+    rows BIGINT NOT NULL, dies_with TEXT, died BIGINT
 );
 CREATE INDEX pin_lookup ON pin (lookup, bucket_name);
 CREATE INDEX pin_cell ON pin (cell);
@@ -158,8 +162,8 @@ CREATE TABLE drill (
 
 -- Keys in a key service that applications seal fields with and that the agent answers for. name: the entry of the configuration.
 -- state: active | ended (nothing relies on it since ended_at) | destroying (intent) | doubtful (an intent whose outcome is not
--- known) | destroyed | released. lookup: of a subject's key, until it is destroyed. place_mac: keyed digest of entry and own name. sealed:
--- whose it is and its own name, under a work leaf of its own that dies with it.
+-- known) | doomed (its service deletes it at a date) | destroyed | released. lookup: of a subject's key, until it is destroyed.
+-- place_mac: keyed digest of entry and own name. sealed: whose it is and its own name, under a work leaf of its own that dies with it.
 CREATE TABLE outside_key (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, lookup BLOB, place_mac BLOB NOT NULL, sealed BLOB NOT NULL, state TEXT NOT NULL,
     registered_at TEXT NOT NULL, ended_at TEXT, due_at TEXT, destroyed_at TEXT, body TEXT NOT NULL

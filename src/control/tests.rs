@@ -1,6 +1,6 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Control, ControlError, DyingKeys, Lease, SlotTable, Tx};
+use super::{Control, ControlError, DoomedRoot, DyingKeys, Lease, SlotTable, Tx};
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::seconds(seconds)
@@ -137,7 +137,7 @@ async fn a_burial_ends_the_cells_that_lost_a_key_and_their_history_only() {
         .unwrap();
     }
     let dying = DyingKeys { subjects: vec![1], buckets: vec![8], pins: vec![71], ..DyingKeys::default() };
-    tx.bury(&dying).await.unwrap();
+    tx.bury(&dying, 2).await.unwrap();
     let living = [ids[1], ids[3], ids[5]];
     assert_eq!(numbers(&mut tx, "SELECT id FROM cell WHERE state = 'live' ORDER BY id").await, living);
     assert_eq!(numbers(&mut tx, "SELECT cell FROM sealed_row ORDER BY cell").await, living);
@@ -168,13 +168,62 @@ async fn a_sample_of_a_large_table_is_spread_and_holds_no_key_that_dies() {
     assert_ne!(tx.sample_slots(SlotTable::Subject, 64, 2).await.unwrap(), sample);
     // The next one that lives is taken.
     let dying = DyingKeys { subjects: (1..=10_000).filter(|number| number % 3 > 0).collect(), ..DyingKeys::default() };
-    tx.bury(&dying).await.unwrap();
+    tx.bury(&dying, 2).await.unwrap();
     let sample = tx.sample_slots(SlotTable::Subject, 64, 1).await.unwrap();
     assert!((32..=64).contains(&sample.len()) && sample.iter().all(|slot| slot % 3 == 0));
     // Few are left: they are found all the same.
     let dying = DyingKeys { subjects: (1..=9_000).collect(), ..DyingKeys::default() };
-    tx.bury(&dying).await.unwrap();
+    tx.bury(&dying, 2).await.unwrap();
     let sample = tx.sample_slots(SlotTable::Subject, 64, 1).await.unwrap();
     assert_eq!((sample.len(), sample.iter().all(|slot| *slot > 9_000)), (64, true));
     assert!(tx.sample_slots(SlotTable::Chain, 64, 1).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn keys_that_a_doomed_root_leads_to_are_not_counted_as_destroyed() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = control(&folder).await;
+    let mut tx = control.begin().await.unwrap();
+    let day = |day: i64| super::parse_time("2026-03-01T00:00:00.000Z").unwrap() + chrono::TimeDelta::days(day);
+    tx.add_subjects(&[(1, [1; 32]), (2, [2; 32]), (3, [3; 32]), (4, [4; 32])]).await.unwrap();
+    for (slot, generation) in [(1, 2), (2, 3), (3, 4)] {
+        let dying = DyingKeys { subjects: vec![slot], ..DyingKeys::default() };
+        tx.bury(&dying, generation).await.unwrap();
+    }
+    let root = |generation: i64, until: i64, gone: Option<i64>| DoomedRoot {
+        generation,
+        begun_at: day(0),
+        irrevocable_at: day(until),
+        called_off: 0,
+        told: 0,
+        destroyed: "{}".to_owned(),
+        gone_at: gone.map(day),
+        evidence: gone.map(|_| "{}".to_owned()),
+    };
+    let mut shown = async |roots: &[DoomedRoot]| {
+        for root in roots {
+            tx.put_doomed_root(root).await.unwrap();
+        }
+        let groups = tx.key_groups().await.unwrap();
+        let groups = groups.into_iter().filter(|group| group.kind == "subjects");
+        let shown = groups.map(|group| (group.state, group.pending_until, group.count)).collect::<Vec<_>>();
+        let counts = tx.key_counts().await.unwrap();
+        let of =
+            |state: &str| counts.iter().find(|found| found.0 == "subjects" && found.1 == state).map(|found| found.2);
+        (shown, of("destroyed"), of("shred-pending"))
+    };
+    let state = |state: &str, until: Option<i64>, count| (state.to_owned(), until.map(day), count);
+    // Without such roots all three are destroyed.
+    let (groups, destroyed, pending) = shown(&[]).await;
+    assert_eq!(groups, [state("active", None, 1), state("destroyed", None, 3)]);
+    assert_eq!((destroyed, pending), (Some(3), None));
+    // The root of generation 2 knew the keys that died with 3 and 4, the one of 3 the last.
+    let (mut groups, destroyed, pending) = shown(&[root(1, 7, Some(7)), root(2, 9, None), root(3, 8, None)]).await;
+    groups.sort();
+    assert_eq!(groups, [state("active", None, 1), state("destroyed", None, 1), state("destroyed", Some(9), 2)]);
+    assert_eq!((destroyed, pending), (Some(1), Some(2)));
+    let (mut groups, ..) = shown(&[root(2, 9, Some(9))]).await;
+    groups.sort();
+    assert_eq!(groups, [state("active", None, 1), state("destroyed", None, 2), state("destroyed", Some(8), 1)]);
+    assert_eq!(shown(&[root(3, 8, Some(9))]).await.1, Some(3));
 }

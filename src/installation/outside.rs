@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{Installation, Result, cannot};
-use crate::config::OutsideKey;
+use crate::config::{OutsideAccess, OutsideKey};
 use crate::keyring::KeyringError;
+use crate::keys::kms_slot::{KmsKeys, KmsSetup};
 use crate::keys::outside::OutsideKeys;
 use crate::keys::transit_slot::{TransitKeys, TransitSetup};
 
@@ -14,9 +15,17 @@ impl Installation {
     /// # Errors
     /// When its certificate authorities cannot be read, or its address is of no use.
     pub fn outside_keys(&self, spec: &OutsideKey) -> Result<Arc<dyn OutsideKeys>> {
-        let read = |path: &std::path::PathBuf| std::fs::read(path).map_err(|error| cannot("read", path, &error));
-        let ca_pem = spec.ca.as_ref().map(read).transpose()?;
-        let keys = TransitKeys::new(TransitSetup { ca_pem, ..spec.access.clone() }).map_err(KeyringError::from)?;
-        Ok(Arc::new(keys))
+        Ok(match &spec.access {
+            OutsideAccess::Transit { setup, ca } => {
+                let read =
+                    |path: &std::path::PathBuf| std::fs::read(path).map_err(|error| cannot("read", path, &error));
+                let setup = TransitSetup { ca_pem: ca.as_ref().map(read).transpose()?, ..TransitSetup::clone(setup) };
+                Arc::new(TransitKeys::new(setup).map_err(KeyringError::from)?)
+            }
+            OutsideAccess::AwsKms { setup, sealed_prefix } => {
+                let keys = KmsKeys::new(KmsSetup::clone(setup), sealed_prefix.clone());
+                Arc::new(keys.map_err(KeyringError::from)?)
+            }
+        })
     }
 }

@@ -178,7 +178,7 @@ async fn enter(tx: &mut Tx, change: &Change<'_>, staged: &Staged) -> Result<()> 
     for (pin, cell) in &staged.preserved {
         tx.set_cell_pin(*cell, *pin).await?;
     }
-    tx.bury(&staged.dying()).await?;
+    tx.bury(&staged.dying(), change.next()).await?;
     tx.note_rekey(change.next(), RekeyStep::CommitCrown.code(), now).await?;
     forget(tx).await
 }

@@ -14,19 +14,23 @@
 //! ordering its deletion again succeeds.
 
 pub mod client;
+mod doom;
+mod outside;
 mod shelf;
 #[cfg(test)]
 mod tests;
 pub mod wire;
+mod wrapping;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 
 use self::client::{AccessKey, KmsClient, Refusal};
+use self::doom::Doomed;
+pub use self::outside::KmsKeys;
 use self::shelf::{Record, Shelf, ShelvedKey, place_of};
 use self::wire::{Alias, KeyMetadata, KeyState};
 use super::shelf_files::{Kind, damaged};
@@ -34,6 +38,7 @@ use super::slot::{
     ClaimSentence, DestroyEvidence, DestroyStep, Destroys, GoneCheck, GoneEvidence, KeyTrouble, Presence,
     PresentGeneration, Residual, RootSlot, SlotAbilities, SlotClaim, SlotClass, SlotError, SlotKind,
 };
+use super::wrapped_root::WrappingSlot;
 use super::{Generation, InstallationId, Key};
 use crate::random::Random;
 
@@ -273,48 +278,46 @@ impl KmsSlot {
         Ok((shelved, ids))
     }
 
-    /// Orders the deletion of one key. A key that is to be deleted already, or is gone, is left as it is.
-    async fn doom(&self, key: &str) -> Result<Doomed> {
-        let mut pause = self.stale_pause;
-        let mut last = None;
-        for _ in 0..STALE_TRIES {
-            let Ok(found) = self.client.describe(key).await? else {
-                // Gone, or made a moment ago by a call that stopped: an answer may be older than the key.
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-                continue;
-            };
-            let arn = ShelvedKey { arn: found.arn.clone(), never_exportable: found.never_exportable() };
-            if let KeyState::PendingDeletion(at) = found.state() {
-                return Ok(Doomed { key: Some(arn), at: Some(at), is_ordered: false });
+    /// Opens the wrapped root of a record that was read from `path`.
+    async fn open_record(&self, record: &Record, path: &Path) -> Result<Key> {
+        let generation = record.generation;
+        let (Some(key), Some(wrapped)) = (record.keys.first(), &record.root) else {
+            return Err(damaged(path, "not the record of a wrapped root"));
+        };
+        let refusal = match self.client.unwrap_root(&key.arn, wrapped, &self.context(generation)).await? {
+            Ok(root) => return Ok(root),
+            Err(refusal) => refusal,
+        };
+        let trouble = match self.client.describe(&key.arn).await? {
+            Err(Refusal::Absent) => {
+                self.check_place(&record.keys, &self.client.aliases().await?)?;
+                KeyTrouble::Deleted
             }
-            match self.client.schedule_deletion(key, self.deletion_window_days).await? {
-                Ok(ordered) => return Ok(Doomed { key: Some(arn), at: Some(ordered.at), is_ordered: true }),
-                // The description was older than an order of before.
-                Err(_) => last = Some(arn),
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-        }
-        match last {
-            Some(_) => Err(self.client.odd("it says that a key works, and will not have it deleted")),
-            None => Ok(Doomed { key: None, at: None, is_ordered: false }),
-        }
+            Ok(found) => match found.state() {
+                KeyState::PendingDeletion(at) => KeyTrouble::Doomed(at),
+                KeyState::Disabled => KeyTrouble::Disabled,
+                KeyState::Enabled if refusal == Refusal::Ciphertext => {
+                    return Err(damaged(path, "the key service does not open it"));
+                }
+                KeyState::Enabled => return Err(self.client.odd("it says that a key works, and does not use it")),
+                KeyState::Other => KeyTrouble::Other,
+            },
+            Err(_) => KeyTrouble::Other,
+        };
+        Err(self.unusable(generation, key_id(&key.arn), trouble))
     }
 
-    /// Whether the service that answers is the one that held these keys: another account or region does not know them either.
+    /// Orders the deletion of one key.
+    async fn doom(&self, key: &str) -> Result<(Option<ShelvedKey>, Doomed)> {
+        let doomed = self.client.doom(key, self.deletion_window_days, self.stale_pause).await?;
+        let shelved =
+            |found: &KeyMetadata| ShelvedKey { arn: found.arn.clone(), never_exportable: found.never_exportable() };
+        Ok((doomed.key.as_ref().map(shelved), doomed))
+    }
+
+    /// Whether the service that answers is the one that held these keys.
     fn check_place(&self, keys: &[ShelvedKey], aliases: &[Alias]) -> Result<()> {
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let answering = aliases.iter().find_map(|alias| place_of(&alias.alias_arn));
-        let answering = answering.ok_or_else(|| {
-            self.client.odd("it names no alias at all, so nothing shows that the right account answers")
-        })?;
-        if keys.iter().all(|key| place_of(&key.arn) == Some(answering)) {
-            return Ok(());
-        }
-        Err(self.client.odd("another account or region answers than the one that holds the keys"))
+        self.client.check_place(keys.iter().map(|key| place_of(&key.arn)), aliases)
     }
 }
 
@@ -327,16 +330,6 @@ impl Record {
 /// The id of a key in its full name.
 fn key_id(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or(arn)
-}
-
-/// What became of a key that is to go.
-struct Doomed {
-    /// The key; none when the service does not know it.
-    key: Option<ShelvedKey>,
-    /// When it is deleted.
-    at: Option<DateTime<Utc>>,
-    /// Whether this call ordered it.
-    is_ordered: bool,
 }
 
 #[async_trait]
@@ -402,31 +395,11 @@ impl RootSlot for KmsSlot {
         });
         let missing = || SlotError::Missing { generation, place: self.client.place().to_owned() };
         let record = record.await?.ok_or_else(missing)?;
-        let (Some(key), Some(wrapped)) = (record.keys.first(), &record.root) else { return Err(missing()) };
-        let refusal = match self.client.unwrap_root(&key.arn, wrapped, &self.context(generation)).await? {
-            Ok(root) => return Ok(root),
-            Err(refusal) => refusal,
-        };
-        let trouble = match self.client.describe(&key.arn).await? {
-            Err(Refusal::Absent) => {
-                self.check_place(&record.keys, &self.client.aliases().await?)?;
-                KeyTrouble::Deleted
-            }
-            Ok(found) => match found.state() {
-                KeyState::PendingDeletion(at) => KeyTrouble::Doomed(at),
-                KeyState::Disabled => KeyTrouble::Disabled,
-                KeyState::Enabled if refusal == Refusal::Ciphertext => {
-                    return Err(damaged(
-                        &self.shelf.files.path(generation, Kind::Wrapped),
-                        "the key service does not open it",
-                    ));
-                }
-                KeyState::Enabled => return Err(self.client.odd("it says that a key works, and does not use it")),
-                KeyState::Other => KeyTrouble::Other,
-            },
-            Err(_) => KeyTrouble::Other,
-        };
-        Err(self.unusable(generation, key_id(&key.arn), trouble))
+        self.open_record(&record, &self.shelf.files.path(generation, Kind::Wrapped)).await
+    }
+
+    fn wrapping(&self) -> Option<&dyn WrappingSlot> {
+        Some(self)
     }
 
     async fn list(&self) -> Result<Vec<PresentGeneration>> {
@@ -453,13 +426,13 @@ impl RootSlot for KmsSlot {
         let (mut shelved, keys) = self.keys_of(generation).await?;
         let (mut steps, mut irrevocable_at) = (Vec::new(), None);
         for key in keys {
-            let doomed = self.doom(&key).await?;
+            let (known, doomed) = self.doom(&key).await?;
             if doomed.is_ordered {
                 steps.push(DestroyStep::ServiceScheduled);
             }
             irrevocable_at = irrevocable_at.max(doomed.at);
             // What was known of a key before is kept: it may be gone by now.
-            shelved.extend(doomed.key.filter(|key| shelved.iter().all(|known| known.arn != key.arn)));
+            shelved.extend(known.filter(|key| shelved.iter().all(|known| known.arn != key.arn)));
         }
         let was_present = self
             .on_shelf(move |shelf| {

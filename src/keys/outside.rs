@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,12 @@ pub struct KeyFacts {
     pub plaintext_backup: bool,
     /// Whether it was brought in from outside of the service, where a copy may be.
     pub imported: bool,
+    /// Where in a service of many accounts it is; only there its absence means anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// When the service deletes it, if that is ordered already and can still be called off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<DateTime<Utc>>,
 }
 
 impl KeyFacts {
@@ -36,6 +43,7 @@ impl KeyFacts {
     pub fn remembered(mut self) -> Self {
         let newest = self.latest_version;
         self.made.retain(|version, _| *version == newest);
+        self.deleted_at = None;
         self
     }
 
@@ -68,6 +76,8 @@ pub enum OutsideStep {
     DeletionAllowed,
     /// The service was told to delete the key with all its versions.
     KeyDeleted,
+    /// The service was told to delete the key at a later date.
+    DeletionScheduled,
 }
 
 /// How it was read back that a key is gone, as a code from a closed list.
@@ -91,6 +101,15 @@ impl OutsideCheck {
     }
 }
 
+/// What a call of [`OutsideKeys::destroy`] did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OutsideDone {
+    /// What was done, in order; empty when there was nothing to do.
+    pub steps: Vec<OutsideStep>,
+    /// When the key is gone, if not now: until then somebody else can call that off.
+    pub deleted_at: Option<DateTime<Utc>>,
+}
+
 /// What was written down about the end of a key, for certificates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutsideEvidence {
@@ -102,6 +121,9 @@ pub struct OutsideEvidence {
     pub steps: Vec<OutsideStep>,
     /// What was read back; never empty.
     pub checks: Vec<OutsideCheck>,
+    /// From when on its deletion could not be called off any more, where it could be before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub irrevocable_at: Option<DateTime<Utc>>,
 }
 
 impl OutsideEvidence {
@@ -109,7 +131,7 @@ impl OutsideEvidence {
     /// leave it, nothing more than a logical removal is claimed; so for a key that somebody else destroyed.
     #[must_use]
     pub fn new(claim: SlotClaim, before: Option<KeyFacts>, steps: Vec<OutsideStep>) -> Self {
-        let mut evidence = Self { claim, before, steps, checks: vec![OutsideCheck::KeyAbsent] };
+        let mut evidence = Self { claim, before, steps, checks: vec![OutsideCheck::KeyAbsent], irrevocable_at: None };
         if evidence.before.as_ref().is_some_and(|facts| !facts.may_have_left()) {
             evidence.checks.push(OutsideCheck::NeverExportable);
         } else {
@@ -129,13 +151,14 @@ pub trait OutsideKeys: Send + Sync {
     /// What may be claimed, at best, after a destruction here.
     fn claim(&self) -> SlotClaim;
 
-    /// What the service says of a key; `None` only when it answers for the place and says that there is no such key. An
-    /// unreachable service, or a place that it does not know, is an error.
-    async fn look(&self, key: &SecretText) -> Result<Option<KeyFacts>, SlotError>;
+    /// What the service says of a key, of which `known` was remembered; `None` only when it answers for the place and says that
+    /// there is no such key. An unreachable service, or another place than that of the known key, is an error. A service whose
+    /// answers may be late is asked again when it seems to have forgotten an order to delete the key.
+    async fn look(&self, key: &SecretText, known: Option<&KeyFacts>) -> Result<Option<KeyFacts>, SlotError>;
 
-    /// Destroys a key with all its versions; nothing there is not an error. What was done is only a word: ask
-    /// [`OutsideKeys::look`] afterwards.
-    async fn destroy(&self, key: &SecretText) -> Result<Vec<OutsideStep>, SlotError>;
+    /// Destroys a key with all its versions, or orders that for a date; nothing there is not an error. What was done is only a
+    /// word: ask [`OutsideKeys::look`] afterwards.
+    async fn destroy(&self, key: &SecretText) -> Result<OutsideDone, SlotError>;
 
     /// Takes back what a destruction that did not get to its end has prepared.
     async fn spare(&self, key: &SecretText) -> Result<(), SlotError>;
@@ -159,6 +182,8 @@ mod tests {
             exportable: false,
             plaintext_backup: false,
             imported: false,
+            place: None,
+            deleted_at: None,
         }
     }
 

@@ -26,10 +26,11 @@ mod pin;
 #[cfg(test)]
 mod tests;
 mod token;
+mod wrapped;
 mod wrapping;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,7 +44,8 @@ use super::slot::{
     PresentGeneration, Residual, RootSlot, Shortcoming, SlotAbilities, SlotClaim, SlotClass, SlotError, SlotKind,
     TokenError, TokenMarks, TokenReadBack,
 };
-use super::slot_shelf::{Kind, Shelf, damaged};
+use super::slot_shelf::{Kind, Record, Shelf, damaged};
+use super::wrapped_root::WrappingSlot;
 use super::{Generation, InstallationId, Key};
 use crate::policy::registry::SecretText;
 use crate::random::Random;
@@ -215,9 +217,16 @@ impl Inner {
         self.shelf.files.check()?;
         let record = self.shelf.get(generation, Kind::Wrapped)?;
         let missing = || SlotError::Missing { generation, place: self.shelf.files.directory().display().to_string() };
-        let text = record.and_then(|record| record.root).ok_or_else(missing)?;
-        let broken = |what| damaged(&self.shelf.files.path(generation, Kind::Wrapped), what);
-        let wrapped = wrapping::parse(&text).ok_or_else(|| broken("not a root that a token wrapped"))?;
+        let record = record.ok_or_else(missing)?;
+        self.open_record(&record, &self.shelf.files.path(generation, Kind::Wrapped))
+    }
+
+    /// Opens the wrapped root of a record that was read from `path`.
+    fn open_record(&self, record: &Record, path: &Path) -> Result<Key> {
+        let generation = record.generation;
+        let broken = |what| damaged(path, what);
+        let text = record.root.as_deref().unwrap_or_default();
+        let wrapped = wrapping::parse(text).ok_or_else(|| broken("not a root that a token wrapped"))?;
         let bound_to = associated_data(&self.installation, generation);
         self.in_token(|_, opened| {
             let keys = opened.keys(&self.names(generation))?;
@@ -371,6 +380,10 @@ impl RootSlot for Pkcs11Slot {
 
     async fn verify_gone(&self, generation: Generation) -> Result<GoneEvidence> {
         self.blocking(move |inner| inner.verify_gone(generation)).await
+    }
+
+    fn wrapping(&self) -> Option<&dyn WrappingSlot> {
+        Some(self)
     }
 
     async fn allow_another_try(&self) -> Result<()> {

@@ -19,6 +19,9 @@ type Result<T, E = SlotError> = std::result::Result<T, E>;
 /// The format of records; it stands in each as `format`.
 pub(super) const FORMAT: u8 = 1;
 
+/// What stands for the path of a copy that was stored elsewhere.
+pub(super) const COPY: &str = "a copy of the wrapped root";
+
 /// What a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {

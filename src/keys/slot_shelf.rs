@@ -15,8 +15,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use super::shelf_files::{COPY, Kind, damaged};
 use super::shelf_files::{FORMAT, ShelfFiles};
-pub(super) use super::shelf_files::{Kind, damaged};
 use super::slot::{SlotError, TokenMarks};
 use super::{Generation, InstallationId};
 
@@ -102,8 +102,7 @@ impl Shelf {
 
     /// Reads a copy of a wrapped root that was stored elsewhere.
     pub(super) fn read_copy(&self, copy: &[u8], generation: Generation) -> Result<Record> {
-        let elsewhere = Path::new("a copy of the wrapped root");
-        self.decode(copy, generation, Kind::Wrapped).map_err(|what| damaged(elsewhere, what))
+        self.decode(copy, generation, Kind::Wrapped).map_err(|what| damaged(Path::new(COPY), what))
     }
 
     /// Reads a record; `None` when there is no such file.

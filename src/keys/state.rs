@@ -13,7 +13,8 @@ pub enum KeyState {
     Active,
     /// It was to be destroyed, and a legal hold stops that.
     Suspended,
-    /// It seals nothing new and still opens: the chain of a finished snapshot, or a key that is marked for destruction.
+    /// It seals nothing new and still opens: the chain of a finished snapshot, a key that is marked for destruction, or one that is gone
+    /// from the tree while an older root that leads to it could be brought back.
     Deactivated,
     /// Somebody else may know it. The program cannot see that by itself and enters this state nowhere.
     Compromised,
@@ -42,6 +43,7 @@ impl KeyState {
 
 /// What the control database records of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts, each by itself")]
 pub struct RecordedKey<'r> {
     /// `active`, `dying` or `destroyed`.
     pub state: &'r str,
@@ -51,12 +53,15 @@ pub struct RecordedKey<'r> {
     pub seals: bool,
     /// Whether a hold stops its destruction.
     pub is_held: bool,
+    /// Whether an older root that leads to it is not irrevocably gone yet.
+    pub is_revocable: bool,
 }
 
 /// The state of a recorded key. What is recorded in an unknown word is not called destroyed.
 #[must_use]
 pub fn state_of(key: RecordedKey<'_>) -> KeyState {
     match key.state {
+        "destroyed" if key.is_revocable => KeyState::Deactivated,
         "destroyed" => KeyState::Destroyed,
         _ if !key.is_filled => KeyState::PreActive,
         "active" if key.seals => KeyState::Active,
@@ -71,7 +76,7 @@ mod tests {
 
     #[test]
     fn recorded_states_are_mapped_in_the_words_of_sp_800_57() {
-        let active = RecordedKey { state: "active", is_filled: true, seals: true, is_held: false };
+        let active = RecordedKey { state: "active", is_filled: true, seals: true, is_held: false, is_revocable: false };
         let dying = RecordedKey { state: "dying", ..active };
         let cases = [
             (active, KeyState::Active),
@@ -80,6 +85,7 @@ mod tests {
             (dying, KeyState::Deactivated),
             (RecordedKey { is_held: true, ..dying }, KeyState::Suspended),
             (RecordedKey { state: "destroyed", is_filled: false, ..active }, KeyState::Destroyed),
+            (RecordedKey { state: "destroyed", is_revocable: true, ..active }, KeyState::Deactivated),
             (RecordedKey { state: "unheard-of", ..active }, KeyState::Deactivated),
         ];
         for (key, state) in cases {

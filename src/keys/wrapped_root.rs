@@ -49,7 +49,8 @@ pub trait WrappingSlot: Send + Sync {
     /// Opens a copy that was stored elsewhere; the slot is not changed.
     ///
     /// # Errors
-    /// As [`super::slot::RootSlot::open`]; [`SlotError::VersionGone`] for one whose root was destroyed.
+    /// As [`super::slot::RootSlot::open`]. Of one whose root was destroyed it is said what is gone: the service's version
+    /// ([`SlotError::VersionGone`]), its key ([`SlotError::KeyUnusable`]), the token's key ([`super::slot::TokenError::KeyGone`]).
     async fn open_copy(&self, generation: Generation, copy: &[u8]) -> Result<Key, SlotError>;
 
     /// Puts a copy into the slot where the slot has none of that generation, or one from an earlier attempt at it. Whether it did:

@@ -58,6 +58,9 @@ pub struct RunBody {
     pub subject_ref: Option<String>,
     /// Rows that still open in backups after the last shred, and until when.
     pub pending: Option<(i64, String)>,
+    /// Rows that opened in backups when a shred last looked, noted before it destroys anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened: Option<i64>,
     /// When the destruction of the keys is irrevocable, while that is still to come: no key that is left opens the rows, but whoever
     /// has the right can call the destruction of an old root off until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,17 +5,19 @@
 //! the only thing that is done to a field (`outside/rows.rs`). From then on it waits as long as anything that was erased can be
 //! put back, and while a hold covers its fields or its subject (`outside/judge.rs`). Destroying it is a small saga of its own
 //! (`outside/destroy.rs`): an intent with what the service said of the key, the deletion, a look that finds it absent, the
-//! outcome. After a failure or a crash the next pass asks the service which of the two happened.
+//! outcome. After a failure or a crash the next pass asks the service which of the two happened. A service that deletes only at a
+//! date is asked by every pass until it does not know the key any more (`outside/doomed.rs`).
 //!
 //! One key that cannot be looked after does not keep back the others: it says why it waits.
 
 mod destroy;
+mod doomed;
 mod judge;
 mod record;
 mod register;
 mod rows;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 
 use crate::config::{BoundTo, OutsideKey};
 use crate::control::OutsideKeyRow;
@@ -100,22 +102,33 @@ async fn adopt(installation: &Installation) -> Result<Key> {
     Ok(lookup)
 }
 
-/// Asks the services again for keys that policies ended: how many are still gone, and what is wrong. Of a subject's key nobody
-/// knows the name any more.
+/// Asks the services again for keys that policies ended: how many are still gone, and what is wrong. Of a subject's key that is gone
+/// nobody knows the name any more. Of keys that are deleted at a date: whether somebody called that off.
 ///
 /// # Errors
 /// When a service cannot be asked.
 pub async fn check_gone(installation: &Installation) -> Result<(u64, Vec<String>)> {
     let rows = installation.control.read().await?.outside_keys().await?;
     let (mut gone, mut problems) = (0, Vec::new());
-    for row in rows.into_iter().filter(|row| row.state == "destroyed") {
+    for row in rows.into_iter().filter(|row| matches!(row.state.as_str(), "destroyed" | "doomed")) {
         let Some(spec) = spec_of(&installation.config, &row) else { continue };
-        let BoundTo::Policy { key, .. } = &spec.bound else { continue };
+        let is_doomed = row.state == "doomed";
+        let key = match (&spec.bound, is_doomed) {
+            (BoundTo::Policy { key, .. }, _) => key.clone(),
+            (BoundTo::Subjects, true) => record::open(installation, &row, spec).await?.key,
+            (BoundTo::Subjects, false) => continue,
+        };
         let facts = OutsideBody::of(&row)?.facts;
-        match installation.outside_keys(spec)?.look(key).await.map_err(KeyringError::from)? {
+        let now = installation.outside_keys(spec)?.look(&key, facts.as_ref()).await.map_err(KeyringError::from)?;
+        let (name, id) = (&row.name, &row.id);
+        match now {
+            Some(now) if is_doomed && now.deleted_at.is_none() => problems.push(format!(
+                "somebody called off the deletion of outside key {name} ({id}); the next shred looks whether to order it again"
+            )),
+            _ if is_doomed => {}
             // Another key of the same name is nothing that was destroyed.
             Some(now) if facts.is_none_or(|then| then.is_continued_by(&now)) => {
-                problems.push(format!("outside key {} ({}), which was destroyed, is there again", row.name, row.id));
+                problems.push(format!("outside key {name} ({id}), which was destroyed, is there again"));
             }
             _ => gone += 1,
         }
@@ -156,9 +169,18 @@ pub async fn list_outside_keys(tx: &mut crate::control::Tx) -> Result<Vec<Outsid
 }
 
 impl OutsideState {
+    /// When nobody can call its deletion off any more, for a key that is deleted at a date and not gone yet.
+    #[must_use]
+    pub fn irrevocable_at(&self) -> Option<DateTime<Utc>> {
+        self.body.irrevocable_at().filter(|_| self.row.state == "doomed")
+    }
+
     /// Whether it should have been destroyed: its time was over so long ago, and nothing that must be respected holds it.
     #[must_use]
-    pub fn is_overdue(&self, now: chrono::DateTime<Utc>, patience: chrono::TimeDelta) -> bool {
+    pub fn is_overdue(&self, now: DateTime<Utc>, patience: chrono::TimeDelta) -> bool {
+        if let Some(at) = self.irrevocable_at() {
+            return now - at > patience;
+        }
         let stopped = self.body.wait.as_ref().is_some_and(|wait| wait.code == OutsideWait::Hold);
         let waits = matches!(self.row.state.as_str(), "ended" | "destroying" | "doubtful");
         waits && !stopped && self.row.due_at.or(self.row.ended_at).is_some_and(|due| now - due > patience)

@@ -82,9 +82,7 @@ pub async fn shred_due(installation: &Installation) -> Result<ShredReport> {
     expire_pre_images(installation).await?;
     report.doomed = doomed::settle(installation).await?;
     let mut ready = find_ready(installation, &ground, &mut report).await?;
-    let mut tx = installation.control.read().await?;
-    let before = readable_rows(&mut tx).await?;
-    drop(tx);
+    let before = note_readable_rows(installation).await?;
     let whole = installation.begin_piece()?;
     if let Some(wait) = slot_wait(installation).await? {
         ready.drain(..).for_each(|run| report.wait(&run, wait.clone()));
@@ -168,13 +166,23 @@ async fn settle_leftovers(installation: &Installation) -> Result<()> {
     settle_interrupted(&installation.control, repository.as_ref(), installation.clock.now()).await
 }
 
-/// How many rows of each waiting run still open.
-async fn readable_rows(tx: &mut Tx) -> Result<HashMap<String, i64>> {
+/// How many rows of each waiting run still open. It is noted with the run: they may stop doing so with keys that another run marked,
+/// and the process die before it can say with which generation.
+async fn note_readable_rows(installation: &Installation) -> Result<HashMap<String, i64>> {
     let mut rows = HashMap::new();
-    for run in tx.runs(Some("shred-pending")).await? {
+    let mut tx = installation.control.begin().await?;
+    for mut run in tx.runs(Some("shred-pending")).await? {
         let count = tx.rows_still_readable(&run.id, run.verified_snapshot.unwrap_or(i64::MAX)).await?;
+        let mut body = RunBody::of(&run)?;
+        // What is noted already is from before a change whose outcome is not entered yet.
+        if body.opened.is_none() {
+            body.opened = Some(count);
+            body.put(&mut run)?;
+            tx.step_run(&run, "shred-pending").await?;
+        }
         rows.insert(run.id, count);
     }
+    tx.commit().await?;
     Ok(rows)
 }
 
@@ -230,7 +238,8 @@ async fn settle_runs(
         let barrier = run.verified_snapshot.unwrap_or(i64::MAX);
         let readable = tx.rows_still_readable(&run.id, barrier).await?;
         let mut body = RunBody::of(&run)?;
-        let earlier = before.get(&run.id).copied().max(body.pending.as_ref().map(|(rows, _)| *rows)).unwrap_or(0);
+        let noted = body.opened.replace(readable).max(body.pending.as_ref().map(|(rows, _)| *rows));
+        let earlier = before.get(&run.id).copied().max(noted).unwrap_or(0);
         if readable < earlier || (run.generation.is_none() && tx.keys_died_with(&run.id).await?) {
             run.generation = Some(generation);
         }

@@ -29,6 +29,19 @@ pub struct Overdue {
     pub since: Option<DateTime<Utc>>,
 }
 
+/// An outside key that opens nothing any more and is deleted at a date.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DoomedOutsideKey {
+    /// The id of its registration.
+    pub id: String,
+    /// The entry of the configuration.
+    pub name: String,
+    /// When nobody can call that off any more.
+    pub irrevocable_at: DateTime<Utc>,
+    /// How often somebody called it off, or moved its date.
+    pub called_off: u32,
+}
+
 /// The state of an installation.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Status {
@@ -56,6 +69,8 @@ pub struct Status {
     pub irrevocable_later: u64,
     /// Old roots that are destroyed at a date.
     pub doomed: Vec<DoomedRoot>,
+    /// Outside keys that are deleted at a date.
+    pub doomed_outside_keys: Vec<DoomedOutsideKey>,
     /// What needs a person; exit code 5 when there is any.
     pub overdue: Vec<Overdue>,
 }
@@ -268,8 +283,15 @@ async fn look_at_outside_keys(tx: &mut Tx, now: DateTime<Utc>, status: &mut Stat
     for key in list_outside_keys(tx).await? {
         if key.is_overdue(now, SHRED_AGE) {
             let what = format!("outside key {} ({}) should be destroyed", key.row.name, key.row.id);
-            status.add("outside-key-overdue", what, key.row.due_at.or(key.row.ended_at));
+            status.add("outside-key-overdue", what, key.irrevocable_at().or(key.row.due_at).or(key.row.ended_at));
         }
+        let Some(irrevocable_at) = key.irrevocable_at() else { continue };
+        let (id, name, called_off) = (key.row.id, key.row.name, key.body.called_off);
+        if called_off > 0 {
+            let what = format!("somebody called off the deletion of outside key {name} ({id}); it was ordered again");
+            status.add("outside-key-called-off", what, Some(irrevocable_at));
+        }
+        status.doomed_outside_keys.push(DoomedOutsideKey { id, name, irrevocable_at, called_off });
     }
     Ok(())
 }

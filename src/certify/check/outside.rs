@@ -6,8 +6,9 @@ use crate::certify::statement::{
 };
 
 /// The codes that are about outside keys only.
-const OWN: [Limitation; 5] = [
+const OWN: [Limitation; 6] = [
     Limitation::OutsideKeyClassB,
+    Limitation::OutsideKeyClassC,
     Limitation::OutsideKeyClassD,
     Limitation::OutsideKeyDeclared,
     Limitation::OutsideKeyGoneBefore,
@@ -31,6 +32,7 @@ pub(super) fn check_outside_key(predicate: &Predicate) -> Result {
     check_target(predicate)?;
     require(told(Limitation::OutsideKeyDeclared), "limitations", "do not say that the fields are declared")?;
     let fits = told(Limitation::OutsideKeyClassB) == (key.class == SlotClass::B)
+        && told(Limitation::OutsideKeyClassC) == (key.class == SlotClass::C)
         && told(Limitation::OutsideKeyClassD) == (key.class == SlotClass::D);
     require(fits, "limitations", "do not fit the class of the outside key")?;
     let gone_before = key.read_back.is_none();
@@ -72,6 +74,9 @@ fn check_class(key: &OutsideKeyEnd, predicate: &Predicate) -> Result {
     let never = said.is_some_and(|said| !said.exportable && !said.allow_plaintext_backup && !said.imported);
     let shown = never && key.checks.iter().any(|check| check == "never-exportable");
     require(shown, "outsideKey/readBack", "does not show that the key never could leave the service")?;
+    if key.class == SlotClass::C {
+        return check_date(key, predicate);
+    }
     let Some(until) = key.reopenable_until else {
         return Err(CheckError::new(
             "outsideKey/reopenableUntil",
@@ -83,4 +88,13 @@ fn check_class(key: &OutsideKeyEnd, predicate: &Predicate) -> Result {
         None => super::is_undated(predicate),
     };
     require(covered, "residualDate", "is before copies of the key service end")
+}
+
+/// A key that a provider deletes at a date is gone from there on, and no sooner.
+fn check_date(key: &OutsideKeyEnd, predicate: &Predicate) -> Result {
+    let Some(date) = key.irrevocable_at else {
+        return Err(CheckError::new("outsideKey/irrevocableAt", "is missing: until then it could be called off"));
+    };
+    let mut ends = predicate.targets.iter().flat_map(|target| &target.keys).filter_map(|key| key.destroyed_at);
+    require(ends.all(|at| at >= date), "targets/0/keys", "are gone before the date from which on that is irrevocable")
 }

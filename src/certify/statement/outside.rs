@@ -4,6 +4,7 @@ use chrono::NaiveDate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Timestamp;
 use crate::certify::codes::{OutsideBinding, SlotClass};
 
 object! {
@@ -49,6 +50,9 @@ object! {
         /// Until when such a copy, with its unseal keys, could bring the key back.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reopenable_until: Option<NaiveDate>,
+        /// From when on its deletion could not be called off any more, where the service deletes at a date only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        irrevocable_at: Option<Timestamp>,
     }
 }
 

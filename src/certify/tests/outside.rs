@@ -50,8 +50,42 @@ fn sample() -> Statement {
         }),
         snapshot_retention_days: Some(7),
         reopenable_until: Some(date("2026-04-05")),
+        irrevocable_at: None,
     });
     statement
+}
+
+/// A key that a provider deleted at a date.
+fn of_a_provider() -> Statement {
+    let mut statement = sample();
+    let predicate = &mut statement.predicate;
+    predicate.limitations = vec![Limitation::OutsideKeyClassC, Limitation::OutsideKeyDeclared];
+    let at = predicate.targets[0].keys[0].destroyed_at;
+    let key = key(predicate);
+    (key.kind, key.class, key.irrevocable_at) = ("aws-kms".into(), SlotClass::C, at);
+    (key.snapshot_retention_days, key.reopenable_until) = (None, None);
+    statement
+}
+
+#[test]
+fn a_key_that_goes_at_a_date_is_gone_no_sooner() {
+    type Change = fn(&mut Predicate);
+    check(&of_a_provider()).unwrap();
+    let changes: [(&str, Change); 5] = [
+        ("no date", |p| key(p).irrevocable_at = None),
+        ("gone before its date", |p| {
+            let later = p.targets[0].keys[0].destroyed_at.unwrap().instant() + chrono::TimeDelta::seconds(1);
+            key(p).irrevocable_at = Some(Timestamp::from(later));
+        }),
+        ("class unsaid", |p| p.limitations.retain(|code| *code != Limitation::OutsideKeyClassC)),
+        ("another class", |p| key(p).class = SlotClass::B),
+        ("not the service's word", |p| key(p).read_back.as_mut().unwrap().exportable = true),
+    ];
+    for (what, change) in changes {
+        let mut statement = of_a_provider();
+        change(&mut statement.predicate);
+        assert!(check(&statement).is_err(), "{what} passes");
+    }
 }
 
 fn key(predicate: &mut Predicate) -> &mut OutsideKeyEnd {

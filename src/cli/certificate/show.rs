@@ -323,6 +323,10 @@ fn explain(limitation: Limitation) -> (&'static str, &'static str) {
             "the application's key was destroyed in the key service; an older copy of that service, with its unseal keys, could bring it back",
             "应用的密钥已在密钥服务中销毁；但该服务的旧副本连同解封密钥可能使其复原",
         ),
+        Limitation::OutsideKeyClassC => (
+            "the application's key was deleted by a cloud provider at a date; until then that could be called off, and its word is all there is",
+            "应用的密钥由云服务商在指定日期删除；此前可被撤回，且仅以服务商的答复为凭",
+        ),
         Limitation::OutsideKeyClassD => (
             "the application's key was removed, and may lie outside of the key service",
             "应用的密钥已移除，但可能存在于密钥服务之外",

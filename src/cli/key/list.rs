@@ -54,13 +54,28 @@ struct KeyLine {
     run: Option<String>,
     /// How many.
     count: i64,
+    /// Until when a destroyed old root that leads to them could be brought back; until then they are not destroyed.
+    shred_pending_until: Option<Time>,
 }
 
 impl KeyLine {
     fn of(group: KeyGroup, waiting: &[WaitingRun]) -> Self {
         let is_held = waiting.iter().any(|held| held.code == WaitCode::Hold && Some(&held.run) == group.run.as_ref());
-        let KeyGroup { kind, state, run, of, is_filled, seals, count } = group;
-        Self { state: state_of(RecordedKey { state: &state, is_filled, seals, is_held }), kind, of, run, count }
+        let KeyGroup { kind, state, run, of, is_filled, seals, pending_until, count } = group;
+        let is_revocable = pending_until.is_some();
+        let state = state_of(RecordedKey { state: &state, is_filled, seals, is_held, is_revocable });
+        Self { state, kind, of, run, count, shred_pending_until: pending_until.map(Time::from) }
+    }
+
+    fn state_words(&self) -> Words {
+        let state = state_words(self.state);
+        match self.shred_pending_until {
+            None => state,
+            Some(at) => Words::new(
+                format!("{}, shred-pending until {at}", state.en),
+                format!("{}，销毁在 {at} 之前尚可撤回", state.zh),
+            ),
+        }
     }
 }
 
@@ -112,7 +127,7 @@ fn show(context: &mut Context<'_>, document: &KeyListDocument) -> Result<(), sup
         let count = grouped(line.count.unsigned_abs());
         grid.row([
             kind_words(&line.kind).in_lang(lang),
-            state_words(line.state).in_lang(lang),
+            line.state_words().in_lang(lang),
             line.of.as_deref().unwrap_or(""),
             line.run.as_deref().unwrap_or(""),
             &count,

@@ -82,6 +82,10 @@ pub struct OutsideLine {
     ended_at: Option<Time>,
     /// When it may be destroyed, once that is known.
     due_at: Option<Time>,
+    /// When nobody can call its deletion off any more: of a key that opens nothing now and that its service deletes at a date.
+    irrevocable_at: Option<Time>,
+    /// How often somebody called its deletion off, or moved its date.
+    called_off: u32,
     /// When it was read back as gone.
     destroyed_at: Option<Time>,
     /// What its end is worth; null before it.
@@ -100,7 +104,7 @@ impl OutsideLine {
             _ => (body.declared.as_ref().and_then(|declared| declared.policy.clone()), false),
         };
         let recorded = match row.state.as_str() {
-            "ended" | "destroying" | "doubtful" => "dying",
+            "ended" | "destroying" | "doubtful" | "doomed" => "dying",
             other => other,
         };
         let is_held = body.wait.as_ref().is_some_and(|wait| wait.code == OutsideWait::Hold);
@@ -109,10 +113,18 @@ impl OutsideLine {
             name: row.name.clone(),
             bound_to: if row.sealed.is_empty() { "policy" } else { "subject" },
             policy,
-            state: state_of(RecordedKey { state: recorded, is_filled: true, seals: !retired, is_held }),
+            state: state_of(RecordedKey {
+                state: recorded,
+                is_filled: true,
+                seals: !retired,
+                is_held,
+                is_revocable: false,
+            }),
             registered_at: row.registered_at.into(),
             ended_at: row.ended_at.map(Time::from),
             due_at: row.due_at.map(Time::from),
+            irrevocable_at: state.irrevocable_at().map(Time::from),
+            called_off: body.called_off,
             destroyed_at: row.destroyed_at.map(Time::from),
             class: body.evidence.as_ref().map(|evidence| evidence.claim.class),
             waiting: body.wait.clone(),
@@ -147,7 +159,8 @@ pub fn show_lines(output: &mut Output, lines: &[OutsideLine]) -> Result<(), User
     let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh)));
     for line in lines {
         let of = line.policy.clone().unwrap_or_else(|| say(lang, "a subject", "一位客户").to_owned());
-        let due = line.destroyed_at.or(line.due_at).map_or_else(String::new, |at| at.to_string());
+        let at = line.destroyed_at.or(line.irrevocable_at).or(line.due_at);
+        let due = at.map_or_else(String::new, |at| at.to_string());
         let why = line.waiting.as_ref().map_or_else(String::new, |wait| wait_words(wait.code).in_lang(lang).to_owned());
         grid.row([&format!("{} ({})", line.name, line.id), &of, state_words(line.state).in_lang(lang), &due, &why]);
     }
@@ -185,6 +198,7 @@ fn wait_words(code: OutsideWait) -> Words {
         OutsideWait::NoSuchKey => ("the key service has no such key", "密钥服务中没有该密钥"),
         OutsideWait::Replaced => ("another key has its name", "同名的是另一把密钥"),
         OutsideWait::NameLost => ("its name is lost", "其名称已丢失"),
+        OutsideWait::Irrevocable => ("gone at a date", "到期后删除"),
     };
     Words::new(en, zh)
 }
@@ -286,6 +300,7 @@ mod tests {
             Code::NoSuchKey,
             Code::Replaced,
             Code::NameLost,
+            Code::Irrevocable,
         ];
         let words = codes.map(wait_words);
         let texts: std::collections::HashSet<&str> =

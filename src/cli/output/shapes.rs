@@ -11,6 +11,7 @@ use crate::control::{DoomedRoot, RunRow, SnapshotRow, time_text};
 use crate::tasks::backup::WhyFull;
 use crate::tasks::erasure::RunBody;
 use crate::tasks::finality::last_date;
+use crate::tasks::status::DoomedOutsideKey;
 
 /// How a command ended; the same words everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -282,17 +283,56 @@ impl DoomedRootEntry {
     #[must_use]
     pub fn words(&self) -> Words {
         let Self { generation, irrevocable_at, called_off } = self;
-        let (en, zh) = match called_off {
-            0 => (String::new(), String::new()),
-            times => {
-                (format!("; called off {times} times, and begun again"), format!("；曾被撤回 {times} 次，已重新安排"))
-            }
-        };
+        let Words { en, zh } = called_off_words(*called_off);
         Words::new(
             format!(
                 "the root of generation {generation} opens nothing and is irrevocably gone at {irrevocable_at}{en}"
             ),
             format!("第 {generation} 代根密钥已不能使用，{irrevocable_at} 起不可恢复{zh}"),
+        )
+    }
+}
+
+/// How often a destruction was called off, as the end of a sentence; empty when it never was.
+fn called_off_words(times: i64) -> Words {
+    match times {
+        0 => Words::new("", ""),
+        times => Words::new(
+            format!("; called off {times} times, and begun again"),
+            format!("；曾被撤回 {times} 次，已重新安排"),
+        ),
+    }
+}
+
+/// An application's key whose service deletes it only at a date.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DoomedOutsideKeyEntry {
+    /// The id of its registration.
+    pub id: String,
+    /// The entry of the configuration.
+    pub name: String,
+    /// When nobody can call that off any more.
+    pub irrevocable_at: Time,
+    /// How often somebody called it off, or moved its date.
+    pub called_off: u32,
+}
+
+impl DoomedOutsideKeyEntry {
+    /// Of one that `status` found.
+    #[must_use]
+    pub fn of(key: &DoomedOutsideKey) -> Self {
+        let (id, name) = (key.id.clone(), key.name.clone());
+        Self { id, name, irrevocable_at: Time::from(key.irrevocable_at), called_off: key.called_off }
+    }
+
+    /// As one line.
+    #[must_use]
+    pub fn words(&self) -> Words {
+        let Self { id, name, irrevocable_at, called_off } = self;
+        let Words { en, zh } = called_off_words(i64::from(*called_off));
+        Words::new(
+            format!("outside key {name} ({id}) opens nothing and is irrevocably gone at {irrevocable_at}{en}"),
+            format!("外部密钥 {name}（{id}）已不能使用，{irrevocable_at} 起不可恢复{zh}"),
         )
     }
 }

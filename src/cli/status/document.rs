@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::super::output::shapes::{DoomedRootEntry, SecondPlace, Time};
+use super::super::output::shapes::{DoomedOutsideKeyEntry, DoomedRootEntry, SecondPlace, Time};
 use super::super::output::{Document, Outcome};
 use super::next_step;
 use crate::tasks::finality::FinalitySummary;
@@ -37,6 +37,8 @@ pub struct StatusDocument {
     second_place: Option<SecondPlace>,
     /// Old root keys that open nothing any more and are irrevocably gone only at a date.
     doomed_roots: Vec<DoomedRootEntry>,
+    /// Applications' keys that open nothing any more and are irrevocably gone only at a date.
+    doomed_outside_keys: Vec<DoomedOutsideKeyEntry>,
     /// The stores that are backed up, with their newest snapshot.
     stores: Vec<BackedUpStore>,
     /// What needs a person.
@@ -130,6 +132,7 @@ impl StatusDocument {
                 at,
             }),
             doomed_roots: status.doomed.iter().map(DoomedRootEntry::of).collect(),
+            doomed_outside_keys: status.doomed_outside_keys.iter().map(DoomedOutsideKeyEntry::of).collect(),
             stores: status.snapshots.iter().map(store).collect(),
             overdue: status.overdue.iter().map(OverdueEntry::of).collect(),
         }

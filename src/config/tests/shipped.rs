@@ -25,6 +25,8 @@ fn credentials() -> tempfile::TempDir {
         "bao-secret-id",
         "fields-role-id",
         "fields-secret-id",
+        "fields-key-id",
+        "fields-key",
         "token-pin",
     ] {
         let path = folder.path().join(name);
@@ -130,7 +132,8 @@ fn check_commented(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Con
     let text = text
         .replace("folder = \"state\"\n", "")
         .replace("token = \"credential:fields-token\"\n", "")
-        .replace("subjects = true\n", "")
+        // Of the first entry, which is bound to a policy.
+        .replacen("subjects = true\n", "", 1)
         .replace("in_clear_until = \"2022-12-31\"", "")
         .replace("endpoint = \"embedded\"", "endpoint = \"https://s3.example.com\"")
         .replace("url = \"embedded\"", "url = \"https://audit.example.com\"")
@@ -143,7 +146,7 @@ fn check_commented(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Con
     let configuration = read_with(&text, variable).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(configuration.registry.policies.len(), 1);
     assert_eq!(configuration.registry.stores[0].copies.len(), 1);
-    assert_eq!(configuration.outside_keys.len(), 1);
+    assert_eq!(configuration.outside_keys.len(), 2);
     configuration
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::keys::shelf_files::{FORMAT, Kind, ShelfFiles, damaged};
+use crate::keys::shelf_files::{COPY, FORMAT, Kind, ShelfFiles, damaged};
 use crate::keys::slot::SlotError;
 use crate::keys::{Generation, InstallationId};
 
@@ -76,6 +76,11 @@ impl Shelf {
         let Some(bytes) = self.files.get(generation, kind)? else { return Ok(None) };
         let broken = |what| damaged(&self.files.path(generation, kind), what);
         self.decode(&bytes, generation, kind).map(Some).map_err(broken)
+    }
+
+    /// Reads a copy of a wrapped root that was stored elsewhere.
+    pub(super) fn read_copy(&self, copy: &[u8], generation: Generation) -> Result<Record> {
+        self.decode(copy, generation, Kind::Wrapped).map_err(|what| damaged(Path::new(COPY), what))
     }
 
     fn decode(&self, bytes: &[u8], generation: Generation, kind: Kind) -> Result<Record, &'static str> {

@@ -1,5 +1,6 @@
 //! What can be tried without a service. The slot itself is tried on a state machine of the service, under `tests/`.
 
+use chrono::DateTime;
 use serde_json::json;
 
 use super::client::KmsClient;

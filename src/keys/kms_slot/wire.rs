@@ -53,6 +53,8 @@ pub struct KeyMetadata {
     #[serde(default)]
     deletion_date: Option<f64>,
     #[serde(default)]
+    creation_date: Option<f64>,
+    #[serde(default)]
     origin: String,
     #[serde(default)]
     key_manager: String,
@@ -85,6 +87,21 @@ impl KeyMetadata {
             && self.key_manager == "CUSTOMER"
             && !self.multi_region
             && self.custom_key_store_id.is_none()
+    }
+
+    /// When it was made.
+    pub(super) fn made_at(&self) -> Option<DateTime<Utc>> {
+        self.creation_date.and_then(time_of)
+    }
+
+    /// Whether its material was brought in by somebody, who may have kept it.
+    pub(super) fn is_imported(&self) -> bool {
+        self.origin == "EXTERNAL"
+    }
+
+    /// Whether it is one of several keys, in as many regions, with the same material.
+    pub(super) fn is_multi_region(&self) -> bool {
+        self.multi_region
     }
 
     /// Why no root may rest on it.

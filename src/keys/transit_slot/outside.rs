@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use super::client::TransitClient;
 use super::wire::KeyState;
 use super::{TransitSetup, TransitSlot};
-use crate::keys::outside::{KeyFacts, OutsideKeys, OutsideStep};
+use crate::keys::outside::{KeyFacts, OutsideDone, OutsideKeys, OutsideStep};
 use crate::keys::slot::{ClaimSentence, Residual, Shortcoming, SlotClaim, SlotClass, SlotError, SlotKind};
 use crate::policy::registry::SecretText;
 
@@ -89,6 +89,8 @@ fn facts(state: KeyState) -> KeyFacts {
         exportable: state.exportable,
         plaintext_backup: state.allow_plaintext_backup,
         imported: state.imported_key,
+        place: None,
+        deleted_at: None,
     }
 }
 
@@ -108,14 +110,14 @@ impl OutsideKeys for TransitKeys {
         }
     }
 
-    async fn look(&self, key: &SecretText) -> Result<Option<KeyFacts>> {
+    async fn look(&self, key: &SecretText, _known: Option<&KeyFacts>) -> Result<Option<KeyFacts>> {
         let client = self.client(key)?;
         Ok(self.state(&client, key).await?.map(facts))
     }
 
-    async fn destroy(&self, key: &SecretText) -> Result<Vec<OutsideStep>> {
+    async fn destroy(&self, key: &SecretText) -> Result<OutsideDone> {
         let client = self.client(key)?;
-        let Some(state) = self.state(&client, key).await? else { return Ok(Vec::new()) };
+        let Some(state) = self.state(&client, key).await? else { return Ok(OutsideDone::default()) };
         let mut steps = Vec::new();
         let work = async {
             if !state.deletion_allowed {
@@ -127,7 +129,7 @@ impl OutsideKeys for TransitKeys {
             Ok::<_, SlotError>(())
         };
         work.await.map_err(|error| self.nameless(error, key))?;
-        Ok(steps)
+        Ok(OutsideDone { steps, deleted_at: None })
     }
 
     async fn spare(&self, key: &SecretText) -> Result<()> {

@@ -205,6 +205,7 @@ fn trigger(facts: &Facts<'_>) -> Trigger {
 /// What the key itself was, and what its end is worth.
 fn end(facts: &Facts<'_>, ever_in_clear: bool, until: Option<NaiveDate>) -> OutsideKeyEnd {
     let (declared, evidence) = (facts.declared, facts.evidence);
+    let is_provider = evidence.claim.kind == slot::SlotKind::AwsKms;
     let field = |(store, collection, field): &(String, String, String)| {
         as_id(&format!("{}/{}", location(store, collection), as_id(field)))
     };
@@ -229,8 +230,10 @@ fn end(facts: &Facts<'_>, ever_in_clear: bool, until: Option<NaiveDate>) -> Outs
             allow_plaintext_backup: said.plaintext_backup,
             imported: said.imported,
         }),
-        snapshot_retention_days: evidence.claim.residual_days.map(u64::from),
+        // Of a provider, nobody declares it.
+        snapshot_retention_days: evidence.claim.residual_days.filter(|_| !is_provider).map(u64::from),
         reopenable_until: until,
+        irrevocable_at: evidence.irrevocable_at.map(Timestamp::from),
     }
 }
 
@@ -297,6 +300,7 @@ fn limitations(facts: &Facts<'_>, target: &Target, ever_in_clear: bool) -> Vec<L
         (true, Limitation::LookupKeyNotRotated),
         (true, Limitation::OutsideKeyDeclared),
         (class == SlotClass::B, Limitation::OutsideKeyClassB),
+        (class == SlotClass::C, Limitation::OutsideKeyClassC),
         (class == SlotClass::D, Limitation::OutsideKeyClassD),
         (facts.evidence.before.is_none(), Limitation::OutsideKeyGoneBefore),
         (ever_in_clear, Limitation::FieldOnceInClear),

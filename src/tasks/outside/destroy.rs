@@ -3,6 +3,8 @@
 //! The intent is a row in state `destroying` together with what the service said of the key. While it stands, a hold waits for
 //! it. A call that fails leaves the state `doubtful`; as after a crash, the next pass asks the service: a key that is gone was
 //! destroyed; one that is there is judged from the beginning, and what had been prepared is taken back if it must stay.
+//!
+//! Where the service deletes only at a date the key is `doomed` until it is read back as gone, at or after it (`doomed.rs`).
 
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use crate::installation::{Installation, LEASE_SECONDS, WORK_LEASE};
 use crate::keyring::Purpose;
 use crate::keys::Key;
 use crate::keys::cell::pseudonym;
-use crate::keys::outside::{KeyFacts, OutsideEvidence, OutsideKeys, OutsideStep};
+use crate::keys::outside::{KeyFacts, OutsideDone, OutsideEvidence, OutsideKeys, OutsideStep};
 use crate::keys::slot::SlotError;
 
 use super::super::{Result, TaskError};
@@ -31,14 +33,14 @@ pub(super) enum Tended {
 }
 
 /// A key in the hands of a pass.
-struct Work<'w> {
-    installation: &'w Installation,
-    lookup: &'w Key,
-    spec: &'w OutsideKey,
-    service: Arc<dyn OutsideKeys>,
-    named: Named,
-    row: OutsideKeyRow,
-    body: OutsideBody,
+pub(super) struct Work<'w> {
+    pub(super) installation: &'w Installation,
+    pub(super) lookup: &'w Key,
+    pub(super) spec: &'w OutsideKey,
+    pub(super) service: Arc<dyn OutsideKeys>,
+    pub(super) named: Named,
+    pub(super) row: OutsideKeyRow,
+    pub(super) body: OutsideBody,
 }
 
 /// Looks after one key: it stays as it is, waits, or is destroyed.
@@ -107,9 +109,9 @@ fn refused(error: &SlotError) -> Waiting {
 
 impl Work<'_> {
     async fn tend(mut self) -> Result<Tended> {
-        let was_intended = matches!(self.row.state.as_str(), "destroying" | "doubtful");
+        let was_intended = matches!(self.row.state.as_str(), "destroying" | "doubtful" | "doomed");
         let present = if was_intended || self.body.facts.is_none() {
-            match self.service.look(&self.named.key).await {
+            match self.service.look(&self.named.key, self.body.facts.as_ref()).await {
                 Ok(present) => present,
                 Err(error) => return self.wait(refused(&error)).await,
             }
@@ -117,8 +119,20 @@ impl Work<'_> {
             None
         };
         if was_intended && !self.is_same(present.as_ref()) {
+            if let Some(waiting) = self.gone_too_early() {
+                return self.wait(waiting).await;
+            }
             // The deletion got through before this process, or the one before it, could write that down.
-            return self.record(Vec::new()).await;
+            let steps = std::mem::take(&mut self.body.steps);
+            return self.record(steps).await;
+        }
+        if was_intended {
+            if let Some(at) = present.as_ref().and_then(|facts| facts.deleted_at) {
+                return self.doom(at, Vec::new()).await;
+            }
+            if self.row.state == "doomed" {
+                self.note_called_off().await?;
+            }
         }
         if self.body.facts.is_none() {
             let Some(facts) = present else {
@@ -174,7 +188,7 @@ impl Work<'_> {
         Ok(wait)
     }
 
-    async fn store(&mut self, from: &str) -> Result<()> {
+    pub(super) async fn store(&mut self, from: &str) -> Result<()> {
         self.body.looked_at = Some(self.installation.clock.now());
         self.body.put(&mut self.row)?;
         let mut tx = self.installation.control.begin().await?;
@@ -184,7 +198,7 @@ impl Work<'_> {
     }
 
     /// Stores why it waits. An intent whose outcome is not known stays one.
-    async fn wait(mut self, waiting: Waiting) -> Result<Tended> {
+    pub(super) async fn wait(mut self, waiting: Waiting) -> Result<Tended> {
         let from = self.row.state.clone();
         if from == "destroying" {
             "doubtful".clone_into(&mut self.row.state);
@@ -195,7 +209,7 @@ impl Work<'_> {
     }
 
     async fn destroy(mut self) -> Result<Tended> {
-        let before = match self.service.look(&self.named.key).await {
+        let before = match self.service.look(&self.named.key, self.body.facts.as_ref()).await {
             Ok(before) => before,
             Err(error) => return self.wait(refused(&error)).await,
         };
@@ -214,7 +228,8 @@ impl Work<'_> {
         let done = self.carry_out().await;
         crash_point::reached("outside.deleted");
         let tended = match done {
-            Ok(steps) => self.record(steps).await,
+            Ok(OutsideDone { steps, deleted_at: None }) => self.record(steps).await,
+            Ok(OutsideDone { steps, deleted_at: Some(at) }) => self.doom(at, steps).await,
             Err(error) => {
                 self.installation.log_operation("key.outside", &self.row.id, "failure").await?;
                 self.wait(refused(&error)).await
@@ -252,15 +267,19 @@ impl Work<'_> {
         Ok(None)
     }
 
-    /// Tells the service, and looks with a call of its own whether the key is gone.
-    async fn carry_out(&self) -> std::result::Result<Vec<OutsideStep>, SlotError> {
-        let steps = self.service.destroy(&self.named.key).await?;
-        match self.service.look(&self.named.key).await? {
+    /// Tells the service, and looks with a call of its own whether the key is gone. A deletion at a date is looked at by every
+    /// pass from the next one on.
+    async fn carry_out(&self) -> std::result::Result<OutsideDone, SlotError> {
+        let done = self.service.destroy(&self.named.key).await?;
+        if done.deleted_at.is_some() {
+            return Ok(done);
+        }
+        match self.service.look(&self.named.key, self.body.facts.as_ref()).await? {
             Some(now) if self.is_same(Some(&now)) => Err(SlotError::Unavailable {
                 place: format!("of outside key {}", self.row.name),
                 what: "it says that it deleted the key, and still has it".to_owned(),
             }),
-            _ => Ok(steps),
+            _ => Ok(done),
         }
     }
 
@@ -271,14 +290,15 @@ impl Work<'_> {
         tx.extend_lease(WORK_LEASE, self.installation.token, now, now + TimeDelta::seconds(LEASE_SECONDS)).await?;
         let certificate = self.installation.keyring.work_key(&mut tx, Purpose::Certificate, "").await?;
         let reference = |domain: &str, parts: &[&[u8]]| hex::encode(pseudonym(&certificate, domain, parts));
-        let access = &self.spec.access;
-        let name = self.named.key.dangerous_text();
-        let parts = [access.address.as_str(), &access.mount, name].map(str::as_bytes);
+        let [address, within] = self.spec.access.place();
+        let parts = [address, within, self.named.key.dangerous_text()].map(str::as_bytes);
         self.body.key_ref = Some(reference("outside-key", &parts));
         let subject = self.named.subject.as_ref();
         self.body.subject_ref = subject.map(|subject| reference("certificate", &[subject.dangerous_text().as_bytes()]));
+        let irrevocable_at = self.body.irrevocable_at();
         let before = self.body.facts.clone().filter(|_| !self.body.gone_before);
-        self.body.evidence = Some(OutsideEvidence::new(self.service.claim(), before, steps));
+        let evidence = OutsideEvidence::new(self.service.claim(), before, steps);
+        self.body.evidence = Some(OutsideEvidence { irrevocable_at, ..evidence });
         self.body.declared = Some(Declared::of(self.spec));
         (self.body.wait, self.body.looked_at) = (None, Some(now));
         self.row.destroyed_at = Some(now.max(self.body.begun_at.unwrap_or(chrono::DateTime::<Utc>::MIN_UTC)));
@@ -292,7 +312,8 @@ impl Work<'_> {
         step(&mut tx, &self.row, &from).await?;
         tx.commit().await?;
         crash_point::reached("outside.recorded");
-        self.installation.log_operation("key.outside", &self.row.id, "success").await?;
+        let operation = if from == "doomed" { "key.outside-gone" } else { "key.outside" };
+        self.installation.log_operation(operation, &self.row.id, "success").await?;
         Ok(Tended::Destroyed)
     }
 }

@@ -168,7 +168,7 @@ pub(super) async fn what_stops(
 }
 
 /// The hold that covers the fields of a key, or its subject.
-async fn covering_hold(
+pub(super) async fn covering_hold(
     ground: &Ground<'_>,
     tx: &mut Tx,
     lookup: &Key,

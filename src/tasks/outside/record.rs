@@ -11,7 +11,7 @@ use crate::installation::Installation;
 use crate::keyring::Purpose;
 use crate::keys::Key;
 use crate::keys::cell::pseudonym;
-use crate::keys::outside::{KeyFacts, OutsideEvidence};
+use crate::keys::outside::{KeyFacts, OutsideEvidence, OutsideStep};
 use crate::keys::sealed::{open_column, seal_column};
 use crate::plan::Subject;
 use crate::policy::registry::SecretText;
@@ -51,6 +51,8 @@ pub enum OutsideWait {
     Replaced,
     /// What names it is lost or damaged.
     NameLost,
+    /// It opens nothing any more, and its service deletes it at a date; until then somebody could call that off.
+    Irrevocable,
 }
 
 impl OutsideWait {
@@ -151,6 +153,12 @@ pub struct OutsideBody {
     pub gone_before: bool,
     /// When its destruction began.
     pub begun_at: Option<DateTime<Utc>>,
+    /// What was done for a deletion at a date, which `facts` has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<OutsideStep>,
+    /// How often somebody called such a deletion off, or moved its date.
+    #[serde(default)]
+    pub called_off: u32,
     /// What the configuration said, once it is destroyed.
     pub declared: Option<Declared>,
     /// How it ended.
@@ -173,6 +181,12 @@ impl OutsideBody {
     pub fn of(row: &OutsideKeyRow) -> Result<Self> {
         serde_json::from_str(&row.body)
             .map_err(|_| TaskError::Inconsistent(format!("the record of outside key {} is damaged", row.id)))
+    }
+
+    /// From when on nobody can call its deletion off any more, for a key in state `doomed`.
+    #[must_use]
+    pub fn irrevocable_at(&self) -> Option<DateTime<Utc>> {
+        self.facts.as_ref().and_then(|facts| facts.deleted_at)
     }
 
     pub(super) fn text(&self) -> Result<String> {

@@ -47,12 +47,12 @@ pub async fn register(
     }
     let subject = form_of_request(installation, subject).await?;
     let service = installation.outside_keys(spec)?;
-    let facts = service.look(key).await.map_err(|error| {
-        TaskError::refused(
-            error.to_string(),
-            "check the entry in the configuration, the service, and that the agent has the policy of \
-             config/openbao-outside-policy.hcl there",
-        )
+    let facts = service.look(key, None).await.map_err(|error| {
+        let policy = spec.access.policy_file();
+        let advice = format!(
+            "check the entry in the configuration, the service, and that the agent has the policy of {policy} there"
+        );
+        TaskError::refused(error.to_string(), advice)
     });
     let Some(facts) = facts? else {
         return Err(TaskError::refused(

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write as _;
+use std::ops::RangeInclusive;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,9 +17,10 @@ use wangchuan::control::{Control, NodeRow, SlotTable};
 use wangchuan::crash_point::POINTS;
 use wangchuan::erase::EraseError;
 use wangchuan::installation::{Installation, Needs};
+use wangchuan::keys::Key;
 use wangchuan::keys::cell::CellSecret;
 use wangchuan::keys::file_slot::FileSlot;
-use wangchuan::keys::slot::RootSlot;
+use wangchuan::keys::slot::RootSlot as _;
 use wangchuan::keys::tree::KeyTree;
 use wangchuan::plan::Subject;
 use wangchuan::random::SystemRandom;
@@ -49,6 +51,7 @@ const FOLDER: &str = "WANGCHUAN_ADVERSARY_FOLDER";
 const ONLY: &str = "WANGCHUAN_ADVERSARY_ONLY";
 const SEED: &str = "WANGCHUAN_ADVERSARY_SEED";
 const PROCESS: &str = "WANGCHUAN_ADVERSARY_PROCESS";
+const KEEP_ROOTS: &str = "WANGCHUAN_ADVERSARY_KEEP_ROOTS";
 
 /// Numbers that a seed determines (splitmix64).
 struct Dice(u64);
@@ -71,6 +74,30 @@ async fn sql(folder: &Path, text: String) {
         SqliteConnection::connect(&format!("sqlite://{}", folder.join("shop.db").display())).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
+}
+
+/// How the lives of a suite are led.
+pub struct Way {
+    /// The test that is its own child.
+    pub test: &'static str,
+    /// Where processes are killed.
+    pub points: Vec<&'static str>,
+    /// Whether the thief keeps roots as they are in memory: of a key service, what lies in the folder of the slot opens nothing later.
+    pub keeps_roots: bool,
+}
+
+/// The thief looks into the memory of a process, and has the root that is in force.
+async fn keep_root(folder: &Path, installation: &Installation) {
+    if std::env::var_os(KEEP_ROOTS).is_some() {
+        look_at_root(folder, installation).await;
+    }
+}
+
+async fn look_at_root(folder: &Path, installation: &Installation) {
+    let generation = installation.control.read().await.unwrap().tree_root().await.unwrap().unwrap().0;
+    let root = installation.keyring.slot().open(generation).await.unwrap();
+    std::fs::create_dir_all(folder.join("seen")).unwrap();
+    std::fs::write(folder.join("seen").join(generation.to_string()), root.dangerous_bytes()).unwrap();
 }
 
 /// What the thief takes: the control database with its journals, and the root.
@@ -144,7 +171,13 @@ async fn open_at(folder: &Path, process: u64) -> Installation {
     opened
 }
 
-/// A process of a life, which may be killed at any time.
+/// A process of a life, which may be killed at any time; whether this is one.
+pub async fn is_child() -> bool {
+    let Ok(folder) = std::env::var(FOLDER) else { return false };
+    live(Path::new(&folder)).await;
+    true
+}
+
 async fn live(folder: &Path) {
     let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
     let (seed, process) = (number(SEED), number(PROCESS));
@@ -152,6 +185,7 @@ async fn live(folder: &Path) {
         std::fs::read_to_string(folder.join("customers")).unwrap().lines().map(str::to_owned).collect();
     let mut dice = Dice(seed.wrapping_mul(1_000_003).wrapping_add(process));
     let installation = open_at(folder, process).await;
+    keep_root(folder, &installation).await;
     resume_runs(&installation).await.unwrap();
     if process == 0 {
         snapshot(&installation).await;
@@ -159,16 +193,21 @@ async fn live(folder: &Path) {
     }
     for at in 0..STEPS {
         accept(step(folder, &installation, &mut dice, &customers).await, &format!("seed {seed}, step {at}"));
+        keep_root(folder, &installation).await;
         keep(folder);
     }
     installation.close().await.unwrap();
 }
 
 /// Runs a process that dies at a random point, if it comes there; the point where it did.
-fn run_process(world: &World, seed: u64, process: u64, dice: &mut Dice) -> Option<&'static str> {
-    let point = POINTS[dice.below(POINTS.len())];
-    let done = Command::new(std::env::current_exe().unwrap())
-        .args(["cycle::adversary::random_lives_leave_nothing_to_a_thief", "--exact", "--test-threads=1"])
+fn run_process(world: &World, seed: u64, process: u64, dice: &mut Dice, way: &Way) -> Option<&'static str> {
+    let point = way.points[dice.below(way.points.len())];
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    if way.keeps_roots {
+        command.env(KEEP_ROOTS, "1");
+    }
+    let done = command
+        .args([way.test, "--exact", "--test-threads=1"])
         .env(FOLDER, world.folder.path())
         .env(SEED, seed.to_string())
         .env(PROCESS, process.to_string())
@@ -181,9 +220,9 @@ fn run_process(world: &World, seed: u64, process: u64, dice: &mut Dice) -> Optio
     killed.then_some(point)
 }
 
-/// What one life came to.
+/// What one life came to, or several together.
 #[derive(Default)]
-struct Life {
+pub struct Life {
     killed: Vec<&'static str>,
     shredded_runs: usize,
     shredded_frames: usize,
@@ -192,16 +231,19 @@ struct Life {
     increments: usize,
 }
 
-async fn one_life(template: &World, seed: u64) -> Life {
-    let world = template.copied();
+/// Leads one life in a world of its own.
+pub async fn one_life(world: &World, seed: u64, way: &Way) -> Life {
     let mut dice = Dice(seed);
     let mut life = Life::default();
     for process in 0..PROCESSES {
-        life.killed.extend(run_process(&world, seed, process, &mut dice));
+        life.killed.extend(run_process(world, seed, process, &mut dice, way));
     }
     // Two starts more, the second with nothing left to recover; then holds end, and so does every grace.
     open_at(world.folder.path(), PROCESSES).await.close().await.unwrap();
     let installation = open_at(world.folder.path(), PROCESSES + 4).await;
+    if way.keeps_roots {
+        look_at_root(world.folder.path(), &installation).await;
+    }
     let resumed = resume_runs(&installation).await.unwrap();
     assert!(resumed.failed.is_empty(), "seed {seed}: {:?}", resumed.failed);
     let holds = installation.control.read().await.unwrap().holds(true).await.unwrap();
@@ -214,12 +256,12 @@ async fn one_life(template: &World, seed: u64) -> Life {
     keep(world.folder.path());
     shred_due(&installation).await.unwrap();
 
-    let restored = restore(&world, &installation, &last, "restored.db").await.unwrap();
+    let restored = restore(world, &installation, &last, "restored.db").await.unwrap();
     assert!(restored.is_whole(), "seed {seed}: {restored:?}");
     assert!(restored.frames_shredded == 0 || last.kind == "incremental", "seed {seed}: {restored:?}");
     assert_eq!(world.dump_all("restored.db").await, world.dump_all("shop.db").await, "seed {seed}");
-    let gone = forgotten(&world, &installation, &mut life).await;
-    try_everything(&world, &installation, seed, &gone, &mut life).await;
+    let gone = forgotten(world, &installation, &mut life).await;
+    try_everything(world, &installation, seed, (&gone, way), &mut life).await;
     installation.close().await.unwrap();
     life
 }
@@ -274,7 +316,7 @@ async fn try_everything(
     world: &World,
     installation: &Installation,
     seed: u64,
-    gone: &HashSet<String>,
+    (gone, way): (&HashSet<String>, &Way),
     life: &mut Life,
 ) {
     let mut kept: Vec<PathBuf> =
@@ -286,8 +328,8 @@ async fn try_everything(
         trees.push((folder.clone(), tree_in(&folder).await));
     }
     let slots = slots_ever(&world.path("state/control.db")).await;
-    let thief = secrets_of_today(world, &trees, &slots).await;
-    let once = secrets_of_then(&trees, &slots).await;
+    let thief = secrets_of_today(world, installation, &trees, &slots).await;
+    let once = secrets_of_then(world, &trees, &slots, way).await;
     let rows = installation.control.read().await.unwrap().snapshots(None).await.unwrap();
     let repository = installation.backup().unwrap().repository.clone();
     for row in rows {
@@ -346,9 +388,14 @@ async fn slots_ever(path: &Path) -> Slots {
 }
 
 /// What the crown and root of today open over every copy of every node, whichever copy of a node comes last.
-async fn secrets_of_today(world: &World, trees: &[(PathBuf, Tree)], slots: &Slots) -> Vec<CellSecret> {
+async fn secrets_of_today(
+    world: &World,
+    installation: &Installation,
+    trees: &[(PathBuf, Tree)],
+    slots: &Slots,
+) -> Vec<CellSecret> {
     let now = tree_in(world.folder.path()).await;
-    let root = FileSlot::at(&world.path("root"), now.installation).unwrap();
+    let root = installation.keyring.slot();
     let present = root.list().await.unwrap();
     assert_eq!(present.iter().map(|root| root.generation).collect::<Vec<_>>(), [now.generation]);
     let key = root.open(now.generation).await.unwrap();
@@ -367,71 +414,100 @@ async fn secrets_of_today(world: &World, trees: &[(PathBuf, Tree)], slots: &Slot
 }
 
 /// What the kept roots open, each with its own control database: the newest copy of every generation.
-async fn secrets_of_then(trees: &[(PathBuf, Tree)], slots: &Slots) -> Vec<CellSecret> {
+async fn secrets_of_then(world: &World, trees: &[(PathBuf, Tree)], slots: &Slots, way: &Way) -> Vec<CellSecret> {
     let newest: HashMap<i64, &(PathBuf, Tree)> = trees.iter().map(|kept| (kept.1.generation, kept)).collect();
     let mut secrets = Vec::new();
     for (generation, (folder, tree)) in newest {
-        let root = FileSlot::at(&folder.join("root"), tree.installation).unwrap();
-        let key = root.open(generation).await.unwrap();
+        let key = if way.keeps_roots {
+            let bytes = std::fs::read(world.path("seen").join(generation.to_string())).unwrap();
+            Key::dangerous_from_bytes(&bytes.try_into().unwrap())
+        } else {
+            let root = FileSlot::at(&folder.join("root"), tree.installation).unwrap();
+            root.open(generation).await.unwrap()
+        };
         let opened = KeyTree::open(tree.installation, generation, &key, &tree.crown, node_set(&tree.nodes)).unwrap();
         secrets.extend(reachable(&opened, slots));
     }
     secrets
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn random_lives_leave_nothing_to_a_thief() {
-    if let Ok(folder) = std::env::var(FOLDER) {
-        return live(Path::new(&folder)).await;
-    }
-    let lives = LIVES[usize::from(switched_on(LONG).is_some())];
+/// A world in which lives begin, with the ids of its customers beside it.
+pub async fn world_of_lives(making: Making) -> World {
+    let world = World::make(Making { customers: 10, bucket: "year", max_percent: 100, ..making }).await;
+    let rows = world.shop.rows_of("customers");
+    let at = world.shop.columns_of("customers").iter().position(|name| *name == "customer_id").unwrap();
+    let ids: Vec<String> =
+        rows.iter().filter_map(|row| if let Value::Text(id) = &row[at] { Some(id.clone()) } else { None }).collect();
+    std::fs::write(world.path("customers"), ids.join("\n")).unwrap();
+    world
+}
+
+/// The graces of the worlds in which lives begin, in turn.
+pub const GRACES: [&str; 2] = ["0", "72 hours"];
+
+/// The seeds of so many lives, or the one that somebody wants to see again.
+pub fn seeds(lives: u64) -> (RangeInclusive<u64>, bool) {
     let only = std::env::var(ONLY).ok().and_then(|seed| seed.parse::<u64>().ok());
-    let seeds = only.map_or(1..=lives, |seed| seed..=seed);
-    let mut templates = Vec::new();
-    for grace in ["0", "72 hours"] {
-        let making = Making { customers: 10, grace, bucket: "year", max_percent: 100, ..Making::default() };
-        let world = World::make(making).await;
-        let rows = world.shop.rows_of("customers");
-        let at = world.shop.columns_of("customers").iter().position(|name| *name == "customer_id").unwrap();
-        let ids: Vec<String> = rows
-            .iter()
-            .filter_map(|row| if let Value::Text(id) = &row[at] { Some(id.clone()) } else { None })
-            .collect();
-        std::fs::write(world.path("customers"), ids.join("\n")).unwrap();
-        templates.push(world);
-    }
-    let templates = Arc::new(templates);
-    let halves = [0, 1].map(|half| {
-        let (templates, seeds) = (Arc::clone(&templates), seeds.clone());
-        tokio::spawn(async move {
-            let mut done = Vec::new();
-            for seed in seeds.filter(|seed| seed % 2 == half) {
-                done.push(one_life(&templates[(seed / 2 % 2) as usize], seed).await);
-            }
-            done
-        })
-    });
+    (only.map_or(1..=lives, |seed| seed..=seed), only.is_some())
+}
+
+/// Tells what lives came to, and requires that they were of some use.
+pub fn tell(what: &str, lives: impl IntoIterator<Item = Life>, is_one: bool, least_frames: usize) {
     let mut killed: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut sum = Life::default();
-    for half in halves {
-        for life in half.await.unwrap() {
-            life.killed.iter().for_each(|point| *killed.entry(point).or_default() += 1);
-            sum.shredded_runs += life.shredded_runs;
-            sum.shredded_frames += life.shredded_frames;
-            sum.opened_frames += life.opened_frames;
-            sum.kept += life.kept;
-        }
+    let (mut sum, mut count) = (Life::default(), 0);
+    for life in lives {
+        life.killed.iter().for_each(|point| *killed.entry(point).or_default() += 1);
+        sum.shredded_runs += life.shredded_runs;
+        sum.shredded_frames += life.shredded_frames;
+        sum.opened_frames += life.opened_frames;
+        sum.kept += life.kept;
+        count += 1;
     }
     // The harness captures the print macros, but not a handle.
     let mut err = std::io::stderr().lock();
     let Life { shredded_runs, shredded_frames, opened_frames, kept, .. } = sum;
     let _ = writeln!(
         err,
-        "{lives} random lives (seeds 1 to {lives}): {shredded_runs} runs shredded; {shredded_frames} shredded frames tried with \
+        "{count} random lives{what} (seeds 1 to {count}): {shredded_runs} runs shredded; {shredded_frames} shredded frames tried with \
          {kept} kept copies, 0 opened; {opened_frames} frames open; killed at:"
     );
     for (point, times) in &killed {
         let _ = writeln!(err, "  {times} x {point}");
     }
-    assert!(only.is_some() || shredded_frames > 100 && killed.len() > 5, "{shredded_frames} frames, {killed:?}");
+    let is_enough = shredded_frames > least_frames && killed.len() > 5;
+    assert!(is_one || is_enough, "{shredded_frames} frames, {killed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_lives_leave_nothing_to_a_thief() {
+    if is_child().await {
+        return;
+    }
+    let (seeds, is_one) = seeds(LIVES[usize::from(switched_on(LONG).is_some())]);
+    let mut templates = Vec::new();
+    for grace in GRACES {
+        templates.push(world_of_lives(Making { grace, ..Making::default() }).await);
+    }
+    let templates = Arc::new(templates);
+    let way = Arc::new(Way {
+        test: "cycle::adversary::random_lives_leave_nothing_to_a_thief",
+        points: POINTS.to_vec(),
+        keeps_roots: false,
+    });
+    let halves = [0, 1].map(|half| {
+        let (templates, seeds, way) = (Arc::clone(&templates), seeds.clone(), Arc::clone(&way));
+        tokio::spawn(async move {
+            let mut done = Vec::new();
+            for seed in seeds.filter(|seed| seed % 2 == half) {
+                let world = templates[(seed / 2 % 2) as usize].copied();
+                done.push(one_life(&world, seed, &way).await);
+            }
+            done
+        })
+    });
+    let mut lives = Vec::new();
+    for half in halves {
+        lives.extend(half.await.unwrap());
+    }
+    tell("", lives, is_one, 100);
 }

@@ -1,6 +1,7 @@
 //! The whole library at work on a real shop: plan, erase, read back, back up, shred, certify, file, restore, drill.
 
-mod adversary;
+pub mod adversary;
+pub mod burnt_service;
 mod burnt_site;
 mod canaries;
 pub mod crash;

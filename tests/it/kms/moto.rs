@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use wangchuan::keys::kms_slot::client::KmsClient;
-use wangchuan::keys::kms_slot::{KmsSetup, KmsSlot};
+use wangchuan::keys::kms_slot::{KmsKeys, KmsSetup, KmsSlot};
+use wangchuan::keys::outside::{OutsideKeys as _, OutsideStep};
 use wangchuan::keys::slot::{DestroyStep, Presence, RootSlot as _, SlotError};
 use wangchuan::policy::registry::SecretText;
 use wangchuan::random::SystemRandom;
@@ -58,4 +59,27 @@ async fn every_call_has_the_shape_of_the_protocol() {
         assert!(known.never_exportable() && known.arn.ends_with(key.as_str()), "{known:?}");
     }
     assert!(client.describe("00000000-0000-4000-8000-000000000000").await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn every_call_for_an_applications_key_has_the_shape_of_the_protocol() {
+    let Some(moto) = Moto::start().await else { return };
+    let setup = moto.setup(std::path::Path::new(""));
+    let client = KmsClient::new(&setup).unwrap();
+    let made = client.create_key("of an application", &[("wangchuan-may-destroy", "yes".to_owned())]).await.unwrap();
+    client.create_alias("alias/of-an-application", &made.key_id).await.unwrap();
+    let keys = KmsKeys::new(setup, b"AQICAH".to_vec()).unwrap();
+    let key = SecretText::new(made.key_id);
+    let known = keys.look(&key, None).await.unwrap().unwrap();
+    assert_eq!((known.may_have_left(), known.deleted_at), (false, None));
+    assert!(!known.made[&1].is_empty() && known.place.as_ref().is_some_and(|place| place.starts_with("eu-west-1/")));
+    let done = keys.destroy(&key).await.unwrap();
+    assert_eq!(done.steps, [OutsideStep::DeletionScheduled]);
+    let date = done.deleted_at.unwrap();
+    let now = keys.look(&key, Some(&known)).await.unwrap().unwrap();
+    assert!(known.is_continued_by(&now) && (now.deleted_at.unwrap() - date).num_seconds().abs() <= 1, "{now:?} {date}");
+    assert!(keys.destroy(&key).await.unwrap().steps.is_empty());
+    let absent = SecretText::new("00000000-0000-4000-8000-000000000000".to_owned());
+    assert_eq!(keys.look(&absent, Some(&known)).await.unwrap(), None);
+    assert!(keys.shortcomings(&key).await.unwrap().is_empty());
 }

@@ -76,7 +76,7 @@ async fn a_root_comes_from_a_file_into_the_service() {
     installation.close().await.unwrap();
 }
 
-fn actions(policy: &serde_json::Value, effect: &str) -> BTreeSet<String> {
+pub fn actions(policy: &serde_json::Value, effect: &str) -> BTreeSet<String> {
     let of = policy["Statement"].as_array().unwrap().iter().filter(|statement| statement["Effect"] == effect);
     let each = of.flat_map(|statement| match &statement["Action"] {
         serde_json::Value::Array(list) => list.clone(),

@@ -3,6 +3,7 @@
 use wangchuan::clock::{Clock as _, SystemClock};
 use wangchuan::stores::Engine;
 
+use crate::output::snapshot::fits_schema;
 use crate::scenario::database::Database;
 use crate::scenario::small;
 use crate::scenario::workplace::Workplace;
@@ -32,6 +33,33 @@ fn the_command_line_installs_on_the_service_and_says_what_is_wrong_with_it() {
     stranger.json(&["key", "status"]).refuses(1, &["access key is not known"]).never_says("AKIDOTHER");
 }
 
+/// The keys are gone from the tree, and not destroyed before their date.
+fn keys_are_pending(place: &Workplace, date: &str) {
+    let listed = place.program().json(&["key", "list"]).ends(0);
+    fits_schema("key-list", &listed.document());
+    let keys = listed.list("keys");
+    let pending: Vec<_> = keys.iter().filter(|line| !line["shred_pending_until"].is_null()).collect();
+    assert!(pending.iter().any(|line| line["kind"] == "buckets"), "{listed}");
+    assert!(
+        pending.iter().all(|line| line["shred_pending_until"] == date && line["state"] == "deactivated"),
+        "{listed}"
+    );
+    assert!(keys.iter().all(|line| line["state"] != "destroyed"), "{listed}");
+    place.program().run(&["key", "list"]).ends(0).says(&[&format!("shred-pending until {date}")]);
+    let counts = place.program().json(&["key", "status"]).ends(0).document();
+    let states = counts["keys"]["buckets"].as_object().unwrap();
+    assert!(states.contains_key("shred-pending") && !states.contains_key("destroyed"), "{counts}");
+    place.program().run(&["key", "status"]).ends(0).says(&["the root of generation 1 opens nothing", date]);
+    let status = place.program().json(&["status"]).document();
+    assert_eq!(status["doomed_roots"][0]["irrevocable_at"].as_str(), Some(date), "{status}");
+}
+
+fn keys_are_destroyed(program: &Program) {
+    let keys = program.json(&["key", "list"]).ends(0).list("keys");
+    assert!(keys.iter().any(|line| line["kind"] == "buckets" && line["state"] == "destroyed"), "{keys:?}");
+    assert!(keys.iter().all(|line| line["shred_pending_until"].is_null()), "{keys:?}");
+}
+
 #[test]
 fn the_program_waits_for_the_date_and_says_so() {
     let library = std::process::Command::new("faketime").args(["-f", "+0s", "true"]).output();
@@ -59,9 +87,7 @@ fn the_program_waits_for_the_date_and_says_so() {
     let shown = place.program().json(&["run", "show", &run]).ends(0).document();
     assert_eq!((shown["state"].as_str(), shown["irrevocable_at"].as_str()), (Some("shred-pending"), Some(&*date)));
     place.program().run(&["run", "show", &run]).ends(0).says(&["no key that is left opens them", &date]);
-    place.program().run(&["key", "status"]).ends(0).says(&["the root of generation 1 opens nothing", &date]);
-    let status = place.program().json(&["status"]).document();
-    assert_eq!(status["doomed_roots"][0]["irrevocable_at"].as_str(), Some(&*date), "{status}");
+    keys_are_pending(&place, &date);
     let certificate = shred["certificates"][0].as_str().unwrap().to_owned();
     place.program().run(&["certificate", "show", &certificate]).ends(0).says(&[
         "ROOT_SLOT_CLASS_C",
@@ -95,6 +121,7 @@ fn the_program_waits_for_the_date_and_says_so() {
     let shown = later("+16d").json(&["run", "show", &run]).ends(0).document();
     // The provider's date was the last one there was: the run is final as soon as the service says that the key is gone.
     assert_eq!((shown["state"].as_str(), &shown["irrevocable_at"]), (Some("final"), &serde_json::Value::Null));
+    keys_are_destroyed(&later("+16d"));
     let certificate = shred.list("certificates")[0].as_str().unwrap().to_owned();
     later("+16d")
         .run(&["certificate", "show", &certificate])

@@ -20,7 +20,8 @@ use wangchuan::tasks::shred::shred_due;
 use crate::support::bao::Gate;
 use crate::support::kms::{Kms, call_off, days, root_section};
 use crate::support::world::{
-    Making, World, body, forget, manual_clock, manual_clock_at, pass_time, read_config, restore, snapshot,
+    Making, World, body, forget, manual_clock, manual_clock_at, pass_time, read_config, restore, retain, run_now,
+    snapshot,
 };
 
 const FOLDER: &str = "WANGCHUAN_KMS_FOLDER";
@@ -215,5 +216,36 @@ async fn a_service_that_goes_away_at_any_request_loses_nothing() {
     assert!(refusals >= 7, "a generation change makes more requests than {refusals}");
     let_dates_pass(&world, &installation).await;
     settled(&world, &installation, "at the end").await;
+    installation.close().await.unwrap();
+}
+
+/// The keys of its rows died with those that another run marked, and the process was killed before it could say so: the run waits for
+/// the old roots all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_rows_another_runs_keys_took_along_waits_for_the_date_after_a_kill() {
+    let (_kms, world) = world(60).await;
+    let installation = world.open().await;
+    snapshot(&installation).await;
+    // What is wholly due goes first, so that the next run marks nothing: its month has days to come.
+    retain(&installation).await;
+    snapshot(&installation).await;
+    shred_due(&installation).await.unwrap();
+    pass_time(&world, &installation, days(9)).await;
+    let run = retain(&installation).await;
+    assert!(body(&run).erased > 0, "{run:?}");
+    for _ in 0..4 {
+        pass_time(&world, &installation, days(6)).await;
+    }
+    retain(&installation).await;
+    snapshot(&installation).await;
+    installation.close().await.unwrap();
+    assert!(is_killed_at(&world, "rekey.committed", None));
+    let installation = world.open().await;
+    let begun = world.clock.now();
+    shred_due(&installation).await.unwrap();
+    let now = run_now(&installation, &run.id).await;
+    assert_eq!((now.state.as_str(), body(&now).irrevocable_at), ("shred-pending", Some(begun + days(7))), "{now:?}");
+    let_dates_pass(&world, &installation).await;
+    assert_eq!(run_now(&installation, &run.id).await.state, "shredded");
     installation.close().await.unwrap();
 }

@@ -62,7 +62,8 @@ fn victim_kept(world: &World) -> Option<String> {
             let opened = snapshot.frames.iter().find(|frame| {
                 let is_lost = entry.lost.is_some_and(|lost| lost.version == frame.version);
                 let is_earlier = usize::from(snapshot.position) <= at;
-                frame.row == entry.row && (is_earlier || is_lost) && world.opens(snapshot, **frame)
+                let is_victim = frame.row == entry.row && (is_earlier || is_lost);
+                is_victim && (world.opens(snapshot, **frame) || opens_with_an_old_root(world, snapshot, **frame))
             });
             if let Some(frame) = opened {
                 return Some(format!(
@@ -76,6 +77,12 @@ fn victim_kept(world: &World) -> Option<String> {
         }
     }
     None
+}
+
+/// Whether an old root opens a frame that nobody has destroyed for good yet.
+fn opens_with_an_old_root(world: &World, snapshot: &Snapshot, frame: Frame) -> bool {
+    let revocable = world.old_roots.iter().filter(|(_, fate)| fate.is_revocable());
+    revocable.into_iter().any(|(generation, _)| world.opens_under(*generation, snapshot, frame))
 }
 
 /// No restore brings back a version that was erased, whether its keys are dead yet or not.

@@ -11,8 +11,8 @@ use wangchuan::policy::statute::{Catalogue, Earliest, bucket_due_with};
 use wangchuan::value::{RowKey, Value, encode_values};
 
 use super::world::{
-    BY_CRASH, Bucket, BucketKey, Cell, Entry, Frame, Live, Outcome, Period, Plan, Planned, RowId, Rule, Run, Scene,
-    ShredStep, Snapshot, Stage, State, SubjectKey, Taking, Target, Who, World,
+    BY_CRASH, Bucket, BucketKey, Cell, Entry, Fate, Frame, Live, Outcome, Period, Plan, Planned, RowId, Rule, Run,
+    Scene, ShredStep, Snapshot, Stage, State, SubjectKey, Taking, Target, Who, World,
 };
 
 /// One thing that happens.
@@ -42,6 +42,10 @@ pub enum Event {
     Finish,
     Undo(u8),
     Crash,
+    /// The date of the old root of a generation passes: the service deletes it.
+    Date(u8),
+    /// Somebody calls the destruction of an old root off.
+    CallOff(u8),
 }
 
 /// The times of the worlds: today, after the grace, and when the part-due bucket is wholly due.
@@ -152,6 +156,14 @@ fn people_at_work(world: &World, scene: &Scene, events: &mut Vec<Event>) {
             events.push(Event::Hold(who));
         }
     }
+    for (generation, _) in world.old_roots.iter().filter(|(_, fate)| **fate == Fate::Ordered) {
+        if left.dates > 0 {
+            events.push(Event::Date(*generation));
+        }
+        if left.call_offs > 0 {
+            events.push(Event::CallOff(*generation));
+        }
+    }
     for (at, run) in world.runs.iter().enumerate() {
         let at = at as u8;
         let has_image = world.ledger.iter().any(|entry| entry.run == at && entry.lost.is_some());
@@ -222,6 +234,14 @@ pub fn apply(world: &mut World, scene: &Scene, event: Event, off: Option<Rule>) 
         Event::Finish => super::shred::finish(world, off),
         Event::Undo(run) => undo(world, scene, run, off),
         Event::Crash => crash(world),
+        Event::Date(generation) => {
+            world.left.dates -= 1;
+            world.old_roots.insert(generation, Fate::Gone);
+        }
+        Event::CallOff(generation) => {
+            world.left.call_offs -= 1;
+            world.old_roots.insert(generation, Fate::CalledOff);
+        }
     }
 }
 
@@ -271,7 +291,20 @@ fn plan(world: &mut World, scene: &Scene, target: Target) {
         Target::Request(_) => world.left.requests -= 1,
     }
     let (edited, cutoff, holds) = (world.edited, world.time, world.holds);
-    world.runs.push(Run { target, stage: Stage::Planned, plan, edited, cutoff, holds, barrier: 0, grace_until: 0 });
+    world.runs.push(Run {
+        target,
+        stage: Stage::Planned,
+        plan,
+        edited,
+        cutoff,
+        holds,
+        barrier: 0,
+        grace_until: 0,
+        own_died: false,
+        noted: 0,
+        died: None,
+        waits: false,
+    });
 }
 
 fn execute(world: &mut World, scene: &Scene) {
@@ -443,7 +476,10 @@ fn crash(world: &mut World) {
     };
     match recover(&usable, now, intent) {
         RecoveryAction::DestroyUnusedSlot { generation } => assert_eq!(generation, now + 1),
-        RecoveryAction::FinishFrom { destroy, .. } => assert_eq!(destroy, [now - 1]),
+        RecoveryAction::FinishFrom { destroy, .. } => {
+            assert_eq!(destroy, [now - 1]);
+            super::shred::doom_old_root(world);
+        }
         _ => world.is_lost = true,
     }
 }

@@ -38,7 +38,7 @@ fn holds_in(scene: &Scene) {
         scene.name
     ));
     assert!(explored.found.is_none(), "{:?}", explored.found);
-    assert!(*states > 1000 && *trees > 5, "{explored:?}");
+    assert!(*states > 1000 && *trees > 4, "{explored:?}");
 }
 
 #[test]
@@ -67,10 +67,16 @@ fn no_order_of_events_breaks_a_promise_in_a_long_life() {
 }
 
 #[test]
+fn no_order_of_events_breaks_a_promise_while_old_roots_wait_for_their_date() {
+    holds_in(&scenes::delayed());
+}
+
+#[test]
 fn without_any_one_rule_some_order_breaks_a_promise() {
     let mut missed = Vec::new();
     for rule in Rule::ALL {
-        let found = scenes::all().iter().find_map(|scene| {
+        let scenes = if rule.is_about_delay() { vec![scenes::delayed()] } else { scenes::all().to_vec() };
+        let found = scenes.iter().find_map(|scene| {
             let explored = explore(scene, Some(rule), 150_000, 0);
             explored.found.map(|found| (scene.name, explored.states, found))
         });

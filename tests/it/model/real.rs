@@ -176,7 +176,14 @@ impl<'s> Twin<'s> {
             Event::Check => {
                 shred_due(self.installation()).await.unwrap();
             }
-            Event::Mark | Event::Seal | Event::Commit | Event::Rekey | Event::Finish | Event::Crash => {
+            Event::Mark
+            | Event::Seal
+            | Event::Commit
+            | Event::Rekey
+            | Event::Finish
+            | Event::Crash
+            | Event::Date(_)
+            | Event::CallOff(_) => {
                 panic!("{event:?} is no step of its own here");
             }
         }

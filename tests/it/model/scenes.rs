@@ -12,14 +12,14 @@ fn note(who: u8, home: Period) -> RowSpec {
 pub fn request() -> Scene {
     let budget = Budget { writes: 1, snapshots: 3, requests: 2, shreds: 2, crashes: 1, ..Budget::default() };
     let rows = vec![PERSON, note(0, Period::Past), note(0, Period::Recent)];
-    Scene { name: "request", rows, absent: vec![2], budget, grace: false, coarse: false }
+    Scene { name: "request", rows, absent: vec![2], budget, grace: false, coarse: false, delayed: false }
 }
 
 /// Two customers in one bucket that is due; one may be held.
 pub fn hold() -> Scene {
     let budget = Budget { snapshots: 2, retentions: 1, requests: 1, shreds: 1, holds: 1, ..Budget::default() };
     let rows = vec![note(0, Period::Past), note(1, Period::Past)];
-    Scene { name: "hold", rows, absent: Vec::new(), budget, grace: false, coarse: false }
+    Scene { name: "hold", rows, absent: Vec::new(), budget, grace: false, coarse: false, delayed: false }
 }
 
 /// Two customers in one bucket that is due only in part; the policy changes, time passes.
@@ -27,7 +27,7 @@ pub fn retention() -> Scene {
     let budget =
         Budget { snapshots: 2, requests: 1, retentions: 2, shreds: 2, ticks: 2, edits: 1, ..Budget::default() };
     let rows = vec![note(0, Period::Part), note(1, Period::Part)];
-    Scene { name: "retention", rows, absent: Vec::new(), budget, grace: false, coarse: false }
+    Scene { name: "retention", rows, absent: Vec::new(), budget, grace: false, coarse: false, delayed: false }
 }
 
 /// Grace: holds and undo between erasure and shred.
@@ -44,7 +44,7 @@ pub fn grace() -> Scene {
         ..Budget::default()
     };
     let rows = vec![note(0, Period::Past), note(1, Period::Past)];
-    Scene { name: "grace", rows, absent: Vec::new(), budget, grace: true, coarse: false }
+    Scene { name: "grace", rows, absent: Vec::new(), budget, grace: true, coarse: false, delayed: false }
 }
 
 /// Everything together, each step whole: deeper than the others.
@@ -60,10 +60,27 @@ pub fn long_life() -> Scene {
         ..Budget::default()
     };
     let rows = vec![PERSON, note(0, Period::Past), note(0, Period::Recent), note(1, Period::Part)];
-    Scene { name: "long life", rows, absent: Vec::new(), budget, grace: true, coarse: true }
+    Scene { name: "long life", rows, absent: Vec::new(), budget, grace: true, coarse: true, delayed: false }
 }
 
-/// All of them.
+/// A slot that destroys only at a date: dates pass, somebody calls a destruction off, the process dies in between. A bucket that
+/// is due only in part takes rows of an earlier run with it.
+pub fn delayed() -> Scene {
+    let budget = Budget {
+        snapshots: 2,
+        retentions: 2,
+        shreds: 3,
+        ticks: 2,
+        crashes: 1,
+        dates: 2,
+        call_offs: 1,
+        ..Budget::default()
+    };
+    let rows = vec![note(0, Period::Part)];
+    Scene { name: "delayed", rows, absent: Vec::new(), budget, grace: false, coarse: false, delayed: true }
+}
+
+/// All of them whose slot destroys at once.
 pub fn all() -> [Scene; 5] {
     [hold(), request(), grace(), retention(), long_life()]
 }

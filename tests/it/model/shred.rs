@@ -5,19 +5,58 @@ use std::collections::BTreeSet;
 use wangchuan::control::DyingKeys;
 use wangchuan::erase::fate::rules::{CellNames, SealedCell, forbids_death};
 
-use super::world::{BY_CRASH, Outcome, Rule, Shred, ShredStep, Stage, State, Who, World};
+use super::world::{BY_CRASH, Fate, Outcome, Rule, Run, Shred, ShredStep, Stage, State, Who, World};
 
 /// Looks which runs are ready.
 pub fn check(world: &mut World, off: Option<Rule>) {
     world.left.shreds -= 1;
-    let pending = (0..world.runs.len() as u8).filter(|run| world.runs[*run as usize].stage == Stage::Pending);
+    look_at_old_roots(world);
+    let is_open = |run: &Run| run.stage == Stage::Pending && !run.waits;
+    let pending = (0..world.runs.len() as u8).filter(|run| is_open(&world.runs[*run as usize]));
     let (ready, waiting): (Vec<u8>, Vec<u8>) = pending.partition(|run| is_ready(world, *run, off));
-    let shred = Shred { ready, waiting, holds: world.holds, step: ShredStep::Checked };
+    let before = note_readable(world, off);
+    let shred = Shred { ready, waiting, holds: world.holds, before, step: ShredStep::Checked };
     if world.dying(&shred.ready).is_empty() {
         settle(world, &shred, off);
     } else {
         world.shred = Some(shred);
     }
+}
+
+/// What was called off is begun again; what is gone is known to be.
+fn look_at_old_roots(world: &mut World) {
+    for fate in world.old_roots.values_mut() {
+        *fate = match *fate {
+            Fate::CalledOff => Fate::Ordered,
+            Fate::Gone => Fate::ReadBack,
+            fate => fate,
+        };
+    }
+}
+
+/// The old root is to be destroyed, at a date.
+pub fn doom_old_root(world: &mut World) {
+    if world.is_delayed {
+        world.old_roots.insert(world.generation - 1, Fate::Ordered);
+    }
+}
+
+/// How many rows of each run open now; noted with the runs before anything is closed.
+fn note_readable(world: &mut World, off: Option<Rule>) -> Vec<u8> {
+    if !world.is_delayed {
+        return Vec::new();
+    }
+    let count = |world: &World, run: u8| match world.runs[run as usize].stage {
+        Stage::Pending => readable(world, run) as u8,
+        _ => 0,
+    };
+    let before: Vec<u8> = (0..world.runs.len() as u8).map(|run| count(world, run)).collect();
+    if off != Some(Rule::Remember) {
+        for (run, count) in world.runs.iter_mut().zip(&before) {
+            run.noted = run.noted.max(*count);
+        }
+    }
+    before
 }
 
 fn is_ready(world: &World, run: u8, off: Option<Rule>) -> bool {
@@ -155,8 +194,15 @@ fn commit(world: &mut World, shred: &Shred) {
         .chain(world.buckets.iter_mut().map(|key| &mut key.state))
         .chain(world.pins.iter_mut().map(|pin| &mut pin.state))
         .chain(world.snapshots.iter_mut().map(|snapshot| &mut snapshot.chain));
+    let mut bereft = BTreeSet::new();
     for state in states.filter(|state| is_doomed(**state)) {
+        if let State::Dying(run) = *state {
+            bereft.insert(run);
+        }
         *state = State::Dead(generation);
+    }
+    for run in bereft.into_iter().filter(|run| world.is_delayed && *run != BY_CRASH) {
+        world.runs[run as usize].own_died = true;
     }
     let cells = &world.cells;
     world.sealed.retain(|(_, cell), _| !cells[*cell as usize].is_dead);
@@ -168,6 +214,7 @@ pub fn finish(world: &mut World, off: Option<Rule>) {
     if shred.step == ShredStep::RootGone {
         commit(world, &shred);
     }
+    doom_old_root(world);
     settle(world, &shred, off);
 }
 
@@ -177,10 +224,33 @@ fn settle(world: &mut World, shred: &Shred, off: Option<Rule>) {
         if found.stage != Stage::Pending || shred.waiting.contains(&run) {
             continue;
         }
-        if off == Some(Rule::Pending) || readable(world, run) == 0 {
+        let open = readable(world, run);
+        if off != Some(Rule::Pending) && open > 0 {
+            continue;
+        }
+        if must_wait(world, shred, run, open, off) {
+            world.runs[run as usize].waits = true;
+        } else {
             world.runs[run as usize].stage = Stage::Shredded;
         }
     }
+}
+
+/// Whether an old root that opened rows of a run is not known to be gone.
+fn must_wait(world: &mut World, shred: &Shred, run: u8, open: usize, off: Option<Rule>) -> bool {
+    if !world.is_delayed {
+        return false;
+    }
+    let generation = world.generation;
+    let found = &mut world.runs[run as usize];
+    let earlier = shred.before.get(run as usize).copied().unwrap_or(0).max(found.noted);
+    if open < usize::from(earlier) || (found.died.is_none() && found.own_died) {
+        found.died = Some(generation);
+    }
+    found.noted = if off == Some(Rule::Remember) { 0 } else { open as u8 };
+    let died = found.died;
+    let stands = |of: &u8| died.is_some_and(|died| *of < died);
+    off != Some(Rule::Delay) && world.old_roots.iter().any(|(of, fate)| stands(of) && *fate != Fate::ReadBack)
 }
 
 /// How many rows of a run lie in cells that live.

@@ -45,10 +45,15 @@ pub enum Rule {
     Pending,
     /// 8: the old root goes only after the new generation is committed.
     Order,
+    /// 4 (keys): in a slot that destroys at a date, a run is shredded only once every root that could open its rows is read back as
+    /// gone.
+    Delay,
+    /// 5 (keys): what still opened is noted before the change that closes it, so that a crash in between does not lose it.
+    Remember,
 }
 
 impl Rule {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Pins,
         Self::Barrier,
         Self::Fence,
@@ -58,7 +63,14 @@ impl Rule {
         Self::Ledger,
         Self::Pending,
         Self::Order,
+        Self::Delay,
+        Self::Remember,
     ];
+
+    /// Whether only a slot that destroys at a date needs it.
+    pub fn is_about_delay(self) -> bool {
+        matches!(self, Self::Delay | Self::Remember)
+    }
 }
 
 /// What a row is.
@@ -85,6 +97,10 @@ pub struct Budget {
     pub edits: u8,
     pub crashes: u8,
     pub undos: u8,
+    /// Dates of doomed roots that pass.
+    pub dates: u8,
+    /// Destructions that somebody calls off.
+    pub call_offs: u8,
 }
 
 /// Which world is explored, and how far.
@@ -99,6 +115,8 @@ pub struct Scene {
     pub grace: bool,
     /// Whether snapshots, runs and shreds go through without anything in between.
     pub coarse: bool,
+    /// Whether the slot destroys only at a date.
+    pub delayed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -272,6 +290,14 @@ pub struct Run {
     /// Snapshots that had begun when its keys were marked.
     pub barrier: u8,
     pub grace_until: u8,
+    /// Whether a key that it marked died. This and the rest only where the slot destroys at a date.
+    pub own_died: bool,
+    /// How many of its rows opened when a shred last looked, before or behind its change.
+    pub noted: u8,
+    /// The generation in which its rows stopped opening.
+    pub died: Option<u8>,
+    /// Whether it only waits for old roots to be gone.
+    pub waits: bool,
 }
 
 /// A shred that has looked and not yet finished.
@@ -280,6 +306,8 @@ pub struct Shred {
     pub ready: Vec<u8>,
     pub waiting: Vec<u8>,
     pub holds: [bool; 2],
+    /// How many rows of each run opened when it looked.
+    pub before: Vec<u8>,
     pub step: ShredStep,
 }
 
@@ -290,6 +318,26 @@ pub enum ShredStep {
     Committed,
     /// Only with [`Rule::Order`] off: the old root is gone, and the old generation in force.
     RootGone,
+}
+
+/// What became of an old root in a slot that destroys at a date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// Its destruction is ordered; its date is to come.
+    Ordered,
+    /// Somebody called that off: it opens what it opened.
+    CalledOff,
+    /// Its date passed.
+    Gone,
+    /// The agent knows.
+    ReadBack,
+}
+
+impl Fate {
+    /// Whether somebody could still open something with it.
+    pub fn is_revocable(self) -> bool {
+        matches!(self, Self::Ordered | Self::CalledOff)
+    }
 }
 
 /// Everything.
@@ -313,6 +361,10 @@ pub struct World {
     pub runs: Vec<Run>,
     pub holds: [bool; 2],
     pub shred: Option<Shred>,
+    /// Whether the slot destroys only at a date.
+    pub is_delayed: bool,
+    /// What became of old roots, by generation.
+    pub old_roots: BTreeMap<u8, Fate>,
     pub left: Budget,
 }
 
@@ -344,6 +396,8 @@ impl World {
             runs: Vec::new(),
             holds: [false; 2],
             shred: None,
+            is_delayed: scene.delayed,
+            old_roots: BTreeMap::new(),
             left: scene.budget,
         }
     }
@@ -416,5 +470,19 @@ impl World {
             subject && !self.buckets[cell.bucket as usize - 1].state.is_dead()
         };
         own && !snapshot.chain.is_dead() && !self.is_lost
+    }
+
+    /// Whether somebody with the root of a generation, and the control database of then, opens a frame.
+    pub fn opens_under(&self, generation: u8, snapshot: &Snapshot, frame: Frame) -> bool {
+        let has = |born: u8, state: State| {
+            let is_dead = matches!(state, State::Dead(died) if died <= generation);
+            (1..=generation).contains(&born) && !is_dead
+        };
+        let cell = &self.cells[frame.cell as usize];
+        let pinned = self.pins.iter().any(|pin| pin.cell == frame.cell && has(pin.born, pin.state));
+        let subject = cell.subject.map(|slot| self.subjects[slot as usize - 1]);
+        let bucket = self.buckets[cell.bucket as usize - 1];
+        let paired = subject.is_none_or(|key| has(key.born, key.state)) && has(bucket.born, bucket.state);
+        has(snapshot.born, snapshot.chain) && (pinned || (cell.fresh.is_none() && paired))
     }
 }

@@ -2,6 +2,7 @@
 //! something stops in the middle, moving the root, and what an old copy of the token can do. What no SoftHSM does by itself (a
 //! connection that breaks, a PIN about to be locked, a token without AES-GCM, another maker) a module in front of it does.
 
+mod burnt;
 mod cycle;
 mod moving;
 mod pin;

@@ -25,6 +25,7 @@ mod chinook;
 mod crashes;
 pub mod database;
 mod drills;
+mod failover;
 mod honest;
 mod increments;
 mod keys;

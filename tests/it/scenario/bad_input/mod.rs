@@ -8,4 +8,4 @@ mod disk_full;
 mod interrupts;
 mod schema;
 mod servers;
-mod surroundings;
+pub mod surroundings;

@@ -36,7 +36,13 @@ struct StoredKey {
     /// The state of before, and how many reads still see it; `None` inside: it was not there.
     before: Option<(Option<State>, u32)>,
     aliases: Vec<String>,
+    made_at: DateTime<Utc>,
+    /// What is shown of it otherwise than of a plain key.
+    disguise: Option<(&'static str, Value)>,
 }
+
+/// What ciphertexts begin with, as those that AWS returns do.
+const HEADER: [u8; 5] = [1, 2, 2, 0, 0x78];
 
 /// The machine.
 pub struct KmsMachine {
@@ -96,6 +102,21 @@ impl KmsMachine {
     /// Forgets the names of a key, as if a crash had come before it got one.
     pub fn unname(&mut self, number: usize) {
         self.keys[number].aliases.clear();
+    }
+
+    /// Shows a key as one of another kind.
+    pub fn disguise(&mut self, number: usize, field: &'static str, value: Value) {
+        self.keys[number].disguise = Some((field, value));
+    }
+
+    /// What an application does: a new key with a tag that lets the agent destroy it. Its number.
+    pub fn make_for_application(&mut self) -> usize {
+        let asked = json!({
+            "Origin": "AWS_KMS", "MultiRegion": false, "KeySpec": "SYMMETRIC_DEFAULT",
+            "Tags": [{"TagKey": "wangchuan-may-destroy", "TagValue": "yes"}],
+        });
+        self.try_administer("CreateKey", &asked).unwrap();
+        self.keys.len() - 1
     }
 
     /// What an administrator does, who may do anything.
@@ -184,6 +205,8 @@ impl KmsMachine {
             state: State::Enabled,
             before: (self.stale > 0).then_some((None, self.stale)),
             aliases: Vec::new(),
+            made_at: self.clock.now(),
+            disguise: None,
         });
         Ok(json!({"KeyMetadata": self.metadata(number, State::Enabled)}))
     }
@@ -193,7 +216,11 @@ impl KmsMachine {
         let mut shown = json!({
             "KeyId": key.id, "Arn": self.arn(&format!("key/{}", key.id)), "Origin": "AWS_KMS", "KeyManager": "CUSTOMER",
             "KeySpec": "SYMMETRIC_DEFAULT", "KeyUsage": "ENCRYPT_DECRYPT", "MultiRegion": false,
+            "CreationDate": key.made_at.timestamp_millis() as f64 / 1000.0,
         });
+        if let Some((field, value)) = &key.disguise {
+            shown[*field] = value.clone();
+        }
         match state {
             State::Enabled => shown["KeyState"] = "Enabled".into(),
             State::Disabled => shown["KeyState"] = "Disabled".into(),
@@ -304,7 +331,7 @@ impl KmsMachine {
         let cipher = Aes256Gcm::new(&key.material.into());
         let payload = Payload { msg: &plain, aad: &context(asked) };
         let sealed = cipher.encrypt(&Nonce::from(nonce), payload).unwrap();
-        let blob = [key.id.as_bytes(), &nonce, &sealed].concat();
+        let blob = [&HEADER, key.id.as_bytes(), &nonce, &sealed].concat();
         Ok(json!({"KeyId": self.arn(&format!("key/{}", key.id)), "CiphertextBlob": STANDARD.encode(blob)}))
     }
 
@@ -313,7 +340,8 @@ impl KmsMachine {
         let key = &self.keys[number];
         let blob = STANDARD.decode(asked["CiphertextBlob"].as_str().unwrap_or_default());
         let blob = blob.map_err(|_| Refused("InvalidCiphertextException"))?;
-        let rest = blob.strip_prefix(key.id.as_bytes()).ok_or(Refused("IncorrectKeyException"))?;
+        let rest = blob.strip_prefix(&HEADER).ok_or(Refused("InvalidCiphertextException"))?;
+        let rest = rest.strip_prefix(key.id.as_bytes()).ok_or(Refused("IncorrectKeyException"))?;
         let (nonce, sealed) = rest.split_first_chunk::<12>().ok_or(Refused("InvalidCiphertextException"))?;
         let payload = Payload { msg: sealed, aad: &context(asked) };
         let opened = Aes256Gcm::new(&key.material.into()).decrypt(&Nonce::from(*nonce), payload);

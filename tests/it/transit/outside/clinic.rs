@@ -1,6 +1,6 @@
 //! A clinic: patients whose notes are sealed with a key each, and visits whose findings are sealed with a key for each quarter.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -25,7 +25,8 @@ pub const POLICY: &str = include_str!("../../../../config/openbao-outside-policy
 
 pub const FINDINGS: &str = "findings-2024Q1";
 
-const CONFIGURATION: &str = r#"[agent]
+/// The configuration, with two families of keys.
+pub const CONFIGURATION: &str = r#"[agent]
 name = "clinic"
 timezone = "UTC"
 state = "sqlite://state/control.db"
@@ -100,6 +101,24 @@ encrypted_since = "2020-01-01"
 ever_in_clear = false
 "#;
 
+pub const TABLES: &str = "CREATE TABLE patients (id TEXT PRIMARY KEY, note TEXT, left_at TEXT);
+     CREATE TABLE visits (id INTEGER PRIMARY KEY, patient TEXT, finding TEXT, ended_at TEXT);";
+
+/// Writes the configuration so that nobody else reads it.
+pub fn write_config(folder: &Path, text: &str) {
+    let path = folder.join("wangchuan.toml");
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+/// Runs statements in the clinic's database.
+pub async fn run_sql(folder: &Path, text: &str) {
+    let address = format!("sqlite://{}?mode=rwc", folder.join("clinic.db").display());
+    let mut connection = SqliteConnection::connect(&address).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
 /// The folder of one test, its key service and its time.
 pub struct Clinic {
     pub bao: Bao,
@@ -125,13 +144,8 @@ impl Clinic {
         let clinic = Self { bao, folder, clock: manual_clock(), token };
         std::fs::create_dir(clinic.path("jobs")).unwrap();
         let text = CONFIGURATION.replace("GRACE", grace).replace("ADDRESS", address).replace("TOKEN", &clinic.token);
-        clinic.write_config(&text);
-        clinic
-            .sql(
-                "CREATE TABLE patients (id TEXT PRIMARY KEY, note TEXT, left_at TEXT);
-                 CREATE TABLE visits (id INTEGER PRIMARY KEY, patient TEXT, finding TEXT, ended_at TEXT);",
-            )
-            .await;
+        write_config(clinic.folder.path(), &text);
+        clinic.sql(TABLES).await;
         clinic.make_key(FINDINGS).await;
         for patient in ["p1", "p2"] {
             clinic.admit(patient).await;
@@ -144,16 +158,10 @@ impl Clinic {
         self.folder.path().join(name)
     }
 
-    fn write_config(&self, text: &str) {
-        std::fs::write(self.path("wangchuan.toml"), text).unwrap();
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(self.path("wangchuan.toml"), private).unwrap();
-    }
-
     pub fn edit_config(&self, from: &str, to: &str) {
         let text = std::fs::read_to_string(self.path("wangchuan.toml")).unwrap();
         assert!(text.contains(from), "the configuration does not hold {from}");
-        self.write_config(&text.replace(from, to));
+        write_config(self.folder.path(), &text.replace(from, to));
     }
 
     pub fn config(&self) -> wangchuan::config::Configuration {
@@ -165,10 +173,7 @@ impl Clinic {
     }
 
     pub async fn sql(&self, text: &str) {
-        let address = format!("sqlite://{}?mode=rwc", self.path("clinic.db").display());
-        let mut connection = SqliteConnection::connect(&address).await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
+        run_sql(self.folder.path(), text).await;
     }
 
     pub async fn make_key(&self, key: &str) {

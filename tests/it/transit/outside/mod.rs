@@ -1,7 +1,7 @@
 //! Outside keys on a real OpenBao: an application seals fields of a small SQLite store with transit, and the agent destroys its
 //! keys when their time is over.
 
-mod clinic;
+pub mod clinic;
 mod life;
 mod program;
 mod service;

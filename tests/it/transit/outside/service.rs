@@ -46,23 +46,24 @@ async fn keys_of_every_kind_are_destroyed_and_read_back() {
         ("pair", json!({"type": "rsa-2048"})),
     ] {
         let key = service.make(name, options).await;
-        let facts = keys.look(&key).await.unwrap().unwrap();
+        let facts = keys.look(&key, None).await.unwrap().unwrap();
         assert_eq!((facts.latest_version, facts.made.len(), facts.may_have_left()), (1, 1, false), "{name}");
         let remembered = facts.remembered();
         service.bao.good(Method::POST, &format!("fields/keys/{name}/rotate"), json!({})).await;
-        assert!(remembered.is_continued_by(&keys.look(&key).await.unwrap().unwrap()), "{name}");
-        let steps = keys.destroy(&key).await.unwrap();
-        assert_eq!(steps, [OutsideStep::DeletionAllowed, OutsideStep::KeyDeleted], "{name}");
-        assert_eq!(keys.look(&key).await.unwrap(), None, "{name}");
-        assert_eq!(keys.destroy(&key).await.unwrap(), [], "nothing there is not an error");
+        assert!(remembered.is_continued_by(&keys.look(&key, None).await.unwrap().unwrap()), "{name}");
+        let done = keys.destroy(&key).await.unwrap();
+        assert_eq!(done.deleted_at, None, "{name}");
+        assert_eq!(done.steps, [OutsideStep::DeletionAllowed, OutsideStep::KeyDeleted], "{name}");
+        assert_eq!(keys.look(&key, None).await.unwrap(), None, "{name}");
+        assert_eq!(keys.destroy(&key).await.unwrap().steps, [], "nothing there is not an error");
     }
     // One that is deleted for now only is destroyed as well.
     let soft = service.make("soft", json!({})).await;
     service.bao.good(Method::DELETE, "fields/keys/soft/soft-delete", Value::Null).await;
     keys.destroy(&soft).await.unwrap();
-    assert_eq!(keys.look(&soft).await.unwrap(), None);
+    assert_eq!(keys.look(&soft, None).await.unwrap(), None);
     service.bao.call(Method::POST, "fields/keys/soft/soft-delete-restore", json!({})).await;
-    assert_eq!(keys.look(&soft).await.unwrap(), None, "nothing brings it back");
+    assert_eq!(keys.look(&soft, None).await.unwrap(), None, "nothing brings it back");
 }
 
 #[tokio::test]
@@ -80,12 +81,12 @@ async fn what_a_destruction_prepared_is_taken_back() {
 async fn only_an_absent_key_counts_as_absent() {
     let Some(mut service) = Service::start().await else { return };
     let name = SecretText::new("li-lei".to_owned());
-    assert_eq!(service.keys().look(&name).await.unwrap(), None);
+    assert_eq!(service.keys().look(&name, None).await.unwrap(), None);
     // With a right to everything, so that it is the mount that answers.
     let everything = service.bao.token(&["root"], "1h").await;
     let elsewhere =
         TransitSetup { mount: "nowhere".to_owned(), ..service.bao.setup(std::path::Path::new(""), &everything) };
-    let refused = TransitKeys::new(elsewhere).unwrap().look(&name).await.unwrap_err();
+    let refused = TransitKeys::new(elsewhere).unwrap().look(&name, None).await.unwrap_err();
     assert!(matches!(&refused, SlotError::Unavailable { what, .. } if what == "there is no such mount"), "{refused}");
     service
         .bao
@@ -95,11 +96,11 @@ async fn only_an_absent_key_counts_as_absent() {
             json!({"policy": "path \"auth/token/*\" {\n capabilities = [\"read\"]\n}"}),
         )
         .await;
-    let refused = service.keys().look(&name).await.unwrap_err();
+    let refused = service.keys().look(&name, None).await.unwrap_err();
     assert!(matches!(refused, SlotError::Denied { capability: "read", .. }), "{refused}");
     assert!(!format!("{refused} {refused:?}").contains("li-lei"), "{refused}");
     service.bao.stop();
-    let refused = service.keys().look(&name).await.unwrap_err();
+    let refused = service.keys().look(&name, None).await.unwrap_err();
     assert!(refused.is_retryable() && !format!("{refused} {refused:?}").contains("li-lei"), "{refused}");
 }
 
