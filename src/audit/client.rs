@@ -3,6 +3,8 @@
 //! https only, except to a loopback address; redirects are never followed (they would carry the token elsewhere);
 //! replies are read up to a bound and never logged.
 
+pub mod witness;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, Url, redirect};
 use thiserror::Error;
 
 use super::{AuditSink, BearerToken, FiledOutcome, FiledReceipt, Looked, QuarantineReason, RetryReason, receipt};
@@ -81,27 +83,8 @@ pub struct AuditClient {
 impl AuditClient {
     /// A client for one audit service.
     pub fn new(setup: ClientSetup) -> Result<Self, ClientError> {
-        let base = Url::parse(&setup.url).map_err(|_| ClientError::Url)?;
-        let no_user = base.username().is_empty() && base.password().is_none();
-        if !no_user || base.query().is_some() || base.fragment().is_some() || base.cannot_be_a_base() {
-            return Err(ClientError::Url);
-        }
-        let loopback = is_loopback(&base);
-        match base.scheme() {
-            "https" => {}
-            "http" if loopback => {}
-            "http" => return Err(ClientError::NotHttps),
-            _ => return Err(ClientError::Url),
-        }
-        let mut builder = Client::builder()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TOTAL_TIMEOUT)
-            .user_agent(concat!("wangchuan/", env!("CARGO_PKG_VERSION")))
-            .https_only(!loopback);
-        if loopback {
-            builder = builder.no_proxy();
-        }
+        let (base, builder) = base_address(&setup.url)?;
+        let mut builder = builder.connect_timeout(CONNECT_TIMEOUT).timeout(TOTAL_TIMEOUT);
         if let Some(pem) = &setup.ca_pem {
             let roots = Certificate::from_pem_bundle(pem).map_err(ClientError::Ca)?;
             builder = builder.tls_certs_only(roots);
@@ -172,6 +155,27 @@ impl AuditClient {
             _ => retry(after, RetryReason::Pending),
         }
     }
+}
+
+/// Checks a base address, and begins a client that never leaves it: no redirects, https to everywhere but this host.
+fn base_address(text: &str) -> Result<(Url, ClientBuilder), ClientError> {
+    let base = Url::parse(text).map_err(|_| ClientError::Url)?;
+    let no_user = base.username().is_empty() && base.password().is_none();
+    if !no_user || base.query().is_some() || base.fragment().is_some() || base.cannot_be_a_base() {
+        return Err(ClientError::Url);
+    }
+    let loopback = is_loopback(&base);
+    match base.scheme() {
+        "https" => {}
+        "http" if loopback => {}
+        "http" => return Err(ClientError::NotHttps),
+        _ => return Err(ClientError::Url),
+    }
+    let builder = Client::builder()
+        .redirect(redirect::Policy::none())
+        .user_agent(concat!("wangchuan/", env!("CARGO_PKG_VERSION")))
+        .https_only(!loopback);
+    Ok((base, if loopback { builder.no_proxy() } else { builder }))
 }
 
 fn is_loopback(url: &Url) -> bool {

@@ -14,7 +14,9 @@ pub mod receipt;
 pub mod service;
 #[cfg(test)]
 mod tests;
+pub mod trust;
 mod wire;
+pub mod witness;
 
 use std::fmt;
 use std::time::Duration;

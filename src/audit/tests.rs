@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::client::{AuditClient, ClientError, ClientSetup};
 use super::receipt::{self, Grade, LogOperator, ReceiptError};
 use super::service::{ServiceError, ServiceHandle, ServiceSetup, start};
+use super::witness::Witnesses;
 use super::{AuditSink, BearerToken, FiledOutcome, QuarantineReason, RetryReason, backoff};
 use crate::certify::dsse::Envelope;
 use crate::certify::issue;
@@ -66,6 +67,7 @@ pub(super) async fn serve(folder: &Path) -> ServiceHandle {
         trusted: trusted(&certificate_signer(folder)),
         token: Some(BearerToken::new(TOKEN).unwrap()),
         operator: LogOperator::SelfHosted,
+        witnesses: Witnesses::default(),
         clock: clock(),
     };
     start(setup).await.unwrap()
@@ -526,6 +528,7 @@ async fn a_service_for_others_needs_a_token() {
         trusted: trusted(&certificate_signer(path)),
         token: None,
         operator: LogOperator::SelfHosted,
+        witnesses: Witnesses::default(),
         clock: clock(),
     };
     assert!(matches!(start(setup).await, Err(ServiceError::NoToken(_))));

@@ -4,6 +4,7 @@
 //! and shows the result; it decides nothing.
 
 mod agent;
+mod audit;
 mod backup;
 mod certificate;
 mod config;
@@ -51,7 +52,7 @@ const EXAMPLES: &str = "\
 Every day:       status, agent, job, run, plan, erase, explain, statute
 Customers:       request, hold
 Backups:         backup, restore, drill, recover
-Proof:           certificate, log
+Proof:           certificate, audit, log
 Administration:  quickstart, init, doctor, config, store, key, completions, manual
 
 First steps:
@@ -130,6 +131,9 @@ enum Command {
     /// Deletion certificates.
     #[command(subcommand)]
     Certificate(certificate::CertificateCommand),
+    /// The audit service, and what others need to check it.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// The operation log.
     #[command(subcommand)]
     Log(certificate::LogCommand),
@@ -251,6 +255,7 @@ async fn dispatch(cli: Cli, output: &mut Output, listener: &Listener) -> Command
         Command::Drill(command) => drill::drill(&mut context, command).await,
         Command::Recover(args) => recover::recover(&mut context, args).await,
         Command::Certificate(command) => certificate::certificate(&mut context, command).await,
+        Command::Audit(command) => audit::audit(&mut context, command).await,
         Command::Log(command) => certificate::log(&mut context, command).await,
         Command::Quickstart(args) => quickstart::quickstart(&mut context, args).await,
         Command::Init(args) => init::init(&mut context, args).await,

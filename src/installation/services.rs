@@ -7,16 +7,18 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::{Installation, cannot, state_folder};
+use crate::audit::client::witness::HttpWitness;
 use crate::audit::client::{AuditClient, ClientSetup};
 use crate::audit::receipt::LogOperator;
 use crate::audit::service::{ServiceHandle, ServiceSetup, start};
+use crate::audit::witness::{Witness, Witnesses};
 use crate::audit::{AuditSink, BearerToken};
 use crate::backup::codec::Id128;
 use crate::backup::embedded::{EmbeddedServer, EmbeddedSettings};
 use crate::backup::object_store::ObjectStore;
 use crate::backup::repository::abilities::Abilities;
 use crate::backup::repository::{Patience, RepositoryCredentials, RepositorySettings, S3Repository};
-use crate::config::{AuditService, Configuration, Endpoint};
+use crate::config::{Audit, AuditService, Configuration, Endpoint};
 use crate::control::Control;
 use crate::control::log_store::SqlLogStore;
 use crate::error::{Result, TaskError, with_causes};
@@ -310,11 +312,21 @@ async fn start_embedded(
         trusted: installation.signer.trusted().clone(),
         token: Some(BearerToken::new(&token).map_err(proof)?),
         operator: LogOperator::SelfHosted,
+        witnesses: witnesses(&installation.config.audit)?,
         clock: installation.clock.clone(),
     })
     .await
     .map_err(proof)?;
     Ok((service, key, BearerToken::new(&token).map_err(proof)?))
+}
+
+/// The witnesses that the embedded service asks.
+fn witnesses(config: &Audit) -> Result<Witnesses> {
+    let mut clients: Vec<Arc<dyn Witness>> = Vec::new();
+    for url in &config.witness_urls {
+        clients.push(Arc::new(HttpWitness::new(url).map_err(proof)?));
+    }
+    Ok(Witnesses { quorum: config.quorum.clone(), clients })
 }
 
 fn operation_key_path(folder: &Path) -> PathBuf {

@@ -10,6 +10,7 @@
 //! * The content of a leaf may expire; its entry and its hash stay, so the tree stays provable.
 
 pub mod checkpoint;
+pub mod cosignature;
 pub mod key_file;
 pub mod operations;
 pub mod proofs;
@@ -18,5 +19,6 @@ pub mod sequencer;
 pub mod store;
 #[cfg(test)]
 mod tests;
+pub mod tiles;
 pub mod tree;
 pub mod verify;

@@ -19,6 +19,7 @@ pub mod shred;
 pub mod site_drill;
 pub mod status;
 pub mod statute_diff;
+pub mod trust;
 pub mod undo;
 pub mod unfinished;
 

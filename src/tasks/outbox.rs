@@ -8,10 +8,10 @@ use crate::audit::{FiledOutcome, backoff};
 use crate::certify::signer::TrustedKeys;
 use crate::control::OutboxRow;
 use crate::crash_point;
-use crate::installation::{Installation, audit_log_keys};
-use crate::log::checkpoint::CheckpointKey;
+use crate::installation::Installation;
 
 use super::Result;
+use super::trust::{GivenReceipt, trust, verify_with};
 
 /// What a round of filing did.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -80,7 +80,8 @@ fn enter(
         FiledOutcome::Receipted(receipt) => {
             "receipted".clone_into(&mut row.state);
             row.problem = None;
-            row.grade = Some(format!("{:?}: {}", receipt.verified.grade, receipt.verified.grade.describe(operator)));
+            let grade = receipt.verified.witnessed_by(&installation.config.audit.quorum).grade;
+            row.grade = Some(format!("{grade:?}: {}", grade.describe(operator)));
             row.receipt = Some(receipt.bytes);
             row.receipted_at = Some(now);
             report.receipted.push(row.certificate.clone());
@@ -125,24 +126,9 @@ pub async fn verify_certificate(installation: &Installation, id: &str) -> Result
     })?;
     let receipt = tx.outbox(None).await?.into_iter().find(|row| row.certificate == id).and_then(|row| row.receipt);
     drop(tx);
-    let mut checks = check_envelope(&certificate.envelope, Some(&certificate.evidence), installation.signer.trusted());
-    let operator = if installation.is_audit_self_hosted() { LogOperator::SelfHosted } else { LogOperator::Independent };
-    checks.push(match receipt {
-        None => ("receipt".to_owned(), false, "not filed yet".to_owned()),
-        Some(receipt) => match audit_log_keys(installation) {
-            Ok(logs) => {
-                let check = |log: &CheckpointKey| {
-                    check_receipt(&receipt, &certificate.envelope, installation.signer.trusted(), log, Some(operator))
-                };
-                // A receipt of a log that burnt with an earlier site counts as it did then.
-                let mut checked: Vec<_> = logs.iter().map(check).collect();
-                let good = checked.iter().position(|(_, good, _)| *good).unwrap_or(0);
-                checked.swap_remove(good)
-            }
-            Err(error) => ("receipt".to_owned(), false, error.to_string()),
-        },
-    });
-    Ok(CertificateVerdict::of(checks))
+    let trust = trust(installation).await?;
+    let given = receipt.map_or(GivenReceipt::Missing, GivenReceipt::Entry);
+    Ok(verify_with(&trust, &certificate.envelope, &given, Some(&certificate.evidence)).0)
 }
 
 impl CertificateVerdict {
@@ -165,30 +151,6 @@ pub fn check_envelope(envelope: &[u8], evidence: Option<&[u8]>, trusted: &Truste
         checks.push(line("evidence", &said));
     }
     checks
-}
-
-/// Checks that the log of `log` holds the envelope. Who runs the log is said only where it is known.
-#[must_use]
-pub fn check_receipt(
-    receipt: &[u8],
-    envelope: &[u8],
-    trusted: &TrustedKeys,
-    log: &CheckpointKey,
-    operator: Option<LogOperator>,
-) -> (String, bool, String) {
-    let envelope = match crate::certify::dsse::Envelope::parse(envelope) {
-        Ok(envelope) => envelope,
-        Err(error) => return ("receipt".to_owned(), false, error.to_string()),
-    };
-    let Some(signer) = trusted.get(envelope.key_id()) else {
-        return ("receipt".to_owned(), false, crate::certify::VerifyError::UnknownKey.to_string());
-    };
-    let checked = crate::audit::receipt::verify(receipt, &envelope, signer, log);
-    let said = checked.map(|found| match operator {
-        Some(operator) => format!("index {}, {}", found.index, found.grade.describe(operator)),
-        None => format!("index {}, in the log {}", found.index, found.origin),
-    });
-    line("receipt", &said)
 }
 
 fn line<E: std::fmt::Display>(what: &str, outcome: &std::result::Result<String, E>) -> (String, bool, String) {

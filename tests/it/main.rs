@@ -7,6 +7,7 @@ mod kms;
 mod model;
 mod output;
 mod pkcs11;
+mod proof;
 mod scenario;
 mod slot_contract;
 mod store_contract;

@@ -261,7 +261,7 @@ fn a_changed_bucket_and_certificate_are_found() {
     let at = bundle.find("\"payload\"").unwrap() + 40;
     let changed = if &bundle[at..=at] == "A" { "B" } else { "A" };
     stage.place.write_private("changed.json", &format!("{}{changed}{}", &bundle[..at], &bundle[at + 1..]));
-    stage.checked("certificate-verify.invalid", 1, &["certificate", "verify", "--file", "changed.json"]);
+    stage.checked("certificate-verify.invalid", 1, &["certificate", "verify", "changed.json"]);
 
     let pack = oldest_file_below(&stage.place.file("bucket"), "pack");
     let mut bytes = std::fs::read(&pack).unwrap();

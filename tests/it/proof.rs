@@ -1,0 +1,4 @@
+//! Proof that others can check: what the program hands out, given to verifiers that were not written for it.
+
+mod bundles;
+mod tools;
