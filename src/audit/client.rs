@@ -3,6 +3,7 @@
 //! https only, except to a loopback address; redirects are never followed (they would carry the token elsewhere);
 //! replies are read up to a bound and never logged.
 
+pub mod conformance;
 pub mod witness;
 
 use std::net::IpAddr;

@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::client::{AuditClient, ClientError, ClientSetup};
 use super::receipt::{self, Grade, LogOperator, ReceiptError};
 use super::service::{ServiceError, ServiceHandle, ServiceSetup, start};
+use super::trust::Trust;
 use super::witness::Witnesses;
 use super::{AuditSink, BearerToken, FiledOutcome, QuarantineReason, RetryReason, backoff};
 use crate::certify::dsse::Envelope;
@@ -392,8 +393,9 @@ async fn an_auditor_can_check_the_log_with_public_answers_only() {
         index_of(&sink.file(&id(number), envelope.as_bytes()).await);
     }
     let trust = raw.get("/v1/trust").await.1;
-    assert_eq!(trust["gradeName"], "self-hosted, unwitnessed");
-    let key = CheckpointKey::parse(trust["verifierKey"].as_str().unwrap()).unwrap();
+    let trust = Trust::parse(trust.to_string().as_bytes()).unwrap();
+    assert_eq!((trust.operator, trust.signers[0].0.key_id()), (LogOperator::SelfHosted, signer.public().key_id()));
+    let key = trust.logs[0].0.clone();
     assert_eq!(&key, log_signer(path).key());
     let head = key.open(raw.get("/checkpoint").await.1.as_str().unwrap()).unwrap().checkpoint;
     assert_eq!(head.size, 9);

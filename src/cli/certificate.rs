@@ -2,6 +2,7 @@
 
 mod export;
 mod log;
+mod operations;
 mod show;
 mod verify;
 
@@ -21,6 +22,7 @@ use crate::installation::{Installation, Needs};
 pub use export::ExportDocument;
 pub(in crate::cli) use export::write_all;
 pub use log::{LogCommand, LogDocument, log};
+pub use operations::{LogExportDocument, PruneDocument, QueryDocument};
 pub use show::ShowDocument;
 pub use verify::VerifyDocument;
 

@@ -158,6 +158,17 @@ enum Command {
     Manual(generated::ManualArgs),
 }
 
+impl Command {
+    /// Whether it runs until a stop is asked for, and ends by itself then.
+    fn ends_by_itself(&self) -> bool {
+        match self {
+            Self::Agent(args) => args.runs(),
+            Self::Audit(command) => command.serves(),
+            _ => false,
+        }
+    }
+}
+
 fn version() -> &'static str {
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("WANGCHUAN_COMMIT"), ")")
 }
@@ -217,7 +228,7 @@ const SHUTDOWN: Duration = Duration::from_secs(2);
 /// Every step is durable or undone by the next start, so once nothing is in hand the command is dropped where it is.
 async fn until_stopped(cli: Cli, output: &mut Output) -> CommandResult {
     let listener = Listener::start(output.lang()).map_err(|error| UserError::from_any(error.into()))?;
-    let ends_by_itself = matches!(&cli.command, Command::Agent(args) if args.runs());
+    let ends_by_itself = cli.command.ends_by_itself();
     let begun = Begun::of(&cli);
     let result = tokio::select! {
         biased;
@@ -235,7 +246,7 @@ async fn until_stopped(cli: Cli, output: &mut Output) -> CommandResult {
 async fn dispatch(cli: Cli, output: &mut Output, listener: &Listener) -> CommandResult {
     let mut context = Context::new(cli.global, output);
     context.stop = Arc::clone(&listener.stop);
-    if matches!(&cli.command, Command::Agent(args) if args.runs()) {
+    if cli.command.ends_by_itself() {
         // It may take as long as the batch in hand.
         listener.is_heard();
     }

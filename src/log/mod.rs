@@ -14,6 +14,7 @@ pub mod cosignature;
 pub mod key_file;
 pub mod operations;
 pub mod proofs;
+pub mod prune;
 pub mod record;
 pub mod sequencer;
 pub mod store;

@@ -1,6 +1,7 @@
 //! What a job or a command can do, one file per task. All of them work on an opened [`crate::installation::Installation`],
 //! and the agent, the command line and the drill call the same functions.
 
+pub mod audit;
 pub mod backup;
 pub mod certify;
 pub mod doomed;
@@ -9,6 +10,7 @@ pub mod erasure;
 pub mod finality;
 pub mod key_check;
 pub mod key_move;
+pub mod oplog;
 pub mod outbox;
 pub mod outcome;
 pub mod outside;

@@ -52,10 +52,10 @@ def main() -> None:
     pem = (folder / "signer.pem").read_bytes()
     for path in sorted(folder.glob("*.sigstore.json")):
         name = path.name.removesuffix(".sigstore.json")
-        bundle = json.loads(path.read_text())
         for tool in (securesystemslib, in_toto_attestation, sigstore):
             try:
-                tool(bundle, pem, folder)
+                # Read anew for each: securesystemslib takes members out of what it is given.
+                tool(json.loads(path.read_text()), pem, folder)
                 print(tool.__name__, name, "accepted")
             except Exception as error:  # whatever a verifier raises is a rejection
                 print(tool.__name__, name, "rejected", type(error).__name__, str(error).replace("\n", " ")[:200])

@@ -1,4 +1,5 @@
 //! Proof that others can check: what the program hands out, given to verifiers that were not written for it.
 
 mod bundles;
+mod live;
 mod tools;
