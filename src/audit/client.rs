@@ -18,12 +18,15 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY
 use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, Url, redirect};
 use thiserror::Error;
 
-use super::{AuditSink, BearerToken, FiledOutcome, FiledReceipt, Looked, QuarantineReason, RetryReason, receipt};
+use super::{
+    AuditSink, BearerToken, FiledOutcome, FiledReceipt, Grown, Looked, QuarantineReason, RetryReason, judge_heads,
+    receipt,
+};
 use crate::certify::dsse::Envelope;
 use crate::certify::signer::{PublicKey, TrustedKeys};
 use crate::clock::Clock;
-use crate::log::checkpoint::CheckpointKey;
-use crate::log::tree::sha256;
+use crate::log::checkpoint::{Checkpoint, CheckpointKey};
+use crate::log::tree::{Hash, sha256, verify_consistency};
 
 /// Time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -193,6 +196,13 @@ fn alarm(reason: RetryReason) -> FiledOutcome {
     FiledOutcome::Retry { after: Some(SLOW_RETRY), alarm: true, reason }
 }
 
+/// The hashes of a consistency proof.
+fn hashes_of(reply: &[u8]) -> Option<Vec<Hash>> {
+    let value: serde_json::Value = serde_json::from_slice(reply).ok()?;
+    let hashes = value.get("hashes")?.as_array()?;
+    hashes.iter().map(|hash| STANDARD.decode(hash.as_str()?).ok()?.try_into().ok()).collect()
+}
+
 /// The body, unless it is too long or breaks off.
 async fn read_bounded(mut reply: Response) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -229,6 +239,26 @@ fn judge(status: StatusCode, after: Option<Duration>) -> FiledOutcome {
 
 #[async_trait]
 impl AuditSink for AuditClient {
+    async fn grew(&self, earlier: &Checkpoint, later: &Checkpoint) -> Grown {
+        if let Some(judged) = judge_heads(earlier, later) {
+            return judged;
+        }
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["v1", "proof", "consistency"]);
+        }
+        let sizes = [("from", earlier.size.to_string()), ("to", later.size.to_string())];
+        url.query_pairs_mut().extend_pairs(sizes);
+        let Ok(reply) = self.http.get(url).headers(self.headers()).send().await else { return Grown::Unanswered };
+        if reply.status() != StatusCode::OK {
+            return Grown::Unanswered;
+        }
+        let Some(bytes) = read_bounded(reply).await else { return Grown::Unanswered };
+        let Some(proof) = hashes_of(&bytes) else { return Grown::Unanswered };
+        let proved = verify_consistency(earlier.size, later.size, &earlier.root, &later.root, &proof);
+        if proved { Grown::Proved } else { Grown::Refuted }
+    }
+
     async fn file(&self, id: &str, envelope: &[u8]) -> FiledOutcome {
         let ours = crate::certify::verify(envelope, &self.signers).ok();
         let ours = ours.filter(|verified| verified.statement.predicate.certificate_id == id);

@@ -82,6 +82,12 @@ pub struct VerifiedReceipt {
 }
 
 impl VerifiedReceipt {
+    /// The signed head that it was shown under.
+    #[must_use]
+    pub fn head(&self) -> Checkpoint {
+        Checkpoint { origin: self.origin.clone(), size: self.tree_size, root: self.root }
+    }
+
     /// The same, with the grade that the log's witnesses make of it.
     #[must_use]
     pub fn witnessed_by(self, quorum: &Quorum) -> Self {
@@ -254,6 +260,12 @@ pub fn from_proof_text(
     let (index, hashes, note) = parse().ok_or(bad)?;
     let checkpoint = log.open(note)?;
     build(&leaf_body(envelope, signer), index, &hashes, &checkpoint, log).map_err(ReceiptError::Json)
+}
+
+/// The signed head of a receipt that was verified before, for comparing it with others.
+pub fn head(receipt: &[u8], log: &CheckpointKey) -> Result<Checkpoint, ReceiptError> {
+    let entry: Entry = serde_json::from_slice(receipt).map_err(ReceiptError::Json)?;
+    Ok(log.open(&entry.inclusion_proof.checkpoint.envelope)?.checkpoint)
 }
 
 /// Envelope and receipt in one file, a Sigstore bundle v0.3 with a public-key hint, for stock verifiers.

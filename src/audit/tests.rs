@@ -35,13 +35,13 @@ use crate::random::{Random, RandomUnavailable, SystemRandom};
 
 const ORIGIN: &str = "wangchuan.example/audit";
 const TOKEN: &str = "a-token-of-some-length";
-const ID: &str = "0190a1b2-c3d4-7abc-8def-0123456789ab";
+pub(super) const ID: &str = "0190a1b2-c3d4-7abc-8def-0123456789ab";
 
 pub(super) fn id(number: usize) -> String {
     format!("0190a1b2-c3d4-7abc-8def-{number:012x}")
 }
 
-fn clock() -> Arc<FixedClock> {
+pub(super) fn clock() -> Arc<FixedClock> {
     Arc::new(FixedClock(DateTime::<Utc>::from_timestamp(1_772_800_000, 0).unwrap()))
 }
 
@@ -289,13 +289,13 @@ async fn concurrent_filings_get_distinct_places() {
     service.stop().await.unwrap();
 }
 
-struct Raw {
+pub(super) struct Raw {
     http: reqwest::Client,
     url: String,
 }
 
 impl Raw {
-    fn new(service: &ServiceHandle) -> Self {
+    pub(super) fn new(service: &ServiceHandle) -> Self {
         Self { http: reqwest::Client::builder().no_proxy().build().unwrap(), url: service.url() }
     }
 
@@ -308,7 +308,7 @@ impl Raw {
         Self::read(request.body(body.to_vec()).send().await.unwrap()).await
     }
 
-    async fn get(&self, path: &str) -> (u16, Value) {
+    pub(super) async fn get(&self, path: &str) -> (u16, Value) {
         let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(TOKEN);
         Self::read(request.send().await.unwrap()).await
     }
@@ -416,7 +416,7 @@ async fn an_auditor_can_check_the_log_with_public_answers_only() {
 }
 
 /// Answers every request with a fixed status, headers and body, and counts them.
-async fn canned(
+pub(super) async fn canned(
     status: u16,
     headers: Vec<(&'static str, &'static str)>,
     body: &'static str,

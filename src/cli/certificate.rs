@@ -3,6 +3,7 @@
 mod export;
 mod log;
 mod operations;
+mod page;
 mod show;
 mod verify;
 
@@ -94,6 +95,8 @@ pub enum Format {
     Proof,
     /// The certificate alone, byte for byte as it was signed and filed (DSSE).
     Envelope,
+    /// A page for people to read and print (HTML, with a QR code): a view of the certificate.
+    Html,
 }
 
 /// `certificate …`.

@@ -8,8 +8,9 @@ use crate::audit::FiledOutcome;
 use crate::audit::receipt::{self, Grade};
 use crate::certify::dsse::Envelope;
 use crate::control::{CertificateRow, OutboxRow};
-use crate::installation::{Installation, LogView, view_certificate_log};
+use crate::installation::{Installation, LogView, audit_log_keys, view_certificate_log};
 use crate::log::store::LeafStore;
+use crate::log::tree::Hash;
 use crate::log::verify::verify_log;
 
 use super::Result;
@@ -117,6 +118,7 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
         None => line("certificates", true, format!("{receipted} with good receipts, {waiting} not filed yet")),
         Some(first) => line("certificates", false, format!("{} wrong, first {first}", bad.len())),
     });
+    checks.push(heads(installation, outbox.values()));
     match view_certificate_log(installation).await {
         Ok(Some(view)) => {
             checks.extend(log_checks(installation, &view, &certificates, &outbox).await);
@@ -155,6 +157,24 @@ fn chain(installation: &Installation, certificates: &[CertificateRow]) -> (Strin
         before = Some(hex::encode(verified.digest));
     }
     line("chain", true, "each names the one before".to_owned())
+}
+
+/// No two receipts show different roots for one size of one log.
+fn heads<'r>(installation: &Installation, rows: impl Iterator<Item = &'r OutboxRow>) -> (String, bool, String) {
+    let logs = audit_log_keys(installation).unwrap_or_default();
+    let mut roots: HashMap<(String, u64), Hash> = HashMap::new();
+    for receipt in rows.filter_map(|row| row.receipt.as_deref()) {
+        let Some(head) = logs.iter().find_map(|log| receipt::head(receipt, log).ok()) else { continue };
+        let known = roots.entry((head.origin.clone(), head.size)).or_insert(head.root);
+        if *known != head.root {
+            return line(
+                "heads",
+                false,
+                format!("the log {} has shown two histories of {} entries", head.origin, head.size),
+            );
+        }
+    }
+    line("heads", true, format!("{} heads, none contradicts another", roots.len()))
 }
 
 async fn log_checks(
@@ -244,9 +264,11 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
         row.receipt = Some(filed.bytes);
         row.receipted_at = Some(installation.clock.now());
         let mut tx = installation.control.begin().await?;
-        tx.set_outbox(&row).await?;
+        let replaced = tx.better_receipt(&row).await?;
         tx.commit().await?;
-        refiled.better.push(certificate.id);
+        if replaced {
+            refiled.better.push(certificate.id);
+        }
     }
     Ok(refiled)
 }

@@ -3,12 +3,13 @@
 use chrono::TimeDelta;
 use serde::Serialize;
 
-use crate::audit::receipt::LogOperator;
-use crate::audit::{FiledOutcome, backoff};
+use crate::audit::receipt::{self, LogOperator};
+use crate::audit::{FiledOutcome, Grown, backoff};
 use crate::certify::signer::TrustedKeys;
 use crate::control::OutboxRow;
 use crate::crash_point;
-use crate::installation::Installation;
+use crate::installation::{AuditConnection, Installation};
+use crate::log::checkpoint::{Checkpoint, CheckpointKey};
 
 use super::Result;
 use super::trust::{GivenReceipt, trust, verify_with};
@@ -22,6 +23,8 @@ pub struct FilingReport {
     pub waiting: Vec<(String, String)>,
     /// Certificates that the service refuses, with the reason; a person must look.
     pub quarantined: Vec<(String, String)>,
+    /// What shows that the log was rolled back or has two faces; a person must look at once.
+    pub doubt: Option<String>,
 }
 
 /// Files everything whose time has come; `now_all` tries waiting ones at once.
@@ -46,8 +49,16 @@ pub async fn file_due(installation: &Installation, now_all: bool) -> Result<Fili
             return Ok(report);
         }
     }
+    let before = newest_head(installation, &connection.log).await?;
+    let mut down: Option<String> = None;
+    let mut after: Option<Checkpoint> = None;
     for mut row in waiting {
         let now = installation.clock.now();
+        if let Some(reason) = &down {
+            // One try tells that the service is away; the others need not wait for it, and keep their turn.
+            report.waiting.push((row.certificate.clone(), reason.clone()));
+            continue;
+        }
         if !now_all && row.next_at > now {
             report.waiting.push((row.certificate.clone(), row.problem.clone().unwrap_or_default()));
             continue;
@@ -58,13 +69,48 @@ pub async fn file_due(installation: &Installation, now_all: bool) -> Result<Fili
         let Some(certificate) = certificate else { continue };
         let outcome = connection.sink.file(&certificate.id, &certificate.envelope).await;
         crash_point::reached("outbox.filed");
+        if let FiledOutcome::Retry { reason, .. } = &outcome
+            && reason.is_of_service()
+        {
+            down = Some(reason.to_string());
+        }
+        if let FiledOutcome::Receipted(filed) = &outcome {
+            after = Some(filed.verified.head());
+        }
         enter(installation, connection.operator, &mut row, outcome, &mut report)?;
         let mut tx = installation.control.begin().await?;
         tx.set_outbox(&row).await?;
         tx.commit().await?;
         crash_point::reached("outbox.receipted");
     }
+    if let (Some(before), Some(after)) = (before, after) {
+        report.doubt = compare_heads(connection, &before, &after).await;
+    }
     Ok(report)
+}
+
+/// The head with the most leaves under which any receipt of this log was given.
+async fn newest_head(installation: &Installation, log: &CheckpointKey) -> Result<Option<Checkpoint>> {
+    let mut tx = installation.control.read().await?;
+    let rows = tx.outbox(Some("receipted")).await?;
+    drop(tx);
+    let heads = rows.iter().filter_map(|row| receipt::head(row.receipt.as_deref()?, log).ok());
+    Ok(heads.max_by_key(|head| head.size))
+}
+
+/// Whether the log extends what it showed before. Receipts prove that each certificate was in *a* log; only this shows that it is
+/// one and the same.
+async fn compare_heads(connection: &AuditConnection, before: &Checkpoint, after: &Checkpoint) -> Option<String> {
+    if connection.sink.grew(before, after).await != Grown::Refuted {
+        return None;
+    }
+    let what = format!(
+        "the audit log's head of {} entries does not extend that of {}: it was rolled back, or shows others another history; \
+         the receipts with both heads are kept as evidence",
+        after.size, before.size
+    );
+    tracing::error!(origin = %after.origin, earlier = before.size, later = after.size, "the audit log has two histories");
+    Some(what)
 }
 
 fn enter(

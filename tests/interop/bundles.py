@@ -40,7 +40,7 @@ def sigstore(bundle: dict, pem: bytes, folder: Path) -> None:
     entry = TransparencyLogEntry(Entry.from_json(json.dumps(bundle["verificationMaterial"]["tlogEntries"][0])))
     entry._verify(root.rekor_keyring(KeyringPurpose.VERIFY))
     # What sigstore's own check of a hashedrekord 0.0.2 does, which it reaches only for certificates of Fulcio.
-    spec = json.loads(base64.b64decode(entry._inner.canonicalized_body))["spec"]["hashedRekordV002"]
+    spec = json.loads(entry._inner.canonicalized_body)["spec"]["hashedRekordV002"]
     if base64.b64decode(spec["data"]["digest"]) != hashlib.sha256(envelope.pae()).digest():
         raise ValueError("the log entry is about other bytes")
     if base64.b64decode(spec["signature"]["content"]) != envelope.signature:

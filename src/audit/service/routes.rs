@@ -41,6 +41,9 @@ const MAX_ENVELOPE_BYTES: usize = MAX_PAYLOAD_BYTES / 3 * 4 + 8 * 1024;
 /// How long a client may take to send one.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The description of this interface, for whoever builds an audit service of their own.
+const OPENAPI: &str = include_str!("../../../config/audit-service.openapi.json");
+
 /// What every request sees.
 pub(super) struct State {
     pub sequencer: Arc<Sequencer>,
@@ -71,6 +74,7 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/v1/proof/consistency", get(consistency))
         .route("/tile/{*tile}", get(tile))
         .route("/healthz", get(health))
+        .route("/openapi.json", get(async || with_type(StatusCode::OK, "application/json", OPENAPI.into())))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not know the method")

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error};
-use super::super::output::{Document, Exit, Outcome, Words};
+use super::super::output::{Document, Exit, Outcome, UserError, Words};
 use crate::installation::Needs;
 use crate::tasks::audit::{Refiled, file_again};
 use crate::tasks::outbox::{FilingReport, file_due};
@@ -54,7 +54,12 @@ pub async fn flush(context: &mut Context<'_>, args: FlushArgs) -> CommandResult 
     let report = file_due(&installation, true).await.map_err(task_error)?;
     let again = if args.again { file_again(&installation).await.map_err(task_error)? } else { Refiled::default() };
     installation.close().await.map_err(task_error)?;
-    let FilingReport { receipted, waiting, quarantined } = report;
+    let FilingReport { receipted, waiting, quarantined, doubt } = report;
+    if let Some(doubt) = doubt {
+        let advice = "take both receipts to whoever runs the log, and file nothing on until it is explained";
+        return Err(UserError::new(Exit::Failed, "LOG_FORKED", Words::new(doubt.clone(), doubt))
+            .advise(advice, "请携带两份回执联系日志运行方；查清之前请勿继续存证"));
+    }
     let problems: Vec<NotFiled> = (waiting.into_iter().chain(quarantined).chain(again.failed))
         .map(|(certificate, problem)| NotFiled { certificate, problem })
         .collect();

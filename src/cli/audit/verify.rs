@@ -13,7 +13,7 @@ use crate::tasks::audit::verify_all;
 /// One thing that was checked.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Checked {
-    /// `sequence`, `chain`, `certificates`, and with the embedded service `log` and `filed`.
+    /// `sequence`, `chain`, `certificates`, `heads`, and with the embedded service `log` and `filed`.
     check: String,
     /// Whether it fits.
     good: bool,

@@ -10,12 +10,14 @@ use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error};
-use super::super::output::{Document, Exit, Outcome, UserError, Words};
+use super::super::output::{Document, Exit, Lang, Outcome, UserError, Words};
+use super::page::Page;
 use super::{ExportArgs, Format, Stored, find};
-use crate::audit::receipt::{bundle, to_proof_text};
+use crate::audit::receipt::{LogOperator, bundle, to_proof_text, verify};
 use crate::certify::dsse::Envelope;
 use crate::control::CertificateRow;
 use crate::error::with_causes;
+use crate::installation::audit_log_keys;
 use crate::tasks::TaskError;
 
 /// The JSON of `certificate export`.
@@ -44,6 +46,7 @@ impl Format {
             Self::Bundle => "sigstore.json",
             Self::Proof => "tlog-proof",
             Self::Envelope => "dsse.json",
+            Self::Html => "html",
         }
     }
 
@@ -53,6 +56,7 @@ impl Format {
             Self::Bundle => ("certificate and receipt", "证书和回执"),
             Self::Proof => ("the proof that it is in the log", "已写入日志的证明"),
             Self::Envelope => ("the certificate without its receipt", "不含回执的证书"),
+            Self::Html => ("a page to read and print", "供阅读和打印的页面"),
         }
     }
 }
@@ -70,10 +74,13 @@ pub async fn export(context: &mut Context<'_>, args: ExportArgs) -> CommandResul
     let stored = Stored::open(context).await?;
     let row = find(&stored.certificates, &args.id)?;
     let receipt = stored.filing(&row.id).and_then(|filing| filing.receipt.as_deref());
-    let bytes = content(args.format, row, receipt)?;
+    let bytes = match args.format {
+        Format::Html => page(&stored, row, receipt, context.lang())?.into_bytes(),
+        format => content(format, row, receipt)?,
+    };
     let name = || PathBuf::from(format!("certificate-{}.{}", row.sequence, args.format.ending()));
     let file = args.output.unwrap_or_else(name);
-    let with_evidence = args.format != Format::Proof;
+    let with_evidence = matches!(args.format, Format::Bundle | Format::Envelope);
     let evidence = with_evidence.then(|| beside(&file, "evidence.ndjson"));
     let document =
         ExportDocument { result: Outcome::Complete, certificate: row.id.clone(), format: args.format, file, evidence };
@@ -111,6 +118,26 @@ fn content(format: Format, row: &CertificateRow, receipt: Option<&[u8]>) -> Resu
     }
     let envelope = Envelope::parse(&row.envelope).map_err(|error| proof(&error))?;
     bundle(&envelope, receipt).map_err(|error| proof(&error))
+}
+
+/// The page; one that is not filed yet says so.
+fn page(stored: &Stored, row: &CertificateRow, receipt: Option<&[u8]>, lang: Lang) -> Result<String, UserError> {
+    let proof = |error: &dyn std::error::Error| task_error(TaskError::Proof(with_causes(error)));
+    let installation = &stored.installation;
+    let trusted = installation.signer.trusted();
+    let certificate = crate::certify::verify(&row.envelope, trusted).map_err(|error| proof(&error))?;
+    let envelope = Envelope::parse(&row.envelope).map_err(|error| proof(&error))?;
+    let signer = trusted.get(&certificate.key_id);
+    let verified = receipt.zip(signer).and_then(|(receipt, signer)| {
+        let logs = audit_log_keys(installation).unwrap_or_default();
+        let found = logs.iter().find_map(|log| verify(receipt, &envelope, signer, log).ok());
+        found.map(|found| found.witnessed_by(&installation.config.audit.quorum))
+    });
+    let operator = if installation.is_audit_self_hosted() { LogOperator::SelfHosted } else { LogOperator::Independent };
+    let receipt = verified.as_ref().map(|found| (found, found.grade.describe(operator)));
+    let replaced_by = stored.successor(&row.id).map(|later| later.sequence);
+    let config = &installation.config;
+    Ok(Page { certificate: &certificate, receipt, replaced_by, config, lang }.render())
 }
 
 fn not_filed() -> UserError {

@@ -1,5 +1,6 @@
 //! `log query`, `log export` and `log prune`: the operation log for people who examine it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
@@ -42,6 +43,7 @@ struct Logged {
     /// When it was written.
     at: Time,
     /// The record in the names of OCSF 1.8; null once its content has expired.
+    #[schemars(with = "Option<BTreeMap<String, Value>>")]
     record: Value,
 }
 

@@ -34,10 +34,24 @@ async fn handed_out() -> (World, tempfile::TempDir) {
     let owner = Program::in_directory(world.folder.path());
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
-    owner.json(&["certificate", "export", "1", "--output", &path("genuine.sigstore.json")]).ends(0);
-    owner.json(&["certificate", "export", "2", "--output", &path("another.sigstore.json")]).ends(0);
-    owner.json(&["certificate", "export", "1", "--format", "envelope", "--output", &path("bare.dsse.json")]).ends(0);
-    owner.json(&["certificate", "export", "1", "--format", "proof", "--output", &path("bare.tlog-proof")]).ends(0);
+    // The first entry of a log has a proof without hashes, in which there is nothing to tamper with.
+    let has_hashes = |number: &&str| {
+        let name = format!("try-{number}");
+        owner.json(&["certificate", "export", number, "--output", &path(&format!("{name}.sigstore.json"))]).ends(0);
+        let found =
+            read(folder.path(), &name).pointer("/verificationMaterial/tlogEntries/0/inclusionProof/hashes/0").is_some();
+        std::fs::remove_file(path(&format!("{name}.sigstore.json"))).unwrap();
+        found
+    };
+    let numbers = ["1", "2", "3"];
+    let genuine = numbers.iter().find(has_hashes).unwrap();
+    let another = numbers.iter().find(|number| *number != genuine).unwrap();
+    owner.json(&["certificate", "export", genuine, "--output", &path("genuine.sigstore.json")]).ends(0);
+    owner.json(&["certificate", "export", another, "--output", &path("another.sigstore.json")]).ends(0);
+    owner
+        .json(&["certificate", "export", genuine, "--format", "envelope", "--output", &path("bare.dsse.json")])
+        .ends(0);
+    owner.json(&["certificate", "export", genuine, "--format", "proof", "--output", &path("bare.tlog-proof")]).ends(0);
     owner.json(&["audit", "trust", "--output", &path("trust.json"), "--parts", &path("parts")]).ends(0);
     for part in ["trusted_root.json", "signer.pem", "log.vkey", "tlog-policy.txt"] {
         std::fs::copy(folder.path().join("parts").join(part), folder.path().join(part)).unwrap();
@@ -93,6 +107,43 @@ fn tamper(folder: &Path) {
     lines[2] = STANDARD.encode([9; 32]);
     let other_root = lines.join("\n") + "\n";
     write("checkpoint-root", &format!("{PROOF}/checkpoint/envelope"), other_root.into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_says_what_was_signed_in_both_languages() {
+    let world = filed(Making::default(), 2).await;
+    let owner = Program::in_directory(world.folder.path());
+    let shown = owner.json(&["certificate", "show", "1"]).ends(0).document();
+    for (lang, title, mark) in [("en", "Deletion certificate", "lang=\"en\""), ("zh", "删除证书", "lang=\"zh-CN\"")]
+    {
+        let name = format!("{lang}.html");
+        owner.json(&["certificate", "export", "1", "--format", "html", "--output", &name, "--lang", lang]).ends(0);
+        let page = std::fs::read_to_string(world.path(&name)).unwrap();
+        for text in [
+            title,
+            mark,
+            "<svg",
+            "unwitnessed",
+            shown["digest"].as_str().unwrap(),
+            shown["certificate"].as_str().unwrap(),
+        ] {
+            assert!(page.contains(text), "{lang}: no `{text}` in\n{page}");
+        }
+        for limitation in shown["statement"]["predicate"]["limitations"].as_array().unwrap() {
+            assert!(page.contains(limitation.as_str().unwrap()), "{lang}: {limitation}");
+        }
+        // No script, nothing fetched from anywhere.
+        assert!(!page.contains("<script") && !page.contains("src=") && !page.contains("href="), "{lang}");
+        // What the sample shop knows of people stands nowhere.
+        for row in world.shop.rows_of("customers") {
+            for value in row.iter().filter_map(|value| match value {
+                wangchuan::value::Value::Text(text) if text.len() > 6 && text.contains(' ') => Some(text),
+                _ => None,
+            }) {
+                assert!(!page.contains(value.as_str()), "{lang}: a value of a customer");
+            }
+        }
+    }
 }
 
 /// What is genuine is taken, and each of these kinds refused.

@@ -115,7 +115,7 @@ async fn a_served_log_is_read_by_independent_clients() {
     assert_eq!(tile("0/000").await.1.len(), 8192);
     assert_eq!(tile("0/002.p/188").await.1.len(), 188 * 32);
     assert_eq!(tile("1/000.p/2").await.1.len(), 64);
-    assert_eq!(&tile("entries/000").await.1[..14], b"\x00\x0b{\"entry\":0}\x00\x0b");
+    assert_eq!(&tile("entries/000").await.1[..15], b"\x00\x0b{\"entry\":0}\x00\x0b");
     for missing in ["0/002", "0/002.p/189", "0/003.p/1", "1/000.p/3", "0/1", "9/000", "x"] {
         assert_eq!(tile(missing).await.0, 404, "{missing}");
     }

@@ -46,8 +46,7 @@ pub async fn filed(making: Making, certificates: usize) -> World {
     let world = World::make(making).await;
     let installation = world.open().await;
     snapshot(&installation).await;
-    let people: Vec<String> = world.shop.rows_of("customers").iter().filter_map(|row| text(&row[0])).collect();
-    for id in people.iter().take(certificates) {
+    for id in customers(&world).iter().take(certificates) {
         forget(&installation, id).await;
     }
     snapshot(&installation).await;
@@ -58,6 +57,11 @@ pub async fn filed(making: Making, certificates: usize) -> World {
     assert_eq!(filed.receipted.len(), certificates, "{filed:?}");
     installation.close().await.unwrap();
     world
+}
+
+/// The ids of the shop's customers.
+pub fn customers(world: &World) -> Vec<String> {
+    world.shop.rows_of("customers").iter().filter_map(|row| text(&row[0])).collect()
 }
 
 fn text(value: &wangchuan::value::Value) -> Option<String> {
