@@ -47,7 +47,7 @@ async fn the_contract_tells_good_services_from_bad_ones() {
     let (id, bytes) = (id(0), envelope.as_bytes());
     let tried = async |url: &str| {
         let sink = client(path, url);
-        Conformance::new(&sink).unwrap().run(&id, bytes).await
+        Conformance::new(&sink).run(&id, bytes).await
     };
     // A service that accepts everything and proves nothing.
     let (careless, _) = canned(200, vec![], "{}").await;

@@ -106,7 +106,7 @@ impl RawAudit {
         for raw in &self.witness {
             match WitnessKey::parse(&raw.key) {
                 Ok(key) => keys.push(key),
-                Err(error) => reading.fault(&place, &error.to_string(), "write the vkey that the witness gives out"),
+                Err(error) => reading.fault(&place, error.to_string(), "write the vkey that the witness gives out"),
             }
             match (&raw.url, self.url == "embedded") {
                 (Some(url), true) => urls.extend(reading.endpoint(&place, url)),
@@ -125,7 +125,7 @@ impl RawAudit {
             Ok(quorum) => Some((quorum, urls)),
             Err(error) => {
                 let advice = "write 1 to the number of witnesses, each with a key of its own";
-                reading.fault(&Place::of("audit").key("quorum"), &error.to_string(), advice);
+                reading.fault(&Place::of("audit").key("quorum"), error.to_string(), advice);
                 None
             }
         }

@@ -1,5 +1,7 @@
 //! Writing to the operation log: who, from where, what, on which object, about which customer, with what outcome.
 
+use chrono::{DateTime, Utc};
+
 use super::{Installation, host_name, services};
 use crate::error::Result;
 use crate::keyring::Purpose;
@@ -23,6 +25,8 @@ pub struct Operation<'a> {
     pub subject: Option<&'a Subject>,
     /// Further identifiers and counts.
     pub references: Vec<(String, String)>,
+    /// When, where the installation's clock only pretends a time (`--at`).
+    pub at: Option<DateTime<Utc>>,
 }
 
 impl Installation {
@@ -49,9 +53,10 @@ impl Installation {
             _ => Outcome::Failure,
         };
         let kind = operation.name.split('.').next().unwrap_or(operation.name);
+        let time = operation.at.unwrap_or_else(|| self.clock.now());
         let record = Record {
-            id: uuid7(self.clock.now(), self.random.as_ref())?,
-            time: self.clock.now(),
+            id: uuid7(time, self.random.as_ref())?,
+            time,
             actor: Actor { uid: self.operator.clone(), role: None, session: None },
             ip: address_of(std::env::var("SSH_CONNECTION").ok().as_deref()),
             host: host_name(),

@@ -250,7 +250,10 @@ mod tests {
         assert!(!quorum.is_met(&both.replacen("\n7\n", "\n8\n", 1)), "another head");
         assert!(!Quorum::default().is_met(&both), "without witnesses nothing is witnessed");
         let forged = cosign(&third, &two, &note, 1_700_000_002);
-        assert!(!quorum.is_met(&with_signatures(&once, &[forged.clone()]).unwrap()), "another key under the name");
+        assert!(
+            !quorum.is_met(&with_signatures(&once, std::slice::from_ref(&forged)).unwrap()),
+            "another key under the name"
+        );
         assert_eq!(two.line_of_reply(&note, &forged).unwrap_err(), CosignatureError::NotSigned);
         assert_eq!(one.line_of_reply(&note, &lines.concat()).unwrap(), lines[0]);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 
-use super::{AuditClient, ClientError, TOTAL_TIMEOUT, read_bounded};
+use super::{AuditClient, TOTAL_TIMEOUT, read_bounded};
 use crate::audit::receipt::{self, VerifiedReceipt};
 use crate::certify::dsse::Envelope;
 
@@ -50,6 +50,17 @@ impl Answer {
     }
 }
 
+/// Something that a service must refuse.
+struct Case {
+    rule: &'static str,
+    wanted: &'static str,
+    required: bool,
+    statuses: &'static [u16],
+    url: Url,
+    kind: &'static str,
+    body: Vec<u8>,
+}
+
 /// The contract against one service.
 pub struct Conformance<'a> {
     client: &'a AuditClient,
@@ -59,11 +70,9 @@ pub struct Conformance<'a> {
 
 impl<'a> Conformance<'a> {
     /// Over the client that files with the service.
-    ///
-    /// # Errors
-    /// When no second HTTP client can be set up.
-    pub fn new(client: &'a AuditClient) -> Result<Self, ClientError> {
-        Ok(Self { client, http: client.http.clone(), findings: Vec::new() })
+    #[must_use]
+    pub fn new(client: &'a AuditClient) -> Self {
+        Self { client, http: client.http.clone(), findings: Vec::new() }
     }
 
     /// Runs the contract with a certificate (its id and stored bytes) that is filed there already.
@@ -168,44 +177,45 @@ impl<'a> Conformance<'a> {
     }
 
     async fn refusals(&mut self, id: &str, envelope: &[u8]) {
-        let json = Some("application/json");
-        let put = |url: Url, kind, body: Vec<u8>| (url, kind, body);
-        let large = vec![b' '; TOO_LARGE_BYTES];
-        let here = || self.address(id, &[]);
-        let cases: [(&'static str, &'static str, bool, &[u16], (Url, Option<&str>, Vec<u8>)); 5] = [
-            (
-                "not-json",
-                "a body that is no certificate: 400 or 422",
-                true,
-                &[400, 422],
-                put(here(), json, b"{}".to_vec()),
-            ),
-            (
-                "other-id",
-                "a certificate under another id: 400, 409 or 422",
-                true,
-                &[400, 409, 422],
-                put(self.address(NOBODY, &[]), json, envelope.to_vec()),
-            ),
-            (
+        const JSON: &str = "application/json";
+        let here = self.address(id, &[]);
+        let case = |rule, wanted, required, statuses: &'static [u16], body: Vec<u8>| Case {
+            rule,
+            wanted,
+            required,
+            statuses,
+            url: here.clone(),
+            kind: JSON,
+            body,
+        };
+        let cases = [
+            case("not-json", "a body that is no certificate: 400 or 422", true, &[400, 422], b"{}".to_vec()),
+            Case {
+                url: self.address(NOBODY, &[]),
+                ..case(
+                    "other-id",
+                    "a certificate under another id: 400, 409 or 422",
+                    true,
+                    &[400, 409, 422],
+                    envelope.to_vec(),
+                )
+            },
+            case(
                 "altered",
-                "a certificate whose signature is wrong: 409 or 422",
+                "a certificate whose signature is wrong: 400, 409 or 422",
                 true,
                 &[400, 409, 422],
-                put(here(), json, altered(envelope)),
+                altered(envelope),
             ),
-            (
-                "media-type",
-                "another media type: 415",
-                false,
-                &[415],
-                put(here(), Some("text/plain"), envelope.to_vec()),
-            ),
-            ("size", "a body of a megabyte: 413", false, &[413], put(here(), json, large)),
+            Case {
+                kind: "text/plain",
+                ..case("media-type", "another media type: 415", false, &[415], envelope.to_vec())
+            },
+            case("size", "a body of a megabyte: 413", false, &[413], vec![b' '; TOO_LARGE_BYTES]),
         ];
         let mut problems = true;
-        for (rule, wanted, required, statuses, (url, kind, body)) in cases {
-            let answer = self.send(Method::PUT, url, kind, Some(&body), true).await;
+        for Case { rule, wanted, required, statuses, url, kind, body } in cases {
+            let answer = self.send(Method::PUT, url, Some(kind), Some(&body), true).await;
             problems &= answer.as_ref().is_none_or(Answer::is_problem);
             self.expect(rule, wanted, required, statuses, answer.as_ref());
         }

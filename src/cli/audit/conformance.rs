@@ -9,11 +9,10 @@ use super::super::output::shapes::Verification;
 use super::super::output::{Document, Exit, UserError, Words};
 use crate::audit::client::conformance::{Conformance, Finding};
 use crate::installation::{Installation, Needs};
-use crate::tasks::TaskError;
 
 /// One rule of the contract.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Rule {
+struct Tried {
     /// Its name.
     rule: &'static str,
     /// What the contract wants.
@@ -32,7 +31,7 @@ pub struct ConformanceDocument {
     /// `valid` when every required rule is kept; otherwise `invalid` with exit code 1.
     result: Verification,
     /// All rules that were tried.
-    rules: Vec<Rule>,
+    rules: Vec<Tried>,
 }
 
 impl Document for ConformanceDocument {
@@ -61,7 +60,7 @@ pub async fn conformance(context: &mut Context<'_>) -> CommandResult {
     } else {
         Words::new("the service breaks rules that filing relies on (✗)", "该服务违反了存证所依赖的规则（✗）")
     })?;
-    let rule = |Finding { rule, wanted, good, required, found }| Rule { rule, wanted, good, required, found };
+    let rule = |Finding { rule, wanted, good, required, found }| Tried { rule, wanted, good, required, found };
     let rules = findings.into_iter().map(rule).collect();
     output.document(&ConformanceDocument { result: Verification::of(is_kept), rules })?;
     Ok(if is_kept { Exit::Done } else { Exit::Failed })
@@ -78,6 +77,5 @@ async fn run(installation: &Installation) -> Result<Vec<Finding>, UserError> {
             .advise("file one first: `wangchuan audit flush`", "请先存证：`wangchuan audit flush`"));
     };
     let client = &installation.audit().map_err(task_error)?.client;
-    let tried = Conformance::new(client).map_err(|error| task_error(TaskError::Proof(error.to_string())))?;
-    Ok(tried.run(&certificate.id, &certificate.envelope).await)
+    Ok(Conformance::new(client).run(&certificate.id, &certificate.envelope).await)
 }

@@ -62,6 +62,7 @@ impl Document for QueryDocument {
 
 /// Shows entries; the look itself is logged.
 pub async fn query(context: &mut Context<'_>, args: QueryArgs) -> CommandResult {
+    context.only_now()?;
     let installation = context.open(Needs::STATE).await?;
     let subject = match &args.customer {
         Some(_) => Some(read_subject(context)?),

@@ -44,8 +44,8 @@ async fn handed_out() -> (World, tempfile::TempDir) {
         found
     };
     let numbers = ["1", "2", "3"];
-    let genuine = numbers.iter().find(has_hashes).unwrap();
-    let another = numbers.iter().find(|number| *number != genuine).unwrap();
+    let genuine = numbers.into_iter().find(has_hashes).unwrap();
+    let another = numbers.into_iter().find(|number| *number != genuine).unwrap();
     owner.json(&["certificate", "export", genuine, "--output", &path("genuine.sigstore.json")]).ends(0);
     owner.json(&["certificate", "export", another, "--output", &path("another.sigstore.json")]).ends(0);
     owner
@@ -65,12 +65,12 @@ fn read(folder: &Path, name: &str) -> Value {
 }
 
 fn tamper(folder: &Path) {
-    let (genuine, another) = (read(folder, "genuine"), read(folder, "another"));
-    let member =
-        |bundle: &Value, pointer: &str| STANDARD.decode(bundle.pointer(pointer).unwrap().as_str().unwrap()).unwrap();
     const PAYLOAD: &str = "/dsseEnvelope/payload";
     const SIGNATURE: &str = "/dsseEnvelope/signatures/0/sig";
     const PROOF: &str = "/verificationMaterial/tlogEntries/0/inclusionProof";
+    let (genuine, another) = (read(folder, "genuine"), read(folder, "another"));
+    let member =
+        |bundle: &Value, pointer: &str| STANDARD.decode(bundle.pointer(pointer).unwrap().as_str().unwrap()).unwrap();
     let write = |kind: &str, pointer: &str, value: Value| {
         assert!(TAMPERED.contains(&kind));
         let mut bundle = genuine.clone();

@@ -14,6 +14,7 @@ use wangchuan::tasks::oplog::{Entry, Query, export, prune, query};
 use wangchuan::tasks::request::place_hold;
 use wangchuan::tasks::shred::shred_due;
 
+use crate::support::program::Program;
 use crate::support::world::{World, body, forget, snapshot};
 
 fn of(id: &str) -> Query {
@@ -120,4 +121,32 @@ async fn contents_go_after_three_years_and_not_while_they_are_held() {
         verify_log(&view.store, &view.key, view.head.as_deref(), &wangchuan::log::record::check_content).await.unwrap();
     assert!(report.leaves > before && report.dropped >= pruned.dropped, "{report:?}");
     installation.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_and_looks_are_logged_without_naming_anybody() {
+    let world = World::standard().await;
+    let program = Program::in_directory(world.folder.path()).with("SSH_CONNECTION", "10.8.0.5 51144 10.8.0.1 22");
+    let place = ["hold", "place", "case-1", "--everything", "--reason", "lawsuit"];
+    program.json(&place).ends(0);
+    program.json(&place).ends(3);
+    let id = &world.shop.picks.leaver;
+    program.json(&["explain", "shop", "customers", id]).ends(0);
+    let log = |operation: &str| program.json(&["log", "query", "--operation", operation]).ends(0).list("entries");
+    let refused = log("command.refused");
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    let record = &refused[0]["record"];
+    assert_eq!((&record["resources"][0]["uid"], &record["status_detail"]), (&"hold place".into(), &"REFUSED".into()));
+    assert_eq!((&record["src_endpoint"]["ip"], &record["status_id"]), (&"10.8.0.5".into(), &2.into()));
+    let looked = log("explain");
+    assert_eq!(looked.len(), 1, "{looked:?}");
+    assert_eq!(looked[0]["record"]["unmapped"]["operation"], "R");
+    assert!(looked[0]["record"]["unmapped"]["customer"].is_string() && !looked[0].to_string().contains(id.as_str()));
+    let theirs = program.clone().reading(&format!("{id}\n")).json(&["log", "query", "--customer", "-"]).ends(0);
+    let operations: Vec<String> = theirs
+        .list("entries")
+        .iter()
+        .map(|entry| entry["record"]["api"]["operation"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(operations, ["explain", "log.query"]);
 }
