@@ -286,6 +286,9 @@ async fn shred(installation: &Installation) -> Result<Done> {
 
 async fn outbox(installation: &Installation) -> Result<Done> {
     let report = file_due(installation, false).await?;
+    if let Some(doubt) = report.doubt {
+        return Ok(Done { state: "failed", ..Done::good("outbox", doubt) });
+    }
     let state = if report.quarantined.is_empty() { "done" } else { "partial" };
     let summary = format!(
         "{} filed, {} waiting, {} refused",

@@ -8,10 +8,12 @@ mod founding;
 mod heartbeat;
 mod lease;
 mod lock_horizon;
+mod operation;
 mod outside;
 mod recovery;
 mod root_slot;
 mod second_place;
+mod serve;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,9 @@ mod work_lock;
 pub use clock_check::{MAX_CLOCK_DIFFERENCE, MAX_CLOCK_LEAP};
 pub use lease::who_works;
 pub use lock_horizon::{LEAST_LOCK, LockHorizon, lock_horizons};
+pub use operation::Operation;
 pub use recovery::{Recovered, rebuild, rebuild_apart, recover_site};
+pub use serve::{LogService, serve_embedded, start_service};
 pub use services::{
     AuditConnection, BackupConnection, LogView, audit_log_key, audit_log_keys, prove_bucket, settle_interrupted,
     view_certificate_log, view_operation_log,
@@ -39,7 +43,6 @@ use crate::control::{Control, shared_holder};
 use crate::erase::{Ground, Site};
 use crate::error::{Result, TaskError};
 use crate::keyring::Keyring;
-use crate::log::record::{Activity, Actor, Outcome, Record, Resource};
 use crate::plan::model::resolve;
 use crate::policy::registry::StoreSpec;
 use crate::policy::statute::rules::PolicyRule;
@@ -450,36 +453,6 @@ impl Installation {
             "the hold is in force, but a batch that began before it is still running",
             "look at `wangchuan run list`; rows of that batch may be gone",
         ))
-    }
-
-    /// Writes a record to the operation log; what cannot be logged is not done.
-    ///
-    /// # Errors
-    /// When the log cannot be written.
-    pub async fn log_operation(&self, operation: &str, object: &str, outcome: &str) -> Result<()> {
-        let (activity, outcome) = match outcome {
-            "intent" => (Activity::Delete, Outcome::Intent),
-            "success" => (Activity::EntityUpdate, Outcome::Success),
-            _ => (Activity::EntityUpdate, Outcome::Failure),
-        };
-        let record = Record {
-            id: uuid7(self.clock.now(), self.random.as_ref())?,
-            time: self.clock.now(),
-            actor: Actor { uid: self.operator.clone(), role: None, session: None },
-            ip: None,
-            host: host_name(),
-            activity,
-            operation: operation.to_owned(),
-            resources: vec![Resource {
-                kind: operation.split('.').next().unwrap_or(operation).to_owned(),
-                uid: object.to_owned(),
-            }],
-            outcome,
-            detail: None,
-            changes: Vec::new(),
-            references: Vec::new(),
-        };
-        services::append_operation(self, record).await
     }
 
     /// Stops embedded services, gives the lease back and closes the control database.

@@ -3,6 +3,9 @@
 //! https only, except to a loopback address; redirects are never followed (they would carry the token elsewhere);
 //! replies are read up to a bound and never logged.
 
+pub mod conformance;
+pub mod witness;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +15,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, Url, redirect};
 use thiserror::Error;
 
-use super::{AuditSink, BearerToken, FiledOutcome, FiledReceipt, Looked, QuarantineReason, RetryReason, receipt};
+use super::{
+    AuditSink, BearerToken, FiledOutcome, FiledReceipt, Grown, Looked, QuarantineReason, RetryReason, judge_heads,
+    receipt,
+};
 use crate::certify::dsse::Envelope;
 use crate::certify::signer::{PublicKey, TrustedKeys};
 use crate::clock::Clock;
-use crate::log::checkpoint::CheckpointKey;
-use crate::log::tree::sha256;
+use crate::log::checkpoint::{Checkpoint, CheckpointKey};
+use crate::log::tree::{Hash, sha256, verify_consistency};
 
 /// Time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,27 +87,8 @@ pub struct AuditClient {
 impl AuditClient {
     /// A client for one audit service.
     pub fn new(setup: ClientSetup) -> Result<Self, ClientError> {
-        let base = Url::parse(&setup.url).map_err(|_| ClientError::Url)?;
-        let no_user = base.username().is_empty() && base.password().is_none();
-        if !no_user || base.query().is_some() || base.fragment().is_some() || base.cannot_be_a_base() {
-            return Err(ClientError::Url);
-        }
-        let loopback = is_loopback(&base);
-        match base.scheme() {
-            "https" => {}
-            "http" if loopback => {}
-            "http" => return Err(ClientError::NotHttps),
-            _ => return Err(ClientError::Url),
-        }
-        let mut builder = Client::builder()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TOTAL_TIMEOUT)
-            .user_agent(concat!("wangchuan/", env!("CARGO_PKG_VERSION")))
-            .https_only(!loopback);
-        if loopback {
-            builder = builder.no_proxy();
-        }
+        let (base, builder) = base_address(&setup.url)?;
+        let mut builder = builder.connect_timeout(CONNECT_TIMEOUT).timeout(TOTAL_TIMEOUT);
         if let Some(pem) = &setup.ca_pem {
             let roots = Certificate::from_pem_bundle(pem).map_err(ClientError::Ca)?;
             builder = builder.tls_certs_only(roots);
@@ -174,6 +161,27 @@ impl AuditClient {
     }
 }
 
+/// Checks a base address, and begins a client that never leaves it: no redirects, https to everywhere but this host.
+fn base_address(text: &str) -> Result<(Url, ClientBuilder), ClientError> {
+    let base = Url::parse(text).map_err(|_| ClientError::Url)?;
+    let no_user = base.username().is_empty() && base.password().is_none();
+    if !no_user || base.query().is_some() || base.fragment().is_some() || base.cannot_be_a_base() {
+        return Err(ClientError::Url);
+    }
+    let loopback = is_loopback(&base);
+    match base.scheme() {
+        "https" => {}
+        "http" if loopback => {}
+        "http" => return Err(ClientError::NotHttps),
+        _ => return Err(ClientError::Url),
+    }
+    let builder = Client::builder()
+        .redirect(redirect::Policy::none())
+        .user_agent(concat!("wangchuan/", env!("CARGO_PKG_VERSION")))
+        .https_only(!loopback);
+    Ok((base, if loopback { builder.no_proxy() } else { builder }))
+}
+
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -186,6 +194,13 @@ fn retry(after: Option<Duration>, reason: RetryReason) -> FiledOutcome {
 
 fn alarm(reason: RetryReason) -> FiledOutcome {
     FiledOutcome::Retry { after: Some(SLOW_RETRY), alarm: true, reason }
+}
+
+/// The hashes of a consistency proof.
+fn hashes_of(reply: &[u8]) -> Option<Vec<Hash>> {
+    let value: serde_json::Value = serde_json::from_slice(reply).ok()?;
+    let hashes = value.get("hashes")?.as_array()?;
+    hashes.iter().map(|hash| STANDARD.decode(hash.as_str()?).ok()?.try_into().ok()).collect()
 }
 
 /// The body, unless it is too long or breaks off.
@@ -224,6 +239,26 @@ fn judge(status: StatusCode, after: Option<Duration>) -> FiledOutcome {
 
 #[async_trait]
 impl AuditSink for AuditClient {
+    async fn grew(&self, earlier: &Checkpoint, later: &Checkpoint) -> Grown {
+        if let Some(judged) = judge_heads(earlier, later) {
+            return judged;
+        }
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["v1", "proof", "consistency"]);
+        }
+        let sizes = [("from", earlier.size.to_string()), ("to", later.size.to_string())];
+        url.query_pairs_mut().extend_pairs(sizes);
+        let Ok(reply) = self.http.get(url).headers(self.headers()).send().await else { return Grown::Unanswered };
+        if reply.status() != StatusCode::OK {
+            return Grown::Unanswered;
+        }
+        let Some(bytes) = read_bounded(reply).await else { return Grown::Unanswered };
+        let Some(proof) = hashes_of(&bytes) else { return Grown::Unanswered };
+        let proved = verify_consistency(earlier.size, later.size, &earlier.root, &later.root, &proof);
+        if proved { Grown::Proved } else { Grown::Refuted }
+    }
+
     async fn file(&self, id: &str, envelope: &[u8]) -> FiledOutcome {
         let ours = crate::certify::verify(envelope, &self.signers).ok();
         let ours = ours.filter(|verified| verified.statement.predicate.certificate_id == id);

@@ -9,12 +9,16 @@
 
 pub mod client;
 #[cfg(test)]
+mod contract_tests;
+#[cfg(test)]
 mod kill_tests;
 pub mod receipt;
 pub mod service;
 #[cfg(test)]
 mod tests;
+pub mod trust;
 mod wire;
+pub mod witness;
 
 use std::fmt;
 use std::time::Duration;
@@ -23,6 +27,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 
 use self::receipt::VerifiedReceipt;
+use crate::log::checkpoint::Checkpoint;
 use crate::random::{Random, RandomUnavailable};
 
 /// Where certificates are filed.
@@ -34,6 +39,31 @@ pub trait AuditSink: Send + Sync {
     /// Asks, without filing anything, whether a certificate is filed. With its `envelope` the service must prove it by a receipt;
     /// without one, its word that there is a receipt is enough.
     async fn look(&self, id: &str, envelope: Option<&[u8]>) -> Looked;
+
+    /// Asks for the proof that the log grew from the head of an earlier receipt to that of a later one.
+    async fn grew(&self, earlier: &Checkpoint, later: &Checkpoint) -> Grown;
+}
+
+/// Whether a later head of a log extends an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grown {
+    /// It does.
+    Proved,
+    /// It does not: the log was rolled back, or shows different people different histories. The two heads prove it.
+    Refuted,
+    /// The service gave no proof that could be judged.
+    Unanswered,
+}
+
+/// What two heads of one log say without any proof; `None` when a proof is needed.
+#[must_use]
+pub fn judge_heads(earlier: &Checkpoint, later: &Checkpoint) -> Option<Grown> {
+    match (earlier.size.cmp(&later.size), earlier.root == later.root) {
+        (std::cmp::Ordering::Equal, true) => Some(Grown::Proved),
+        // What is filed later stands under a head that is no smaller.
+        (std::cmp::Ordering::Equal, false) | (std::cmp::Ordering::Greater, _) => Some(Grown::Refuted),
+        (std::cmp::Ordering::Less, _) => None,
+    }
 }
 
 /// What a service says of a certificate.
@@ -106,6 +136,14 @@ pub enum RetryReason {
     /// The service took it, but its receipt does not verify.
     #[error("the audit service's receipt does not verify against the configured log key")]
     BadReceipt,
+}
+
+impl RetryReason {
+    /// Whether it says something of the service and not of one certificate.
+    #[must_use]
+    pub fn is_of_service(self) -> bool {
+        matches!(self, Self::Unreachable | Self::NotReady(_) | Self::Misconfigured(_))
+    }
 }
 
 /// A bearer token. Never printed; wiped on drop.

@@ -6,18 +6,21 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::wire::{Base64, Entry, InclusionProof, Int64, KindVersion, LogId, Note};
 use crate::certify::dsse::Envelope;
 use crate::certify::signer::{PublicKey, TrustedKeys};
 use crate::log::checkpoint::{Checkpoint, CheckpointError, CheckpointKey, SignedCheckpoint};
+use crate::log::cosignature::Quorum;
 use crate::log::store::StoredLeaf;
 use crate::log::tree::{Hash, leaf_hash, verify_inclusion};
 
 /// The media type of the file that stock Sigstore verifiers read.
 pub const BUNDLE_MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+/// The first line of a proof text (C2SP tlog-proof, which has no released version yet).
+const PROOF_TEXT_HEADER: &str = "c2sp.org/tlog-proof@v1";
 const KIND: &str = "hashedrekord";
 const KIND_VERSION: &str = "0.0.2";
 /// A proof in a tree of 2^64 leaves has 64 hashes.
@@ -37,7 +40,7 @@ pub enum Grade {
 }
 
 /// Who runs the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogOperator {
     /// The audited party itself.
@@ -72,8 +75,25 @@ pub struct VerifiedReceipt {
     pub tree_size: u64,
     /// That tree's root.
     pub root: Hash,
-    /// How much that proves. Signatures of witnesses are not verified yet, so this is never better than B.
+    /// How much that proves: B, unless [`VerifiedReceipt::witnessed_by`] found enough witnesses.
     pub grade: Grade,
+    /// The signed head, with whatever signatures of witnesses it carries.
+    pub note: String,
+}
+
+impl VerifiedReceipt {
+    /// The signed head that it was shown under.
+    #[must_use]
+    pub fn head(&self) -> Checkpoint {
+        Checkpoint { origin: self.origin.clone(), size: self.tree_size, root: self.root }
+    }
+
+    /// The same, with the grade that the log's witnesses make of it.
+    #[must_use]
+    pub fn witnessed_by(self, quorum: &Quorum) -> Self {
+        let grade = if quorum.is_met(&self.note) { Grade::A } else { Grade::B };
+        Self { grade, ..self }
+    }
 }
 
 /// Why a receipt proves nothing. Trying again does not help.
@@ -202,7 +222,50 @@ pub fn verify(
         return Err(ReceiptError::WrongProof);
     }
     let Checkpoint { origin, size, root } = checkpoint;
-    Ok(VerifiedReceipt { origin, index, tree_size: size, root, grade: Grade::B })
+    let note = entry.inclusion_proof.checkpoint.envelope;
+    Ok(VerifiedReceipt { origin, index, tree_size: size, root, grade: Grade::B, note })
+}
+
+/// The proof of a receipt as a C2SP tlog-proof, a text that people and tile-log tools read. It says where the leaf stands and
+/// nothing of what it is: a verifier makes that from the envelope and the key.
+pub fn to_proof_text(receipt: &[u8]) -> Result<String, ReceiptError> {
+    let entry: Entry = serde_json::from_slice(receipt).map_err(ReceiptError::Json)?;
+    let mut text = format!("{PROOF_TEXT_HEADER}\nindex {}\n", entry.log_index.0);
+    for hash in &entry.inclusion_proof.hashes {
+        text.push_str(&STANDARD.encode(&hash.0));
+        text.push('\n');
+    }
+    text.push('\n');
+    Ok(text + &entry.inclusion_proof.checkpoint.envelope)
+}
+
+/// Makes a receipt again from a tlog-proof and what it is about. Nothing is verified here; [`verify`] does that.
+pub fn from_proof_text(
+    text: &str,
+    envelope: &Envelope,
+    signer: &PublicKey,
+    log: &CheckpointKey,
+) -> Result<Vec<u8>, ReceiptError> {
+    let bad = ReceiptError::Inconsistent("not a proof text");
+    let parse = || {
+        let (head, note) = text.split_once("\n\n")?;
+        let mut lines = head.lines();
+        let known = lines.next() == Some(PROOF_TEXT_HEADER);
+        let index = lines.next().filter(|_| known)?.strip_prefix("index ")?;
+        let index: u64 = index.parse().ok().filter(|number: &u64| number.to_string() == index)?;
+        let hashes: Option<Vec<Hash>> =
+            lines.map(|line| STANDARD.decode(line).ok().and_then(|hash| hash.try_into().ok())).collect();
+        Some((index, hashes.filter(|hashes| hashes.len() <= MAX_PROOF_HASHES)?, note))
+    };
+    let (index, hashes, note) = parse().ok_or(bad)?;
+    let checkpoint = log.open(note)?;
+    build(&leaf_body(envelope, signer), index, &hashes, &checkpoint, log).map_err(ReceiptError::Json)
+}
+
+/// The signed head of a receipt that was verified before, for comparing it with others.
+pub fn head(receipt: &[u8], log: &CheckpointKey) -> Result<Checkpoint, ReceiptError> {
+    let entry: Entry = serde_json::from_slice(receipt).map_err(ReceiptError::Json)?;
+    Ok(log.open(&entry.inclusion_proof.checkpoint.envelope)?.checkpoint)
 }
 
 /// Envelope and receipt in one file, a Sigstore bundle v0.3 with a public-key hint, for stock verifiers.

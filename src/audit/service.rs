@@ -7,6 +7,7 @@
 mod filing;
 mod reply;
 mod routes;
+mod witnesses;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,8 +20,10 @@ use tokio::task::JoinHandle;
 
 use self::filing::run_filing;
 use self::routes::{State, router};
+use self::witnesses::{Cosigned, beat};
 use super::BearerToken;
 use super::receipt::LogOperator;
+use super::witness::Witnesses;
 use crate::certify::signer::TrustedKeys;
 use crate::clock::Clock;
 use crate::log::sequencer::Sequencer;
@@ -40,6 +43,8 @@ pub struct ServiceSetup {
     pub token: Option<BearerToken>,
     /// Who runs this log, for `/v1/trust`.
     pub operator: LogOperator,
+    /// Who witnesses this log.
+    pub witnesses: Witnesses,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -70,6 +75,7 @@ pub struct ServiceHandle {
     stop: oneshot::Sender<()>,
     server: JoinHandle<io::Result<()>>,
     filing: JoinHandle<()>,
+    heartbeat: JoinHandle<()>,
 }
 
 impl ServiceHandle {
@@ -89,6 +95,7 @@ impl ServiceHandle {
     pub async fn stop(self) -> Result<(), ServiceError> {
         // An error means that the server has ended already; then the tasks below say how.
         let _ = self.stop.send(());
+        self.heartbeat.abort();
         self.server.await.map_err(|_| ServiceError::Ended)?.map_err(|_| ServiceError::Ended)?;
         self.filing.await.map_err(|_| ServiceError::Ended)
     }
@@ -104,13 +111,18 @@ pub async fn start(setup: ServiceSetup) -> Result<ServiceHandle, ServiceError> {
     let address = listener.local_addr().map_err(bind_error)?;
     let sequencer = Arc::new(setup.sequencer);
     let (filings, queue) = mpsc::channel(QUEUE_FILINGS);
-    let filing = tokio::spawn(run_filing(sequencer.clone(), queue));
+    let quorum = setup.witnesses.quorum.clone();
+    let cosigned = Arc::new(Cosigned::new(setup.witnesses));
+    let filing = tokio::spawn(run_filing(sequencer.clone(), cosigned.clone(), queue));
+    let heartbeat = tokio::spawn(beat(cosigned.clone(), sequencer.clone()));
     let state = State {
         sequencer,
         filings,
         trusted: setup.trusted,
         token: setup.token,
         operator: setup.operator,
+        quorum,
+        cosigned,
         clock: setup.clock,
     };
     let (stop, stopped) = oneshot::channel::<()>();
@@ -120,5 +132,5 @@ pub async fn start(setup: ServiceSetup) -> Result<ServiceHandle, ServiceError> {
     });
     let server = tokio::spawn(async move { server.await });
     tracing::info!(%address, "audit service listens");
-    Ok(ServiceHandle { address, stop, server, filing })
+    Ok(ServiceHandle { address, stop, server, filing, heartbeat })
 }

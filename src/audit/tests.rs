@@ -17,6 +17,8 @@ use serde_json::Value;
 use super::client::{AuditClient, ClientError, ClientSetup};
 use super::receipt::{self, Grade, LogOperator, ReceiptError};
 use super::service::{ServiceError, ServiceHandle, ServiceSetup, start};
+use super::trust::Trust;
+use super::witness::Witnesses;
 use super::{AuditSink, BearerToken, FiledOutcome, QuarantineReason, RetryReason, backoff};
 use crate::certify::dsse::Envelope;
 use crate::certify::issue;
@@ -33,13 +35,13 @@ use crate::random::{Random, RandomUnavailable, SystemRandom};
 
 const ORIGIN: &str = "wangchuan.example/audit";
 const TOKEN: &str = "a-token-of-some-length";
-const ID: &str = "0190a1b2-c3d4-7abc-8def-0123456789ab";
+pub(super) const ID: &str = "0190a1b2-c3d4-7abc-8def-0123456789ab";
 
 pub(super) fn id(number: usize) -> String {
     format!("0190a1b2-c3d4-7abc-8def-{number:012x}")
 }
 
-fn clock() -> Arc<FixedClock> {
+pub(super) fn clock() -> Arc<FixedClock> {
     Arc::new(FixedClock(DateTime::<Utc>::from_timestamp(1_772_800_000, 0).unwrap()))
 }
 
@@ -66,6 +68,7 @@ pub(super) async fn serve(folder: &Path) -> ServiceHandle {
         trusted: trusted(&certificate_signer(folder)),
         token: Some(BearerToken::new(TOKEN).unwrap()),
         operator: LogOperator::SelfHosted,
+        witnesses: Witnesses::default(),
         clock: clock(),
     };
     start(setup).await.unwrap()
@@ -286,13 +289,13 @@ async fn concurrent_filings_get_distinct_places() {
     service.stop().await.unwrap();
 }
 
-struct Raw {
+pub(super) struct Raw {
     http: reqwest::Client,
     url: String,
 }
 
 impl Raw {
-    fn new(service: &ServiceHandle) -> Self {
+    pub(super) fn new(service: &ServiceHandle) -> Self {
         Self { http: reqwest::Client::builder().no_proxy().build().unwrap(), url: service.url() }
     }
 
@@ -305,7 +308,7 @@ impl Raw {
         Self::read(request.body(body.to_vec()).send().await.unwrap()).await
     }
 
-    async fn get(&self, path: &str) -> (u16, Value) {
+    pub(super) async fn get(&self, path: &str) -> (u16, Value) {
         let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(TOKEN);
         Self::read(request.send().await.unwrap()).await
     }
@@ -390,8 +393,9 @@ async fn an_auditor_can_check_the_log_with_public_answers_only() {
         index_of(&sink.file(&id(number), envelope.as_bytes()).await);
     }
     let trust = raw.get("/v1/trust").await.1;
-    assert_eq!(trust["gradeName"], "self-hosted, unwitnessed");
-    let key = CheckpointKey::parse(trust["verifierKey"].as_str().unwrap()).unwrap();
+    let trust = Trust::parse(trust.to_string().as_bytes()).unwrap();
+    assert_eq!((trust.operator, trust.signers[0].0.key_id()), (LogOperator::SelfHosted, signer.public().key_id()));
+    let key = trust.logs[0].0.clone();
     assert_eq!(&key, log_signer(path).key());
     let head = key.open(raw.get("/checkpoint").await.1.as_str().unwrap()).unwrap().checkpoint;
     assert_eq!(head.size, 9);
@@ -412,7 +416,7 @@ async fn an_auditor_can_check_the_log_with_public_answers_only() {
 }
 
 /// Answers every request with a fixed status, headers and body, and counts them.
-async fn canned(
+pub(super) async fn canned(
     status: u16,
     headers: Vec<(&'static str, &'static str)>,
     body: &'static str,
@@ -526,6 +530,7 @@ async fn a_service_for_others_needs_a_token() {
         trusted: trusted(&certificate_signer(path)),
         token: None,
         operator: LogOperator::SelfHosted,
+        witnesses: Witnesses::default(),
         clock: clock(),
     };
     assert!(matches!(start(setup).await, Err(ServiceError::NoToken(_))));

@@ -2,12 +2,14 @@
 
 mod export;
 mod log;
+mod operations;
+mod page;
 mod show;
 mod verify;
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -19,7 +21,9 @@ use crate::control::{CertificateRow, OutboxRow};
 use crate::installation::{Installation, Needs};
 
 pub use export::ExportDocument;
+pub(in crate::cli) use export::write_all;
 pub use log::{LogCommand, LogDocument, log};
+pub use operations::{LogExportDocument, PruneDocument, QueryDocument};
 pub use show::ShowDocument;
 pub use verify::VerifyDocument;
 
@@ -38,44 +42,61 @@ pub enum CertificateCommand {
     },
     /// Check signature, evidence and receipt, with public keys alone.
     ///
-    /// With --file, --signer and --log-key no installation is needed: a stranger can run it, with keys that came another way
-    /// than the file.
+    /// With --trust neither an installation nor a network is needed: a stranger can run it, with a trust file (see
+    /// `wangchuan audit trust`) that came another way than the certificate.
     #[command(after_help = "Examples:
   wangchuan certificate verify 3
-  wangchuan certificate verify --file c.sigstore.json \\
-      --signer c.signer.pem --log-key c.log.vkey")]
+  wangchuan certificate verify case-17.sigstore.json --trust trust.json")]
     Verify(VerifyArgs),
-    /// Write a certificate with its receipt into one file (a Sigstore bundle), its evidence and the public keys beside it.
+    /// Write a certificate with its receipt into one file (a Sigstore bundle), or into another form.
     #[command(after_help = "Examples:
   wangchuan certificate export latest
-  wangchuan certificate export 3 --output case-17.sigstore.json")]
-    Export {
-        /// Its number, its id or the beginning of it; `latest` for the newest.
-        id: String,
-        /// The file; by default `certificate-NUMBER.sigstore.json`.
-        #[arg(long, value_name = "FILE")]
-        output: Option<PathBuf>,
-    },
+  wangchuan certificate export 3 --output case-17.sigstore.json
+  wangchuan certificate export 3 --format proof")]
+    Export(ExportArgs),
 }
 
 /// What to verify, and what to trust.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Its number, its id or the beginning of it; `latest` for the newest.
-    #[arg(required_unless_present = "file", conflicts_with = "file")]
-    id: Option<String>,
-    /// A file instead: an exported bundle, or a bare DSSE envelope.
+    /// Its number, its id or the beginning of it; `latest` for the newest; or a file of `certificate export`.
+    certificate: String,
+    /// Whom to trust, instead of this installation: a file of `audit trust`. CERTIFICATE is a file then.
     #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
-    /// The evidence file; by default the one that lies beside an exported bundle.
-    #[arg(long, value_name = "FILE", requires = "file")]
+    trust: Option<PathBuf>,
+    /// The evidence file; by default the one that lies beside an exported file.
+    #[arg(long, value_name = "FILE")]
     evidence: Option<PathBuf>,
-    /// The public key of who signs (PEM), instead of this installation's.
-    #[arg(long, value_name = "FILE", requires_all = ["file", "log_key"])]
-    signer: Option<PathBuf>,
-    /// The public key of the log that certificates are filed in (C2SP vkey), instead of the configured one.
-    #[arg(long, value_name = "FILE", requires_all = ["file", "signer"])]
-    log_key: Option<PathBuf>,
+    /// The proof text of a bare envelope (`--format proof`).
+    #[arg(long, value_name = "FILE")]
+    proof: Option<PathBuf>,
+}
+
+/// What to write, and where.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Its number, its id or the beginning of it; `latest` for the newest.
+    id: String,
+    /// The form.
+    #[arg(long, value_enum, default_value_t = Format::Bundle)]
+    format: Format,
+    /// The file; by default `certificate-NUMBER` with the ending of the form.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// The forms of an exported certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// Certificate and receipt in one file, a Sigstore bundle v0.3.
+    Bundle,
+    /// The proof of inclusion alone, as text (C2SP tlog-proof).
+    Proof,
+    /// The certificate alone, byte for byte as it was signed and filed (DSSE).
+    Envelope,
+    /// A page for people to read and print (HTML, with a QR code): a view of the certificate.
+    Html,
 }
 
 /// `certificate …`.
@@ -84,7 +105,7 @@ pub async fn certificate(context: &mut Context<'_>, command: CertificateCommand)
         CertificateCommand::List => list(context).await,
         CertificateCommand::Show { id } => show::show(context, &id).await,
         CertificateCommand::Verify(args) => verify::verify(context, args).await,
-        CertificateCommand::Export { id, output } => export::export(context, &id, output).await,
+        CertificateCommand::Export(args) => export::export(context, args).await,
     }
 }
 

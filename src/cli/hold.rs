@@ -176,7 +176,8 @@ pub async fn hold(context: &mut Context<'_>, command: HoldCommand) -> CommandRes
     }
 }
 
-fn read_subject(context: &Context<'_>) -> Result<Subject, UserError> {
+/// The one customer's id on standard input.
+pub(super) fn read_subject(context: &Context<'_>) -> Result<Subject, UserError> {
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| UserError::from_any(error.into()))?;
     parse_one(&bytes, "standard input", &titles(&context.configuration()?))

@@ -4,6 +4,7 @@
 //! and shows the result; it decides nothing.
 
 mod agent;
+mod audit;
 mod backup;
 mod certificate;
 mod config;
@@ -35,11 +36,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::context::Context;
 use self::interrupt::{Begun, Listener};
 use self::output::{Exit, Lang, Output, UserError, Words};
+use crate::clock::{Clock, SystemClock};
+use crate::installation::{Needs, Operation};
 
 /// What a command returns: how it ended, or the error that ended it.
 pub type CommandResult = std::result::Result<Exit, UserError>;
@@ -51,7 +54,7 @@ const EXAMPLES: &str = "\
 Every day:       status, agent, job, run, plan, erase, explain, statute
 Customers:       request, hold
 Backups:         backup, restore, drill, recover
-Proof:           certificate, log
+Proof:           certificate, audit, log
 Administration:  quickstart, init, doctor, config, store, key, completions, manual
 
 First steps:
@@ -130,6 +133,9 @@ enum Command {
     /// Deletion certificates.
     #[command(subcommand)]
     Certificate(certificate::CertificateCommand),
+    /// The audit service, and what others need to check it.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// The operation log.
     #[command(subcommand)]
     Log(certificate::LogCommand),
@@ -152,6 +158,17 @@ enum Command {
     Completions(generated::CompletionsArgs),
     /// Manual pages, on standard output or into a folder.
     Manual(generated::ManualArgs),
+}
+
+impl Command {
+    /// Whether it runs until a stop is asked for, and ends by itself then.
+    fn ends_by_itself(&self) -> bool {
+        match self {
+            Self::Agent(args) => args.runs(),
+            Self::Audit(command) => command.serves(),
+            _ => false,
+        }
+    }
 }
 
 fn version() -> &'static str {
@@ -213,7 +230,7 @@ const SHUTDOWN: Duration = Duration::from_secs(2);
 /// Every step is durable or undone by the next start, so once nothing is in hand the command is dropped where it is.
 async fn until_stopped(cli: Cli, output: &mut Output) -> CommandResult {
     let listener = Listener::start(output.lang()).map_err(|error| UserError::from_any(error.into()))?;
-    let ends_by_itself = matches!(&cli.command, Command::Agent(args) if args.runs());
+    let ends_by_itself = cli.command.ends_by_itself();
     let begun = Begun::of(&cli);
     let result = tokio::select! {
         biased;
@@ -231,42 +248,76 @@ async fn until_stopped(cli: Cli, output: &mut Output) -> CommandResult {
 async fn dispatch(cli: Cli, output: &mut Output, listener: &Listener) -> CommandResult {
     let mut context = Context::new(cli.global, output);
     context.stop = Arc::clone(&listener.stop);
-    if matches!(&cli.command, Command::Agent(args) if args.runs()) {
+    if cli.command.ends_by_itself() {
         // It may take as long as the batch in hand.
         listener.is_heard();
     }
-    match cli.command {
-        Command::Status => status::status(&mut context).await,
-        Command::Agent(args) => agent::agent(&mut context, args).await,
-        Command::Job(command) => job::job(&mut context, command).await,
-        Command::Run(command) => run::run(&mut context, command).await,
-        Command::Plan(args) => plan::plan(&mut context, args).await,
-        Command::Erase(args) => plan::erase(&mut context, args).await,
-        Command::Explain(args) => plan::explain(&mut context, args).await,
-        Command::Statute(command) => statute::statute(&mut context, command).await,
-        Command::Request(command) => request::request(&mut context, command).await,
-        Command::Hold(command) => hold::hold(&mut context, command).await,
-        Command::Backup(command) => backup::backup(&mut context, command).await,
-        Command::Restore(args) => backup::restore(&mut context, args).await,
-        Command::Drill(command) => drill::drill(&mut context, command).await,
-        Command::Recover(args) => recover::recover(&mut context, args).await,
-        Command::Certificate(command) => certificate::certificate(&mut context, command).await,
-        Command::Log(command) => certificate::log(&mut context, command).await,
-        Command::Quickstart(args) => quickstart::quickstart(&mut context, args).await,
-        Command::Init(args) => init::init(&mut context, args).await,
-        Command::Doctor(args) => status::doctor(&mut context, args).await,
-        Command::Config(command) => config::config(&mut context, command),
-        Command::Store(command) => store::store(&mut context, command).await,
-        Command::Key(command) => key::key(&mut context, command).await,
-        Command::Completions(args) => generated::completions(&mut context, &args),
-        Command::Manual(args) => generated::manual(&mut context, &args),
+    let runs = cli.command.ends_by_itself();
+    let result = carry_out(&mut context, cli.command).await;
+    if let Err(error) = &result
+        && (error.exit == Exit::Refused || (runs && error.exit != Exit::Interrupted))
+    {
+        note_refusal(&context, error).await;
+    }
+    result
+}
+
+/// Refusals, and services that did not start, stand in the operation log too. What cannot be logged stays refused all the same.
+async fn note_refusal(context: &Context<'_>, error: &UserError) {
+    let Ok(installation) = context.open(Needs::STATE).await else { return };
+    let name = typed_command();
+    let refused = Operation { name: "command.refused", object: &name, outcome: "failure", ..Operation::default() };
+    let detail = Some(error.code.to_owned());
+    let logged = installation.log(Operation { detail, at: Some(SystemClock.now()), ..refused }).await;
+    if let Err(error) = logged.map_err(|error| error.with_causes()) {
+        tracing::warn!(error = %error, "a refusal could not be logged");
+    }
+    let _ = installation.close().await;
+}
+
+/// The command of this process by its words alone, without any value.
+fn typed_command() -> String {
+    let Ok(mut matches) = Cli::command().try_get_matches() else { return String::new() };
+    let mut words = Vec::new();
+    while let Some((word, inner)) = matches.remove_subcommand() {
+        words.push(word);
+        matches = inner;
+    }
+    words.join(" ")
+}
+
+async fn carry_out(context: &mut Context<'_>, command: Command) -> CommandResult {
+    match command {
+        Command::Status => status::status(context).await,
+        Command::Agent(args) => agent::agent(context, args).await,
+        Command::Job(command) => job::job(context, command).await,
+        Command::Run(command) => run::run(context, command).await,
+        Command::Plan(args) => plan::plan(context, args).await,
+        Command::Erase(args) => plan::erase(context, args).await,
+        Command::Explain(args) => plan::explain(context, args).await,
+        Command::Statute(command) => statute::statute(context, command).await,
+        Command::Request(command) => request::request(context, command).await,
+        Command::Hold(command) => hold::hold(context, command).await,
+        Command::Backup(command) => backup::backup(context, command).await,
+        Command::Restore(args) => backup::restore(context, args).await,
+        Command::Drill(command) => drill::drill(context, command).await,
+        Command::Recover(args) => recover::recover(context, args).await,
+        Command::Certificate(command) => certificate::certificate(context, command).await,
+        Command::Audit(command) => audit::audit(context, command).await,
+        Command::Log(command) => certificate::log(context, command).await,
+        Command::Quickstart(args) => quickstart::quickstart(context, args).await,
+        Command::Init(args) => init::init(context, args).await,
+        Command::Doctor(args) => status::doctor(context, args).await,
+        Command::Config(command) => config::config(context, command),
+        Command::Store(command) => store::store(context, command).await,
+        Command::Key(command) => key::key(context, command).await,
+        Command::Completions(args) => generated::completions(context, &args),
+        Command::Manual(args) => generated::manual(context, &args),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::output::{Document, error_report};
 use super::{
-    agent, backup, certificate, config, drill, generated, hold, init, job, key, plan, quickstart, request, run,
+    agent, audit, backup, certificate, config, drill, generated, hold, init, job, key, plan, quickstart, request, run,
 };
 use super::{recover, status, statute, store};
 
@@ -71,6 +71,15 @@ published! {
     certificate::VerifyDocument,
     certificate::ExportDocument,
     certificate::LogDocument,
+    certificate::QueryDocument,
+    certificate::LogExportDocument,
+    certificate::PruneDocument,
+    audit::StatusDocument,
+    audit::FlushDocument,
+    audit::VerifyDocument,
+    audit::TrustDocument,
+    audit::ServeDocument,
+    audit::ConformanceDocument,
     quickstart::Summary,
     init::InitDocument,
     status::DoctorDocument<'_>,

@@ -429,3 +429,19 @@ fn a_scratch_server_belongs_to_a_store_of_its_engine() {
     assert!(error(&file).contains("needs no scratch server"));
     assert!(!read(&format!("{HEAD}{SHOP}")).unwrap().show().contains("drill"));
 }
+
+#[test]
+fn witnesses_are_those_that_can_sign() {
+    let key = "witness.example/one+8d81bb31+BFGYF0KZJS9MdqKaGOBuISW4YoIcbWPAD3jQwTd06HqX";
+    for (lines, expected) in [
+        ("witness = [{ key = \"x\" }]".to_owned(), "malformed witness key"),
+        (format!("witness = [{{ key = \"{key}\" }}]\nquorum = 2"), "a quorum of 2"),
+        (format!("witness = [{{ key = \"{key}\" }}]\nquorum = 0"), "a quorum of 0"),
+        (format!("witness = [{{ key = \"{key}\" }}, {{ key = \"{key}\" }}]"), "stands twice"),
+        ("quorum = 1".to_owned(), "a quorum of 1"),
+        (format!("witness = [{{ key = \"{key}\", url = \"https://w.example\" }}]"), "asks its witnesses itself"),
+    ] {
+        let found = error(&HEAD.replace("[audit]", &format!("[audit]\n{lines}")));
+        assert!(found.contains(expected), "{lines}: {found}");
+    }
+}

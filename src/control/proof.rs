@@ -183,6 +183,20 @@ impl Tx {
         Ok(())
     }
 
+    /// Puts a better receipt in the place of the one that a filed certificate has; returns whether there was one.
+    pub async fn better_receipt(&mut self, row: &OutboxRow) -> Result<bool> {
+        let done = sqlx::query(
+            "UPDATE outbox SET receipt = $2, grade = $3, receipted_at = $4 WHERE certificate = $1 AND state = 'receipted'",
+        )
+        .bind(&row.certificate)
+        .bind(&row.receipt)
+        .bind(&row.grade)
+        .bind(row.receipted_at.map(time_text))
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
     /// Ids of all cells that are not dead, for a drill that tries every key there is.
     pub async fn living_cell_ids(&mut self) -> Result<Vec<i64>> {
         let rows =

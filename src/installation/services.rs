@@ -7,10 +7,13 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::lock_horizon::{LockHorizon, lock_horizons};
+use super::serve::{LogService, private_token, start_service};
 use super::{Installation, cannot, state_folder};
+use crate::audit::client::witness::HttpWitness;
 use crate::audit::client::{AuditClient, ClientSetup};
 use crate::audit::receipt::LogOperator;
-use crate::audit::service::{ServiceHandle, ServiceSetup, start};
+use crate::audit::service::ServiceHandle;
+use crate::audit::witness::{Witness, Witnesses};
 use crate::audit::{AuditSink, BearerToken};
 use crate::backup::codec::Id128;
 use crate::backup::embedded::{EmbeddedServer, EmbeddedSettings};
@@ -20,7 +23,7 @@ use crate::backup::removal::ObjectRemover;
 use crate::backup::repository::abilities::Abilities;
 use crate::backup::repository::{Patience, RepositoryCredentials, RepositorySettings, S3Repository, StoredLock};
 use crate::clock::Clock;
-use crate::config::{AuditService, Configuration, Credentials, Endpoint, LockMode, PruneMode};
+use crate::config::{Audit, AuditService, Configuration, Credentials, Endpoint, LockMode, PruneMode};
 use crate::control::Control;
 use crate::control::log_store::SqlLogStore;
 use crate::error::{Result, TaskError, with_causes};
@@ -33,7 +36,7 @@ use crate::policy::registry::SecretText;
 use crate::random::Random;
 
 /// With the causes: the outer text alone says which file, and not why. None of these errors carries a value.
-fn proof(error: impl std::error::Error) -> TaskError {
+pub(super) fn proof(error: impl std::error::Error) -> TaskError {
     TaskError::Proof(with_causes(&error))
 }
 
@@ -209,6 +212,8 @@ fn read_optional(path: Option<&Path>) -> Result<Option<Vec<u8>>> {
 pub struct AuditConnection {
     /// Where certificates are filed.
     pub sink: Arc<dyn AuditSink>,
+    /// The same, for looking at the service itself.
+    pub client: Arc<AuditClient>,
     /// The key of its log.
     pub log: CheckpointKey,
     /// Who runs it.
@@ -221,7 +226,6 @@ impl AuditConnection {
         let config = &installation.config.audit;
         let (url, log, token, operator, service) = match &config.service {
             AuditService::Embedded { data } => {
-                std::fs::create_dir_all(data).map_err(|error| cannot("make", data, &error))?;
                 let (service, log, token) = start_embedded(installation, data).await?;
                 (service.url(), log, Some(token), LogOperator::SelfHosted, Some(service))
             }
@@ -246,7 +250,8 @@ impl AuditConnection {
             clock: installation.clock.clone(),
         })
         .map_err(proof)?;
-        Ok(Self { sink: Arc::new(client), log, operator, service })
+        let client = Arc::new(client);
+        Ok(Self { sink: client.clone(), client, log, operator, service })
     }
 
     pub(super) async fn close(self) -> Result<()> {
@@ -338,16 +343,16 @@ async fn kept_head(path: &Path) -> Result<Option<String>> {
     FileAnchor(path.to_owned()).last().await.map_err(|error| cannot("read", path, &error))
 }
 
-const AUDIT_KEY: &str = "log-key.pem";
-const AUDIT_DATABASE: &str = "audit.db";
-const AUDIT_HEAD: &str = "log-head.txt";
+pub(super) const AUDIT_KEY: &str = "log-key.pem";
+pub(super) const AUDIT_DATABASE: &str = "audit.db";
+pub(super) const AUDIT_HEAD: &str = "log-head.txt";
 
 /// A log's origin must never change, so it comes from the installation's random id and not from a name that people edit.
-fn log_origin(installation: [u8; 16], log: &str) -> String {
+pub(super) fn log_origin(installation: [u8; 16], log: &str) -> String {
     format!("{}.wangchuan.invalid/{log}", &hex::encode(installation)[..12])
 }
 
-fn checkpoint_key(path: &Path, origin: &str, random: &dyn Random) -> Result<CheckpointSigner> {
+pub(super) fn checkpoint_key(path: &Path, origin: &str, random: &dyn Random) -> Result<CheckpointSigner> {
     if path.exists() { open_checkpoint_key(path, origin) } else { create_checkpoint_key(path, origin, random) }
         .map_err(proof)
 }
@@ -356,26 +361,27 @@ async fn start_embedded(
     installation: &Installation,
     data: &Path,
 ) -> Result<(ServiceHandle, CheckpointKey, BearerToken)> {
-    let origin = log_origin(installation.id(), "certificates");
-    let signer = checkpoint_key(&data.join(AUDIT_KEY), &origin, installation.random.as_ref())?;
-    let key = signer.key().clone();
-    let store = SqlLogStore::open(&data.join(AUDIT_DATABASE), "certificates").await.map_err(proof)?;
-    let anchor = FileAnchor(data.join(AUDIT_HEAD));
-    let sequencer = Sequencer::open(Arc::new(store), signer, Some(Box::new(anchor))).await.map_err(proof)?;
-    let mut bytes = [0; 24];
-    installation.random.fill(&mut bytes)?;
-    let token = hex::encode(bytes);
-    let service = start(ServiceSetup {
+    let token = private_token(installation.random.as_ref())?;
+    let setup = LogService {
+        data: data.to_owned(),
+        origin: log_origin(installation.id(), "certificates"),
         bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        sequencer,
         trusted: installation.signer.trusted().clone(),
-        token: Some(BearerToken::new(&token).map_err(proof)?),
+        token: BearerToken::new(&token).map_err(proof)?,
         operator: LogOperator::SelfHosted,
-        clock: installation.clock.clone(),
-    })
-    .await
-    .map_err(proof)?;
+        witnesses: witnesses(&installation.config.audit)?,
+    };
+    let (service, key) = start_service(setup, installation.clock.clone(), installation.random.as_ref()).await?;
     Ok((service, key, BearerToken::new(&token).map_err(proof)?))
+}
+
+/// The witnesses that the embedded service asks.
+pub(super) fn witnesses(config: &Audit) -> Result<Witnesses> {
+    let mut clients: Vec<Arc<dyn Witness>> = Vec::new();
+    for url in &config.witness_urls {
+        clients.push(Arc::new(HttpWitness::new(url).map_err(proof)?));
+    }
+    Ok(Witnesses { quorum: config.quorum.clone(), clients })
 }
 
 fn operation_key_path(folder: &Path) -> PathBuf {

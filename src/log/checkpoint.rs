@@ -74,8 +74,7 @@ pub struct CheckpointKey {
 impl CheckpointKey {
     /// A key from its parts.
     pub fn new(origin: &str, public: [u8; 32]) -> Result<Self, CheckpointError> {
-        let bad = |c: char| c.is_whitespace() || c.is_control() || c == '+';
-        if origin.is_empty() || origin.len() > 200 || origin.contains(bad) {
+        if !is_key_name(origin) {
             return Err(CheckpointError::BadOrigin);
         }
         Ok(Self { origin: origin.to_owned(), public })
@@ -164,8 +163,14 @@ impl CheckpointKey {
     }
 }
 
+/// Whether a text can name a key in a note, as origins and names of witnesses do.
+pub(super) fn is_key_name(text: &str) -> bool {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || c == '+';
+    !text.is_empty() && text.len() <= 200 && !text.contains(bad)
+}
+
 /// Splits a note into its text (with the final newline) and its signature lines.
-fn split_note(note: &str) -> Result<(&str, &str), CheckpointError> {
+pub(super) fn split_note(note: &str) -> Result<(&str, &str), CheckpointError> {
     if note.len() > MAX_NOTE_BYTES {
         return Err(CheckpointError::Malformed("longer than 64 KiB"));
     }
@@ -180,7 +185,7 @@ fn split_note(note: &str) -> Result<(&str, &str), CheckpointError> {
     Ok((text, signatures))
 }
 
-fn parse_signature(line: &str) -> Result<(&str, Vec<u8>), CheckpointError> {
+pub(super) fn parse_signature(line: &str) -> Result<(&str, Vec<u8>), CheckpointError> {
     let malformed = CheckpointError::Malformed("a signature line is not one");
     let parse = || {
         let (name, encoded) = line.strip_prefix(SIGNATURE_PREFIX)?.split_once(' ')?;

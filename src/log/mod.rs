@@ -10,13 +10,16 @@
 //! * The content of a leaf may expire; its entry and its hash stay, so the tree stays provable.
 
 pub mod checkpoint;
+pub mod cosignature;
 pub mod key_file;
 pub mod operations;
 pub mod proofs;
+pub mod prune;
 pub mod record;
 pub mod sequencer;
 pub mod store;
 #[cfg(test)]
 mod tests;
+pub mod tiles;
 pub mod tree;
 pub mod verify;

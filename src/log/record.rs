@@ -7,6 +7,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::store::{NewLeaf, StoredLeaf};
 use super::tree::{Hash, sha256};
@@ -42,6 +43,47 @@ pub enum Activity {
 }
 
 impl Activity {
+    /// What kind of thing a named operation is, when it was done.
+    #[must_use]
+    pub fn of_operation(operation: &str) -> Self {
+        match operation {
+            "run.begin" | "run.end" => Self::Delete,
+            "run.undo" | "restore" => Self::Update,
+            "explain" | "request.show" => Self::Read,
+            "log.export" => Self::Export,
+            "log.query" => Self::EntityRead,
+            "request.new" | "hold.place" | "backup.run" | "drill.run" | "key.register" => Self::EntityCreate,
+            "key.shred" | "key.destroy-root" | "key.root-gone" | "key.outside" | "log.prune" => Self::EntityDelete,
+            "command.refused" => Self::Call,
+            _ => Self::EntityUpdate,
+        }
+    }
+
+    /// Its name in OCSF.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read | Self::EntityRead => "Read",
+            Self::Update | Self::EntityUpdate => "Update",
+            Self::Delete | Self::EntityDelete => "Delete",
+            Self::Export => "Export",
+            Self::EntityCreate => "Create",
+            Self::Logon => "Logon",
+            Self::Call => "Other",
+        }
+    }
+
+    /// Read, write, modify or delete, as procedures for records want it: `R`, `W`, `M`, `D`.
+    #[must_use]
+    pub fn letter(self) -> &'static str {
+        match self {
+            Self::Read | Self::EntityRead | Self::Export | Self::Logon | Self::Call => "R",
+            Self::EntityCreate => "W",
+            Self::Update | Self::EntityUpdate => "M",
+            Self::Delete | Self::EntityDelete => "D",
+        }
+    }
+
     /// OCSF `category_uid`, `class_uid` and `activity_id`.
     #[must_use]
     pub fn ocsf(self) -> (u32, u32, u32) {
@@ -120,7 +162,7 @@ pub struct Record {
     pub time: DateTime<Utc>,
     /// Who.
     pub actor: Actor,
-    /// From which address; none for what the agent did by itself.
+    /// From which address; none for what was typed or scheduled on the host itself, whose name stands for it then.
     pub ip: Option<String>,
     /// On which host.
     pub host: String,
@@ -130,6 +172,8 @@ pub struct Record {
     pub operation: String,
     /// On which objects.
     pub resources: Vec<Resource>,
+    /// The customer it was about, by the log's pseudonym; none when it was about nobody or about many.
+    pub customer: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
     /// A code of the outcome, or the reason given.
@@ -152,8 +196,9 @@ impl Record {
         };
         let references: serde_json::Map<String, serde_json::Value> =
             self.references.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
-        let mut json = serde_json::json!({
-            "category_uid": category, "class_uid": class, "activity_id": activity, "type_uid": class * 100 + activity,
+        let mut json = json!({
+            "category_uid": category, "class_uid": class, "activity_id": activity,
+            "activity_name": self.activity.name(), "type_uid": class * 100 + activity,
             "severity_id": severity, "status_id": status, "time": self.time.timestamp_millis(),
             "metadata": {
                 "version": OCSF_VERSION, "uid": self.id,
@@ -163,16 +208,18 @@ impl Record {
             "device": {"type_id": 0, "hostname": self.host},
             "api": {"operation": self.operation},
             "resources": self.resources,
-            "unmapped": {"changes": self.changes, "references": references},
+            // An address, or the host where there is none: never blank.
+            "src_endpoint": self.ip.as_ref().map_or_else(|| json!({"hostname": self.host}), |ip| json!({"ip": ip})),
+            "unmapped": {
+                "customer": self.customer, "access": "direct", "operation": self.activity.letter(),
+                "changes": self.changes, "references": references,
+            },
         });
         if let Some(role) = &self.actor.role {
-            json["actor"]["user"]["groups"] = serde_json::json!([{"name": role}]);
+            json["actor"]["user"]["groups"] = json!([{"name": role}]);
         }
         if let Some(session) = &self.actor.session {
-            json["actor"]["session"] = serde_json::json!({"uid": session});
-        }
-        if let Some(ip) = &self.ip {
-            json["src_endpoint"] = serde_json::json!({"ip": ip});
+            json["actor"]["session"] = json!({"uid": session});
         }
         if let Some(detail) = &self.detail {
             json["status_detail"] = detail.as_str().into();

@@ -146,9 +146,18 @@ impl Sequencer {
         self.signer.key()
     }
 
-    /// The last signed head.
+    /// The last signed head that this sequencer knows.
     pub async fn checkpoint(&self) -> SignedCheckpoint {
         self.head.lock().await.checkpoint.clone()
+    }
+
+    /// The last signed head, after a look whether another process has appended since.
+    pub async fn latest(&self) -> Result<SignedCheckpoint, SequencerError> {
+        let mut head = self.head.lock().await;
+        if self.store.size().await? != head.frontier.size() {
+            *head = load(&*self.store, &self.signer, self.anchor.as_deref()).await?;
+        }
+        Ok(head.checkpoint.clone())
     }
 
     /// Appends leaves that are not there yet. After an error, or when the future is dropped, nothing is lost by calling

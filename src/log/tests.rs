@@ -408,6 +408,7 @@ fn record(number: u32) -> Record {
         activity: Activity::Delete,
         operation: "erase.batch".into(),
         resources: vec![Resource { kind: "subject".into(), uid: "hmac-sha256:k7:00ff".into() }],
+        customer: None,
         outcome: Outcome::Success,
         detail: None,
         changes: vec![Change { field: "phone".into(), before: Some("ab".into()), after: None, sealed: None }],
@@ -511,7 +512,10 @@ fn records_speak_ocsf() {
     assert_eq!(json["status_id"], 1);
     let by_agent = Record { ip: None, outcome: Outcome::Intent, ..record(2) };
     let json: serde_json::Value = serde_json::from_str(&by_agent.to_json()).unwrap();
-    assert!(json.get("src_endpoint").is_none() && json["device"]["hostname"] == "agent-1");
+    assert_eq!(
+        (&json["src_endpoint"]["hostname"], &json["device"]["hostname"]),
+        (&"agent-1".into(), &"agent-1".into())
+    );
     assert_eq!(json["status"], "intent");
 }
 

@@ -12,7 +12,7 @@ use crate::erase::fate::seal_fate;
 use crate::erase::planner::{StoredPlan, is_intact, make_plan};
 use crate::erase::read_back::read_back;
 use crate::erase::survey::Target;
-use crate::installation::Installation;
+use crate::installation::{Installation, Operation};
 use crate::keyring::Purpose;
 use crate::keys::cell::pseudonym;
 use crate::keys::sealed::open_column;
@@ -204,7 +204,14 @@ pub async fn execute(installation: &Installation, plan: &PlanRow) -> Result<RunR
         body: record.text()?,
     };
     let whole = installation.begin_piece()?;
-    installation.log_operation("run.begin", &run.id, "intent").await?;
+    let subject = match plan.request {
+        Some(number) => Some(request_subject(installation, number).await?),
+        None => None,
+    };
+    let references = vec![("plan".to_owned(), plan.id.clone())];
+    let intent =
+        Operation { name: "run.begin", object: &run.id, outcome: "intent", references, ..Operation::default() };
+    installation.log(Operation { subject: subject.as_ref(), ..intent }).await?;
     if let Err(error) = begin(installation, plan, &run).await {
         installation.log_operation("run.begin", &run.id, "failure").await?;
         return Err(error);
@@ -432,9 +439,12 @@ async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut R
 /// What follows the last transaction of a run: its end in the operation log, its markers gone. Done again after a crash.
 async fn finish(installation: &Installation, run: &mut RunRow) -> Result<()> {
     let outcome = if run.state == "failed" { "failure" } else { "success" };
-    installation.log_operation("run.end", &run.id, outcome).await?;
-    forget_markers(&installation.ground()?, run).await?;
     let mut body = RunBody::of(run)?;
+    let counts = [("due", body.due), ("erased", body.erased), ("anonymised", body.stripped), ("kept", body.kept)];
+    let references = counts.map(|(name, count)| (name.to_owned(), count.to_string())).to_vec();
+    let ended = Operation { name: "run.end", object: &run.id, outcome, references, ..Operation::default() };
+    installation.log(ended).await?;
+    forget_markers(&installation.ground()?, run).await?;
     body.closed = true;
     body.put(run)?;
     let state = run.state.clone();

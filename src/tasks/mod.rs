@@ -1,6 +1,7 @@
 //! What a job or a command can do, one file per task. All of them work on an opened [`crate::installation::Installation`],
 //! and the agent, the command line and the drill call the same functions.
 
+pub mod audit;
 pub mod backup;
 pub mod certify;
 pub mod doomed;
@@ -10,6 +11,7 @@ pub mod finality;
 pub mod key_check;
 pub mod key_move;
 pub mod locks;
+pub mod oplog;
 pub mod outbox;
 pub mod outcome;
 pub mod outside;
@@ -22,6 +24,7 @@ pub mod shred;
 pub mod site_drill;
 pub mod status;
 pub mod statute_diff;
+pub mod trust;
 pub mod undo;
 pub mod unfinished;
 

@@ -3,15 +3,16 @@
 use chrono::TimeDelta;
 use serde::Serialize;
 
-use crate::audit::receipt::LogOperator;
-use crate::audit::{FiledOutcome, backoff};
+use crate::audit::receipt::{self, LogOperator};
+use crate::audit::{FiledOutcome, Grown, backoff};
 use crate::certify::signer::TrustedKeys;
 use crate::control::OutboxRow;
 use crate::crash_point;
-use crate::installation::{Installation, audit_log_keys};
-use crate::log::checkpoint::CheckpointKey;
+use crate::installation::{AuditConnection, Installation};
+use crate::log::checkpoint::{Checkpoint, CheckpointKey};
 
 use super::Result;
+use super::trust::{GivenReceipt, trust, verify_with};
 
 /// What a round of filing did.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -22,6 +23,8 @@ pub struct FilingReport {
     pub waiting: Vec<(String, String)>,
     /// Certificates that the service refuses, with the reason; a person must look.
     pub quarantined: Vec<(String, String)>,
+    /// What shows that the log was rolled back or has two faces; a person must look at once.
+    pub doubt: Option<String>,
 }
 
 /// Files everything whose time has come; `now_all` tries waiting ones at once.
@@ -46,8 +49,16 @@ pub async fn file_due(installation: &Installation, now_all: bool) -> Result<Fili
             return Ok(report);
         }
     }
+    let before = newest_head(installation, &connection.log).await?;
+    let mut down: Option<String> = None;
+    let mut after: Option<Checkpoint> = None;
     for mut row in waiting {
         let now = installation.clock.now();
+        if let Some(reason) = &down {
+            // One try tells that the service is away; the others need not wait for it, and keep their turn.
+            report.waiting.push((row.certificate.clone(), reason.clone()));
+            continue;
+        }
         if !now_all && row.next_at > now {
             report.waiting.push((row.certificate.clone(), row.problem.clone().unwrap_or_default()));
             continue;
@@ -58,13 +69,48 @@ pub async fn file_due(installation: &Installation, now_all: bool) -> Result<Fili
         let Some(certificate) = certificate else { continue };
         let outcome = connection.sink.file(&certificate.id, &certificate.envelope).await;
         crash_point::reached("outbox.filed");
+        if let FiledOutcome::Retry { reason, .. } = &outcome
+            && reason.is_of_service()
+        {
+            down = Some(reason.to_string());
+        }
+        if let FiledOutcome::Receipted(filed) = &outcome {
+            after = Some(filed.verified.head());
+        }
         enter(installation, connection.operator, &mut row, outcome, &mut report)?;
         let mut tx = installation.control.begin().await?;
         tx.set_outbox(&row).await?;
         tx.commit().await?;
         crash_point::reached("outbox.receipted");
     }
+    if let (Some(before), Some(after)) = (before, after) {
+        report.doubt = compare_heads(connection, &before, &after).await;
+    }
     Ok(report)
+}
+
+/// The head with the most leaves under which any receipt of this log was given.
+async fn newest_head(installation: &Installation, log: &CheckpointKey) -> Result<Option<Checkpoint>> {
+    let mut tx = installation.control.read().await?;
+    let rows = tx.outbox(Some("receipted")).await?;
+    drop(tx);
+    let heads = rows.iter().filter_map(|row| receipt::head(row.receipt.as_deref()?, log).ok());
+    Ok(heads.max_by_key(|head| head.size))
+}
+
+/// Whether the log extends what it showed before. Receipts prove that each certificate was in *a* log; only this shows that it is
+/// one and the same.
+async fn compare_heads(connection: &AuditConnection, before: &Checkpoint, after: &Checkpoint) -> Option<String> {
+    if connection.sink.grew(before, after).await != Grown::Refuted {
+        return None;
+    }
+    let what = format!(
+        "the audit log's head of {} entries does not extend that of {}: it was rolled back, or shows others another history; \
+         the receipts with both heads are kept as evidence",
+        after.size, before.size
+    );
+    tracing::error!(origin = %after.origin, earlier = before.size, later = after.size, "the audit log has two histories");
+    Some(what)
 }
 
 fn enter(
@@ -80,7 +126,8 @@ fn enter(
         FiledOutcome::Receipted(receipt) => {
             "receipted".clone_into(&mut row.state);
             row.problem = None;
-            row.grade = Some(format!("{:?}: {}", receipt.verified.grade, receipt.verified.grade.describe(operator)));
+            let grade = receipt.verified.witnessed_by(&installation.config.audit.quorum).grade;
+            row.grade = Some(format!("{grade:?}: {}", grade.describe(operator)));
             row.receipt = Some(receipt.bytes);
             row.receipted_at = Some(now);
             report.receipted.push(row.certificate.clone());
@@ -125,24 +172,9 @@ pub async fn verify_certificate(installation: &Installation, id: &str) -> Result
     })?;
     let receipt = tx.outbox(None).await?.into_iter().find(|row| row.certificate == id).and_then(|row| row.receipt);
     drop(tx);
-    let mut checks = check_envelope(&certificate.envelope, Some(&certificate.evidence), installation.signer.trusted());
-    let operator = if installation.is_audit_self_hosted() { LogOperator::SelfHosted } else { LogOperator::Independent };
-    checks.push(match receipt {
-        None => ("receipt".to_owned(), false, "not filed yet".to_owned()),
-        Some(receipt) => match audit_log_keys(installation) {
-            Ok(logs) => {
-                let check = |log: &CheckpointKey| {
-                    check_receipt(&receipt, &certificate.envelope, installation.signer.trusted(), log, Some(operator))
-                };
-                // A receipt of a log that burnt with an earlier site counts as it did then.
-                let mut checked: Vec<_> = logs.iter().map(check).collect();
-                let good = checked.iter().position(|(_, good, _)| *good).unwrap_or(0);
-                checked.swap_remove(good)
-            }
-            Err(error) => ("receipt".to_owned(), false, error.to_string()),
-        },
-    });
-    Ok(CertificateVerdict::of(checks))
+    let trust = trust(installation).await?;
+    let given = receipt.map_or(GivenReceipt::Missing, GivenReceipt::Entry);
+    Ok(verify_with(&trust, &certificate.envelope, &given, Some(&certificate.evidence)).0)
 }
 
 impl CertificateVerdict {
@@ -165,30 +197,6 @@ pub fn check_envelope(envelope: &[u8], evidence: Option<&[u8]>, trusted: &Truste
         checks.push(line("evidence", &said));
     }
     checks
-}
-
-/// Checks that the log of `log` holds the envelope. Who runs the log is said only where it is known.
-#[must_use]
-pub fn check_receipt(
-    receipt: &[u8],
-    envelope: &[u8],
-    trusted: &TrustedKeys,
-    log: &CheckpointKey,
-    operator: Option<LogOperator>,
-) -> (String, bool, String) {
-    let envelope = match crate::certify::dsse::Envelope::parse(envelope) {
-        Ok(envelope) => envelope,
-        Err(error) => return ("receipt".to_owned(), false, error.to_string()),
-    };
-    let Some(signer) = trusted.get(envelope.key_id()) else {
-        return ("receipt".to_owned(), false, crate::certify::VerifyError::UnknownKey.to_string());
-    };
-    let checked = crate::audit::receipt::verify(receipt, &envelope, signer, log);
-    let said = checked.map(|found| match operator {
-        Some(operator) => format!("index {}, {}", found.index, found.grade.describe(operator)),
-        None => format!("index {}, in the log {}", found.index, found.origin),
-    });
-    line("receipt", &said)
 }
 
 fn line<E: std::fmt::Display>(what: &str, outcome: &std::result::Result<String, E>) -> (String, bool, String) {

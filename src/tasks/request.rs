@@ -8,7 +8,7 @@ use crate::erase::batch::subject_in;
 use crate::erase::planner::{StoredPlan, make_plan, subject_lookup};
 use crate::erase::survey::{Target, read_all};
 use crate::erase::{EraseError, Site};
-use crate::installation::Installation;
+use crate::installation::{Installation, Operation};
 use crate::keyring::Purpose;
 use crate::keys::sealed::seal_column;
 use crate::plan::Subject;
@@ -162,7 +162,9 @@ pub async fn receive(installation: &Installation, subject: &Subject) -> Result<R
         .await?
         .ok_or_else(|| TaskError::Inconsistent("a request just stored is missing".to_owned()))?;
     tx.commit().await?;
-    installation.log_operation("request.new", &format!("request-{number}"), "success").await?;
+    let object = format!("request-{number}");
+    let received = Operation { name: "request.new", object: &object, outcome: "success", ..Operation::default() };
+    installation.log(Operation { subject: Some(subject), ..received }).await?;
     Ok(Received { request, existing: false })
 }
 

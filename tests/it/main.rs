@@ -8,6 +8,7 @@ mod kms;
 mod model;
 mod output;
 mod pkcs11;
+mod proof;
 mod rgw;
 mod scenario;
 mod slot_contract;

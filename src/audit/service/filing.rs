@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::witnesses::Cosigned;
 use crate::audit::receipt;
 use crate::log::checkpoint::SignedCheckpoint;
 use crate::log::proofs::ProofReader;
@@ -33,11 +34,11 @@ pub(super) struct FilingFailed {
 }
 
 /// Runs until every sender is gone and the queue is empty.
-pub(super) async fn run_filing(sequencer: Arc<Sequencer>, mut queue: mpsc::Receiver<Filing>) {
+pub(super) async fn run_filing(sequencer: Arc<Sequencer>, cosigned: Arc<Cosigned>, mut queue: mpsc::Receiver<Filing>) {
     let mut group = Vec::with_capacity(GROUP_FILINGS);
     while queue.recv_many(&mut group, GROUP_FILINGS).await > 0 {
         let leaves: Vec<NewLeaf> = group.iter().map(|filing| filing.leaf.clone()).collect();
-        match file_group(&sequencer, &leaves).await {
+        match file_group(&sequencer, &cosigned, &leaves).await {
             Ok(outcomes) => {
                 for (filing, outcome) in group.drain(..).zip(outcomes) {
                     // Nobody listens when the client went away; the leaf stays filed.
@@ -55,8 +56,14 @@ pub(super) async fn run_filing(sequencer: Arc<Sequencer>, mut queue: mpsc::Recei
     }
 }
 
-async fn file_group(sequencer: &Sequencer, leaves: &[NewLeaf]) -> Result<Vec<Filed>, SequencerError> {
+async fn file_group(
+    sequencer: &Sequencer,
+    cosigned: &Cosigned,
+    leaves: &[NewLeaf],
+) -> Result<Vec<Filed>, SequencerError> {
     let appended = sequencer.append(leaves).await?;
+    cosigned.ask(sequencer, &appended.checkpoint).await;
+    let checkpoint = cosigned.best(appended.checkpoint).await;
     let mut reader = ProofReader::new(&**sequencer.store());
     let mut outcomes = Vec::with_capacity(leaves.len());
     for (leaf, placement) in leaves.iter().zip(appended.placements) {
@@ -68,7 +75,7 @@ async fn file_group(sequencer: &Sequencer, leaves: &[NewLeaf]) -> Result<Vec<Fil
                 continue;
             }
         };
-        let receipt = make_receipt(sequencer, &mut reader, &appended.checkpoint, &leaf.entry, index).await?;
+        let receipt = make_receipt(sequencer, &mut reader, &checkpoint, &leaf.entry, index).await?;
         outcomes.push(Filed::Receipt { new, receipt });
     }
     Ok(outcomes)

@@ -55,6 +55,14 @@ pub(super) fn with_type(status: StatusCode, media_type: &'static str, body: Vec<
     (status, headers, body).into_response()
 }
 
+/// Bytes that never change: anyone may keep them.
+pub(super) fn unchanging(body: Vec<u8>) -> Response {
+    let mut response = with_type(StatusCode::OK, "application/octet-stream", body);
+    let value = HeaderValue::from_static("public, max-age=31536000, immutable");
+    response.headers_mut().insert(header::CACHE_CONTROL, value);
+    response
+}
+
 /// A JSON reply.
 pub(super) fn json(value: &Value) -> Response {
     with_type(StatusCode::OK, "application/json", value.to_string().into_bytes())

@@ -18,23 +18,31 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::filing::{Filed, Filing, chain, make_receipt};
-use super::reply::{Problem, json, with_type};
+use super::reply::{Problem, json, unchanging, with_type};
+use super::witnesses::Cosigned;
 use crate::audit::BearerToken;
-use crate::audit::receipt::{self, BUNDLE_MEDIA_TYPE, Grade, LogOperator};
+use crate::audit::receipt::{self, BUNDLE_MEDIA_TYPE, LogOperator};
+use crate::audit::trust::{TRUST_MEDIA_TYPE, Trust, Window};
 use crate::certify::check::{MAX_PAYLOAD_BYTES, is_uuid};
 use crate::certify::dsse::Envelope;
 use crate::certify::signer::TrustedKeys;
 use crate::certify::{VerifyError, verify};
 use crate::clock::Clock;
+use crate::log::checkpoint::SignedCheckpoint;
+use crate::log::cosignature::Quorum;
 use crate::log::proofs::ProofReader;
 use crate::log::sequencer::Sequencer;
 use crate::log::store::{LeafStoreError, NewLeaf, StoredLeaf};
+use crate::log::tiles::Tile;
 use crate::log::tree::{Hash, sha256};
 
 /// The largest envelope: base64 of the largest payload, and a little for the rest.
 const MAX_ENVELOPE_BYTES: usize = MAX_PAYLOAD_BYTES / 3 * 4 + 8 * 1024;
 /// How long a client may take to send one.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The description of this interface, for whoever builds an audit service of their own.
+const OPENAPI: &str = include_str!("../../../config/audit-service.openapi.json");
 
 /// What every request sees.
 pub(super) struct State {
@@ -43,6 +51,8 @@ pub(super) struct State {
     pub trusted: TrustedKeys,
     pub token: Option<BearerToken>,
     pub operator: LogOperator,
+    pub quorum: Quorum,
+    pub cosigned: Arc<Cosigned>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -62,7 +72,9 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/checkpoint", get(checkpoint))
         .route("/v1/proof/inclusion", get(inclusion))
         .route("/v1/proof/consistency", get(consistency))
+        .route("/tile/{*tile}", get(tile))
         .route("/healthz", get(health))
+        .route("/openapi.json", get(async || with_type(StatusCode::OK, "application/json", OPENAPI.into())))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not know the method")
@@ -183,12 +195,13 @@ async fn find(state: &State, id: &str) -> Result<StoredLeaf, Problem> {
 }
 
 async fn receipt_of(state: &State, leaf: &StoredLeaf) -> Result<Vec<u8>, Problem> {
-    let checkpoint = state.sequencer.checkpoint().await;
+    let checkpoint = head(state).await?;
     if leaf.index >= checkpoint.checkpoint.size {
         // Durable but not signed yet: the next append or start signs it.
         return Err(Problem::log_failed(true));
     }
     let mut reader = ProofReader::new(&**state.sequencer.store());
+    let checkpoint = state.cosigned.best(checkpoint).await;
     let made = make_receipt(&state.sequencer, &mut reader, &checkpoint, &leaf.entry, leaf.index).await;
     made.map_err(|error| {
         tracing::error!(error = %chain(&error), "no receipt could be made");
@@ -215,30 +228,47 @@ async fn latest_receipt(Extract(state): Shared, Path(id): Path<String>) -> Reply
     Ok(with_type(StatusCode::OK, "application/json", receipt_of(&state, &leaf).await?))
 }
 
-/// What an auditor pins: the log's key and the certificate keys, the retired ones too.
+/// What an auditor pins: the log's key, its witnesses and the certificate keys. Whoever relies on it must have it from somewhere
+/// else too; what a log says of itself proves nothing.
 async fn trust(Extract(state): Shared) -> Response {
-    let log = state.sequencer.key();
-    let keys: Vec<_> =
-        state.trusted.iter().map(|key| json!({"keyId": key.key_id(), "publicKey": key.to_pem()})).collect();
-    json(&json!({
-        "origin": log.origin(),
-        "verifierKey": log.verifier_key(),
-        "logId": STANDARD.encode(log.log_id()),
-        "operator": state.operator,
-        "grade": Grade::B,
-        "gradeName": Grade::B.describe(state.operator),
-        "certificateKeys": keys,
-    }))
+    let open = Window::default();
+    let trust = Trust {
+        signers: state.trusted.iter().map(|key| (key.clone(), open)).collect(),
+        logs: vec![(state.sequencer.key().clone(), open)],
+        quorum: state.quorum.clone(),
+        operator: state.operator,
+    };
+    with_type(StatusCode::OK, TRUST_MEDIA_TYPE, trust.to_json().to_string().into_bytes())
 }
 
-async fn checkpoint(Extract(state): Shared) -> Response {
-    let note = state.sequencer.checkpoint().await.note;
-    with_type(StatusCode::OK, "text/plain; charset=utf-8", note.into_bytes())
+/// The head, looked up anew: another process may have appended.
+async fn head(state: &State) -> Result<SignedCheckpoint, Problem> {
+    state.sequencer.latest().await.map_err(|error| {
+        tracing::error!(error = %chain(&error), "the audit log's head cannot be read");
+        Problem::log_failed(error.is_retryable())
+    })
+}
+
+async fn checkpoint(Extract(state): Shared) -> Reply {
+    let head = head(&state).await?;
+    Ok(with_type(StatusCode::OK, "text/plain; charset=utf-8", state.cosigned.of(&head).await.into_bytes()))
+}
+
+/// Tiles of the tree and bundles of its entries (C2SP tlog-tiles).
+async fn tile(Extract(state): Shared, Path(path): Path<String>) -> Reply {
+    let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such tile");
+    let tile = Tile::parse(&path).ok_or_else(missing)?;
+    // Not beyond the signed head: what nobody signed nobody may build on.
+    if !tile.is_in(head(&state).await?.checkpoint.size) {
+        return Err(missing());
+    }
+    let bytes = tile.read(&**state.sequencer.store()).await.map_err(|error| store_problem(&error))?;
+    Ok(unchanging(bytes))
 }
 
 async fn health(Extract(state): Shared) -> Reply {
     let size = state.sequencer.store().size().await.map_err(|error| store_problem(&error))?;
-    Ok(json(&json!({"status": "ok", "size": size, "signed": state.sequencer.checkpoint().await.checkpoint.size})))
+    Ok(json(&json!({"status": "ok", "size": size, "signed": head(&state).await?.checkpoint.size})))
 }
 
 #[derive(Deserialize)]
@@ -249,7 +279,7 @@ struct InclusionQuery {
 
 async fn inclusion(Extract(state): Shared, query: Asked<InclusionQuery>) -> Reply {
     let bad = Problem::new(StatusCode::BAD_REQUEST, "wanted: index, and size of at most the checkpoint's");
-    let checkpoint = state.sequencer.checkpoint().await;
+    let checkpoint = head(&state).await?;
     let Ok(Query(InclusionQuery { index, size })) = query else { return Err(bad) };
     let size = size.unwrap_or(checkpoint.checkpoint.size);
     if index >= size || size > checkpoint.checkpoint.size {
@@ -276,7 +306,7 @@ struct ConsistencyQuery {
 
 async fn consistency(Extract(state): Shared, query: Asked<ConsistencyQuery>) -> Reply {
     let bad = Problem::new(StatusCode::BAD_REQUEST, "wanted: from, and to of at least from, at most the checkpoint's");
-    let checkpoint = state.sequencer.checkpoint().await;
+    let checkpoint = head(&state).await?;
     let Ok(Query(ConsistencyQuery { from, to })) = query else { return Err(bad) };
     let to = to.unwrap_or(checkpoint.checkpoint.size);
     if from > to || to > checkpoint.checkpoint.size {

@@ -1,4 +1,4 @@
-//! `certificate export`: a certificate with its receipt for stock verifiers, evidence and public keys beside it.
+//! `certificate export`: a certificate with its receipt for stock verifiers, its evidence beside it.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -10,11 +10,14 @@ use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error};
-use super::super::output::{Document, Exit, Outcome, UserError, Words};
-use super::{Stored, find};
-use crate::audit::receipt::bundle;
+use super::super::output::{Document, Exit, Lang, Outcome, UserError, Words};
+use super::page::Page;
+use super::{ExportArgs, Format, Stored, find};
+use crate::audit::receipt::{LogOperator, bundle, to_proof_text, verify};
 use crate::certify::dsse::Envelope;
-use crate::installation::audit_log_key;
+use crate::control::CertificateRow;
+use crate::error::with_causes;
+use crate::installation::audit_log_keys;
 use crate::tasks::TaskError;
 
 /// The JSON of `certificate export`.
@@ -24,83 +27,132 @@ pub struct ExportDocument {
     result: Outcome,
     /// The certificate's id.
     certificate: String,
-    /// The file with certificate and receipt (Sigstore bundle v0.3), to hand out.
-    bundle: PathBuf,
-    /// The file with the keyed digests of what was erased; it stays with you.
-    evidence: PathBuf,
-    /// The file with the signer's public key (PEM).
-    signer: PathBuf,
-    /// The file with the log's public key (C2SP vkey).
-    log_key: PathBuf,
+    /// The form that was written.
+    format: Format,
+    /// The file, to hand out.
+    file: PathBuf,
+    /// The file with the keyed digests of what was erased; it stays with you. Null where the form has none beside it.
+    evidence: Option<PathBuf>,
 }
 
 impl Document for ExportDocument {
     const OF: &'static [&'static str] = &["certificate export"];
 }
 
-/// The name of a file beside an exported bundle: `c.sigstore.json` gives `c.signer.pem`.
-pub(super) fn beside(bundle: &Path, ending: &str) -> PathBuf {
-    let name = bundle.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let stem = name.strip_suffix(".sigstore.json").or_else(|| name.strip_suffix(".json")).unwrap_or(&name);
-    bundle.with_file_name(format!("{stem}.{ending}"))
+impl Format {
+    /// How the names of such files end.
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Bundle => "sigstore.json",
+            Self::Proof => "tlog-proof",
+            Self::Envelope => "dsse.json",
+            Self::Html => "html",
+        }
+    }
+
+    /// What a file of this form holds.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Bundle => ("certificate and receipt", "证书和回执"),
+            Self::Proof => ("the proof that it is in the log", "已写入日志的证明"),
+            Self::Envelope => ("the certificate without its receipt", "不含回执的证书"),
+            Self::Html => ("a page to read and print", "供阅读和打印的页面"),
+        }
+    }
 }
 
-/// Exports. Refuses to write over files, and a certificate that is not filed yet has no bundle.
-pub async fn export(context: &mut Context<'_>, id: &str, output: Option<PathBuf>) -> CommandResult {
+/// The name of a file beside an exported one: `c.sigstore.json` gives `c.evidence.ndjson`.
+pub(super) fn beside(file: &Path, ending: &str) -> PathBuf {
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let known = [".sigstore.json", ".dsse.json", ".json"];
+    let stem = known.iter().find_map(|known| name.strip_suffix(known)).unwrap_or(&name);
+    file.with_file_name(format!("{stem}.{ending}"))
+}
+
+/// Exports. Refuses to write over files; before a certificate is filed there is nothing to export but the envelope.
+pub async fn export(context: &mut Context<'_>, args: ExportArgs) -> CommandResult {
     let stored = Stored::open(context).await?;
-    let row = find(&stored.certificates, id)?;
-    let receipt = stored.filing(&row.id).and_then(|filing| filing.receipt.as_deref()).ok_or_else(|| {
-        let what = Words::new(
-            "the certificate is not filed yet, so there is no receipt to export",
-            "证书尚未存证，没有可导出的回执",
-        );
-        UserError::new(Exit::Failed, "NOT_FILED", what).worth_retrying(true).advise(
-            "the agent files it; `wangchuan job run outbox` tries at once",
-            "代理会提交；`wangchuan job run outbox` 可立即尝试",
-        )
-    })?;
-    let proof = |error: String| task_error(TaskError::Proof(error));
-    let envelope = Envelope::parse(&row.envelope).map_err(|error| proof(error.to_string()))?;
-    let bytes = bundle(&envelope, receipt).map_err(|error| proof(error.to_string()))?;
-    let log = audit_log_key(&stored.installation).map_err(task_error)?;
-    let signers = stored.installation.signer.trusted();
-    let signer =
-        signers.get(envelope.key_id()).ok_or_else(|| proof("the certificate is signed by another key".to_owned()))?;
-    let path = output.unwrap_or_else(|| PathBuf::from(format!("certificate-{}.sigstore.json", row.sequence)));
-    let document = ExportDocument {
-        result: Outcome::Complete,
-        certificate: row.id.clone(),
-        evidence: beside(&path, "evidence.ndjson"),
-        signer: beside(&path, "signer.pem"),
-        log_key: beside(&path, "log.vkey"),
-        bundle: path,
+    let row = find(&stored.certificates, &args.id)?;
+    let receipt = stored.filing(&row.id).and_then(|filing| filing.receipt.as_deref());
+    let bytes = match args.format {
+        Format::Html => page(&stored, row, receipt, context.lang())?.into_bytes(),
+        format => content(format, row, receipt)?,
     };
-    write_all(&[
-        (&document.evidence, &row.evidence),
-        (&document.signer, signer.to_pem().as_bytes()),
-        (&document.log_key, format!("{}\n", log.verifier_key()).as_bytes()),
-        (&document.bundle, &bytes),
-    ])?;
-    let (shown, evidence) = (document.bundle.display(), document.evidence.display());
-    context.output.say(&Words::new(
-        format!("{shown}: certificate and receipt, for you to hand out\n{evidence}: keyed digests of what was erased; it stays with you"),
-        format!("{shown}：证书和回执，可以交给他人\n{evidence}：被删除内容的带密钥摘要，由您自己保存"),
+    let name = || PathBuf::from(format!("certificate-{}.{}", row.sequence, args.format.ending()));
+    let file = args.output.unwrap_or_else(name);
+    let with_evidence = matches!(args.format, Format::Bundle | Format::Envelope);
+    let evidence = with_evidence.then(|| beside(&file, "evidence.ndjson"));
+    let document =
+        ExportDocument { result: Outcome::Complete, certificate: row.id.clone(), format: args.format, file, evidence };
+    let mut files = vec![(&document.file, bytes.as_slice())];
+    files.extend(document.evidence.iter().map(|path| (path, row.evidence.as_slice())));
+    write_all(&files)?;
+    let (en, zh) = args.format.words();
+    let shown = document.file.display();
+    let output = &mut *context.output;
+    output.say(&Words::new(format!("{shown}: {en}, for you to hand out"), format!("{shown}：{zh}，可以交给他人")))?;
+    if let Some(evidence) = &document.evidence {
+        let shown = evidence.display();
+        output.say(&Words::new(
+            format!("{shown}: keyed digests of what was erased; it stays with you"),
+            format!("{shown}：被删除内容的带密钥摘要，由您自己保存"),
+        ))?;
+    }
+    output.note(&Words::new(
+        "whoever checks it needs your public keys too (`wangchuan audit trust`), by another way than the certificate",
+        "核查者还需要您的公钥（`wangchuan audit trust`），请以不同于证书的途径交付",
     ))?;
-    context.output.note(&Words::new(
-        format!(
-            "hand the keys {} and {} over another way than the certificate",
-            document.signer.display(),
-            document.log_key.display()
-        ),
-        format!("公钥 {} 和 {} 请以不同于证书的途径交付", document.signer.display(), document.log_key.display()),
-    ))?;
-    context.output.document(&document)?;
+    output.document(&document)?;
     stored.close().await?;
     Ok(Exit::Done)
 }
 
+fn content(format: Format, row: &CertificateRow, receipt: Option<&[u8]>) -> Result<Vec<u8>, UserError> {
+    if format == Format::Envelope {
+        return Ok(row.envelope.clone());
+    }
+    let receipt = receipt.ok_or_else(not_filed)?;
+    let proof = |error: &dyn std::error::Error| task_error(TaskError::Proof(with_causes(error)));
+    if format == Format::Proof {
+        return to_proof_text(receipt).map(String::into_bytes).map_err(|error| proof(&error));
+    }
+    let envelope = Envelope::parse(&row.envelope).map_err(|error| proof(&error))?;
+    bundle(&envelope, receipt).map_err(|error| proof(&error))
+}
+
+/// The page; one that is not filed yet says so.
+fn page(stored: &Stored, row: &CertificateRow, receipt: Option<&[u8]>, lang: Lang) -> Result<String, UserError> {
+    let proof = |error: &dyn std::error::Error| task_error(TaskError::Proof(with_causes(error)));
+    let installation = &stored.installation;
+    let trusted = installation.signer.trusted();
+    let certificate = crate::certify::verify(&row.envelope, trusted).map_err(|error| proof(&error))?;
+    let envelope = Envelope::parse(&row.envelope).map_err(|error| proof(&error))?;
+    let signer = trusted.get(&certificate.key_id);
+    let verified = receipt.zip(signer).and_then(|(receipt, signer)| {
+        let logs = audit_log_keys(installation).unwrap_or_default();
+        let found = logs.iter().find_map(|log| verify(receipt, &envelope, signer, log).ok());
+        found.map(|found| found.witnessed_by(&installation.config.audit.quorum))
+    });
+    let operator = if installation.is_audit_self_hosted() { LogOperator::SelfHosted } else { LogOperator::Independent };
+    let receipt = verified.as_ref().map(|found| (found, found.grade.describe(operator)));
+    let replaced_by = stored.successor(&row.id).map(|later| later.sequence);
+    let config = &installation.config;
+    Ok(Page { certificate: &certificate, receipt, replaced_by, config, lang }.render())
+}
+
+fn not_filed() -> UserError {
+    let what = Words::new(
+        "the certificate is not filed yet, so there is no receipt to export",
+        "证书尚未存证，没有可导出的回执",
+    );
+    UserError::new(Exit::Failed, "NOT_FILED", what).worth_retrying(true).advise(
+        "the agent files it; `wangchuan job run outbox` tries at once",
+        "代理会提交；`wangchuan job run outbox` 可立即尝试",
+    )
+}
+
 /// Writes all files or, when one is there already, none.
-fn write_all(files: &[(&PathBuf, &[u8])]) -> Result<(), UserError> {
+pub(in crate::cli) fn write_all(files: &[(&PathBuf, &[u8])]) -> Result<(), UserError> {
     if let Some((path, _)) = files.iter().find(|(path, _)| path.exists()) {
         return Err(cannot_write(path, &io::ErrorKind::AlreadyExists.into()));
     }
@@ -127,11 +179,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_beside_a_bundle_share_its_name() {
-        let name = |bundle: &str| beside(Path::new(bundle), "signer.pem").display().to_string();
-        assert_eq!(name("a/c.sigstore.json"), "a/c.signer.pem");
-        assert_eq!(name("c.json"), "c.signer.pem");
-        assert_eq!(name("certificate"), "certificate.signer.pem");
+    fn files_beside_an_exported_one_share_its_name() {
+        let name = |file: &str| beside(Path::new(file), "evidence.ndjson").display().to_string();
+        assert_eq!(name("a/c.sigstore.json"), "a/c.evidence.ndjson");
+        assert_eq!(name("c.dsse.json"), "c.evidence.ndjson");
+        assert_eq!(name("c.json"), "c.evidence.ndjson");
+        assert_eq!(name("certificate"), "certificate.evidence.ndjson");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::super::CommandResult;
 use super::super::context::{Context, task_error};
 use super::super::output::shapes::Verification;
 use super::super::output::{Document, Exit, Grid, Output, UserError, Words, say};
+use super::operations::{self, LogExportArgs, PruneArgs, QueryArgs};
 use crate::audit::receipt;
 use crate::installation::{LogView, Needs, view_certificate_log, view_operation_log};
 use crate::log::record;
@@ -21,6 +22,17 @@ pub enum LogCommand {
     /// Says which entry differs first. Exit code 1 when one does.
     #[command(after_help = "Example:\n  wangchuan log verify")]
     Verify,
+    /// Who did what, when and from where; of one customer also after the erasure. The look itself is logged.
+    #[command(after_help = "Examples:
+  wangchuan log query --operation run
+  wangchuan log query --customer - < id.txt")]
+    Query(QueryArgs),
+    /// Write the whole operation log into a file, one JSON object a line. Logged, too.
+    #[command(after_help = "Example:\n  wangchuan log export --output operations.ndjson")]
+    Export(LogExportArgs),
+    /// Drop the contents of entries that are three years old; their digests stay, so the log stays provable.
+    #[command(after_help = "Examples:\n  wangchuan log prune\n  wangchuan log prune --apply")]
+    Prune(PruneArgs),
 }
 
 /// A log that was replayed. Numbers are null when it could not be read.
@@ -98,6 +110,9 @@ impl Document for LogDocument {
 pub async fn log(context: &mut Context<'_>, command: LogCommand) -> CommandResult {
     match command {
         LogCommand::Verify => verify(context).await,
+        LogCommand::Query(args) => operations::query(context, args).await,
+        LogCommand::Export(args) => operations::export(context, args).await,
+        LogCommand::Prune(args) => operations::prune(context, args).await,
     }
 }
 

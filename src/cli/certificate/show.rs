@@ -185,7 +185,7 @@ fn show_targets(output: &mut Output, predicate: &Predicate) -> Result<(), UserEr
 }
 
 /// What became of the rows in backups: shredded is more than deleted, and pending is not gone.
-fn in_backups(state: BackupState) -> (&'static str, &'static str) {
+pub(super) fn in_backups(state: BackupState) -> (&'static str, &'static str) {
     match state {
         BackupState::Erased => ("shredded", "密钥已销毁"),
         BackupState::Expires => ("shred-pending: still opens until", "待销毁密钥：仍可打开，直到"),
@@ -279,7 +279,7 @@ fn explain_slot(limitation: Limitation) -> (&'static str, &'static str) {
 }
 
 /// What a limitation means.
-fn explain(limitation: Limitation) -> (&'static str, &'static str) {
+pub(super) fn explain(limitation: Limitation) -> (&'static str, &'static str) {
     match limitation {
         Limitation::KeyShredPending => ("the keys of the backups die later", "备份的密钥稍后才销毁"),
         Limitation::RootSlotClassA

@@ -1,8 +1,9 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::verify::{Receipt, read_parts};
+use super::verify::read_parts;
 use super::*;
+use crate::tasks::trust::GivenReceipt;
 
 fn row(id: &str, sequence: i64) -> CertificateRow {
     CertificateRow {
@@ -34,16 +35,16 @@ fn a_certificate_is_found_by_number_id_or_beginning() {
 fn bundles_and_envelopes_are_taken_apart() {
     let envelope = json!({"payloadType": "t", "payload": "", "signatures": []});
     let bare = envelope.to_string().into_bytes();
-    assert_eq!(read_parts(&bare).unwrap().receipt, Receipt::NotInThisForm);
+    assert_eq!(read_parts(&bare).unwrap().receipt, GivenReceipt::NotInThisForm);
     let bundle = |entries: serde_json::Value| {
         let material = json!({"tlogEntries": entries});
         let media = crate::audit::receipt::BUNDLE_MEDIA_TYPE;
         json!({"mediaType": media, "verificationMaterial": material, "dsseEnvelope": envelope}).to_string().into_bytes()
     };
     let filed = read_parts(&bundle(json!([{"logIndex": "7"}]))).unwrap();
-    assert_eq!((filed.envelope, filed.receipt), (bare, Receipt::Present(br#"{"logIndex":"7"}"#.to_vec())));
+    assert_eq!((filed.envelope, filed.receipt), (bare, GivenReceipt::Entry(br#"{"logIndex":"7"}"#.to_vec())));
     // A bundle without a receipt is told from a bare envelope: it fails, instead of passing with less.
-    assert_eq!(read_parts(&bundle(json!([]))).unwrap().receipt, Receipt::Missing);
+    assert_eq!(read_parts(&bundle(json!([]))).unwrap().receipt, GivenReceipt::Missing);
     for bad in [&b"no"[..], b"{}", b"[1]", br#"{"mediaType":"other"}"#] {
         assert!(read_parts(bad).is_err());
     }

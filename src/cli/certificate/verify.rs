@@ -7,16 +7,17 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::CommandResult;
-use super::super::context::{Context, task_error};
+use super::super::context::{Context, task_error, usage};
 use super::super::output::shapes::Verification;
 use super::super::output::{Document, Exit, UserError, Words};
 use super::export::beside;
 use super::{Stored, VerifyArgs, find};
-use crate::audit::receipt::{BUNDLE_MEDIA_TYPE, LogOperator};
-use crate::certify::signer::{PublicKey, TrustedKeys};
-use crate::installation::{Needs, audit_log_key};
-use crate::log::checkpoint::CheckpointKey;
-use crate::tasks::outbox::{CertificateVerdict, check_envelope, check_receipt, verify_certificate};
+use crate::audit::receipt::BUNDLE_MEDIA_TYPE;
+use crate::audit::trust::{Trust, TrustError};
+use crate::error::with_causes;
+use crate::installation::Needs;
+use crate::tasks::outbox::{CertificateVerdict, verify_certificate};
+use crate::tasks::trust::{GivenReceipt, trust, verify_with};
 
 /// No certificate file comes near this many bytes; evidence files may.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -49,11 +50,17 @@ impl Document for VerifyDocument {
 
 /// Verifies. Exit code 1 when anything does not fit.
 pub async fn verify(context: &mut Context<'_>, args: VerifyArgs) -> CommandResult {
-    let (verdict, certificate) = if let Some(file) = &args.file {
-        verify_file(context, file, &args).await?
+    // Numbers and ids have neither a dot nor a slash.
+    let is_file = args.trust.is_some() || args.certificate.contains(['.', '/']);
+    if !is_file && (args.evidence.is_some() || args.proof.is_some()) {
+        let en = "--evidence and --proof belong to a certificate in a file";
+        return Err(usage("NOT_A_FILE", en, "--evidence 和 --proof 只用于文件中的证书"));
+    }
+    let (verdict, certificate) = if is_file {
+        verify_file(context, &args).await?
     } else {
         let stored = Stored::open(context).await?;
-        let id = find(&stored.certificates, args.id.as_deref().unwrap_or("latest"))?.id.clone();
+        let id = find(&stored.certificates, &args.certificate)?.id.clone();
         let verdict = verify_certificate(&stored.installation, &id).await.map_err(task_error)?;
         stored.close().await?;
         (verdict, Some(id))
@@ -78,20 +85,19 @@ fn show(context: &mut Context<'_>, verdict: CertificateVerdict, certificate: Opt
     Ok(if is_valid { Exit::Done } else { Exit::Failed })
 }
 
-/// What to trust when a file is verified.
-struct Trust {
-    signers: TrustedKeys,
-    log: Option<CheckpointKey>,
-    /// Who runs the log, as far as the verifier knows.
-    operator: Option<LogOperator>,
-}
-
 async fn verify_file(
     context: &mut Context<'_>,
-    file: &Path,
     args: &VerifyArgs,
 ) -> Result<(CertificateVerdict, Option<String>), UserError> {
-    let parts = read_parts(&read(file)?).map_err(|what| unusable(file, what))?;
+    let file = Path::new(&args.certificate);
+    let mut parts = read_parts(&read(file)?).map_err(|what| unusable(file, what))?;
+    if let Some(path) = &args.proof {
+        if parts.receipt != GivenReceipt::NotInThisForm {
+            return Err(unusable(path, "a bundle brings its own proof"));
+        }
+        let text = String::from_utf8(read(path)?).map_err(|_| unusable(path, "not a text"))?;
+        parts.receipt = GivenReceipt::ProofText(text);
+    }
     let evidence = match &args.evidence {
         Some(path) => Some(read_any(path)?),
         None => Some(beside(file, "evidence.ndjson"))
@@ -99,21 +105,15 @@ async fn verify_file(
             .map(|path| read_any(&path))
             .transpose()?,
     };
-    let trust = match (&args.signer, &args.log_key) {
-        (Some(signer), Some(log)) => trust_of_files(signer, log)?,
-        _ => trust_of_installation(context).await?,
+    let trust = match &args.trust {
+        Some(path) => Trust::parse(&read(path)?).map_err(|error| no_trust(path, &error))?,
+        None => trust_of_installation(context).await?,
     };
-    let mut checks = check_envelope(&parts.envelope, evidence.as_deref(), &trust.signers);
-    match (parts.receipt, &trust.log) {
-        (Receipt::Present(receipt), Some(log)) => {
-            checks.push(check_receipt(&receipt, &parts.envelope, &trust.signers, log, trust.operator));
-        }
-        (Receipt::Present(_), None) => checks.push(no_receipt("the log's public key is not there")),
-        (Receipt::Missing, _) => checks.push(no_receipt("the bundle holds no receipt")),
-        (Receipt::NotInThisForm, _) => context.output.note(&Words::new(
+    if parts.receipt == GivenReceipt::NotInThisForm {
+        context.output.note(&Words::new(
             "the file holds no receipt, so whether it was filed was not checked",
             "文件中没有回执，因此没有核查是否已存证",
-        ))?,
+        ))?;
     }
     if evidence.is_none() {
         context.output.note(&Words::new(
@@ -121,32 +121,23 @@ async fn verify_file(
             "没有给出证据文件，因此没有核查其中各行",
         ))?;
     }
-    let verified = crate::certify::verify(&parts.envelope, &trust.signers).ok();
-    let id = verified.map(|found| found.statement.predicate.certificate_id);
-    Ok((CertificateVerdict::of(checks), id))
-}
-
-fn no_receipt(why: &str) -> (String, bool, String) {
-    ("receipt".to_owned(), false, why.to_owned())
-}
-
-fn trust_of_files(signer: &Path, log: &Path) -> Result<Trust, UserError> {
-    let text = |path: &Path| String::from_utf8(read(path)?).map_err(|_| unusable(path, "not a text"));
-    let key = PublicKey::from_pem(&text(signer)?).map_err(|error| unusable(signer, &error.to_string()))?;
-    let log_key = CheckpointKey::parse(text(log)?.trim()).map_err(|error| unusable(log, &error.to_string()))?;
-    Ok(Trust { signers: TrustedKeys::from_iter([key]), log: Some(log_key), operator: None })
+    Ok(verify_with(&trust, &parts.envelope, &parts.receipt, evidence.as_deref()))
 }
 
 async fn trust_of_installation(context: &Context<'_>) -> Result<Trust, UserError> {
     let installation = context.open(Needs::STATE).await?;
-    let is_own = installation.is_audit_self_hosted();
-    let trust = Trust {
-        signers: installation.signer.trusted().clone(),
-        log: audit_log_key(&installation).ok(),
-        operator: Some(if is_own { LogOperator::SelfHosted } else { LogOperator::Independent }),
-    };
+    let trust = trust(&installation).await.map_err(task_error)?;
     installation.close().await.map_err(task_error)?;
     Ok(trust)
+}
+
+fn no_trust(path: &Path, error: &TrustError) -> UserError {
+    let why = with_causes(error);
+    let words = Words::new(format!("the trust file is not usable: {why}"), format!("信任文件不可用：{why}"));
+    UserError::new(Exit::Usage, "TRUST_FILE", words).at(path.display().to_string()).advise(
+        "ask who issued the certificate for the file of `wangchuan audit trust`",
+        "请向证书签发者索取 `wangchuan audit trust` 生成的文件",
+    )
 }
 
 /// A certificate as a file holds it.
@@ -155,32 +146,21 @@ pub(super) struct Parts {
     /// The DSSE envelope.
     pub envelope: Vec<u8>,
     /// The receipt beside it.
-    pub receipt: Receipt,
-}
-
-/// The receipt in a file.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Receipt {
-    /// There is one.
-    Present(Vec<u8>),
-    /// It should be there: this is a bundle.
-    Missing,
-    /// A bare envelope cannot have any.
-    NotInThisForm,
+    pub receipt: GivenReceipt,
 }
 
 /// Takes a bundle or an envelope apart. Nothing is verified here.
 pub(super) fn read_parts(bytes: &[u8]) -> Result<Parts, &'static str> {
     let value: Value = serde_json::from_slice(bytes).map_err(|_| "not JSON")?;
     if value.get("payloadType").is_some() {
-        return Ok(Parts { envelope: bytes.to_vec(), receipt: Receipt::NotInThisForm });
+        return Ok(Parts { envelope: bytes.to_vec(), receipt: GivenReceipt::NotInThisForm });
     }
     if value.get("mediaType").and_then(Value::as_str) != Some(BUNDLE_MEDIA_TYPE) {
         return Err("neither a Sigstore bundle v0.3 nor a DSSE envelope");
     }
     let envelope = value.get("dsseEnvelope").ok_or("a bundle without an envelope")?;
     let entry = value.pointer("/verificationMaterial/tlogEntries/0");
-    let receipt = entry.map_or(Receipt::Missing, |entry| Receipt::Present(entry.to_string().into_bytes()));
+    let receipt = entry.map_or(GivenReceipt::Missing, |entry| GivenReceipt::Entry(entry.to_string().into_bytes()));
     Ok(Parts { envelope: envelope.to_string().into_bytes(), receipt })
 }
 

@@ -12,12 +12,13 @@ use super::super::context::{Context, local_time, task_error};
 use super::super::output::shapes::Time;
 use super::super::output::{Exit, Grid, Lang, Outcome, UserError, Words, say};
 use super::super::statute::words::{cited_in, demand, period_in, status_in};
+use crate::clock::{Clock, SystemClock};
 use crate::config::Configuration;
 use crate::erase::Site;
 use crate::erase::planner::{active_holds, covering_hold};
 use crate::erase::referrers::referring_tables;
 use crate::erase::survey::{ReadRow, Shape, start_kind};
-use crate::installation::{Installation, Needs};
+use crate::installation::{Installation, Needs, Operation};
 use crate::keyring::Purpose;
 use crate::plan::model::{Collection, Governed};
 use crate::policy::calendar::{CalendarError, bucket_of};
@@ -66,7 +67,9 @@ pub async fn explain(context: &mut Context<'_>, args: ExplainArgs) -> CommandRes
         referring_tables(view.as_mut(), collection, &key).await.map_err(|error| task_error(error.into()))?;
     view.close().await.map_err(|error| task_error(error.into()))?;
     if let Some(row) = rows.pop() {
-        explain_row(context, &installation, (site, collection), shape.read(row), referred_by).await?;
+        let row = shape.read(row);
+        note_look(&installation, &args, &row).await.map_err(task_error)?;
+        explain_row(context, &installation, (site, collection), row, referred_by).await?;
     } else {
         let words = Words::new("There is no such record.", "没有这条记录。");
         let document = ExplainDocument::undated(Outcome::NothingFound, "there is no such record");
@@ -74,6 +77,13 @@ pub async fn explain(context: &mut Context<'_>, args: ExplainArgs) -> CommandRes
     }
     installation.close().await.map_err(task_error)?;
     Ok(Exit::Done)
+}
+
+/// A look at a customer's record is logged before anything of it is shown; with `--at` under the real time.
+async fn note_look(installation: &Installation, args: &ExplainArgs, row: &ReadRow) -> Result<(), TaskError> {
+    let object = format!("{}.{}", args.store, args.collection);
+    let look = Operation { name: "explain", object: &object, outcome: "success", ..Operation::default() };
+    installation.log(Operation { subject: row.subject.as_ref(), at: Some(SystemClock.now()), ..look }).await
 }
 
 async fn explain_row(

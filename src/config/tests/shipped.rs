@@ -139,6 +139,7 @@ fn check_commented(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Con
         .replace("url = \"embedded\"", "url = \"https://audit.example.com\"")
         .replace("data = \"backup\"\n", "")
         .replace("data = \"audit\"\n", "")
+        .replace(", url = \"https://witness.example\"", "")
         .replace("via = [\"order_id -> orders\"]\n", "")
         .replace("${file:secrets/shop-password}", "word")
         .replace("site = \"second-site\"", "site = \"elsewhere\"")
@@ -147,6 +148,7 @@ fn check_commented(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Con
     assert_eq!(configuration.registry.policies.len(), 1);
     assert_eq!(configuration.registry.stores[0].copies.len(), 1);
     assert_eq!(configuration.outside_keys.len(), 2);
+    assert_eq!(configuration.audit.quorum.needed(), 1);
     configuration
 }
 

@@ -8,7 +8,7 @@ use crate::erase::batch::{forms_of, subject_in};
 use crate::erase::planner::subject_lookup;
 use crate::erase::survey::read_all;
 use crate::erase::{EraseError, Site};
-use crate::installation::Installation;
+use crate::installation::{Installation, Operation};
 use crate::keyring::Purpose;
 use crate::plan::Subject;
 use crate::plan::model::Collection;
@@ -107,7 +107,8 @@ pub async fn place_hold(installation: &Installation, hold: &HoldRow, subject: Op
         tx.add_hold(&HoldRow { id, subject: Some(subject_lookup(&lookup, form)), ..hold.clone() }).await?;
     }
     tx.commit().await?;
-    installation.log_operation("hold.place", &hold.id, "success").await?;
+    let placed = Operation { name: "hold.place", object: &hold.id, outcome: "success", ..Operation::default() };
+    installation.log(Operation { subject, ..placed }).await?;
     installation.wait_for_destruction().await?;
     Ok(known)
 }

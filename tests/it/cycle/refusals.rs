@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use wangchuan::audit::receipt::LogOperator;
 use wangchuan::audit::service::{ServiceSetup, start};
+use wangchuan::audit::witness::Witnesses;
 use wangchuan::control::log_store::SqlLogStore;
 use wangchuan::installation::Installation;
 use wangchuan::log::checkpoint::CheckpointSigner;
@@ -223,6 +224,7 @@ async fn certificates_wait_for_the_audit_service_and_go_later() {
         trusted: installation.signer.trusted().clone(),
         token: None,
         operator: LogOperator::Independent,
+        witnesses: Witnesses::default(),
         clock: world.clock.clone(),
     })
     .await

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wangchuan::audit::receipt::LogOperator;
 use wangchuan::audit::service::{ServiceHandle, ServiceSetup, start};
+use wangchuan::audit::witness::Witnesses;
 use wangchuan::control::HoldRow;
 use wangchuan::control::log_store::SqlLogStore;
 use wangchuan::installation::{Installation, Needs};
@@ -179,6 +180,7 @@ async fn other_service(world: &World, port: u16, signer: CheckpointSigner) -> Se
         trusted: installation.signer.trusted().clone(),
         token: None,
         operator: LogOperator::Independent,
+        witnesses: Witnesses::default(),
         clock: world.clock.clone(),
     });
     let service = service.await.unwrap();

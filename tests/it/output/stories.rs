@@ -1,6 +1,8 @@
 //! What an administrator types in the life of a small installation, every command of it with `--json`.
 
-use super::normal::Names;
+use serde_json::Value;
+
+use super::normal::{Names, normal};
 use super::snapshot::{check, check_shape, compare, fits_schema};
 use crate::scenario::database::Database;
 use crate::scenario::small;
@@ -151,12 +153,27 @@ fn retention_with_a_hold_from_backup_to_proof() {
     stage.checked("run-show.shredded", 0, &["run", "show", &run]);
     let filed = stage.run(&["certificate", "export", "1"]).ends(1);
     stage.check("error.failed", &filed);
-    stage.run(&["job", "run", "outbox"]).ends(0);
+    stage.checked("audit-flush", 0, &["audit", "flush"]);
+    stage.checked("audit-status", 0, &["audit", "status"]);
+    stage.checked("audit-verify", 0, &["audit", "verify"]);
+    stage.checked("audit-trust", 0, &["audit", "trust", "--output", "trust.json"]);
+    stage.checked("audit-conformance", 0, &["audit", "conformance"]);
     stage.checked("certificate-list", 0, &["certificate", "list"]);
     stage.checked("certificate-show", 0, &["certificate", "show", "latest"]);
     stage.checked("certificate-verify", 0, &["certificate", "verify", "latest"]);
     stage.checked("certificate-export", 0, &["certificate", "export", "latest", "--output", "c.sigstore.json"]);
     stage.checked("log-verify", 0, &["log", "verify"]);
+    stage.checked("log-query", 0, &["log", "query", "--operation", "run.begin"]);
+    stage.checked("log-export", 0, &["log", "export", "--output", "operations.ndjson"]);
+    stage.checked("log-prune.nothing", 0, &["log", "prune"]);
+    let port = crate::support::ports::free_port();
+    let served = stage.program().start(&["audit", "serve", "--listen", &format!("127.0.0.1:{port}"), "--json"]);
+    served.wait_for("verifier_key", std::time::Duration::from_secs(30));
+    let (code, said) = served.signal("TERM", std::time::Duration::from_secs(30));
+    assert_eq!(code, Some(0), "{said}");
+    let document: Value = serde_json::from_str(&said[said.find('{').unwrap()..=said.rfind('}').unwrap()]).unwrap();
+    fits_schema("audit-serve", &document);
+    compare("audit-serve", &normal(&document, &[(&port.to_string(), "‹port›")]));
 
     stage.checked("recover", 0, &["recover", "--into", "look"]);
     stage.checked("drill-run", 0, &["drill", "run"]);
@@ -275,7 +292,7 @@ fn a_changed_bucket_and_certificate_are_found() {
     let at = bundle.find("\"payload\"").unwrap() + 40;
     let changed = if &bundle[at..=at] == "A" { "B" } else { "A" };
     stage.place.write_private("changed.json", &format!("{}{changed}{}", &bundle[..at], &bundle[at + 1..]));
-    stage.checked("certificate-verify.invalid", 1, &["certificate", "verify", "--file", "changed.json"]);
+    stage.checked("certificate-verify.invalid", 1, &["certificate", "verify", "changed.json"]);
 
     let pack = oldest_file_below(&stage.place.file("bucket"), "pack");
     let mut bytes = std::fs::read(&pack).unwrap();

@@ -14,17 +14,23 @@ pub const MOTO: &str = "WANGCHUAN_TEST_MOTO";
 pub const RGW: &str = "WANGCHUAN_TEST_RGW";
 /// The library of SoftHSM, with `SOFTHSM2_CONF` naming a private folder of tokens.
 pub const SOFTHSM: &str = "WANGCHUAN_TEST_SOFTHSM";
+/// A Python environment with the packages that `tests/run` names: verifiers of certificates and logs, and a witness.
+pub const PYTHON_VERIFIERS: &str = "WANGCHUAN_TEST_PYTHON_VERIFIERS";
+/// A `node_modules` with @sigstore/verify and a Node.js that it runs on.
+pub const NODE_VERIFIERS: &str = "WANGCHUAN_TEST_NODE_VERIFIERS";
 /// Set to 1 for suites that take minutes.
 pub const LONG: &str = "WANGCHUAN_TEST_LONG";
 
 /// The suites that depend on a variable, with what they are.
-pub const SUITES: [(&str, &str); 7] = [
+pub const SUITES: [(&str, &str); 9] = [
     (POSTGRES, "PostgreSQL stores (tests/run starts a private server)"),
     (MARIADB, "MariaDB stores (tests/run starts a private server)"),
     (OPENBAO, "root slot in OpenBao (tests/run starts private servers)"),
     (MOTO, "root slot in AWS KMS, and bucket, on moto (tests/run starts private servers)"),
     (RGW, "bucket with versions and Object Lock on Ceph RGW (tests/run starts private servers)"),
     (SOFTHSM, "root slot in a PKCS#11 token (tests/run makes tokens of SoftHSM)"),
+    (PYTHON_VERIFIERS, "certificates and logs read by stock tools in Python (tests/run installs them)"),
+    (NODE_VERIFIERS, "certificates read by @sigstore/verify (tests/run installs it)"),
     (LONG, "long suites (tests/run --long)"),
 ];
 

@@ -1,0 +1,71 @@
+//! `audit …`: the service that certificates are filed to, and what others need to check it.
+
+mod conformance;
+mod flush;
+mod serve;
+mod status;
+mod trust;
+mod verify;
+
+use clap::Subcommand;
+
+use super::CommandResult;
+use super::context::Context;
+
+pub use conformance::ConformanceDocument;
+pub use flush::FlushDocument;
+pub use serve::ServeDocument;
+pub use status::StatusDocument;
+pub use trust::TrustDocument;
+pub use verify::VerifyDocument;
+
+/// The audit service.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// How many certificates are filed, what their receipts are worth, what waits and why.
+    #[command(after_help = "Example:\n  wangchuan audit status")]
+    Status,
+    /// File now what waits; with --again what is filed, too.
+    #[command(after_help = "Examples:\n  wangchuan audit flush\n  wangchuan audit flush --again")]
+    Flush(flush::FlushArgs),
+    /// Check everything: numbers, chain, signatures, receipts, and the embedded log entry by entry.
+    #[command(after_help = "Example:\n  wangchuan audit verify")]
+    Verify,
+    /// Write what others must trust to verify certificates: public keys with their times, the log, its witnesses.
+    #[command(after_help = "Examples:
+  wangchuan audit trust --output trust.json
+  wangchuan audit trust --output trust.json --parts trust-parts")]
+    Trust(trust::TrustArgs),
+    /// Serve the embedded log to others, or run an audit service for several agents, until SIGTERM or Ctrl-C.
+    ///
+    /// It speaks plain HTTP: leave it on this host, or put a proxy that ends TLS before it.
+    #[command(after_help = "Examples:
+  wangchuan audit serve --listen 127.0.0.1:8430
+  wangchuan audit serve --listen 127.0.0.1:8430 --data audit-log \\
+      --origin audit.example.com/erasures --signer shop.pem --token token.txt")]
+    Serve(serve::ServeArgs),
+    /// Try the contract of filing on the configured audit service, and say what it gets wrong.
+    ///
+    /// Nothing new is filed; one certificate must be filed there already.
+    #[command(after_help = "Example:\n  wangchuan audit conformance")]
+    Conformance,
+}
+
+impl AuditCommand {
+    /// Whether it runs until it is stopped, and ends by itself then.
+    pub fn serves(&self) -> bool {
+        matches!(self, Self::Serve(_))
+    }
+}
+
+/// `audit …`.
+pub async fn audit(context: &mut Context<'_>, command: AuditCommand) -> CommandResult {
+    match command {
+        AuditCommand::Status => status::status(context).await,
+        AuditCommand::Flush(args) => flush::flush(context, args).await,
+        AuditCommand::Verify => verify::verify(context).await,
+        AuditCommand::Trust(args) => trust::trust(context, args).await,
+        AuditCommand::Serve(args) => serve::serve(context, args).await,
+        AuditCommand::Conformance => conformance::conformance(context).await,
+    }
+}

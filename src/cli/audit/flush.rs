@@ -1,0 +1,88 @@
+//! `audit flush`.
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::super::CommandResult;
+use super::super::context::{Context, task_error};
+use super::super::output::{Document, Exit, Outcome, UserError, Words};
+use crate::installation::Needs;
+use crate::tasks::audit::{Refiled, file_again};
+use crate::tasks::outbox::{FilingReport, file_due};
+
+/// What to file.
+#[derive(Debug, Args)]
+pub struct FlushArgs {
+    /// Also what is filed already: for better receipts, and for a log that lost its newest entries. A grade never falls.
+    #[arg(long)]
+    again: bool,
+}
+
+/// A certificate that was not filed.
+#[derive(Debug, Serialize, JsonSchema)]
+struct NotFiled {
+    /// Its id.
+    certificate: String,
+    /// Why.
+    problem: String,
+}
+
+/// The JSON of `audit flush`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct FlushDocument {
+    /// `complete`, `nothing-found` when nothing had to be filed, `partial` when some certificates were not.
+    result: Outcome,
+    /// Newly filed certificates.
+    certificates: Vec<String>,
+    /// With `--again`: certificates whose receipt is better now.
+    better: Vec<String>,
+    /// With `--again`: how many were filed again with nothing gained.
+    same: u64,
+    /// Certificates that were not filed, and why.
+    problems: Vec<NotFiled>,
+}
+
+impl Document for FlushDocument {
+    const OF: &'static [&'static str] = &["audit flush"];
+}
+
+/// Exit code 4 when something was not filed.
+pub async fn flush(context: &mut Context<'_>, args: FlushArgs) -> CommandResult {
+    context.only_now()?;
+    let installation = context.open(Needs { stores: false, ..Needs::ALL }).await?;
+    let report = file_due(&installation, true).await.map_err(task_error)?;
+    let again = if args.again { file_again(&installation).await.map_err(task_error)? } else { Refiled::default() };
+    installation.close().await.map_err(task_error)?;
+    let FilingReport { receipted, waiting, quarantined, doubt } = report;
+    if let Some(doubt) = doubt {
+        let advice = "take both receipts to whoever runs the log, and file nothing on until it is explained";
+        return Err(UserError::new(Exit::Failed, "LOG_FORKED", Words::new(doubt.clone(), doubt))
+            .advise(advice, "请携带两份回执联系日志运行方；查清之前请勿继续存证"));
+    }
+    let problems: Vec<NotFiled> = (waiting.into_iter().chain(quarantined).chain(again.failed))
+        .map(|(certificate, problem)| NotFiled { certificate, problem })
+        .collect();
+    let output = &mut *context.output;
+    let (filed, not) = (receipted.len(), problems.len());
+    output.say(&Words::new(format!("{filed} filed, {not} not"), format!("已存证 {filed}，未存证 {not}")))?;
+    if args.again {
+        let (better, same) = (again.better.len(), again.same);
+        output.say(&Words::new(
+            format!("{better} with a better receipt than before, {same} as before"),
+            format!("回执提升 {better} 份，不变 {same} 份"),
+        ))?;
+    }
+    for problem in &problems {
+        output.line(&format!("  {}: {}", problem.certificate, problem.problem))?;
+    }
+    let result = match (problems.is_empty(), filed + again.better.len() + again.same as usize) {
+        (false, _) => Outcome::Partial,
+        (true, 0) => Outcome::NothingFound,
+        (true, _) => Outcome::Complete,
+    };
+    let exit = if problems.is_empty() { Exit::Done } else { Exit::Partial };
+    let (better, same) = (again.better, again.same);
+    output.document(&FlushDocument { result, certificates: receipted, better, same, problems })?;
+    Ok(exit)
+}

@@ -1,0 +1,114 @@
+//! `audit status`.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::super::CommandResult;
+use super::super::context::{Context, local_time, task_error};
+use super::super::output::shapes::Time;
+use super::super::output::{Document, Exit, Outcome, Words};
+use crate::audit::receipt::LogOperator;
+use crate::installation::Needs;
+use crate::tasks::audit::{AuditStatus, audit_status};
+
+/// Receipts of one grade.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Graded {
+    /// `A` to `D`.
+    grade: String,
+    /// What it is called.
+    name: String,
+    /// How many.
+    receipts: u64,
+}
+
+/// A certificate that is not filed.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Unfiled {
+    /// Its id.
+    certificate: String,
+    /// Why.
+    problem: String,
+}
+
+/// The JSON of `audit status`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct StatusDocument {
+    /// `complete` when all certificates are filed, `partial` while some wait or were refused, `nothing-found` without any.
+    result: Outcome,
+    /// All certificates.
+    issued: u64,
+    /// Those with a verified receipt.
+    receipted: u64,
+    /// Those that wait to be filed.
+    pending: u64,
+    /// Those that the service refuses; a person must look.
+    quarantined: u64,
+    /// When the oldest waiting one was issued.
+    oldest_pending: Option<Time>,
+    /// Receipts by grade, best first.
+    grades: Vec<Graded>,
+    /// What waits or was refused, and why.
+    problems: Vec<Unfiled>,
+    /// Entries of the embedded service's log; null with another service, or before the first filing.
+    leaves: Option<u64>,
+}
+
+impl Document for StatusDocument {
+    const OF: &'static [&'static str] = &["audit status"];
+}
+
+/// Exit code 4 while something waits or was refused.
+pub async fn status(context: &mut Context<'_>) -> CommandResult {
+    let installation = context.open(Needs::STATE).await?;
+    let status = audit_status(&installation).await.map_err(task_error)?;
+    let operator = if installation.is_audit_self_hosted() { LogOperator::SelfHosted } else { LogOperator::Independent };
+    let oldest = status.oldest_pending.map(|at| local_time(&installation.config, at));
+    installation.close().await.map_err(task_error)?;
+    let output = &mut *context.output;
+    let AuditStatus { issued, receipted, pending, quarantined, .. } = status;
+    output.say(&Words::new(
+        format!("{issued} certificates: {receipted} filed, {pending} waiting, {quarantined} refused"),
+        format!("共 {issued} 份证书：已存证 {receipted}，等待 {pending}，被拒 {quarantined}"),
+    ))?;
+    for (grade, receipts) in &status.grades {
+        let name = grade.describe(operator);
+        output.say(&Words::new(
+            format!("{receipts} receipts of grade {grade:?}: {name}"),
+            format!("{grade:?} 级回执 {receipts} 份：{name}"),
+        ))?;
+    }
+    if let Some(oldest) = oldest {
+        output.say(&Words::new(
+            format!("the oldest that waits was issued {oldest}"),
+            format!("等待最久的一份签发于 {oldest}"),
+        ))?;
+    }
+    for (certificate, problem) in &status.problems {
+        output.line(&format!("  {certificate}: {problem}"))?;
+    }
+    let is_filed = pending == 0 && quarantined == 0;
+    let result = match (issued, is_filed) {
+        (0, _) => Outcome::NothingFound,
+        (_, true) => Outcome::Complete,
+        (_, false) => Outcome::Partial,
+    };
+    let graded = |(grade, receipts): &(crate::audit::receipt::Grade, u64)| Graded {
+        grade: format!("{grade:?}"),
+        name: grade.describe(operator).to_owned(),
+        receipts: *receipts,
+    };
+    let unfiled = |(certificate, problem): (String, String)| Unfiled { certificate, problem };
+    output.document(&StatusDocument {
+        result,
+        issued,
+        receipted,
+        pending,
+        quarantined,
+        oldest_pending: status.oldest_pending.map(Time::from),
+        grades: status.grades.iter().map(graded).collect(),
+        problems: status.problems.into_iter().map(unfiled).collect(),
+        leaves: status.log_leaves,
+    })?;
+    Ok(if is_filed { Exit::Done } else { Exit::Partial })
+}

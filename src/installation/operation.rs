@@ -1,0 +1,105 @@
+//! Writing to the operation log: who, from where, what, on which object, about which customer, with what outcome.
+
+use chrono::{DateTime, Utc};
+
+use super::{Installation, host_name, services};
+use crate::error::Result;
+use crate::keyring::Purpose;
+use crate::keys::cell::pseudonym;
+use crate::log::record::{Activity, Actor, Outcome, Record, Resource};
+use crate::plan::Subject;
+use crate::random::uuid7;
+
+/// One thing to be logged.
+#[derive(Default)]
+pub struct Operation<'a> {
+    /// The command or step, `run.begin`.
+    pub name: &'a str,
+    /// The id of what it is done to.
+    pub object: &'a str,
+    /// `intent`, `success` or `failure`.
+    pub outcome: &'a str,
+    /// A code of the outcome.
+    pub detail: Option<String>,
+    /// Whom it is about; only the log's pseudonym is written.
+    pub subject: Option<&'a Subject>,
+    /// Further identifiers and counts.
+    pub references: Vec<(String, String)>,
+    /// When, where the installation's clock only pretends a time (`--at`).
+    pub at: Option<DateTime<Utc>>,
+}
+
+impl Installation {
+    /// Writes a record to the operation log; what cannot be logged is not done.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub async fn log_operation(&self, operation: &str, object: &str, outcome: &str) -> Result<()> {
+        self.log(Operation { name: operation, object, outcome, ..Operation::default() }).await
+    }
+
+    /// The same with everything that is known.
+    ///
+    /// # Errors
+    /// When the log cannot be written, or there is no key for the customer's pseudonym.
+    pub async fn log(&self, operation: Operation<'_>) -> Result<()> {
+        let customer = match operation.subject {
+            Some(subject) => Some(self.log_pseudonym(subject).await?),
+            None => None,
+        };
+        let outcome = match operation.outcome {
+            "intent" => Outcome::Intent,
+            "success" => Outcome::Success,
+            _ => Outcome::Failure,
+        };
+        let kind = operation.name.split('.').next().unwrap_or(operation.name);
+        let time = operation.at.unwrap_or_else(|| self.clock.now());
+        let record = Record {
+            id: uuid7(time, self.random.as_ref())?,
+            time,
+            actor: Actor { uid: self.operator.clone(), role: None, session: None },
+            ip: address_of(std::env::var("SSH_CONNECTION").ok().as_deref()),
+            host: host_name(),
+            activity: Activity::of_operation(operation.name),
+            operation: operation.name.to_owned(),
+            resources: vec![Resource { kind: kind.to_owned(), uid: operation.object.to_owned() }],
+            customer,
+            outcome,
+            detail: operation.detail,
+            changes: Vec::new(),
+            references: operation.references,
+        };
+        services::append_operation(self, record).await
+    }
+
+    /// The pseudonym of a customer in the operation log, also of one who was erased: it comes from the id alone.
+    ///
+    /// # Errors
+    /// When the control database or the key tree fails.
+    pub async fn log_pseudonym(&self, subject: &Subject) -> Result<String> {
+        let mut tx = self.control.begin().await?;
+        let key = self.keyring.work_key(&mut tx, Purpose::Log, "").await?;
+        tx.commit().await?;
+        Ok(hex::encode(pseudonym(&key, "log", &[subject.dangerous_text().as_bytes()])))
+    }
+}
+
+/// The client's address of an SSH session (`CLIENT PORT SERVER PORT`), when it is one.
+fn address_of(connection: Option<&str>) -> Option<String> {
+    let first = connection?.split_whitespace().next()?;
+    first.parse::<std::net::IpAddr>().ok().map(|address| address.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_that_of_the_session_or_none() {
+        assert_eq!(address_of(Some("10.8.0.5 51144 10.8.0.1 22")).as_deref(), Some("10.8.0.5"));
+        assert_eq!(address_of(Some("fe80::1 51144 fe80::2 22")).as_deref(), Some("fe80::1"));
+        for none in [None, Some(""), Some("nonsense 1 2 3")] {
+            assert_eq!(address_of(none), None);
+        }
+    }
+}

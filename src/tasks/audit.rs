@@ -1,0 +1,303 @@
+//! `audit`: whether what was certified is all filed, and whether the log still holds what it signed.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+
+use crate::audit::FiledOutcome;
+use crate::audit::receipt::{self, Grade};
+use crate::certify::dsse::Envelope;
+use crate::control::{CertificateRow, OutboxRow};
+use crate::installation::{Installation, LogView, audit_log_keys, view_certificate_log};
+use crate::log::store::LeafStore;
+use crate::log::tree::Hash;
+use crate::log::verify::verify_log;
+
+use super::Result;
+use super::outbox::CertificateVerdict;
+use super::trust::{GivenReceipt, trust, verify_with};
+
+/// How filing stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditStatus {
+    /// All certificates.
+    pub issued: u64,
+    /// Those with a verified receipt.
+    pub receipted: u64,
+    /// Those that wait.
+    pub pending: u64,
+    /// Those that the service refuses.
+    pub quarantined: u64,
+    /// When the oldest waiting one was issued.
+    pub oldest_pending: Option<DateTime<Utc>>,
+    /// Receipts by grade, best first.
+    pub grades: Vec<(Grade, u64)>,
+    /// Reasons of waiting and refused ones: certificate and reason.
+    pub problems: Vec<(String, String)>,
+    /// Leaves of the embedded service's log, if it was ever started.
+    pub log_leaves: Option<u64>,
+}
+
+/// Looks at the outbox and at the embedded log, beside whatever process works.
+///
+/// # Errors
+/// When the control database cannot be read.
+pub async fn audit_status(installation: &Installation) -> Result<AuditStatus> {
+    let mut tx = installation.control.read().await?;
+    let certificates = tx.certificates(None).await?;
+    let outbox = tx.outbox(None).await?;
+    drop(tx);
+    let mut status = AuditStatus { issued: certificates.len() as u64, ..AuditStatus::default() };
+    let mut grades: HashMap<Grade, u64> = HashMap::new();
+    for row in &outbox {
+        match row.state.as_str() {
+            "receipted" => {
+                status.receipted += 1;
+                *grades.entry(grade_of(row)).or_default() += 1;
+            }
+            state => {
+                let counter = if state == "quarantined" { &mut status.quarantined } else { &mut status.pending };
+                *counter += 1;
+                let issued = certificates.iter().find(|known| known.id == row.certificate).map(|known| known.issued_at);
+                if state != "quarantined" {
+                    status.oldest_pending = status.oldest_pending.into_iter().chain(issued).min();
+                }
+                let reason = row.problem.clone().unwrap_or_else(|| "not tried yet".to_owned());
+                status.problems.push((row.certificate.clone(), reason));
+            }
+        }
+    }
+    status.grades = grades.into_iter().collect();
+    status.grades.sort_unstable();
+    if let Ok(Some(view)) = view_certificate_log(installation).await {
+        let size = view.store.size().await.unwrap_or_default();
+        status.log_leaves = Some(size);
+        view.store.close().await;
+    }
+    Ok(status)
+}
+
+/// The grade that was found when the receipt came; nothing better than what stands there.
+fn grade_of(row: &OutboxRow) -> Grade {
+    match row.grade.as_deref().and_then(|grade| grade.chars().next()) {
+        Some('A') => Grade::A,
+        Some('B') => Grade::B,
+        Some('C') => Grade::C,
+        _ => Grade::D,
+    }
+}
+
+/// Verifies everything: certificates without a gap and chained, each with a receipt that is good, and the embedded log replayed
+/// leaf by leaf, with every receipted certificate at its place.
+///
+/// # Errors
+/// When the control database cannot be read.
+pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdict> {
+    let mut tx = installation.control.read().await?;
+    let certificates = tx.certificates(None).await?;
+    let outbox: HashMap<String, OutboxRow> =
+        tx.outbox(None).await?.into_iter().map(|row| (row.certificate.clone(), row)).collect();
+    drop(tx);
+    let mut checks = vec![sequence(&certificates), chain(installation, &certificates)];
+    let trust = trust(installation).await?;
+    let (mut receipted, mut waiting) = (0, 0);
+    let mut bad: Vec<String> = Vec::new();
+    for row in &certificates {
+        let filed = outbox.get(&row.id).and_then(|row| row.receipt.clone());
+        let given = filed.map_or(GivenReceipt::NotInThisForm, GivenReceipt::Entry);
+        if given == GivenReceipt::NotInThisForm {
+            waiting += 1;
+        } else {
+            receipted += 1;
+        }
+        let (verdict, _) = verify_with(&trust, &row.envelope, &given, Some(&row.evidence));
+        let wrong = verdict.checks.iter().filter(|(_, good, _)| !good);
+        bad.extend(wrong.map(|(check, _, said)| format!("no. {}, {check}: {said}", row.sequence)));
+    }
+    checks.push(match bad.first() {
+        None => line("certificates", true, format!("{receipted} with good receipts, {waiting} not filed yet")),
+        Some(first) => line("certificates", false, format!("{} wrong, first {first}", bad.len())),
+    });
+    checks.push(heads(installation, outbox.values()));
+    match view_certificate_log(installation).await {
+        Ok(Some(view)) => {
+            checks.extend(log_checks(installation, &view, &certificates, &outbox).await);
+            view.store.close().await;
+        }
+        Ok(None) => {}
+        Err(error) => checks.push(line("log", false, error.with_causes())),
+    }
+    Ok(CertificateVerdict::of(checks))
+}
+
+fn line(check: &str, good: bool, said: String) -> (String, bool, String) {
+    (check.to_owned(), good, said)
+}
+
+/// The numbers 1, 2, 3, … without a gap.
+fn sequence(certificates: &[CertificateRow]) -> (String, bool, String) {
+    match certificates.iter().zip(1..).find(|(row, number)| row.sequence != *number) {
+        None => line("sequence", true, format!("{} certificates, no number missing", certificates.len())),
+        Some((row, number)) => line("sequence", false, format!("no. {} stands where {number} should", row.sequence)),
+    }
+}
+
+/// Each certificate names the digest of the one before, under its own signature.
+fn chain(installation: &Installation, certificates: &[CertificateRow]) -> (String, bool, String) {
+    let mut before: Option<String> = None;
+    for row in certificates {
+        let verified = match crate::certify::verify(&row.envelope, installation.signer.trusted()) {
+            Ok(verified) => verified,
+            Err(error) => return line("chain", false, format!("no. {}: {error}", row.sequence)),
+        };
+        let named = verified.statement.predicate.previous_certificate.as_ref().map(|digest| digest.sha256.clone());
+        if named != before {
+            return line("chain", false, format!("no. {} does not name the certificate before it", row.sequence));
+        }
+        before = Some(hex::encode(verified.digest));
+    }
+    line("chain", true, "each names the one before".to_owned())
+}
+
+/// No two receipts show different roots for one size of one log.
+fn heads<'r>(installation: &Installation, rows: impl Iterator<Item = &'r OutboxRow>) -> (String, bool, String) {
+    let logs = audit_log_keys(installation).unwrap_or_default();
+    let mut roots: HashMap<(String, u64), Hash> = HashMap::new();
+    for receipt in rows.filter_map(|row| row.receipt.as_deref()) {
+        let Some(head) = logs.iter().find_map(|log| receipt::head(receipt, log).ok()) else { continue };
+        let known = roots.entry((head.origin.clone(), head.size)).or_insert(head.root);
+        if *known != head.root {
+            return line(
+                "heads",
+                false,
+                format!("the log {} has shown two histories of {} entries", head.origin, head.size),
+            );
+        }
+    }
+    line("heads", true, format!("{} heads, none contradicts another", roots.len()))
+}
+
+async fn log_checks(
+    installation: &Installation,
+    view: &LogView,
+    certificates: &[CertificateRow],
+    outbox: &HashMap<String, OutboxRow>,
+) -> Vec<(String, bool, String)> {
+    let trusted = installation.signer.trusted();
+    let check = |leaf: &_| receipt::check_content(leaf, trusted);
+    let replayed = verify_log(&view.store, &view.key, view.head.as_deref(), &check).await;
+    let mut checks = vec![match replayed {
+        Ok(report) if report.leaves > 0 && view.head.is_none() => {
+            line("log", false, format!("{} entries, but the head kept outside the database is missing", report.leaves))
+        }
+        Ok(report) => line("log", true, format!("{} entries, {} signed heads", report.leaves, report.checkpoints)),
+        Err(error) => line("log", false, crate::error::with_causes(&error)),
+    }];
+    let filed = certificates.iter().filter(|row| outbox.get(&row.id).is_some_and(|row| row.receipt.is_some()));
+    let filed: Vec<&CertificateRow> = filed.collect();
+    let ids: Vec<String> = filed.iter().map(|row| row.id.clone()).collect();
+    checks.push(match view.store.find(&ids).await {
+        Err(error) => line("filed", false, error.to_string()),
+        Ok(leaves) => {
+            let stored: HashMap<&str, &[u8]> =
+                leaves.iter().map(|leaf| (leaf.id.as_str(), leaf.entry.as_slice())).collect();
+            let is_there = |row: &CertificateRow| {
+                let envelope = Envelope::parse(&row.envelope).ok();
+                let body = envelope
+                    .as_ref()
+                    .and_then(|envelope| trusted.get(envelope.key_id()).map(|key| receipt::leaf_body(envelope, key)));
+                body.is_some_and(|body| stored.get(row.id.as_str()) == Some(&body.as_slice()))
+            };
+            match filed.iter().find(|row| !is_there(row)) {
+                None => line("filed", true, format!("{} receipted certificates stand in the log", filed.len())),
+                Some(row) => line("filed", false, format!("no. {} has a receipt and is not in the log", row.sequence)),
+            }
+        }
+    });
+    checks
+}
+
+/// What filing again changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Refiled {
+    /// Certificates whose receipt is better now.
+    pub better: Vec<String>,
+    /// Certificates that were filed again with nothing gained.
+    pub same: u64,
+    /// Certificates that the service did not take, with the reason.
+    pub failed: Vec<(String, String)>,
+}
+
+/// Files receipted certificates once more: a receipt may be better by now (more witnesses), and a log that lost them takes them
+/// again. A grade never falls.
+///
+/// # Errors
+/// When the control database fails.
+pub async fn file_again(installation: &Installation) -> Result<Refiled> {
+    let mut tx = installation.control.read().await?;
+    let rows = tx.outbox(Some("receipted")).await?;
+    drop(tx);
+    let connection = installation.audit()?;
+    let mut refiled = Refiled::default();
+    for mut row in rows {
+        let mut tx = installation.control.read().await?;
+        let certificate = tx.certificate(&row.certificate).await?;
+        drop(tx);
+        let Some(certificate) = certificate else { continue };
+        let filed = match connection.sink.file(&certificate.id, &certificate.envelope).await {
+            FiledOutcome::Receipted(filed) => filed,
+            FiledOutcome::Quarantine(reason) => {
+                refiled.failed.push((certificate.id, reason.to_string()));
+                continue;
+            }
+            FiledOutcome::Retry { reason, .. } => {
+                refiled.failed.push((certificate.id, reason.to_string()));
+                continue;
+            }
+        };
+        let grade = filed.verified.witnessed_by(&installation.config.audit.quorum).grade;
+        if grade >= grade_of(&row) {
+            refiled.same += 1;
+            continue;
+        }
+        row.grade = Some(format!("{grade:?}: {}", grade.describe(connection.operator)));
+        row.receipt = Some(filed.bytes);
+        row.receipted_at = Some(installation.clock.now());
+        let mut tx = installation.control.begin().await?;
+        let replaced = tx.better_receipt(&row).await?;
+        tx.commit().await?;
+        if replaced {
+            refiled.better.push(certificate.id);
+        }
+    }
+    Ok(refiled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(sequence: i64) -> CertificateRow {
+        CertificateRow {
+            id: sequence.to_string(),
+            sequence,
+            run: String::new(),
+            result: "complete".to_owned(),
+            digest: String::new(),
+            envelope: Vec::new(),
+            evidence: Vec::new(),
+            issued_at: DateTime::UNIX_EPOCH,
+            supersedes: None,
+        }
+    }
+
+    #[test]
+    fn a_missing_number_shows() {
+        let rows = |numbers: &[i64]| numbers.iter().map(|number| certificate(*number)).collect::<Vec<_>>();
+        assert!(sequence(&rows(&[])).1);
+        assert!(sequence(&rows(&[1, 2, 3])).1);
+        for bad in [&[2, 3][..], &[1, 3], &[1, 2, 2], &[0, 1]] {
+            assert!(!sequence(&rows(bad)).1, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! `log query`, `log export` and `log prune`: the operation log read, handed over and, after years, relieved of its contents.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::installation::{Installation, LogView, Operation, view_operation_log};
+use crate::log::prune::{between, cutoff};
+use crate::log::store::{LeafStore, LeafStoreError, StoredLeaf};
+use crate::plan::Subject;
+
+use super::{Result, TaskError};
+
+/// Leaves read at once.
+const PAGE_LEAVES: u64 = 1024;
+
+/// What to look for; nothing given finds everything.
+#[derive(Default)]
+pub struct Query {
+    /// Whom it was about.
+    pub subject: Option<Subject>,
+    /// How the operation's name begins: `run`, `hold.place`.
+    pub operation: Option<String>,
+    /// Not before.
+    pub from: Option<DateTime<Utc>>,
+    /// Not after.
+    pub to: Option<DateTime<Utc>>,
+}
+
+/// An entry of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its place in the log.
+    pub index: u64,
+    /// When it was written.
+    pub time: DateTime<Utc>,
+    /// The record (OCSF); null once its content has expired.
+    pub record: Value,
+    /// What the tree holds of it: SHA-256(salt ‖ record), hex.
+    pub commitment: String,
+    /// The salt, hex; with it anyone can recompute the commitment from the record's text.
+    pub salt: Option<String>,
+    /// The record's text, byte for byte.
+    pub text: Option<String>,
+}
+
+impl Entry {
+    fn of(leaf: StoredLeaf) -> Self {
+        let text = leaf.content.map(|content| String::from_utf8_lossy(&content).into_owned());
+        Self {
+            index: leaf.index,
+            time: DateTime::from_timestamp_millis(leaf.time_ms).unwrap_or_default(),
+            record: text.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
+            commitment: hex::encode(leaf.entry),
+            salt: leaf.salt.map(hex::encode),
+            text,
+        }
+    }
+
+    fn customer(&self) -> Option<&str> {
+        self.record.pointer("/unmapped/customer")?.as_str()
+    }
+
+    fn operation(&self) -> &str {
+        self.record.pointer("/api/operation").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn objects(&self) -> impl Iterator<Item = &str> {
+        self.record["resources"].as_array().into_iter().flatten().filter_map(|resource| resource["uid"].as_str())
+    }
+}
+
+fn damaged(error: &LeafStoreError) -> TaskError {
+    TaskError::Proof(error.to_string())
+}
+
+async fn entries(view: &LogView) -> Result<Vec<Entry>> {
+    let mut all = Vec::new();
+    loop {
+        let start = all.len() as u64;
+        let page = view.store.leaves(start..start + PAGE_LEAVES).await.map_err(|error| damaged(&error))?;
+        let is_last = (page.len() as u64) < PAGE_LEAVES;
+        all.extend(page.into_iter().map(Entry::of));
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+/// The entries that fit, oldest first. Of a customer they are those that carry the pseudonym, and those about the same requests,
+/// runs and holds. The look itself is logged before.
+///
+/// # Errors
+/// When the log cannot be read or written.
+pub async fn query(installation: &Installation, query: &Query) -> Result<Vec<Entry>> {
+    let asked = Operation { name: "log.query", object: "operations", outcome: "success", ..Operation::default() };
+    installation.log(Operation { subject: query.subject.as_ref(), ..asked }).await?;
+    let mut found = entries(&view_operation_log(installation).await?).await?;
+    if let Some(subject) = &query.subject {
+        let pseudonym = installation.log_pseudonym(subject).await?;
+        found = of_customer(found, &pseudonym);
+    }
+    found.retain(|entry| {
+        let named = query.operation.as_deref().is_none_or(|begin| entry.operation().starts_with(begin));
+        named && query.from.is_none_or(|from| from <= entry.time) && query.to.is_none_or(|to| entry.time <= to)
+    });
+    Ok(found)
+}
+
+/// A customer's entries: by pseudonym, and those about an object that an entry of theirs is about. The log itself is an object of
+/// everybody's questions, so it joins nobody.
+fn of_customer(all: Vec<Entry>, pseudonym: &str) -> Vec<Entry> {
+    let mut objects: HashSet<String> = HashSet::new();
+    for entry in all.iter().filter(|entry| entry.customer() == Some(pseudonym)) {
+        objects.extend(entry.objects().filter(|object| *object != "operations").map(ToOwned::to_owned));
+    }
+    let is_theirs = |entry: &Entry| match entry.customer() {
+        Some(customer) => customer == pseudonym,
+        None => entry.objects().any(|object| objects.contains(object)),
+    };
+    all.into_iter().filter(is_theirs).collect()
+}
+
+/// All entries, for handing over. Logged before.
+///
+/// # Errors
+/// When the log cannot be read or written.
+pub async fn export(installation: &Installation) -> Result<Vec<Entry>> {
+    installation.log_operation("log.export", "operations", "success").await?;
+    entries(&view_operation_log(installation).await?).await
+}
+
+/// What a pruning did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pruned {
+    /// Entries written before this may go.
+    pub before: DateTime<Utc>,
+    /// Entries whose content went or would go.
+    pub dropped: u64,
+    /// Entries of that age that stay because a hold is in force.
+    pub held: u64,
+    /// The holds.
+    pub holds: Vec<String>,
+}
+
+/// Drops the content of entries older than three years at `now`; with `apply` false only counts. While any hold is in force,
+/// entries about a customer, a run, a request or a hold stay: the log cannot tell whom a hold is about. Entries and hashes stay in
+/// any case, so the tree stays provable.
+///
+/// # Errors
+/// When the log cannot be read or written.
+pub async fn prune(installation: &Installation, now: DateTime<Utc>, apply: bool) -> Result<Pruned> {
+    let zone = installation.config.agent.timezone;
+    let before = cutoff(now.with_timezone(&zone).date_naive(), zone);
+    let mut tx = installation.control.read().await?;
+    let holds: Vec<String> = tx.holds(true).await?.into_iter().map(|hold| hold.id).collect();
+    drop(tx);
+    let view = view_operation_log(installation).await?;
+    let all = entries(&view).await?;
+    let old = all.iter().filter(|entry| entry.time < before && entry.text.is_some());
+    let (held, free): (Vec<&Entry>, Vec<&Entry>) = old.partition(|entry| !holds.is_empty() && concerns_people(entry));
+    let mut pruned = Pruned { before, dropped: free.len() as u64, held: held.len() as u64, holds };
+    if !apply || free.is_empty() {
+        return Ok(pruned);
+    }
+    let references = vec![("entries".to_owned(), free.len().to_string())];
+    let intent =
+        Operation { name: "log.prune", object: "operations", outcome: "intent", references, ..Operation::default() };
+    installation.log(intent).await?;
+    let kept: Vec<u64> = held.iter().map(|entry| entry.index).collect();
+    pruned.dropped = 0;
+    for range in between(&kept, all.len() as u64) {
+        let dropped = view.store.drop_content(range, before.timestamp_millis()).await;
+        pruned.dropped += dropped.map_err(|error| damaged(&error))?;
+    }
+    installation.log_operation("log.prune", "operations", "success").await?;
+    Ok(pruned)
+}
+
+fn concerns_people(entry: &Entry) -> bool {
+    let kinds = ["run.", "request.", "hold.", "explain", "restore"];
+    entry.customer().is_some() || kinds.iter().any(|kind| entry.operation().starts_with(kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(index: u64, operation: &str, object: &str, customer: Option<&str>) -> Entry {
+        let record = json!({"api": {"operation": operation}, "resources": [{"uid": object}], "unmapped": {"customer": customer}});
+        Entry { index, time: DateTime::UNIX_EPOCH, record, commitment: String::new(), salt: None, text: None }
+    }
+
+    #[test]
+    fn a_customer_s_entries_are_all_of_theirs_and_no_others() {
+        let all = vec![
+            entry(0, "request.new", "request-1", Some("a")),
+            entry(1, "request.new", "request-2", Some("b")),
+            entry(2, "run.begin", "run-1", Some("a")),
+            entry(3, "run.end", "run-1", None),
+            entry(4, "run.end", "run-2", None),
+            entry(5, "log.query", "operations", Some("a")),
+            entry(6, "log.query", "operations", Some("b")),
+            entry(7, "log.query", "operations", None),
+            entry(8, "request.cancel", "request-2", None),
+            entry(9, "key.shred", "generation-2", None),
+        ];
+        let indexes =
+            |pseudonym: &str| of_customer(all.clone(), pseudonym).iter().map(|entry| entry.index).collect::<Vec<_>>();
+        assert_eq!(indexes("a"), [0, 2, 3, 5]);
+        assert_eq!(indexes("b"), [1, 6, 8]);
+        assert_eq!(indexes("c"), Vec::<u64>::new());
+    }
+}

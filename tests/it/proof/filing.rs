@@ -1,0 +1,130 @@
+//! Filing with services that are away, and with a log that shows two histories.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use wangchuan::audit::receipt::LogOperator;
+use wangchuan::audit::service::{ServiceHandle, ServiceSetup, start};
+use wangchuan::audit::witness::Witnesses;
+use wangchuan::certify::signer::TrustedKeys;
+use wangchuan::clock::Clock;
+use wangchuan::control::log_store::SqlLogStore;
+use wangchuan::installation::Installation;
+use wangchuan::log::checkpoint::CheckpointSigner;
+use wangchuan::log::sequencer::Sequencer;
+use wangchuan::random::SystemRandom;
+use wangchuan::tasks::audit::verify_all;
+use wangchuan::tasks::certify::certify_due;
+use wangchuan::tasks::outbox::file_due;
+use wangchuan::tasks::shred::shred_due;
+
+use super::tools::customers;
+use crate::support::ports::free_port;
+use crate::support::world::{Making, World, forget, snapshot};
+
+const ORIGIN: &str = "audit.example/log";
+
+/// An audit service of others: its key, its place, and whose certificates it takes.
+struct Others {
+    pkcs8: Vec<u8>,
+    port: u16,
+    trusted: TrustedKeys,
+    clock: Arc<dyn Clock>,
+}
+
+impl Others {
+    /// It serves the log of a database file. Nothing outside of that remembers what was signed, so it notices no roll-back.
+    async fn serve(&self, database: &Path) -> ServiceHandle {
+        let store = SqlLogStore::open(database, "certificates").await.unwrap();
+        let signer = CheckpointSigner::from_pkcs8(ORIGIN, &self.pkcs8).unwrap();
+        start(ServiceSetup {
+            bind: SocketAddr::from(([127, 0, 0, 1], self.port)),
+            sequencer: Sequencer::open(Arc::new(store), signer, None).await.unwrap(),
+            trusted: self.trusted.clone(),
+            token: None,
+            operator: LogOperator::Independent,
+            witnesses: Witnesses::default(),
+            clock: self.clock.clone(),
+        })
+        .await
+        .unwrap()
+    }
+}
+
+async fn company() -> (World, Installation, Others) {
+    let port = free_port();
+    let world = World::make(Making { audit: format!("url = \"http://127.0.0.1:{port}\""), ..Making::default() }).await;
+    let pkcs8 = CheckpointSigner::make_pkcs8(&SystemRandom).unwrap().to_vec();
+    let signer = CheckpointSigner::from_pkcs8(ORIGIN, &pkcs8).unwrap();
+    std::fs::write(world.path("state/audit-log.vkey"), signer.key().verifier_key()).unwrap();
+    let installation = world.open().await;
+    snapshot(&installation).await;
+    let trusted = installation.signer.trusted().clone();
+    let others = Others { pkcs8, port, trusted, clock: world.clock.clone() };
+    (world, installation, others)
+}
+
+/// Erases this many customers, from the `from`th on, and certifies it.
+async fn erase(world: &World, installation: &Installation, from: usize, count: usize) {
+    for id in customers(world).iter().skip(from).take(count) {
+        forget(installation, id).await;
+    }
+    snapshot(installation).await;
+    world.clock.advance(TimeDelta::hours(2));
+    installation.confirm_clock().await.unwrap();
+    shred_due(installation).await.unwrap();
+    assert_eq!(certify_due(installation).await.unwrap().len(), count);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_away_for_days_is_tried_once_a_round_and_loses_nothing() {
+    let (world, installation, others) = company().await;
+    erase(&world, &installation, 0, 3).await;
+    let attempts = async || {
+        let mut tx = installation.control.read().await.unwrap();
+        tx.outbox(None).await.unwrap().iter().map(|row| row.attempts).sum::<i64>()
+    };
+    for round in 1..=3 {
+        let report = file_due(&installation, false).await.unwrap();
+        assert_eq!((report.receipted.len(), report.waiting.len()), (0, 3), "{report:?}");
+        assert_eq!(attempts().await, round, "one try a round for all of them");
+        world.clock.advance(TimeDelta::days(1));
+    }
+    let service = others.serve(&world.path("elsewhere.db")).await;
+    let report = file_due(&installation, false).await.unwrap();
+    assert_eq!((report.receipted.len(), report.doubt), (3, None));
+    service.stop().await.unwrap();
+    installation.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_rolled_back_or_forked_is_noticed_by_who_files() {
+    let (world, installation, others) = company().await;
+    erase(&world, &installation, 0, 2).await;
+    let (whole, copy) = (world.path("elsewhere.db"), world.path("copy.db"));
+    let service = others.serve(&whole).await;
+    assert_eq!(file_due(&installation, true).await.unwrap().receipted.len(), 2);
+    service.stop().await.unwrap();
+    std::fs::copy(&whole, &copy).unwrap();
+    erase(&world, &installation, 2, 1).await;
+    let service = others.serve(&whole).await;
+    let grown = file_due(&installation, true).await.unwrap();
+    assert_eq!((grown.receipted.len(), grown.doubt), (1, None), "a log that grows raises no doubt");
+    assert_eq!(verify_all(&installation).await.unwrap().result, "valid");
+    service.stop().await.unwrap();
+
+    // The old copy comes back, and takes another certificate where the third one stood.
+    erase(&world, &installation, 3, 1).await;
+    let service = others.serve(&copy).await;
+    let forked = file_due(&installation, true).await.unwrap();
+    assert_eq!(forked.receipted.len(), 1, "{forked:?}");
+    assert!(forked.doubt.unwrap().contains("rolled back"), "three entries twice, with different roots");
+    service.stop().await.unwrap();
+    let verdict = verify_all(&installation).await.unwrap();
+    let heads = verdict.checks.iter().find(|(check, ..)| check == "heads").unwrap();
+    assert_eq!((verdict.result, heads.1), ("invalid", false), "{verdict:?}");
+
+    installation.close().await.unwrap();
+}
