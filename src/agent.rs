@@ -13,11 +13,13 @@ use thiserror::Error;
 use crate::backup::codec::{Id128, Sha256};
 use crate::backup::verify::{ChainHead, Scope, Verification, verify_store};
 use crate::control::ControlError;
+use crate::erase::planner::StoredPlan;
 use crate::installation::Installation;
 use crate::plan::PlanBody;
 use crate::policy::registry::BackupMode;
 use crate::schedule::waker::{Waker, WakerError};
 use crate::schedule::{ClockState, Due, Job, Missed, Task, VerifyTarget, agenda};
+use crate::tasks::approval::waiting_plan;
 use crate::tasks::backup::{store_id, take_snapshot};
 use crate::tasks::certify::certify_or_wait;
 use crate::tasks::drill::{remove_leftovers, run_drill};
@@ -27,7 +29,7 @@ use crate::tasks::key_check::check_keys;
 use crate::tasks::outbox::file_due;
 use crate::tasks::outcome::{note_outcome, note_retention_well};
 use crate::tasks::outside::{OutsideReport, destroy_outside_keys};
-use crate::tasks::request::plan_request;
+use crate::tasks::request::{plan_request, reopen_waiting};
 use crate::tasks::shred::{barrier_stores, shred_due};
 use crate::tasks::{Result, TaskError};
 
@@ -157,7 +159,11 @@ async fn back_up(installation: &Installation, stores: &[String]) -> Result<Done>
 }
 
 async fn retention(installation: &Installation) -> Result<Done> {
-    let plan = plan_retention(installation).await?;
+    // What somebody was asked to agree to is not replaced under their eyes by another plan.
+    let plan = match waiting_plan(installation, "retention", None).await? {
+        Some((row, body, _)) => StoredPlan { row, body },
+        None => plan_retention(installation).await?,
+    };
     let skipped: Vec<&str> = plan.body.skipped.iter().map(|(store, _)| store.as_str()).collect();
     if plan.body.to_do() == 0
         && !is_newly_skipped(installation, &skipped).await?
@@ -223,14 +229,18 @@ fn nothing_to_do(plan: &PlanBody) -> Done {
 }
 
 async fn requests(installation: &Installation) -> Result<Done> {
+    reopen_waiting(installation).await?;
     let mut tx = installation.control.read().await?;
     let waiting = tx.requests(Some("received")).await?;
     drop(tx);
     let (mut done, mut failed) = (0, Vec::new());
     for request in waiting {
         let outcome = async {
-            let plan = plan_request(installation, request.number).await?;
-            execute(installation, &plan.row).await
+            let plan = match waiting_plan(installation, "request", Some(request.number)).await? {
+                Some((row, ..)) => row,
+                None => plan_request(installation, request.number).await?.row,
+            };
+            execute(installation, &plan).await
         };
         match outcome.await {
             Ok(run) => {

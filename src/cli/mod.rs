@@ -4,6 +4,7 @@
 //! and shows the result; it decides nothing.
 
 mod agent;
+mod approve;
 mod backup;
 mod certificate;
 mod config;
@@ -104,6 +105,8 @@ enum Command {
     Run(run::RunCommand),
     /// What retention would erase now, why, and what it keeps and why.
     Plan(plan::PlanArgs),
+    /// Agree to a plan that needs somebody's approval.
+    Approve(approve::ApproveArgs),
     /// Carry a plan out, exactly as planned.
     Erase(plan::EraseArgs),
     /// Why and when a record is due, with policy and statute.
@@ -241,6 +244,7 @@ async fn dispatch(cli: Cli, output: &mut Output, listener: &Listener) -> Command
         Command::Job(command) => job::job(&mut context, command).await,
         Command::Run(command) => run::run(&mut context, command).await,
         Command::Plan(args) => plan::plan(&mut context, args).await,
+        Command::Approve(args) => approve::approve(&mut context, args).await,
         Command::Erase(args) => plan::erase(&mut context, args).await,
         Command::Explain(args) => plan::explain(&mut context, args).await,
         Command::Statute(command) => statute::statute(&mut context, command).await,

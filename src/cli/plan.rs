@@ -8,6 +8,7 @@ use super::context::{Context, certify_and_say, local_time, task_error};
 use super::output::table::grouped;
 use super::output::{Exit, Grid, Lang, UserError, Words, say};
 use super::statute::words::source_of;
+use super::store::show_unregistered;
 use crate::config::Registry;
 use crate::control::RunRow;
 use crate::erase::caps::{OverCap, over_caps};
@@ -16,6 +17,7 @@ use crate::plan::PlanBody;
 use crate::policy::calendar::Period;
 use crate::policy::registry::Policy;
 use crate::policy::statute::Catalogue;
+use crate::tasks::approval::needed;
 use crate::tasks::erasure::{RunBody, drop_plan, execute, find_plan, plan_retention};
 
 pub use document::{ErasureDocument, NotRun, PartialCode, PlanDocument};
@@ -91,12 +93,14 @@ pub async fn plan(context: &mut Context<'_>, args: PlanArgs) -> CommandResult {
     }
     let lang = context.lang();
     let over = over_caps(&installation.ground().map_err(task_error)?, &plan.body);
+    let approvals = needed(&installation.ground().map_err(task_error)?, &plan.body).0;
     let at_once = due_at_once(&installation.config.registry.policies);
     context.output.table(&plan_grid(lang, &plan.body))?;
     for line in reasons(lang, &plan.body, &installation.config.catalogue) {
         context.output.line(&line)?;
     }
     say_warnings(context, &over, &at_once)?;
+    show_unregistered(context.output, &plan.body.unregistered)?;
     let cutoff = local_time(&installation.config, plan.body.cutoff);
     let hash = &plan.row.hash[..12];
     if args.is_part() {
@@ -109,7 +113,14 @@ pub async fn plan(context: &mut Context<'_>, args: PlanArgs) -> CommandResult {
             format!("Preview for {cutoff}: it cannot be carried out."),
             format!("这是 {cutoff} 的预览，不能执行。"),
         ))?;
-    } else if over.is_empty() {
+    } else if approvals > 0 {
+        context.output.say(&Words::new(
+            format!(
+                "Cutoff {cutoff}. It needs the approval of {approvals}, each with: wangchuan approve {hash} --as NAME"
+            ),
+            format!("截止时间 {cutoff}。需 {approvals} 人批准，各自执行：wangchuan approve {hash} --as 姓名"),
+        ))?;
+    } else {
         context.output.say(&Words::new(
             format!("Cutoff {cutoff}. To carry it out: wangchuan erase --plan {hash}"),
             format!("截止时间 {cutoff}。执行：wangchuan erase --plan {hash}"),
@@ -121,7 +132,7 @@ pub async fn plan(context: &mut Context<'_>, args: PlanArgs) -> CommandResult {
             format!("数据库 {store} 未纳入：{reason}"),
         ))?;
     }
-    context.output.document(&PlanDocument::of(&plan.row.hash, &plan.body, &over, at_once, preview))?;
+    context.output.document(&PlanDocument::of(&plan.row.hash, &plan.body, &over, at_once, (approvals, preview)))?;
     installation.close().await.map_err(task_error)?;
     Ok(match (over.is_empty(), plan.body.skipped.is_empty()) {
         (false, _) => Exit::Refused,
@@ -153,8 +164,8 @@ fn say_warnings(context: &mut Context<'_>, over: &[OverCap], at_once: &[String])
     }
     if !over.is_empty() {
         context.output.say(&Words::new(
-            "Nothing of this plan can be carried out.\n    do: if it is right (a first backlog, say), raise `max` in the policy for this run, plan again, and lower it afterwards.",
-            "本计划整体不能执行。\n    处理：若确属应当（例如首次积压），请为本次运行调高策略的 `max`，重新计划，之后再调低。",
+            "Nothing of this plan is carried out before two operators agree.\n    do: if it is right (a first backlog, say), let two approve it, or raise `max` in the policy for this run, plan again, and lower it afterwards.",
+            "本计划须经两人批准方可执行。\n    处理：若确属应当（例如首次积压），请两人批准，或为本次运行调高策略的 `max`，重新计划，之后再调低。",
         ))?;
     }
     Ok(())
@@ -233,6 +244,12 @@ pub fn reason_text(lang: Lang, code: &str, law: &Catalogue) -> String {
                 lang,
                 "kept: a statute binds it, but its start event is unknown",
                 "保留：受法定期限约束，但起算时间不明",
+            )
+            .to_owned(),
+            "circle" => say(
+                lang,
+                "kept: it stands in a circle of rows too large for one transaction",
+                "保留：处于过大的循环引用中，无法在一个事务内删除",
             )
             .to_owned(),
             other => other.to_owned(),

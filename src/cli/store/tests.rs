@@ -23,6 +23,7 @@ fn spec() -> StoreSpec {
         backup: BackupMode::Bucket,
         copies: Vec::new(),
         collections: vec![collection],
+        ignored: Vec::new(),
     }
 }
 
