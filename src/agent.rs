@@ -19,7 +19,7 @@ use crate::plan::PlanBody;
 use crate::policy::registry::BackupMode;
 use crate::schedule::waker::{Waker, WakerError};
 use crate::schedule::{ClockState, Due, Job, Missed, Task, VerifyTarget, agenda};
-use crate::tasks::approval::waiting_plan;
+use crate::tasks::approval::{plan_of_request, waiting_plan};
 use crate::tasks::backup::{store_id, take_snapshot};
 use crate::tasks::certify::certify_or_wait;
 use crate::tasks::drill::{remove_leftovers, run_drill};
@@ -29,7 +29,7 @@ use crate::tasks::key_check::check_keys;
 use crate::tasks::outbox::file_due;
 use crate::tasks::outcome::{note_outcome, note_retention_well};
 use crate::tasks::outside::{OutsideReport, destroy_outside_keys};
-use crate::tasks::request::{plan_request, reopen_waiting};
+use crate::tasks::request::reopen_waiting;
 use crate::tasks::shred::{barrier_stores, shred_due};
 use crate::tasks::{Result, TaskError};
 
@@ -236,10 +236,7 @@ async fn requests(installation: &Installation) -> Result<Done> {
     let (mut done, mut failed) = (0, Vec::new());
     for request in waiting {
         let outcome = async {
-            let plan = match waiting_plan(installation, "request", Some(request.number)).await? {
-                Some((row, ..)) => row,
-                None => plan_request(installation, request.number).await?.row,
-            };
+            let plan = plan_of_request(installation, request.number).await?;
             execute(installation, &plan).await
         };
         match outcome.await {

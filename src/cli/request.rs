@@ -17,9 +17,10 @@ use super::subject_input::{GivenId, parse, read_file, titles, typed};
 use crate::control::RequestRow;
 use crate::installation::{Installation, Needs};
 use crate::tasks::TaskError;
+use crate::tasks::approval::plan_of_request;
 use crate::tasks::erasure::{RunBody, execute};
 use crate::tasks::finality::{Remaining, Residual};
-use crate::tasks::request::{SubjectCard, WAITING, cancel, look_up, plan_request, receive, reopen_waiting};
+use crate::tasks::request::{SubjectCard, WAITING, cancel, look_up, receive, reopen_waiting};
 use crate::tasks::undo::undo_request;
 
 /// Requests of customers.
@@ -307,8 +308,8 @@ async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
     let (mut runs, mut issued, mut not_run) = (Vec::new(), Vec::new(), Vec::new());
     for number in numbers {
         let carried_out = async {
-            let plan = plan_request(&installation, number).await?;
-            execute(&installation, &plan.row).await
+            let plan = plan_of_request(&installation, number).await?;
+            execute(&installation, &plan).await
         };
         let run = match carried_out.await {
             Ok(run) => run,

@@ -15,6 +15,7 @@ use crate::policy::free_text::check_free_text;
 use crate::policy::registry::Approval;
 
 use super::erasure::{changes_since, find_plan};
+use super::request::plan_request;
 use super::{Result, TaskError};
 
 /// How long a plan waits for its approval; then a new one is made, of what is due by then.
@@ -158,4 +159,15 @@ pub async fn waiting_plan(
     }
     let agreement = agreement(installation, &plan, &body).await?;
     Ok((agreement.needed > 0).then_some((plan, body, agreement)))
+}
+
+/// The plan by which a request is to be carried out now: the one that waits for approval, or has it, or else a new one.
+///
+/// # Errors
+/// As [`plan_request`].
+pub async fn plan_of_request(installation: &Installation, number: i64) -> Result<PlanRow> {
+    match waiting_plan(installation, "request", Some(number)).await? {
+        Some((plan, ..)) => Ok(plan),
+        None => Ok(plan_request(installation, number).await?.row),
+    }
 }

@@ -167,6 +167,19 @@ fn retention_with_a_hold_from_backup_to_proof() {
 }
 
 #[test]
+fn two_operators_agree_to_a_first_backlog() {
+    let stage = Stage::set();
+    stage.run(&["backup", "run"]).ends(0);
+    stage.place.reconfigure("max = { rows = 1000, percent = 100 }", "max = { rows = 1, percent = 100 }");
+    let hash = stage.run(&["plan"]).ends(3).text("hash");
+    stage.run(&["erase", "--plan", &hash]).ends(3);
+    stage.checked("approve.first", 0, &["approve", &hash, "--as", "ann"]);
+    stage.run(&["approve", &hash, "--as", "ann"]).ends(3);
+    stage.checked("approve", 0, &["approve", &hash, "--as", "bob"]);
+    stage.run(&["erase", "--plan", &hash]).ends(0);
+}
+
+#[test]
 fn customers_ask_and_withdraw() {
     let stage = Stage::set();
     stage.run(&["backup", "run"]).ends(0);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use wangchuan::clock::{Clock, SystemClock};
 use wangchuan::stores::Engine;
 
 use crate::erase::ground::governed;
@@ -115,13 +116,14 @@ impl Schema {
                 let mut refers = Vec::new();
                 for reference in &self.tables[table].references {
                     let known = if reference.to == table { own.clone() } else { self.rows_of(reference.to) };
-                    refers.push(match reference.nullable {
-                        true => None,
-                        // The row itself, or an earlier one.
-                        false if reference.to == table && (known.is_empty() || dice.chance(40)) => {
-                            Some(self.rows.len())
-                        }
-                        false => Some(known[dice.below(known.len())]),
+                    let is_first = reference.to == table && (known.is_empty() || dice.chance(40));
+                    refers.push(if reference.nullable {
+                        None
+                    } else if is_first {
+                        // The row itself, or else an earlier one.
+                        Some(self.rows.len())
+                    } else {
+                        Some(known[dice.below(known.len())])
                     });
                 }
                 let ended = [Ended::LongAgo, Ended::LongAgo, Ended::Lately, Ended::Never][dice.below(4)];
@@ -218,7 +220,7 @@ impl Schema {
     fn ended(ended: Ended) -> String {
         match ended {
             Ended::LongAgo => "'2001-01-01 00:00:00'".to_owned(),
-            Ended::Lately => format!("'{}'", chrono::Utc::now().format("%Y-%m-%d 00:00:00")),
+            Ended::Lately => format!("'{}'", SystemClock.now().format("%Y-%m-%d 00:00:00")),
             Ended::Never => "NULL".to_owned(),
         }
     }
