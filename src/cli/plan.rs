@@ -9,14 +9,16 @@ use super::output::table::grouped;
 use super::output::{Exit, Grid, Lang, UserError, Words, say};
 use super::statute::words::source_of;
 use super::store::show_unregistered;
-use crate::config::Registry;
+use crate::config::{Configuration, Registry};
 use crate::control::RunRow;
 use crate::erase::caps::{OverCap, over_caps};
-use crate::installation::Needs;
+use crate::installation::{Installation, Needs};
 use crate::plan::PlanBody;
+use crate::plan::diff::{Cause, CountChange, PlanDiff, diff};
 use crate::policy::calendar::Period;
 use crate::policy::registry::Policy;
 use crate::policy::statute::Catalogue;
+use crate::tasks::TaskError;
 use crate::tasks::approval::needed;
 use crate::tasks::erasure::{RunBody, drop_plan, execute, find_plan, plan_retention};
 
@@ -35,6 +37,9 @@ pub struct PlanArgs {
     /// Show only what this policy governs; the part cannot be carried out by itself.
     #[arg(long, value_name = "ID")]
     policy: Option<String>,
+    /// Also what changed since the last plan, and what can have changed it.
+    #[arg(long, conflicts_with_all = ["policy", "store"])]
+    diff: bool,
     /// Show only this store; the part cannot be carried out by itself.
     #[arg(long, value_name = "NAME")]
     store: Option<String>,
@@ -84,6 +89,7 @@ pub struct EraseArgs {
 pub async fn plan(context: &mut Context<'_>, args: PlanArgs) -> CommandResult {
     args.check(&context.configuration()?.registry)?;
     let installation = context.open_stores(Needs { stores: true, ..Needs::STATE }).await?;
+    let earlier = if args.diff { last_plan(&installation).await.map_err(task_error)? } else { None };
     let mut plan = plan_retention(&installation).await.map_err(task_error)?;
     let preview = context.global.at.is_some() || args.is_part();
     if preview {
@@ -101,6 +107,10 @@ pub async fn plan(context: &mut Context<'_>, args: PlanArgs) -> CommandResult {
     }
     say_warnings(context, &over, &at_once)?;
     show_unregistered(context.output, &plan.body.unregistered)?;
+    let changed = earlier.map(|earlier| diff(&earlier, &plan.body));
+    if args.diff {
+        show_diff(context, &installation.config, changed.as_ref())?;
+    }
     let cutoff = local_time(&installation.config, plan.body.cutoff);
     let hash = &plan.row.hash[..12];
     if args.is_part() {
@@ -126,19 +136,77 @@ pub async fn plan(context: &mut Context<'_>, args: PlanArgs) -> CommandResult {
             format!("截止时间 {cutoff}。执行：wangchuan erase --plan {hash}"),
         ))?;
     }
-    for (store, reason) in &plan.body.skipped {
-        context.output.note(&Words::new(
-            format!("store {store} was left out: {reason}"),
-            format!("数据库 {store} 未纳入：{reason}"),
-        ))?;
-    }
-    context.output.document(&PlanDocument::of(&plan.row.hash, &plan.body, &over, at_once, (approvals, preview)))?;
+    note_skipped(context, &plan.body)?;
+    context.output.document(&PlanDocument::of(
+        &plan.row.hash,
+        &plan.body,
+        &over,
+        at_once,
+        (approvals, preview),
+        changed,
+    ))?;
     installation.close().await.map_err(task_error)?;
     Ok(match (over.is_empty(), plan.body.skipped.is_empty()) {
         (false, _) => Exit::Refused,
         (true, false) => Exit::Partial,
         (true, true) => Exit::Done,
     })
+}
+
+fn note_skipped(context: &mut Context<'_>, body: &PlanBody) -> Result<(), UserError> {
+    for (store, reason) in &body.skipped {
+        context.output.note(&Words::new(
+            format!("store {store} was left out: {reason}"),
+            format!("数据库 {store} 未纳入：{reason}"),
+        ))?;
+    }
+    Ok(())
+}
+
+/// The public part of the newest plan of retention, whatever became of it.
+async fn last_plan(installation: &Installation) -> Result<Option<PlanBody>, TaskError> {
+    let now = installation.clock.now();
+    let found = installation.control.read().await?.newest_plan("retention", now).await?;
+    Ok(found.and_then(|plan| serde_json::from_str(&plan.body).ok()))
+}
+
+/// What changed since an earlier plan.
+fn show_diff(context: &mut Context<'_>, config: &Configuration, changed: Option<&PlanDiff>) -> Result<(), UserError> {
+    let Some(changed) = changed else {
+        context.output.say(&Words::new("There is no earlier plan to compare with.", "没有可比较的先前计划。"))?;
+        return Ok(());
+    };
+    let since = local_time(config, changed.since);
+    if changed.changes.is_empty() {
+        context.output.say(&Words::new(
+            format!("No count changed since the plan of {since}."),
+            format!("自 {since} 的计划以来，各项数量没有变化。"),
+        ))?;
+    } else {
+        context.output.say(&Words::new(
+            format!("Changed since the plan of {since}:"),
+            format!("自 {since} 的计划以来的变化："),
+        ))?;
+    }
+    for CountChange { store, collection, what, before, now } in &changed.changes {
+        context.output.line(&format!("  {store}.{collection} {what}: {before} → {now}"))?;
+    }
+    for cause in &changed.why {
+        let (en, zh) = match cause {
+            Cause::Policy(id) => (format!("policy {id} changed"), format!("策略 {id} 已变更")),
+            Cause::Catalogue => ("the catalogue of statutes changed".to_owned(), "法规目录已变更".to_owned()),
+            Cause::Registry => ("the policies or the registry changed".to_owned(), "策略或登记已变更".to_owned()),
+            Cause::Schema(store) => {
+                (format!("the schema of store {store} changed"), format!("数据源 {store} 的结构已变更"))
+            }
+            Cause::HoldPlaced(id) => (format!("hold {id} was placed"), format!("已设置保留令 {id}")),
+            Cause::HoldReleased(id) => (format!("hold {id} was released"), format!("已解除保留令 {id}")),
+            Cause::StoreBack(store) => (format!("store {store} can be read now"), format!("数据源 {store} 现可读取")),
+            Cause::StoreAway(store) => (format!("store {store} could not be read"), format!("数据源 {store} 无法读取")),
+        };
+        context.output.say(&Words::new(format!("  because: {en}"), format!("  原因：{zh}")))?;
+    }
+    Ok(())
 }
 
 /// Policies under which rows are due as soon as their start event is there.

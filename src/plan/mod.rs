@@ -7,6 +7,7 @@
 //! due; a parent whose child stays is never erased.
 
 pub mod decide;
+pub mod diff;
 pub mod digest;
 pub mod graph;
 pub mod model;

@@ -7,6 +7,7 @@ use super::super::output::shapes::{Counts, RunEntry, Skipped, Time};
 use super::super::output::{Document, Exit, Outcome};
 use crate::control::RunRow;
 use crate::erase::caps::OverCap;
+use crate::plan::diff::{Cause, CountChange, PlanDiff};
 use crate::plan::unregistered::UnregisteredTable;
 use crate::plan::{CollectionCounts, PlanBody};
 use crate::policy::statute::CatalogueVersion;
@@ -42,6 +43,8 @@ pub struct PlanDocument {
     over_cap: Vec<BeyondCap>,
     /// Policies under which a row is due as soon as its start event is there.
     at_once: Vec<String>,
+    /// With `--diff`: what changed since the last plan; null without, or when there is none.
+    diff: Option<Changed>,
     /// How many different operators must agree before it can be carried out.
     approvals_needed: usize,
     /// Whether it can be carried out; a preview (`--at`) cannot, nor can a plan that needs approval before it has it.
@@ -50,6 +53,23 @@ pub struct PlanDocument {
 
 impl Document for PlanDocument {
     const OF: &'static [&'static str] = &["plan"];
+}
+
+/// What changed since an earlier plan.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Changed {
+    /// The cutoff of that plan.
+    since: Time,
+    /// Counts that differ.
+    changes: Vec<CountChange>,
+    /// What can have changed them, besides time and what others did to the rows.
+    why: Vec<Cause>,
+}
+
+impl Changed {
+    fn of(diff: PlanDiff) -> Self {
+        Self { since: diff.since.into(), changes: diff.changes, why: diff.why }
+    }
 }
 
 /// A collection of which the plan takes more than its policy allows in one run.
@@ -150,6 +170,7 @@ impl PlanDocument {
         over: &[OverCap],
         at_once: Vec<String>,
         (approvals, is_preview): (usize, bool),
+        diff: Option<PlanDiff>,
     ) -> Self {
         let result = match (over.is_empty(), body.skipped.is_empty(), body.due()) {
             (false, _, _) => Outcome::Refused,
@@ -171,6 +192,7 @@ impl PlanDocument {
             unregistered: body.unregistered.clone(),
             over_cap: over.iter().map(BeyondCap::of).collect(),
             at_once,
+            diff: diff.map(Changed::of),
             approvals_needed: approvals,
             executable: !is_preview && approvals == 0,
         }

@@ -66,6 +66,7 @@ fn unreachable_beats_missing_beats_ready() {
         store: "shop".to_owned(),
         unreachable: unreachable.map(ToOwned::to_owned),
         findings,
+        unregistered: Vec::new(),
     };
     let missing = || relevant(&spec(), vec![finding(FindingKind::NoRight)], Vec::new());
     let cases = [

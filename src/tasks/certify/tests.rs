@@ -124,6 +124,7 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
             rows_digest: String::new(),
             collections: collections.collect(),
             skipped: Vec::new(),
+            unregistered: Vec::new(),
         },
         body,
         open_until: None,

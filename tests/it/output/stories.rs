@@ -173,6 +173,8 @@ fn two_operators_agree_to_a_first_backlog() {
     stage.place.reconfigure("max = { rows = 1000, percent = 100 }", "max = { rows = 1, percent = 100 }");
     let hash = stage.run(&["plan"]).ends(3).text("hash");
     stage.run(&["erase", "--plan", &hash]).ends(3);
+    stage.place.reconfigure("rows = 1,", "rows = 2,");
+    let hash = stage.checked("plan.diff", 3, &["plan", "--diff"]).text("hash");
     stage.checked("approve.first", 0, &["approve", &hash, "--as", "ann"]);
     stage.run(&["approve", &hash, "--as", "ann"]).ends(3);
     stage.checked("approve", 0, &["approve", &hash, "--as", "bob"]);
