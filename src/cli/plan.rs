@@ -14,7 +14,7 @@ use crate::control::RunRow;
 use crate::erase::caps::{OverCap, over_caps};
 use crate::installation::{Installation, Needs};
 use crate::plan::PlanBody;
-use crate::plan::diff::{Cause, CountChange, PlanDiff, diff};
+use crate::plan::diff::{CauseKind, CountChange, PlanDiff, diff};
 use crate::policy::calendar::Period;
 use crate::policy::registry::Policy;
 use crate::policy::statute::Catalogue;
@@ -192,17 +192,16 @@ fn show_diff(context: &mut Context<'_>, config: &Configuration, changed: Option<
         context.output.line(&format!("  {store}.{collection} {what}: {before} → {now}"))?;
     }
     for cause in &changed.why {
-        let (en, zh) = match cause {
-            Cause::Policy(id) => (format!("policy {id} changed"), format!("策略 {id} 已变更")),
-            Cause::Catalogue => ("the catalogue of statutes changed".to_owned(), "法规目录已变更".to_owned()),
-            Cause::Registry => ("the policies or the registry changed".to_owned(), "策略或登记已变更".to_owned()),
-            Cause::Schema(store) => {
-                (format!("the schema of store {store} changed"), format!("数据源 {store} 的结构已变更"))
-            }
-            Cause::HoldPlaced(id) => (format!("hold {id} was placed"), format!("已设置保留令 {id}")),
-            Cause::HoldReleased(id) => (format!("hold {id} was released"), format!("已解除保留令 {id}")),
-            Cause::StoreBack(store) => (format!("store {store} can be read now"), format!("数据源 {store} 现可读取")),
-            Cause::StoreAway(store) => (format!("store {store} could not be read"), format!("数据源 {store} 无法读取")),
+        let name = cause.name.as_deref().unwrap_or_default();
+        let (en, zh) = match cause.kind {
+            CauseKind::Policy => (format!("policy {name} changed"), format!("策略 {name} 已变更")),
+            CauseKind::Catalogue => ("the catalogue of statutes changed".to_owned(), "法规目录已变更".to_owned()),
+            CauseKind::Registry => ("the policies or the registry changed".to_owned(), "策略或登记已变更".to_owned()),
+            CauseKind::Schema => (format!("the schema of store {name} changed"), format!("数据源 {name} 的结构已变更")),
+            CauseKind::HoldPlaced => (format!("hold {name} was placed"), format!("已设置保留令 {name}")),
+            CauseKind::HoldReleased => (format!("hold {name} was released"), format!("已解除保留令 {name}")),
+            CauseKind::StoreBack => (format!("store {name} can be read now"), format!("数据源 {name} 现可读取")),
+            CauseKind::StoreAway => (format!("store {name} could not be read"), format!("数据源 {name} 无法读取")),
         };
         context.output.say(&Words::new(format!("  because: {en}"), format!("  原因：{zh}")))?;
     }

@@ -13,9 +13,9 @@ use super::survey::Target;
 use super::{EraseError, Ground};
 use crate::control::{ChunkRow, RunRow};
 use crate::crash_point;
-use crate::plan::graph::{Leaving, Link, leaving};
+use crate::plan::graph::{Leaving, Link, Untie, leaving};
 use crate::plan::model::Child;
-use crate::stores::{Batch, BatchMarker, Filter};
+use crate::stores::{Batch, BatchMarker, Engine, Filter};
 use crate::value::{RowKey, Value, encode_values};
 
 /// Runs the chunks of one knot: intents, one transaction with a marker each, outcomes. Those that are done already are left
@@ -210,7 +210,12 @@ impl<'m> Knot<'m> {
             }
         }
         let links: Vec<Link> = ties.iter().map(|tie| tie.link).collect();
-        let order = leaving(free.len(), &links);
+        let mut order = leaving(free.len(), &links);
+        if works.first().is_some_and(|work| work.site.store.engine() == Engine::Mysql) {
+            // InnoDB refuses to delete a row that refers to itself.
+            let own = |link: &Link| link.parent == link.child && link.untie == Untie::Empty;
+            order.emptied.extend(links.iter().enumerate().filter(|(_, link)| own(link)).map(|(number, _)| number));
+        }
         if order.put_off_from.is_some() {
             batch.put_off_checks().await?;
         }

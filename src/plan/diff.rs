@@ -36,24 +36,39 @@ pub struct CountChange {
 
 /// Something other than time that decides what is due.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", tag = "kind", content = "name")]
-pub enum Cause {
+pub struct Cause {
+    /// What it is.
+    pub kind: CauseKind,
+    /// The policy, hold or store; null for what has no name.
+    pub name: Option<String>,
+}
+
+/// What can change what is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CauseKind {
     /// The retention or the statutes of this policy changed, or it is new or gone.
-    Policy(String),
+    Policy,
     /// Another catalogue of statutes counts.
     Catalogue,
     /// Something else of the policies or the registry changed.
     Registry,
     /// The schema of this store changed.
-    Schema(String),
+    Schema,
     /// This hold was placed.
-    HoldPlaced(String),
+    HoldPlaced,
     /// This hold was released.
-    HoldReleased(String),
+    HoldReleased,
     /// This store can be read again, or is new.
-    StoreBack(String),
+    StoreBack,
     /// This store could not be read.
-    StoreAway(String),
+    StoreAway,
+}
+
+impl CauseKind {
+    fn of(self, name: impl Into<String>) -> Cause {
+        Cause { kind: self, name: Some(name.into()) }
+    }
 }
 
 type Place = (String, String);
@@ -97,27 +112,27 @@ fn causes(before: &PlanBody, now: &PlanBody) -> Vec<Cause> {
     let rules: BTreeSet<&String> = before.rules.iter().chain(&now.rules).map(|rule| &rule.policy).collect();
     let rule_in = |body: &PlanBody, id: &str| body.rules.iter().find(|rule| rule.policy == id).cloned();
     why.extend(
-        rules.into_iter().filter(|id| rule_in(before, id) != rule_in(now, id)).map(|id| Cause::Policy(id.clone())),
+        rules.into_iter().filter(|id| rule_in(before, id) != rule_in(now, id)).map(|id| CauseKind::Policy.of(id)),
     );
     if before.catalogue != now.catalogue {
-        why.insert(Cause::Catalogue);
+        why.insert(Cause { kind: CauseKind::Catalogue, name: None });
     }
     if before.policy_digest != now.policy_digest && why.is_empty() {
-        why.insert(Cause::Registry);
+        why.insert(Cause { kind: CauseKind::Registry, name: None });
     }
     let only_in = |one: &[String], other: &[String]| -> Vec<String> {
         one.iter().filter(|id| !other.contains(id)).cloned().collect()
     };
-    why.extend(only_in(&now.holds, &before.holds).into_iter().map(Cause::HoldPlaced));
-    why.extend(only_in(&before.holds, &now.holds).into_iter().map(Cause::HoldReleased));
+    why.extend(only_in(&now.holds, &before.holds).into_iter().map(|id| CauseKind::HoldPlaced.of(id)));
+    why.extend(only_in(&before.holds, &now.holds).into_iter().map(|id| CauseKind::HoldReleased.of(id)));
     let schema_in = |body: &PlanBody, store: &str| {
         body.schema_digest.iter().find(|(name, _)| name == store).map(|(_, digest)| digest.clone())
     };
     for (store, _) in before.schema_digest.iter().chain(&now.schema_digest) {
         match (schema_in(before, store), schema_in(now, store)) {
-            (Some(old), Some(new)) if old != new => why.insert(Cause::Schema(store.clone())),
-            (None, Some(_)) => why.insert(Cause::StoreBack(store.clone())),
-            (Some(_), None) => why.insert(Cause::StoreAway(store.clone())),
+            (Some(old), Some(new)) if old != new => why.insert(CauseKind::Schema.of(store)),
+            (None, Some(_)) => why.insert(CauseKind::StoreBack.of(store)),
+            (Some(_), None) => why.insert(CauseKind::StoreAway.of(store)),
             _ => false,
         };
     }
@@ -163,18 +178,17 @@ mod tests {
         let told: Vec<(&str, u64, u64)> =
             found.changes.iter().map(|change| (change.what.as_str(), change.before, change.now)).collect();
         assert_eq!(told, [("erase", 3, 5), ("hold:a", 2, 0), ("hold:b", 0, 1)]);
-        let name = str::to_owned;
         let why = [
-            Cause::Schema(name("shop")),
-            Cause::HoldPlaced(name("b")),
-            Cause::HoldReleased(name("a")),
-            Cause::StoreBack(name("mail")),
-            Cause::StoreAway(name("crm")),
+            CauseKind::Schema.of("shop"),
+            CauseKind::HoldPlaced.of("b"),
+            CauseKind::HoldReleased.of("a"),
+            CauseKind::StoreBack.of("mail"),
+            CauseKind::StoreAway.of("crm"),
         ];
         assert_eq!(found.why, why);
         let same = diff(&before, &before);
         assert!(same.changes.is_empty() && same.why.is_empty());
         let edited = PlanBody { policy_digest: "e".to_owned(), ..before.clone() };
-        assert_eq!(diff(&before, &edited).why, [Cause::Registry]);
+        assert_eq!(diff(&before, &edited).why, [Cause { kind: CauseKind::Registry, name: None }]);
     }
 }

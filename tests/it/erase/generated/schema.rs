@@ -98,7 +98,9 @@ impl Schema {
     fn reference(&self, dice: &mut Dice, from: usize, count: usize) -> Reference {
         let nullable = from == 0 || dice.chance(70);
         // What must not be NULL refers backwards or to its own table, so that rows can be made at all.
-        let to = if nullable { dice.below(count) } else { dice.below(from + 1) };
+        // InnoDB never lets a row go that must refer to itself.
+        let own = usize::from(self.engine != Engine::Mysql);
+        let to = if nullable { dice.below(count) } else { dice.below(from + own) };
         let rules = ["NO ACTION", "RESTRICT", "CASCADE", "SET NULL"];
         let rule = rules[dice.below(if nullable { 4 } else { 3 })];
         let late = match self.engine {
