@@ -14,11 +14,13 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::control::ControlError;
+use crate::erase::planner::StoredPlan;
 use crate::installation::{Installation, lock_horizons};
 use crate::plan::PlanBody;
 use crate::policy::registry::BackupMode;
 use crate::schedule::waker::{Waker, WakerError};
 use crate::schedule::{BackupKind, ClockState, Due, Job, Missed, Task, VerifyTarget, agenda};
+use crate::tasks::approval::{plan_of_request, waiting_plan};
 use crate::tasks::certify::certify_or_wait;
 use crate::tasks::drill::{remove_leftovers, run_drill};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
@@ -27,7 +29,7 @@ use crate::tasks::key_check::check_keys;
 use crate::tasks::outbox::file_due;
 use crate::tasks::outcome::{note_outcome, note_retention_well};
 use crate::tasks::outside::{OutsideReport, destroy_outside_keys};
-use crate::tasks::request::plan_request;
+use crate::tasks::request::reopen_waiting;
 use crate::tasks::shred::{barrier_stores, shred_due};
 use crate::tasks::{Result, TaskError};
 use back_up::back_up;
@@ -134,7 +136,11 @@ fn chosen(installation: &Installation, stores: &[String]) -> Vec<String> {
 }
 
 async fn retention(installation: &Installation) -> Result<Done> {
-    let plan = plan_retention(installation).await?;
+    // What somebody was asked to agree to is not replaced under their eyes by another plan.
+    let plan = match waiting_plan(installation, "retention", None).await? {
+        Some((row, body, _)) => StoredPlan { row, body },
+        None => plan_retention(installation).await?,
+    };
     let skipped: Vec<&str> = plan.body.skipped.iter().map(|(store, _)| store.as_str()).collect();
     if plan.body.to_do() == 0
         && !is_newly_skipped(installation, &skipped).await?
@@ -200,14 +206,15 @@ fn nothing_to_do(plan: &PlanBody) -> Done {
 }
 
 async fn requests(installation: &Installation) -> Result<Done> {
+    reopen_waiting(installation).await?;
     let mut tx = installation.control.read().await?;
     let waiting = tx.requests(Some("received")).await?;
     drop(tx);
     let (mut done, mut failed) = (0, Vec::new());
     for request in waiting {
         let outcome = async {
-            let plan = plan_request(installation, request.number).await?;
-            execute(installation, &plan.row).await
+            let plan = plan_of_request(installation, request.number).await?;
+            execute(installation, &plan).await
         };
         match outcome.await {
             Ok(run) => {

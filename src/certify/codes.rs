@@ -307,5 +307,7 @@ codes! {
         OutsideKeyGoneBefore,
         /// The fields were once stored in clear: the end of their key does not erase what was stored then.
         FieldOnceInClear,
+        /// Tables of the store seem to hold data of customers and are not registered: nothing was erased from them.
+        TablesNotRegistered,
     }
 }

@@ -4,6 +4,7 @@
 //! and shows the result; it decides nothing.
 
 mod agent;
+mod approve;
 mod audit;
 mod backup;
 mod certificate;
@@ -107,6 +108,8 @@ enum Command {
     Run(run::RunCommand),
     /// What retention would erase now, why, and what it keeps and why.
     Plan(plan::PlanArgs),
+    /// Agree to a plan that needs somebody's approval.
+    Approve(approve::ApproveArgs),
     /// Carry a plan out, exactly as planned.
     Erase(plan::EraseArgs),
     /// Why and when a record is due, with policy and statute.
@@ -293,6 +296,7 @@ async fn carry_out(context: &mut Context<'_>, command: Command) -> CommandResult
         Command::Job(command) => job::job(context, command).await,
         Command::Run(command) => run::run(context, command).await,
         Command::Plan(args) => plan::plan(context, args).await,
+        Command::Approve(args) => approve::approve(context, args).await,
         Command::Erase(args) => plan::erase(context, args).await,
         Command::Explain(args) => plan::explain(context, args).await,
         Command::Statute(command) => statute::statute(context, command).await,

@@ -8,14 +8,18 @@ use super::context::{Context, certify_and_say, local_time, task_error};
 use super::output::table::grouped;
 use super::output::{Exit, Grid, Lang, UserError, Words, say};
 use super::statute::words::source_of;
-use crate::config::Registry;
+use super::store::show_unregistered;
+use crate::config::{Configuration, Registry};
 use crate::control::RunRow;
 use crate::erase::caps::{OverCap, over_caps};
-use crate::installation::Needs;
+use crate::installation::{Installation, Needs};
 use crate::plan::PlanBody;
+use crate::plan::diff::{CauseKind, CountChange, PlanDiff, diff};
 use crate::policy::calendar::Period;
 use crate::policy::registry::Policy;
 use crate::policy::statute::Catalogue;
+use crate::tasks::TaskError;
+use crate::tasks::approval::needed;
 use crate::tasks::erasure::{RunBody, drop_plan, execute, find_plan, plan_retention};
 
 pub use document::{ErasureDocument, NotRun, PartialCode, PlanDocument};
@@ -33,6 +37,9 @@ pub struct PlanArgs {
     /// Show only what this policy governs; the part cannot be carried out by itself.
     #[arg(long, value_name = "ID")]
     policy: Option<String>,
+    /// Also what changed since the last plan, and what can have changed it.
+    #[arg(long, conflicts_with_all = ["policy", "store"])]
+    diff: bool,
     /// Show only this store; the part cannot be carried out by itself.
     #[arg(long, value_name = "NAME")]
     store: Option<String>,
@@ -82,6 +89,7 @@ pub struct EraseArgs {
 pub async fn plan(context: &mut Context<'_>, args: PlanArgs) -> CommandResult {
     args.check(&context.configuration()?.registry)?;
     let installation = context.open_stores(Needs { stores: true, ..Needs::STATE }).await?;
+    let earlier = if args.diff { last_plan(&installation).await.map_err(task_error)? } else { None };
     let mut plan = plan_retention(&installation).await.map_err(task_error)?;
     let preview = context.global.at.is_some() || args.is_part();
     if preview {
@@ -91,12 +99,18 @@ pub async fn plan(context: &mut Context<'_>, args: PlanArgs) -> CommandResult {
     }
     let lang = context.lang();
     let over = over_caps(&installation.ground().map_err(task_error)?, &plan.body);
+    let approvals = needed(&installation.ground().map_err(task_error)?, &plan.body).0;
     let at_once = due_at_once(&installation.config.registry.policies);
     context.output.table(&plan_grid(lang, &plan.body))?;
     for line in reasons(lang, &plan.body, &installation.config.catalogue) {
         context.output.line(&line)?;
     }
     say_warnings(context, &over, &at_once)?;
+    show_unregistered(context.output, &plan.body.unregistered)?;
+    let changed = earlier.map(|earlier| diff(&earlier, &plan.body));
+    if args.diff {
+        show_diff(context, &installation.config, changed.as_ref())?;
+    }
     let cutoff = local_time(&installation.config, plan.body.cutoff);
     let hash = &plan.row.hash[..12];
     if args.is_part() {
@@ -109,25 +123,89 @@ pub async fn plan(context: &mut Context<'_>, args: PlanArgs) -> CommandResult {
             format!("Preview for {cutoff}: it cannot be carried out."),
             format!("这是 {cutoff} 的预览，不能执行。"),
         ))?;
-    } else if over.is_empty() {
+    } else if approvals > 0 {
+        context.output.say(&Words::new(
+            format!(
+                "Cutoff {cutoff}. It needs the approval of {approvals}, each with: wangchuan approve {hash} --as NAME"
+            ),
+            format!("截止时间 {cutoff}。需 {approvals} 人批准，各自执行：wangchuan approve {hash} --as 姓名"),
+        ))?;
+    } else {
         context.output.say(&Words::new(
             format!("Cutoff {cutoff}. To carry it out: wangchuan erase --plan {hash}"),
             format!("截止时间 {cutoff}。执行：wangchuan erase --plan {hash}"),
         ))?;
     }
-    for (store, reason) in &plan.body.skipped {
-        context.output.note(&Words::new(
-            format!("store {store} was left out: {reason}"),
-            format!("数据库 {store} 未纳入：{reason}"),
-        ))?;
-    }
-    context.output.document(&PlanDocument::of(&plan.row.hash, &plan.body, &over, at_once, preview))?;
+    note_skipped(context, &plan.body)?;
+    context.output.document(&PlanDocument::of(
+        &plan.row.hash,
+        &plan.body,
+        &over,
+        at_once,
+        (approvals, preview),
+        changed,
+    ))?;
     installation.close().await.map_err(task_error)?;
     Ok(match (over.is_empty(), plan.body.skipped.is_empty()) {
         (false, _) => Exit::Refused,
         (true, false) => Exit::Partial,
         (true, true) => Exit::Done,
     })
+}
+
+fn note_skipped(context: &mut Context<'_>, body: &PlanBody) -> Result<(), UserError> {
+    for (store, reason) in &body.skipped {
+        context.output.note(&Words::new(
+            format!("store {store} was left out: {reason}"),
+            format!("数据库 {store} 未纳入：{reason}"),
+        ))?;
+    }
+    Ok(())
+}
+
+/// The public part of the newest plan of retention, whatever became of it.
+async fn last_plan(installation: &Installation) -> Result<Option<PlanBody>, TaskError> {
+    let now = installation.clock.now();
+    let found = installation.control.read().await?.newest_plan("retention", now).await?;
+    Ok(found.and_then(|plan| serde_json::from_str(&plan.body).ok()))
+}
+
+/// What changed since an earlier plan.
+fn show_diff(context: &mut Context<'_>, config: &Configuration, changed: Option<&PlanDiff>) -> Result<(), UserError> {
+    let Some(changed) = changed else {
+        context.output.say(&Words::new("There is no earlier plan to compare with.", "没有可比较的先前计划。"))?;
+        return Ok(());
+    };
+    let since = local_time(config, changed.since);
+    if changed.changes.is_empty() {
+        context.output.say(&Words::new(
+            format!("No count changed since the plan of {since}."),
+            format!("自 {since} 的计划以来，各项数量没有变化。"),
+        ))?;
+    } else {
+        context.output.say(&Words::new(
+            format!("Changed since the plan of {since}:"),
+            format!("自 {since} 的计划以来的变化："),
+        ))?;
+    }
+    for CountChange { store, collection, what, before, now } in &changed.changes {
+        context.output.line(&format!("  {store}.{collection} {what}: {before} → {now}"))?;
+    }
+    for cause in &changed.why {
+        let name = cause.name.as_deref().unwrap_or_default();
+        let (en, zh) = match cause.kind {
+            CauseKind::Policy => (format!("policy {name} changed"), format!("策略 {name} 已变更")),
+            CauseKind::Catalogue => ("the catalogue of statutes changed".to_owned(), "法规目录已变更".to_owned()),
+            CauseKind::Registry => ("the policies or the registry changed".to_owned(), "策略或登记已变更".to_owned()),
+            CauseKind::Schema => (format!("the schema of store {name} changed"), format!("数据源 {name} 的结构已变更")),
+            CauseKind::HoldPlaced => (format!("hold {name} was placed"), format!("已设置保留令 {name}")),
+            CauseKind::HoldReleased => (format!("hold {name} was released"), format!("已解除保留令 {name}")),
+            CauseKind::StoreBack => (format!("store {name} can be read now"), format!("数据源 {name} 现可读取")),
+            CauseKind::StoreAway => (format!("store {name} could not be read"), format!("数据源 {name} 无法读取")),
+        };
+        context.output.say(&Words::new(format!("  because: {en}"), format!("  原因：{zh}")))?;
+    }
+    Ok(())
 }
 
 /// Policies under which rows are due as soon as their start event is there.
@@ -153,8 +231,8 @@ fn say_warnings(context: &mut Context<'_>, over: &[OverCap], at_once: &[String])
     }
     if !over.is_empty() {
         context.output.say(&Words::new(
-            "Nothing of this plan can be carried out.\n    do: if it is right (a first backlog, say), raise `max` in the policy for this run, plan again, and lower it afterwards.",
-            "本计划整体不能执行。\n    处理：若确属应当（例如首次积压），请为本次运行调高策略的 `max`，重新计划，之后再调低。",
+            "Nothing of this plan is carried out before two operators agree.\n    do: if it is right (a first backlog, say), let two approve it, or raise `max` in the policy for this run, plan again, and lower it afterwards.",
+            "本计划须经两人批准方可执行。\n    处理：若确属应当（例如首次积压），请两人批准，或为本次运行调高策略的 `max`，重新计划，之后再调低。",
         ))?;
     }
     Ok(())
@@ -233,6 +311,12 @@ pub fn reason_text(lang: Lang, code: &str, law: &Catalogue) -> String {
                 lang,
                 "kept: a statute binds it, but its start event is unknown",
                 "保留：受法定期限约束，但起算时间不明",
+            )
+            .to_owned(),
+            "circle" => say(
+                lang,
+                "kept: it stands in a circle of rows too large for one transaction",
+                "保留：处于过大的循环引用中，无法在一个事务内删除",
             )
             .to_owned(),
             other => other.to_owned(),

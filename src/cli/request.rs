@@ -17,9 +17,10 @@ use super::subject_input::{GivenId, parse, read_file, titles, typed};
 use crate::control::RequestRow;
 use crate::installation::{Installation, Needs};
 use crate::tasks::TaskError;
+use crate::tasks::approval::plan_of_request;
 use crate::tasks::erasure::{RunBody, execute};
 use crate::tasks::finality::{Remaining, Residual};
-use crate::tasks::request::{SubjectCard, cancel, look_up, plan_request, receive};
+use crate::tasks::request::{SubjectCard, WAITING, cancel, look_up, receive, reopen_waiting};
 use crate::tasks::undo::undo_request;
 
 /// Requests of customers.
@@ -119,7 +120,7 @@ struct RequestEntry {
     request: i64,
     /// What is asked for: `erase`.
     kind: String,
-    /// `received`, `running`, `done`, `partly-kept`, `nothing-found`, `failed` or `cancelled`.
+    /// `received`, `running`, `done`, `waiting`, `partly-kept`, `nothing-found`, `failed` or `cancelled`.
     state: String,
     /// When it was received.
     received_at: Time,
@@ -292,6 +293,7 @@ async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
     let numbers = if let Some(number) = number {
         vec![number]
     } else {
+        reopen_waiting(&installation).await.map_err(task_error)?;
         let mut tx = installation.control.read().await.map_err(|error| task_error(error.into()))?;
         let waiting = tx.requests(Some("received")).await.map_err(|error| task_error(error.into()))?;
         waiting.into_iter().map(|request| request.number).collect()
@@ -306,8 +308,8 @@ async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
     let (mut runs, mut issued, mut not_run) = (Vec::new(), Vec::new(), Vec::new());
     for number in numbers {
         let carried_out = async {
-            let plan = plan_request(&installation, number).await?;
-            execute(&installation, &plan.row).await
+            let plan = plan_of_request(&installation, number).await?;
+            execute(&installation, &plan).await
         };
         let run = match carried_out.await {
             Ok(run) => run,
@@ -464,12 +466,17 @@ async fn withdraw(context: &mut Context<'_>, number: i64) -> CommandResult {
     let (_, control) = context.control().await?;
     let look = async { control.read().await?.request(number).await };
     let found = look.await.map_err(|error| task_error(TaskError::Control(error)))?;
-    if found.is_some_and(|request| request.run.is_some()) {
+    let is_waiting = found.as_ref().is_some_and(|request| request.state == WAITING);
+    let installation = if found.is_some_and(|request| request.run.is_some()) {
         let installation = context.open(Needs::ALL).await?;
-        let report = undo_request(&installation, number).await.map_err(task_error)?;
-        return show_undo(context, installation, &report, Some(number)).await;
-    }
-    let installation = context.open(Needs::STATE).await?;
+        match undo_request(&installation, number).await {
+            Ok(report) => return show_undo(context, installation, &report, Some(number)).await,
+            Err(TaskError::Refused { .. }) if is_waiting => installation,
+            Err(error) => return Err(task_error(error)),
+        }
+    } else {
+        context.open(Needs::STATE).await?
+    };
     cancel(&installation, number).await.map_err(task_error)?;
     installation.close().await.map_err(task_error)?;
     context.output.say(&Words::new(format!("Request {number} is withdrawn."), format!("请求 {number} 已撤回。")))?;

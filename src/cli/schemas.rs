@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::output::{Document, error_report};
 use super::{
-    agent, audit, backup, certificate, config, drill, generated, hold, init, job, key, plan, quickstart, request, run,
+    agent, approve, audit, backup, certificate, config, drill, generated, hold, init, job, key, plan, quickstart, request, run,
 };
 use super::{recover, status, statute, store};
 
@@ -45,6 +45,7 @@ published! {
     run::ListDocument,
     run::ShowDocument,
     run::UndoDocument,
+    approve::ApproveDocument,
     plan::PlanDocument,
     plan::ErasureDocument,
     plan::ExplainDocument,

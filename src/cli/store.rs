@@ -11,6 +11,7 @@ use super::context::{Context, usage};
 use super::output::{Document, Exit, Grid, Outcome, Output, UserError, Words, say};
 use crate::config::Configuration;
 use crate::plan::model::resolve;
+use crate::plan::unregistered::{UNREGISTERED_ADVICE, UnregisteredTable};
 use crate::policy::registry::{BackupMode, CollectionSpec, Policy, StoreSpec};
 use crate::stores::{DataStore, Finding, FindingKind, Limits, StoreAddress, StoreError};
 
@@ -176,6 +177,8 @@ pub(super) struct CheckedStore {
     pub unreachable: Option<String>,
     /// What is missing.
     pub findings: Vec<FoundProblem>,
+    /// Tables that seem to hold a customer's data and are not registered. They keep nothing from working.
+    pub unregistered: Vec<UnregisteredTable>,
 }
 
 /// Something that is missing.
@@ -199,15 +202,20 @@ pub(super) async fn check_store(config: &Configuration, spec: &StoreSpec) -> Che
         let tables: Vec<String> = spec.collections.iter().map(|collection| collection.table.clone()).collect();
         Ok::<_, StoreError>((catalogue, store.check(&tables).await?))
     };
+    let mut loose = Vec::new();
     let (unreachable, findings) = match asked.await {
         Ok((catalogue, findings)) => {
-            let problems =
-                resolve(spec, &catalogue, &config.registry.policies, &config.catalogue).err().unwrap_or_default();
+            let (unregistered, problems) = match resolve(spec, &catalogue, &config.registry.policies, &config.catalogue)
+            {
+                Ok(model) => (model.unregistered, Vec::new()),
+                Err(problems) => (Vec::new(), problems),
+            };
+            loose = unregistered;
             (None, relevant(spec, findings, problems))
         }
         Err(error) => (Some(error.to_string()), Vec::new()),
     };
-    CheckedStore { store: spec.name.clone(), unreachable, findings }
+    CheckedStore { store: spec.name.clone(), unreachable, findings, unregistered: loose }
 }
 
 /// The findings that the configuration does not answer already, and what does not fit between it and the schema.
@@ -291,6 +299,7 @@ fn show(output: &mut Output, stores: Vec<CheckedStore>) -> CommandResult {
             None => output.say(&Words::new(format!("✗ store {name}:"), format!("✗ 数据源 {name}：")))?,
         }
         show_findings(output, &store.findings)?;
+        show_unregistered(output, &store.unregistered)?;
     }
     let (result, exit) = verdict(&stores);
     if stores.is_empty() {
@@ -306,6 +315,26 @@ fn show_findings(output: &mut Output, findings: &[FoundProblem]) -> Result<(), U
     for finding in findings {
         output.line(&format!("    {}", finding.what))?;
         output.line(&format!("      {}: {}", say(lang, "do", "处理"), finding.r#do))?;
+    }
+    Ok(())
+}
+
+/// Tables that nobody registered, with what to do.
+pub(super) fn show_unregistered(output: &mut Output, tables: &[UnregisteredTable]) -> Result<(), UserError> {
+    for found in tables {
+        let (table, columns) = (&found.table, found.columns.join(", "));
+        let zh = match &found.refers_to {
+            Some(parent) => format!("表 {table} 未登记，其行经 {columns} 属于 {parent}"),
+            None => format!("表 {table} 未登记，其列 {columns} 与客户标识列同名"),
+        };
+        let (store, what) = (&found.store, found.what());
+        output.say(&Words::new(format!("! {store}: {what}"), format!("! {store}：{zh}")))?;
+    }
+    if !tables.is_empty() {
+        output.say(&Words::new(
+            format!("    do: {UNREGISTERED_ADVICE}"),
+            "    处理：登记为 [[store.collection]]；若不含客户数据，请列入该数据源的 `ignored`",
+        ))?;
     }
     Ok(())
 }

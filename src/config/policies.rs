@@ -6,7 +6,7 @@ use super::backup::{Backup, Endpoint};
 use super::section::Reading;
 use super::{Place, law};
 use crate::policy::calendar::Period;
-use crate::policy::registry::{Approval, BackupMode, CollectionSpec, Policy, StoreSpec};
+use crate::policy::registry::{BackupMode, CollectionSpec, Policy, StoreSpec};
 use crate::policy::statute::Catalogue;
 
 /// The registered stores and policies.
@@ -141,10 +141,6 @@ fn check_backups(registry: &Registry, backup: Option<&Backup>, reading: &mut Rea
 }
 
 fn check_policy(place: &Place, policy: &Policy, reading: &mut Reading<'_>) {
-    if policy.approval != Approval::None {
-        let what = "approvals of plans are not in this version";
-        reading.fault(&place.key("approval"), what, "write `approval = \"none\"`, or leave it out");
-    }
     if policy.max.percent > 100 || policy.max.percent == 0 || policy.max.rows == 0 {
         let what = "a cap has at least 1 row and 1 to 100 percent";
         reading.fault(&place.key("max"), what, "correct `rows` and `percent`");

@@ -48,6 +48,9 @@ pub(super) struct RawStore {
     /// Its registered collections.
     #[serde(default)]
     collection: Vec<CollectionSpec>,
+    /// Tables that hold nothing of a customer although their columns or foreign keys look so; no finding is made of them.
+    #[serde(default)]
+    ignored: Vec<String>,
 }
 
 impl RawStore {
@@ -88,6 +91,7 @@ impl RawStore {
             backup: self.backup,
             copies: self.copy.clone(),
             collections: self.collection.clone(),
+            ignored: self.ignored.clone(),
         })
     }
 

@@ -350,7 +350,6 @@ fn policies_fit_the_stores() {
         whats,
         [
             "wangchuan.toml:44:47: no store has a collection `order_lnes`",
-            "wangchuan.toml:50:12: approvals of plans are not in this version",
             "wangchuan.toml:53:6: two policies are called `a`",
             "wangchuan.toml:54:30: several stores have a collection `orders`",
             "wangchuan.toml:54:40: `shop.orders` is governed by `a` already; one policy decides about a row",

@@ -7,6 +7,7 @@
 //! An old copy of this database must never be restored: its keys are gone by design. On PostgreSQL that holds for old row versions,
 //! write-ahead log and replicas as well: they keep sealed nodes of the key tree, whose root is gone.
 
+mod approvals;
 mod built;
 mod burial;
 mod catalogue;
@@ -30,6 +31,7 @@ mod pruned;
 mod snapshots;
 mod tree;
 
+pub use approvals::ApprovalRow;
 pub use cells::{BucketName, CellRow, DyingKeys, PinKind, PinRow};
 pub use change_index::{ChangeBase, IndexEntry, IndexedRow};
 pub use doomed::DoomedRoot;

@@ -16,7 +16,8 @@ pub struct RequestRow {
     pub lookup: [u8; 32],
     /// The sealed subject id.
     pub sealed: Vec<u8>,
-    /// `received`, `running`, `done`, `partly-kept`, `nothing-found`, `cancelled`, `failed`.
+    /// `received`, `running`, `done`, `waiting` (for what keeps some of its rows to end), `partly-kept`, `nothing-found`, `cancelled`,
+    /// `failed`.
     pub state: String,
     /// When it came.
     pub received_at: DateTime<Utc>,
@@ -26,6 +27,8 @@ pub struct RequestRow {
     pub run: Option<String>,
     /// When it was closed.
     pub closed_at: Option<DateTime<Utc>>,
+    /// What it waits for, as JSON.
+    pub waits: Option<String>,
 }
 
 /// A legal hold as stored.
@@ -51,7 +54,8 @@ pub struct HoldRow {
     pub released_at: Option<DateTime<Utc>>,
 }
 
-const REQUEST: &str = "SELECT number, kind, lookup, sealed, state, received_at, due_at, run, closed_at FROM request";
+const REQUEST: &str =
+    "SELECT number, kind, lookup, sealed, state, received_at, due_at, run, closed_at, waits FROM request";
 
 impl Tx {
     /// Stores a new request with a sealed subject id that is set afterwards; returns its number.
@@ -107,6 +111,13 @@ impl Tx {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Sets what a request waits for, as JSON.
+    pub async fn set_request_waits(&mut self, number: i64, waits: &str) -> Result<()> {
+        let query = sqlx::query("UPDATE request SET waits = $2 WHERE number = $1").bind(number).bind(waits);
+        query.execute(&mut *self.inner).await?;
+        Ok(())
+    }
+
     /// All requests, oldest first; in one state when given.
     pub async fn requests(&mut self, state: Option<&str>) -> Result<Vec<RequestRow>> {
         let text = format!("{REQUEST} WHERE ($1 IS NULL OR state = $1) ORDER BY number");
@@ -123,7 +134,9 @@ impl Tx {
 
     /// The open request of the same subject, if any.
     pub async fn open_request_of(&mut self, lookup: &[u8; 32]) -> Result<Option<RequestRow>> {
-        let text = format!("{REQUEST} WHERE lookup = $1 AND state IN ('received', 'running') ORDER BY number LIMIT 1");
+        let text = format!(
+            "{REQUEST} WHERE lookup = $1 AND state IN ('received', 'running', 'waiting') ORDER BY number LIMIT 1"
+        );
         let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(&lookup[..]).fetch_optional(&mut *self.inner).await?;
         row.as_ref().map(request_row).transpose()
     }
@@ -199,6 +212,7 @@ fn request_row(row: &sqlx::any::AnyRow) -> Result<RequestRow> {
         due_at: parse_time(&row.try_get::<String, _>(6)?)?,
         run: row.try_get(7)?,
         closed_at: optional_time(row.try_get(8)?)?,
+        waits: row.try_get(9)?,
     })
 }
 

@@ -39,6 +39,8 @@ pub struct ChunkRow {
     pub collection: String,
     /// `erase`, `strip` or `keep`.
     pub verdict: String,
+    /// Chunks of a plan with the same number are one transaction: their rows refer to each other.
+    pub knot: Option<i64>,
     /// How many rows.
     pub rows: i64,
     /// The sealed list.
@@ -152,8 +154,8 @@ impl Tx {
         .await?;
         for chunk in chunks {
             sqlx::query(
-                "INSERT INTO plan_chunk (plan, number, store, collection, verdict, rows, sealed, state, erased, stripped, kept, failed) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, 'planned', 0, 0, 0, 0)",
+                "INSERT INTO plan_chunk (plan, number, store, collection, verdict, rows, sealed, state, erased, stripped, kept, failed, knot) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, 'planned', 0, 0, 0, 0, $8)",
             )
             .bind(&plan.id)
             .bind(chunk.number)
@@ -162,6 +164,7 @@ impl Tx {
             .bind(&chunk.verdict)
             .bind(chunk.rows)
             .bind(&chunk.sealed)
+            .bind(chunk.knot)
             .execute(&mut *self.inner)
             .await?;
         }
@@ -179,6 +182,16 @@ impl Tx {
     pub async fn newest_plan(&mut self, kind: &str, at: DateTime<Utc>) -> Result<Option<PlanRow>> {
         let text = format!("{PLAN} WHERE kind = $1 AND created_at <= $2 ORDER BY created_at DESC, id DESC LIMIT 1");
         let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(kind).bind(time_text(at));
+        query.fetch_optional(&mut *self.inner).await?.as_ref().map(plan_row).transpose()
+    }
+
+    /// The newest plan of a kind and request that was neither carried out nor voided.
+    pub async fn planned(&mut self, kind: &str, request: Option<i64>) -> Result<Option<PlanRow>> {
+        let text = format!(
+            "{PLAN} WHERE state = 'planned' AND kind = $1 AND COALESCE(request, -1) = COALESCE($2, -1) \
+             ORDER BY created_at DESC, id DESC LIMIT 1"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(kind).bind(request);
         query.fetch_optional(&mut *self.inner).await?.as_ref().map(plan_row).transpose()
     }
 
@@ -222,7 +235,7 @@ impl Tx {
     /// The chunks of a plan in order.
     pub async fn chunks(&mut self, plan: &str) -> Result<Vec<ChunkRow>> {
         let rows = sqlx::query(
-            "SELECT number, store, collection, verdict, rows, sealed, state, erased, stripped, kept, failed FROM plan_chunk \
+            "SELECT number, store, collection, verdict, rows, sealed, state, erased, stripped, kept, failed, knot FROM plan_chunk \
              WHERE plan = $1 ORDER BY number",
         )
         .bind(plan)
@@ -244,6 +257,7 @@ impl Tx {
                         kept: row.try_get(9)?,
                         failed: row.try_get(10)?,
                     },
+                    knot: row.try_get(11)?,
                 })
             })
             .collect()

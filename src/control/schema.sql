@@ -105,12 +105,17 @@ CREATE TABLE plan (
     id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, request BIGINT, cutoff TEXT NOT NULL,
     created_at TEXT NOT NULL, body TEXT NOT NULL, state TEXT NOT NULL
 );
+-- knot: chunks of a plan that have the same are one transaction.
 CREATE TABLE plan_chunk (
     plan TEXT NOT NULL, number BIGINT NOT NULL, store TEXT NOT NULL, collection TEXT NOT NULL, verdict TEXT NOT NULL,
     rows BIGINT NOT NULL, sealed BLOB NOT NULL, state TEXT NOT NULL,
     erased BIGINT NOT NULL, stripped BIGINT NOT NULL, kept BIGINT NOT NULL, failed BIGINT NOT NULL, note TEXT,
+    knot BIGINT,
     PRIMARY KEY (plan, number)
 );
+
+-- Who agreed to which plan.
+CREATE TABLE approval (plan TEXT NOT NULL, operator TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (plan, operator));
 
 CREATE TABLE run (
     id TEXT PRIMARY KEY, kind TEXT NOT NULL, plan TEXT, request BIGINT, state TEXT NOT NULL, begun_at TEXT NOT NULL,
@@ -135,7 +140,8 @@ CREATE INDEX ledger_row ON ledger (row_mac);
 
 CREATE TABLE request (
     number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, lookup BLOB NOT NULL, sealed BLOB NOT NULL,
-    state TEXT NOT NULL, received_at TEXT NOT NULL, due_at TEXT NOT NULL, run TEXT, closed_at TEXT
+    state TEXT NOT NULL, received_at TEXT NOT NULL, due_at TEXT NOT NULL, run TEXT, closed_at TEXT,
+    waits TEXT
 );
 CREATE TABLE hold (
     id TEXT PRIMARY KEY, scope TEXT NOT NULL, store TEXT, collection TEXT, subject BLOB, reason TEXT NOT NULL,

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
+
 use super::chunk::{ChunkItem, open_items, place_of};
 use super::neutral::{is_unique, neutral_of, neutral_value};
 use super::planner::{active_holds, covering_hold};
@@ -14,11 +16,11 @@ use crate::crash_point;
 use crate::keyring::Purpose;
 use crate::keys::Key;
 use crate::keys::suite::{Suite, mac};
-use crate::plan::Subject;
 use crate::plan::digest::row_mac;
 use crate::plan::model::Collection;
+use crate::plan::{PlanBody, Subject};
 use crate::policy::hold::ActiveHolds;
-use crate::stores::{Batch, BatchMarker, Column, ColumnKind, ColumnRef, Engine, Filter, RowQuery};
+use crate::stores::{Batch, BatchMarker, Column, ColumnKind, ColumnRef, Engine, Filter, Hop, RowQuery};
 use crate::value::{RowKey, Value, encode_values};
 
 /// The outcome of a chunk.
@@ -45,7 +47,7 @@ pub struct RunKeys {
 }
 
 /// A row that is gone: the digest of its key and that of its content.
-type Gone = ([u8; 16], [u8; 32]);
+pub(super) type Gone = ([u8; 16], [u8; 32]);
 
 impl RunKeys {
     /// Opens them.
@@ -125,15 +127,46 @@ pub async fn withhold_chunk(
     Ok(outcome)
 }
 
-struct Work<'a> {
-    ground: &'a Ground<'a>,
-    site: &'a Site,
-    collection: &'a Collection,
-    run: &'a RunRow,
-    chunk: &'a ChunkRow,
-    keys: &'a RunKeys,
-    items: &'a [ChunkItem],
-    token: i64,
+/// A chunk in the hands of a run.
+pub(super) struct Work<'a> {
+    pub(super) ground: &'a Ground<'a>,
+    pub(super) site: &'a Site,
+    pub(super) collection: &'a Collection,
+    pub(super) run: &'a RunRow,
+    pub(super) chunk: &'a ChunkRow,
+    pub(super) keys: &'a RunKeys,
+    pub(super) items: &'a [ChunkItem],
+    pub(super) token: i64,
+}
+
+/// What a transaction decides by.
+pub(super) struct Terms {
+    holds: ActiveHolds,
+    cutoff: DateTime<Utc>,
+}
+
+impl Terms {
+    /// The holds as they are now, and the cutoff of the run's plan.
+    pub(super) async fn read(ground: &Ground<'_>, run: &RunRow) -> Result<Self, EraseError> {
+        let mut tx = ground.control.read().await?;
+        let holds = active_holds(&tx.holds(true).await?, ground.clock.now());
+        let plan = tx.plan(run.plan.as_deref().unwrap_or_default()).await?;
+        let plan = plan.ok_or_else(|| EraseError::Inconsistent("the run has no plan".to_owned()))?;
+        let body: PlanBody = serde_json::from_str(&plan.body)
+            .map_err(|_| EraseError::Inconsistent("the plan's public part is damaged".to_owned()))?;
+        Ok(Self { holds, cutoff: body.cutoff })
+    }
+}
+
+/// The rows of a chunk that may go, locked.
+pub(super) struct Locked {
+    /// The parents that the predicate reaches over.
+    pub(super) path: Vec<Hop>,
+    /// The planned predicate.
+    pub(super) predicate: Filter,
+    contents: HashMap<Vec<u8>, [u8; 32]>,
+    /// Keys of the rows.
+    pub(super) doomed: Vec<RowKey>,
 }
 
 impl Work<'_> {
@@ -145,7 +178,7 @@ impl Work<'_> {
         if self.chunk.verdict == "strip" { LedgerKind::Stripped } else { LedgerKind::Erased }
     }
 
-    async fn intend(&self) -> Result<(), EraseError> {
+    pub(super) async fn intend(&self) -> Result<(), EraseError> {
         let macs: Vec<[u8; 16]> = self.items.iter().map(|item| self.mac(&item.row.key)).collect();
         let mut tx = self.ground.control.begin().await?;
         tx.begin_chunk(self.run, self.chunk, self.ledger_kind(), &macs, self.ground.clock.now()).await?;
@@ -155,26 +188,53 @@ impl Work<'_> {
 
     /// The destructive transaction. Returns its marker, the digests of the rows that are gone (or stripped), and a note.
     async fn transaction(&self, target: &Target) -> Result<(BatchMarker, Vec<Gone>, Option<String>), EraseError> {
-        let mut tx = self.ground.control.read().await?;
-        let holds = active_holds(&tx.holds(true).await?, self.ground.clock.now());
-        drop(tx);
+        let terms = Terms::read(self.ground, self.run).await?;
+        let mut batch = self.site.store.begin_batch().await?;
+        let locked = self.lock(batch.as_mut(), target, &terms).await?;
+        let stripped = self.chunk.verdict == "strip";
+        let (done, note) = if stripped {
+            (self.strip(batch.as_mut(), &locked.doomed).await?, None)
+        } else {
+            self.delete(batch.as_mut(), &locked).await?
+        };
+        crash_point::reached("batch.deleted");
+        let gone = if stripped {
+            done.iter().map(|key| self.gone_row(&locked, key)).collect()
+        } else {
+            self.absent(batch.as_mut(), &locked).await?
+        };
+        let marker = self.marker(gone.len() as i64);
+        batch.commit(&marker).await?;
+        Ok((marker, gone, note))
+    }
+
+    /// The marker of this chunk's transaction.
+    pub(super) fn marker(&self, rows: i64) -> BatchMarker {
+        let stripped = self.chunk.verdict == "strip";
+        BatchMarker {
+            run: self.run.id.clone(),
+            chunk: self.chunk.number,
+            token: self.token,
+            erased: if stripped { 0 } else { rows },
+            changed: if stripped { rows } else { 0 },
+        }
+    }
+
+    /// Reads and locks the planned rows that still are what was planned, and keeps how they were.
+    pub(super) async fn lock(
+        &self,
+        batch: &mut dyn Batch,
+        target: &Target,
+        terms: &Terms,
+    ) -> Result<Locked, EraseError> {
         let shape = Shape::of(self.collection);
         let never = |_: Option<&Subject>, _: &str| None;
-        let body: crate::plan::PlanBody = self.plan_body().await?;
-        let surveyor = Surveyor {
-            model: &self.site.model,
-            engine: self.site.store.engine(),
-            cutoff: body.cutoff,
-            held_by: &never,
-        };
+        let (engine, cutoff) = (self.site.store.engine(), terms.cutoff);
+        let surveyor = Surveyor { model: &self.site.model, engine, cutoff, held_by: &never };
         let predicate = surveyor
             .filter(self.collection, target)?
             .ok_or_else(|| EraseError::Inconsistent("a planned collection has no predicate any more".to_owned()))?;
-        let keys: Vec<RowKey> = self.items.iter().map(|item| item.row.key.clone()).collect();
-        let in_plan = Filter::In(self.collection.key.clone(), keys);
-
-        let mut batch = self.site.store.begin_batch().await?;
-        let mut query = shape.query(self.collection, Filter::And(vec![in_plan.clone(), predicate.clone()]));
+        let mut query = shape.query(self.collection, Filter::And(vec![self.in_plan(), predicate.clone()]));
         query.limit = self.items.len() as u32 + 1;
         query.columns.extend(self.collection.table.columns.iter().map(|column| ColumnRef::own(&column.name)));
         let mut contents = HashMap::new();
@@ -187,36 +247,27 @@ impl Work<'_> {
                 .insert(encode_values(&row.key.0), mac(Suite::Intl, &self.keys.certificate, &[b"content", &content]));
             found.push((row, values));
         }
-        let found =
-            found.into_iter().filter(|(row, _)| self.is_doomed(row, &holds)).map(|(row, values)| (row.key, values));
-        let before: Vec<(RowKey, Vec<Value>)> = found.collect();
+        let found = found.into_iter().filter(|(row, _)| self.is_doomed(row, &terms.holds));
+        let before: Vec<(RowKey, Vec<Value>)> = found.map(|(row, values)| (row.key, values)).collect();
         let doomed: Vec<RowKey> = before.iter().map(|(key, _)| key.clone()).collect();
         self.keep_pre_images(before).await?;
-        let (done, note) = if self.chunk.verdict == "strip" {
-            (self.strip(batch.as_mut(), &doomed).await?, None)
-        } else {
-            self.delete(batch.as_mut(), &shape, &doomed, &predicate).await?
-        };
-        crash_point::reached("batch.deleted");
-        let stripped = self.chunk.verdict == "strip";
-        // Rows of the plan that are absent now, whoever deleted them, count as erased; the others of the plan stay.
-        let present = self.present(batch.as_mut(), in_plan).await?;
-        let gone_row = |key: &RowKey| (self.mac(key), contents.get(&encode_values(&key.0)).copied().unwrap_or([0; 32]));
-        let gone: Vec<Gone> = if stripped {
-            done.iter().map(gone_row).collect()
-        } else {
-            let absent = self.items.iter().filter(|item| !present.contains(&encode_values(&item.row.key.0)));
-            absent.map(|item| gone_row(&item.row.key)).collect()
-        };
-        let marker = BatchMarker {
-            run: self.run.id.clone(),
-            chunk: self.chunk.number,
-            token: self.token,
-            erased: if stripped { 0 } else { gone.len() as i64 },
-            changed: if stripped { gone.len() as i64 } else { 0 },
-        };
-        batch.commit(&marker).await?;
-        Ok((marker, gone, note))
+        Ok(Locked { path: shape.path().to_vec(), predicate, contents, doomed })
+    }
+
+    /// The rows of the chunk's list.
+    pub(super) fn in_plan(&self) -> Filter {
+        Filter::In(self.collection.key.clone(), self.items.iter().map(|item| item.row.key.clone()).collect())
+    }
+
+    fn gone_row(&self, locked: &Locked, key: &RowKey) -> Gone {
+        (self.mac(key), locked.contents.get(&encode_values(&key.0)).copied().unwrap_or([0; 32]))
+    }
+
+    /// Rows of the plan that are absent now, whoever deleted them; the others of the plan stay.
+    pub(super) async fn absent(&self, batch: &mut dyn Batch, locked: &Locked) -> Result<Vec<Gone>, EraseError> {
+        let present = self.present(batch, self.in_plan()).await?;
+        let absent = self.items.iter().filter(|item| !present.contains(&encode_values(&item.row.key.0)));
+        Ok(absent.map(|item| self.gone_row(locked, &item.row.key)).collect())
     }
 
     /// Whether a row is still the one that was planned, and no hold covers it.
@@ -244,42 +295,43 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn plan_body(&self) -> Result<crate::plan::PlanBody, EraseError> {
-        let mut tx = self.ground.control.read().await?;
-        let plan = tx.plan(self.run.plan.as_deref().unwrap_or_default()).await?;
-        let plan = plan.ok_or_else(|| EraseError::Inconsistent("the run has no plan".to_owned()))?;
-        serde_json::from_str(&plan.body)
-            .map_err(|_| EraseError::Inconsistent("the plan's public part is damaged".to_owned()))
-    }
-
     /// Deletes the doomed rows whose children are all gone; children that appeared since the plan keep their parent.
     async fn delete(
         &self,
         batch: &mut dyn Batch,
-        shape: &Shape,
-        doomed: &[RowKey],
-        predicate: &Filter,
+        locked: &Locked,
     ) -> Result<(Vec<RowKey>, Option<String>), EraseError> {
-        let (blocked, note) = blocked_rows(batch, self.collection, doomed).await?;
-        let keys: Vec<RowKey> =
-            doomed.iter().filter(|key| !blocked.contains(&encode_values(&key.0))).cloned().collect();
+        let (blocked, note) = blocked_rows(batch, self.collection, &locked.doomed).await?;
+        let free = locked.doomed.iter().filter(|key| !blocked.contains(&encode_values(&key.0)));
+        let keys: Vec<RowKey> = free.cloned().collect();
         if keys.is_empty() {
             return Ok((keys, note));
         }
-        let filter = Filter::And(vec![Filter::In(self.collection.key.clone(), keys.clone()), predicate.clone()]);
-        let deleted = batch.delete(&self.collection.table.name, shape.path(), &filter).await?;
-        // A row that the deletion of another took along is not counted by every engine: what counts is that none is left.
-        let left = self.present(batch, Filter::In(self.collection.key.clone(), keys.clone())).await?.len();
-        if left > 0 || deleted > keys.len() as u64 {
-            return Err(EraseError::Inconsistent(format!(
-                "{}.{}: {} rows were locked, {deleted} were deleted and {left} of them are still there; a trigger or rule \
-                 may swallow the DELETE",
-                self.chunk.store,
-                self.chunk.collection,
-                keys.len()
-            )));
-        }
+        let filter = Filter::And(vec![Filter::In(self.collection.key.clone(), keys.clone()), locked.predicate.clone()]);
+        let deleted = batch.delete(&self.collection.table.name, &locked.path, &filter).await?;
+        self.check_gone(batch, &keys, deleted).await?;
         Ok((keys, note))
+    }
+
+    /// Refuses a transaction in which rows that were deleted are still there, or more were deleted than there are.
+    pub(super) async fn check_gone(
+        &self,
+        batch: &mut dyn Batch,
+        keys: &[RowKey],
+        deleted: u64,
+    ) -> Result<(), EraseError> {
+        // A row that the deletion of another took along is not counted by every engine: what counts is that none is left.
+        let left = self.present(batch, Filter::In(self.collection.key.clone(), keys.to_vec())).await?.len();
+        if left == 0 && deleted <= keys.len() as u64 {
+            return Ok(());
+        }
+        Err(EraseError::Inconsistent(format!(
+            "{}.{}: {} rows were locked, {deleted} were deleted and {left} of them are still there; a trigger or rule \
+             may swallow the DELETE",
+            self.chunk.store,
+            self.chunk.collection,
+            keys.len()
+        )))
     }
 
     async fn strip(&self, batch: &mut dyn Batch, doomed: &[RowKey]) -> Result<Vec<RowKey>, EraseError> {
@@ -319,7 +371,7 @@ impl Work<'_> {
         })
     }
 
-    async fn present(&self, batch: &mut dyn Batch, in_plan: Filter) -> Result<HashSet<Vec<u8>>, EraseError> {
+    pub(super) async fn present(&self, batch: &mut dyn Batch, in_plan: Filter) -> Result<HashSet<Vec<u8>>, EraseError> {
         let query = RowQuery {
             table: self.collection.table.name.clone(),
             path: Vec::new(),
@@ -357,7 +409,7 @@ impl Work<'_> {
         Ok(blank)
     }
 
-    async fn record(
+    pub(super) async fn record(
         &self,
         marker: &BatchMarker,
         gone: &[Gone],
@@ -374,7 +426,7 @@ impl Work<'_> {
     }
 
     /// After a crash: the marker says that the transaction was committed; which rows it took shows in the store.
-    async fn settle(&self, marker: &BatchMarker) -> Result<ChunkOutcome, EraseError> {
+    pub(super) async fn settle(&self, marker: &BatchMarker) -> Result<ChunkOutcome, EraseError> {
         let keys: Vec<RowKey> = self.items.iter().map(|item| item.row.key.clone()).collect();
         let mut batch = self.site.store.begin_batch().await?;
         let present = self.present(batch.as_mut(), Filter::In(self.collection.key.clone(), keys.clone())).await?;
@@ -398,7 +450,7 @@ impl Work<'_> {
     }
 
     /// Nothing was committed: the rows count as failed, unless the failure is one that goes away by itself.
-    async fn fail(&self, error: EraseError) -> Result<ChunkOutcome, EraseError> {
+    pub(super) async fn fail(&self, error: EraseError) -> Result<ChunkOutcome, EraseError> {
         if error.is_retryable() || matches!(error, EraseError::Control(_) | EraseError::Keyring(_)) {
             return Err(error);
         }

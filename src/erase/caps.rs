@@ -1,6 +1,7 @@
-//! Caps: the largest harm that one run may do. A plan beyond one is made and shown like any other; no run is made of it.
+//! Caps: the largest harm that one run may do. A plan beyond one is made and shown like any other; a run is made of it, or of
+//! any part of it, only when two operators agree.
 
-use super::{EraseError, Ground};
+use super::Ground;
 use crate::plan::PlanBody;
 
 /// A collection of which a plan takes more than its policy allows in one run.
@@ -33,10 +34,6 @@ impl OverCap {
     }
 }
 
-/// What to do about a plan beyond a cap.
-pub const CAP_ADVICE: &str = "look at `wangchuan plan`; if it is right (a first backlog, say), raise `max` in the policy \
-     for this run, plan again, and lower it afterwards";
-
 /// The collections of which a plan takes more than allowed, by today's policies.
 #[must_use]
 pub fn over_caps(ground: &Ground<'_>, body: &PlanBody) -> Vec<OverCap> {
@@ -60,17 +57,4 @@ pub fn over_caps(ground: &Ground<'_>, body: &PlanBody) -> Vec<OverCap> {
         }
     }
     over
-}
-
-/// Refuses a plan beyond a cap as a whole: a run does what was planned, all of it or nothing.
-///
-/// # Errors
-/// [`EraseError::Refused`].
-pub fn check_caps(ground: &Ground<'_>, body: &PlanBody) -> Result<(), EraseError> {
-    let over = over_caps(ground, body);
-    if over.is_empty() {
-        return Ok(());
-    }
-    let what: Vec<String> = over.iter().map(OverCap::what).collect();
-    Err(EraseError::Refused { what: what.join("; "), advice: CAP_ADVICE.to_owned() })
 }

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod caps;
 pub mod chunk;
 pub mod fate;
+pub mod knot;
 pub mod neutral;
 pub mod planner;
 pub mod pre_image;
@@ -16,6 +17,7 @@ pub mod read_back;
 pub mod referrers;
 mod stripped;
 pub mod survey;
+pub mod waits;
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! Makes and stores plans: surveys every store, decides, checks the caps, seals the lists and fixes the hash.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 
 use super::chunk::{CHUNK_ROWS, ChunkItem, open_items, seal_items};
@@ -11,6 +13,7 @@ use crate::keyring::Purpose;
 use crate::keys::{Key, cell::pseudonym};
 use crate::plan::decide::decide;
 use crate::plan::digest::{RowsDigest, plan_hash};
+use crate::plan::model::Model;
 use crate::plan::{CollectionCounts, Decision, PlanBody, PlanKind, Subject, Verdict};
 use crate::policy::hold::{ActiveHolds, Hold, HoldScope, Owners, SubjectDigest};
 use crate::policy::statute::rules::PolicyRule;
@@ -55,16 +58,15 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, request: Option<i64
         rows_digest: String::new(),
         collections: Vec::new(),
         skipped: ground.skipped.to_vec(),
+        unregistered: ground.sites.iter().flat_map(|site| site.model.unregistered.clone()).collect(),
     };
-    let mut lists: Vec<(String, String, &'static str, Vec<ChunkItem>)> = Vec::new();
+    let mut lists: Vec<PlannedList> = Vec::new();
     for site in ground.sites {
         match plan_site(site, &holds, &lookup, target, cutoff, body.kind).await {
             Ok((decisions, counts)) => {
-                let names: Vec<String> =
-                    site.model.collections.iter().map(|collection| collection.table.name.clone()).collect();
                 body.schema_digest.push((site.model.spec.name.clone(), site.model.schema_digest.clone()));
                 body.collections.extend(counts);
-                lists.extend(lists_of(site, &names, decisions));
+                lists.extend(lists_of(site, decisions));
             }
             Err(EraseError::Store(error)) => body.skipped.push((site.model.spec.name.clone(), error.to_string())),
             Err(other) => return Err(other),
@@ -78,8 +80,8 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, request: Option<i64
         });
     }
     let mut digest = RowsDigest::new(&suppression);
-    for (store, collection, verdict, items) in &lists {
-        add_list(&mut digest, store, collection, verdict, items);
+    for list in &lists {
+        add_list(&mut digest, &list.store, &list.collection, list.verdict, &list.items);
     }
     body.rows_digest = digest.finish();
     store_plan(ground, body, request, lists).await
@@ -191,7 +193,8 @@ async fn plan_site(
     let mut view = site.store.open_snapshot().await?;
     let survey = surveyor.run(view.as_mut(), target).await?;
     let mut counts = survey.counts;
-    let mut decisions = decide(survey.candidates, &survey.references);
+    let groups: Vec<usize> = site.model.collections.iter().map(|collection| collection.group).collect();
+    let mut decisions = decide(survey.candidates, &survey.references, &groups);
     if kind == PlanKind::Retention {
         keep_stripped(view.as_mut(), site, &mut decisions).await?;
     }
@@ -214,38 +217,68 @@ async fn plan_site(
     Ok((decisions, counts))
 }
 
-fn lists_of(
-    site: &Site,
-    names: &[String],
-    decisions: Vec<Decision>,
-) -> Vec<(String, String, &'static str, Vec<ChunkItem>)> {
-    let mut by_list: Vec<(usize, &'static str, Vec<ChunkItem>)> = Vec::new();
-    for decision in decisions {
-        let (verdict, reason) = match decision.verdict {
-            Verdict::Erase => ("erase", None),
-            Verdict::Strip(reason) => ("strip", Some(reason.code())),
-            Verdict::Keep(reason) => ("keep", Some(reason.code())),
-        };
-        let item = ChunkItem { row: decision.row, reason };
-        match by_list.iter_mut().find(|(collection, known, items)| {
-            *collection == decision.collection && *known == verdict && items.len() < CHUNK_ROWS
-        }) {
-            Some((_, _, items)) => items.push(item),
-            None => by_list.push((decision.collection, verdict, vec![item])),
+/// Rows of one collection with one verdict, to be done together.
+struct PlannedList {
+    store: String,
+    collection: String,
+    verdict: &'static str,
+    /// Lists of a site with the same number are one transaction.
+    knot: Option<usize>,
+    items: Vec<ChunkItem>,
+}
+
+/// The lists of a site, in the order in which they are to be done.
+fn lists_of(site: &Site, decisions: Vec<Decision>) -> Vec<PlannedList> {
+    let model = &site.model;
+    let is_knotted = |decision: &Decision| {
+        let collection = model.collections.get(decision.collection);
+        decision.verdict == Verdict::Erase && collection.is_some_and(|collection| collection.is_knotted)
+    };
+    let group_of = |decision: &Decision| model.collections.get(decision.collection).map(|found| found.group);
+    let mut lists: Vec<(usize, PlannedList)> = Vec::new();
+    let mut knots = 0;
+    for group in decisions.chunk_by(|one, next| group_of(one) == group_of(next)) {
+        let (tied, free): (Vec<&Decision>, Vec<&Decision>) = group.iter().partition(|decision| is_knotted(decision));
+        free.into_iter().for_each(|decision| add_to_lists(&mut lists, model, decision, None));
+        let mut rows = 0;
+        for circle in tied.chunk_by(|one, next| one.component == next.component) {
+            if rows > 0 && rows + circle.len() > CHUNK_ROWS {
+                (rows, knots) = (0, knots + 1);
+            }
+            rows += circle.len();
+            circle.iter().for_each(|decision| add_to_lists(&mut lists, model, decision, Some(knots)));
         }
+        knots += 1;
     }
-    let name = |index: usize| names.get(index).cloned().unwrap_or_default();
-    by_list
-        .into_iter()
-        .map(|(index, verdict, items)| (site.model.spec.name.clone(), name(index), verdict, items))
-        .collect()
+    lists.into_iter().map(|(_, list)| list).collect()
+}
+
+/// Adds a row to the list of its collection, verdict and knot, or begins a new one when there is none with room.
+fn add_to_lists(lists: &mut Vec<(usize, PlannedList)>, model: &Model, decision: &Decision, knot: Option<usize>) {
+    let (verdict, reason) = match &decision.verdict {
+        Verdict::Erase => ("erase", None),
+        Verdict::Strip(reason) => ("strip", Some(reason.code())),
+        Verdict::Keep(reason) => ("keep", Some(reason.code())),
+    };
+    let item = ChunkItem { row: decision.row.clone(), reason };
+    let fits = |(collection, list): &&mut (usize, PlannedList)| {
+        let has_room = knot.is_some() || list.items.len() < CHUNK_ROWS;
+        *collection == decision.collection && list.verdict == verdict && list.knot == knot && has_room
+    };
+    if let Some((_, list)) = lists.iter_mut().rev().find(fits) {
+        list.items.push(item);
+        return;
+    }
+    let collection = model.collections.get(decision.collection).map(|found| found.table.name.clone());
+    let (store, collection) = (model.spec.name.clone(), collection.unwrap_or_default());
+    lists.push((decision.collection, PlannedList { store, collection, verdict, knot, items: vec![item] }));
 }
 
 async fn store_plan(
     ground: &Ground<'_>,
     body: PlanBody,
     request: Option<i64>,
-    lists: Vec<(String, String, &'static str, Vec<ChunkItem>)>,
+    lists: Vec<PlannedList>,
 ) -> Result<StoredPlan, EraseError> {
     let now = ground.clock.now();
     let hash =
@@ -265,15 +298,19 @@ async fn store_plan(
     let mut tx = ground.control.begin().await?;
     let key = ground.keyring.work_key(&mut tx, Purpose::Plan, &row.id).await?;
     let mut chunks = Vec::new();
-    for (number, (store, collection, verdict, items)) in lists.into_iter().enumerate() {
+    // Numbers of knots are those of their first chunks, so that those of different stores differ.
+    let mut knots: HashMap<(String, usize), i64> = HashMap::new();
+    for (number, list) in lists.into_iter().enumerate() {
         let number = number as i64;
-        let sealed = seal_items(&key, &row.id, number, &items, ground.random)?;
+        let sealed = seal_items(&key, &row.id, number, &list.items, ground.random)?;
+        let knot = list.knot.map(|knot| *knots.entry((list.store.clone(), knot)).or_insert(number));
         chunks.push(ChunkRow {
             number,
-            store,
-            collection,
-            verdict: verdict.to_owned(),
-            rows: items.len() as i64,
+            store: list.store,
+            collection: list.collection,
+            verdict: list.verdict.to_owned(),
+            knot,
+            rows: list.items.len() as i64,
             sealed,
             state: "planned".to_owned(),
             counts: ChunkCounts::default(),

@@ -90,6 +90,8 @@ impl Place<'_> {
     /// One transaction over these rows, for all of them or none.
     async fn attempt(&self, number: i64, columns: &[String], rows: &[&ImageRow]) -> Result<PutBack, EraseError> {
         let mut batch = self.site.store.begin_batch().await?;
+        // Rows that refer to each other may go back in any order, where the database allows that.
+        batch.put_off_checks().await?;
         match self.change(batch.as_mut(), columns, rows).await {
             Ok((done, 0)) => {
                 batch.roll_back().await?;

@@ -1,7 +1,7 @@
 //! Which rows refer to rows that are to go. The engine itself compares, by joining the child to its parent: so a number
 //! kept as text, a collation, or a reference to columns that are not the key are followed as the foreign key follows them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::EraseError;
 use crate::plan::model::{Child, Collection};
@@ -63,92 +63,64 @@ pub(super) async fn blocked_rows(
     doomed: &[RowKey],
 ) -> Result<(HashSet<Vec<u8>>, Option<String>), EraseError> {
     let mut blocked = HashSet::new();
-    let mut own = Vec::new();
     let mut note = None;
-    let mut says =
-        |child: &Child| note = Some(format!("rows of {} still refer to {}", child.table, collection.table.name));
     for child in &collection.children {
-        for parents in doomed.chunks(PARENTS) {
-            if child.table == collection.table.name {
-                own.extend(own_references(batch, collection, child, parents).await?);
-            } else if batch.count(&referring(collection, child, parents)).await? > 0 {
-                says(child);
-                for parent in parents {
-                    if batch.count(&referring(collection, child, std::slice::from_ref(parent))).await? > 0 {
-                        blocked.insert(encode_values(&parent.0));
-                    }
-                }
-            }
+        let found = referred_to(batch, collection, child, doomed).await?;
+        if !found.is_empty() {
+            note = Some(still_refer(child, collection));
         }
-    }
-    let doomed: HashSet<Vec<u8>> = doomed.iter().map(|key| encode_values(&key.0)).collect();
-    if block_by_own_rows(&own, &doomed, &mut blocked) {
-        note = note.or_else(|| Some(format!("rows of {0} still refer to {0}", collection.table.name)));
+        blocked.extend(found);
     }
     Ok((blocked, note))
 }
 
-/// A reference within one table: encoded keys of the row referred to and of the referring row.
-type OwnReference = (Vec<u8>, Vec<u8>);
+/// What is said of rows that are referred to.
+pub(super) fn still_refer(child: &Child, collection: &Collection) -> String {
+    format!("rows of {} still refer to {}", child.table, collection.table.name)
+}
 
-async fn own_references(
+/// Those of these rows to which a row of a child table refers, as encoded keys. Counted, because that needs no key there.
+pub(super) async fn referred_to(
     batch: &mut dyn Batch,
     collection: &Collection,
     child: &Child,
-    parents: &[RowKey],
-) -> Result<Vec<OwnReference>, EraseError> {
-    let mut query = referring(collection, child, parents);
-    query.key.clone_from(&collection.key);
-    query.columns.extend(collection.key.iter().map(|column| ColumnRef::own(column)));
-    query.limit = u32::MAX;
-    let rows = batch.read_for_update(&query).await?;
-    let references = rows.into_iter().map(|mut row| {
-        let referring = row.split_off(collection.key.len());
-        (encode_values(&row), encode_values(&referring))
-    });
-    Ok(references.collect())
-}
-
-/// Rows deleted together do not hold each other; a row that stays holds the one it refers to, which then stays too.
-/// Returns whether that added any.
-fn block_by_own_rows(references: &[OwnReference], doomed: &HashSet<Vec<u8>>, blocked: &mut HashSet<Vec<u8>>) -> bool {
-    let mut parents: HashMap<&Vec<u8>, Vec<&Vec<u8>>> = HashMap::new();
-    for (parent, child) in references.iter().filter(|(parent, child)| parent != child) {
-        parents.entry(child).or_default().push(parent);
-    }
-    let before = blocked.len();
-    let mut staying: Vec<Vec<u8>> = blocked.iter().cloned().collect();
-    staying.extend(parents.keys().filter(|child| !doomed.contains(**child)).map(|child| (*child).clone()));
-    while let Some(child) = staying.pop() {
-        for parent in parents.get(&child).into_iter().flatten() {
-            if blocked.insert((*parent).clone()) {
-                staying.push((*parent).clone());
+    keys: &[RowKey],
+) -> Result<HashSet<Vec<u8>>, EraseError> {
+    let mut found = HashSet::new();
+    for parents in keys.chunks(PARENTS) {
+        if batch.count(&referring(collection, child, parents)).await? == 0 {
+            continue;
+        }
+        for parent in parents {
+            if batch.count(&referring(collection, child, std::slice::from_ref(parent))).await? > 0 {
+                found.insert(encode_values(&parent.0));
             }
         }
     }
-    blocked.len() > before
+    Ok(found)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A reference between two rows: the encoded key of the row referred to, and the key of the one that refers.
+pub(super) type RowReference = (Vec<u8>, RowKey);
 
-    fn id(number: u8) -> Vec<u8> {
-        vec![number]
+/// The rows of a registered child collection that refer to some of these rows, locked.
+pub(super) async fn references_to(
+    batch: &mut dyn Batch,
+    collection: &Collection,
+    (child, referrer): (&Child, &Collection),
+    keys: &[RowKey],
+) -> Result<Vec<RowReference>, EraseError> {
+    let mut references = Vec::new();
+    for parents in keys.chunks(PARENTS) {
+        let mut query = referring(collection, child, parents);
+        query.key.clone_from(&referrer.key);
+        query.columns.extend(referrer.key.iter().map(|column| ColumnRef::own(column)));
+        query.limit = u32::MAX;
+        let rows = batch.read_for_update(&query).await?;
+        references.extend(rows.into_iter().map(|mut row| {
+            let referring = row.split_off(collection.key.len());
+            (encode_values(&row), RowKey(referring))
+        }));
     }
-
-    #[test]
-    fn a_staying_reply_holds_the_whole_thread_above_it() {
-        // 1 <- 2 <- 3 <- 9 (not in the batch); 4 refers to itself; 5 <-> 6 go together.
-        let references =
-            [(id(1), id(2)), (id(2), id(3)), (id(3), id(9)), (id(4), id(4)), (id(5), id(6)), (id(6), id(5))];
-        let doomed: HashSet<Vec<u8>> = (1..=6).map(id).collect();
-        let mut blocked = HashSet::new();
-        assert!(block_by_own_rows(&references, &doomed, &mut blocked));
-        assert_eq!(blocked, HashSet::from([id(1), id(2), id(3)]));
-        let mut blocked = HashSet::from([id(6)]);
-        assert!(block_by_own_rows(&references[4..], &doomed, &mut blocked));
-        assert_eq!(blocked, HashSet::from([id(5), id(6)]));
-        assert!(!block_by_own_rows(&[], &doomed, &mut blocked));
-    }
+    Ok(references)
 }

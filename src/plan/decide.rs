@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::graph::components;
 use super::{Decision, PlannedRow, Reason, Verdict};
 use crate::value::encode_values;
 
@@ -36,10 +37,15 @@ pub enum ReferringRow {
     Unregistered(String),
 }
 
+/// The largest circle of rows that goes together in one transaction; rows of a larger one stay.
+pub const MAX_CIRCLE_ROWS: usize = 5000;
+
 /// Decides all candidates. A row that is due but that a row which stays refers to stays too, stripped to its minimum: nothing
 /// but the reference needs it. Collections are numbered children before parents, and the result keeps that order.
+/// `groups` are the numbers of the groups that collections whose foreign keys form a circle share; one that is not in it is
+/// its own. Rows come children first, those of a circle next to each other and with one component number.
 #[must_use]
-pub fn decide(candidates: Vec<Candidate>, references: &[Reference]) -> Vec<Decision> {
+pub fn decide(candidates: Vec<Candidate>, references: &[Reference], groups: &[usize]) -> Vec<Decision> {
     let own: HashMap<(usize, Vec<u8>), Option<Reason>> = candidates
         .iter()
         .map(|candidate| ((candidate.collection, row_id(&candidate.row)), candidate.keep.clone()))
@@ -48,33 +54,45 @@ pub fn decide(candidates: Vec<Candidate>, references: &[Reference]) -> Vec<Decis
     for reference in references {
         by_parent.entry(&reference.parent).or_default().push(&reference.child);
     }
+    let group_of = |candidate: &Candidate| groups.get(candidate.collection).copied().unwrap_or(candidate.collection);
     let mut order: Vec<Candidate> = candidates;
     order.sort_by_key(|candidate| candidate.collection);
     let mut erased: HashSet<(usize, Vec<u8>)> = HashSet::new();
     let mut decisions = Vec::with_capacity(order.len());
-    for group in order.chunk_by(|one, next| one.collection == next.collection) {
-        let verdicts = verdicts_of(group, &own, &by_parent, &erased);
-        for (candidate, verdict) in group.iter().zip(&verdicts) {
-            if *verdict == Verdict::Erase {
-                erased.insert((candidate.collection, row_id(&candidate.row)));
-            }
+    let mut component = 0;
+    for group in order.chunk_by(|one, next| group_of(one) == group_of(next)) {
+        let (mut verdicts, parents) = verdicts_of(group, &own, &by_parent, &erased);
+        let children = children_within(&parents, &verdicts);
+        let mut parts = components(&children);
+        let too_large: Vec<usize> =
+            parts.iter().filter(|part| part.len() > MAX_CIRCLE_ROWS).flatten().copied().collect();
+        if !too_large.is_empty() {
+            too_large.iter().for_each(|at| verdicts[*at] = Verdict::Keep(Reason::Circle));
+            stay_with(too_large, &parents, &mut verdicts);
+            parts = components(&children_within(&parents, &verdicts));
         }
-        for at in children_first(group, &by_parent) {
-            let Candidate { collection, row, .. } = group[at].clone();
-            decisions.push(Decision { collection, row, verdict: verdicts[at].clone() });
+        for part in parts {
+            for at in part {
+                let Candidate { collection, row, .. } = group[at].clone();
+                if verdicts[at] == Verdict::Erase {
+                    erased.insert((collection, row_id(&row)));
+                }
+                decisions.push(Decision { collection, row, verdict: verdicts[at].clone(), component });
+            }
+            component += 1;
         }
     }
     decisions
 }
 
-/// The verdicts of one collection's candidates. Rows of the collection may refer to each other in any order: those that go
-/// together do not hold each other, and one that stays holds the one it refers to.
+/// The verdicts of one group's candidates, and for each the rows of the group that it refers to. Rows of the group may refer
+/// to each other in any order: those that go together do not hold each other, and one that stays holds the one it refers to.
 fn verdicts_of(
     group: &[Candidate],
     own: &HashMap<(usize, Vec<u8>), Option<Reason>>,
     by_parent: &HashMap<&(usize, Vec<u8>), Vec<&ReferringRow>>,
     erased: &HashSet<(usize, Vec<u8>)>,
-) -> Vec<Verdict> {
+) -> (Vec<Verdict>, Vec<Vec<usize>>) {
     let ids: Vec<(usize, Vec<u8>)> =
         group.iter().map(|candidate| (candidate.collection, row_id(&candidate.row))).collect();
     let index: HashMap<&(usize, Vec<u8>), usize> = ids.iter().enumerate().map(|(at, id)| (id, at)).collect();
@@ -106,7 +124,13 @@ fn verdicts_of(
             }
         }
     }
-    let mut staying: Vec<usize> = (0..group.len()).filter(|at| verdicts[*at] != Verdict::Erase).collect();
+    let staying = (0..group.len()).filter(|at| verdicts[*at] != Verdict::Erase).collect();
+    stay_with(staying, &parents, &mut verdicts);
+    (verdicts, parents)
+}
+
+/// Rows that those which stay refer to stay as well.
+fn stay_with(mut staying: Vec<usize>, parents: &[Vec<usize>], verdicts: &mut [Verdict]) {
     while let Some(child) = staying.pop() {
         for parent in &parents[child] {
             if verdicts[*parent] == Verdict::Erase {
@@ -115,41 +139,18 @@ fn verdicts_of(
             }
         }
     }
-    verdicts
 }
 
-/// The order in which one collection's rows go: those that refer to others first, so that a batch never meets a row whose
-/// referring row goes only later. Rows in a circle come last.
-fn children_first(group: &[Candidate], by_parent: &HashMap<&(usize, Vec<u8>), Vec<&ReferringRow>>) -> Vec<usize> {
-    let ids: Vec<(usize, Vec<u8>)> =
-        group.iter().map(|candidate| (candidate.collection, row_id(&candidate.row))).collect();
-    let index: HashMap<&(usize, Vec<u8>), usize> = ids.iter().enumerate().map(|(at, id)| (id, at)).collect();
-    let mut waits_for = vec![0usize; group.len()];
-    let mut parents: Vec<Vec<usize>> = vec![Vec::new(); group.len()];
-    for (at, id) in ids.iter().enumerate() {
-        for child in by_parent.get(id).into_iter().flatten() {
-            if let ReferringRow::Registered(collection, key) = child
-                && let Some(child) = index.get(&(*collection, key.clone()))
-                && *child != at
-            {
-                waits_for[at] += 1;
-                parents[*child].push(at);
-            }
+/// For each row of a group, the rows that refer to it and go with it: a batch must not meet a row whose referring row goes
+/// only later.
+fn children_within(parents: &[Vec<usize>], verdicts: &[Verdict]) -> Vec<Vec<usize>> {
+    let mut children = vec![Vec::new(); parents.len()];
+    for (child, above) in parents.iter().enumerate().filter(|(child, _)| verdicts[*child] == Verdict::Erase) {
+        for parent in above.iter().filter(|parent| verdicts[**parent] == Verdict::Erase) {
+            children[*parent].push(child);
         }
     }
-    let mut order: Vec<usize> = (0..group.len()).filter(|at| waits_for[*at] == 0).collect();
-    let mut next = 0;
-    while let Some(child) = order.get(next).copied() {
-        next += 1;
-        for parent in &parents[child] {
-            waits_for[*parent] -= 1;
-            if waits_for[*parent] == 0 {
-                order.push(*parent);
-            }
-        }
-    }
-    order.extend((0..group.len()).filter(|at| waits_for[*at] > 0));
-    order
+    children
 }
 
 fn row_id(row: &PlannedRow) -> Vec<u8> {
@@ -205,7 +206,7 @@ mod tests {
             refers(id(CUSTOMERS, 5), id(ORDERS, 2)),
             refers(id(ORDERS, 1), id(LINES, 7)),
         ];
-        let decisions = decide(candidates, &references);
+        let decisions = decide(candidates, &references, &[]);
         assert_eq!(verdict(&decisions, LINES, 7), &Verdict::Keep(statute));
         assert_eq!(verdict(&decisions, ORDERS, 2), &Verdict::Erase);
         assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Strip(Reason::KeptChild));
@@ -214,14 +215,14 @@ mod tests {
     #[test]
     fn a_child_that_is_not_due_or_not_registered_leaves_its_parent_stripped() {
         let not_due = [refers(id(CUSTOMERS, 5), id(ORDERS, 9))];
-        let decisions = decide(vec![candidate(CUSTOMERS, 5, None)], &not_due);
+        let decisions = decide(vec![candidate(CUSTOMERS, 5, None)], &not_due, &[]);
         assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Strip(Reason::KeptChild));
         // What must stay on its own account stays whole.
         let held = Reason::Hold("h".to_owned());
-        let decisions = decide(vec![candidate(CUSTOMERS, 5, Some(held.clone()))], &not_due);
+        let decisions = decide(vec![candidate(CUSTOMERS, 5, Some(held.clone()))], &not_due, &[]);
         assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Keep(held));
         let unknown = [Reference { parent: id(CUSTOMERS, 5), child: ReferringRow::Unregistered("loyalty".to_owned()) }];
-        let decisions = decide(vec![candidate(CUSTOMERS, 5, None)], &unknown);
+        let decisions = decide(vec![candidate(CUSTOMERS, 5, None)], &unknown, &[]);
         assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Strip(Reason::UnregisteredChild("loyalty".to_owned())));
     }
 
@@ -233,7 +234,7 @@ mod tests {
             // 1 <- 2 <- 3, and 4 stands for itself.
             let references =
                 [(1, 2), (2, 3), (4, 4)].map(|(parent, child)| refers(id(LINES, parent), id(LINES, child)));
-            decide(rows, &references)
+            decide(rows, &references, &[])
         };
         let decisions = thread(None);
         assert!(decisions.iter().all(|d| d.verdict == Verdict::Erase));
@@ -243,6 +244,51 @@ mod tests {
         assert_eq!(verdict(&decisions, LINES, 1), &Verdict::Strip(Reason::KeptChild));
         assert_eq!(verdict(&decisions, LINES, 3), &Verdict::Erase);
         assert_eq!(verdict(&decisions, LINES, 4), &Verdict::Erase);
+    }
+
+    #[test]
+    fn a_circle_over_two_collections_goes_as_one_and_stays_as_one() {
+        let kept = |kept: Option<i64>| {
+            let keep = |key| (kept == Some(key)).then(|| Reason::Hold("h".to_owned()));
+            // orders 1 -> customers 1 -> orders 1; lines 1 -> orders 1; customers 2 -> orders 1.
+            let rows = vec![
+                candidate(LINES, 1, keep(10)),
+                candidate(ORDERS, 1, None),
+                candidate(CUSTOMERS, 1, None),
+                candidate(CUSTOMERS, 2, keep(2)),
+            ];
+            let references = [
+                refers(id(ORDERS, 1), id(LINES, 1)),
+                refers(id(CUSTOMERS, 1), id(ORDERS, 1)),
+                refers(id(ORDERS, 1), id(CUSTOMERS, 1)),
+                refers(id(ORDERS, 1), id(CUSTOMERS, 2)),
+            ];
+            decide(rows, &references, &[0, 1, 1])
+        };
+        let gone = kept(None);
+        assert!(gone.iter().all(|d| d.verdict == Verdict::Erase));
+        let component = |collection, key: i64| {
+            let found = |d: &&Decision| d.collection == collection && d.row.key == RowKey(vec![Value::Integer(key)]);
+            gone.iter().find(found).unwrap().component
+        };
+        assert_eq!(component(ORDERS, 1), component(CUSTOMERS, 1));
+        assert!(component(LINES, 1) < component(ORDERS, 1) && component(CUSTOMERS, 2) < component(ORDERS, 1));
+        for one in [2, 10] {
+            let stays = kept(Some(one));
+            assert_eq!(verdict(&stays, ORDERS, 1), &Verdict::Strip(Reason::KeptChild));
+            assert_eq!(verdict(&stays, CUSTOMERS, 1), &Verdict::Strip(Reason::KeptChild));
+        }
+    }
+
+    #[test]
+    fn a_circle_that_is_too_large_for_one_transaction_stays() {
+        let size = MAX_CIRCLE_ROWS as i64 + 1;
+        let rows = (0..size).map(|key| candidate(LINES, key, None)).chain([candidate(LINES, size, None)]).collect();
+        let references: Vec<Reference> =
+            (0..size).map(|key| refers(id(LINES, key), id(LINES, (key + 1) % size))).collect();
+        let decisions = decide(rows, &references, &[]);
+        assert_eq!(verdict(&decisions, LINES, 7), &Verdict::Keep(Reason::Circle));
+        assert_eq!(verdict(&decisions, LINES, size), &Verdict::Erase);
     }
 
     proptest! {
@@ -260,7 +306,7 @@ mod tests {
             }
             let references: Vec<Reference> =
                 links.iter().map(|(child, up, parent_key, child_key)| refers(id(child + up, *parent_key), id(*child, *child_key))).collect();
-            let decisions = decide(candidates, &references);
+            let decisions = decide(candidates, &references, &[]);
             prop_assert_eq!(decisions.len(), 12);
             let erased: HashSet<_> = decisions
                 .iter()

@@ -89,6 +89,8 @@ pub fn schema_digest(catalogue: &Catalogue) -> String {
         put(&table.key.join("\u{1f}"));
         for key in &table.foreign_keys {
             put(&format!("{:?}", (&key.columns, &key.parent, &key.parent_columns, key.on_delete)));
+            let is_late = catalogue.deferrable.contains(&(table.name.clone(), key.columns.clone()));
+            put(if is_late { "late" } else { "at once" });
         }
         for trigger in &table.triggers {
             put(&format!("{trigger:?}"));

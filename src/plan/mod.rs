@@ -1,18 +1,22 @@
 //! The plan: the fixed set of what a run will do, decided before anything is touched. Pure.
 //!
 //! [`model`] joins configuration and catalogue into one checked picture of a store; [`decide`] turns surveyed rows into
-//! verdicts; [`digest`] fixes the result under a salted hash. Nothing here reads a clock or a database.
+//! verdicts; [`graph`] says in what order rows can go; [`digest`] fixes the result under a salted hash. Nothing here reads a clock or a database.
 //!
 //! Invariants: every due row has exactly one verdict; a row with an unknown, future or unreadable start event is never
 //! due; a parent whose child stays is never erased.
 
 pub mod decide;
+pub mod diff;
 pub mod digest;
+pub mod graph;
 pub mod model;
+pub mod unregistered;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use self::unregistered::UnregisteredTable;
 use crate::policy::statute::CatalogueVersion;
 use crate::policy::statute::rules::PolicyRule;
 use crate::value::{RowKey, Value};
@@ -51,6 +55,8 @@ pub enum Reason {
     UnknownStart,
     /// It changed between the plan and the batch, so it no longer is what was planned.
     Changed,
+    /// It stands in a circle of rows that refer to each other which is too large for one transaction.
+    Circle,
     /// Deleting it failed.
     Failed,
 }
@@ -67,6 +73,7 @@ impl Reason {
             Self::UnregisteredChild(table) => format!("unregistered-child:{table}"),
             Self::UnknownStart => "unknown-start".to_owned(),
             Self::Changed => "changed".to_owned(),
+            Self::Circle => "circle".to_owned(),
             Self::Failed => "failed".to_owned(),
         }
     }
@@ -141,6 +148,8 @@ pub struct Decision {
     pub row: PlannedRow,
     /// Its verdict.
     pub verdict: Verdict,
+    /// Rows with the same number refer to each other in a circle and can only go together; others have one of their own.
+    pub component: usize,
 }
 
 /// Counts of one collection in a plan. Public: no personal data.
@@ -193,6 +202,9 @@ pub struct PlanBody {
     pub collections: Vec<CollectionCounts>,
     /// Stores that could not be surveyed, with the reason; while there are any the result is never complete.
     pub skipped: Vec<(String, String)>,
+    /// Tables that seem to hold a subject's data and are not registered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unregistered: Vec<UnregisteredTable>,
 }
 
 impl PlanBody {

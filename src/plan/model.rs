@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use super::digest::schema_digest;
+use super::graph::{Untie, components};
+use super::unregistered::{UnregisteredTable, unregistered};
 use crate::policy::registry::{CollectionSpec, Policy, StoreSpec};
 use crate::policy::statute::{self, Statute};
-use crate::stores::{Catalogue, ColumnKind, ColumnRef, Hop, Table};
+use crate::stores::{Catalogue, ColumnKind, ColumnRef, ForeignKey, Hop, OnDelete, Table};
 
 /// A store as the planner and the eraser see it.
 #[derive(Debug, Clone)]
@@ -15,6 +18,8 @@ pub struct Model {
     pub collections: Vec<Collection>,
     /// Fingerprint of the schema, hex.
     pub schema_digest: String,
+    /// Tables that seem to hold a subject's data and are not registered.
+    pub unregistered: Vec<UnregisteredTable>,
 }
 
 /// A registered collection.
@@ -32,6 +37,10 @@ pub struct Collection {
     pub governed: Option<Governed>,
     /// Tables whose rows refer to rows of this one.
     pub children: Vec<Child>,
+    /// Collections with the same number refer to each other in a circle.
+    pub group: usize,
+    /// Whether it is in a circle with others, or refers to itself: its rows then go in the order of their references.
+    pub is_knotted: bool,
 }
 
 /// A column at the end of a path of parents.
@@ -69,6 +78,12 @@ pub struct Child {
     pub parent_columns: Vec<String>,
     /// Index of the referring collection in the model, when it is registered.
     pub registered: Option<usize>,
+    /// What the database does to it when its parent goes.
+    pub on_delete: OnDelete,
+    /// What can be done about it when rows refer to each other in a circle.
+    pub untie: Untie,
+    /// The referring columns that may be emptied.
+    pub emptiable: Vec<String>,
 }
 
 impl Model {
@@ -117,12 +132,13 @@ pub fn resolve(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let mut collections = in_order(collections).map_err(|problem| vec![problem])?;
+    let mut collections = in_order(collections, catalogue).map_err(|problem| vec![problem])?;
     let names: Vec<String> = collections.iter().map(|collection| collection.table.name.clone()).collect();
     for collection in &mut collections {
         collection.children = children_of(&collection.table.name, catalogue, &names);
     }
-    Ok(Model { spec: spec.clone(), collections, schema_digest: super::digest::schema_digest(catalogue) })
+    let unregistered = unregistered(spec, &collections, catalogue);
+    Ok(Model { spec: spec.clone(), collections, schema_digest: schema_digest(catalogue), unregistered })
 }
 
 fn resolve_collection(
@@ -132,6 +148,9 @@ fn resolve_collection(
     rules: (&[Policy], &statute::Catalogue),
 ) -> Result<Collection, Vec<String>> {
     let at = format!("store {}, collection {}", spec.name, declared.table);
+    if let Some(why) = catalogue.refused.get(&declared.table) {
+        return Err(vec![format!("{at}: it {why}")]);
+    }
     let Some(table) = catalogue.table(&declared.table) else {
         return Err(vec![format!("{at}: there is no such table; correct `table` or remove the collection")]);
     };
@@ -162,7 +181,9 @@ fn resolve_collection(
     let owner = collect(owner_reach(spec, declared, catalogue, 0), &at, &mut problems).flatten();
     let governed = collect(governing(spec, declared, catalogue, rules), &at, &mut problems).flatten();
     if problems.is_empty() {
-        Ok(Collection { table: table.clone(), spec: declared.clone(), key, owner, governed, children: Vec::new() })
+        let (table, spec) = (table.clone(), declared.clone());
+        let children = Vec::new();
+        Ok(Collection { table, spec, key, owner, governed, children, group: 0, is_knotted: false })
     } else {
         Err(problems)
     }
@@ -295,38 +316,95 @@ fn is_time(kind: ColumnKind) -> bool {
     )
 }
 
-/// Children before parents, by foreign keys and owner paths.
-fn in_order(mut waiting: Vec<Collection>) -> Result<Vec<Collection>, String> {
+/// Children before parents, by foreign keys and owner paths; those that form a circle next to each other, with one number.
+fn in_order(waiting: Vec<Collection>, catalogue: &Catalogue) -> Result<Vec<Collection>, String> {
+    let refers = |from: &Collection, to: &Collection| {
+        from.table.foreign_keys.iter().any(|key| key.parent == to.table.name)
+            || from.owner.as_ref().is_some_and(|owner| owner.path.iter().any(|hop| hop.parent == to.table.name))
+    };
+    let children: Vec<Vec<usize>> = waiting
+        .iter()
+        .map(|parent| (0..waiting.len()).filter(|child| refers(&waiting[*child], parent)).collect())
+        .collect();
+    let mut parts = components(&children);
+    for part in parts.iter().filter(|part| part.len() > 1) {
+        check_circle(&waiting, part, catalogue)?;
+    }
+    // As declared, where the references leave a choice.
+    let mut order: Vec<Vec<usize>> = Vec::new();
+    while !parts.is_empty() {
+        let waits = |part: &Vec<usize>| {
+            let outside = |child: &usize| !part.contains(child) && parts.iter().any(|other| other.contains(child));
+            part.iter().any(|node| children[*node].iter().any(outside))
+        };
+        let free = (0..parts.len()).filter(|at| !waits(&parts[*at])).min_by_key(|at| parts[*at].first());
+        order.push(parts.remove(free.unwrap_or_default()));
+    }
+    let mut waiting: Vec<Option<Collection>> = waiting.into_iter().map(Some).collect();
     let mut ordered = Vec::new();
-    while !waiting.is_empty() {
-        let refers = |from: &Collection, to: &str| {
-            from.table.name != to
-                && (from.table.foreign_keys.iter().any(|key| key.parent == to)
-                    || from.owner.as_ref().is_some_and(|owner| owner.path.iter().any(|hop| hop.parent == to)))
-        };
-        let free =
-            waiting.iter().position(|candidate| !waiting.iter().any(|other| refers(other, &candidate.table.name)));
-        let Some(free) = free else {
-            let names: Vec<&str> = waiting.iter().map(|collection| collection.table.name.as_str()).collect();
-            return Err(format!(
-                "the foreign keys of {} form a circle, which this version cannot put in order",
-                names.join(", ")
-            ));
-        };
-        ordered.push(waiting.remove(free));
+    for (group, part) in order.iter().enumerate() {
+        for node in part {
+            let is_knotted = part.len() > 1 || children[*node].contains(node);
+            ordered.extend(waiting[*node].take().map(|found| Collection { group, is_knotted, ..found }));
+        }
     }
     Ok(ordered)
+}
+
+/// Whether rows that refer to each other around a circle of collections can be got out of it at all.
+fn check_circle(all: &[Collection], part: &[usize], catalogue: &Catalogue) -> Result<(), String> {
+    let mut firm = vec![Vec::new(); all.len()];
+    let mut keys = Vec::new();
+    for (parent, child) in part.iter().flat_map(|parent| part.iter().map(move |child| (*parent, *child))) {
+        let table = &all[child].table;
+        let bound = table.foreign_keys.iter().filter(|key| key.parent == all[parent].table.name && parent != child);
+        for key in bound.filter(|key| untie_of(table, key, catalogue).0 == Untie::Firm) {
+            firm[parent].push(child);
+            keys.push(format!("{}({})", table.name, key.columns.join(", ")));
+        }
+    }
+    if components(&firm).iter().all(|circle| circle.len() == 1) {
+        return Ok(());
+    }
+    keys.sort();
+    keys.dedup();
+    Err(format!(
+        "the foreign keys {} form a circle of which none may be NULL and none can be checked late, so its rows cannot be \
+         deleted one after the other; let a column of one of them be NULL, or declare one DEFERRABLE",
+        keys.join(", ")
+    ))
+}
+
+/// What can be done about a foreign key in a circle, and which of its columns may be emptied.
+fn untie_of(table: &Table, key: &ForeignKey, catalogue: &Catalogue) -> (Untie, Vec<String>) {
+    let may_be_null = |name: &&String| {
+        let column = table.columns.iter().find(|column| column.name == **name);
+        column.is_some_and(|column| column.nullable && !column.generated) && !table.key.contains(*name)
+    };
+    let emptiable: Vec<String> = key.columns.iter().filter(may_be_null).cloned().collect();
+    let untie = if catalogue.deferrable.contains(&(table.name.clone(), key.columns.clone())) {
+        Untie::PutOff
+    } else if emptiable.is_empty() {
+        Untie::Firm
+    } else {
+        Untie::Empty
+    };
+    (untie, emptiable)
 }
 
 fn children_of(parent: &str, catalogue: &Catalogue, names: &[String]) -> Vec<Child> {
     let mut children = Vec::new();
     for table in &catalogue.tables {
         for key in table.foreign_keys.iter().filter(|key| key.parent == parent) {
+            let (untie, emptiable) = untie_of(table, key, catalogue);
             children.push(Child {
                 table: table.name.clone(),
                 columns: key.columns.clone(),
                 parent_columns: key.parent_columns.clone(),
                 registered: names.iter().position(|name| *name == table.name),
+                on_delete: key.on_delete,
+                untie,
+                emptiable,
             });
         }
     }

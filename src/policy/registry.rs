@@ -32,6 +32,8 @@ pub struct StoreSpec {
     pub copies: Vec<CopySpec>,
     /// Its registered collections.
     pub collections: Vec<CollectionSpec>,
+    /// Tables that hold nothing of a subject although their columns may look so.
+    pub ignored: Vec<String>,
 }
 
 /// Whether a store is backed up by the agent.

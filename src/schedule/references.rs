@@ -51,6 +51,7 @@ mod tests {
             backup: BackupMode::Bucket,
             copies: Vec::new(),
             collections: Vec::new(),
+            ignored: Vec::new(),
         };
         let registry = Registry { stores: vec![store], policies: Vec::new() };
         let job = |name: &str, text: &str| {

@@ -24,6 +24,8 @@ pub use open::{Limits, StoreAddress, open};
 pub use scratch::{SCRATCH_PREFIX, ScratchServer, open_scratch};
 pub use sql::MAX_BOUND_VALUES;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use thiserror::Error;
@@ -144,7 +146,15 @@ pub struct Table {
 pub struct Catalogue {
     /// Sorted by name.
     pub tables: Vec<Table>,
+    /// Foreign keys, by table and columns, that the engine can be asked to check only when a transaction commits.
+    pub deferrable: BTreeSet<(String, Vec<String>)>,
+    /// What cannot be a collection although it looks like a table, by name, with the reason.
+    pub refused: BTreeMap<String, String>,
 }
+
+/// Why a view is no collection.
+const IS_VIEW: &str =
+    "is a view, through which rows cannot be erased for certain; register the tables behind it instead";
 
 impl Catalogue {
     /// The table with this name.
@@ -415,6 +425,12 @@ pub trait Batch: Send {
 
     /// Inserts a row (for undo).
     async fn insert(&mut self, table: &str, columns: &[String], row: &Row) -> Result<()>;
+
+    /// Lets the engine check foreign keys at the commit, where it and they allow that.
+    async fn put_off_checks(&mut self) -> Result<()>;
+
+    /// Writes a further marker, for a transaction that is several batches at once.
+    async fn mark(&mut self, marker: &BatchMarker) -> Result<()>;
 
     /// Writes the marker and commits. After an error the outcome is unknown until [`DataStore::batch_outcome`] tells.
     async fn commit(self: Box<Self>, marker: &BatchMarker) -> Result<()>;

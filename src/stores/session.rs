@@ -290,6 +290,19 @@ impl<S: Session> Batch for OpenBatch<S> {
         insert_rows(&mut self.0.session, &self.0.schema, &self.0.store, table, columns, rows).await
     }
 
+    async fn put_off_checks(&mut self) -> Result<()> {
+        match self.0.schema.engine {
+            Engine::Sqlite => self.0.session.script("PRAGMA defer_foreign_keys = ON").await,
+            Engine::Postgres => self.0.session.script("SET CONSTRAINTS ALL DEFERRED").await,
+            Engine::Mysql => Ok(()),
+        }
+    }
+
+    async fn mark(&mut self, marker: &BatchMarker) -> Result<()> {
+        let engine = self.0.schema.engine;
+        self.0.session.execute(insert_marker(engine, marker)).await.map(|_| ())
+    }
+
     async fn commit(self: Box<Self>, marker: &BatchMarker) -> Result<()> {
         let mut open = self.0;
         open.session.execute(insert_marker(open.schema.engine, marker)).await?;

@@ -1,17 +1,21 @@
 //! `retention` and the carrying-out of every plan: preconditions, batches, read-back, fate of the keys.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::control::{ChunkCounts, ChunkRow, PlanRow, RunRow};
+use crate::control::{ChunkCounts, ChunkRow, PlanRow, RunRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
 use crate::erase::batch::{RunKeys, run_chunk, withhold_chunk};
 use crate::erase::chunk::place_of;
 use crate::erase::fate::seal_fate;
+use crate::erase::knot::run_knot;
 use crate::erase::planner::{StoredPlan, is_intact, make_plan};
 use crate::erase::read_back::read_back;
 use crate::erase::survey::Target;
+use crate::erase::waits::waits_of;
 use crate::installation::{Installation, Operation};
 use crate::keyring::Purpose;
 use crate::keys::cell::pseudonym;
@@ -20,12 +24,14 @@ use crate::plan::{PlanBody, Subject};
 use crate::random::uuid7;
 
 use super::finality::Residual;
+use super::request::WAITING;
 use super::{Result, TaskError};
 
 mod checks;
 mod resume;
 mod rights;
 
+pub use checks::changes_since;
 pub use resume::{Resumed, resume_runs};
 
 /// The public part of a run, kept as JSON.
@@ -292,7 +298,7 @@ pub async fn request_subject(installation: &Installation, number: i64) -> Result
     Ok(Subject::new(String::from_utf8_lossy(&plain).into_owned()))
 }
 
-fn plan_body(plan: &PlanRow) -> Result<PlanBody> {
+pub(super) fn plan_body(plan: &PlanRow) -> Result<PlanBody> {
     serde_json::from_str(&plan.body).map_err(|_| TaskError::Inconsistent(format!("plan {} is damaged", plan.id)))
 }
 
@@ -319,10 +325,12 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
     let mut body = RunBody::of(run)?;
     (body.erased, body.stripped, body.kept, body.failed) = (0, 0, 0, 0);
     let left_out = body.skipped.clone();
+    let mut knotted: HashMap<i64, ChunkCounts> = HashMap::new();
     for chunk in &chunks {
         body.add(match (chunk.verdict.as_str(), chunk.state.as_str()) {
             ("keep", _) => ChunkCounts { kept: chunk.rows, ..ChunkCounts::default() },
             (_, "done") => chunk.counts,
+            _ if knotted.contains_key(&chunk.number) => knotted.remove(&chunk.number).unwrap_or_default(),
             _ => {
                 installation.may_destroy().await?;
                 let _whole = installation.begin_piece()?;
@@ -332,11 +340,18 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
                     (Some((_, why)), _) => Some((all(0, chunk.rows), why.clone())),
                     (None, why) => why.map(|why| (all(chunk.rows, 0), why)),
                 };
-                let outcome = match withheld {
-                    Some(outcome) => withhold_chunk(ground, run, installation.token, chunk, &keys, outcome).await?,
-                    None => run_chunk(ground, run, installation.token, chunk, &keys, target).await?,
-                };
-                outcome.counts
+                match (withheld, chunk.knot) {
+                    (Some(outcome), _) => {
+                        withhold_chunk(ground, run, installation.token, chunk, &keys, outcome).await?.counts
+                    }
+                    (None, None) => run_chunk(ground, run, installation.token, chunk, &keys, target).await?.counts,
+                    (None, Some(_)) => {
+                        let together: Vec<&ChunkRow> = chunks.iter().filter(|other| other.knot == chunk.knot).collect();
+                        let done = run_knot(ground, (run, installation.token), &together, &keys, target).await?;
+                        knotted.extend(done.into_iter().map(|(number, outcome)| (number, outcome.counts)));
+                        knotted.remove(&chunk.number).unwrap_or_default()
+                    }
+                }
             }
         });
     }
@@ -415,15 +430,8 @@ async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut R
         body.subject_ref = Some(hex::encode(pseudonym(&key, "certificate", &[subject.dangerous_text().as_bytes()])));
     }
     tx.retire_work(Purpose::Plan.name(), &plan).await?;
-    if let Some(number) = run.request {
-        tx.retire_work(Purpose::Request.name(), &number.to_string()).await?;
-        let state = match (body.due, body.kept + body.stripped, body.failed + body.skipped.len() as i64) {
-            (0, _, 0) => "nothing-found",
-            (_, 0, 0) => "done",
-            (_, _, 0) => "partly-kept",
-            _ => "failed",
-        };
-        tx.step_request(number, "running", state, Some(&run.id), Some(installation.clock.now())).await?;
+    if run.request.is_some() {
+        close_request(ground, &mut tx, run, &body, &keys, &chunks).await?;
     }
     run.ended_at = Some(installation.clock.now());
     body.put(run)?;
@@ -434,6 +442,35 @@ async fn mark_keys(installation: &Installation, ground: &Ground<'_>, run: &mut R
     tx.commit().await?;
     crash_point::reached("run.keys-marked");
     finish(installation, run).await
+}
+
+/// Ends the run's request, or lets it wait for what keeps its rows; whom it is about is forgotten with its end only.
+async fn close_request(
+    ground: &Ground<'_>,
+    tx: &mut Tx,
+    run: &RunRow,
+    body: &RunBody,
+    keys: &RunKeys,
+    chunks: &[ChunkRow],
+) -> Result<()> {
+    let Some(number) = run.request else { return Ok(()) };
+    let plan = run.plan.as_deref().unwrap_or_default();
+    let cutoff = tx.plan(plan).await?.map_or(run.begun_at, |plan| plan.cutoff);
+    let waits = waits_of(ground, plan, chunks, keys, cutoff)?;
+    let state = match (body.due, body.kept + body.stripped, body.failed + body.skipped.len() as i64) {
+        (0, _, 0) => "nothing-found",
+        (_, 0, 0) => "done",
+        (_, _, 0) if !waits.is_empty() => WAITING,
+        (_, _, 0) => "partly-kept",
+        _ => "failed",
+    };
+    if state == WAITING {
+        tx.set_request_waits(number, &waits.text()?).await?;
+    } else {
+        tx.retire_work(Purpose::Request.name(), &number.to_string()).await?;
+    }
+    tx.step_request(number, "running", state, Some(&run.id), Some(ground.clock.now())).await?;
+    Ok(())
 }
 
 /// What follows the last transaction of a run: its end in the operation log, its markers gone. Done again after a crash.

@@ -1,6 +1,7 @@
 //! What a job or a command can do, one file per task. All of them work on an opened [`crate::installation::Installation`],
 //! and the agent, the command line and the drill call the same functions.
 
+pub mod approval;
 pub mod audit;
 pub mod backup;
 pub mod certify;

@@ -20,9 +20,11 @@ use crate::value::Value;
 use super::{Result, TaskError};
 
 mod forms;
+mod waiting;
 
 pub(in crate::tasks) use forms::form_of_request;
 pub use forms::{Known, canonical_subjects, place_hold};
+pub use waiting::{WAITING, reopen_waiting};
 
 /// Days to answer a request (GB/T 35273-2020 8.7 guidance; GDPR one month is longer or equal).
 pub const ANSWER_DAYS: i64 = 30;
@@ -185,11 +187,14 @@ pub async fn plan_request(installation: &Installation, number: i64) -> Result<St
             what: format!("there is no request {number}"),
             advice: "see `wangchuan request list`".to_owned(),
         }),
-        Some(request) if request.state != "received" => Err(TaskError::refused(
+        Some(request) if !["received", WAITING].contains(&request.state.as_str()) => Err(TaskError::refused(
             format!("request {number} is {} already", request.state),
             "see `wangchuan request show`",
         )),
-        Some(_) => {
+        Some(request) => {
+            if request.state == WAITING {
+                waiting::reopen_or_refuse(installation, &request).await?;
+            }
             let subject = super::erasure::request_subject(installation, number).await?;
             let ground = installation.ground()?;
             let plan = make_plan(&ground, &Target::Request(subject), Some(number)).await?;
@@ -199,7 +204,7 @@ pub async fn plan_request(installation: &Installation, number: i64) -> Result<St
     }
 }
 
-/// Withdraws a request that was not begun.
+/// Withdraws a request that was not begun, or the rest of one that waits.
 ///
 /// # Errors
 /// Refused when it was begun: what is gone cannot be withdrawn.
@@ -212,7 +217,10 @@ pub async fn cancel(installation: &Installation, number: i64) -> Result<()> {
             advice: "see `wangchuan request list`".to_owned(),
         });
     }
-    if !tx.step_request(number, "received", "cancelled", None, Some(now)).await? {
+    // What a waiting request erased stays erased; what still waits of it will not go by it any more.
+    let is_withdrawn = tx.step_request(number, "received", "cancelled", None, Some(now)).await?
+        || tx.step_request(number, WAITING, "partly-kept", None, Some(now)).await?;
+    if !is_withdrawn {
         return Err(TaskError::refused(format!("request {number} was begun already"), "see `wangchuan request show`"));
     }
     tx.retire_work(Purpose::Request.name(), &number.to_string()).await?;

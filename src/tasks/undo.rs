@@ -242,9 +242,11 @@ async fn end(installation: &Installation, run: &mut RunRow, report: &mut UndoRep
         tx.retire_pre_images(&run.id).await?;
     }
     if let Some(number) = run.request {
-        for state in ["done", "partly-kept", "failed"] {
+        for state in ["done", "waiting", "partly-kept", "failed"] {
             tx.step_request(number, state, "cancelled", Some(&run.id), Some(installation.clock.now())).await?;
         }
+        // One that waited still knew whom it is about.
+        tx.retire_work(Purpose::Request.name(), &number.to_string()).await?;
     }
     "undone".clone_into(&mut run.state);
     if !tx.step_run(run, "undoing").await? {

@@ -315,6 +315,10 @@ pub(super) fn explain(limitation: Limitation) -> (&'static str, &'static str) {
         Limitation::VerificationNotIndependent => {
             ("absence was checked through the session that deleted", "核查与删除使用了同一会话")
         }
+        Limitation::TablesNotRegistered => (
+            "tables of the store seem to hold data of customers and are not registered: nothing was erased from them",
+            "数据源中有未登记的表疑似含有客户数据，其中未擦除任何内容",
+        ),
         Limitation::ErasureUndone => (
             "the erasure was undone within its grace: what counts as kept lives again",
             "该擦除在宽限期内被撤销：计为保留的行已恢复",

@@ -7,6 +7,8 @@ use super::super::output::shapes::{Counts, RunEntry, Skipped, Time};
 use super::super::output::{Document, Exit, Outcome};
 use crate::control::RunRow;
 use crate::erase::caps::OverCap;
+use crate::plan::diff::{Cause, CountChange, PlanDiff};
+use crate::plan::unregistered::UnregisteredTable;
 use crate::plan::{CollectionCounts, PlanBody};
 use crate::policy::statute::CatalogueVersion;
 use crate::tasks::erasure::RunBody;
@@ -35,16 +37,39 @@ pub struct PlanDocument {
     collections: Vec<PlannedCollection>,
     /// Stores that could not be read.
     skipped: Vec<Skipped>,
+    /// Tables that seem to hold a customer's data and are not registered: nothing is erased from them.
+    unregistered: Vec<UnregisteredTable>,
     /// Policies beyond their cap, by collection.
     over_cap: Vec<BeyondCap>,
     /// Policies under which a row is due as soon as its start event is there.
     at_once: Vec<String>,
-    /// Whether it can be carried out; a preview (`--at`) cannot, nor can a plan beyond a cap.
+    /// With `--diff`: what changed since the last plan; null without, or when there is none.
+    diff: Option<Changed>,
+    /// How many different operators must agree before it can be carried out.
+    approvals_needed: usize,
+    /// Whether it can be carried out; a preview (`--at`) cannot, nor can a plan that needs approval before it has it.
     executable: bool,
 }
 
 impl Document for PlanDocument {
     const OF: &'static [&'static str] = &["plan"];
+}
+
+/// What changed since an earlier plan.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Changed {
+    /// The cutoff of that plan.
+    since: Time,
+    /// Counts that differ.
+    changes: Vec<CountChange>,
+    /// What can have changed them, besides time and what others did to the rows.
+    why: Vec<Cause>,
+}
+
+impl Changed {
+    fn of(diff: PlanDiff) -> Self {
+        Self { since: diff.since.into(), changes: diff.changes, why: diff.why }
+    }
 }
 
 /// A collection of which the plan takes more than its policy allows in one run.
@@ -108,7 +133,7 @@ struct PlannedCollection {
 /// Rows that stay for one reason.
 #[derive(Debug, Serialize, JsonSchema)]
 struct KeptRows {
-    /// `hold:ID`, `statute:KEY`, `restricted:MINIMUM:MAXIMUM` (two statutes that contradict each other), `kept-child`, `unregistered-child:TABLE` or `unknown-start`.
+    /// `hold:ID`, `statute:KEY`, `restricted:MINIMUM:MAXIMUM` (two statutes that contradict each other), `kept-child`, `unregistered-child:TABLE`, `unknown-start` or `circle`.
     reason: String,
     /// How many.
     rows: u64,
@@ -139,7 +164,14 @@ fn untouched(counts: &CollectionCounts) -> u64 {
 
 impl PlanDocument {
     /// Of a stored plan.
-    pub fn of(hash: &str, body: &PlanBody, over: &[OverCap], at_once: Vec<String>, is_preview: bool) -> Self {
+    pub fn of(
+        hash: &str,
+        body: &PlanBody,
+        over: &[OverCap],
+        at_once: Vec<String>,
+        (approvals, is_preview): (usize, bool),
+        diff: Option<PlanDiff>,
+    ) -> Self {
         let result = match (over.is_empty(), body.skipped.is_empty(), body.due()) {
             (false, _, _) => Outcome::Refused,
             (true, false, _) => Outcome::Partial,
@@ -157,9 +189,12 @@ impl PlanDocument {
             kept: body.collections.iter().map(untouched).sum(),
             collections: body.collections.iter().map(PlannedCollection::of).collect(),
             skipped: Skipped::all(&body.skipped),
+            unregistered: body.unregistered.clone(),
             over_cap: over.iter().map(BeyondCap::of).collect(),
             at_once,
-            executable: !is_preview && over.is_empty(),
+            diff: diff.map(Changed::of),
+            approvals_needed: approvals,
+            executable: !is_preview && approvals == 0,
         }
     }
 }

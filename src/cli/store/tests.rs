@@ -23,6 +23,7 @@ fn spec() -> StoreSpec {
         backup: BackupMode::Bucket,
         copies: Vec::new(),
         collections: vec![collection],
+        ignored: Vec::new(),
     }
 }
 
@@ -65,6 +66,7 @@ fn unreachable_beats_missing_beats_ready() {
         store: "shop".to_owned(),
         unreachable: unreachable.map(ToOwned::to_owned),
         findings,
+        unregistered: Vec::new(),
     };
     let missing = || relevant(&spec(), vec![finding(FindingKind::NoRight)], Vec::new());
     let cases = [

@@ -18,6 +18,7 @@ fn store(purpose: Option<&str>, fields: &[(&str, FieldSpec)]) -> StoreSpec {
         timezone: chrono_tz::Tz::Asia__Shanghai,
         backup: BackupMode::Bucket,
         copies: Vec::new(),
+        ignored: Vec::new(),
         collections: vec![CollectionSpec {
             table: "customers".to_owned(),
             subject: None,

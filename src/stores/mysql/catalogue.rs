@@ -5,11 +5,19 @@ use std::collections::BTreeMap;
 use super::MysqlSession;
 use crate::stores::session::{MARKER_TABLE, Session};
 use crate::stores::sql::{Schema, Statement, quote};
-use crate::stores::{Catalogue, Column, ColumnKind, Engine, ForeignKey, OnDelete, Result, Table, Trigger};
+use crate::stores::{Catalogue, Column, ColumnKind, Engine, ForeignKey, IS_VIEW, OnDelete, Result, Table, Trigger};
 use crate::value::{Row, Value};
 
 const TABLES: &str = "SELECT TABLE_NAME, coalesce(ENGINE, '') FROM information_schema.TABLES \
      WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')";
+
+const VIEWS: &str =
+    "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE = 'VIEW'";
+
+const FOREIGN_REFERRERS: &str = "SELECT r.REFERENCED_TABLE_NAME, r.CONSTRAINT_SCHEMA, r.TABLE_NAME, r.DELETE_RULE \
+     FROM information_schema.REFERENTIAL_CONSTRAINTS r \
+     WHERE r.UNIQUE_CONSTRAINT_SCHEMA = DATABASE() AND r.CONSTRAINT_SCHEMA <> DATABASE() \
+     AND r.DELETE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT')";
 
 const COLUMNS: &str = "SELECT TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, IS_NULLABLE, COLUMN_DEFAULT, EXTRA, \
      GENERATION_EXPRESSION, CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLUMNS \
@@ -79,8 +87,26 @@ pub(super) async fn load(session: &mut MysqlSession) -> Result<Schema> {
         }
     }
     // The map's order is that of the names.
-    schema.catalogue = Catalogue { tables: tables.into_values().map(choose_key).collect() };
+    schema.catalogue.tables = tables.into_values().map(choose_key).collect();
+    schema.catalogue.refused = refused(session).await?;
     Ok(schema)
+}
+
+/// Views, and tables to which another database refers in a way that changes rows there, which nobody here could count.
+async fn refused(session: &mut MysqlSession) -> Result<BTreeMap<String, String>> {
+    let views = session.fetch(Statement::plain(VIEWS)).await?;
+    let mut refused: BTreeMap<String, String> = views.iter().map(|row| (text(row, 0), IS_VIEW.to_owned())).collect();
+    for row in session.fetch(Statement::plain(FOREIGN_REFERRERS)).await? {
+        let why = format!(
+            "is referred to by {}.{} in another database, with {} on delete, so erasing its rows would change rows there \
+             uncounted; change that foreign key to RESTRICT",
+            text(&row, 1),
+            text(&row, 2),
+            text(&row, 3)
+        );
+        refused.insert(text(&row, 0), why);
+    }
+    Ok(refused)
 }
 
 fn empty_table(name: String) -> Table {

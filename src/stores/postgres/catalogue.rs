@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::PgSession;
 use crate::stores::session::{MARKER_TABLE, Session, fetch_integer};
 use crate::stores::sql::{Place, Schema, Statement};
-use crate::stores::{Catalogue, Column, ColumnKind, Engine, ForeignKey, OnDelete, Result, Table, Trigger};
+use crate::stores::{Catalogue, Column, ColumnKind, Engine, ForeignKey, IS_VIEW, OnDelete, Result, Table, Trigger};
 use crate::value::{Row, Value};
 
 const TABLES: &str = "SELECT CAST(c.oid AS bigint), CAST(n.nspname AS text), CAST(c.relname AS text), row_security_active(c.oid), \
@@ -47,7 +47,17 @@ const FOREIGN_KEYS: &str = "SELECT CAST(c.conrelid AS bigint), CAST(c.confrelid 
        JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number), \
      (SELECT CAST(json_agg(a.attname ORDER BY k.place) AS text) FROM unnest(c.confkey) WITH ORDINALITY AS k(number, place) \
        JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = k.number), \
-     CAST(c.confdeltype AS text) FROM pg_constraint c WHERE c.contype = 'f' AND c.conparentid = 0 ORDER BY c.conname";
+     CAST(c.confdeltype AS text), c.condeferrable FROM pg_constraint c WHERE c.contype = 'f' AND c.conparentid = 0 ORDER BY c.conname";
+
+/// Every partition with the table whose rows it holds in the end.
+const PARTITIONS: &str = "SELECT CAST(c.oid AS bigint), CAST(CAST(pg_partition_root(c.oid) AS oid) AS bigint) \
+     FROM pg_class c WHERE c.relispartition AND c.relkind IN ('r', 'p')";
+
+/// Views of all kinds, foreign tables, and tables that take part in an inheritance that is no partitioning.
+const REFUSED: &str = "SELECT CAST(n.nspname AS text), CAST(c.relname AS text), coalesce(n.nspname = current_schema(), false), \
+     CAST(c.relkind AS text) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+     WHERE n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%' AND (c.relkind IN ('v', 'm', 'f') \
+     OR c.relkind = 'r' AND NOT c.relispartition AND EXISTS (SELECT 1 FROM pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)))";
 
 /// Triggers, and rules, which may turn a DELETE into something else. Bits of tgtype: 8 DELETE, 16 UPDATE.
 const TRIGGERS: &str = "SELECT CAST(t.tgrelid AS bigint), CAST(t.tgname AS text), (t.tgtype & 8) <> 0, (t.tgtype & 16) <> 0 \
@@ -91,31 +101,59 @@ pub(super) async fn load(session: &mut PgSession) -> Result<Schema> {
             add_index(table, &row);
         }
     }
+    // What a partition has of its own counts for the whole table.
+    let partitions = session.fetch(Statement::plain(PARTITIONS)).await?;
+    let partitions: BTreeMap<i64, i64> = partitions.iter().map(|row| (integer(row, 0), integer(row, 1))).collect();
+    let whole = |oid: i64| partitions.get(&oid).copied().unwrap_or(oid);
     for row in session.fetch(Statement::plain(FOREIGN_KEYS)).await? {
-        let Some(parent) = names.get(&integer(&row, 1)).cloned() else { continue };
-        if let Some(table) = tables.get_mut(&integer(&row, 0)) {
+        let Some(parent) = names.get(&whole(integer(&row, 1))).cloned() else { continue };
+        if let Some(table) = tables.get_mut(&whole(integer(&row, 0))) {
             let on_delete = match text(&row, 4).as_str() {
                 "c" => OnDelete::Cascade,
                 "n" | "d" => OnDelete::Unset,
                 _ => OnDelete::Refuse,
             };
             let (columns, parent_columns) = (name_list(&row, 2), name_list(&row, 3));
+            if truth(&row, 5) {
+                schema.catalogue.deferrable.insert((table.name.clone(), columns.clone()));
+            }
             table.foreign_keys.push(ForeignKey { columns, parent, parent_columns, on_delete });
         }
     }
     for row in session.fetch(Statement::plain(TRIGGERS)).await? {
-        if let Some(table) = tables.get_mut(&integer(&row, 0)) {
+        if let Some(table) = tables.get_mut(&whole(integer(&row, 0))) {
             for on_delete in [true, false] {
-                if truth(&row, if on_delete { 2 } else { 3 }) {
-                    table.triggers.push(Trigger { name: text(&row, 1), on_delete });
+                let trigger = Trigger { name: text(&row, 1), on_delete };
+                if truth(&row, if on_delete { 2 } else { 3 }) && !table.triggers.contains(&trigger) {
+                    table.triggers.push(trigger);
                 }
             }
         }
     }
     let mut tables: Vec<Table> = tables.into_values().map(choose_key).collect();
     tables.sort_by(|a, b| a.name.cmp(&b.name));
-    schema.catalogue = Catalogue { tables };
+    schema.catalogue.tables = tables;
+    schema.catalogue.refused = refused(session).await?;
     Ok(schema)
+}
+
+/// What looks like a table but cannot be a collection.
+async fn refused(session: &mut PgSession) -> Result<BTreeMap<String, String>> {
+    let mut refused = BTreeMap::new();
+    for row in session.fetch(Statement::plain(REFUSED)).await? {
+        let (first, table) = (truth(&row, 2), text(&row, 1));
+        let name = if first { table } else { format!("{}.{table}", text(&row, 0)) };
+        let why = match text(&row, 3).as_str() {
+            "f" => "is a foreign table, whose rows lie in another database; register it there",
+            "r" => {
+                "inherits from another table or is inherited from, so its rows show in several tables and its keys do not \
+                 hold for all of them; partition it, or take the inheritance apart"
+            }
+            _ => IS_VIEW,
+        };
+        refused.insert(name, why.to_owned());
+    }
+    Ok(refused)
 }
 
 fn empty_table(name: String, rows_may_be_hidden: bool) -> Table {

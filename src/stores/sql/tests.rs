@@ -44,7 +44,7 @@ fn schema(engine: Engine) -> Schema {
         a_table("lines", lines, &["order_id", "line"]),
         a_table("orders", orders, &["id"]),
     ];
-    let mut schema = Schema::new(engine, Catalogue { tables });
+    let mut schema = Schema::new(engine, Catalogue { tables, ..Catalogue::default() });
     if engine == Engine::Postgres {
         let place = Place { schema: Some("public".to_owned()), table: "lines".to_owned() };
         schema.places.insert("lines".to_owned(), place);

@@ -1,25 +1,32 @@
 //! The SQLite catalogue, from pragmas and the stored CREATE statements.
 
+use std::collections::BTreeSet;
+
 use super::{SqliteSession, pragma};
 use crate::stores::session::{MARKER_TABLE, Session, fetch_integer};
 use crate::stores::sql::{Argument, Output, Statement};
-use crate::stores::{Catalogue, Column, ColumnKind, ForeignKey, OnDelete, Result, Table, Trigger};
+use crate::stores::{Catalogue, Column, ColumnKind, ForeignKey, IS_VIEW, OnDelete, Result, Table, Trigger};
 use crate::value::{Row, Value};
+
+/// Foreign keys that can be checked late, by table and columns.
+type Deferrable = BTreeSet<(String, Vec<String>)>;
 
 /// Reads all ordinary tables of the main database.
 pub(super) async fn load(session: &mut SqliteSession) -> Result<Catalogue> {
     let sql = "SELECT t.name, m.sql FROM pragma_table_list AS t JOIN sqlite_master AS m ON m.name = t.name AND m.type = 'table' \
                WHERE t.schema = 'main' AND t.type = 'table' AND t.name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY t.name";
-    let mut tables = Vec::new();
+    let (mut tables, mut deferrable) = (Vec::new(), BTreeSet::new());
     for row in session.fetch(Statement::plain(sql)).await? {
         let (name, definition) = (text(&row, 0), text(&row, 1));
         if name != MARKER_TABLE {
-            tables.push(load_table(session, &name, &definition).await?);
+            tables.push(load_table(session, &name, &definition, &mut deferrable).await?);
         }
     }
     resolve_implicit_parents(&mut tables);
     tables.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Catalogue { tables })
+    let views = session.fetch(Statement::plain("SELECT name FROM sqlite_master WHERE type = 'view'")).await?;
+    let refused = views.iter().map(|row| (text(row, 0), IS_VIEW.to_owned())).collect();
+    Ok(Catalogue { tables, deferrable, refused })
 }
 
 /// Whether the marker table exists.
@@ -30,7 +37,12 @@ pub(super) async fn has_marker_table(session: &mut SqliteSession) -> Result<bool
     Ok(fetch_integer(session, statement).await?.is_some())
 }
 
-async fn load_table(session: &mut SqliteSession, name: &str, definition: &str) -> Result<Table> {
+async fn load_table(
+    session: &mut SqliteSession,
+    name: &str,
+    definition: &str,
+    deferrable: &mut Deferrable,
+) -> Result<Table> {
     let (columns, mut key) = load_columns(session, name, definition).await?;
     let (unique, index_statements) = load_indexes(session, name).await?;
     if key.is_empty() {
@@ -42,7 +54,7 @@ async fn load_table(session: &mut SqliteSession, name: &str, definition: &str) -
         unique: unique.into_iter().filter(|list| *list != key).collect(),
         columns,
         key,
-        foreign_keys: load_foreign_keys(session, name).await?,
+        foreign_keys: load_foreign_keys(session, name, deferrable).await?,
         triggers: load_triggers(session, name).await?,
         rows_may_be_hidden: false,
         index_statements,
@@ -124,13 +136,22 @@ async fn load_indexes(session: &mut SqliteSession, name: &str) -> Result<(Vec<Ve
     Ok((unique, statements))
 }
 
-async fn load_foreign_keys(session: &mut SqliteSession, name: &str) -> Result<Vec<ForeignKey>> {
+async fn load_foreign_keys(
+    session: &mut SqliteSession,
+    name: &str,
+    deferrable: &mut Deferrable,
+) -> Result<Vec<ForeignKey>> {
     let columns = "id, \"table\", \"from\", \"to\", on_delete";
     let mut rows = session.fetch(pragma("pragma_foreign_key_list", &format!("{columns}, seq"), name)).await?;
     rows.sort_by_key(|row| (integer(row, 0), integer(row, 5)));
     let mut keys: Vec<(i64, ForeignKey)> = Vec::new();
+    let mut restricting = BTreeSet::new();
     for row in &rows {
         let id = integer(row, 0);
+        // Only RESTRICT acts at once whatever a transaction asks for.
+        if text(row, 4) == "RESTRICT" {
+            restricting.insert(id);
+        }
         if keys.last().is_none_or(|(last, _)| *last != id) {
             let on_delete = match text(row, 4).as_str() {
                 "CASCADE" => OnDelete::Cascade,
@@ -147,6 +168,8 @@ async fn load_foreign_keys(session: &mut SqliteSession, name: &str) -> Result<Ve
             }
         }
     }
+    let put_off = keys.iter().filter(|(id, _)| !restricting.contains(id));
+    deferrable.extend(put_off.map(|(_, key)| (name.to_owned(), key.columns.clone())));
     // SQLite numbers them from the last to the first.
     Ok(keys.into_iter().rev().map(|(_, key)| key).collect())
 }

@@ -526,6 +526,7 @@ fn limitations(facts: &Facts, targets: &[Target]) -> Vec<Limitation> {
     when(targets.iter().any(|target| target.records_retained > 0), Limitation::RowsRetained);
     when(body.failed > 0, Limitation::RowsFailed);
     when(!body.skipped.is_empty() || !facts.plan.skipped.is_empty(), Limitation::TargetsUnreached);
+    when(!facts.plan.unregistered.is_empty(), Limitation::TablesNotRegistered);
     when(body.physical.iter().any(|(_, clean, _)| !clean), Limitation::ResidualInDatabaseLog);
     when(targets.iter().any(|target| !target.copies.is_empty()), Limitation::CopyDeclared);
     when(any_copy(CopyState::Unread), Limitation::CopyUnread);

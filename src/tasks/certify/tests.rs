@@ -51,6 +51,7 @@ fn store(backup: BackupMode, copies: &[(&str, &str)]) -> StoreSpec {
         backup,
         copies: copies.iter().map(copy).collect(),
         collections: Vec::new(),
+        ignored: Vec::new(),
     }
 }
 
@@ -61,6 +62,7 @@ fn chunk(collection: &str, verdict: &str, counts: [i64; 4]) -> ChunkRow {
         store: "shop".to_owned(),
         collection: collection.to_owned(),
         verdict: verdict.to_owned(),
+        knot: None,
         rows: counts.iter().sum(),
         sealed: Vec::new(),
         state: "done".to_owned(),
@@ -122,6 +124,7 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
             rows_digest: String::new(),
             collections: collections.collect(),
             skipped: Vec::new(),
+            unregistered: Vec::new(),
         },
         body,
         open_until: None,

@@ -3,13 +3,14 @@
 use crate::control::{ChunkRow, PlanRow};
 use crate::erase::Ground;
 use crate::erase::batch::RunKeys;
-use crate::erase::caps::check_caps;
 use crate::erase::planner::is_intact;
 use crate::installation::Installation;
-use crate::plan::{PlanBody, PlanKind};
-use crate::policy::registry::{Approval, BackupMode};
+use crate::plan::PlanBody;
+use crate::plan::graph::Untie;
+use crate::policy::registry::BackupMode;
 use crate::stores::Trigger;
 
+use super::super::approval::check_agreement;
 use super::super::{Result, TaskError};
 
 /// Everything that must hold before a plan becomes a run.
@@ -22,15 +23,12 @@ pub(super) async fn check_all(installation: &Installation, plan: &PlanRow, body:
             "make a new one with `wangchuan plan`",
         ));
     }
-    check_approval(installation)?;
     installation.may_destroy().await?;
     check_no_snapshot(installation).await?;
     check_unchanged(installation, plan, body).await?;
     check_backups(installation).await?;
+    check_agreement(installation, plan, body).await?;
     let ground = installation.ground()?;
-    if body.kind == PlanKind::Retention {
-        check_caps(&ground, body)?;
-    }
     let keys = RunKeys::open(&ground, &plan.id).await?;
     let chunks = installation.control.read().await?.chunks(&plan.id).await?;
     if !is_intact(plan, body, &chunks, &keys)? {
@@ -47,7 +45,13 @@ fn check_triggers(ground: &Ground<'_>, chunks: &[ChunkRow]) -> Result<()> {
     for chunk in chunks.iter().filter(|chunk| chunk.verdict != "keep") {
         let Some(site) = ground.site(&chunk.store) else { continue };
         let Some((_, collection)) = site.model.collection(&chunk.collection) else { continue };
-        let fires = |trigger: &&Trigger| trigger.on_delete || chunk.verdict == "strip";
+        // Rows in a circle may have references emptied before they go.
+        let is_emptied = chunk.knot.is_some()
+            && site.model.collections.iter().flat_map(|parent| &parent.children).any(|child| {
+                child.table == chunk.collection && child.registered.is_some() && child.untie == Untie::Empty
+            });
+        let is_updated = chunk.verdict == "strip" || is_emptied;
+        let fires = |trigger: &&Trigger| trigger.on_delete || is_updated;
         let unknown = |trigger: &&Trigger| !collection.spec.triggers.contains(&trigger.name);
         if let Some(trigger) = collection.table.triggers.iter().filter(fires).find(unknown) {
             let event = if trigger.on_delete { "DELETE" } else { "UPDATE" };
@@ -63,17 +67,6 @@ fn check_triggers(ground: &Ground<'_>, chunks: &[ChunkRow]) -> Result<()> {
     Ok(())
 }
 
-/// A policy that wants somebody's agreement must not run without it, and this version cannot ask for it.
-fn check_approval(installation: &Installation) -> Result<()> {
-    match installation.config.registry.policies.iter().find(|policy| policy.approval != Approval::None) {
-        None => Ok(()),
-        Some(policy) => Err(TaskError::refused(
-            format!("policy {} needs approval, which is not in this version", policy.id),
-            "write `approval = \"none\"` in the policy, or leave it out",
-        )),
-    }
-}
-
 /// Why the rest of a store's chunks must not be done: what decided about them is not in force any more.
 pub(super) fn withheld(ground: &Ground<'_>, body: &PlanBody, store: &str) -> Option<String> {
     if body.policy_digest != ground.policy_digest {
@@ -87,6 +80,24 @@ pub(super) fn withheld(ground: &Ground<'_>, body: &PlanBody, store: &str) -> Opt
 
 /// A changed policy, schema or released hold voids a plan.
 async fn check_unchanged(installation: &Installation, plan: &PlanRow, body: &PlanBody) -> Result<()> {
+    let changed = changes_since(installation, body).await?;
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let mut tx = installation.control.begin().await?;
+    tx.set_plan_state(&plan.id, "void").await?;
+    tx.commit().await?;
+    Err(TaskError::refused(
+        format!("since plan {} was made, {}; it is void", &plan.hash[..12], changed.join(" and ")),
+        "make and look at a new one with `wangchuan plan`",
+    ))
+}
+
+/// What changed since a plan was made so that it is void, as phrases; none when it still stands.
+///
+/// # Errors
+/// When the control database fails.
+pub async fn changes_since(installation: &Installation, body: &PlanBody) -> Result<Vec<String>> {
     let ground = installation.ground()?;
     let mut changed = Vec::new();
     if body.policy_digest != ground.policy_digest {
@@ -99,20 +110,11 @@ async fn check_unchanged(installation: &Installation, plan: &PlanRow, body: &Pla
             None => changed.push(format!("store {store} is not reachable now")),
         }
     }
-    let mut tx = installation.control.begin().await?;
-    let active: Vec<String> = tx.holds(true).await?.into_iter().map(|hold| hold.id).collect();
-    if body.holds.iter().any(|hold| !active.contains(hold)) {
+    let holds = installation.control.read().await?.holds(true).await?;
+    if body.holds.iter().any(|hold| holds.iter().all(|active| active.id != *hold)) {
         changed.push("a hold was released".to_owned());
     }
-    if changed.is_empty() {
-        return Ok(());
-    }
-    tx.set_plan_state(&plan.id, "void").await?;
-    tx.commit().await?;
-    Err(TaskError::refused(
-        format!("since plan {} was made, {}; it is void", &plan.hash[..12], changed.join(" and ")),
-        "make and look at a new one with `wangchuan plan`",
-    ))
+    Ok(changed)
 }
 
 /// A snapshot that began before an erasure still sees the erased rows: it must not seal them under keys that outlive it.

@@ -126,7 +126,7 @@ async fn request_of(tx: &mut Tx, row: &OutsideKeyRow) -> Result<Option<i64>> {
     let Some(lookup) = row.lookup else { return Ok(None) };
     let requests = tx.requests(None).await?.into_iter().filter(|request| request.lookup == lookup);
     let mut carried_out = requests.filter(|request| {
-        matches!(request.state.as_str(), "done" | "partly-kept" | "nothing-found")
+        matches!(request.state.as_str(), "done" | "waiting" | "partly-kept" | "nothing-found")
             && request.closed_at.is_some_and(|closed| closed >= row.registered_at)
     });
     Ok(carried_out.next_back().map(|request| request.number))

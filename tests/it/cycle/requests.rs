@@ -117,7 +117,7 @@ async fn a_keeper_keeps_recent_orders_and_loses_the_rest() {
          AND bank_card = '' AND email = '' AND address = '' AND birth_date = '' AND notes IS NULL AND credit_limit = 0"
     );
     assert_eq!(world.number("shop.db", &stripped).await, 1);
-    assert_eq!(request_state(&installation, run.request.unwrap()).await, "partly-kept");
+    assert_eq!(request_state(&installation, run.request.unwrap()).await, "waiting");
     snapshot(&installation).await;
     let report = shred_due(&installation).await.unwrap();
     assert_eq!(report.shredded, vec![run.id], "{report:?}");

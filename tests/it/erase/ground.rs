@@ -58,19 +58,31 @@ impl Place {
     /// A store made by `sql` and registered by `collections`.
     pub async fn make(sql: &str, collections: &str) -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap() };
+        std::fs::write(place.path("shop.db"), []).unwrap();
+        place.sql(sql).await;
+        place.found("sqlite://shop.db", collections).await;
+        place
+    }
+
+    /// An installation for a store that is there already.
+    pub async fn make_for(url: &str, collections: &str) -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap() };
+        place.found(url, collections).await;
+        place
+    }
+
+    async fn found(&self, url: &str, collections: &str) {
+        let place = self;
         std::fs::create_dir(place.path("jobs")).unwrap();
         // Collections belong to the store above them, so every policy stands behind the last one.
-        let (mut stores, mut policies) = (String::from(HEAD), String::new());
+        let (mut stores, mut policies) = (HEAD.replace("sqlite://shop.db", url), String::new());
         for part in collections.split("\n\n").filter(|part| !part.trim().is_empty()) {
             let target = if part.trim_start().starts_with("[[policy]]") { &mut policies } else { &mut stores };
             target.push_str(part);
             target.push_str("\n\n");
         }
         std::fs::write(place.path("wangchuan.toml"), stores + &policies).unwrap();
-        std::fs::write(place.path("shop.db"), []).unwrap();
-        place.sql(sql).await;
         Installation::create(&place.config(), Arc::new(SystemClock), Arc::new(SystemRandom)).await.unwrap();
-        place
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -90,6 +102,12 @@ impl Place {
 
     pub async fn open(&self) -> Installation {
         Installation::open(self.config(), Needs::ALL, Arc::new(SystemClock), Arc::new(SystemRandom)).await.unwrap()
+    }
+
+    /// Opens it as a command does that works side by side with the agent.
+    pub async fn open_beside(&self) -> Installation {
+        let needs = Needs { stores: true, ..Needs::STATE };
+        Installation::open(self.config(), needs, Arc::new(SystemClock), Arc::new(SystemRandom)).await.unwrap()
     }
 
     /// Statements on the store, outside of the code under test.

@@ -1,6 +1,10 @@
 //! The eraser on small SQLite databases, through the real adapter.
 
+mod approvals;
+mod circles;
+mod generated;
 mod ground;
 mod names;
 mod references;
 mod runs;
+mod waiting;

@@ -276,7 +276,7 @@ fn plan(world: &mut World, scene: &Scene, target: Target) {
         let planned = PlannedRow { key: key_of(row as RowId), subject: None, start: None, period };
         candidates.push(Candidate { collection: usize::from(spec.is_person), row: planned, keep, follows: None });
     }
-    let decided = decide(candidates, &references).into_iter().filter_map(|decision| {
+    let decided = decide(candidates, &references, &[]).into_iter().filter_map(|decision| {
         let Some(Value::Integer(row)) = decision.row.key.0.first() else { return None };
         let plan = match decision.verdict {
             Verdict::Erase => Plan::Erase,

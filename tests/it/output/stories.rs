@@ -189,12 +189,27 @@ fn snapshots_that_are_not_kept() {
     let rules = "[backup]\nkeep = { last = 1 }\nprune = \"delete\"\n";
     stage.place.reconfigure("[backup]\n", rules);
     stage.checked("backup-prune.nothing", 0, &["backup", "prune", "--now"]);
-    stage.run(&["backup", "run"]).ends(0);
-    stage.run(&["backup", "run"]).ends(0);
+    stage.run(&["backup", "run", "--full"]).ends(0);
+    stage.run(&["backup", "run", "--full"]).ends(0);
     let shown = stage.checked("backup-prune.preview", 0, &["backup", "prune"]);
     stage.checked("error.plan-changed", 3, &["backup", "prune", "--plan", "000000000000"]);
     stage.checked("backup-prune", 0, &["backup", "prune", "--plan", &shown.text("hash")[..12]]);
     stage.checked("backup-verify.pruned", 0, &["backup", "verify"]);
+}
+
+#[test]
+fn two_operators_agree_to_a_first_backlog() {
+    let stage = Stage::set();
+    stage.run(&["backup", "run"]).ends(0);
+    stage.place.reconfigure("max = { rows = 1000, percent = 100 }", "max = { rows = 1, percent = 100 }");
+    let hash = stage.run(&["plan"]).ends(3).text("hash");
+    stage.run(&["erase", "--plan", &hash]).ends(3);
+    stage.place.reconfigure("rows = 1,", "rows = 2,");
+    let hash = stage.checked("plan.diff", 3, &["plan", "--diff"]).text("hash");
+    stage.checked("approve.first", 0, &["approve", &hash, "--as", "ann"]);
+    stage.run(&["approve", &hash, "--as", "ann"]).ends(3);
+    stage.checked("approve", 0, &["approve", &hash, "--as", "bob"]);
+    stage.run(&["erase", "--plan", &hash]).ends(0);
 }
 
 #[test]

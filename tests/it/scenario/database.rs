@@ -95,6 +95,25 @@ impl Database {
         self.run_in(&self.name, sql);
     }
 
+    /// Runs one statement that may fail, and returns how many rows it touched.
+    pub fn try_run(&self, sql: &str) -> Result<u64, sqlx::Error> {
+        wait_for(async {
+            let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+            Ok(match self.engine {
+                Engine::Sqlite => {
+                    let mut connection = self.sqlite().await;
+                    query.execute(&mut connection).await?.rows_affected()
+                }
+                Engine::Postgres => {
+                    query.execute(&mut PgConnection::connect(&self.url()).await?).await?.rows_affected()
+                }
+                Engine::Mysql => {
+                    query.execute(&mut MySqlConnection::connect(&self.url()).await?).await?.rows_affected()
+                }
+            })
+        })
+    }
+
     fn run_in(&self, database: &str, sql: &str) {
         wait_for(async {
             let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));

@@ -1,0 +1,135 @@
+//! What a request waits for whose rows stay: the release of holds, and the day on which the statutes that keep them end.
+//!
+//! Kept as JSON beside the request. It names hold ids and one date, nothing of the person.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::batch::RunKeys;
+use super::chunk::{ChunkItem, open_items, place_of};
+use super::survey::start_kind;
+use super::{EraseError, Ground};
+use crate::control::ChunkRow;
+use crate::plan::model::Governed;
+use crate::policy::calendar::Period;
+use crate::policy::start::{StartEvent, read_start};
+use crate::policy::statute::{Earliest, bounds};
+
+/// What a request waits for. Any of it is enough to look again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Waits {
+    /// Holds that cover rows of it, by id, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<String>,
+    /// The first day on which a statute that keeps rows of it ends, or at once when rows changed under the run's hands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+}
+
+impl Waits {
+    /// Whether there is nothing to wait for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.holds.is_empty() && self.until.is_none()
+    }
+
+    /// Whether something of it has come, with these holds in force now.
+    #[must_use]
+    pub fn is_over(&self, active: &[String], now: DateTime<Utc>) -> bool {
+        self.until.is_some_and(|until| until <= now) || self.holds.iter().any(|hold| !active.contains(hold))
+    }
+
+    /// The stored form.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn text(&self) -> Result<String, EraseError> {
+        serde_json::to_string(self)
+            .map_err(|_| EraseError::Inconsistent("what a request waits for cannot be written as JSON".to_owned()))
+    }
+
+    /// Reads what [`Waits::text`] wrote. What cannot be read waits for nothing, so that the request is looked at.
+    #[must_use]
+    pub fn of(text: Option<&str>) -> Self {
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+
+    fn by(&mut self, until: DateTime<Utc>) {
+        self.until = Some(self.until.map_or(until, |known| known.min(until)));
+    }
+}
+
+/// What the request of a run waits for, from the run's lists and what became of them. Rows that stay because a row of
+/// somebody else needs them wait for nothing.
+///
+/// # Errors
+/// When a list does not open, or its store cannot be reached.
+pub fn waits_of(
+    ground: &Ground<'_>,
+    plan: &str,
+    chunks: &[ChunkRow],
+    keys: &RunKeys,
+    cutoff: DateTime<Utc>,
+) -> Result<Waits, EraseError> {
+    let mut waits = Waits::default();
+    for chunk in chunks {
+        if chunk.verdict != "keep" {
+            // They were to go, but changed or were put on hold meanwhile: the next plan will say what they wait for.
+            if chunk.counts.kept > 0 {
+                waits.by(ground.clock.now());
+            }
+            continue;
+        }
+        let (site, collection) = place_of(ground, chunk)?;
+        for item in open_items(&keys.plan, plan, chunk.number, &chunk.sealed)? {
+            let reason = item.reason.as_deref().unwrap_or_default();
+            if let Some(hold) = reason.strip_prefix("hold:") {
+                waits.holds.push(hold.to_owned());
+            } else if (reason.starts_with("statute:") || reason.starts_with("restricted:"))
+                && let Some(governed) = &collection.governed
+                && let Some(until) = end_of_statutes(governed, &item, site.model.spec.timezone, cutoff)?
+            {
+                waits.by(until);
+            }
+        }
+    }
+    waits.holds.sort_unstable();
+    waits.holds.dedup();
+    Ok(waits)
+}
+
+/// When the last statute that binds a row ends; none when one never does, or the row's start event cannot be read.
+fn end_of_statutes(
+    governed: &Governed,
+    item: &ChunkItem,
+    zone: chrono_tz::Tz,
+    cutoff: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, EraseError> {
+    let start = item.row.start.as_ref().map(|value| read_start(value, start_kind(governed.start.kind), zone, cutoff));
+    let Some(StartEvent::At(at)) = start else { return Ok(None) };
+    Ok(match bounds(at, Period { months: 0, days: 0 }, &governed.statutes, zone)?.earliest {
+        Earliest::At(end) => Some(end),
+        Earliest::Never => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn any_of_what_is_waited_for_is_enough() {
+        let waits = Waits { holds: vec!["a".to_owned(), "b".to_owned()], until: Some(at(100)) };
+        let both = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
+        assert!(!waits.is_over(&both, at(99)));
+        assert!(waits.is_over(&both, at(100)));
+        assert!(waits.is_over(&both[1..], at(0)));
+        assert!(!Waits::default().is_over(&[], at(1_000)), "what waits for nothing never comes back");
+        assert_eq!(Waits::of(Some(&waits.text().unwrap())), waits);
+        assert!(Waits::of(Some("{")).is_empty() && Waits::of(None).is_empty());
+    }
+}

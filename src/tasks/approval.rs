@@ -1,0 +1,173 @@
+//! Approvals: whose agreement a plan needs before it is carried out, and whether it has it.
+//!
+//! An approval belongs to one plan, and so to its hash: the rows of its sealed lists, the policies, statutes and holds by
+//! which they were chosen, and the schema. A plan whose policies, schema or holds changed is void, and a later plan with more
+//! rows is another one; what was approved is carried out as it was shown, or not at all.
+
+use chrono::TimeDelta;
+
+use crate::control::{ApprovalRow, PlanRow};
+use crate::erase::Ground;
+use crate::erase::caps::over_caps;
+use crate::installation::Installation;
+use crate::plan::{PlanBody, PlanKind};
+use crate::policy::free_text::check_free_text;
+use crate::policy::registry::Approval;
+
+use super::erasure::{changes_since, find_plan};
+use super::request::plan_request;
+use super::{Result, TaskError};
+
+/// How long a plan waits for its approval; then a new one is made, of what is due by then.
+pub const WAITS_DAYS: i64 = 7;
+
+/// Whose agreement a plan needs and has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Agreement {
+    /// How many operators must agree, all different.
+    pub needed: usize,
+    /// Those who did, by name.
+    pub given: Vec<String>,
+    /// Why, as one phrase; empty when none is needed.
+    pub why: String,
+}
+
+impl Agreement {
+    /// Whether nobody's agreement is missing.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        self.given.len() >= self.needed
+    }
+}
+
+/// How many operators must agree to a plan, and why: as many as the strictest policy of a collection that it takes rows
+/// from wants, and two when it takes more than a policy's cap allows (a first backlog).
+#[must_use]
+pub fn needed(ground: &Ground<'_>, body: &PlanBody) -> (usize, String) {
+    let mut strictest = (0, String::new());
+    for counts in body.collections.iter().filter(|counts| counts.erase + counts.strip > 0) {
+        let collection = ground.site(&counts.store).and_then(|site| site.model.collection(&counts.collection));
+        let Some(governed) = collection.and_then(|(_, collection)| collection.governed.as_ref()) else { continue };
+        let wanted = match governed.policy.approval {
+            Approval::None => 0,
+            Approval::One => 1,
+            Approval::Two => 2,
+        };
+        if wanted > strictest.0 {
+            strictest = (wanted, format!("policy {} wants it", governed.policy.id));
+        }
+    }
+    if strictest.0 < 2
+        && body.kind == PlanKind::Retention
+        && let Some(over) = over_caps(ground, body).first()
+    {
+        strictest = (2, over.what());
+    }
+    strictest
+}
+
+/// Whose agreement a plan needs and has.
+///
+/// # Errors
+/// When the control database fails.
+pub async fn agreement(installation: &Installation, plan: &PlanRow, body: &PlanBody) -> Result<Agreement> {
+    let (needed, why) = needed(&installation.ground()?, body);
+    let given = installation.control.read().await?.approvals(&plan.id).await?;
+    Ok(Agreement { needed, why, given: given.into_iter().map(|approval| approval.operator).collect() })
+}
+
+/// Refuses a plan to which somebody must still agree.
+///
+/// # Errors
+/// Refused, naming how many are missing; or when the control database fails.
+pub async fn check_agreement(installation: &Installation, plan: &PlanRow, body: &PlanBody) -> Result<()> {
+    let agreement = agreement(installation, plan, body).await?;
+    if agreement.is_reached() {
+        return Ok(());
+    }
+    let (missing, hash) = (agreement.needed - agreement.given.len(), &plan.hash[..12]);
+    let who = if agreement.needed > 1 { "different operators" } else { "operator" };
+    Err(TaskError::refused(
+        format!("plan {hash} needs the approval of {} {who}, {missing} to come: {}", agreement.needed, agreement.why),
+        format!(
+            "look at it with `wangchuan plan`; each agrees with `wangchuan approve {hash} --as NAME`, then \
+             `wangchuan erase --plan {hash}` or the next job carries it out. For a plan beyond a cap, raising `max` in the \
+             policy for one run will do as well"
+        ),
+    ))
+}
+
+/// Somebody agrees to the plan whose hash begins so.
+///
+/// # Errors
+/// Refused when the plan does not wait to be carried out, its policies, schema or holds changed, nobody needs to agree, or
+/// the same person agreed already.
+pub async fn approve(installation: &Installation, prefix: &str, operator: &str) -> Result<(PlanRow, Agreement)> {
+    check_free_text(operator)
+        .map_err(|fault| TaskError::refused(format!("the name {fault}"), "give the operator's short name"))?;
+    let plan = find_plan(installation, prefix).await?;
+    let (hash, body) = (&plan.hash[..12], super::erasure::plan_body(&plan)?);
+    if plan.state != "planned" {
+        return Err(TaskError::refused(
+            format!("plan {hash} is {} already", plan.state),
+            "make a new one with `wangchuan plan`",
+        ));
+    }
+    let changed = changes_since(installation, &body).await?;
+    if !changed.is_empty() {
+        return Err(TaskError::refused(
+            format!("since plan {hash} was made, {}; it is void", changed.join(" and ")),
+            "make and look at a new one with `wangchuan plan`",
+        ));
+    }
+    if needed(&installation.ground()?, &body).0 == 0 {
+        return Err(TaskError::refused(
+            format!("plan {hash} needs nobody's approval"),
+            format!("carry it out with `wangchuan erase --plan {hash}`"),
+        ));
+    }
+    let approval = ApprovalRow { plan: plan.id.clone(), operator: operator.to_owned(), at: installation.clock.now() };
+    let mut tx = installation.control.begin().await?;
+    if !tx.add_approval(&approval).await? {
+        return Err(TaskError::refused(
+            format!("{operator} approved plan {hash} already"),
+            "another operator must agree",
+        ));
+    }
+    tx.commit().await?;
+    installation.log_operation("plan.approve", &plan.id, "success").await?;
+    let agreement = agreement(installation, &plan, &body).await?;
+    Ok((plan, agreement))
+}
+
+/// The plan of a kind and request that waits for somebody's approval, or has it and can be carried out now, if it still says
+/// what is so. A plan that nobody has to agree to is not waited for.
+///
+/// # Errors
+/// When the control database fails.
+pub async fn waiting_plan(
+    installation: &Installation,
+    kind: &str,
+    request: Option<i64>,
+) -> Result<Option<(PlanRow, PlanBody, Agreement)>> {
+    let found = installation.control.read().await?.planned(kind, request).await?;
+    let Some(plan) = found else { return Ok(None) };
+    let body = super::erasure::plan_body(&plan)?;
+    let is_fresh = installation.clock.now() - plan.created_at < TimeDelta::days(WAITS_DAYS);
+    if !is_fresh || !changes_since(installation, &body).await?.is_empty() {
+        return Ok(None);
+    }
+    let agreement = agreement(installation, &plan, &body).await?;
+    Ok((agreement.needed > 0).then_some((plan, body, agreement)))
+}
+
+/// The plan by which a request is to be carried out now: the one that waits for approval, or has it, or else a new one.
+///
+/// # Errors
+/// As [`plan_request`].
+pub async fn plan_of_request(installation: &Installation, number: i64) -> Result<PlanRow> {
+    match waiting_plan(installation, "request", Some(number)).await? {
+        Some((plan, ..)) => Ok(plan),
+        None => Ok(plan_request(installation, number).await?.row),
+    }
+}
