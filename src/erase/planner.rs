@@ -66,7 +66,7 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, request: Option<i64
             Ok((decisions, counts)) => {
                 body.schema_digest.push((site.model.spec.name.clone(), site.model.schema_digest.clone()));
                 body.collections.extend(counts);
-                lists.extend(lists_of(site, decisions));
+                lists.extend(lists_of(site, &decisions));
             }
             Err(EraseError::Store(error)) => body.skipped.push((site.model.spec.name.clone(), error.to_string())),
             Err(other) => return Err(other),
@@ -228,7 +228,7 @@ struct PlannedList {
 }
 
 /// The lists of a site, in the order in which they are to be done.
-fn lists_of(site: &Site, decisions: Vec<Decision>) -> Vec<PlannedList> {
+fn lists_of(site: &Site, decisions: &[Decision]) -> Vec<PlannedList> {
     let model = &site.model;
     let is_knotted = |decision: &Decision| {
         let collection = model.collections.get(decision.collection);
@@ -239,14 +239,18 @@ fn lists_of(site: &Site, decisions: Vec<Decision>) -> Vec<PlannedList> {
     let mut knots = 0;
     for group in decisions.chunk_by(|one, next| group_of(one) == group_of(next)) {
         let (tied, free): (Vec<&Decision>, Vec<&Decision>) = group.iter().partition(|decision| is_knotted(decision));
-        free.into_iter().for_each(|decision| add_to_lists(&mut lists, model, decision, None));
+        for decision in free {
+            add_to_lists(&mut lists, model, decision, None);
+        }
         let mut rows = 0;
         for circle in tied.chunk_by(|one, next| one.component == next.component) {
             if rows > 0 && rows + circle.len() > CHUNK_ROWS {
                 (rows, knots) = (0, knots + 1);
             }
             rows += circle.len();
-            circle.iter().for_each(|decision| add_to_lists(&mut lists, model, decision, Some(knots)));
+            for decision in circle {
+                add_to_lists(&mut lists, model, decision, Some(knots));
+            }
         }
         knots += 1;
     }

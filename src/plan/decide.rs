@@ -67,7 +67,9 @@ pub fn decide(candidates: Vec<Candidate>, references: &[Reference], groups: &[us
         let too_large: Vec<usize> =
             parts.iter().filter(|part| part.len() > MAX_CIRCLE_ROWS).flatten().copied().collect();
         if !too_large.is_empty() {
-            too_large.iter().for_each(|at| verdicts[*at] = Verdict::Keep(Reason::Circle));
+            for at in &too_large {
+                verdicts[*at] = Verdict::Keep(Reason::Circle);
+            }
             stay_with(too_large, &parents, &mut verdicts);
             parts = components(&children_within(&parents, &verdicts));
         }
