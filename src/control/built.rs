@@ -1,5 +1,5 @@
-//! Statements whose number of parameters depends on the data. Parameters are numbered, which both engines take; the driver's own
-//! builder would write `?`, which PostgreSQL does not.
+//! Statements whose number of parameters depends on the data. PostgreSQL wants parameters numbered. SQLite takes numbered ones too, but
+//! its driver asks for the name of each, which is looked for among all of them: with thousands, that is most of the work.
 
 use std::fmt::Write as _;
 
@@ -7,17 +7,20 @@ use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 use sqlx::{Any, Arguments as _, AssertSqlSafe, Encode, Type};
 
+use super::engine::Engine;
+
 /// A statement that is being built. It is not kept prepared unless one says so: the next one is hardly ever of the same length.
 pub(super) struct Built {
+    engine: Engine,
     text: String,
     arguments: AnyArguments,
     bound: usize,
 }
 
 impl Built {
-    /// Begins with fixed text.
-    pub(super) fn new(text: &'static str) -> Self {
-        Self { text: text.to_owned(), arguments: AnyArguments::default(), bound: 0 }
+    /// Begins with fixed text, for an engine.
+    pub(super) fn new(engine: Engine, text: &'static str) -> Self {
+        Self { engine, text: text.to_owned(), arguments: AnyArguments::default(), bound: 0 }
     }
 
     /// Appends fixed text.
@@ -30,7 +33,12 @@ impl Built {
     pub(super) fn bind<'v>(&mut self, value: impl Encode<'v, Any> + Type<Any>) -> Result<&mut Self, sqlx::Error> {
         self.arguments.add(value).map_err(sqlx::Error::Encode)?;
         self.bound += 1;
-        let _ = write!(self.text, "${}", self.bound);
+        match self.engine {
+            Engine::Sqlite => self.text.push('?'),
+            Engine::Postgres => {
+                let _ = write!(self.text, "${}", self.bound);
+            }
+        }
         Ok(self)
     }
 

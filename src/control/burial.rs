@@ -63,7 +63,7 @@ impl Tx {
         let mut slots = slots.to_vec();
         slots.sort_unstable();
         for part in slots.chunks(ROWS_PER_STATEMENT) {
-            let mut query = Built::new("");
+            let mut query = Built::new(self.engine, "");
             for text in start {
                 query.push(text);
             }

@@ -165,7 +165,7 @@ impl Tx {
     /// Registers new subject slots with their lookup digests.
     pub async fn add_subjects(&mut self, subjects: &[(u32, [u8; 32])]) -> Result<()> {
         for part in subjects.chunks(ROWS_PER_STATEMENT) {
-            let mut query = Built::new("INSERT INTO subject (slot, lookup, state) VALUES ");
+            let mut query = Built::new(self.engine, "INSERT INTO subject (slot, lookup, state) VALUES ");
             query.list(part, |query, (slot, lookup)| {
                 query.push("(").bind(i64::from(*slot))?.push(", ").bind(&lookup[..])?.push(", 'active')");
                 Ok(())

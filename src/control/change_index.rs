@@ -84,7 +84,7 @@ impl Tx {
     pub async fn indexed_rows(&mut self, store: &str, rows: &[[u8; 16]]) -> Result<HashMap<[u8; 16], IndexedRow>> {
         let mut found = HashMap::new();
         for part in rows.chunks(ROWS_PER_STATEMENT) {
-            let mut query = Built::new("SELECT row_mac, id, cell, content FROM change_index WHERE ");
+            let mut query = Built::new(self.engine, "SELECT row_mac, id, cell, content FROM change_index WHERE ");
             query.push("snapshot IN (SELECT number FROM snapshot WHERE store = ");
             query.bind(store)?.push(" AND state = 'committed') AND row_mac IN (");
             query.list(part, |query, mac| query.bind(&mac[..]).map(|_| ()))?.push(")");
@@ -117,7 +117,8 @@ impl Tx {
     /// Enters what a running snapshot seals. It counts from the snapshot's commit on.
     pub async fn enter_changes(&mut self, snapshot: i64, entries: &[IndexEntry]) -> Result<()> {
         for part in entries.chunks(ROWS_PER_STATEMENT) {
-            let mut query = Built::new("INSERT INTO change_index (row_mac, snapshot, cell, content) VALUES ");
+            let mut query =
+                Built::new(self.engine, "INSERT INTO change_index (row_mac, snapshot, cell, content) VALUES ");
             query.list(part, |query, entry| {
                 let (cell, content) = entry.sealed.map_or((0, None), |(cell, content)| (cell, Some(content.to_vec())));
                 query.push("(").bind(&entry.row_mac[..])?.push(", ").bind(snapshot)?.push(", ").bind(cell)?;

@@ -227,8 +227,9 @@ fn unexpected(error: &sqlx::Error) -> String {
     }
 }
 
-fn find_query(log: &str, ids: &[String]) -> Result<Built, sqlx::Error> {
-    let mut query = Built::new("SELECT idx, id, hash, entry, salt, content, time_ms FROM log_leaf WHERE log = ");
+fn find_query(engine: Engine, log: &str, ids: &[String]) -> Result<Built, sqlx::Error> {
+    let mut query =
+        Built::new(engine, "SELECT idx, id, hash, entry, salt, content, time_ms FROM log_leaf WHERE log = ");
     query.bind(log)?.push(" AND id IN (");
     query.list(ids, |query, id| query.bind(id.as_str()).map(|_| ()))?.push(")");
     Ok(query)
@@ -314,7 +315,7 @@ impl LeafStore for SqlLogStore {
     async fn find(&self, ids: &[String]) -> Result<Vec<StoredLeaf>> {
         let mut found = Vec::new();
         for some in ids.chunks(IDS_PER_QUERY) {
-            let query = find_query(&self.log, some).map_err(|error| self.error(&error))?;
+            let query = find_query(self.database.engine, &self.log, some).map_err(|error| self.error(&error))?;
             let rows = query.done().fetch_all(&self.database.pool).await.map_err(|error| self.error(&error))?;
             for row in &rows {
                 found.push(self.leaf(row)?);

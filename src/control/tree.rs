@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use sqlx::Row as _;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::built::Built;
+use super::engine::Engine;
 use super::{CellRow, ROWS_PER_STATEMENT, Result, RunRow, Tx, time_text};
 
 /// The step of a generation change that was given up before its commit.
@@ -77,6 +78,7 @@ impl Tx {
         for part in places.chunks(ROWS_PER_STATEMENT) {
             // Through a SELECT, because SQLite does not use the index for rows that are compared with VALUES directly.
             let mut query = Built::new(
+                self.engine,
                 "SELECT subtree, level, idx, version, sealed FROM tree_node \
                  WHERE (subtree, level, idx) IN (SELECT column1, column2, column3 FROM (VALUES ",
             );
@@ -98,7 +100,8 @@ impl Tx {
     /// Stores nodes (replacing those with the same id).
     pub async fn put_tree_nodes(&mut self, nodes: &[NodeRow]) -> Result<()> {
         for part in nodes.chunks(ROWS_PER_STATEMENT) {
-            let mut query = Built::new("INSERT INTO tree_node (subtree, level, idx, version, sealed) VALUES ");
+            let mut query =
+                Built::new(self.engine, "INSERT INTO tree_node (subtree, level, idx, version, sealed) VALUES ");
             query.list(part, |query, (id, sealed)| {
                 bind_node(query.push("("), *id)?.push(", ").bind(&sealed[..])?.push(")");
                 Ok(())
@@ -110,9 +113,28 @@ impl Tx {
     }
 
     /// Removes nodes that no crown reaches any more.
+    ///
+    /// SQLite does not overwrite their pages where that alone would write them: the keys of these nodes hang on a root that dies,
+    /// and nothing in them opens then, here or in older journals and copies.
     pub async fn drop_tree_nodes(&mut self, nodes: &[(u8, u8, u32, i64)]) -> Result<()> {
+        self.overwrite("FAST").await?;
+        let dropped = self.drop_nodes(nodes).await;
+        self.overwrite("ON").await?;
+        dropped
+    }
+
+    /// How SQLite overwrites what is deleted through this connection.
+    async fn overwrite(&mut self, how: &'static str) -> Result<()> {
+        if self.engine == Engine::Sqlite {
+            sqlx::raw_sql(AssertSqlSafe(format!("PRAGMA secure_delete = {how}"))).execute(&mut *self.inner).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_nodes(&mut self, nodes: &[(u8, u8, u32, i64)]) -> Result<()> {
         for part in nodes.chunks(ROWS_PER_STATEMENT) {
             let mut query = Built::new(
+                self.engine,
                 "DELETE FROM tree_node WHERE (subtree, level, idx, version) \
                  IN (SELECT column1, column2, column3, column4 FROM (VALUES ",
             );
@@ -266,14 +288,14 @@ impl Tx {
     /// How many slot numbers were ever given out in each run of `width` numbers that has any (numbers are never used twice).
     pub async fn slots_by_cohort(&mut self, table: SlotTable, width: u32) -> Result<HashMap<u32, u64>> {
         let text = format!("SELECT slot / $1, COUNT(*) FROM ({}) AS given GROUP BY 1", table.select());
-        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(i64::from(width)).fetch_all(&mut *self.inner).await?;
+        let rows = sqlx::query(AssertSqlSafe(text)).bind(i64::from(width)).fetch_all(&mut *self.inner).await?;
         rows.into_iter().map(|row| Ok((row.try_get::<i64, _>(0)? as u32, row.try_get::<i64, _>(1)? as u64))).collect()
     }
 
     /// The slot numbers from `first` on, `width` of them, that were ever given out.
     pub async fn slots_in_use(&mut self, table: SlotTable, first: u32, width: u32) -> Result<HashSet<u32>> {
         let text = format!("{} WHERE slot >= $1 AND slot < $2", table.select());
-        let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+        let rows = sqlx::query(AssertSqlSafe(text))
             .bind(i64::from(first))
             .bind(i64::from(first) + i64::from(width))
             .fetch_all(&mut *self.inner)
@@ -300,7 +322,7 @@ impl Tx {
             "{} WHERE state IN ('active', 'retained') ORDER BY ((slot + $1) * {SPREAD}) % 4294967296, slot LIMIT $2",
             table.select()
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+        let rows = sqlx::query(AssertSqlSafe(text))
             .bind(salt % 1_000_000)
             .bind(i64::from(limit))
             .fetch_all(&mut *self.inner)
@@ -316,13 +338,13 @@ impl Tx {
             "SELECT (SELECT MIN(slot) FROM {name}), (SELECT MAX(slot) FROM {name}), \
              (SELECT COUNT(*) FROM (SELECT slot FROM {name} LIMIT {SMALL_TABLE_ROWS}) AS few)"
         );
-        let row = sqlx::query(sqlx::AssertSqlSafe(ends)).fetch_one(&mut *self.inner).await?;
+        let row = sqlx::query(AssertSqlSafe(ends)).fetch_one(&mut *self.inner).await?;
         let (first, last): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
         let (Some(first), Some(last)) = (first, last) else { return Ok(Vec::new()) };
         if row.try_get::<i64, _>(2)? < SMALL_TABLE_ROWS {
             return Ok(Vec::new());
         }
-        let mut query = Built::new("WITH wanted (number) AS (VALUES ");
+        let mut query = Built::new(self.engine, "WITH wanted (number) AS (VALUES ");
         query.list(0..i64::from(limit), |query, number| {
             let hash = ((number + 1) * SPREAD + salt % 1_000_000 * SPREAD) % (1 << 32);
             query.push("(").bind(first + hash % (last - first + 1))?.push(")");
@@ -340,7 +362,7 @@ impl Tx {
     /// All slots that are recorded as destroyed.
     pub async fn destroyed_slots(&mut self, table: SlotTable) -> Result<Vec<u32>> {
         let text = format!("{} WHERE state = 'destroyed' ORDER BY slot", table.select());
-        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&mut *self.inner).await?;
+        let rows = sqlx::query(AssertSqlSafe(text)).fetch_all(&mut *self.inner).await?;
         rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
     }
 
