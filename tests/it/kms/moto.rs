@@ -64,7 +64,7 @@ async fn every_call_has_the_shape_of_the_protocol() {
 #[tokio::test]
 async fn every_call_for_an_applications_key_has_the_shape_of_the_protocol() {
     let Some(moto) = Moto::start().await else { return };
-    let setup = moto.setup(std::path::Path::new(""));
+    let setup = setup_of(&moto, std::path::Path::new(""));
     let client = KmsClient::new(&setup).unwrap();
     let made = client.create_key("of an application", &[("wangchuan-may-destroy", "yes".to_owned())]).await.unwrap();
     client.create_alias("alias/of-an-application", &made.key_id).await.unwrap();
