@@ -10,26 +10,29 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::backup::codec::{Id128, Sha256};
-use crate::backup::verify::{ChainHead, Scope, Verification, verify_store};
 use crate::control::ControlError;
-use crate::installation::Installation;
+use crate::installation::{Installation, lock_horizons};
 use crate::plan::PlanBody;
 use crate::policy::registry::BackupMode;
 use crate::schedule::waker::{Waker, WakerError};
 use crate::schedule::{ClockState, Due, Job, Missed, Task, VerifyTarget, agenda};
-use crate::tasks::backup::{store_id, take_snapshot};
+use crate::tasks::backup::take_snapshot;
 use crate::tasks::certify::certify_or_wait;
 use crate::tasks::drill::{remove_leftovers, run_drill};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
 use crate::tasks::finality::finalise_or_wait;
 use crate::tasks::key_check::check_keys;
+use crate::tasks::locks::extend_chain;
 use crate::tasks::outbox::file_due;
 use crate::tasks::outcome::{note_outcome, note_retention_well};
 use crate::tasks::outside::{OutsideReport, destroy_outside_keys};
 use crate::tasks::request::plan_request;
 use crate::tasks::shred::{barrier_stores, shred_due};
 use crate::tasks::{Result, TaskError};
+
+mod backups;
+
+pub use backups::verify_backups;
 
 /// Why the agent does not run.
 #[derive(Debug, Error)]
@@ -108,9 +111,10 @@ async fn try_task(installation: &mut Installation, task: &Task) -> Result<Done> 
         Task::Shred => shred(installation).await,
         Task::Outbox => outbox(installation).await,
         Task::Drill { stores } => drill(installation, stores).await,
+        Task::Prune { stores } => backups::prune_backups(installation, stores).await,
         Task::Verify { targets } => verify(installation, targets).await,
     };
-    if matches!(task, Task::Retention { .. } | Task::Requests | Task::Shred | Task::Drill { .. }) {
+    if matches!(task, Task::Retention { .. } | Task::Requests | Task::Shred | Task::Drill { .. } | Task::Prune { .. }) {
         seal_changes(installation).await;
     }
     result
@@ -140,6 +144,13 @@ async fn back_up(installation: &Installation, stores: &[String]) -> Result<Done>
             Ok(row) => {
                 taken += 1;
                 lines.push(format!("{store}: {} rows, {} bytes", row.rows, row.bytes));
+                if let Err(error) = extend_chain(installation, &row).await {
+                    lines.push(format!(
+                        "{store}: earlier objects of its chain are not locked as long: {}",
+                        error.with_causes()
+                    ));
+                    first_error.get_or_insert(error);
+                }
             }
             Err(TaskError::Stopping) => return Err(TaskError::Stopping),
             Err(error) => {
@@ -366,6 +377,17 @@ async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result
         }
     }
     let mut summary = format!("{objects} objects are as they were written");
+    if let Some(locker) = &installation.backup()?.locker {
+        let now = installation.clock.now();
+        for near in
+            lock_horizons(installation, locker.as_ref()).await?.into_iter().filter(|horizon| horizon.is_near(now))
+        {
+            problems.push(format!(
+                "the lock of the newest snapshots of store {} ends within a week, or is not there",
+                near.store
+            ));
+        }
+    }
     if targets.contains(&VerifyTarget::Keys) {
         let check = check_keys(installation).await?;
         summary = format!("{summary}; {} key nodes open", check.nodes_opened);
@@ -374,33 +396,6 @@ async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result
     let state = if problems.is_empty() { "done" } else { "failed" };
     let summary = if problems.is_empty() { summary } else { problems.join("; ") };
     Ok(Done { state, details: late, ..Done::good("verify", summary) })
-}
-
-/// Verifies all snapshots of a store, without decryption keys, against the head known here.
-///
-/// # Errors
-/// When the bucket cannot be listed.
-pub async fn verify_backups(installation: &Installation, store: &str) -> Result<Verification> {
-    let digest = |text: &str| {
-        Sha256::parse(text).ok_or_else(|| TaskError::Inconsistent("a manifest digest is damaged".to_owned()))
-    };
-    let mut tx = installation.control.begin().await?;
-    let id = store_id(&mut tx, &installation.ground()?, store).await?;
-    let head = tx.snapshots(Some(store)).await?.pop();
-    let cancelled = tx.cancelled_manifests(store).await?;
-    tx.commit().await?;
-    // Without a known head a history that lost its newest part would pass.
-    let expected_head = match head {
-        Some(row) => {
-            let sha256 = digest(row.manifest_sha256.as_deref().unwrap_or_default())?;
-            Some(ChainHead { sequence: row.sequence as u64, sha256 })
-        }
-        None => None,
-    };
-    let cancelled = cancelled.iter().map(|text| digest(text)).collect::<Result<Vec<_>>>()?;
-    let scope = Scope { installation: Id128(installation.id()), store: id, expected_head, cancelled: &cancelled };
-    let verifies = |key: &str, message: &[u8], signature: &[u8]| installation.signer.verifies(key, message, signature);
-    Ok(verify_store(installation.backup()?.repository.as_ref(), scope, &verifies).await?)
 }
 
 /// Does everything that is pending or due now, in the order of a cycle, and ends.

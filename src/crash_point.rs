@@ -49,6 +49,9 @@ pub const SERVICE_POINTS: &[&str] = &["state.root-stored"];
 
 /// The point behind the end of every residual date, which comes long after a cycle.
 pub const FINAL_POINTS: &[&str] = &["run.final"];
+/// The points of a prune, which a cycle does not pass.
+pub const PRUNE_POINTS: &[&str] = &["prune.marked", "prune.destroyed", "prune.object-removed", "prune.removed"];
+
 /// The points of the end of an outside key, which a cycle without such keys does not pass.
 pub const OUTSIDE_POINTS: &[&str] = &["outside.intended", "outside.deleted", "outside.recorded", "outside.certified"];
 
@@ -62,9 +65,10 @@ pub fn reached(name: &str) {
     use std::process::{Command, id};
     use std::sync::atomic::AtomicU32;
     static PASSED: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
-    let is_listed = [POINTS, UNDO_POINTS, DELAYED_POINTS, SERVICE_POINTS, FINAL_POINTS, OUTSIDE_POINTS, BESIDE]
-        .iter()
-        .any(|points| points.contains(&name));
+    let is_listed =
+        [POINTS, UNDO_POINTS, DELAYED_POINTS, SERVICE_POINTS, FINAL_POINTS, PRUNE_POINTS, OUTSIDE_POINTS, BESIDE]
+            .iter()
+            .any(|points| points.contains(&name));
     debug_assert!(is_listed, "crash point {name} is not listed");
     let [crashes, pauses] = &PASSED;
     if is_wanted("WANGCHUAN_CRASH_AT", name, crashes) {

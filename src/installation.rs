@@ -7,6 +7,7 @@ mod clock_check;
 mod founding;
 mod heartbeat;
 mod lease;
+mod lock_horizon;
 mod outside;
 mod recovery;
 mod root_slot;
@@ -18,6 +19,7 @@ mod work_lock;
 
 pub use clock_check::{MAX_CLOCK_DIFFERENCE, MAX_CLOCK_LEAP};
 pub use lease::who_works;
+pub use lock_horizon::{LEAST_LOCK, LockHorizon, lock_horizons};
 pub use recovery::{Recovered, rebuild, rebuild_apart, recover_site};
 pub use services::{
     AuditConnection, BackupConnection, LogView, audit_log_key, audit_log_keys, prove_bucket, settle_interrupted,

@@ -18,8 +18,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder as HttpBuilder;
 use s3s::auth::SimpleAuth;
 use s3s::dto::{
-    GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
-    ListObjectsV2Input, ListObjectsV2Output, PutObjectInput, PutObjectOutput,
+    DeleteObjectInput, DeleteObjectOutput, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput,
+    HeadObjectInput, HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output, PutObjectInput, PutObjectOutput,
 };
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
@@ -213,10 +213,8 @@ impl DurableFiles {
         for folder in object.ancestors().skip(1).take_while(|folder| folder.starts_with(root)) {
             File::open(folder)?.sync_all()?;
         }
-        let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
-        for kind in ["metadata", "internal"] {
+        for beside in files_beside(root, bucket, key) {
             // An empty leftover of these after a power cut would make the object unreadable.
-            let beside = root.join(format!(".bucket-{}.object-{}.{kind}.json", encode(bucket), encode(key)));
             match File::open(beside) {
                 Ok(file) => file.sync_all()?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -225,6 +223,13 @@ impl DurableFiles {
         }
         Ok(())
     }
+}
+
+/// The files that s3s-fs keeps beside an object.
+fn files_beside(root: &Path, bucket: &str, key: &str) -> [PathBuf; 2] {
+    let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    let beside = |kind| root.join(format!(".bucket-{}.object-{}.{kind}.json", encode(bucket), encode(key)));
+    ["metadata", "internal"].map(beside)
 }
 
 /// Whether a failure to write has to do with room: a full disk, a quota, the largest size of a file.
@@ -282,6 +287,25 @@ impl S3 for DurableFiles {
             Ok(Err(error)) if lacks_room(Some(&error)) => Err(no_room()),
             _ => Err(s3_error!(InternalError, "the object could not be brought to the disk")),
         }
+    }
+
+    async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+        if request.input.version_id.is_some() {
+            return Err(s3_error!(NotImplemented, "no versions here"));
+        }
+        let (bucket, key) = (request.input.bucket.clone(), request.input.key.clone());
+        let _one_at_a_time = self.writing.lock().await;
+        let answer = self.files.delete_object(request).await?;
+        // What s3s-fs keeps beside an object would stay.
+        for beside in files_beside(&self.root, &bucket, &key) {
+            match std::fs::remove_file(beside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(s3_error!(InternalError, "what lies beside the object could not be removed"));
+                }
+                _ => {}
+            }
+        }
+        Ok(answer)
     }
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {

@@ -3,7 +3,8 @@
 //! Invariants:
 //! * Outside sealed parts nothing is readable but magic, version, suite, random ids, lengths, key commitments and digests.
 //! * Ids are random or digests of ciphertext; nothing in a name, header or manifest comes from customer data.
-//! * Nothing is overwritten or deleted on the write path, and verification needs no decryption key.
+//! * Nothing is overwritten or deleted on the write path, and verification needs no decryption key. `removal` is for the retention of
+//!   backups alone, and takes only what no key opens any more.
 //! * Compression sees the content of one frame (one cell) or one directory part, never more; sealed lengths are padded.
 //! * The pure files (`codec`, `envelope`, `frame`, `group`, `pack`, `schema`, `directory`, `manifest`, `state_record`) do no I/O and know no
 //!   clock; `repository` alone names the AWS SDK, `embedded` alone names s3s.
@@ -100,10 +101,12 @@ pub mod embedded;
 pub mod envelope;
 pub mod frame;
 pub mod group;
+pub mod lock;
 pub mod manifest;
 pub mod memory;
 pub mod object_store;
 pub mod pack;
+pub mod removal;
 pub mod repository;
 pub mod schema;
 pub mod state_record;

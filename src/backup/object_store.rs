@@ -1,4 +1,4 @@
-//! The object-store port: the few things a repository needs of S3. Never overwrites, never deletes.
+//! The object-store port: the few things a repository needs of S3. Never overwrites, never deletes (`removal` is a port of its own).
 //!
 //! Permanent errors: everything for which [`RepositoryError::is_retryable`] is false.
 
@@ -68,6 +68,12 @@ pub enum RepositoryError {
         name: String,
         /// What is wrong.
         what: String,
+    },
+    /// The object was to be locked, and is not, or not for as long as was asked.
+    #[error("the server took an object lock for {name} and has none, so the copy is not protected as configured")]
+    NotLocked {
+        /// The object.
+        name: String,
     },
     /// The prefix belongs to another installation.
     #[error("this place in the bucket belongs to another installation ({found}); choose another prefix")]
@@ -169,12 +175,19 @@ struct Marker {
 /// # Errors
 /// When the store fails or the marker is unreadable.
 pub async fn read_installation(store: &dyn ObjectStore) -> Result<Option<Id128>> {
-    let bytes = match store.get(INSTALLATION_MARKER, MAX_MARKER_BYTES).await {
-        Err(RepositoryError::NotFound { .. }) => return Ok(None),
-        other => other?,
-    };
-    let marker: Marker =
-        serde_json::from_slice(&bytes).map_err(|_| corrupt(INSTALLATION_MARKER, "not an installation marker"))?;
+    let mut read = None;
+    // Its name tells no digest, so what was damaged on the way shows only here: it is read once more.
+    for _ in 0..2 {
+        let bytes = match store.get(INSTALLATION_MARKER, MAX_MARKER_BYTES).await {
+            Err(RepositoryError::NotFound { .. }) => return Ok(None),
+            other => other?,
+        };
+        read = read.or(serde_json::from_slice::<Marker>(&bytes).ok());
+        if read.is_some() {
+            break;
+        }
+    }
+    let marker = read.ok_or_else(|| corrupt(INSTALLATION_MARKER, "not an installation marker"))?;
     if marker.format_version != 1 {
         return Err(corrupt(INSTALLATION_MARKER, "of a newer version of the program"));
     }

@@ -3,10 +3,13 @@
 //! * Every put carries the SHA-256 of its body as a value, in one request, with `If-None-Match: *`. The SDK's own checksums
 //!   stay off: its streamed trailers are refused by several servers, and asking for an algorithm sends no checksum.
 //! * Retries with jitter are the SDK's; a put whose first answer was lost then meets its own object, which counts as
-//!   success after its digest was read back.
+//!   success after its digest was read back. What breaks off or changes inside an answer is read again (`reading`).
 //! * Errors carry the server's error code, never its message, which may repeat credentials.
 
 pub mod abilities;
+mod locking;
+mod reading;
+mod removing;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,12 +23,15 @@ use aws_sdk_s3::config::{
     BehaviorVersion, Builder, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::tls;
 use base64::Engine as _;
+use bytes::Bytes;
+
+pub use locking::StoredLock;
 
 use super::codec::Sha256;
+use super::lock::ObjectLocker as _;
 use super::object_store::{ListedObject, ObjectStore, PutOutcome, RepositoryError, Result, corrupt};
 use crate::policy::registry::SecretText;
 
@@ -48,6 +54,8 @@ pub struct RepositorySettings {
     pub ca_pem: Option<Vec<u8>>,
     /// How long to try.
     pub patience: Patience,
+    /// The lock to store packs, directories and manifests with.
+    pub lock: Option<StoredLock>,
 }
 
 /// Whose rights to use.
@@ -104,6 +112,8 @@ pub struct S3Repository {
     client: Client,
     bucket: String,
     prefix: String,
+    patience: Patience,
+    lock: Option<StoredLock>,
 }
 
 impl S3Repository {
@@ -137,7 +147,8 @@ impl S3Repository {
         if let Some(pem) = &settings.ca_pem {
             config = config.http_client(client_that_trusts(pem)?);
         }
-        Ok(Self { client: Client::from_conf(config.build()), bucket: settings.bucket.clone(), prefix })
+        let client = Client::from_conf(config.build());
+        Ok(Self { client, bucket: settings.bucket.clone(), prefix, patience, lock: settings.lock.clone() })
     }
 
     /// Checks that the bucket exists and the credentials reach it.
@@ -174,8 +185,8 @@ impl S3Repository {
         format!("{}{name}", self.prefix)
     }
 
-    async fn put_once(&self, name: &str, bytes: Vec<u8>, checksum: &Sha256) -> Result<()> {
-        let sent = self
+    async fn put_once(&self, name: &str, bytes: Bytes, checksum: &Sha256) -> Result<()> {
+        let mut put = self
             .client
             .put_object()
             .bucket(&self.bucket)
@@ -183,34 +194,36 @@ impl S3Repository {
             .if_none_match("*")
             .checksum_sha256(base64::engine::general_purpose::STANDARD.encode(checksum.0))
             .content_type("application/octet-stream")
-            .body(ByteStream::from(bytes))
-            .send();
-        sent.await.map_err(|error| classify("put", name, &self.bucket, &error))?;
-        Ok(())
-    }
-
-    async fn body(&self, name: &str, range: Option<String>, limit: usize) -> Result<Vec<u8>> {
-        let sent = self.client.get_object().bucket(&self.bucket).key(self.key(name)).set_range(range).send();
-        let answer: GetObjectOutput = sent.await.map_err(|error| classify("get", name, &self.bucket, &error))?;
-        let stated = answer.content_length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-        if stated > limit {
-            return Err(corrupt(name, "longer than expected"));
+            .body(ByteStream::from(bytes));
+        let lock = self.lock_for(name);
+        if let Some((lock, until)) = lock {
+            put = locking::with_lock(put, lock, until);
         }
-        let mut bytes = Vec::with_capacity(stated);
-        let mut body = answer.body;
-        while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|_| RepositoryError::Unreachable {
-                operation: "get",
-                detail: "the answer broke off".to_owned(),
-            })?;
-            if bytes.len() + piece.len() > limit {
-                return Err(corrupt(name, "longer than expected"));
-            }
-            bytes.extend_from_slice(&piece);
+        let answer = put.send().await.map_err(|error| classify("put", name, &self.bucket, &error))?;
+        match lock {
+            Some((_, until)) => self.check_lock(name, answer.version_id(), until).await,
+            None => Ok(()),
         }
-        Ok(bytes)
     }
 }
+
+impl S3Repository {
+    /// Another put of the same name at the same time makes some servers refuse both (409); the SDK does not try that again.
+    async fn put_unless_busy(&self, name: &str, bytes: Bytes, checksum: &Sha256) -> Result<()> {
+        for tried in 1..self.patience.attempts {
+            match self.put_once(name, bytes.clone(), checksum).await {
+                Err(RepositoryError::Unavailable { code, .. }) if BUSY.contains(&code.as_str()) => {
+                    reading::pause(tried).await;
+                }
+                other => return other,
+            }
+        }
+        self.put_once(name, bytes, checksum).await
+    }
+}
+
+/// Error codes of a server at which two requests for one object met.
+const BUSY: [&str; 2] = ["ConditionalRequestConflict", "OperationAborted"];
 
 async fn base_config(credentials: &RepositoryCredentials) -> Builder {
     match credentials {
@@ -349,11 +362,16 @@ fn by_code(operation: &'static str, name: &str, bucket: &str, status: u16, code:
 impl ObjectStore for S3Repository {
     async fn put_if_absent(&self, name: &str, bytes: Vec<u8>) -> Result<PutOutcome> {
         let (sha256, length) = (Sha256::of(&bytes), bytes.len());
-        match self.put_once(name, bytes, &sha256).await {
+        match self.put_unless_busy(name, Bytes::from(bytes), &sha256).await {
             Ok(()) => Ok(PutOutcome::Created),
             // Ours from an earlier try, or somebody else's? Only its bytes tell.
             Err(RepositoryError::Exists { name: taken }) => match self.get(name, length).await {
-                Ok(there) if Sha256::of(&there) == sha256 => Ok(PutOutcome::AlreadyThere),
+                Ok(there) if Sha256::of(&there) == sha256 => {
+                    if let Some((_, until)) = self.lock_for(name) {
+                        self.lock_until(name, until).await?;
+                    }
+                    Ok(PutOutcome::AlreadyThere)
+                }
                 Ok(_) | Err(RepositoryError::Corrupt { .. }) => Err(RepositoryError::Exists { name: taken }),
                 Err(error) => Err(error),
             },
@@ -362,13 +380,13 @@ impl ObjectStore for S3Repository {
     }
 
     async fn get(&self, name: &str, limit: usize) -> Result<Vec<u8>> {
-        self.body(name, None, limit).await
+        self.fetch(name, None, limit).await
     }
 
     async fn get_range(&self, name: &str, offset: u64, length: u32) -> Result<Vec<u8>> {
         let last = offset.saturating_add(u64::from(length.max(1)) - 1);
         // A server that ignores the range sends the whole object, which the limit refuses.
-        let answer = self.body(name, Some(format!("bytes={offset}-{last}")), length as usize).await;
+        let answer = self.fetch(name, Some(&format!("bytes={offset}-{last}")), length as usize).await;
         match answer {
             Ok(bytes) if bytes.len() == length as usize => Ok(bytes),
             Ok(_) => Err(corrupt(name, "shorter than expected")),
@@ -381,10 +399,10 @@ impl ObjectStore for S3Repository {
 
     async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>> {
         let mut listed = Vec::new();
-        let mut pages =
-            self.client.list_objects_v2().bucket(&self.bucket).prefix(self.key(prefix)).into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| classify("list", prefix, &self.bucket, &error))?;
+        let mut from = None;
+        loop {
+            let page = self.list_page(prefix, from.as_deref()).await?;
+            from = page.next_continuation_token;
             for object in page.contents.unwrap_or_default() {
                 let name = object.key.as_deref().and_then(|key| key.strip_prefix(&self.prefix));
                 // A server may list the folder itself; it is no object of ours.
@@ -392,6 +410,9 @@ impl ObjectStore for S3Repository {
                     let bytes = object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
                     listed.push(ListedObject { name: name.to_owned(), bytes });
                 }
+            }
+            if from.is_none() {
+                break;
             }
         }
         listed.sort_by(|a, b| a.name.cmp(&b.name));

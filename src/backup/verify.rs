@@ -56,6 +56,8 @@ pub struct Verification {
     pub oldest_sequence: Option<u64>,
     /// Manifests that a cancelled snapshot stored after it was given up. Nothing reads them, and they are no problem.
     pub uncommitted: Vec<String>,
+    /// Good manifests of chains that are not kept any more, so that their packs and directories were not looked for.
+    pub pruned: u64,
     /// Everything that is wrong.
     pub problems: Vec<Problem>,
 }
@@ -104,6 +106,8 @@ pub struct Scope<'s> {
     /// Digests of manifests that were announced by snapshots which were cancelled then. Where one lies in the bucket all the
     /// same, it came late: it is named, and counts for nothing.
     pub cancelled: &'s [Sha256],
+    /// Digests of manifests whose chain is not kept any more: what they name may be gone. They themselves must be there.
+    pub pruned: &'s [Sha256],
 }
 
 /// Verifies all snapshots of one store.
@@ -134,6 +138,11 @@ pub async fn verify_store(
         if let Some(manifest) = read_manifest(repository, &mut report, scope, name, verify_signature).await {
             check_link(&mut report, name, &manifest, before);
             report.head = Some(ChainHead { sequence, sha256 });
+            if scope.pruned.contains(&sha256) {
+                report.pruned += 1;
+                before = Some((sequence, sha256));
+                continue;
+            }
             for object in objects_of(&manifest) {
                 if seen.insert(object.name()) {
                     verify_object(repository, &mut report, object).await;

@@ -1,5 +1,6 @@
 //! `backup …` and `restore`: snapshots into the bucket, and back into a database.
 
+mod prune;
 mod restore;
 mod unneeded;
 mod verify;
@@ -22,7 +23,9 @@ use crate::installation::{Installation, LEASE_SECONDS, Needs};
 use crate::policy::registry::BackupMode;
 use crate::tasks;
 use crate::tasks::backup::take_snapshot;
+use crate::tasks::locks::extend_chain;
 
+pub use prune::{PruneArgs, PruneDocument};
 pub use restore::{RestoreArgs, RestoreDocument, restore};
 pub use unneeded::UnneededDocument;
 pub use verify::VerifyDocument;
@@ -55,7 +58,17 @@ pub enum BackupCommand {
         /// The store; otherwise all that have snapshots.
         store: Option<String>,
     },
-    /// Name the objects of the agent's own sealed state in the bucket that nothing needs any more, one a line; nothing is removed.
+    /// Let snapshots go that `keep` under [backup] does not keep. Without --now or --plan it only shows what would go, and why.
+    ///
+    /// A full snapshot and what depends on it go together. First their key is destroyed; then `backup unneeded` names their objects, or,
+    /// with `prune = "delete"`, they are removed once their Object Lock has ended. The newest of a store never goes, nor what a hold, an
+    /// erasure in grace, rows that must be kept or a running restore needs.
+    #[command(
+        after_help = "Examples:\n  wangchuan backup prune\n  wangchuan backup prune --plan 3f9a1c\n  wangchuan backup prune --now --store shop"
+    )]
+    Prune(PruneArgs),
+    /// Name the objects in the bucket that nothing needs any more, one a line: old sealed state of the agent, and what is left of pruned
+    /// snapshots. Nothing is removed.
     ///
     /// Removing is for a job of yours with a right of its own: the agent's credentials need no DELETE, and should not have it.
     #[command(after_help = "Example:\n  wangchuan backup unneeded | xargs -I% aws s3 rm s3://BUCKET/PREFIX/%")]
@@ -171,6 +184,7 @@ pub async fn backup(context: &mut Context<'_>, command: BackupCommand) -> Comman
         BackupCommand::Run { store, full: _ } => run(context, store.as_deref()).await,
         BackupCommand::List => list(context).await,
         BackupCommand::Verify { store } => verify::verify(context, store.as_deref()).await,
+        BackupCommand::Prune(args) => prune::prune_backups(context, args).await,
         BackupCommand::Unneeded => unneeded::unneeded(context).await,
     }
 }
@@ -249,7 +263,11 @@ async fn run(context: &mut Context<'_>, store: Option<&str>) -> CommandResult {
 
 async fn take(installation: &Installation, store: &str) -> tasks::Result<SnapshotRow> {
     let (ground, repository) = (installation.ground()?, &installation.backup()?.repository);
-    let work = take_snapshot(&ground, repository.as_ref(), &installation.signer, store);
+    let work = async {
+        let row = take_snapshot(&ground, repository.as_ref(), &installation.signer, store).await?;
+        extend_chain(installation, &row).await?;
+        Ok(row)
+    };
     while_renewing(installation, work).await
 }
 

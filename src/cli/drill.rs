@@ -75,7 +75,13 @@ async fn run(context: &mut Context<'_>, store: Option<&str>, snapshot: Option<&s
     let is_only = wanted.len() == 1;
     let (mut records, mut failed) = (Vec::new(), Vec::new());
     for row in wanted {
-        match while_renewing(&installation, run_drill(&installation, row.clone())).await {
+        let drilling = async {
+            let reading = installation.use_chain(row.chain).await?;
+            let drilled = run_drill(&installation, row.clone()).await;
+            installation.release_chain(&reading).await?;
+            drilled
+        };
+        match while_renewing(&installation, drilling).await {
             Ok(record) => records.push(record),
             Err(error @ TaskError::Stopping) => return Err(task_error(error)),
             Err(error) if is_only => return Err(task_error(error)),

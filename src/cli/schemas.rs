@@ -60,6 +60,7 @@ published! {
     backup::ListDocument,
     backup::VerifyDocument,
     backup::UnneededDocument,
+    backup::PruneDocument,
     backup::RestoreDocument,
     recover::RecoverDocument,
     drill::RunDocument<'_>,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Place;
 use super::secret::SecretValue;
 use super::section::Reading;
+use crate::policy::keep::Keep;
 use crate::policy::registry::SecretText;
 
 /// `[backup]`, checked.
@@ -30,6 +31,10 @@ pub struct Backup {
     pub credentials: Option<Credentials>,
     /// Which snapshots are kept.
     pub keep: Keep,
+    /// What becomes of objects that are not needed any more.
+    pub prune: PruneMode,
+    /// Keys with the right to delete, for nothing but that; without them the others are used.
+    pub prune_credentials: Option<Credentials>,
     /// Object Lock to be asked for.
     pub lock: Option<Lock>,
 }
@@ -55,16 +60,15 @@ pub struct Credentials {
     pub secret_access_key: SecretText,
 }
 
-/// Which snapshots are kept: those that any rule names. No rule at all keeps all.
+/// What becomes of the objects of a chain whose key is destroyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Keep {
-    /// The newest so many of each store.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<NonZeroU32>,
-    /// Those of the last so many days.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub days: Option<NonZeroU32>,
+#[serde(rename_all = "kebab-case")]
+pub enum PruneMode {
+    /// They are named (`backup unneeded`), for somebody else to remove.
+    #[default]
+    Name,
+    /// The agent deletes them, every version, once their Object Lock has ended. Needs the right to delete.
+    Delete,
 }
 
 /// Object Lock asked for on every object.
@@ -122,6 +126,17 @@ pub(super) struct RawBackup {
     /// Which snapshots are kept; empty keeps all.
     #[serde(default)]
     keep: Keep,
+    /// What becomes of the objects of snapshots that are not kept, once their key is destroyed.
+    #[serde(default)]
+    prune: PruneMode,
+    /// Id of an access key that may delete, for `prune = "delete"`; a secret reference.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    prune_access_key_id: Option<SecretValue>,
+    /// That access key; a secret reference.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    prune_secret_access_key: Option<SecretValue>,
     /// Object Lock.
     #[serde(default)]
     lock: Option<Lock>,
@@ -138,15 +153,29 @@ fn default_bucket() -> String {
 impl RawBackup {
     /// The id of a key is no secret; only the key itself counts.
     pub(super) fn literals(&self) -> Vec<Place> {
-        let is_literal = self.secret_access_key.as_ref().is_some_and(SecretValue::is_literal);
-        if is_literal { vec![Place::of("backup").key("secret_access_key")] } else { Vec::new() }
+        let keys = [
+            ("secret_access_key", &self.secret_access_key),
+            ("prune_secret_access_key", &self.prune_secret_access_key),
+        ];
+        let is_literal = |value: &Option<SecretValue>| value.as_ref().is_some_and(SecretValue::is_literal);
+        keys.iter().filter(|(_, value)| is_literal(value)).map(|(key, _)| Place::of("backup").key(key)).collect()
     }
 
     pub(super) fn check(&self, reading: &mut Reading<'_>) -> Option<Backup> {
         let place = Place::of("backup");
         let endpoint = self.endpoint(reading);
-        let credentials = self.credentials(reading);
-        let is_incomplete = credentials.is_none() && (self.access_key_id.is_some() || self.secret_access_key.is_some());
+        let pair =
+            KeyPair { id: ("access_key_id", &self.access_key_id), key: ("secret_access_key", &self.secret_access_key) };
+        let credentials = pair.read(reading);
+        let pair = KeyPair {
+            id: ("prune_access_key_id", &self.prune_access_key_id),
+            key: ("prune_secret_access_key", &self.prune_secret_access_key),
+        };
+        let prune_credentials = pair.read(reading);
+        if pair.is_given() && self.prune == PruneMode::Name {
+            let what = "keys that may delete, and nothing is deleted";
+            reading.fault(&place.key("prune_access_key_id"), what, "remove them, or write `prune = \"delete\"`");
+        }
         let is_bucket_char = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c);
         if !(3..=63).contains(&self.bucket.len()) || !self.bucket.chars().all(is_bucket_char) {
             let what = "a bucket's name has 3 to 63 lower-case letters, digits, `.` and `-`";
@@ -156,13 +185,11 @@ impl RawBackup {
         if !prefix.is_empty() {
             prefix.push('/');
         }
-        if is_incomplete {
-            return None;
-        }
+        let (credentials, prune_credentials) = (credentials?, prune_credentials?);
         let region = self.region.clone();
         let (bucket, site, ca) = (self.bucket.clone(), self.site.clone(), self.ca.as_ref().map(|ca| reading.path(ca)));
-        let (keep, lock) = (self.keep, self.lock);
-        Some(Backup { endpoint: endpoint?, region, bucket, prefix, site, ca, credentials, keep, lock })
+        let (endpoint, keep, prune, lock) = (endpoint?, self.keep, self.prune, self.lock);
+        Some(Backup { endpoint, region, bucket, prefix, site, ca, credentials, keep, prune, prune_credentials, lock })
     }
 
     fn endpoint(&self, reading: &mut Reading<'_>) -> Option<Endpoint> {
@@ -181,22 +208,31 @@ impl RawBackup {
         }
         reading.endpoint(&place.key("endpoint"), &self.endpoint).map(Endpoint::Url)
     }
+}
 
-    /// None when no keys are given, and after a fault.
-    fn credentials(&self, reading: &mut Reading<'_>) -> Option<Credentials> {
+/// An access key as the file gives it: both parts, or neither.
+struct KeyPair<'r> {
+    id: (&'static str, &'r Option<SecretValue>),
+    key: (&'static str, &'r Option<SecretValue>),
+}
+
+impl KeyPair<'_> {
+    fn is_given(&self) -> bool {
+        self.id.1.is_some() || self.key.1.is_some()
+    }
+
+    /// `Some(None)` when no keys are given, `None` after a fault.
+    fn read(&self, reading: &mut Reading<'_>) -> Option<Option<Credentials>> {
         let place = Place::of("backup");
-        match (&self.access_key_id, &self.secret_access_key) {
-            (None, None) => None,
+        match (self.id.1, self.key.1) {
+            (None, None) => Some(None),
             (Some(id), Some(key)) => {
-                let access_key_id = reading.secret(&place.key("access_key_id"), id);
-                let secret_access_key = reading.secret(&place.key("secret_access_key"), key);
-                Some(Credentials { access_key_id: access_key_id?, secret_access_key: secret_access_key? })
+                let access_key_id = reading.secret(&place.key(self.id.0), id);
+                let secret_access_key = reading.secret(&place.key(self.key.0), key);
+                Some(Some(Credentials { access_key_id: access_key_id?, secret_access_key: secret_access_key? }))
             }
             (id, _) => {
-                let (there, missing) = match id {
-                    Some(_) => ("access_key_id", "secret_access_key"),
-                    None => ("secret_access_key", "access_key_id"),
-                };
+                let (there, missing) = if id.is_some() { (self.id.0, self.key.0) } else { (self.key.0, self.id.0) };
                 let what = format!("`{there}` without `{missing}`");
                 reading.fault(&place.key(there), what, "give both, or neither for the AWS default chain");
                 None

@@ -34,7 +34,7 @@ use zeroize::Zeroizing;
 
 pub use agent::{Agent, LogLevel, StateLocation};
 pub use audit::{Audit, AuditService};
-pub use backup::{Backup, Credentials, Endpoint, Keep, Lock, LockMode};
+pub use backup::{Backup, Credentials, Endpoint, Lock, LockMode, PruneMode};
 pub(crate) use diagnostic::suggest;
 pub use diagnostic::{Fault, Faults, Position};
 pub use document::{Document, Place};

@@ -90,7 +90,7 @@ fn defaults_are_filled_in_and_paths_are_relative_to_the_file() {
         (backup.region.as_str(), backup.bucket.as_str(), backup.prefix.as_str()),
         ("us-east-1", "wangchuan", "")
     );
-    assert_eq!(backup.keep, Keep::default());
+    assert_eq!(backup.keep, crate::policy::keep::Keep::default());
     let store = configuration.registry.store("shop").unwrap();
     assert_eq!(store.url.dangerous_text(), "sqlite:///srv/w/data/shop.db");
     assert_eq!(store.timezone, chrono_tz::Asia::Shanghai);

@@ -38,6 +38,7 @@ impl Tx {
         for (slots, start, end) in steps {
             self.for_slots(slots, start, end).await?;
         }
+        self.bury_chains(&dying.chains).await?;
         if is_large {
             self.keep_pages(USUAL_CACHE).await?;
         }

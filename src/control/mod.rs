@@ -25,6 +25,7 @@ mod pins;
 mod plans;
 mod pre_images;
 mod proof;
+mod pruned;
 mod snapshots;
 mod tree;
 
@@ -39,6 +40,7 @@ pub use outside_keys::OutsideKeyRow;
 pub use people::{HoldRow, RequestRow};
 pub use plans::{ChunkCounts, ChunkRow, LedgerEntry, LedgerKind, PlanRow, RunRow};
 pub use proof::{CertificateRow, DrillRow, OutboxRow};
+pub use pruned::PrunedChain;
 pub use snapshots::SnapshotRow;
 pub use tree::{ABANDONED, NodeRow, SlotTable};
 

@@ -75,6 +75,13 @@ CREATE TABLE snapshot (
     begun_at TEXT NOT NULL, committed_at TEXT
 );
 
+-- Chains that the retention of backups lets go. state: marked (its key dies with the next shred) | destroyed | removed (its objects are
+-- gone too). generation: in which its key was gone, or one after it.
+CREATE TABLE pruned_chain (
+    chain BIGINT PRIMARY KEY, store TEXT NOT NULL, state TEXT NOT NULL, marked_at TEXT NOT NULL, snapshots BIGINT NOT NULL,
+    bytes BIGINT NOT NULL, generation BIGINT, destroyed_at TEXT, locked_until TEXT, removed_at TEXT
+);
+
 CREATE TABLE plan (
     id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, request BIGINT, cutoff TEXT NOT NULL,
     created_at TEXT NOT NULL, body TEXT NOT NULL, state TEXT NOT NULL

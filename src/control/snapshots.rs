@@ -24,7 +24,7 @@ pub struct SnapshotRow {
     pub ledger_position: i64,
     /// Its place in the store's chain of manifests.
     pub sequence: i64,
-    /// `running`, `committed` or `cancelled`.
+    /// `running`, `committed`, `cancelled`, or `pruned` once the key of its chain is destroyed.
     pub state: String,
     /// The manifest's object name.
     pub manifest: Option<String>,

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::{Configuration, StateLocation};
 use crate::control::{Control, ControlError, Lease};
 use crate::error::{Result, TaskError};
+use crate::random::uuid7;
 
 /// Who works with a control database that several hosts share, seen from a process that would; `None` when it could, or when the
 /// control database is not shared.
@@ -52,6 +53,36 @@ impl Installation {
             Lease::HeldBy(holder) => return Err(busy(&holder.to_string())),
         }
         clock_check::note_time(&self.control, now).await
+    }
+
+    /// Says that this process reads a chain of snapshots, so that nothing destroys its key meanwhile; for a day at most, and no longer
+    /// than the process lives. Returns a name for [`Installation::release_chain`].
+    ///
+    /// # Errors
+    /// Refused when the key is about to be destroyed, or is.
+    pub async fn use_chain(&self, chain: u32) -> Result<String> {
+        let now = self.clock.now();
+        let name = format!("chain-{chain}-{}", uuid7(now, self.random.as_ref())?);
+        let mut tx = self.control.begin().await?;
+        if tx.chain_state(chain).await?.as_deref() != Some("active") {
+            return Err(TaskError::refused(
+                "the key of that snapshot is destroyed, or about to be: it is not kept any more",
+                "choose a newer snapshot: `wangchuan backup list`",
+            ));
+        }
+        tx.take_lease(&name, &self.holder, now, now + TimeDelta::days(1)).await?;
+        tx.commit().await?;
+        Ok(name)
+    }
+
+    /// Ends [`Installation::use_chain`].
+    ///
+    /// # Errors
+    /// When the control database fails.
+    pub async fn release_chain(&self, name: &str) -> Result<()> {
+        let mut tx = self.control.begin().await?;
+        tx.release_lease(name, &self.holder).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Keeps the lease; called between pieces of work. A lease that is lost stays lost. Does nothing without one.

@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
+use super::lock_horizon::{LockHorizon, lock_horizons};
 use super::{Installation, cannot, state_folder};
 use crate::audit::client::{AuditClient, ClientSetup};
 use crate::audit::receipt::LogOperator;
@@ -13,10 +14,13 @@ use crate::audit::service::{ServiceHandle, ServiceSetup, start};
 use crate::audit::{AuditSink, BearerToken};
 use crate::backup::codec::Id128;
 use crate::backup::embedded::{EmbeddedServer, EmbeddedSettings};
+use crate::backup::lock::ObjectLocker;
 use crate::backup::object_store::ObjectStore;
+use crate::backup::removal::ObjectRemover;
 use crate::backup::repository::abilities::Abilities;
-use crate::backup::repository::{Patience, RepositoryCredentials, RepositorySettings, S3Repository};
-use crate::config::{AuditService, Configuration, Endpoint};
+use crate::backup::repository::{Patience, RepositoryCredentials, RepositorySettings, S3Repository, StoredLock};
+use crate::clock::Clock;
+use crate::config::{AuditService, Configuration, Credentials, Endpoint, LockMode, PruneMode};
 use crate::control::Control;
 use crate::control::log_store::SqlLogStore;
 use crate::error::{Result, TaskError, with_causes};
@@ -37,6 +41,10 @@ fn proof(error: impl std::error::Error) -> TaskError {
 pub struct BackupConnection {
     /// Objects under the configured prefix.
     pub repository: Arc<dyn ObjectStore>,
+    /// Locks objects; only where the configuration asks for locks.
+    pub locker: Option<Arc<dyn ObjectLocker>>,
+    /// Who may remove objects; only where the configuration says that the agent does.
+    pub remover: Option<Arc<dyn ObjectRemover>>,
     /// Whether the bucket is on this host.
     pub embedded: bool,
     server: Option<EmbeddedServer>,
@@ -44,10 +52,15 @@ pub struct BackupConnection {
 
 impl BackupConnection {
     pub(super) async fn open(installation: &Installation) -> Result<Option<Self>> {
-        let found = connect_bucket(&installation.config, installation.random.as_ref()).await?;
-        let Some((repository, server)) = found else { return Ok(None) };
+        let found =
+            connect_bucket(&installation.config, installation.random.as_ref(), Some(&installation.clock)).await?;
+        let Some((repository, settings, server)) = found else { return Ok(None) };
         crate::backup::object_store::claim_installation(&repository, Id128(installation.id())).await?;
-        Ok(Some(Self { repository: Arc::new(repository), embedded: server.is_some(), server }))
+        let repository = Arc::new(repository);
+        let remover = remover(&installation.config, &repository, settings).await?;
+        let is_locked = installation.config.backup.as_ref().is_some_and(|backup| backup.lock.is_some());
+        let locker = is_locked.then(|| Arc::clone(&repository) as Arc<dyn ObjectLocker>);
+        Ok(Some(Self { repository, locker, remover, embedded: server.is_some(), server }))
     }
 
     pub(super) async fn close(self) {
@@ -60,15 +73,47 @@ impl BackupConnection {
 impl BackupConnection {
     /// The bucket as it is, whosever it is; nothing is written to it.
     pub(super) async fn look(config: &Configuration, random: &dyn Random) -> Result<Option<Self>> {
-        let Some((repository, server)) = connect_bucket(config, random).await? else { return Ok(None) };
-        Ok(Some(Self { repository: Arc::new(repository), embedded: server.is_some(), server }))
+        let Some((repository, _, server)) = connect_bucket(config, random, None).await? else { return Ok(None) };
+        Ok(Some(Self {
+            repository: Arc::new(repository),
+            locker: None,
+            remover: None,
+            embedded: server.is_some(),
+            server,
+        }))
     }
 }
 
+/// The rights to remove: keys of their own where the configuration has such, otherwise those that store.
+async fn remover(
+    config: &Configuration,
+    repository: &Arc<S3Repository>,
+    settings: RepositorySettings,
+) -> Result<Option<Arc<dyn ObjectRemover>>> {
+    let Some(backup) = config.backup.as_ref().filter(|backup| backup.prune == PruneMode::Delete) else {
+        return Ok(None);
+    };
+    let Some(keys) = &backup.prune_credentials else {
+        return Ok(Some(Arc::clone(repository) as Arc<dyn ObjectRemover>));
+    };
+    let settings = RepositorySettings { credentials: keys_of(keys), ..settings };
+    Ok(Some(Arc::new(S3Repository::connect(&settings).await?)))
+}
+
+fn keys_of(keys: &Credentials) -> RepositoryCredentials {
+    RepositoryCredentials::Keys {
+        access_key: keys.access_key_id.dangerous_text().to_owned(),
+        secret_key: keys.secret_access_key.clone(),
+        session_token: None,
+    }
+}
+
+/// Connects. Whoever stores anything gives the clock that locks are dated by.
 async fn connect_bucket(
     config: &Configuration,
     random: &dyn Random,
-) -> Result<Option<(S3Repository, Option<EmbeddedServer>)>> {
+    clock: Option<&Arc<dyn Clock>>,
+) -> Result<Option<(S3Repository, RepositorySettings, Option<EmbeddedServer>)>> {
     let Some(backup) = &config.backup else { return Ok(None) };
     let (endpoint, credentials, server) = match &backup.endpoint {
         Endpoint::Embedded { data } => {
@@ -90,18 +135,11 @@ async fn connect_bucket(
             (Some(server.endpoint()), credentials, Some(server))
         }
         Endpoint::Url(url) => {
-            let credentials = match &backup.credentials {
-                None => RepositoryCredentials::DefaultChain,
-                Some(keys) => RepositoryCredentials::Keys {
-                    access_key: keys.access_key_id.dangerous_text().to_owned(),
-                    secret_key: keys.secret_access_key.clone(),
-                    session_token: None,
-                },
-            };
+            let credentials = backup.credentials.as_ref().map_or(RepositoryCredentials::DefaultChain, keys_of);
             (Some(url.clone()), credentials, None)
         }
     };
-    let repository = S3Repository::connect(&RepositorySettings {
+    let settings = RepositorySettings {
         endpoint,
         region: backup.region.clone(),
         bucket: backup.bucket.clone(),
@@ -110,25 +148,48 @@ async fn connect_bucket(
         credentials,
         ca_pem: read_optional(backup.ca.as_deref())?,
         patience: Patience::default(),
-    })
-    .await?;
+        lock: backup.lock.zip(clock).map(|(lock, clock)| StoredLock {
+            compliance: lock.mode == LockMode::Compliance,
+            lasts: TimeDelta::days(i64::from(lock.days.get())),
+            clock: Arc::clone(clock),
+        }),
+    };
+    let repository = S3Repository::connect(&settings).await?;
     repository.check_bucket().await?;
-    Ok(Some((repository, server)))
+    Ok(Some((repository, settings, server)))
+}
+
+/// What was found out about the configured bucket.
+pub struct ProvedBucket {
+    /// What it can really do.
+    pub abilities: Abilities,
+    /// Until when the newest snapshots are locked; empty where no lock is configured.
+    pub horizons: Vec<LockHorizon>,
 }
 
 /// Tries what the configured bucket can really do; `None` when no backup is configured. Leaves a few small probe objects.
 ///
 /// # Errors
 /// When the bucket cannot be reached or written.
-pub async fn prove_bucket(installation: &Installation) -> Result<Option<Abilities>> {
-    let found = connect_bucket(&installation.config, installation.random.as_ref()).await?;
-    let Some((repository, server)) = found else { return Ok(None) };
+pub async fn prove_bucket(installation: &Installation) -> Result<Option<ProvedBucket>> {
+    let found = connect_bucket(&installation.config, installation.random.as_ref(), Some(&installation.clock)).await?;
+    let Some((repository, settings, server)) = found else { return Ok(None) };
     crate::backup::object_store::claim_installation(&repository, Id128(installation.id())).await?;
-    let proved = repository.prove_abilities(installation.random.as_ref(), installation.clock.now()).await;
+    // With the keys that may delete, where there are any: without that right a lock cannot be told from a refusal.
+    let remover = match installation.config.backup.as_ref().and_then(|backup| backup.prune_credentials.as_ref()) {
+        Some(keys) => {
+            Some(S3Repository::connect(&RepositorySettings { credentials: keys_of(keys), ..settings }).await?)
+        }
+        None => None,
+    };
+    let remover = remover.as_ref().unwrap_or(&repository);
+    let proved = repository.prove_abilities(remover, installation.random.as_ref(), installation.clock.now()).await;
+    let is_locked = installation.config.backup.as_ref().is_some_and(|backup| backup.lock.is_some());
+    let horizons = if is_locked { lock_horizons(installation, &repository).await } else { Ok(Vec::new()) };
     if let Some(server) = server {
         server.stop().await;
     }
-    Ok(Some(proved?))
+    Ok(Some(ProvedBucket { abilities: proved?, horizons: horizons? }))
 }
 
 const ACCESS_KEY: &str = "wangchuan";

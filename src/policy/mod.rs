@@ -1,13 +1,14 @@
 //! Policy: what must go, when, and what must stay. Pure: no I/O, no clock, no randomness.
 //!
 //! [`start`] reads a record's start event, [`calendar`] counts from it, [`statute`] adds what the law wants, [`hold`] suspends
-//! it all. [`classification`] says how a field is sealed and who must agree, [`mask`] what may be shown of it, [`free_text`]
+//! it all. [`keep`] says which snapshots are kept. [`classification`] says how a field is sealed and who must agree, [`mask`] what may be shown of it, [`free_text`]
 //! what people may write in clear. [`registry`] is the configuration's side of this. Whatever is in doubt is kept: an error here never makes a record due.
 
 pub mod calendar;
 pub mod classification;
 pub mod free_text;
 pub mod hold;
+pub mod keep;
 pub mod mask;
 pub mod registry;
 pub mod start;

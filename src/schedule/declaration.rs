@@ -63,6 +63,11 @@ pub enum Task {
         /// The stores; empty means all that are backed up.
         stores: Vec<String>,
     },
+    /// Destroys the keys of snapshots that are not kept.
+    Prune {
+        /// The stores; empty means all.
+        stores: Vec<String>,
+    },
     /// Looks again at what was done.
     Verify {
         /// At what.
@@ -75,7 +80,7 @@ impl Task {
     #[must_use]
     pub fn is_destructive(&self) -> bool {
         match self {
-            Self::Retention { .. } | Self::Requests | Self::Shred => true,
+            Self::Retention { .. } | Self::Requests | Self::Shred | Self::Prune { .. } => true,
             Self::Backup { .. } | Self::Outbox | Self::Drill { .. } | Self::Verify { .. } => false,
         }
     }
@@ -90,6 +95,7 @@ impl Task {
             Self::Shred => "shred",
             Self::Outbox => "outbox",
             Self::Drill { .. } => "drill",
+            Self::Prune { .. } => "prune",
             Self::Verify { .. } => "verify",
         }
     }
@@ -150,6 +156,8 @@ enum TaskName {
     Outbox,
     /// Restores into a private scratch store and compares (`stores`).
     Drill,
+    /// Destroys the keys of snapshots that `[backup] keep` does not keep (`stores`).
+    Prune,
     /// Looks again at what was done (`targets`).
     Verify,
 }
@@ -174,7 +182,7 @@ struct RawJob {
     /// When a run is stopped, such as `6 hours`.
     #[serde(default = "default_timeout")]
     timeout: String,
-    /// For `backup` and `drill`: the stores; by default all that are backed up.
+    /// For `backup`, `drill` and `prune`: the stores; by default all that are backed up.
     #[serde(default)]
     stores: Option<Vec<String>>,
     /// For `retention`: the policies; by default all.
@@ -322,7 +330,7 @@ fn task(raw: &RawJob, fault: &mut impl FnMut(&str, String, &str)) -> Option<Task
     let given =
         [("stores", raw.stores.is_some()), ("policies", raw.policies.is_some()), ("targets", raw.targets.is_some())];
     let allowed = match raw.task {
-        TaskName::Backup | TaskName::Drill => "stores",
+        TaskName::Backup | TaskName::Drill | TaskName::Prune => "stores",
         TaskName::Retention => "policies",
         TaskName::Verify => "targets",
         TaskName::Requests | TaskName::Shred | TaskName::Outbox => "",
@@ -338,6 +346,7 @@ fn task(raw: &RawJob, fault: &mut impl FnMut(&str, String, &str)) -> Option<Task
     is_fitting.then(|| match raw.task {
         TaskName::Backup => Task::Backup { stores },
         TaskName::Drill => Task::Drill { stores },
+        TaskName::Prune => Task::Prune { stores },
         TaskName::Retention => Task::Retention { policies: raw.policies.clone().unwrap_or_default() },
         TaskName::Requests => Task::Requests,
         TaskName::Shred => Task::Shred,

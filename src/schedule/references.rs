@@ -15,7 +15,9 @@ pub fn check_references(jobs: &[Job], registry: &Registry) -> Result<(), Faults>
     let mut faults = Vec::new();
     for job in jobs {
         let (named, known, what) = match &job.task {
-            Task::Backup { stores: named } | Task::Drill { stores: named } => (named, &stores, "store"),
+            Task::Backup { stores: named } | Task::Drill { stores: named } | Task::Prune { stores: named } => {
+                (named, &stores, "store")
+            }
             Task::Retention { policies: named } => (named, &policies, "policy"),
             Task::Requests | Task::Shred | Task::Outbox | Task::Verify { .. } => continue,
         };

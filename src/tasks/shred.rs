@@ -21,6 +21,7 @@ use crate::policy::registry::{BackupMode, StoreSpec};
 
 use super::doomed::{self, DoomedRoots};
 use super::erasure::{RunBody, forget_markers};
+use super::prune::spare_needed;
 use super::read_snapshot::{FrameState, Nowhere, OpenSnapshot, open};
 use super::undo::expire_pre_images;
 use super::{Result, TaskError};
@@ -124,6 +125,7 @@ async fn destroy(
             None => ready.push(run),
         }
     }
+    spare_needed(installation).await?;
     let runs: Vec<String> = ready.iter().map(|run| run.id.clone()).collect();
     let mut tx = installation.control.read().await?;
     let dying = tx.dying_keys(&runs).await?;
@@ -351,7 +353,7 @@ async fn read_barrier(installation: &Installation, ground: &Ground<'_>, store: &
 }
 
 /// Opens a snapshot and every frame in it; with the number of frames that are lost or corrupt.
-async fn open_completely(
+pub(super) async fn open_completely(
     installation: &Installation,
     ground: &Ground<'_>,
     row: SnapshotRow,

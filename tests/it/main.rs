@@ -3,10 +3,12 @@
 
 mod cycle;
 mod erase;
+mod faults;
 mod kms;
 mod model;
 mod output;
 mod pkcs11;
+mod rgw;
 mod scenario;
 mod slot_contract;
 mod store_contract;

@@ -6,6 +6,7 @@ use aws_sdk_s3::primitives::{ByteStream, DateTime as SdkTime};
 use aws_sdk_s3::types::{BucketVersioningStatus, ObjectLockEnabled, ObjectLockMode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -40,11 +41,12 @@ pub struct Abilities {
 }
 
 impl S3Repository {
-    /// Proves the endpoint's abilities. `now` bounds the lock of one probe object (two minutes).
+    /// Proves the endpoint's abilities. `now` bounds the lock of one probe object (two minutes). `remover` is this repository with the
+    /// keys that may delete, if others may.
     ///
     /// # Errors
     /// When the endpoint cannot be reached or plain puts fail: then nothing is known.
-    pub async fn prove_abilities(&self, random: &dyn Random, now: DateTime<Utc>) -> Result<Abilities> {
+    pub async fn prove_abilities(&self, remover: &Self, random: &dyn Random, now: DateTime<Utc>) -> Result<Abilities> {
         let draw = || {
             Id128::make(random).map_err(|_| RepositoryError::Failed {
                 operation: "probe",
@@ -55,7 +57,7 @@ impl S3Repository {
             conditional_put: self.prove_conditional_put(&format!("probes/{}", draw()?)).await?,
             checksum_enforced: self.prove_checksum(&format!("probes/{}", draw()?)).await?,
             versions: self.prove_versions(&format!("probes/{}", draw()?)).await?,
-            object_lock: self.prove_object_lock(&format!("probes/{}", draw()?), now).await?,
+            object_lock: self.prove_object_lock(remover, &format!("probes/{}", draw()?), now).await?,
         })
     }
 
@@ -76,7 +78,7 @@ impl S3Repository {
     }
 
     async fn prove_checksum(&self, name: &str) -> Result<Ability> {
-        let refused = self.put_once(name, b"body".to_vec(), &Sha256::of(b"another body")).await;
+        let refused = self.put_once(name, Bytes::from_static(b"body"), &Sha256::of(b"another body")).await;
         let stored = self.head(name).await?.is_some();
         Ok(match refused {
             Ok(()) => Ability::Missing("a body with another SHA-256 than stated was accepted".to_owned()),
@@ -114,7 +116,7 @@ impl S3Repository {
         Ok(())
     }
 
-    async fn prove_object_lock(&self, name: &str, now: DateTime<Utc>) -> Result<Ability> {
+    async fn prove_object_lock(&self, remover: &Self, name: &str, now: DateTime<Utc>) -> Result<Ability> {
         let answer = self.client.get_object_lock_configuration().bucket(&self.bucket).send().await;
         match answer.map_err(|error| classify("get object lock", name, &self.bucket, &error)) {
             Ok(answer)
@@ -135,25 +137,52 @@ impl S3Repository {
         let Some(version) = version else {
             return Ok(Ability::Missing("the lock was accepted, but the object has no version".to_owned()));
         };
-        let key = self.key(name);
-        let read = self.client.get_object_retention().bucket(&self.bucket).key(&key).version_id(&version).send().await;
-        match read.map_err(|error| classify("get retention", name, &self.bucket, &error)) {
+        let read = self.client.get_object_retention().bucket(&self.bucket).key(self.key(name));
+        match read
+            .version_id(&version)
+            .send()
+            .await
+            .map_err(|error| classify("get retention", name, &self.bucket, &error))
+        {
             Ok(answer) if answer.retention().and_then(|lock| lock.retain_until_date()) == Some(&until) => {}
             Ok(_) => return Ok(Ability::Missing("the lock was accepted, but is not what was asked".to_owned())),
             Err(error) => return unable(error),
         }
-        let gone = self.client.delete_object().bucket(&self.bucket).key(&key).version_id(&version).send().await;
-        match gone.map_err(|error| classify("delete locked", name, &self.bucket, &error)) {
-            Ok(_) => Ok(Ability::Missing("a locked version could be deleted".to_owned())),
+        match remover.delete_version(name, &version).await {
+            Ok(()) => Ok(Ability::Missing("a locked version could be deleted".to_owned())),
             Err(error) if error.is_retryable() => Err(error),
-            Err(RepositoryError::Denied { .. }) => Ok(Ability::Proved),
+            Err(RepositoryError::Denied { .. }) => self.tell_lock_from_refusal(remover, name).await,
             Err(error) => Ok(Ability::Unknown(error.to_string())),
         }
+    }
+
+    /// A locked version was not deleted. That is the lock's doing only if the same keys can delete one without a lock.
+    async fn tell_lock_from_refusal(&self, remover: &Self, locked: &str) -> Result<Ability> {
+        let name = format!("{locked}-unlocked");
+        let put = self.client.put_object().bucket(&self.bucket).key(self.key(&name));
+        let put = put.checksum_sha256(STANDARD.encode(Sha256::of(b"unlocked").0));
+        let sent = put.body(ByteStream::from_static(b"unlocked")).send().await;
+        let stored = sent.map_err(|error| classify("put", &name, &self.bucket, &error))?;
+        let Some(version) = stored.version_id else { return Ok(Ability::Unknown("a version without id".to_owned())) };
+        match remover.delete_version(&name, &version).await {
+            Ok(()) => Ok(Ability::Proved),
+            Err(error) if error.is_retryable() => Err(error),
+            Err(_) => Ok(Ability::Unknown(
+                "the lock reads back as asked, but these keys may delete nothing, so whether it holds was not shown"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    async fn delete_version(&self, name: &str, version: &str) -> Result<()> {
+        let delete = self.client.delete_object().bucket(&self.bucket).key(self.key(name)).version_id(version);
+        delete.send().await.map_err(|error| classify("delete version", name, &self.bucket, &error))?;
+        Ok(())
     }
 }
 
 /// Error codes that deny an ability, as against those that leave it open.
-const NOT_THERE: [&str; 5] = [
+pub(super) const NOT_THERE: [&str; 5] = [
     "NotImplemented",
     "MethodNotAllowed",
     "InvalidRequest",

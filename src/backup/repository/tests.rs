@@ -39,6 +39,7 @@ fn settings(endpoint: &str) -> RepositorySettings {
             attempt: Duration::from_secs(20),
             operation: Duration::from_secs(30),
         },
+        lock: None,
     }
 }
 
@@ -119,7 +120,7 @@ async fn the_embedded_server_is_reported_honestly() {
     let server = server(folder.path()).await;
     let repository = connect(&settings(&server.endpoint())).await;
     let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-    let abilities = repository.prove_abilities(&SystemRandom, now).await.unwrap();
+    let abilities = repository.prove_abilities(&repository, &SystemRandom, now).await.unwrap();
     assert_eq!(abilities.conditional_put, Ability::Proved);
     assert_eq!(abilities.checksum_enforced, Ability::Proved);
     assert!(matches!(abilities.versions, Ability::Missing(_)), "{:?}", abilities.versions);
@@ -247,7 +248,7 @@ async fn a_server_with_versions_and_object_lock_is_proved_to_have_them() {
         .build();
     repository.client.put_bucket_versioning().bucket(&bucket).versioning_configuration(on).send().await.unwrap();
     let now = crate::clock::Clock::now(&crate::clock::SystemClock);
-    let abilities = repository.prove_abilities(&SystemRandom, now).await.unwrap();
+    let abilities = repository.prove_abilities(&repository, &SystemRandom, now).await.unwrap();
     // Ceph RGW 16 ignores the precondition in a bucket with versions; what matters is that it does not stay open.
     assert!(!matches!(abilities.conditional_put, Ability::Unknown(_)), "{:?}", abilities.conditional_put);
     assert_eq!(abilities.versions, Ability::Proved);

@@ -13,7 +13,8 @@ use chrono::DateTime;
 
 const INSTALLATION: Id128 = Id128([1; 16]);
 const STORE: Id128 = Id128([2; 16]);
-const SCOPE: Scope<'static> = Scope { installation: INSTALLATION, store: STORE, expected_head: None, cancelled: &[] };
+const SCOPE: Scope<'static> =
+    Scope { installation: INSTALLATION, store: STORE, expected_head: None, cancelled: &[], pruned: &[] };
 
 #[expect(clippy::unnecessary_wraps, reason = "the signature that is asked for")]
 fn sign(pae: &[u8]) -> Result<Vec<u8>, SignerError> {

@@ -74,7 +74,9 @@ pub async fn restore(context: &mut Context<'_>, args: RestoreArgs) -> CommandRes
     let _whole = installation.begin_piece().map_err(task_error)?;
     let target = Target::open(url)?;
     log(&installation, "restore.begin", &row.id, true).await?;
+    let reading = installation.use_chain(row.chain).await.map_err(task_error)?;
     let restored = while_renewing(&installation, bring_back(&installation, row, target.store.as_ref())).await;
+    installation.release_chain(&reading).await.map_err(task_error)?;
     log(&installation, "restore.end", &row.id, restored.is_ok()).await?;
     let report = match restored {
         Ok(report) => report,

@@ -1,4 +1,5 @@
-//! `backup unneeded`: what lies in the second place and nothing needs any more. It is named, not removed.
+//! `backup unneeded`: what lies in the bucket and nothing needs any more: of the agent's state, and of pruned snapshots. It is named,
+//! not removed.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -8,9 +9,11 @@ use super::super::context::{Context, task_error};
 use super::super::output::table::grouped;
 use super::super::output::{Document, Exit, Outcome, Words};
 use super::has_bucket;
+use crate::backup::object_store::ListedObject;
 use crate::installation::{Installation, Needs};
 use crate::keyring::second_place::StateCheck;
 use crate::tasks::TaskError;
+use crate::tasks::prune::unneeded_objects;
 
 /// The JSON of `backup unneeded`.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -41,7 +44,8 @@ struct UnneededObject {
 }
 
 impl UnneededDocument {
-    fn of(check: StateCheck) -> Self {
+    fn of(mut check: StateCheck, of_snapshots: Vec<ListedObject>) -> Self {
+        check.unneeded.extend(of_snapshots);
         let problems: Vec<String> = check.problems.iter().map(|(object, what)| format!("{object}: {what}")).collect();
         // What a damaged newest state does not name may be what it is to be mended from.
         let bytes = if problems.is_empty() { check.unneeded_bytes() } else { 0 };
@@ -83,23 +87,25 @@ pub async fn unneeded(context: &mut Context<'_>) -> CommandResult {
 async fn read(installation: &Installation) -> Result<UnneededDocument, TaskError> {
     // Without one there is nothing to be needed or not.
     let check = installation.keyring.check_state(&installation.control).await?.unwrap_or_default();
-    Ok(UnneededDocument::of(check))
+    Ok(UnneededDocument::of(check, unneeded_objects(installation).await?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::object_store::ListedObject;
 
     #[test]
     fn nothing_is_named_while_the_newest_state_is_damaged() {
         let unneeded = vec![ListedObject { name: "state/old".to_owned(), bytes: 7 }];
         let good = StateCheck { record: Some(3), objects_read: 2, problems: Vec::new(), unneeded };
-        let document = UnneededDocument::of(good.clone());
+        let document = UnneededDocument::of(good.clone(), Vec::new());
         assert_eq!((document.result, document.objects.len(), document.bytes), (Outcome::Complete, 1, 7));
+        let pack = ListedObject { name: "packs/old".to_owned(), bytes: 5 };
+        let document = UnneededDocument::of(good.clone(), vec![pack]);
+        assert_eq!((document.objects.len(), document.bytes), (2, 12));
         let bad = StateCheck { problems: vec![("state-parts/x".to_owned(), "gone".to_owned())], ..good };
-        let document = UnneededDocument::of(bad);
+        let document = UnneededDocument::of(bad, Vec::new());
         assert_eq!((document.result, document.objects.len(), document.bytes), (Outcome::Failed, 0, 0));
-        assert_eq!(UnneededDocument::of(StateCheck::default()).result, Outcome::NothingFound);
+        assert_eq!(UnneededDocument::of(StateCheck::default(), Vec::new()).result, Outcome::NothingFound);
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct VerifiedStore {
     bytes_read: u64,
     /// Manifests of cancelled snapshots that came late: named, and no problem.
     uncommitted: Vec<String>,
+    /// Manifests of snapshots that are not kept any more: good, and their packs were not looked for.
+    pruned: u64,
     /// What does not fit.
     problems: Vec<FoundProblem>,
 }
@@ -96,6 +98,7 @@ pub(super) fn verified_store(store: &str, found: Verification) -> VerifiedStore 
         objects_read: found.objects_read,
         bytes_read: found.bytes_read,
         uncommitted: found.uncommitted,
+        pruned: found.pruned,
         problems: found.problems.into_iter().map(problem).collect(),
     }
 }

@@ -1,5 +1,6 @@
 //! `doctor`: looks at everything the agent depends on, one line each, and says what to do. A fault never hides the next one.
 
+mod bucket;
 mod drills;
 mod outside;
 mod process;

@@ -8,6 +8,7 @@ mod crash_twice;
 mod dying;
 mod full;
 mod late;
+mod prune;
 mod refusals;
 pub mod requests;
 mod residual;

@@ -1,7 +1,6 @@
 //! The protocol on moto, which somebody else wrote from AWS's own model of it: every call of the slot is understood, and its answers
 //! are. Its semantics are not AWS's (it opens what is about to be deleted, and deletes nothing): those are tried on our own machine.
 
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use wangchuan::keys::kms_slot::client::KmsClient;
@@ -10,50 +9,18 @@ use wangchuan::keys::slot::{DestroyStep, Presence, RootSlot as _, SlotError};
 use wangchuan::policy::registry::SecretText;
 use wangchuan::random::SystemRandom;
 
-use crate::support::announce::{MOTO, switched_on};
-use crate::support::ports::free_port;
+use crate::support::moto::Moto;
 
-/// A server. Killed when it is dropped.
-struct Moto {
-    process: Child,
-    port: u16,
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Moto {
-    async fn start() -> Option<Self> {
-        let program = switched_on(MOTO)?;
-        let port = free_port();
-        let mut command = Command::new(program);
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).stdin(Stdio::null());
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let moto = Self { process, port };
-        for _ in 0..600 {
-            if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-                return Some(moto);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("moto does not get ready");
-    }
-
-    fn setup(&self, folder: &std::path::Path) -> KmsSetup {
-        KmsSetup {
-            region: "eu-west-1".to_owned(),
-            endpoint: Some(format!("http://127.0.0.1:{}", self.port)),
-            keys: Some((SecretText::new("AKIDTEST".to_owned()), SecretText::new("secret".to_owned()))),
-            folder: folder.to_owned(),
-            deletion_window_days: 30,
-            minimum_interval: Duration::ZERO,
-            timeout: Some(Duration::from_mins(1)),
-            stale_pause: Duration::from_millis(10),
-        }
+fn setup_of(moto: &Moto, folder: &std::path::Path) -> KmsSetup {
+    KmsSetup {
+        region: "eu-west-1".to_owned(),
+        endpoint: Some(moto.endpoint()),
+        keys: Some((SecretText::new("AKIDTEST".to_owned()), SecretText::new("secret".to_owned()))),
+        folder: folder.to_owned(),
+        deletion_window_days: 30,
+        minimum_interval: Duration::ZERO,
+        timeout: Some(Duration::from_mins(1)),
+        stale_pause: Duration::from_millis(10),
     }
 }
 
@@ -61,7 +28,7 @@ impl Moto {
 async fn every_call_has_the_shape_of_the_protocol() {
     let Some(moto) = Moto::start().await else { return };
     let folder = tempfile::tempdir().unwrap();
-    let setup = moto.setup(&folder.path().join("root"));
+    let setup = setup_of(&moto, &folder.path().join("root"));
     let slot = KmsSlot::prepare(&setup, [5; 16]).unwrap();
     let first = slot.create(1, &SystemRandom).await.unwrap();
     let second = slot.create(2, &SystemRandom).await.unwrap();

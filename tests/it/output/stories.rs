@@ -167,6 +167,20 @@ fn retention_with_a_hold_from_backup_to_proof() {
 }
 
 #[test]
+fn snapshots_that_are_not_kept() {
+    let stage = Stage::set();
+    let rules = "[backup]\nkeep = { last = 1 }\nprune = \"delete\"\n";
+    stage.place.reconfigure("[backup]\n", rules);
+    stage.checked("backup-prune.nothing", 0, &["backup", "prune", "--now"]);
+    stage.run(&["backup", "run"]).ends(0);
+    stage.run(&["backup", "run"]).ends(0);
+    let shown = stage.checked("backup-prune.preview", 0, &["backup", "prune"]);
+    stage.checked("error.plan-changed", 3, &["backup", "prune", "--plan", "000000000000"]);
+    stage.checked("backup-prune", 0, &["backup", "prune", "--plan", &shown.text("hash")[..12]]);
+    stage.checked("backup-verify.pruned", 0, &["backup", "verify"]);
+}
+
+#[test]
 fn customers_ask_and_withdraw() {
     let stage = Stage::set();
     stage.run(&["backup", "run"]).ends(0);

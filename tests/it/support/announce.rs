@@ -10,17 +10,20 @@ pub const MARIADB: &str = "WANGCHUAN_TEST_MARIADB";
 pub const OPENBAO: &str = "WANGCHUAN_TEST_OPENBAO";
 /// The `moto_server` program of moto, which imitates services of AWS; tests start their own servers with it.
 pub const MOTO: &str = "WANGCHUAN_TEST_MOTO";
+/// The `radosgw` program of Ceph; tests start their own servers with it and its siblings.
+pub const RGW: &str = "WANGCHUAN_TEST_RGW";
 /// The library of SoftHSM, with `SOFTHSM2_CONF` naming a private folder of tokens.
 pub const SOFTHSM: &str = "WANGCHUAN_TEST_SOFTHSM";
 /// Set to 1 for suites that take minutes.
 pub const LONG: &str = "WANGCHUAN_TEST_LONG";
 
 /// The suites that depend on a variable, with what they are.
-pub const SUITES: [(&str, &str); 6] = [
+pub const SUITES: [(&str, &str); 7] = [
     (POSTGRES, "PostgreSQL stores (tests/run starts a private server)"),
     (MARIADB, "MariaDB stores (tests/run starts a private server)"),
     (OPENBAO, "root slot in OpenBao (tests/run starts private servers)"),
-    (MOTO, "root slot in AWS KMS on moto (tests/run starts private servers)"),
+    (MOTO, "root slot in AWS KMS, and bucket, on moto (tests/run starts private servers)"),
+    (RGW, "bucket with versions and Object Lock on Ceph RGW (tests/run starts private servers)"),
     (SOFTHSM, "root slot in a PKCS#11 token (tests/run makes tokens of SoftHSM)"),
     (LONG, "long suites (tests/run --long)"),
 ];

@@ -3,8 +3,11 @@
 pub mod announce;
 pub mod bao;
 pub mod kms;
+pub mod moto;
 pub mod ports;
 pub mod program;
+pub mod proxy;
+pub mod rgw;
 pub mod softhsm;
 pub mod source;
 pub mod world;

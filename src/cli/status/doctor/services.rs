@@ -9,6 +9,7 @@ use super::super::super::output::Words;
 use super::super::super::slot_words::shortcoming;
 use super::super::super::store::{adapter, check_store};
 use super::Findings;
+use super::bucket::{check_site, show_horizons};
 use super::drills::check_drills;
 use super::outside::check_outside_keys;
 use crate::backup::repository::abilities::{Abilities, Ability};
@@ -77,6 +78,9 @@ pub async fn check_installation(context: &Context<'_>, holder: Option<i64>, find
     check_keys(&installation, findings).await;
     check_outside_keys(&installation, findings).await;
     check_bucket(&installation, holder, findings).await;
+    if installation.config.backup.is_some() {
+        check_site(&installation, findings);
+    }
     check_second_place(&installation, findings).await;
     check_audit(&installation, findings);
     check_outbox(&installation, findings).await;
@@ -183,9 +187,10 @@ async fn check_bucket(installation: &Installation, holder: Option<i64>, findings
         ),
         Ok(Err(error)) => findings.failed("bucket", &task_error(error)),
         Ok(Ok(None)) => {}
-        Ok(Ok(Some(abilities))) => {
+        Ok(Ok(Some(proved))) => {
             findings.good("bucket", format!("{}: reached", backup.bucket), format!("{}：可用", backup.bucket));
-            show_abilities(&abilities, findings);
+            show_abilities(&proved.abilities, findings);
+            show_horizons(&proved.horizons, installation.clock.now(), findings);
         }
     }
 }

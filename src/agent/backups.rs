@@ -1,0 +1,64 @@
+//! Backups as jobs see them: read back, and let go what is not kept any more.
+
+use super::Done;
+use crate::backup::codec::{Id128, Sha256};
+use crate::backup::verify::{ChainHead, Scope, Verification, verify_store};
+use crate::installation::Installation;
+use crate::tasks::backup::store_id;
+use crate::tasks::certify::certify_or_wait;
+use crate::tasks::prune::{plan_prune, prune};
+use crate::tasks::{Result, TaskError};
+
+/// Verifies all snapshots of a store, without decryption keys, against the head known here.
+///
+/// # Errors
+/// When the bucket cannot be listed.
+pub async fn verify_backups(installation: &Installation, store: &str) -> Result<Verification> {
+    let digest = |text: &str| {
+        Sha256::parse(text).ok_or_else(|| TaskError::Inconsistent("a manifest digest is damaged".to_owned()))
+    };
+    let mut tx = installation.control.begin().await?;
+    let id = store_id(&mut tx, &installation.ground()?, store).await?;
+    let head = tx.snapshots(Some(store)).await?.pop();
+    let cancelled = tx.cancelled_manifests(store).await?;
+    let pruned: Vec<String> = tx.pruned_manifests(store, None).await?.into_iter().map(|(_, sha256)| sha256).collect();
+    tx.commit().await?;
+    // Without a known head a history that lost its newest part would pass.
+    let expected_head = match head {
+        Some(row) => {
+            let sha256 = digest(row.manifest_sha256.as_deref().unwrap_or_default())?;
+            Some(ChainHead { sequence: row.sequence as u64, sha256 })
+        }
+        None => None,
+    };
+    let cancelled = cancelled.iter().map(|text| digest(text)).collect::<Result<Vec<_>>>()?;
+    let pruned = pruned.iter().map(|text| digest(text)).collect::<Result<Vec<_>>>()?;
+    let installation_id = Id128(installation.id());
+    let scope =
+        Scope { installation: installation_id, store: id, expected_head, cancelled: &cancelled, pruned: &pruned };
+    let verifies = |key: &str, message: &[u8], signature: &[u8]| installation.signer.verifies(key, message, signature);
+    Ok(verify_store(installation.backup()?.repository.as_ref(), scope, &verifies).await?)
+}
+
+/// The job `prune`: destroys the keys of chains that are not kept, and names or removes their objects.
+pub(super) async fn prune_backups(installation: &Installation, stores: &[String]) -> Result<Done> {
+    let plan = plan_prune(installation, stores).await?;
+    if plan.going().next().is_none() && plan.left.is_empty() {
+        return Ok(Done::good("prune", "nothing to let go".to_owned()));
+    }
+    let report = prune(installation, stores, &plan).await?;
+    // Rows that died with their chain are shredded now.
+    let (_, certificate) = certify_or_wait(installation).await?;
+    let mut summary =
+        format!("{} chains destroyed, {} objects removed", report.destroyed.len(), report.objects_removed);
+    if !report.waiting.is_empty() {
+        summary = format!("{summary}, {} wait for the next change of keys", report.waiting.len());
+    }
+    for (store, why) in &report.unproven {
+        summary = format!("{summary}; nothing of store {store} goes: {why}");
+    }
+    let details =
+        report.left.iter().map(|(chain, why)| format!("chain {} of store {}: {why}", chain.chain, chain.store));
+    let state = if report.is_well() { "done" } else { "partial" };
+    Ok(Done { state, details: details.collect(), ..Done::good("prune", summary) }.with_certificate(certificate))
+}

@@ -1,0 +1,41 @@
+//! Object Lock over a chain: what a later snapshot depends on stays locked for as long as the snapshot itself.
+
+use crate::backup::manifest::{MAX_MANIFEST_BYTES, Manifest};
+use crate::backup::removal::objects_of;
+use crate::control::SnapshotRow;
+use crate::installation::Installation;
+
+use super::Result;
+
+/// Extends the locks of everything in the chain of a committed snapshot to the end of the lock of its own manifest. Returns how many
+/// objects are locked until then; nothing happens where no lock is configured.
+///
+/// # Errors
+/// When the bucket or the control database fails, or the server has no lock where it should.
+pub async fn extend_chain(installation: &Installation, newest: &SnapshotRow) -> Result<u64> {
+    let bucket = installation.backup()?;
+    let Some(locker) = &bucket.locker else { return Ok(0) };
+    let mut tx = installation.control.read().await?;
+    let rows = tx.snapshots(Some(&newest.store)).await?;
+    drop(tx);
+    let earlier = rows.iter().filter(|row| row.chain == newest.chain && row.number < newest.number);
+    let earlier: Vec<&str> = earlier.filter_map(|row| row.manifest.as_deref()).collect();
+    let Some(own) = newest.manifest.as_deref().filter(|_| !earlier.is_empty()) else { return Ok(0) };
+    let Some(until) = locker.locked_until(own).await? else { return Ok(0) };
+    let mut extended = 0;
+    for name in earlier {
+        let bytes = bucket.repository.get(name, MAX_MANIFEST_BYTES).await?;
+        let verifies =
+            |key: &str, message: &[u8], signature: &[u8]| installation.signer.verifies(key, message, signature);
+        let manifest = Manifest::open(name, &bytes, &verifies)?;
+        for object in objects_of(&manifest).chain([name.to_owned()]) {
+            locker.lock_until(&object, until).await?;
+            extended += 1;
+            if extended % 100 == 0 {
+                installation.goes_on()?;
+                installation.renew_lease().await?;
+            }
+        }
+    }
+    Ok(extended)
+}
