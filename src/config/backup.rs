@@ -185,7 +185,7 @@ impl RawBackup {
         if !prefix.is_empty() {
             prefix.push('/');
         }
-        let (credentials, prune_credentials) = (credentials?, prune_credentials?);
+        let (credentials, prune_credentials) = (credentials.ok()?, prune_credentials.ok()?);
         let region = self.region.clone();
         let (bucket, site, ca) = (self.bucket.clone(), self.site.clone(), self.ca.as_ref().map(|ca| reading.path(ca)));
         let (endpoint, keep, prune, lock) = (endpoint?, self.keep, self.prune, self.lock);
@@ -221,21 +221,22 @@ impl KeyPair<'_> {
         self.id.1.is_some() || self.key.1.is_some()
     }
 
-    /// `Some(None)` when no keys are given, `None` after a fault.
-    fn read(&self, reading: &mut Reading<'_>) -> Option<Option<Credentials>> {
+    /// None when no keys are given; an error once a fault was reported.
+    fn read(&self, reading: &mut Reading<'_>) -> Result<Option<Credentials>, ()> {
         let place = Place::of("backup");
         match (self.id.1, self.key.1) {
-            (None, None) => Some(None),
+            (None, None) => Ok(None),
             (Some(id), Some(key)) => {
                 let access_key_id = reading.secret(&place.key(self.id.0), id);
                 let secret_access_key = reading.secret(&place.key(self.key.0), key);
-                Some(Some(Credentials { access_key_id: access_key_id?, secret_access_key: secret_access_key? }))
+                let pair = access_key_id.zip(secret_access_key).ok_or(())?;
+                Ok(Some(Credentials { access_key_id: pair.0, secret_access_key: pair.1 }))
             }
             (id, _) => {
                 let (there, missing) = if id.is_some() { (self.id.0, self.key.0) } else { (self.key.0, self.id.0) };
                 let what = format!("`{there}` without `{missing}`");
                 reading.fault(&place.key(there), what, "give both, or neither for the AWS default chain");
-                None
+                Err(())
             }
         }
     }

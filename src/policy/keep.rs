@@ -89,6 +89,9 @@ pub struct ChainFacts {
     pub needs: BTreeSet<Stays>,
 }
 
+/// What tells the periods of a rule apart.
+type PeriodOf = fn(NaiveDate) -> (i32, u32);
+
 /// Why each chain of one store stays; a chain without a reason goes.
 #[must_use]
 pub fn judge(chains: &[ChainFacts], keep: &Keep, zone: Tz, now: DateTime<Utc>) -> Vec<BTreeSet<Stays>> {
@@ -120,7 +123,7 @@ pub fn judge(chains: &[ChainFacts], keep: &Keep, zone: Tz, now: DateTime<Utc>) -
         }
     }
     let day = |at: &DateTime<Utc>| at.with_timezone(&zone).date_naive();
-    let periods: [(Stays, Option<NonZeroU32>, fn(NaiveDate) -> (i32, u32)); 4] = [
+    let periods: [(Stays, Option<NonZeroU32>, PeriodOf); 4] = [
         (Stays::Daily, keep.daily, |day| (day.year(), day.ordinal())),
         (Stays::Weekly, keep.weekly, |day| (day.iso_week().year(), day.iso_week().week())),
         (Stays::Monthly, keep.monthly, |day| (day.year(), day.month())),

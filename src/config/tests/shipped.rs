@@ -15,6 +15,8 @@ fn credentials() -> tempfile::TempDir {
     for name in [
         "s3-access-key-id",
         "s3-secret-access-key",
+        "s3-prune-key-id",
+        "s3-prune-key",
         "audit-token",
         "shop-password",
         "crm-password",

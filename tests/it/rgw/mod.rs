@@ -6,6 +6,7 @@ mod retention;
 
 use chrono::{DateTime, Utc};
 use wangchuan::backup::codec::Sha256;
+use wangchuan::backup::lock::ObjectLocker as _;
 use wangchuan::backup::object_store::{ObjectStore as _, PutOutcome, RepositoryError, get_verified};
 use wangchuan::backup::removal::{ObjectRemover as _, Removal};
 use wangchuan::backup::repository::S3Repository;
@@ -83,7 +84,6 @@ async fn a_lock_is_kept_and_ends(rgw: &Rgw) {
     repository.put_if_absent(&name, bytes.clone()).await.unwrap();
     let versions = repository.versions(&name).await.unwrap();
     assert_eq!((versions.len(), versions[0].is_marker), (1, false));
-    use wangchuan::backup::lock::ObjectLocker as _;
     assert_eq!(repository.locked_until(&name).await, Ok(None));
     let until = now() + chrono::TimeDelta::seconds(4);
     repository.lock_until(&name, until).await.unwrap();

@@ -165,7 +165,7 @@ impl Message {
 /// Reads a head, and as much of the body as came with it.
 async fn read_head(stream: &mut TcpStream) -> std::io::Result<Option<Message>> {
     let mut bytes = Vec::new();
-    let mut piece = [0; 16 << 10];
+    let mut piece = [0; 4 << 10];
     loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             let body = bytes.split_off(end + 4);
@@ -186,7 +186,7 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     }
     let length = request.length().unwrap_or(0);
     while request.body.len() < length {
-        let mut piece = [0; 64 << 10];
+        let mut piece = [0; 4 << 10];
         let read = client.read(&mut piece).await?;
         if read == 0 {
             return Ok(());
