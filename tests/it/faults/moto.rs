@@ -1,10 +1,8 @@
 //! The protocol on moto, which somebody else wrote from AWS's own model of it. It enforces less than AWS, so it shows only that every
-//! request is understood, and its answers are.
+//! request that stores and reads is understood, and its answers are.
 
 use wangchuan::backup::codec::Sha256;
-use wangchuan::backup::lock::ObjectLocker as _;
 use wangchuan::backup::object_store::{ObjectStore as _, PutOutcome, RepositoryError};
-use wangchuan::backup::removal::{ObjectRemover as _, Removal};
 use wangchuan::backup::repository::abilities::Ability;
 use wangchuan::backup::repository::{Patience, RepositoryCredentials, RepositorySettings, S3Repository};
 use wangchuan::policy::registry::SecretText;
@@ -24,7 +22,7 @@ async fn every_call_has_the_shape_of_the_protocol() {
         .credentials_provider(keys)
         .build();
     let owner = aws_sdk_s3::Client::from_conf(config);
-    owner.create_bucket().bucket("backups").object_lock_enabled_for_bucket(true).send().await.unwrap();
+    owner.create_bucket().bucket("backups").send().await.unwrap();
     let repository = S3Repository::connect(&RepositorySettings {
         endpoint: Some(moto.endpoint()),
         region: "us-east-1".to_owned(),
@@ -47,7 +45,6 @@ async fn every_call_has_the_shape_of_the_protocol() {
     let abilities = repository.prove_abilities(&repository, &SystemRandom, now).await.unwrap();
     assert_eq!(abilities.conditional_put, Ability::Proved);
     assert!(matches!(abilities.checksum_enforced, Ability::Missing(_)), "{abilities:?}");
-    assert_eq!((&abilities.versions, &abilities.object_lock), (&Ability::Proved, &Ability::Proved), "{abilities:?}");
 
     let bytes = vec![7; 100_000];
     let name = format!("packs/{}", Sha256::of(&bytes));
@@ -59,15 +56,4 @@ async fn every_call_has_the_shape_of_the_protocol() {
     assert_eq!(repository.get_range(&name, 99_990, 10).await.unwrap(), vec![7; 10]);
     let listed = repository.list("packs/").await.unwrap();
     assert_eq!(listed.iter().map(|object| (&object.name, object.bytes)).collect::<Vec<_>>(), [(&name, 100_000)]);
-    let versions = repository.versions(&name).await.unwrap();
-    assert_eq!(versions.len(), 1);
-    let until = now + chrono::TimeDelta::hours(1);
-    repository.lock_until(&name, until).await.unwrap();
-    let kept = repository.remove(&name, &versions[0]).await.unwrap();
-    assert!(matches!(kept, Removal::Locked(Some(found)) if found >= until), "{kept:?}");
-    let probe = "probes/free";
-    repository.put_if_absent(probe, b"free".to_vec()).await.unwrap();
-    let free = repository.versions(probe).await.unwrap();
-    assert_eq!(repository.remove(probe, &free[0]).await, Ok(Removal::Gone));
-    assert!(repository.versions(probe).await.unwrap().is_empty());
 }
