@@ -18,6 +18,7 @@ pub const JOBS: &[(&str, &str)] = &[
     ("backup-nightly.toml", include_str!("../../jobs/backup-nightly.toml")),
     ("drill.toml", include_str!("../../jobs/drill.toml")),
     ("outbox.toml", include_str!("../../jobs/outbox.toml")),
+    ("prune.toml", include_str!("../../jobs/prune.toml")),
     ("requests.toml", include_str!("../../jobs/requests.toml")),
     ("retention.toml", include_str!("../../jobs/retention.toml")),
     ("shred.toml", include_str!("../../jobs/shred.toml")),
