@@ -13,7 +13,7 @@ use super::super::context::{Context, task_error};
 use super::super::output::{Document, Exit, Lang, Outcome, UserError, Words};
 use super::page::Page;
 use super::{ExportArgs, Format, Stored, find};
-use crate::audit::receipt::{LogOperator, bundle, to_proof_text, verify};
+use crate::audit::receipt::{Grade, LogOperator, bundle, to_proof_text, verify};
 use crate::certify::dsse::Envelope;
 use crate::control::CertificateRow;
 use crate::error::with_causes;
@@ -134,10 +134,23 @@ fn page(stored: &Stored, row: &CertificateRow, receipt: Option<&[u8]>, lang: Lan
         found.map(|found| found.witnessed_by(&installation.config.audit.quorum))
     });
     let operator = if installation.is_audit_self_hosted() { LogOperator::SelfHosted } else { LogOperator::Independent };
-    let receipt = verified.as_ref().map(|found| (found, found.grade.describe(operator)));
+    let receipt = verified.as_ref().map(|found| (found, grade_words(found.grade, operator)));
     let replaced_by = stored.successor(&row.id).map(|later| later.sequence);
     let config = &installation.config;
     Ok(Page { certificate: &certificate, receipt, replaced_by, config, lang }.render())
+}
+
+/// What a grade is called; the English is what documents hold.
+fn grade_words(grade: Grade, operator: LogOperator) -> Words {
+    let zh = match (grade, operator) {
+        (Grade::A, LogOperator::SelfHosted) => "日志由被审计方自己运行，有见证人",
+        (Grade::A, LogOperator::Independent) => "独立日志，有见证人",
+        (Grade::B, LogOperator::SelfHosted) => "日志由被审计方自己运行，没有见证人",
+        (Grade::B, LogOperator::Independent) => "独立日志，没有见证人",
+        (Grade::C, _) => "有签名的确认，没有日志",
+        (Grade::D, _) => "仅有答复，没有证明",
+    };
+    Words::new(grade.describe(operator), zh)
 }
 
 fn not_filed() -> UserError {

@@ -28,7 +28,7 @@ pub struct Page<'a> {
     /// What was signed, its signature checked.
     pub certificate: &'a VerifiedCertificate,
     /// The verified receipt, and what its grade is called; none while it is not filed.
-    pub receipt: Option<(&'a VerifiedReceipt, &'static str)>,
+    pub receipt: Option<(&'a VerifiedReceipt, Words)>,
     /// The number of the certificate that replaces this one.
     pub replaced_by: Option<i64>,
     /// For local times.
@@ -48,7 +48,7 @@ impl Page<'_> {
              <style>{STYLE}</style></head>\n<body>\n",
             self.word("en", "zh-CN")
         );
-        let _ = writeln!(out, "<h1>{title} {} {number}</h1>", self.word("no.", "第"));
+        let _ = writeln!(out, "<h1>{title} {} {number}</h1>", self.word("no.", "编号"));
         if let Some(later) = self.replaced_by {
             let words = self.word("It was replaced by no.", "已被以下编号的证书取代：");
             let _ = writeln!(out, "<p><strong>{words} {later}</strong></p>");
@@ -65,7 +65,8 @@ impl Page<'_> {
     }
 
     fn time(&self, time: Timestamp) -> String {
-        local_time(self.config, time.instant())
+        let zone = self.config.agent.timezone;
+        format!("{} {}", local_time(self.config, time.instant()), time.instant().with_timezone(&zone).format("%:z"))
     }
 
     fn facts(&self, out: &mut String, predicate: &Predicate) {
@@ -176,18 +177,18 @@ impl Page<'_> {
             self.word("key", "密钥"),
             self.certificate.key_id
         );
-        let Some((receipt, grade)) = self.receipt else {
+        let Some((receipt, grade)) = &self.receipt else {
             let _ = writeln!(out, "<p><strong>{}</strong></p>", self.word("not filed yet", "尚未存证"));
             return;
         };
         let place = Words::new(
             format!(
-                "Entry {} of {} in the log {} — grade {:?}: {grade}.",
-                receipt.index, receipt.tree_size, receipt.origin, receipt.grade
+                "Entry {} of {} in the log {} — grade {:?}: {}.",
+                receipt.index, receipt.tree_size, receipt.origin, receipt.grade, grade.en
             ),
             format!(
-                "日志 {} 共 {} 条，本证书为第 {} 条（从 0 起）— {:?} 级：{grade}。",
-                receipt.origin, receipt.tree_size, receipt.index, receipt.grade
+                "日志 {} 共 {} 条，本证书为第 {} 条（从 0 起）— {:?} 级：{}。",
+                receipt.origin, receipt.tree_size, receipt.index, receipt.grade, grade.zh
             ),
         );
         let _ = writeln!(out, "<p>{}</p>\n<pre>{}</pre>", escape(place.in_lang(self.lang)), escape(&receipt.note));

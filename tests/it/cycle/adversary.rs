@@ -251,7 +251,7 @@ pub async fn one_life(world: &World, seed: u64, way: &Way) -> Life {
         release(&installation, &hold.id).await;
     }
     keep(world.folder.path());
-    let last = if seed % 2 == 0 { snapshot(&installation).await } else { increment(&installation).await };
+    let last = if seed.is_multiple_of(2) { snapshot(&installation).await } else { increment(&installation).await };
     life.increments += usize::from(last.kind == "incremental");
     keep(world.folder.path());
     shred_due(&installation).await.unwrap();

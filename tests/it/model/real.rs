@@ -8,11 +8,9 @@ use chrono::{DateTime, Utc};
 use wangchuan::clock::Clock as _;
 use wangchuan::control::PlanRow;
 use wangchuan::installation::Installation;
-use wangchuan::plan::Subject;
 use wangchuan::tasks::erasure::{execute, plan_retention};
 use wangchuan::tasks::read_chain::open_chain;
 use wangchuan::tasks::read_snapshot::FrameState;
-use wangchuan::tasks::request::{plan_request, receive};
 use wangchuan::tasks::shred::shred_due;
 use wangchuan::tasks::undo::undo_run;
 use wangchuan::value::Value;
@@ -23,7 +21,7 @@ use super::world::{Live, Period, RowId, Rule, Scene, Stage, Target, Version, Who
 use super::{scenes, tell};
 use crate::cycle::requests::{hold_subject, release};
 use crate::support::announce::{LONG, switched_on};
-use crate::support::world::{Making, OpenRows, World as Folder, increment, refusal, run_now, snapshot};
+use crate::support::world::{Making, OpenRows, World as Folder, increment, plan_for, refusal, run_now, snapshot};
 
 /// Random traces without `--long`, and with it.
 const TRACES: [u64; 2] = [8, 300];
@@ -194,10 +192,7 @@ impl<'s> Twin<'s> {
         let installation = self.installation();
         let plan = match target {
             Target::Retention => plan_retention(installation).await.unwrap(),
-            Target::Request(who) => {
-                let received = receive(installation, &Subject::new(person(who))).await.unwrap();
-                plan_request(installation, received.request.number).await.unwrap()
-            }
+            Target::Request(who) => plan_for(installation, &person(who)).await,
         };
         self.plan = Some(plan.row);
     }

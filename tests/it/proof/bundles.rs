@@ -123,7 +123,7 @@ async fn a_page_says_what_was_signed_in_both_languages() {
             title,
             mark,
             "<svg",
-            "unwitnessed",
+            if lang == "zh" { "没有见证人" } else { "unwitnessed" },
             shown["digest"].as_str().unwrap(),
             shown["certificate"].as_str().unwrap(),
         ] {

@@ -73,7 +73,9 @@ fn every_point(engine: Engine) {
     place.install();
     let mut points = vec![take(&place, &database, "full", None)];
     for (changes, sealed) in CHANGES.into_iter().zip(SEALED) {
-        changes.iter().for_each(|sql| database.run(sql));
+        for sql in changes {
+            database.run(sql);
+        }
         points.push(take(&place, &database, "incremental", Some(sealed)));
     }
     // Erasure, with an increment as its barrier.
@@ -105,7 +107,9 @@ fn exactly(engine: Engine) {
     place.install();
     let mut points = vec![take(&place, &database, "full", None)];
     for changes in CHANGES {
-        changes.iter().for_each(|sql| database.run(sql));
+        for sql in changes {
+            database.run(sql);
+        }
         points.push(take(&place, &database, "incremental", None));
     }
     for point in &points {
