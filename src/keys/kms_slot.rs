@@ -35,8 +35,8 @@ use self::shelf::{Record, Shelf, ShelvedKey, place_of};
 use self::wire::{Alias, KeyMetadata, KeyState};
 use super::shelf_files::{Kind, damaged};
 use super::slot::{
-    ClaimSentence, DestroyEvidence, DestroyStep, Destroys, GoneCheck, GoneEvidence, KeyTrouble, Presence,
-    PresentGeneration, Residual, RootSlot, SlotAbilities, SlotClaim, SlotClass, SlotError, SlotKind,
+    DestroyEvidence, DestroyStep, Destroys, GoneCheck, GoneEvidence, KeyTrouble, Presence, PresentGeneration, RootSlot,
+    SlotAbilities, SlotClaim, SlotError,
 };
 use super::wrapped_root::WrappingSlot;
 use super::{Generation, InstallationId, Key};
@@ -335,14 +335,7 @@ fn key_id(arn: &str) -> &str {
 #[async_trait]
 impl RootSlot for KmsSlot {
     fn claim(&self) -> SlotClaim {
-        SlotClaim {
-            kind: SlotKind::AwsKms,
-            class: SlotClass::C,
-            sentence: ClaimSentence::IrrevocableFromDate,
-            residuals: vec![Residual::ProviderWord, Residual::MemoryCapture],
-            // The provider's word: it keeps nothing of a key that it has deleted.
-            residual_days: Some(0),
-        }
+        doom::claim()
     }
 
     fn abilities(&self) -> SlotAbilities {

@@ -8,7 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
-use super::tree::{Hash, sha256};
+use super::tree::Hash;
+use super::verifier_key;
 use crate::random::{Random, RandomUnavailable};
 
 /// The signature type of Ed25519 in signed notes.
@@ -82,23 +83,14 @@ impl CheckpointKey {
 
     /// Parses a C2SP verifier key, `NAME+HASH+BASE64`, and checks its hash.
     pub fn parse(text: &str) -> Result<Self, CheckpointError> {
-        let parse = || {
-            let mut parts = text.trim().splitn(3, '+');
-            let (name, hash, key) = (parts.next()?, parts.next()?, parts.next()?);
-            let bytes = STANDARD.decode(key).ok()?;
-            let (kind, public) = bytes.split_first()?;
-            let key = Self::new(name, public.try_into().ok()?).ok()?;
-            (*kind == ED25519_TYPE && hash == hex::encode(key.short_hash())).then_some(key)
-        };
-        parse().ok_or(CheckpointError::BadVerifierKey)
+        let (name, public) = verifier_key::parse(text, ED25519_TYPE).ok_or(CheckpointError::BadVerifierKey)?;
+        Self::new(name, public).map_err(|_| CheckpointError::BadVerifierKey)
     }
 
     /// The C2SP verifier key string.
     #[must_use]
     pub fn verifier_key(&self) -> String {
-        let mut key = vec![ED25519_TYPE];
-        key.extend_from_slice(&self.public);
-        format!("{}+{}+{}", self.origin, hex::encode(self.short_hash()), STANDARD.encode(key))
+        verifier_key::to_text(&self.origin, ED25519_TYPE, &self.public)
     }
 
     /// The log's origin.
@@ -117,15 +109,11 @@ impl CheckpointKey {
     /// it.
     #[must_use]
     pub fn log_id(&self) -> Hash {
-        let mut bytes = self.origin.as_bytes().to_vec();
-        bytes.extend_from_slice(&[b'\n', ED25519_TYPE]);
-        bytes.extend_from_slice(&self.public);
-        sha256(&bytes)
+        verifier_key::key_hash(&self.origin, ED25519_TYPE, &self.public)
     }
 
     fn short_hash(&self) -> [u8; 4] {
-        let id = self.log_id();
-        [id[0], id[1], id[2], id[3]]
+        verifier_key::short_hash(&self.origin, ED25519_TYPE, &self.public)
     }
 
     /// Checks a note's signature by this key and reads the checkpoint.

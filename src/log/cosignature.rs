@@ -13,7 +13,8 @@ use chrono::{DateTime, Utc};
 use thiserror::Error;
 
 use super::checkpoint::{CheckpointError, is_key_name, parse_signature, split_note};
-use super::tree::{Hash, sha256};
+use super::tree::Hash;
+use super::verifier_key;
 
 /// The signature type of timestamped Ed25519 cosignatures.
 const COSIGNATURE_TYPE: u8 = 4;
@@ -63,22 +64,14 @@ impl WitnessKey {
 
     /// Parses a C2SP verifier key of type 0x04, and checks its hash.
     pub fn parse(text: &str) -> Result<Self, CosignatureError> {
-        let parse = || {
-            let mut parts = text.trim().splitn(3, '+');
-            let (name, hash, key) = (parts.next()?, parts.next()?, parts.next()?);
-            let bytes = STANDARD.decode(key).ok()?;
-            let (kind, public) = bytes.split_first()?;
-            let key = Self::new(name, public.try_into().ok()?).ok()?;
-            (*kind == COSIGNATURE_TYPE && hash == hex::encode(key.short_hash())).then_some(key)
-        };
-        parse().ok_or(CosignatureError::BadWitnessKey)
+        let (name, public) = verifier_key::parse(text, COSIGNATURE_TYPE).ok_or(CosignatureError::BadWitnessKey)?;
+        Self::new(name, public)
     }
 
     /// The C2SP verifier key string.
     #[must_use]
     pub fn verifier_key(&self) -> String {
-        let key = [&[COSIGNATURE_TYPE][..], &self.public].concat();
-        format!("{}+{}+{}", self.name, hex::encode(self.short_hash()), STANDARD.encode(key))
+        verifier_key::to_text(&self.name, COSIGNATURE_TYPE, &self.public)
     }
 
     /// The witness's name.
@@ -88,11 +81,7 @@ impl WitnessKey {
     }
 
     fn short_hash(&self) -> [u8; 4] {
-        let mut bytes = self.name.as_bytes().to_vec();
-        bytes.extend_from_slice(&[b'\n', COSIGNATURE_TYPE]);
-        bytes.extend_from_slice(&self.public);
-        let hash = sha256(&bytes);
-        [hash[0], hash[1], hash[2], hash[3]]
+        verifier_key::short_hash(&self.name, COSIGNATURE_TYPE, &self.public)
     }
 
     /// When this witness signed the note's head, if it did: the time that it wrote under its signature.

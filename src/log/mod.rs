@@ -22,4 +22,5 @@ pub mod store;
 mod tests;
 pub mod tiles;
 pub mod tree;
+mod verifier_key;
 pub mod verify;

@@ -5,28 +5,17 @@ use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error};
-use super::super::output::shapes::Verification;
+use super::super::output::shapes::{Checked, Verification};
 use super::super::output::{Document, Exit, Words};
 use crate::installation::Needs;
 use crate::tasks::audit::verify_all;
-
-/// One thing that was checked.
-#[derive(Debug, Serialize, JsonSchema)]
-struct Checked {
-    /// `sequence`, `chain`, `certificates`, `heads`, and with the embedded service `log` and `filed`.
-    check: String,
-    /// Whether it fits.
-    good: bool,
-    /// In words.
-    what: String,
-}
 
 /// The JSON of `audit verify`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct VerifyDocument {
     /// `valid`, or `invalid` with exit code 1.
     result: Verification,
-    /// What was checked.
+    /// What was checked: `sequence`, `chain`, `certificates`, `heads`, and with the embedded service `log` and `filed`.
     checks: Vec<Checked>,
 }
 

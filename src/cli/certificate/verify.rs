@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error, usage};
-use super::super::output::shapes::Verification;
+use super::super::output::shapes::{Checked, Verification};
 use super::super::output::{Document, Exit, UserError, Words};
 use super::export::beside;
 use super::{Stored, VerifyArgs, find};
@@ -22,17 +22,6 @@ use crate::tasks::trust::{GivenReceipt, trust, verify_with};
 /// No certificate file comes near this many bytes; evidence files may.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// One thing that was checked.
-#[derive(Debug, Serialize, JsonSchema)]
-struct Line {
-    /// What: `signature`, `evidence`, `receipt`, …
-    check: String,
-    /// Whether it fits.
-    good: bool,
-    /// In words.
-    what: String,
-}
-
 /// The JSON of `certificate verify`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct VerifyDocument {
@@ -40,8 +29,8 @@ pub struct VerifyDocument {
     result: Verification,
     /// The certificate's id; null when a file's signature does not fit.
     certificate: Option<String>,
-    /// What was checked.
-    checks: Vec<Line>,
+    /// What was checked: `signature`, `evidence`, `key`, `receipt`.
+    checks: Vec<Checked>,
 }
 
 impl Document for VerifyDocument {
@@ -80,7 +69,7 @@ fn show(context: &mut Context<'_>, verdict: CertificateVerdict, certificate: Opt
     } else {
         Words::new(format!("certificate {name} is NOT valid as it stands"), format!("证书 {name} 目前无效"))
     })?;
-    let checks = verdict.checks.into_iter().map(|(check, good, what)| Line { check, good, what }).collect();
+    let checks = verdict.checks.into_iter().map(|(check, good, what)| Checked { check, good, what }).collect();
     output.document(&VerifyDocument { result: Verification::of(is_valid), certificate, checks })?;
     Ok(if is_valid { Exit::Done } else { Exit::Failed })
 }

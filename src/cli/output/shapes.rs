@@ -57,6 +57,17 @@ impl DrillOutcome {
     }
 }
 
+/// One thing that a verification checked.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Checked {
+    /// What: `signature`, `receipt`, `sequence`, …
+    pub check: String,
+    /// Whether it fits.
+    pub good: bool,
+    /// In words.
+    pub what: String,
+}
+
 /// How a verification ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

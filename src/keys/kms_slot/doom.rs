@@ -8,6 +8,19 @@ use super::client::KmsClient;
 use super::shelf::place_of;
 use super::wire::{Alias, KeyMetadata, KeyState};
 use super::{Result, STALE_TRIES};
+use crate::keys::slot::{ClaimSentence, Residual, SlotClaim, SlotClass, SlotKind};
+
+/// What may be said of a key that KMS deletes at a date.
+pub(super) fn claim() -> SlotClaim {
+    SlotClaim {
+        kind: SlotKind::AwsKms,
+        class: SlotClass::C,
+        sentence: ClaimSentence::IrrevocableFromDate,
+        residuals: vec![Residual::ProviderWord, Residual::MemoryCapture],
+        // The provider's word: it keeps nothing of a key that it has deleted.
+        residual_days: Some(0),
+    }
+}
 
 /// What became of a key that is to go.
 pub(super) struct Doomed {

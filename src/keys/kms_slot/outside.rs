@@ -17,7 +17,7 @@ use super::shelf::place_of;
 use super::wire::{KeyMetadata, KeyState};
 use super::{KmsSetup, Result, STALE_TRIES};
 use crate::keys::outside::{KeyFacts, OutsideDone, OutsideKeys, OutsideStep};
-use crate::keys::slot::{ClaimSentence, Residual, Shortcoming, SlotClaim, SlotClass, SlotKind};
+use crate::keys::slot::{Shortcoming, SlotClaim, SlotKind};
 use crate::policy::registry::SecretText;
 
 /// The keys of one account and region.
@@ -78,13 +78,7 @@ impl OutsideKeys for KmsKeys {
     }
 
     fn claim(&self) -> SlotClaim {
-        SlotClaim {
-            kind: SlotKind::AwsKms,
-            class: SlotClass::C,
-            sentence: ClaimSentence::IrrevocableFromDate,
-            residuals: vec![Residual::ProviderWord, Residual::MemoryCapture],
-            residual_days: Some(0),
-        }
+        super::doom::claim()
     }
 
     async fn look(&self, key: &SecretText, known: Option<&KeyFacts>) -> Result<Option<KeyFacts>> {
