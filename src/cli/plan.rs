@@ -12,6 +12,7 @@ use super::store::show_unregistered;
 use crate::config::{Configuration, Registry};
 use crate::control::RunRow;
 use crate::erase::caps::{OverCap, over_caps};
+use crate::erase::planner::StoredPlan;
 use crate::installation::{Installation, Needs};
 use crate::plan::PlanBody;
 use crate::plan::diff::{CauseKind, CountChange, PlanDiff, diff};
@@ -20,7 +21,8 @@ use crate::policy::registry::Policy;
 use crate::policy::statute::Catalogue;
 use crate::tasks::TaskError;
 use crate::tasks::approval::needed;
-use crate::tasks::erasure::{RunBody, drop_plan, execute, find_plan, plan_retention};
+use crate::tasks::approval::waiting_plan;
+use crate::tasks::erasure::{RunBody, execute, find_plan, plan_retention, preview_retention};
 
 pub use document::{ErasureDocument, NotRun, PartialCode, PlanDocument};
 pub use explain::{ExplainArgs, ExplainDocument, explain};
@@ -90,11 +92,11 @@ pub async fn plan(context: &mut Context<'_>, args: PlanArgs) -> CommandResult {
     args.check(&context.configuration()?.registry)?;
     let installation = context.open_stores(Needs { stores: true, ..Needs::STATE }).await?;
     let earlier = if args.diff { last_plan(&installation).await.map_err(task_error)? } else { None };
-    let mut plan = plan_retention(&installation).await.map_err(task_error)?;
+    // A plan for another time, or a part of one, is only looked at.
     let preview = context.global.at.is_some() || args.is_part();
+    let made = if preview { preview_retention(&installation).await } else { plan_to_carry_out(&installation).await };
+    let mut plan = made.map_err(task_error)?;
     if preview {
-        // A plan for another time, or a part of one, is only looked at.
-        drop_plan(&installation, &plan.row).await.map_err(task_error)?;
         args.narrow(&mut plan.body);
     }
     let lang = context.lang();
@@ -151,6 +153,14 @@ pub async fn plan(context: &mut Context<'_>, args: PlanArgs) -> CommandResult {
         (true, false) => Exit::Partial,
         (true, true) => Exit::Done,
     })
+}
+
+/// The plan that somebody has approved already, as long as it is what another approval would be for; otherwise a new one.
+async fn plan_to_carry_out(installation: &Installation) -> Result<StoredPlan, TaskError> {
+    match waiting_plan(installation, "retention", None).await? {
+        Some((row, body, agreement)) if !agreement.given.is_empty() => Ok(StoredPlan { row, body }),
+        _ => plan_retention(installation).await,
+    }
 }
 
 fn note_skipped(context: &mut Context<'_>, body: &PlanBody) -> Result<(), UserError> {

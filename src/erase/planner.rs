@@ -34,11 +34,39 @@ pub fn subject_lookup(lookup: &Key, subject: &Subject) -> [u8; 32] {
     pseudonym(lookup, "subject", &[subject.dangerous_text().as_bytes()])
 }
 
+/// What a plan is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlanUse {
+    /// Retention, to be carried out.
+    Retention,
+    /// The request with this number, to be carried out.
+    Request(i64),
+    /// To be looked at: a plan that waits for approval stays what it is.
+    Look,
+}
+
+impl PlanUse {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Retention => "retention",
+            Self::Request(_) => "request",
+            Self::Look => "preview",
+        }
+    }
+
+    fn request(self) -> Option<i64> {
+        match self {
+            Self::Request(number) => Some(number),
+            Self::Retention | Self::Look => None,
+        }
+    }
+}
+
 /// Plans and stores the plan. Reads the stores, writes only to the control database.
 ///
 /// # Errors
 /// When no store can be read, or when keys or control database fail.
-pub async fn make_plan(ground: &Ground<'_>, target: &Target, request: Option<i64>) -> Result<StoredPlan, EraseError> {
+pub async fn make_plan(ground: &Ground<'_>, target: &Target, made_for: PlanUse) -> Result<StoredPlan, EraseError> {
     let cutoff = ground.clock.now();
     let mut tx = ground.control.begin().await?;
     let suppression = ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?;
@@ -84,7 +112,7 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, request: Option<i64
         add_list(&mut digest, &list.store, &list.collection, list.verdict, &list.items);
     }
     body.rows_digest = digest.finish();
-    store_plan(ground, body, request, lists).await
+    store_plan(ground, body, made_for, lists).await
 }
 
 /// The rules of every policy that governs something here, once each.
@@ -281,7 +309,7 @@ fn add_to_lists(lists: &mut Vec<(usize, PlannedList)>, model: &Model, decision: 
 async fn store_plan(
     ground: &Ground<'_>,
     body: PlanBody,
-    request: Option<i64>,
+    made_for: PlanUse,
     lists: Vec<PlannedList>,
 ) -> Result<StoredPlan, EraseError> {
     let now = ground.clock.now();
@@ -292,8 +320,8 @@ async fn store_plan(
     let row = PlanRow {
         id: uuid7(now, ground.random)?,
         hash,
-        kind: if body.kind == PlanKind::Retention { "retention" } else { "request" }.to_owned(),
-        request,
+        kind: made_for.kind().to_owned(),
+        request: made_for.request(),
         cutoff: body.cutoff,
         created_at: now,
         body: text,
@@ -320,7 +348,7 @@ async fn store_plan(
             counts: ChunkCounts::default(),
         });
     }
-    // Of several plans for the same thing only the newest can still be meant; what the others list is forgotten.
+    // Of several plans for the same use only the newest can still be meant; what the others list is forgotten.
     tx.void_plans(&row.kind, row.request).await?;
     tx.add_plan(&row, &chunks).await?;
     tx.commit().await?;

@@ -12,7 +12,7 @@ use crate::erase::batch::{RunKeys, run_chunk, withhold_chunk};
 use crate::erase::chunk::place_of;
 use crate::erase::fate::seal_fate;
 use crate::erase::knot::run_knot;
-use crate::erase::planner::{StoredPlan, is_intact, make_plan};
+use crate::erase::planner::{PlanUse, StoredPlan, is_intact, make_plan};
 use crate::erase::read_back::read_back;
 use crate::erase::survey::Target;
 use crate::erase::waits::waits_of;
@@ -135,8 +135,18 @@ impl RunBody {
 /// When nothing can be read, or keys or control database fail.
 pub async fn plan_retention(installation: &Installation) -> Result<StoredPlan> {
     let ground = installation.ground()?;
-    let plan = make_plan(&ground, &Target::Retention, None).await?;
+    let plan = make_plan(&ground, &Target::Retention, PlanUse::Retention).await?;
     crash_point::reached("plan.stored");
+    Ok(plan)
+}
+
+/// Plans retention only to show what it would do: what is stored of it is void at once, and plans that wait for somebody stay.
+///
+/// # Errors
+/// As [`plan_retention`].
+pub async fn preview_retention(installation: &Installation) -> Result<StoredPlan> {
+    let plan = make_plan(&installation.ground()?, &Target::Retention, PlanUse::Look).await?;
+    drop_plan(installation, &plan.row).await?;
     Ok(plan)
 }
 

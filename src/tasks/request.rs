@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::control::RequestRow;
 use crate::erase::batch::subject_in;
-use crate::erase::planner::{StoredPlan, make_plan, subject_lookup};
+use crate::erase::planner::{PlanUse, StoredPlan, make_plan, subject_lookup};
 use crate::erase::survey::{Target, read_all};
 use crate::erase::{EraseError, Site};
 use crate::installation::{Installation, Operation};
@@ -197,7 +197,7 @@ pub async fn plan_request(installation: &Installation, number: i64) -> Result<St
             }
             let subject = super::erasure::request_subject(installation, number).await?;
             let ground = installation.ground()?;
-            let plan = make_plan(&ground, &Target::Request(subject), Some(number)).await?;
+            let plan = make_plan(&ground, &Target::Request(subject), PlanUse::Request(number)).await?;
             crate::crash_point::reached("plan.stored");
             Ok(plan)
         }

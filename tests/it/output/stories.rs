@@ -208,6 +208,9 @@ fn two_operators_agree_to_a_first_backlog() {
     let hash = stage.checked("plan.diff", 3, &["plan", "--diff"]).text("hash");
     stage.checked("approve.first", 0, &["approve", &hash, "--as", "ann"]);
     stage.run(&["approve", &hash, "--as", "ann"]).ends(3);
+    // Looking again takes nothing back of what was agreed to.
+    stage.run(&["plan", "--store", "shop"]).ends(3);
+    assert_eq!(stage.run(&["plan"]).ends(3).text("hash"), hash);
     stage.checked("approve", 0, &["approve", &hash, "--as", "bob"]);
     stage.run(&["erase", "--plan", &hash]).ends(0);
 }
