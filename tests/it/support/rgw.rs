@@ -107,7 +107,8 @@ impl Rgw {
     fn run(&self, program: &str, words: &[&str]) {
         let done = self.command(program, words).output().unwrap();
         let said = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "{program} {}: {said}", words.join(" "));
+        let log = || std::fs::read_to_string(self.path("mon.a.log")).unwrap_or_default();
+        assert!(done.status.success(), "{program} {}: {said}\n{}", words.join(" "), log());
     }
 
     fn serve(&mut self, program: &str, words: &[&str]) {
@@ -175,13 +176,14 @@ impl Rgw {
     }
 }
 
+/// A monitor ends by itself on a disk that is fuller than it likes; this one keeps next to nothing there.
 fn configuration(rgw: &Rgw, fsid: &str, v2: u16, v1: u16) -> String {
     let (folder, port) = (rgw.folder.path().display(), rgw.port);
     format!(
         "[global]\nfsid = {fsid}\nmon host = [v2:127.0.0.1:{v2},v1:127.0.0.1:{v1}]\npublic network = 127.0.0.0/8\n\
          cluster network = 127.0.0.0/8\nms bind ipv6 = false\nosd pool default size = 1\nosd pool default min size = 1\n\
          osd pool default pg num = 4\nosd pool default pgp num = 4\nosd crush chooseleaf type = 0\nmon allow pool size one = true\n\
-         mon max pg per osd = 1000\nkeyring = {folder}/keyring\nrun dir = {folder}\nlog file = {folder}/$name.log\n\
+         mon max pg per osd = 1000\nmon data avail crit = 0\nmon data avail warn = 0\nkeyring = {folder}/keyring\nrun dir = {folder}\nlog file = {folder}/$name.log\n\
          admin socket = {folder}/$name.asok\npid file = {folder}/$name.pid\nmon data = {folder}/mon\nosd data = {folder}/osd\n\
          mgr data = {folder}/mgr\n[osd.0]\nosd objectstore = memstore\nmemstore device bytes = 4294967296\n\
          [client.rgw]\nrgw frontends = beast endpoint=127.0.0.1:{port}\nrgw crypt require ssl = false\nrgw data = {folder}/rgw\n"
