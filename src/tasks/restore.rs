@@ -46,9 +46,9 @@ pub struct RestoredCollection {
     pub restored: u64,
     /// Rows whose key is destroyed.
     pub shredded: u64,
-    /// Rows whose key is missing without having been destroyed.
+    /// Rows whose key is missing without having been destroyed, and rows that the snapshot counted and no frame holds.
     pub lost: u64,
-    /// Rows in damaged frames.
+    /// Rows in damaged frames, and rows beyond those that the snapshot counted.
     pub corrupt: u64,
     /// Rows that opened but that the ledger erased since.
     pub erased_since: u64,
@@ -258,13 +258,18 @@ impl Filling<'_> {
         for captured in snapshot.schema.collections.iter().rev() {
             let number = captured.number;
             let done = self.done.remove(&number).unwrap_or_default();
+            let rows_in = |state| counts.all.rows_in(number, state);
+            let [shredded, lost, corrupt] = [FrameState::Shredded, FrameState::Lost, FrameState::Corrupt].map(rows_in);
+            // What does not open may be a version that counts, or one that a later snapshot replaced.
+            let living = counts.living.get(&number).copied().unwrap_or(0);
+            let missing = captured.rows.saturating_sub(living + shredded + lost + corrupt);
             report.collections.push(RestoredCollection {
                 store: snapshot.row.store.clone(),
                 collection: captured.table.clone(),
                 restored: done.restored,
-                shredded: counts.all.rows_in(number, FrameState::Shredded),
-                lost: counts.all.rows_in(number, FrameState::Lost),
-                corrupt: counts.all.rows_in(number, FrameState::Corrupt),
+                shredded,
+                lost: lost + missing,
+                corrupt: corrupt + living.saturating_sub(captured.rows),
                 superseded: counts.superseded.get(&number).copied().unwrap_or(0),
                 erased_since: done.erased_since,
                 stubs: by_table.get(&captured.table).copied().unwrap_or(0),

@@ -35,6 +35,7 @@ use wangchuan::value::Value;
 use super::requests::{hold_subject, release};
 use super::thief::{Slots, Tree, node_set, reachable, tree_in};
 use crate::support::announce::{LONG, switched_on};
+use crate::support::dice::Dice;
 use crate::support::world::{
     Making, OpenRows, World, copy_folder, dawn, increment, manual_clock_at, read_config, restore, snapshot,
     try_snapshot, try_take,
@@ -52,22 +53,6 @@ const ONLY: &str = "WANGCHUAN_ADVERSARY_ONLY";
 const SEED: &str = "WANGCHUAN_ADVERSARY_SEED";
 const PROCESS: &str = "WANGCHUAN_ADVERSARY_PROCESS";
 const KEEP_ROOTS: &str = "WANGCHUAN_ADVERSARY_KEEP_ROOTS";
-
-/// Numbers that a seed determines (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, most: usize) -> usize {
-        (self.next() % most as u64) as usize
-    }
-}
 
 async fn sql(folder: &Path, text: String) {
     let mut connection =

@@ -18,24 +18,13 @@ use wangchuan::tasks::shred::shred_due;
 
 use super::requests::{hold_subject, release};
 use crate::support::announce::{LONG, switched_on};
+use crate::support::dice::Dice;
 use crate::support::world::{Making, TABLES, World, increment, pass_time, restore, snapshot};
 
 /// Lives without `--long`, and with it.
 const LIVES: [u64; 2] = [6, 120];
 /// Steps of a life.
 const STEPS: usize = 22;
-
-/// Numbers that a seed determines (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % most as u64) as usize
-    }
-}
 
 /// Rows by table and key.
 type Rows = BTreeMap<(String, String), String>;

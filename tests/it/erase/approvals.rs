@@ -1,8 +1,8 @@
 //! Plans that somebody must agree to, and tables that nobody registered.
 
-use super::ground::{Place, counts, governed, refusal};
+use super::ground::{Place, counts, governed, hold_row, refusal};
 use wangchuan::agent::run_task;
-use wangchuan::control::{HoldRow, PlanRow};
+use wangchuan::control::PlanRow;
 use wangchuan::installation::Installation;
 use wangchuan::plan::Subject;
 use wangchuan::schedule::Task;
@@ -54,17 +54,7 @@ async fn a_plan_runs_when_two_different_operators_agreed_to_this_very_plan() {
 async fn what_changed_since_voids_an_approval() {
     let place = notes("one").await;
     let installation = place.open().await;
-    let hold = HoldRow {
-        id: "case-1".to_owned(),
-        scope: "subject".to_owned(),
-        store: None,
-        collection: None,
-        subject: None,
-        reason: "lawsuit".to_owned(),
-        placed_at: installation.clock.now(),
-        placed_by: "tester".to_owned(),
-        released_at: None,
-    };
+    let hold = hold_row("case-1", installation.clock.now());
     place_hold(&installation, &hold, Some(&Subject::new("a"))).await.unwrap();
     let plan = plan_retention(&installation).await.unwrap();
     approve(&installation, &plan.row.hash, "ann").await.unwrap();

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use wangchuan::clock::SystemClock;
 use wangchuan::config::{Configuration, load};
-use wangchuan::control::RunRow;
+use wangchuan::control::{HoldRow, RunRow};
 use wangchuan::installation::{Installation, Needs};
 use wangchuan::plan::Subject;
 use wangchuan::random::SystemRandom;
@@ -167,5 +168,20 @@ pub fn refusal<T>(result: Result<T, TaskError>) -> String {
         }
         Err(other) => panic!("another error: {other}"),
         Ok(_) => panic!("not refused"),
+    }
+}
+
+/// A hold on a subject, as somebody places it.
+pub fn hold_row(id: &str, placed_at: DateTime<Utc>) -> HoldRow {
+    HoldRow {
+        id: id.to_owned(),
+        scope: "subject".to_owned(),
+        store: None,
+        collection: None,
+        subject: None,
+        reason: "lawsuit".to_owned(),
+        placed_at,
+        placed_by: "tester".to_owned(),
+        released_at: None,
     }
 }

@@ -1,7 +1,6 @@
 //! Ids that the stores write in another way than people do, and periods that end without a row.
 
-use super::ground::{Place, counts, forget, governed};
-use wangchuan::control::HoldRow;
+use super::ground::{Place, counts, forget, governed, hold_row};
 use wangchuan::installation::Installation;
 use wangchuan::plan::Subject;
 use wangchuan::tasks::erasure::plan_retention;
@@ -17,17 +16,7 @@ async fn shop() -> Place {
 }
 
 async fn hold(installation: &Installation, id: &str, subject: &str) -> bool {
-    let row = HoldRow {
-        id: id.to_owned(),
-        scope: "subject".to_owned(),
-        store: None,
-        collection: None,
-        subject: None,
-        reason: "lawsuit".to_owned(),
-        placed_at: installation.clock.now(),
-        placed_by: "tester".to_owned(),
-        released_at: None,
-    };
+    let row = hold_row(id, installation.clock.now());
     place_hold(installation, &row, Some(&Subject::new(subject))).await.unwrap() == Known::Yes
 }
 

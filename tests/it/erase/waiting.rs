@@ -1,6 +1,6 @@
 //! Requests whose rows a hold or a statute keeps: they wait, and are carried out by themselves when it ends.
 
-use super::ground::{Place, counts, forget, governed, refusal, retain};
+use super::ground::{Place, counts, forget, governed, hold_row, refusal, retain};
 use chrono::{DateTime, Utc};
 use wangchuan::agent::run_task;
 use wangchuan::control::{HoldRow, RequestRow};
@@ -14,18 +14,11 @@ const NOTES: &str = "CREATE TABLE notes (id INTEGER PRIMARY KEY, person TEXT, en
     INSERT INTO notes VALUES (1, 'a', '2001-01-01'), (2, 'a', '2001-01-01'), (3, 'b', '2001-01-01');";
 
 async fn hold(installation: &Installation, id: &str, subject: Option<&str>) {
-    let scope = if subject.is_some() { "subject" } else { "collection" };
-    let row = HoldRow {
-        id: id.to_owned(),
-        scope: scope.to_owned(),
-        store: subject.is_none().then(|| "shop".to_owned()),
-        collection: subject.is_none().then(|| "notes".to_owned()),
-        subject: None,
-        reason: "lawsuit".to_owned(),
-        placed_at: installation.clock.now(),
-        placed_by: "tester".to_owned(),
-        released_at: None,
-    };
+    let mut row = hold_row(id, installation.clock.now());
+    if subject.is_none() {
+        let (store, collection) = (Some("shop".to_owned()), Some("notes".to_owned()));
+        row = HoldRow { scope: "collection".to_owned(), store, collection, ..row };
+    }
     place_hold(installation, &row, subject.map(Subject::new).as_ref()).await.unwrap();
 }
 

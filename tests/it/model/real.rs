@@ -21,6 +21,7 @@ use super::world::{Live, Period, RowId, Rule, Scene, Stage, Target, Version, Who
 use super::{scenes, tell};
 use crate::cycle::requests::{hold_subject, release};
 use crate::support::announce::{LONG, switched_on};
+use crate::support::dice::Dice;
 use crate::support::world::{Making, OpenRows, World as Folder, increment, plan_for, refusal, run_now, snapshot};
 
 /// Random traces without `--long`, and with it.
@@ -287,18 +288,6 @@ impl<'s> Twin<'s> {
 
     async fn finish(self) {
         self.installation.unwrap().close().await.unwrap();
-    }
-}
-
-/// Numbers that a seed determines (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % most as u64) as usize
     }
 }
 

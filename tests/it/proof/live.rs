@@ -52,6 +52,24 @@ struct Served {
     url: String,
 }
 
+/// The command line of a log of its own.
+fn serving(listen: &str) -> [&str; 12] {
+    [
+        "audit",
+        "serve",
+        "--listen",
+        listen,
+        "--data",
+        "log",
+        "--origin",
+        ORIGIN,
+        "--signer",
+        "signer.pem",
+        "--token",
+        "token.txt",
+    ]
+}
+
 impl Served {
     fn start(folder: &Path) -> Self {
         let port = free_port();
@@ -61,20 +79,7 @@ impl Served {
         std::fs::write(folder.join("signer.pem"), signer.public().to_pem()).unwrap();
         std::fs::write(folder.join("token.txt"), "a-token-of-some-length\n").unwrap();
         let listen = format!("127.0.0.1:{port}");
-        let running = Program::in_directory(folder).start(&[
-            "audit",
-            "serve",
-            "--listen",
-            &listen,
-            "--data",
-            "log",
-            "--origin",
-            ORIGIN,
-            "--signer",
-            "signer.pem",
-            "--token",
-            "token.txt",
-        ]);
+        let running = Program::in_directory(folder).start(&serving(&listen));
         let url = format!("http://{listen}");
         wait_for(&url);
         Self { running: Some(running), url }
@@ -192,20 +197,7 @@ async fn a_log_that_was_rolled_back_is_not_served() {
     let signer = wangchuan::certify::signer::CertificateSigner::create(&key).unwrap();
     std::fs::write(folder.path().join("signer.pem"), signer.public().to_pem()).unwrap();
     let listen = format!("127.0.0.1:{}", free_port());
-    let refused = Program::in_directory(folder.path()).json(&[
-        "audit",
-        "serve",
-        "--listen",
-        &listen,
-        "--data",
-        "log",
-        "--origin",
-        ORIGIN,
-        "--signer",
-        "signer.pem",
-        "--token",
-        "token.txt",
-    ]);
+    let refused = Program::in_directory(folder.path()).json(&serving(&listen));
     let refused = refused.ends(3);
     refused.says(&["rolled back", "audit flush --again", "log-head.txt"]);
 }

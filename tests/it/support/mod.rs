@@ -2,6 +2,7 @@
 
 pub mod announce;
 pub mod bao;
+pub mod dice;
 pub mod kms;
 pub mod moto;
 pub mod ports;

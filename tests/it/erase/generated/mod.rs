@@ -5,17 +5,18 @@ mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wangchuan::control::{HoldRow, RunRow};
+use wangchuan::control::RunRow;
 use wangchuan::installation::Installation;
 use wangchuan::plan::Subject;
 use wangchuan::stores::Engine;
 use wangchuan::tasks::erasure::{execute, plan_retention, resume_runs};
 use wangchuan::tasks::request::place_hold;
 
-use super::ground::{Place, counts, forget, retain};
+use super::ground::{Place, counts, forget, hold_row, retain};
 use crate::scenario::database::{Database, wait_for};
 use crate::support::announce::{LONG, switched_on};
-use schema::{Dice, Ended, Id, Row, Schema};
+use crate::support::dice::Dice;
+use schema::{Ended, Id, Row, Schema};
 
 fn seeds(few: u64) -> Vec<u64> {
     match std::env::var("WANGCHUAN_TEST_SEED").ok().and_then(|seed| seed.parse().ok()) {
@@ -71,22 +72,8 @@ impl World {
     }
 }
 
-fn hold(id: &str, at: chrono::DateTime<chrono::Utc>) -> HoldRow {
-    HoldRow {
-        id: id.to_owned(),
-        scope: "subject".to_owned(),
-        store: None,
-        collection: None,
-        subject: None,
-        reason: "lawsuit".to_owned(),
-        placed_at: at,
-        placed_by: "tester".to_owned(),
-        released_at: None,
-    }
-}
-
 async fn hold_person(installation: &Installation, person: usize) {
-    let row = hold(&format!("case-{person}"), installation.clock.now());
+    let row = hold_row(&format!("case-{person}"), installation.clock.now());
     place_hold(installation, &row, Some(&Subject::new(format!("p{person}")))).await.unwrap();
 }
 
