@@ -4,7 +4,7 @@ use super::Done;
 use crate::backup::codec::{Id128, Sha256};
 use crate::backup::verify::{ChainHead, Scope, Verification, verify_store};
 use crate::installation::Installation;
-use crate::tasks::backup::store_id;
+use crate::tasks::backup::{note_damage, store_id};
 use crate::tasks::certify::certify_or_wait;
 use crate::tasks::prune::{plan_prune, prune};
 use crate::tasks::{Result, TaskError};
@@ -20,6 +20,7 @@ pub async fn verify_backups(installation: &Installation, store: &str) -> Result<
     let mut tx = installation.control.begin().await?;
     let id = store_id(&mut tx, &installation.ground()?, store).await?;
     let head = tx.snapshots(Some(store)).await?.pop();
+    let chain = head.as_ref().map(|row| row.chain);
     let cancelled = tx.cancelled_manifests(store).await?;
     let pruned: Vec<String> = tx.pruned_manifests(store, None).await?.into_iter().map(|(_, sha256)| sha256).collect();
     tx.commit().await?;
@@ -37,13 +38,18 @@ pub async fn verify_backups(installation: &Installation, store: &str) -> Result<
     let scope =
         Scope { installation: installation_id, store: id, expected_head, cancelled: &cancelled, pruned: &pruned };
     let verifies = |key: &str, message: &[u8], signature: &[u8]| installation.signer.verifies(key, message, signature);
-    Ok(verify_store(installation.backup()?.repository.as_ref(), scope, &verifies).await?)
+    let found = verify_store(installation.backup()?.repository.as_ref(), scope, &verifies).await?;
+    // Which chain it belongs to, a damaged object does not say: none is continued on a doubt.
+    if let Some(chain) = chain.filter(|_| found.problems.iter().any(|problem| !problem.unread)) {
+        note_damage(&installation.control, chain).await?;
+    }
+    Ok(found)
 }
 
 /// The job `prune`: destroys the keys of chains that are not kept, and names or removes their objects.
 pub(super) async fn prune_backups(installation: &Installation, stores: &[String]) -> Result<Done> {
     let plan = plan_prune(installation, stores).await?;
-    if plan.going().next().is_none() && plan.left.is_empty() {
+    if plan.is_idle() {
         return Ok(Done::good("prune", "nothing to let go".to_owned()));
     }
     let report = prune(installation, stores, &plan).await?;

@@ -22,8 +22,9 @@ use crate::control::SnapshotRow;
 use crate::installation::{Installation, LEASE_SECONDS, Needs};
 use crate::policy::registry::BackupMode;
 use crate::tasks;
-use crate::tasks::backup::{Wanted, WhyFull, take_snapshot};
-use crate::tasks::locks::extend_chain;
+use crate::tasks::TaskError;
+use crate::tasks::backup::{Wanted, WhyFull};
+use crate::tasks::locks::take_and_lock;
 
 pub use prune::{PruneArgs, PruneDocument};
 pub use restore::{RestoreArgs, RestoreDocument, restore};
@@ -241,10 +242,14 @@ async fn run(context: &mut Context<'_>, store: Option<&str>, full: bool) -> Comm
     for name in &names {
         progress.step(&format!("{} {name}", say(context.lang(), "snapshot of", "快照")));
         match take(&installation, name, full).await {
-            Ok(row) => {
+            Ok((row, unlocked)) => {
                 progress.done(&format!("{} {}", grouped(row.rows.unsigned_abs()), say(context.lang(), "rows", "行")));
                 log(&installation, "backup.run", &row.id, true).await?;
                 taken.push(row);
+                if let Some(error) = unlocked {
+                    let (what, retry) = (error.with_causes(), error.is_retryable());
+                    failed.push(FailedStore { store: name.clone(), what, retry });
+                }
             }
             Err(error) => {
                 let skipped = installation.skipped().iter().find(|(skipped, _)| skipped == name);
@@ -262,15 +267,9 @@ async fn run(context: &mut Context<'_>, store: Option<&str>, full: bool) -> Comm
     Ok(exit)
 }
 
-async fn take(installation: &Installation, store: &str, full: bool) -> tasks::Result<SnapshotRow> {
-    let (ground, repository) = (installation.ground()?, &installation.backup()?.repository);
+async fn take(installation: &Installation, store: &str, full: bool) -> tasks::Result<(SnapshotRow, Option<TaskError>)> {
     let wanted = if full { Wanted::Full } else { Wanted::increment(&installation.config) };
-    let work = async {
-        let row = take_snapshot(&ground, repository.as_ref(), &installation.signer, store, wanted).await?;
-        extend_chain(installation, &row).await?;
-        Ok(row)
-    };
-    while_renewing(installation, work).await
+    while_renewing(installation, take_and_lock(installation, store, wanted)).await
 }
 
 fn show_run(
@@ -295,10 +294,16 @@ fn show_run(
         }
     }
     for store in &failed {
-        output.say(&Words::new(
-            format!("✗ no snapshot of store {}: {}", store.store, store.what),
-            format!("✗ 数据源 {} 没有快照：{}", store.store, store.what),
-        ))?;
+        let FailedStore { store, what, .. } = store;
+        let is_taken = taken.iter().any(|row| row.store == *store);
+        output.say(&if is_taken {
+            Words::new(
+                format!("✗ earlier objects of the chain of store {store} are not locked as long: {what}"),
+                format!("✗ 数据源 {store} 快照链中较早的对象未能延长锁定：{what}"),
+            )
+        } else {
+            Words::new(format!("✗ no snapshot of store {store}: {what}"), format!("✗ 数据源 {store} 没有快照：{what}"))
+        })?;
     }
     let snapshots = taken.iter().map(SnapshotEntry::of).collect();
     output.document(&RunDocument { result, snapshots, failed_stores: failed })?;

@@ -1,8 +1,8 @@
 //! The change index: for each living row of a store's newest snapshot, the cell it lies in and a keyed digest of its content. The
 //! next increment compares with it.
 //!
-//! A digest is made under a subkey of the cell's secret, so an entry, and any old copy of it, is noise once the cell is gone; the
-//! shred deletes it all the same. A snapshot enters what it seals beside what was there; its commit, in the same transaction, lets
+//! A digest is made under a subkey of the cell's secret and of the chain's key, so an entry, and any old copy of it, is noise once
+//! either is gone; the shred deletes it all the same. A snapshot enters what it seals beside what was there; its commit, in the same transaction, lets
 //! that count. The index is left out of the image: whoever recovered a site begins with a full snapshot.
 
 use std::collections::HashMap;

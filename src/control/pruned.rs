@@ -156,6 +156,19 @@ impl Tx {
         rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
+    /// The number of the newest snapshot of a store that was begun before the first row of a run went there; 0 without one.
+    pub async fn snapshot_before_run(&mut self, run: &str, store: &str) -> Result<i64> {
+        let row = sqlx::query(
+            "SELECT COALESCE(MAX(number), 0) FROM snapshot WHERE store = $2 AND state = 'committed' AND ledger_position < \
+             (SELECT MIN(position) FROM ledger WHERE run = $1 AND store = $2)",
+        )
+        .bind(run)
+        .bind(store)
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok(row.try_get(0)?)
+    }
+
     /// The stores in which a run has erased or stripped rows.
     pub async fn stores_of_run(&mut self, run: &str) -> Result<Vec<String>> {
         let rows = sqlx::query("SELECT DISTINCT store FROM ledger WHERE run = $1 ORDER BY 1")

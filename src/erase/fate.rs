@@ -313,11 +313,23 @@ impl<'a> Pins<'a> {
             let slot = self.ground.keyring.free_numbers(tx, SlotTable::Pin, 1).await?[0];
             let place = Slot::new(Subtree::Pins, slot).map_err(crate::keyring::KeyringError::from)?;
             self.added.push((place, Key::make(self.ground.random)?));
-            let number = tx.bucket_slot(bucket).await?.unwrap_or(0);
+            let number = self.bucket(tx, bucket).await?;
             let cell = tx.add_cell(None, number, Some(slot)).await?;
             self.add(tx, slot, cell, PinKind::Fresh, (lookup, bucket), stay).await?;
         }
         Ok(())
+    }
+
+    /// The slot of a bucket that takes new rows, made when no snapshot has met one of its rows yet: a removed row is named under it.
+    async fn bucket(&mut self, tx: &mut Tx, bucket: &BucketName) -> Result<u32, EraseError> {
+        if let Some(number) = tx.bucket_slot(bucket).await? {
+            return Ok(number);
+        }
+        let number = self.ground.keyring.free_numbers(tx, SlotTable::Bucket, 1).await?[0];
+        let place = Slot::new(Subtree::Buckets, number).map_err(crate::keyring::KeyringError::from)?;
+        self.added.push((place, Key::make(self.ground.random)?));
+        tx.add_bucket(number, bucket).await?;
+        Ok(number)
     }
 
     async fn add(

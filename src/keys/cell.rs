@@ -74,10 +74,12 @@ pub fn derive_cell_secret(subject: Option<Factor<'_>>, bucket: Factor<'_>) -> Ce
     }
 }
 
-/// The key under which the change index digests the content of a cell's rows: without the cell its entries are noise.
+/// The key under which the change index digests the content of a cell's rows in a chain: without either its entries are noise, as
+/// the frames are.
 #[must_use]
-pub fn derive_index_key(cell: &CellSecret) -> Key {
-    derive_key(Suite::Intl, &cell.0, &[b"wangchuan.change-index"])
+pub fn derive_index_key(cell: &CellSecret, chain: &Key) -> Key {
+    let part = |key| derive_key(Suite::Intl, key, &[b"wangchuan.change-index"]);
+    part(&cell.0).derive_xor(&part(chain))
 }
 
 /// The keys of one frame.

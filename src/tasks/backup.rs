@@ -12,7 +12,7 @@ mod changes;
 mod seal;
 mod why;
 
-pub use why::{WhyFull, note_damage};
+pub use why::{WhyFull, is_damage, note_damage};
 
 use std::collections::HashMap;
 

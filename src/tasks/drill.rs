@@ -21,9 +21,10 @@ use crate::stop::Stop;
 use crate::stores::{ColumnRef, DataStore, Filter, RowQuery, Table};
 use crate::value::RowKey;
 
+use super::backup::{is_damage, note_damage};
 use super::read_chain::{OpenChain, open_chain};
 use super::read_snapshot::{FrameState, OpenSnapshot};
-use super::restore::{Ledger, RestoreReport, Stubs, bring_back};
+use super::restore::{Ledger, RestoreReport, RestoredCollection, Stubs, bring_back};
 use super::{Result, TaskError};
 
 mod scratch;
@@ -117,7 +118,13 @@ pub(super) async fn run_drill_since(
     let ground = installation.ground()?;
     let repository = installation.backup()?.repository.clone();
     let id = uuid7(begun_at, installation.random.as_ref())?;
-    let opened = open_chain(&ground, repository.as_ref(), &installation.signer, snapshot.clone()).await?;
+    let opened = match open_chain(&ground, repository.as_ref(), &installation.signer, snapshot.clone()).await {
+        Err(error) if is_damage(&error) => {
+            note_damage(&installation.control, snapshot.chain).await?;
+            return Err(error);
+        }
+        opened => opened?,
+    };
     let ledger = Ledger::since(&ground, &opened).await?;
     let secrets = reachable_secrets(&ground).await?;
     let (tried, resurrected) = try_shredded_of(&opened, repository.as_ref(), &secrets).await?;
@@ -131,6 +138,9 @@ pub(super) async fn run_drill_since(
     // Before anything else can fail: customers lie there in clear.
     let cleaned_up = scratch.wipe(installation).await;
     let Found { report, erased_reappeared, mut problems } = found?;
+    if !report.is_whole() {
+        note_damage(&installation.control, snapshot.chain).await?;
+    }
     if resurrected > 0 {
         problems.push(format!("{resurrected} shredded frames opened"));
     }
@@ -210,9 +220,19 @@ async fn restore_and_look(
         found.problems.push(format!("{rows} rows that were erased since are in the restored database"));
     }
     if !report.is_whole() {
-        found.problems.push(format!("{} frames are lost and {} corrupt", report.frames_lost, report.frames_corrupt));
+        let (frames, rows) = ([report.frames_lost, report.frames_corrupt], lost_rows(report));
+        found.problems.push(format!(
+            "{} frames are lost and {} corrupt, {} rows lost and {} damaged",
+            frames[0], frames[1], rows[0], rows[1]
+        ));
     }
     Ok(found)
+}
+
+/// Rows that are lost, and rows that are damaged or too many.
+fn lost_rows(report: &RestoreReport) -> [u64; 2] {
+    let sum = |of: fn(&RestoredCollection) -> u64| report.collections.iter().map(of).sum();
+    [sum(|counts| counts.lost), sum(|counts| counts.corrupt)]
 }
 
 /// The secrets of all living cells of the installation, whichever snapshot they belong to.

@@ -5,7 +5,32 @@ use crate::backup::removal::objects_of;
 use crate::control::SnapshotRow;
 use crate::installation::Installation;
 
-use super::Result;
+use super::backup::{Wanted, take_snapshot};
+use super::{Result, TaskError};
+
+/// Takes a snapshot and locks what it depends on for as long. The locks that an earlier snapshot still lacks, because its process was
+/// killed or the server was away, are made up first: a new chain would not touch them again. Why that did not succeed is beside the
+/// snapshot, which is stored all the same.
+///
+/// # Errors
+/// When no snapshot could be taken.
+pub async fn take_and_lock(
+    installation: &Installation,
+    store: &str,
+    wanted: Wanted,
+) -> Result<(SnapshotRow, Option<TaskError>)> {
+    let newest = installation.control.read().await?.snapshots(Some(store)).await?.pop();
+    let late = match newest {
+        Some(row) => extend_chain(installation, &row).await.err(),
+        None => None,
+    };
+    let (ground, repository) = (installation.ground()?, installation.backup()?.repository.clone());
+    let row = take_snapshot(&ground, repository.as_ref(), &installation.signer, store, wanted).await?;
+    match extend_chain(installation, &row).await {
+        Err(TaskError::Stopping) => Err(TaskError::Stopping),
+        own => Ok((row, own.err().or(late))),
+    }
+}
 
 /// Extends the locks of everything in the chain of a committed snapshot to the end of the lock of its own manifest. Returns how many
 /// objects are locked until then; nothing happens where no lock is configured.

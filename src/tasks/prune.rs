@@ -65,11 +65,19 @@ pub struct PrunePlan {
     pub chains: Vec<ChainVerdict>,
     /// Chains that went before and whose objects may still be there.
     pub left: Vec<PrunedChain>,
+    /// Chains that were marked and of which it is not noted yet that their key died.
+    pub waiting: Vec<PrunedChain>,
     /// A digest of what goes, hex.
     pub hash: String,
 }
 
 impl PrunePlan {
+    /// Whether there is nothing to do, now or of before.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.going().next().is_none() && self.left.is_empty() && self.waiting.is_empty()
+    }
+
     /// The chains that go.
     pub fn going(&self) -> impl Iterator<Item = &ChainVerdict> {
         self.chains.iter().filter(|chain| chain.goes())
@@ -146,10 +154,11 @@ async fn plan_in(installation: &Installation, tx: &mut Tx, stores: &[String]) ->
             last.stays.insert(Stays::Newest);
         }
     }
-    let left = tx.pruned_chains(Some("destroyed")).await?;
-    let left = left.into_iter().filter(|chain| stores.is_empty() || stores.contains(&chain.store)).collect();
+    let asked_for = |chain: &PrunedChain| stores.is_empty() || stores.contains(&chain.store);
+    let left = tx.pruned_chains(Some("destroyed")).await?.into_iter().filter(asked_for).collect();
+    let waiting = tx.pruned_chains(Some("marked")).await?.into_iter().filter(asked_for).collect();
     let hash = hash_of(&chains);
-    Ok(PrunePlan { chains, left, hash })
+    Ok(PrunePlan { chains, left, waiting, hash })
 }
 
 /// The committed snapshots by chain, chains by store and age.

@@ -102,7 +102,7 @@ impl ChainEntry {
 }
 
 /// A chain that is not kept any more.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 struct PrunedEntry {
     /// The store.
     store: String,
@@ -207,12 +207,12 @@ async fn left_now(installation: &Installation, stores: &[String]) -> tasks::Resu
 impl PruneDocument {
     fn preview(plan: &PrunePlan) -> Self {
         Self {
-            result: Outcome::of_list(plan.going().next().is_none()),
+            result: Outcome::of_list(plan.going().next().is_none() && plan.waiting.is_empty()),
             preview: true,
             hash: plan.hash.clone(),
             chains: plan.chains.iter().map(ChainEntry::of).collect(),
             destroyed: Vec::new(),
-            waiting: Vec::new(),
+            waiting: plan.waiting.iter().map(PrunedEntry::of).collect(),
             objects_left: plan.left.iter().map(PrunedEntry::of).collect(),
             objects_removed: 0,
             generation: None,
@@ -309,6 +309,7 @@ fn show_plan(output: &mut Output, config: &Configuration, plan: &PrunePlan) -> R
         output.table(&grid)?;
     }
     show_left(output, config, plan.left.iter().map(PrunedEntry::of))?;
+    show_waiting(output, plan.waiting.iter().map(PrunedEntry::of))?;
     let count = plan.going().count();
     if count == 0 {
         return Ok(output.say(&Words::new("Nothing goes.", "没有需要清理的快照。"))?);
@@ -318,6 +319,16 @@ fn show_plan(output: &mut Output, config: &Configuration, plan: &PrunePlan) -> R
         format!("{count} chains go: no key will open them any more. To do it: wangchuan backup prune --plan {hash}"),
         format!("将清理 {count} 条快照链，之后没有密钥可以打开。执行：wangchuan backup prune --plan {hash}"),
     ))?)
+}
+
+fn show_waiting(output: &mut Output, waiting: impl Iterator<Item = PrunedEntry>) -> Result<(), UserError> {
+    for PrunedEntry { chain, store, .. } in waiting {
+        output.say(&Words::new(
+            format!("chain {chain} of store {store} waits for the next change of keys"),
+            format!("数据源 {store} 的快照链 {chain} 等待下次更换密钥"),
+        ))?;
+    }
+    Ok(())
 }
 
 fn show_left(
@@ -360,13 +371,7 @@ fn show_done(output: &mut Output, config: &Configuration, document: &PruneDocume
             format!("✓ 数据源 {store} 的快照链 {number}：其 {count} 个快照的密钥已销毁，并已核实不存在"),
         ))?;
     }
-    for chain in &document.waiting {
-        let (number, store) = (chain.chain, &chain.store);
-        output.say(&Words::new(
-            format!("chain {number} of store {store} waits for the next change of keys"),
-            format!("数据源 {store} 的快照链 {number} 等待下次更换密钥"),
-        ))?;
-    }
+    show_waiting(output, document.waiting.iter().cloned())?;
     for Unproven { store, what } in &document.unproven {
         output.say(&Words::new(
             format!("✗ nothing of store {store} goes: {what}"),

@@ -178,7 +178,7 @@ impl<'a> Sealer<'a> {
         for (name, waiting) in buffer {
             let cell = cells.get(&name).ok_or_else(|| TaskError::Inconsistent("a cell was not resolved".to_owned()))?;
             let secret = secrets.get(&cell.id).ok_or_else(|| KeyringError::Lost("a cell of living rows".to_owned()))?;
-            let key = derive_index_key(secret);
+            let key = derive_index_key(secret, &self.begun.chain_key);
             found.extend(waiting.iter().map(|row| Found {
                 row_mac: row.row_mac,
                 cell: cell.id,

@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::seal::suites;
 use crate::backup::codec::Sha256;
 use crate::backup::directory::{CapturedCollection, CapturedSchema};
-use crate::backup::object_store::ObjectStore;
+use crate::backup::object_store::{ObjectStore, RepositoryError};
 use crate::config::ChainBounds;
-use crate::control::{ChangeBase, SnapshotRow, Tx};
+use crate::control::{ChangeBase, Control, SnapshotRow};
 use crate::erase::{Ground, Site};
 use crate::plan::model::{Collection, Reach};
 use crate::tasks::{Result, TaskError};
@@ -84,8 +84,25 @@ fn damage_entry(chain: u32) -> String {
 ///
 /// # Errors
 /// When the control database fails.
-pub async fn note_damage(tx: &mut Tx, chain: u32) -> Result<()> {
-    Ok(tx.set_meta(&damage_entry(chain), "1").await?)
+pub async fn note_damage(control: &Control, chain: u32) -> Result<()> {
+    let mut tx = control.begin().await?;
+    tx.set_meta(&damage_entry(chain), "1").await?;
+    Ok(tx.commit().await?)
+}
+
+/// Whether an error says that something of a chain is missing or damaged in the bucket, and not that it cannot be asked for now.
+#[must_use]
+pub fn is_damage(error: &TaskError) -> bool {
+    matches!(
+        error,
+        TaskError::Manifest(_)
+            | TaskError::Directory(_)
+            | TaskError::Pack(_)
+            | TaskError::Frame(_)
+            | TaskError::Malformed(_)
+            | TaskError::Inconsistent(_)
+            | TaskError::Repository(RepositoryError::NotFound { .. })
+    )
 }
 
 /// What a snapshot of this store is taken with today; `snapshot` is not known yet.

@@ -39,9 +39,15 @@ pub(super) async fn needs(
             _ => continue,
         };
         for store in tx.stores_of_run(&run.id).await? {
-            // The newest one that was begun before the erasure: what it took lies there.
-            if let Some(at) = newest_until(chains, &store, run.verified_snapshot.unwrap_or(i64::MAX)) {
-                needs[at].insert(why);
+            // From the newest one that was begun before the first row went, to the newest before the keys were marked: what the run took
+            // lies there.
+            let from = tx.snapshot_before_run(&run.id, &store).await?;
+            let until = run.verified_snapshot.unwrap_or(i64::MAX);
+            for (chain, needs) in chains.iter().zip(&mut needs).filter(|(chain, _)| chain.store == store) {
+                let has = |wanted: &dyn Fn(i64) -> bool| chain.snapshots.iter().any(|row| wanted(row.number));
+                if has(&|number| number >= from) && has(&|number| number <= until) {
+                    needs.insert(why);
+                }
             }
         }
     }

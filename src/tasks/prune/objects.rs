@@ -1,6 +1,6 @@
 //! The objects of chains whose key is destroyed: named as unneeded, or removed where the configuration wants that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
@@ -20,7 +20,7 @@ use crate::tasks::{Result, TaskError};
 pub async fn unneeded_objects(installation: &Installation) -> Result<Vec<ListedObject>> {
     let chains = installation.control.read().await?.pruned_chains(Some("destroyed")).await?;
     let mut named = BTreeSet::new();
-    for chain in gone_for_good(installation, chains).await? {
+    for (chain, _) in by_end(installation, chains).await?.into_iter().filter(|(_, end)| end.is_none()) {
         named.extend(objects_of_chain(installation, &chain).await?);
     }
     if named.is_empty() {
@@ -34,17 +34,20 @@ pub async fn unneeded_objects(installation: &Installation) -> Result<Vec<ListedO
     Ok(found)
 }
 
-/// Those whose key no root opens any more. In a slot that destroys at a date, the old root can be called back until then.
-async fn gone_for_good(installation: &Installation, chains: Vec<PrunedChain>) -> Result<Vec<PrunedChain>> {
+/// Destroyed chains, each with the date until which a root can be called back that opens its key; none once no root does. Only a
+/// slot that destroys at a date has one.
+async fn by_end(
+    installation: &Installation,
+    chains: Vec<PrunedChain>,
+) -> Result<Vec<(PrunedChain, Option<DateTime<Utc>>)>> {
     let mut tx = installation.control.read().await?;
-    let mut gone = Vec::new();
+    let mut found = Vec::new();
     for chain in chains {
         let Some(generation) = chain.generation else { continue };
-        if tx.irrevocable_before(generation).await?.is_none() {
-            gone.push(chain);
-        }
+        let end = tx.irrevocable_before(generation).await?;
+        found.push((chain, end));
     }
-    Ok(gone)
+    Ok(found)
 }
 
 /// What the manifests of a chain name, less what a manifest of any chain that stays names.
@@ -75,10 +78,9 @@ async fn read_manifest(installation: &Installation, name: &str) -> Result<Manife
 pub(super) async fn remove(installation: &Installation, report: &mut PruneReport) -> Result<()> {
     let Some(remover) = installation.backup()?.remover.clone() else { return Ok(()) };
     let chains = installation.control.read().await?.pruned_chains(Some("destroyed")).await?;
-    let gone: BTreeMap<u32, PrunedChain> =
-        gone_for_good(installation, chains.clone()).await?.into_iter().map(|chain| (chain.chain, chain)).collect();
-    for chain in chains {
-        if !gone.contains_key(&chain.chain) {
+    for (mut chain, end) in by_end(installation, chains).await? {
+        if end.is_some() {
+            chain.locked_until = chain.locked_until.max(end);
             report.left.push((chain, "the root slot can still be told to give its key back".to_owned()));
             continue;
         }

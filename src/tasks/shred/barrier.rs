@@ -12,7 +12,7 @@ use crate::control::DyingKeys;
 use crate::erase::Ground;
 use crate::erase::fate::rules::{CellNames, SealedCell, forbids_death};
 use crate::installation::Installation;
-use crate::tasks::backup::note_damage;
+use crate::tasks::backup::{is_damage, note_damage};
 use crate::tasks::read_chain::{OpenChain, VersionSink, Versions, open_chain};
 use crate::tasks::read_snapshot::FrameState;
 use crate::tasks::{Result, TaskError};
@@ -56,12 +56,15 @@ pub(in crate::tasks) async fn read_barrier(
     let opened = match opened {
         Ok(Found { fault: None, living }) => Ok(living),
         Ok(Found { fault: Some(fault), .. }) => {
-            let mut tx = installation.control.begin().await?;
-            note_damage(&mut tx, chain).await?;
-            tx.commit().await?;
+            note_damage(&installation.control, chain).await?;
             Err(format!("{fault} of snapshot {id}, so no key may die on its account"))
         }
-        Err(error) => Err(format!("snapshot {id} cannot be read: {error}")),
+        Err(error) => {
+            if is_damage(&error) {
+                note_damage(&installation.control, chain).await?;
+            }
+            Err(format!("snapshot {id} cannot be read: {error}"))
+        }
     };
     Ok(Some(Barrier { number, opened }))
 }

@@ -320,6 +320,73 @@ async fn a_damaged_chain_is_no_barrier_and_the_next_snapshot_is_a_full_one() {
     installation.close().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_chain_that_cannot_be_opened_is_not_continued() {
+    let world = small().await;
+    let installation = world.open().await;
+    let first = snapshot(&installation).await;
+    let run = forget(&installation, &world.shop.picks.leaver.clone()).await;
+    assert_eq!(increment(&installation).await.kind, "incremental");
+    // Without its directory nobody knows what lies where.
+    let name = first.manifest.as_ref().unwrap();
+    let bytes = std::fs::read(find(world.path("bucket"), name.rsplit('/').next().unwrap())).unwrap();
+    let opened = Manifest::open(name, &bytes, &|_, _, _| true).unwrap();
+    std::fs::remove_file(find(world.path("bucket"), &opened.directory[0].sha256.to_string())).unwrap();
+    let report = shred_due(&installation).await.unwrap();
+    assert!(report.shredded.is_empty() && report.waiting[0].1.contains("cannot be read"), "{report:?}");
+    let third = increment(&installation).await;
+    assert_eq!((third.kind.as_str(), third.why_full.as_deref()), ("full", Some("chain-damaged")));
+    assert_eq!(shred_due(&installation).await.unwrap().shredded, vec![run.id]);
+    // Nor one of which the verification without keys knows that something is missing, though no key waits for it.
+    let name = third.manifest.as_ref().unwrap();
+    let bytes = std::fs::read(find(world.path("bucket"), name.rsplit('/').next().unwrap())).unwrap();
+    let opened = Manifest::open(name, &bytes, &|_, _, _| true).unwrap();
+    std::fs::remove_file(find(world.path("bucket"), &opened.packs[0].sha256.to_string())).unwrap();
+    assert!(!verify_backups(&installation, "shop").await.unwrap().is_valid());
+    assert_eq!(increment(&installation).await.why_full.as_deref(), Some("chain-damaged"));
+    installation.close().await.unwrap();
+}
+
+/// A row of a quarter that no snapshot has met, kept by a request, sealed, and moved away again.
+#[tokio::test]
+async fn a_row_that_was_kept_before_it_was_ever_sealed_can_leave_its_cell() {
+    let world = small().await;
+    let installation = world.open().await;
+    let first = snapshot(&installation).await;
+    let keeper = world.shop.picks.keeper.clone();
+    let columns = world.shop.columns_of("orders").join(", ");
+    let copied = columns.replacen("order_id", "999001", 1).replace("completed_at", "'2026-03-14 08:00:00'");
+    let one_more = format!(
+        "INSERT INTO orders ({columns}) SELECT {copied} FROM orders \
+         WHERE order_id = (SELECT min(order_id) FROM orders WHERE customer_id = '{keeper}')"
+    );
+    world.run_sql(&one_more).await;
+    forget(&installation, &keeper).await;
+    assert_eq!(
+        world.number("shop.db", "SELECT count(*) FROM orders WHERE order_id = 999001").await,
+        1,
+        "it was not kept"
+    );
+    let mut points = Vec::new();
+    let row = increment(&installation).await;
+    assert_eq!((row.kind.as_str(), row.chain), ("incremental", first.chain));
+    points.push((row, world.dump_all("shop.db").await));
+    shred_due(&installation).await.unwrap();
+    for sql in [
+        "UPDATE orders SET completed_at = '2025-02-02 08:00:00' WHERE order_id = 999001",
+        "DELETE FROM orders WHERE order_id = 999001",
+    ] {
+        world.run_sql(sql).await;
+        let row = increment(&installation).await;
+        assert_eq!(row.kind, "incremental", "{sql}");
+        points.push((row, world.dump_all("shop.db").await));
+    }
+    for (row, dump) in &points {
+        comes_back(&world, &installation, row, dump).await;
+    }
+    installation.close().await.unwrap();
+}
+
 /// The index is only a help: that it knows a row which no snapshot holds is found out before any key dies.
 #[tokio::test]
 async fn a_row_that_the_index_alone_knows_is_missed_at_the_barrier() {

@@ -12,6 +12,7 @@ mod increments;
 mod late;
 mod points;
 mod prune;
+mod pruned_chains;
 mod refusals;
 pub mod requests;
 mod residual;
