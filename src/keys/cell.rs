@@ -78,8 +78,8 @@ pub fn derive_cell_secret(subject: Option<Factor<'_>>, bucket: Factor<'_>) -> Ce
 /// the frames are.
 #[must_use]
 pub fn derive_index_key(cell: &CellSecret, chain: &Key) -> Key {
-    let part = |key| derive_key(Suite::Intl, key, &[b"wangchuan.change-index"]);
-    part(&cell.0).derive_xor(&part(chain))
+    let part = |role: &[u8], key| derive_key(Suite::Intl, key, &[b"wangchuan.change-index", role]);
+    part(b"cell", &cell.0).derive_xor(&part(b"chain", chain))
 }
 
 /// The keys of one frame.
@@ -153,6 +153,16 @@ mod tests {
             assert!(!cell.is_same(&other));
         }
         assert!(!cell.is_same(&derive_cell_secret(None, Factor { number: 9, key: &bucket })));
+    }
+
+    #[test]
+    fn cell_and_chain_count_in_the_change_index() {
+        let key = derive_index_key(&owned(1, 2), &key_of(3));
+        assert!(key.is_same(&derive_index_key(&owned(1, 2), &key_of(3))));
+        assert!(!key.is_same(&derive_index_key(&owned(1, 4), &key_of(3))));
+        assert!(!key.is_same(&derive_index_key(&owned(1, 2), &key_of(4))));
+        let same = CellSecret::from_pin(&key_of(5));
+        assert!(!derive_index_key(&same, &key_of(5)).is_same(&key_of(0)), "equal keys cancel out");
     }
 
     #[test]
