@@ -13,6 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::client::{AuditClient, ClientError, ClientSetup};
 use super::receipt::{self, Grade, LogOperator, ReceiptError};
@@ -412,6 +413,35 @@ async fn an_auditor_can_check_the_log_with_public_answers_only() {
     }
     let public = raw.http.get(format!("{}/checkpoint", service.url())).send().await.unwrap();
     assert_eq!(public.status(), 200);
+    service.stop().await.unwrap();
+}
+
+/// Sends a head and half of its body, and the rest only when a server that answers too soon would have hung up.
+async fn answer_to_half(address: std::net::SocketAddr, head: &str, length: usize) -> String {
+    let mut line = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!("PUT /v1/certificates/{ID} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n{head}\r\n");
+    line.write_all(head.as_bytes()).await.unwrap();
+    let half = vec![b' '; length / 2];
+    line.write_all(&half).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for part in half.chunks(64 * 1024) {
+        line.write_all(part).await.unwrap();
+    }
+    let mut answer = [0; 12];
+    line.read_exact(&mut answer).await.unwrap();
+    String::from_utf8(answer.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn who_is_refused_while_still_sending_hears_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = serve(folder.path()).await;
+    let token = format!("authorization: Bearer {TOKEN}\r\n");
+    let json = format!("{token}content-type: application/json\r\n");
+    for (head, status) in [(json.as_str(), "413"), (&token, "415"), ("", "401")] {
+        let answer = answer_to_half(service.address(), head, 1024 * 1024).await;
+        assert_eq!(answer, format!("HTTP/1.1 {status}"));
+    }
     service.stop().await.unwrap();
 }
 

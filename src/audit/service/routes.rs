@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State as Extract};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::TryStreamExt as _;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -40,6 +41,10 @@ use crate::log::tree::{Hash, sha256};
 const MAX_ENVELOPE_BYTES: usize = MAX_PAYLOAD_BYTES / 3 * 4 + 8 * 1024;
 /// How long a client may take to send one.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of a body is read at all.
+const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
+/// How long the rest of a refused body is waited for.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The description of this interface, for whoever builds an audit service of their own.
 const OPENAPI: &str = include_str!("../../../config/audit-service.openapi.json");
@@ -88,12 +93,14 @@ async fn authorise(Extract(state): Shared, request: Request, next: Next) -> Resp
     if allowed {
         return next.run(request).await;
     }
+    discard(request.into_body()).await;
     tracing::warn!("audit service refused a request without a valid token");
     Problem::new(StatusCode::UNAUTHORIZED, "a valid bearer token is needed").into_response()
 }
 
 async fn file(Extract(state): Shared, Path(id): Path<String>, headers: HeaderMap, body: Body) -> Reply {
     if !is_json(&headers) {
+        discard(body).await;
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"));
     }
     let bytes = read_body(body).await?;
@@ -131,12 +138,41 @@ fn is_json(headers: &HeaderMap) -> bool {
     media_type.eq_ignore_ascii_case("application/json")
 }
 
+/// The body, if it is no larger than a certificate can be.
 async fn read_body(body: Body) -> Result<Vec<u8>, Problem> {
-    // One byte more than allowed tells "too large" from "broken off".
-    let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_ENVELOPE_BYTES)).await;
-    let read = read.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))?;
-    let too_large = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than a certificate can be");
-    read.map(|bytes| bytes.to_vec()).map_err(|_| too_large)
+    let mut kept = Vec::new();
+    let reading = read_pieces(body, |piece, length| {
+        if length <= MAX_ENVELOPE_BYTES {
+            kept.extend_from_slice(piece);
+        }
+    });
+    let read = tokio::time::timeout(BODY_TIMEOUT, reading).await;
+    let length = read.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))?;
+    match length {
+        None => Err(Problem::new(StatusCode::BAD_REQUEST, "the body broke off")),
+        Some(length) if length > MAX_ENVELOPE_BYTES => {
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than a certificate can be"))
+        }
+        Some(_) => Ok(kept),
+    }
+}
+
+/// Reads what a refused client is still sending: a connection that is closed over unread bytes is reset, and a client
+/// that is reset while it writes may never see why it was refused.
+async fn discard(body: Body) {
+    // Whoever sends no end of it, or nothing, is not waited for.
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, read_pieces(body, |_, _| ())).await;
+}
+
+/// Hands over each piece and the length with it; gives the length, or nothing when the body broke off.
+async fn read_pieces(body: Body, mut take: impl FnMut(&[u8], usize)) -> Option<usize> {
+    let (mut pieces, mut length) = (body.into_data_stream(), 0);
+    while length <= MAX_READ_BYTES {
+        let Some(piece) = pieces.try_next().await.ok()? else { break };
+        length += piece.len();
+        take(&piece, length);
+    }
+    Some(length)
 }
 
 /// Content-Digest (RFC 9530), when sent. Other algorithms than sha-256 are ignored.
