@@ -146,6 +146,12 @@ impl DyingKeys {
     }
 }
 
+/// The slots of a lookup digest, which a destroyed one has no more. In two parts, as its two indexes are.
+const SLOTS_OF_LOOKUP: &str = "SELECT slot FROM subject WHERE lookup = $1 AND state = 'active' \
+     UNION ALL SELECT slot FROM subject WHERE lookup = $1 AND state <> 'active'";
+
+const DYING_SUBJECTS: &str = "SELECT slot FROM subject WHERE state = 'dying' AND run = $1";
+
 impl Tx {
     /// The active subject slots of these lookup digests.
     pub async fn subject_slots(&mut self, lookups: &[[u8; 32]]) -> Result<HashMap<[u8; 32], u32>> {
@@ -178,22 +184,18 @@ impl Tx {
     /// The tombstone: marks a subject's slots for destruction; later snapshots know the subject as a stranger. Returns the
     /// slots: the active one, and any that an undo retained.
     pub async fn tombstone_subject(&mut self, lookup: &[u8; 32], run: &str) -> Result<Vec<u32>> {
-        let rows = sqlx::query(
-            "UPDATE subject SET state = 'dying', run = $2 WHERE lookup = $1 AND state IN ('active', 'retained') RETURNING slot",
-        )
-        .bind(&lookup[..])
-        .bind(run)
-        .fetch_all(&mut *self.inner)
-        .await?;
+        let text = format!(
+            "UPDATE subject SET state = 'dying', run = $2 WHERE slot IN ({SLOTS_OF_LOOKUP}) AND state IN ('active', 'retained') \
+             RETURNING slot"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(&lookup[..]).bind(run);
+        let rows = query.fetch_all(&mut *self.inner).await?;
         rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
     }
 
     /// All slots of a subject whose keys still exist: the active one and those that are to die.
     pub async fn known_subject_slots(&mut self, lookup: &[u8; 32]) -> Result<Vec<u32>> {
-        let rows = sqlx::query("SELECT slot FROM subject WHERE lookup = $1 AND state <> 'destroyed'")
-            .bind(&lookup[..])
-            .fetch_all(&mut *self.inner)
-            .await?;
+        let rows = sqlx::query(SLOTS_OF_LOOKUP).bind(&lookup[..]).fetch_all(&mut *self.inner).await?;
         rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
     }
 
@@ -383,7 +385,7 @@ impl Tx {
         let mut dying = DyingKeys::default();
         for run in runs {
             for (query, list) in [
-                ("SELECT slot FROM subject WHERE state = 'dying' AND run = $1", &mut dying.subjects),
+                (DYING_SUBJECTS, &mut dying.subjects),
                 ("SELECT slot FROM bucket WHERE state = 'dying' AND run = $1", &mut dying.buckets),
                 ("SELECT slot FROM pin WHERE state = 'dying' AND dies_with = $1", &mut dying.pins),
             ] {
@@ -418,4 +420,24 @@ pub(super) fn cell_row(row: &sqlx::any::AnyRow) -> Result<CellRow> {
         pin: row.try_get::<Option<i64>, _>(3)?.map(|slot| slot as u32),
         fresh: row.try_get::<Option<i64>, _>(4)?.map(|slot| slot as u32),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Control;
+
+    #[tokio::test]
+    async fn nothing_asked_of_subjects_looks_at_all_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = Control::create(&folder.path().join("a.db"), [7; 16]).await.unwrap();
+        let tombstone = format!("UPDATE subject SET state = 'dying', run = $2 WHERE slot IN ({SLOTS_OF_LOOKUP})");
+        for text in [SLOTS_OF_LOOKUP, DYING_SUBJECTS, &tombstone] {
+            let query = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"))).bind(&[1_u8; 32][..]);
+            let rows = query.bind("run").fetch_all(&control.database.pool).await.unwrap();
+            let steps: Vec<String> = rows.iter().map(|row| row.try_get(3).unwrap()).collect();
+            assert!(steps.iter().any(|step| step.starts_with("SEARCH subject")), "{steps:?}");
+            assert!(!steps.iter().any(|step| step.starts_with("SCAN subject")), "{text}: {steps:?}");
+        }
+    }
 }
