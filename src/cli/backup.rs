@@ -8,6 +8,7 @@ mod verify;
 use std::future::Future;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -79,13 +80,18 @@ pub enum BackupCommand {
 
 /// Opens an installation with its bucket. The embedded bucket belongs to whoever holds the lease, so that is taken too.
 pub(super) async fn open_bucket(context: &Context<'_>) -> Result<Installation, UserError> {
+    open_bucket_with(context, false).await
+}
+
+/// The same, with the stores if they are wanted.
+async fn open_bucket_with(context: &Context<'_>, stores: bool) -> Result<Installation, UserError> {
     let config = context.configuration()?;
     let is_embedded = config.backup.as_ref().is_some_and(|backup| matches!(backup.endpoint, Endpoint::Embedded { .. }));
     if is_embedded {
         // A lease taken at a pretended time would be wrong for everybody else.
         context.only_now()?;
     }
-    let needs = Needs { stores: false, backup: true, audit: false, lease: is_embedded };
+    let needs = Needs { stores, backup: true, audit: false, lease: is_embedded };
     let opened = Installation::open(config, needs, context.clock.clone(), context.random.clone()).await;
     has_bucket(opened.map_err(task_error)?.under(&context.stop)).await
 }
@@ -149,17 +155,38 @@ pub(super) fn choose<'r>(
             _ => Err(unknown(format!("no snapshot begins with {id}"), format!("没有以 {id} 开头的快照"))),
         };
     }
-    if let Some(store) = store {
-        let newest = rows.iter().rev().find(|row| row.store == store);
-        return newest
-            .ok_or_else(|| unknown(format!("store {store} has no snapshot"), format!("数据源 {store} 没有快照")));
-    }
-    let last = rows.last().ok_or_else(|| unknown("there is no snapshot yet".to_owned(), "还没有快照".to_owned()))?;
-    if rows.iter().any(|row| row.store != last.store) {
+    let all: Vec<&SnapshotRow> = rows.iter().collect();
+    newest(&all, store)?.ok_or_else(|| match store {
+        Some(store) => unknown(format!("store {store} has no snapshot"), format!("数据源 {store} 没有快照")),
+        None => unknown("there is no snapshot yet".to_owned(), "还没有快照".to_owned()),
+    })
+}
+
+/// The newest one of a store, or of the only store that has any.
+fn newest<'r>(rows: &[&'r SnapshotRow], store: Option<&str>) -> Result<Option<&'r SnapshotRow>, UserError> {
+    let mut found = rows.iter().rev().filter(|row| store.is_none_or(|store| row.store == store)).copied();
+    let Some(last) = found.next() else { return Ok(None) };
+    if found.any(|row| row.store != last.store) {
         let error = usage("WHICH_STORE", "several stores have snapshots", "多个数据源都有快照");
         return Err(error.advise("name one with --store", "请用 --store 指定一个"));
     }
-    Ok(last)
+    Ok(Some(last))
+}
+
+/// The snapshot with this id, or the newest one that was begun by a time.
+fn choose_at<'r>(
+    rows: &'r [SnapshotRow],
+    (id, as_of): (Option<&str>, Option<DateTime<Utc>>),
+    store: Option<&str>,
+) -> Result<&'r SnapshotRow, UserError> {
+    let Some(time) = as_of else { return choose(rows, id, store) };
+    let by_then: Vec<&SnapshotRow> = rows.iter().filter(|row| row.begun_at <= time).collect();
+    newest(&by_then, store)?.ok_or_else(|| {
+        usage("SNAPSHOT_UNKNOWN", "no snapshot is as old as that", "没有那么早的快照").advise(
+            "see when they were begun: `wangchuan backup list`",
+            "请看各快照的开始时间：`wangchuan backup list`",
+        )
+    })
 }
 
 /// The newest snapshot of every store.

@@ -49,6 +49,18 @@ impl Tx {
         Ok(found)
     }
 
+    /// The subject slots of cells that a pin keeps for this lookup digest, whether the slots' own keys still exist or not.
+    pub async fn pinned_subject_slots(&mut self, lookup: &[u8; 32]) -> Result<Vec<u32>> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT c.subject FROM pin p JOIN cell c ON c.id = p.cell \
+             WHERE p.lookup = $1 AND p.state <> 'destroyed' AND c.subject IS NOT NULL",
+        )
+        .bind(&lookup[..])
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
+    }
+
     /// Registers a pin on a cell.
     pub async fn add_pin(&mut self, pin: &PinRow) -> Result<()> {
         sqlx::query(

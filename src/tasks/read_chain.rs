@@ -20,7 +20,8 @@ use crate::plan::digest::row_mac;
 use crate::stores::Table;
 use crate::value::{Row, RowKey};
 
-use super::read_snapshot::{FrameSink, HeldPack, OpenSnapshot, SnapshotCounts, open};
+use super::read_snapshot::{FrameSink, HeldPack, OpenSnapshot, SnapshotCounts, open_some};
+use super::selection::Selection;
 use super::{Result, TaskError};
 
 /// A snapshot with everything that it continues.
@@ -86,13 +87,27 @@ pub async fn open_chain(
     signer: &ManifestSigner,
     row: SnapshotRow,
 ) -> Result<OpenChain> {
+    open_some_of_chain(ground, repository, signer, row, &Selection::default()).await
+}
+
+/// The same for some of its rows.
+///
+/// # Errors
+/// As [`open_chain`], and when it has no such collection.
+pub(super) async fn open_some_of_chain(
+    ground: &Ground<'_>,
+    repository: &dyn ObjectStore,
+    signer: &ManifestSigner,
+    row: SnapshotRow,
+    selection: &Selection,
+) -> Result<OpenChain> {
     let mut tx = ground.control.begin().await?;
     let rows = tx.chain_of(&row).await?;
     let suppression = ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?;
     tx.commit().await?;
     let mut parts = Vec::with_capacity(rows.len());
     for row in rows {
-        parts.push(open(ground, repository, signer, row).await?);
+        parts.push(open_some(ground, repository, signer, row, selection).await?);
     }
     check_links(&parts)?;
     Ok(OpenChain { parts, names: RowNames { store: row.store, suppression } })
@@ -125,10 +140,17 @@ impl OpenChain {
         self.parts.last().ok_or_else(|| TaskError::Inconsistent("a chain without a snapshot".to_owned()))
     }
 
-    /// Frames in all manifests.
+    /// The frames that are wanted of it; all those in its manifests, unless it was opened for a selection.
     #[must_use]
     pub fn frames(&self) -> u64 {
-        self.parts.iter().map(|part| part.manifest.frames).sum()
+        self.parts.iter().map(OpenSnapshot::frames).sum()
+    }
+
+    /// The bytes of manifests and directories, and those of packs.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        let packs = self.parts.iter().flat_map(|part| &part.manifest.packs);
+        (self.parts.iter().map(|part| part.listing_bytes).sum(), packs.map(|pack| pack.bytes).sum())
     }
 
     /// Opens every frame that can be opened, and hands on the versions that count.
@@ -163,7 +185,7 @@ impl OpenChain {
                 *counts.living.entry(captured.number).or_default() += fold.living;
                 seen.extend(fold.touched.unwrap_or_default());
                 // One pack in memory, not one for each snapshot.
-                held.let_go();
+                held.let_go_if_large();
             }
         }
         Ok(counts)

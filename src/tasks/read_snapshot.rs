@@ -12,7 +12,6 @@ use crate::backup::frame::{FrameContent, FrameContext, FrameError, open_frame};
 use crate::backup::group::rejoin;
 use crate::backup::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use crate::backup::object_store::ObjectStore;
-use crate::backup::pack::{max_pack_bytes, pack_name, read_pack};
 use crate::backup::removed::{RowDigest, open_removed};
 use crate::backup::schema::CapturedSchema;
 use crate::control::{CellRow, SnapshotRow, Tx};
@@ -26,7 +25,12 @@ use crate::keys::tree::{KeyTree, Subtree};
 use crate::value::Row;
 
 use super::backup::DIRECTORY_PURPOSE;
+use super::read_pack::{self, PackBytes};
+use super::selection::Selection;
 use super::{Result, TaskError};
+
+/// A pack, or what was read of it, of which every snapshot of a chain may keep one.
+const SMALL_PACK_BYTES: usize = 1 << 20;
 
 /// What a frame turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,8 +53,12 @@ pub struct OpenSnapshot {
     pub manifest: Manifest,
     /// Its captured schema.
     pub schema: CapturedSchema,
-    /// All frames.
+    /// The frames that are wanted of it: all, unless it was opened for a selection.
     pub entries: Vec<FrameEntry>,
+    /// Bytes of its manifest and directory.
+    pub listing_bytes: u64,
+    /// Whether only some of its frames are wanted.
+    is_selected: bool,
     chain: Key,
     cells: HashMap<CellRef, Option<CellSecret>>,
     states: HashMap<CellRef, FrameState>,
@@ -64,6 +72,8 @@ pub struct SnapshotCounts {
     pub frames: BTreeMap<FrameState, u64>,
     /// Rows by collection and state; rows of several column groups count once.
     pub row_states: BTreeMap<(u32, FrameState), u64>,
+    /// Bytes read of packs.
+    pub pack_bytes: u64,
 }
 
 impl SnapshotCounts {
@@ -124,13 +134,20 @@ enum Content {
 #[derive(Default)]
 pub(super) struct HeldPack {
     number: Option<u32>,
-    bytes: Option<Vec<u8>>,
+    bytes: Option<PackBytes>,
 }
 
 impl HeldPack {
     /// Frees its memory.
-    pub(super) fn let_go(&mut self) {
+    fn let_go(&mut self) {
         *self = Self::default();
+    }
+
+    /// The same unless it is so small that the next collection may as well have it.
+    pub(super) fn let_go_if_large(&mut self) {
+        if self.bytes.as_ref().is_some_and(|bytes| bytes.length() > SMALL_PACK_BYTES) {
+            self.let_go();
+        }
     }
 }
 
@@ -152,6 +169,20 @@ pub async fn open(
     signer: &ManifestSigner,
     row: SnapshotRow,
 ) -> Result<OpenSnapshot> {
+    open_some(ground, repository, signer, row, &Selection::default()).await
+}
+
+/// The same for some of its rows.
+///
+/// # Errors
+/// As [`open`], and when it has no such collection.
+pub(super) async fn open_some(
+    ground: &Ground<'_>,
+    repository: &dyn ObjectStore,
+    signer: &ManifestSigner,
+    row: SnapshotRow,
+    selection: &Selection,
+) -> Result<OpenSnapshot> {
     let name = row
         .manifest
         .clone()
@@ -170,11 +201,14 @@ pub async fn open(
         let bytes = fetch(repository, &directory_name(&part.sha256), MAX_PART_BYTES, &part.sha256).await?;
         parts.push(open_part(&bytes, manifest.installation, manifest.snapshot, number as u32, &part_key)?);
     }
-    let schema = check_complete(&parts)?.schema.clone();
-    let entries: Vec<FrameEntry> = parts.into_iter().flat_map(|part| part.entries).collect();
+    let mut schema = check_complete(&parts)?.schema.clone();
+    let mut entries: Vec<FrameEntry> = parts.into_iter().flat_map(|part| part.entries).collect();
+    selection.narrow(&mut schema, &mut entries)?;
     let later_pins = tx.preserving_pins().await?;
-    let (cells, states) = (HashMap::new(), HashMap::new());
-    let mut snapshot = OpenSnapshot { row, manifest, schema, entries, chain, cells, states, later_pins };
+    let (cells, states, is_selected) = (HashMap::new(), HashMap::new(), !selection.is_all());
+    let listing_bytes = bytes.len() as u64 + manifest.directory.iter().map(|part| part.bytes).sum::<u64>();
+    let mut snapshot =
+        OpenSnapshot { row, manifest, schema, entries, listing_bytes, is_selected, chain, cells, states, later_pins };
     snapshot.find_secrets(ground, &mut tx).await?;
     tx.commit().await?;
     Ok(snapshot)
@@ -221,6 +255,12 @@ impl OpenSnapshot {
     #[must_use]
     pub fn frame_key(&self, suite: Suite, secret: &CellSecret, frame_id: &[u8; 16]) -> FrameKey {
         derive_frame_key(suite, secret, &self.chain, frame_id)
+    }
+
+    /// The frames that its manifest counts, or those that are wanted of it.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        if self.is_selected { self.entries.len() as u64 } else { self.manifest.frames }
     }
 
     /// Every cell secret that could be found.
@@ -279,9 +319,9 @@ impl OpenSnapshot {
             if held.number != Some(number) {
                 // Before the next one comes: two packs are never held.
                 held.let_go();
-                *held = HeldPack { number: Some(number), bytes: self.pack_bytes(repository, number).await? };
+                *held = self.read_pack(repository, number, counts).await?;
             }
-            let opened = self.open_frames(of_pack, held.bytes.as_deref());
+            let opened = self.open_frames(of_pack, held.bytes.as_ref());
             for (entry, (state, content)) in of_pack.iter().zip(opened) {
                 *counts.frames.entry(state).or_default() += 1;
                 let content = match content {
@@ -329,25 +369,36 @@ impl OpenSnapshot {
         entries
     }
 
-    /// The bytes of a pack; none when it is missing or damaged for good.
-    async fn pack_bytes(&self, repository: &dyn ObjectStore, number: u32) -> Result<Option<Vec<u8>>> {
-        let Some(pack) = self.manifest.packs.get(number as usize) else { return Ok(None) };
-        match fetch(repository, &pack_name(&pack.sha256), max_pack_bytes(), &pack.sha256).await {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(TaskError::Repository(error)) if !error.is_retryable() => Ok(None),
-            Err(error) => Err(error),
+    /// Reads a pack: all of it, or only the frames that are wanted where that is much less.
+    async fn read_pack(
+        &self,
+        repository: &dyn ObjectStore,
+        number: u32,
+        counts: &mut SnapshotCounts,
+    ) -> Result<HeldPack> {
+        let Some(pack) = self.manifest.packs.get(number as usize) else { return Ok(HeldPack::default()) };
+        if self.is_selected {
+            // Of all collections, so that the next one finds its own.
+            let wanted: Vec<&FrameEntry> = self.entries.iter().filter(|entry| entry.pack == number).collect();
+            if read_pack::pays(&wanted, pack.bytes) {
+                let found = PackBytes::some(repository, pack, &wanted).await?;
+                counts.pack_bytes += found.as_ref().map_or(0, |(_, read)| *read);
+                return Ok(HeldPack { number: Some(number), bytes: found.map(|(bytes, _)| bytes) });
+            }
         }
+        counts.pack_bytes += pack.bytes;
+        Ok(HeldPack { number: Some(number), bytes: PackBytes::whole(repository, pack).await? })
     }
 
     /// Opens frames of one pack.
-    fn open_frames(&self, entries: &[&FrameEntry], bytes: Option<&[u8]>) -> Vec<(FrameState, Option<Content>)> {
+    fn open_frames(&self, entries: &[&FrameEntry], bytes: Option<&PackBytes>) -> Vec<(FrameState, Option<Content>)> {
         let pack = entries.first().and_then(|entry| self.manifest.packs.get(entry.pack as usize));
-        let parsed = pack.zip(bytes).and_then(|(pack, bytes)| read_pack(bytes, &pack.sha256).ok());
+        let parsed = pack.zip(bytes).and_then(|(pack, bytes)| bytes.parsed(&pack.sha256));
+        let parsed = parsed.map(|(id, frames)| (id, frames.into_iter().collect::<HashMap<_, _>>()));
         let open = |entry: &&FrameEntry| {
             let Some((id, frames)) = &parsed else { return (FrameState::Corrupt, None) };
             let place = FrameContext { repository: self.manifest.installation, pack: *id, ordinal: entry.ordinal };
-            let frame = frames.get(entry.ordinal as usize).map(|frame| (frame.bytes, frame.header.id));
-            self.open_entry(entry, frame, &place)
+            self.open_entry(entry, frames.get(&entry.ordinal).copied(), &place)
         };
         entries.iter().map(open).collect()
     }

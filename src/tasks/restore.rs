@@ -26,8 +26,9 @@ use crate::stop::Stop;
 use crate::stores::{Column, DataStore, Engine, ForeignKey, Restore, Table};
 use crate::value::{Row, RowKey, Value, encode_values};
 
-use super::read_chain::{ChainCounts, OpenChain, VersionSink, Versions, open_chain};
+use super::read_chain::{ChainCounts, OpenChain, VersionSink, Versions, open_some_of_chain};
 use super::read_snapshot::{FrameState, OpenSnapshot};
+use super::selection::Selection;
 use super::{Result, TaskError};
 
 /// Rows inserted at once.
@@ -73,8 +74,12 @@ pub struct RestoreReport {
     pub frames_lost: u64,
     /// Damaged frames.
     pub frames_corrupt: u64,
-    /// Frames in the manifests of the snapshot and of those that it continues.
+    /// Frames in the manifests of the snapshot and of those that it continues; of a part, those of the part.
     pub frames: u64,
+    /// Bytes read of the backup.
+    pub bytes_read: u64,
+    /// Bytes that the snapshot has, with those that it continues.
+    pub bytes_stored: u64,
     /// Foreign keys that were not restored, and violations, as sentences.
     pub notes: Vec<String>,
 }
@@ -153,10 +158,10 @@ pub async fn restore_snapshot(
     row: SnapshotRow,
     target: &dyn DataStore,
 ) -> Result<RestoreReport> {
-    restore_until(&Stop::default(), ground, repository, signer, row, target).await
+    restore_until(&Stop::default(), ground, repository, signer, (row, &Selection::default()), target).await
 }
 
-/// The same, given up when a stop is asked for.
+/// The same for the wanted part of it, given up when a stop is asked for.
 ///
 /// # Errors
 /// As [`restore_snapshot`], and [`TaskError::Stopping`]; nothing is changed at any of them.
@@ -165,21 +170,41 @@ pub async fn restore_until(
     ground: &Ground<'_>,
     repository: &dyn ObjectStore,
     signer: &ManifestSigner,
-    row: SnapshotRow,
+    (row, wanted): (SnapshotRow, &Selection),
     target: &dyn DataStore,
 ) -> Result<RestoreReport> {
     let snapshot = tokio::select! {
-        snapshot = open_chain(ground, repository, signer, row) => snapshot?,
+        snapshot = open_some_of_chain(ground, repository, signer, row, wanted) => snapshot?,
         () = stop.asked() => return Err(TaskError::Stopping),
     };
     let ledger = Ledger::since(ground, &snapshot).await?;
-    Ok(bring_back(stop, &snapshot, &ledger, repository, target).await?.0)
+    let counted = if wanted.subject.is_none() { Counted::Rows } else { Counted::Nothing };
+    Ok(fill_target(stop, (&snapshot, counted), &ledger, repository, target).await?.0)
 }
 
-/// The same with what was read already; with the digests of the stubs.
+/// What a snapshot says of how many rows are to be found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    /// Those of each collection.
+    Rows,
+    /// Nothing: it counts nobody's rows.
+    Nothing,
+}
+
+/// The same for all of what was read already; with the digests of the stubs.
 pub(super) async fn bring_back(
     stop: &Stop,
     chain: &OpenChain,
+    ledger: &Ledger,
+    repository: &dyn ObjectStore,
+    target: &dyn DataStore,
+) -> Result<(RestoreReport, Stubs)> {
+    fill_target(stop, (chain, Counted::Rows), ledger, repository, target).await
+}
+
+async fn fill_target(
+    stop: &Stop,
+    (chain, counted): (&OpenChain, Counted),
     ledger: &Ledger,
     repository: &dyn ObjectStore,
     target: &dyn DataStore,
@@ -194,7 +219,7 @@ pub(super) async fn bring_back(
     }
     let (mut into, notes) = target.begin_restore(&snapshot.schema.tables).await?;
     let into_it = into.as_mut();
-    let mut filling = Filling { stop, snapshot, ledger, into: into_it, waiting: None, done: BTreeMap::new() };
+    let mut filling = Filling { stop, snapshot, counted, ledger, into: into_it, waiting: None, done: BTreeMap::new() };
     match filling.fill(chain, repository).await {
         Ok((mut report, stubs)) => {
             report.notes.extend(notes);
@@ -232,6 +257,7 @@ struct Done {
 struct Filling<'f> {
     stop: &'f Stop,
     snapshot: &'f OpenSnapshot,
+    counted: Counted,
     ledger: &'f Ledger,
     into: &'f mut dyn Restore,
     waiting: Option<Waiting>,
@@ -262,14 +288,15 @@ impl Filling<'_> {
             let [shredded, lost, corrupt] = [FrameState::Shredded, FrameState::Lost, FrameState::Corrupt].map(rows_in);
             // What does not open may be a version that counts, or one that a later snapshot replaced.
             let living = counts.living.get(&number).copied().unwrap_or(0);
-            let missing = captured.rows.saturating_sub(living + shredded + lost + corrupt);
+            let expected = if self.counted == Counted::Rows { captured.rows } else { living };
+            let missing = expected.saturating_sub(living + shredded + lost + corrupt);
             report.collections.push(RestoredCollection {
                 store: snapshot.row.store.clone(),
                 collection: captured.table.clone(),
                 restored: done.restored,
                 shredded,
                 lost: lost + missing,
-                corrupt: corrupt + living.saturating_sub(captured.rows),
+                corrupt: corrupt + living.saturating_sub(expected),
                 superseded: counts.superseded.get(&number).copied().unwrap_or(0),
                 erased_since: done.erased_since,
                 stubs: by_table.get(&captured.table).copied().unwrap_or(0),
@@ -364,7 +391,7 @@ impl VersionSink for Filling<'_> {
 }
 
 fn frame_report(chain: &OpenChain, snapshot: &OpenSnapshot, counts: &ChainCounts) -> RestoreReport {
-    let counts = &counts.all;
+    let (counts, (listed, packed)) = (&counts.all, chain.bytes());
     RestoreReport {
         snapshot: snapshot.row.id.clone(),
         frames_opened: counts.frames_in(FrameState::Opened),
@@ -372,6 +399,8 @@ fn frame_report(chain: &OpenChain, snapshot: &OpenSnapshot, counts: &ChainCounts
         frames_lost: counts.frames_in(FrameState::Lost),
         frames_corrupt: counts.frames_in(FrameState::Corrupt),
         frames: chain.frames(),
+        bytes_read: listed + counts.pack_bytes,
+        bytes_stored: listed + packed,
         ..RestoreReport::default()
     }
 }

@@ -6,36 +6,52 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use clap::Args;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error, usage};
+use super::super::hold::read_subject;
 use super::super::output::shapes::Frames;
 use super::super::output::table::grouped;
 use super::super::output::{Document, Exit, Grid, Outcome, Output, UserError, Words, say};
-use super::{choose, log, open_bucket, snapshots, while_renewing};
+use super::{choose_at, open_bucket_with, snapshots, while_renewing};
 use crate::control::SnapshotRow;
-use crate::installation::Installation;
+use crate::installation::{Installation, Operation};
+use crate::plan::Subject;
 use crate::policy::registry::SecretText;
 use crate::stores::{DataStore, Limits, StoreAddress};
 use crate::tasks;
 use crate::tasks::restore::{RestoreReport, RestoredCollection, restore_until};
+use crate::tasks::selection::{Selection, slots_of_subject};
 
-/// Put a snapshot back into a database.
+/// Put a snapshot, or a part of it, back into a database.
 ///
-/// Rows that were erased since the snapshot do not come back, and nothing is ever written over rows that are there.
+/// Rows that were erased since the snapshot do not come back, and nothing is ever written over rows that are there. For one customer
+/// only the frames with their rows are read.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wangchuan restore --store shop --to sqlite://restored.db
-  wangchuan restore 3f9c1a --to postgres://me@localhost/empty")]
+  wangchuan restore 3f9c1a --to postgres://me@localhost/empty
+  wangchuan restore --as-of 2026-03-01T08:00:00+08:00 --collection orders --to sqlite://orders.db
+  wangchuan restore --subject - --to sqlite://customer.db < id.txt")]
 pub struct RestoreArgs {
     /// The snapshot, by the beginning of its id (`wangchuan backup list`).
     snapshot: Option<String>,
     /// The newest snapshot of this store instead; can be left out when there is only one store.
     #[arg(long, value_name = "STORE")]
     store: Option<String>,
+    /// The newest snapshot that was begun by this time instead (RFC 3339).
+    #[arg(long, value_name = "TIME", conflicts_with = "snapshot")]
+    as_of: Option<DateTime<Utc>>,
+    /// Only this collection; can be given several times.
+    #[arg(long, value_name = "NAME")]
+    collection: Vec<String>,
+    /// `-`: only the rows of one customer, whose id is read from standard input.
+    #[arg(long, value_name = "-", value_parser = ["-"])]
+    subject: Option<String>,
     /// Where to: `sqlite://FILE` (made if missing), `postgres://…` or `mysql://…`. `-` reads it from standard input, so that a
     /// password does not show in the list of processes.
     #[arg(long, value_name = "URL", env = "WANGCHUAN_RESTORE_TO", hide_env_values = true)]
@@ -51,12 +67,38 @@ pub struct RestoreDocument {
     store: String,
     /// The snapshot.
     snapshot: String,
+    /// What was wanted of it.
+    wanted: WantedPart,
     /// The rows by collection, parents first.
     collections: Vec<RestoredCollection>,
     /// What became of the snapshot's frames.
     frames: Frames,
+    /// Bytes read of the backup.
+    bytes_read: u64,
+    /// Bytes that the snapshot has, with those that it continues.
+    bytes_stored: u64,
     /// What is worth knowing about the restored database.
     notes: Vec<String>,
+}
+
+/// Which part of a snapshot was wanted.
+#[derive(Debug, Serialize, JsonSchema)]
+struct WantedPart {
+    /// `all`, `collections`, or `subject` for the rows of one customer.
+    of: &'static str,
+    /// The collections; empty for all.
+    only: Vec<String>,
+}
+
+impl WantedPart {
+    fn of(wanted: &Selection) -> Self {
+        let of = match wanted {
+            Selection { subject: Some(_), .. } => "subject",
+            Selection { collections, .. } if !collections.is_empty() => "collections",
+            _ => "all",
+        };
+        Self { of, only: wanted.collections.clone() }
+    }
 }
 
 impl Document for RestoreDocument {
@@ -66,18 +108,35 @@ impl Document for RestoreDocument {
 /// `restore`. Exit code 4 when rows were lost or damaged.
 pub async fn restore(context: &mut Context<'_>, args: RestoreArgs) -> CommandResult {
     context.only_now()?;
+    if args.subject.is_some() && args.to == "-" {
+        return Err(usage("TWO_INPUTS", "both --subject and --to are `-`", "--subject 和 --to 不能同时为 `-`")
+            .advise("give the address in $WANGCHUAN_RESTORE_TO", "请用 $WANGCHUAN_RESTORE_TO 给出地址"));
+    }
+    let subject = args.subject.map(|_| read_subject(context)).transpose()?;
     let url = target_url(args.to)?;
-    let installation = open_bucket(context).await?;
-    let rows = snapshots(&installation).await?;
-    let row = choose(&rows, args.snapshot.as_deref(), args.store.as_deref())?;
+    // The stores say how they write ids; those that cannot be reached are done without.
+    let installation = open_bucket_with(context, subject.is_some()).await?;
+    let rows: Vec<SnapshotRow> = snapshots(&installation).await?;
+    let row = choose_at(&rows, (args.snapshot.as_deref(), args.as_of), args.store.as_deref())?;
+    let wanted = selection(&installation, args.collection, subject.as_ref()).await.map_err(task_error)?;
     // Whatever was made in the target is taken back before the command ends.
     let _whole = installation.begin_piece().map_err(task_error)?;
     let target = Target::open(url)?;
-    log(&installation, "restore.begin", &row.id, true).await?;
+    let wrote = |name, outcome| Operation {
+        name,
+        object: &row.id,
+        outcome,
+        subject: subject.as_ref(),
+        references: wanted.collections.iter().map(|name| ("collection".to_owned(), name.clone())).collect(),
+        ..Operation::default()
+    };
+    installation.log(wrote("restore.begin", "success")).await.map_err(task_error)?;
     let reading = installation.use_chain(row.chain).await.map_err(task_error)?;
-    let restored = while_renewing(&installation, bring_back(&installation, row, target.store.as_ref())).await;
+    let restoring = bring_back(&installation, (row, &wanted), target.store.as_ref());
+    let restored = while_renewing(&installation, restoring).await;
     installation.release_chain(&reading).await.map_err(task_error)?;
-    log(&installation, "restore.end", &row.id, restored.is_ok()).await?;
+    let outcome = if restored.is_ok() { "success" } else { "failure" };
+    installation.log(wrote("restore.end", outcome)).await.map_err(task_error)?;
     let report = match restored {
         Ok(report) => report,
         Err(error) => {
@@ -85,20 +144,32 @@ pub async fn restore(context: &mut Context<'_>, args: RestoreArgs) -> CommandRes
             return Err(task_error(error));
         }
     };
-    let exit = show(context.output, &row.store, report)?;
+    let exit = show(context.output, &row.store, &wanted, report)?;
     installation.close().await.map_err(task_error)?;
     Ok(exit)
 }
 
+async fn selection(
+    installation: &Installation,
+    collections: Vec<String>,
+    subject: Option<&Subject>,
+) -> tasks::Result<Selection> {
+    let subject = match subject {
+        Some(subject) => Some(slots_of_subject(&installation.ground()?, subject).await?),
+        None => None,
+    };
+    Ok(Selection { collections, subject })
+}
+
 async fn bring_back(
     installation: &Installation,
-    row: &SnapshotRow,
+    (row, wanted): (&SnapshotRow, &Selection),
     target: &dyn DataStore,
 ) -> tasks::Result<RestoreReport> {
     let ground = installation.ground()?;
     let repository = &installation.backup()?.repository;
     let stop = installation.stop_switch();
-    restore_until(stop, &ground, repository.as_ref(), &installation.signer, row.clone(), target).await
+    restore_until(stop, &ground, repository.as_ref(), &installation.signer, (row.clone(), wanted), target).await
 }
 
 fn target_url(given: String) -> Result<SecretText, UserError> {
@@ -177,7 +248,7 @@ fn make_private(path: &Path) -> Result<Option<PathBuf>, UserError> {
     }
 }
 
-fn show(output: &mut Output, store: &str, report: RestoreReport) -> CommandResult {
+fn show(output: &mut Output, store: &str, wanted: &Selection, report: RestoreReport) -> CommandResult {
     let lang = output.lang();
     let titles = [
         ("collection", "集合"),
@@ -201,6 +272,9 @@ fn show(output: &mut Output, store: &str, report: RestoreReport) -> CommandResul
     for note in &report.notes {
         output.line(note)?;
     }
+    if !wanted.is_all() {
+        output.say(&share_read(report.bytes_read, report.bytes_stored))?;
+    }
     let is_whole = report.is_whole();
     let (result, exit) = if is_whole { (Outcome::Complete, Exit::Done) } else { (Outcome::Partial, Exit::Partial) };
     output.say(&match exit {
@@ -220,6 +294,7 @@ fn show(output: &mut Output, store: &str, report: RestoreReport) -> CommandResul
         result,
         store: store.to_owned(),
         snapshot: report.snapshot,
+        wanted: WantedPart::of(wanted),
         collections: report.collections,
         frames: Frames {
             opened: report.frames_opened,
@@ -228,9 +303,21 @@ fn show(output: &mut Output, store: &str, report: RestoreReport) -> CommandResul
             corrupt: report.frames_corrupt,
             total: report.frames,
         },
+        bytes_read: report.bytes_read,
+        bytes_stored: report.bytes_stored,
         notes: report.notes,
     })?;
     Ok(exit)
+}
+
+/// How much of the backup was read for a part of it.
+fn share_read(read: u64, stored: u64) -> Words {
+    let percent = read as f64 / stored.max(1) as f64 * 100.0;
+    let (kilobytes, all) = (grouped(read.div_ceil(1000)), grouped(stored.div_ceil(1000)));
+    Words::new(
+        format!("{kilobytes} kB of {all} kB were read for it ({percent:.1} %)."),
+        format!("为此读取了 {all} kB 中的 {kilobytes} kB（{percent:.1} %）。"),
+    )
 }
 
 #[cfg(test)]
@@ -285,7 +372,7 @@ mod tests {
     fn only_lost_or_damaged_rows_make_a_restore_partial() {
         for (lost, result, exit) in [(0, "complete", Exit::Done), (2, "partial", Exit::Partial)] {
             let (mut output, out, err) = crate::cli::output::testing::output(true);
-            assert_eq!(show(&mut output, "shop", report(lost)).unwrap(), exit);
+            assert_eq!(show(&mut output, "shop", &Selection::default(), report(lost)).unwrap(), exit);
             let document: serde_json::Value = serde_json::from_str(&out.text()).unwrap();
             assert_eq!(document["result"], result);
             assert_eq!(document["collections"][0]["restored"], 1_204);

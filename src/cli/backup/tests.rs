@@ -50,6 +50,22 @@ fn without_an_id_the_newest_of_the_store_counts() {
 }
 
 #[test]
+fn of_a_time_the_newest_begun_by_then_counts() {
+    let at = |second| DateTime::<Utc>::from_timestamp(second, 0).unwrap();
+    let begun = |id, store, number, second| SnapshotRow { begun_at: at(second), ..row(id, store, number) };
+    let rows = [begun("a", "shop", 1, 100), begun("b", "crm", 2, 200), begun("c", "shop", 3, 300)];
+    let chosen = |second, store| choose_at(&rows, (None, Some(at(second))), store).map(|row| row.number);
+    assert_eq!(chosen(300, Some("shop")).unwrap(), 3);
+    assert_eq!(chosen(299, Some("shop")).unwrap(), 1);
+    assert_eq!(chosen(199, None).unwrap(), 1);
+    assert_eq!(chosen(200, None).unwrap_err().code, "WHICH_STORE");
+    for (second, store) in [(99, None), (199, Some("crm"))] {
+        assert_eq!(chosen(second, store).unwrap_err().code, "SNAPSHOT_UNKNOWN");
+    }
+    assert_eq!(choose_at(&rows, (Some("c"), None), None).unwrap().number, 3);
+}
+
+#[test]
 fn verification_is_valid_only_without_problems() {
     let good = Verification { manifests: 1, packs: 2, ..Verification::default() };
     let problem =

@@ -1,6 +1,13 @@
 //! Restores: beside reference tables, into an empty file, and never over rows.
 
+use wangchuan::control::SnapshotRow;
+use wangchuan::installation::Installation;
+use wangchuan::plan::Subject;
+use wangchuan::stop::Stop;
+use wangchuan::tasks::restore::{RestoreReport, restore_until};
+use wangchuan::tasks::selection::{Selection, slots_of_subject};
 use wangchuan::tasks::shred::shred_due;
+use wangchuan::tasks::{Result, TaskError};
 
 use crate::support::world::{TABLES, World, body, forget, refusal, restore, retain, snapshot};
 
@@ -57,5 +64,56 @@ async fn an_empty_file_gets_tables_and_stubs_for_parents_that_are_gone() {
         let rows = living.iter().find(|(name, _)| name == table).unwrap();
         assert_eq!(world.dump("first.db", table).await, rows.1, "{table}");
     }
+    installation.close().await.unwrap();
+}
+
+/// Restores one customer's rows of a snapshot into a database file.
+async fn restore_customer(
+    world: &World,
+    installation: &Installation,
+    (snapshot, id): (&SnapshotRow, &str),
+    file: &str,
+) -> Result<RestoreReport> {
+    let ground = installation.ground()?;
+    let subject = Some(slots_of_subject(&ground, &Subject::new(id)).await?);
+    let wanted = Selection { subject, ..Selection::default() };
+    let (repository, store) = (installation.backup()?.repository.clone(), world.store(file));
+    let from = (snapshot.clone(), &wanted);
+    restore_until(&Stop::default(), &ground, repository.as_ref(), &installation.signer, from, store.as_ref()).await
+}
+
+#[tokio::test]
+async fn of_one_customer_comes_what_a_key_still_opens() {
+    let world = World::standard().await;
+    let installation = world.open().await;
+    let first = snapshot(&installation).await;
+    let picks = world.shop.picks.clone();
+    let count = async |file: &str, table: &str| world.number(file, &format!("SELECT count(*) FROM {table}")).await;
+    let of = async |id: &str, table: &str| {
+        world.number("shop.db", &format!("SELECT count(*) FROM {table} WHERE customer_id = '{id}'")).await
+    };
+
+    let (keeper, leaver) = (picks.keeper.as_str(), picks.leaver.as_str());
+    let report = restore_customer(&world, &installation, (&first, keeper), "all.db").await.unwrap();
+    assert!(report.is_whole(), "{report:?}");
+    assert_eq!((count("all.db", "customers").await, count("all.db", "orders").await), (1, of(keeper, "orders").await));
+    for table in ["complaints", "newsletter"] {
+        assert_eq!(count("all.db", table).await, of(keeper, table).await, "{table}");
+    }
+    let lines = "SELECT count(*) FROM order_lines JOIN orders USING (order_id) WHERE customer_id =";
+    let lines = world.number("shop.db", &format!("{lines} '{keeper}'")).await;
+    assert_eq!(count("all.db", "order_lines").await, lines);
+
+    // A statute keeps orders of the one, nothing of the other.
+    assert!(body(&forget(&installation, keeper).await).kept > 0);
+    forget(&installation, leaver).await;
+    let second = snapshot(&installation).await;
+    shred_due(&installation).await.unwrap();
+    let report = restore_customer(&world, &installation, (&second, keeper), "kept.db").await.unwrap();
+    assert!(report.is_whole(), "{report:?}");
+    assert_eq!(count("kept.db", "orders").await, of(keeper, "orders").await);
+    assert!(count("kept.db", "orders").await > 0);
+    let gone = restore_customer(&world, &installation, (&first, leaver), "gone.db").await.unwrap_err();
+    assert!(matches!(&gone, TaskError::Unknown { .. }) && !gone.to_string().contains(leaver), "{gone}");
     installation.close().await.unwrap();
 }

@@ -30,6 +30,7 @@ mod honest;
 mod increments;
 mod keys;
 mod music;
+mod partial;
 mod quickstart;
 mod recovery;
 mod shared;
