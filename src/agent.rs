@@ -5,6 +5,7 @@
 
 mod back_up;
 mod backups;
+mod verified;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use thiserror::Error;
 
 use crate::control::ControlError;
 use crate::erase::planner::StoredPlan;
-use crate::installation::{Installation, lock_horizons};
+use crate::installation::Installation;
 use crate::plan::PlanBody;
 use crate::policy::registry::BackupMode;
 use crate::schedule::waker::{Waker, WakerError};
@@ -33,6 +34,7 @@ use crate::tasks::request::reopen_waiting;
 use crate::tasks::shred::{barrier_stores, shred_due};
 use crate::tasks::{Result, TaskError};
 use back_up::back_up;
+use verified::Verified;
 
 pub use backups::verify_backups;
 
@@ -333,45 +335,24 @@ async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {
 }
 
 async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result<Done> {
-    let (mut problems, mut late) = (Vec::new(), Vec::new());
-    let mut objects = 0;
-    for store in chosen(installation, &[]) {
-        let found = verify_backups(installation, &store).await?;
-        objects += found.objects_read;
-        late.extend(found.uncommitted.iter().map(|name| format!("{name}: of a cancelled snapshot; nothing reads it")));
-        problems.extend(found.problems.into_iter().map(|problem| format!("{}: {}", problem.object, problem.what)));
-    }
-    if let Some(state) = installation.keyring.check_state(&installation.control).await? {
-        objects += state.objects_read;
-        problems.extend(state.problems.iter().map(|(object, what)| format!("{object}: {what}")));
-        if !state.unneeded.is_empty() {
-            late.push(format!(
-                "second place: {} objects, {} bytes, are needed no more; `wangchuan backup unneeded` names them",
-                state.unneeded.len(),
-                state.unneeded_bytes()
-            ));
-        }
-    }
-    let mut summary = format!("{objects} objects are as they were written");
-    if let Some(locker) = &installation.backup()?.locker {
-        let now = installation.clock.now();
-        for near in
-            lock_horizons(installation, locker.as_ref()).await?.into_iter().filter(|horizon| horizon.is_near(now))
-        {
-            problems.push(format!(
-                "the lock of the newest snapshots of store {} ends within a week, or is not there",
-                near.store
-            ));
-        }
+    let mut found = Verified::default();
+    if targets.contains(&VerifyTarget::Backups) {
+        found.verify_bucket(installation).await?;
     }
     if targets.contains(&VerifyTarget::Keys) {
         let check = check_keys(installation).await?;
-        summary = format!("{summary}; {} key nodes open", check.nodes_opened);
-        problems.extend(check.problems);
+        found.good.push(format!("{} key nodes open", check.nodes_opened));
+        found.problems.extend(check.problems);
     }
-    let state = if problems.is_empty() { "done" } else { "failed" };
-    let summary = if problems.is_empty() { summary } else { problems.join("; ") };
-    Ok(Done { state, details: late, ..Done::good("verify", summary) })
+    if targets.contains(&VerifyTarget::Erased) {
+        found.look_for_erased(installation).await?;
+    }
+    let (state, lines) = match (found.problems.is_empty(), found.skipped.is_empty()) {
+        (false, _) => ("failed", found.problems),
+        (true, false) => ("partial", found.skipped),
+        (true, true) => ("done", found.good),
+    };
+    Ok(Done { state, details: found.late, ..Done::good("verify", lines.join("; ")) })
 }
 
 /// Does everything that is pending or due now, in the order of a cycle, and ends.

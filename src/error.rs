@@ -116,6 +116,14 @@ impl TaskError {
     }
 }
 
+impl TaskError {
+    /// Whether it is the failure of one store, so that others can be gone on with.
+    #[must_use]
+    pub fn is_of_store(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::Erase(EraseError::Store(_)))
+    }
+}
+
 /// An error with its causes in one line; a cause that the text before it repeats is left out.
 #[must_use]
 pub fn with_causes(error: &dyn std::error::Error) -> String {

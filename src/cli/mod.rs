@@ -30,6 +30,7 @@ mod status;
 mod statute;
 mod store;
 mod subject_input;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -133,6 +134,9 @@ enum Command {
     Drill(drill::DrillCommand),
     /// The agent's state of a lost host, from bucket, root slot and configuration.
     Recover(recover::RecoverArgs),
+    /// Look again whether what was erased is still gone.
+    #[command(subcommand)]
+    Verify(verify::VerifyCommand),
     /// Deletion certificates.
     #[command(subcommand)]
     Certificate(certificate::CertificateCommand),
@@ -306,6 +310,7 @@ async fn carry_out(context: &mut Context<'_>, command: Command) -> CommandResult
         Command::Restore(args) => backup::restore(context, args).await,
         Command::Drill(command) => drill::drill(context, command).await,
         Command::Recover(args) => recover::recover(context, args).await,
+        Command::Verify(command) => verify::verify(context, command).await,
         Command::Certificate(command) => certificate::certificate(context, command).await,
         Command::Audit(command) => audit::audit(context, command).await,
         Command::Log(command) => certificate::log(context, command).await,

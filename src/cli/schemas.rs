@@ -13,7 +13,7 @@ use super::{
     agent, approve, audit, backup, certificate, config, drill, generated, hold, init, job, key, plan, quickstart,
     request, run,
 };
-use super::{recover, status, statute, store};
+use super::{recover, status, statute, store, verify};
 
 /// A document's schema, made when asked for.
 #[derive(Clone, Copy)]
@@ -68,6 +68,7 @@ published! {
     drill::RunDocument<'_>,
     drill::ListDocument,
     drill::ShowDocument<'_>,
+    verify::ErasedDocument,
     certificate::ListDocument,
     certificate::ShowDocument,
     certificate::VerifyDocument,

@@ -15,8 +15,7 @@ use crate::control::{ChunkCounts, ChunkRow, LedgerKind, RunRow};
 use crate::crash_point;
 use crate::keyring::Purpose;
 use crate::keys::Key;
-use crate::keys::suite::{Suite, mac};
-use crate::plan::digest::row_mac;
+use crate::plan::digest::{erased_content_mac, row_mac};
 use crate::plan::model::Collection;
 use crate::plan::{PlanBody, Subject};
 use crate::policy::hold::ActiveHolds;
@@ -241,10 +240,9 @@ impl Work<'_> {
         let mut found: Vec<(ReadRow, Vec<Value>)> = Vec::new();
         for mut row in batch.read_for_update(&query).await? {
             let values = row.split_off(shape.width());
-            let content = encode_values(&values);
+            let content = erased_content_mac(&self.keys.certificate, &values);
             let row = shape.read(row);
-            contents
-                .insert(encode_values(&row.key.0), mac(Suite::Intl, &self.keys.certificate, &[b"content", &content]));
+            contents.insert(encode_values(&row.key.0), content);
             found.push((row, values));
         }
         let found = found.into_iter().filter(|(row, _)| self.is_doomed(row, &terms.holds));

@@ -27,6 +27,12 @@ pub fn content_mac(index_key: &Key, row: &[u8; 16], content: &[Value]) -> [u8; 1
     short
 }
 
+/// The keyed digest of a row as it was just before it was erased, for ledger and certificate.
+#[must_use]
+pub fn erased_content_mac(certificate: &Key, content: &[Value]) -> [u8; 32] {
+    mac(Suite::Intl, certificate, &[b"content", &encode_values(content)])
+}
+
 /// SHA-256 over the keyed digests of a plan's rows, in the order of its lists: row, subject, start event, period, verdict
 /// and reason. Made from the lists themselves, so that it can be made again from the stored ones before anything is done.
 pub struct RowsDigest<'k> {

@@ -11,6 +11,7 @@ pub mod diff;
 pub mod digest;
 pub mod graph;
 pub mod model;
+pub mod returned;
 pub mod unregistered;
 
 use chrono::{DateTime, Utc};

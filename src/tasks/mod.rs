@@ -20,6 +20,7 @@ pub mod prune;
 pub mod read_chain;
 mod read_pack;
 pub mod read_snapshot;
+pub mod recheck;
 pub mod request;
 pub mod restore;
 pub mod selection;

@@ -153,6 +153,7 @@ fn retention_with_a_hold_from_backup_to_proof() {
     stage.checked("run-show.shredded", 0, &["run", "show", &run]);
     let filed = stage.run(&["certificate", "export", "1"]).ends(1);
     stage.check("error.failed", &filed);
+    stage.checked("verify-erased", 0, &["verify", "erased"]);
     stage.checked("audit-flush", 0, &["audit", "flush"]);
     stage.checked("audit-status", 0, &["audit", "status"]);
     stage.checked("audit-verify", 0, &["audit", "verify"]);

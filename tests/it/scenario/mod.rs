@@ -32,6 +32,7 @@ mod keys;
 mod music;
 mod partial;
 mod quickstart;
+mod recheck;
 mod recovery;
 mod shared;
 pub mod small;

@@ -1,0 +1,73 @@
+//! The job `verify`: bucket, second place and locks, and what was erased.
+
+use super::backups::verify_backups;
+use super::chosen;
+use crate::installation::{Installation, lock_horizons};
+use crate::tasks::Result;
+use crate::tasks::recheck::look_for_erased;
+
+/// What was found, as sentences.
+#[derive(Default)]
+pub(super) struct Verified {
+    /// What is as it should be.
+    pub good: Vec<String>,
+    /// What is not.
+    pub problems: Vec<String>,
+    /// What could not be looked at.
+    pub skipped: Vec<String>,
+    /// What needs somebody, some day.
+    pub late: Vec<String>,
+}
+
+impl Verified {
+    /// Reads the bucket of every store that is backed up, and the second place; looks at the locks.
+    pub(super) async fn verify_bucket(&mut self, installation: &Installation) -> Result<()> {
+        let mut objects = 0;
+        for store in chosen(installation, &[]) {
+            let found = verify_backups(installation, &store).await?;
+            objects += found.objects_read;
+            let uncommitted = found.uncommitted.iter();
+            self.late.extend(uncommitted.map(|name| format!("{name}: of a cancelled snapshot; nothing reads it")));
+            let problems = found.problems.into_iter();
+            self.problems.extend(problems.map(|problem| format!("{}: {}", problem.object, problem.what)));
+        }
+        if let Some(state) = installation.keyring.check_state(&installation.control).await? {
+            objects += state.objects_read;
+            self.problems.extend(state.problems.iter().map(|(object, what)| format!("{object}: {what}")));
+            if !state.unneeded.is_empty() {
+                self.late.push(format!(
+                    "second place: {} objects, {} bytes, are needed no more; `wangchuan backup unneeded` names them",
+                    state.unneeded.len(),
+                    state.unneeded_bytes()
+                ));
+            }
+        }
+        self.good.push(format!("{objects} objects are as they were written"));
+        let Some(locker) = &installation.backup()?.locker else { return Ok(()) };
+        let now = installation.clock.now();
+        let horizons = lock_horizons(installation, locker.as_ref()).await?.into_iter();
+        self.problems.extend(horizons.filter(|horizon| horizon.is_near(now)).map(|near| {
+            format!("the lock of the newest snapshots of store {} ends within a week, or is not there", near.store)
+        }));
+        Ok(())
+    }
+
+    /// Looks in the stores for what was erased.
+    pub(super) async fn look_for_erased(&mut self, installation: &Installation) -> Result<()> {
+        let looked = look_for_erased(installation).await?;
+        let resurrected = looked.resurrected();
+        if resurrected > 0 {
+            self.problems.push(format!(
+                "resurrected: {resurrected} rows that were erased are there again; `wangchuan verify erased --keys` tells which"
+            ));
+        }
+        if looked.returned() > 0 {
+            self.late.push(format!("{} rows are new in the place of erased ones", looked.returned()));
+        }
+        let rows: u64 = looked.collections.iter().map(|collection| collection.rows).sum();
+        self.good.push(format!("nothing erased among {rows} rows"));
+        let skipped = looked.skipped.into_iter();
+        self.skipped.extend(skipped.map(|(store, why)| format!("store {store} was not looked at: {why}")));
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! `verify erased`: looks again for what was erased.
+
+use clap::Subcommand;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::CommandResult;
+use super::backup::while_renewing;
+use super::context::{Context, task_error};
+use super::output::shapes::{FailedStore, Verification};
+use super::output::table::grouped;
+use super::output::{Document, Exit, Grid, Output, UserError, Words, say};
+use crate::installation::Needs;
+use crate::plan::returned::Return;
+use crate::tasks::recheck::{FoundRow, Recheck, RecheckedCollection, look_for_erased};
+use crate::value::Value;
+
+/// Looks again whether what was destroyed is still gone.
+#[derive(Debug, Subcommand)]
+pub enum VerifyCommand {
+    /// Look in all stores for rows that were erased, and for customers who asked to be forgotten.
+    ///
+    /// `resurrected` is what was erased and is there again, by its content or by a start event from before its erasure: somebody restored
+    /// a copy, or another system wrote it back. `returned` is something new in its place: a customer who came again, a key that was given
+    /// out again. Exit code 1 when something was resurrected, 4 when a store could not be looked at. The job `verify` does the same; whether
+    /// erased rows come back from a snapshot is for `drill run` to say.
+    #[command(after_help = "Examples:\n  wangchuan verify erased\n  wangchuan verify erased --keys --json | jq .found")]
+    Erased {
+        /// Also tell the keys of the rows that were found, up to a thousand. They are customer data.
+        #[arg(long)]
+        keys: bool,
+    },
+}
+
+/// The JSON of `verify erased`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ErasedDocument {
+    /// `valid`; `invalid` with exit code 1 when something was resurrected; `failed` with exit code 4 when a store could not be looked at.
+    result: Verification,
+    /// Erased rows that are there again.
+    resurrected: u64,
+    /// New rows under an erased key, or of a customer who was forgotten.
+    returned: u64,
+    /// What was looked at.
+    collections: Vec<RecheckedCollection>,
+    /// The stores that could not be looked at.
+    failed_stores: Vec<FailedStore>,
+    /// With `--keys`, the rows that were found.
+    found: Vec<FoundEntry>,
+}
+
+impl Document for ErasedDocument {
+    const OF: &'static [&'static str] = &["verify erased"];
+}
+
+/// A row that is there again.
+#[derive(Debug, Serialize, JsonSchema)]
+struct FoundEntry {
+    /// The store.
+    store: String,
+    /// The collection.
+    collection: String,
+    /// The values of its key, as text; bytes in hex.
+    key: Vec<String>,
+    /// `resurrected` or `returned`.
+    verdict: &'static str,
+}
+
+impl FoundEntry {
+    fn of(row: FoundRow) -> Self {
+        let text = |value: Value| match value {
+            Value::Null => String::new(),
+            Value::Integer(number) => number.to_string(),
+            Value::Real(number) => number.to_string(),
+            Value::Text(text) => text,
+            Value::Blob(bytes) => hex::encode(bytes),
+        };
+        let verdict = match row.verdict {
+            Return::Resurrected => "resurrected",
+            Return::Returned => "returned",
+        };
+        let key = row.key.0.into_iter().map(text).collect();
+        Self { store: row.store, collection: row.collection, key, verdict }
+    }
+}
+
+/// Runs the command.
+pub async fn verify(context: &mut Context<'_>, command: VerifyCommand) -> CommandResult {
+    let VerifyCommand::Erased { keys } = command;
+    context.only_now()?;
+    let installation = context.open(Needs { stores: true, ..Needs::STATE }).await?;
+    let looked = while_renewing(&installation, look_for_erased(&installation)).await.map_err(task_error)?;
+    installation.close().await.map_err(task_error)?;
+    show(context.output, looked, keys)
+}
+
+fn show(output: &mut Output, looked: Recheck, keys: bool) -> CommandResult {
+    let lang = output.lang();
+    let titles = [
+        ("store", "数据源"),
+        ("collection", "集合"),
+        ("rows looked at", "检查行数"),
+        ("resurrected", "复现"),
+        ("returned", "新出现"),
+    ];
+    let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh))).right(2).right(3).right(4);
+    for counts in &looked.collections {
+        let numbers = [counts.rows, counts.resurrected, counts.returned].map(grouped);
+        grid.row([counts.store.clone(), counts.collection.clone()].into_iter().chain(numbers));
+    }
+    output.table(&grid)?;
+    let (resurrected, returned) = (looked.resurrected(), looked.returned());
+    for words in verdicts(resurrected, returned, &looked.skipped) {
+        output.say(&words)?;
+    }
+    let (result, exit) = match (resurrected, looked.skipped.is_empty()) {
+        (0, true) => (Verification::Valid, Exit::Done),
+        (0, false) => (Verification::Failed, Exit::Partial),
+        _ => (Verification::Invalid, Exit::Failed),
+    };
+    let failed = |(store, what)| FailedStore { store, what, retry: true };
+    let found: Vec<FoundEntry> = if keys { looked.found.into_iter().map(FoundEntry::of).collect() } else { Vec::new() };
+    show_keys(output, &found)?;
+    output.document(&ErasedDocument {
+        result,
+        resurrected,
+        returned,
+        collections: looked.collections,
+        failed_stores: looked.skipped.into_iter().map(failed).collect(),
+        found,
+    })?;
+    Ok(exit)
+}
+
+fn show_keys(output: &mut Output, found: &[FoundEntry]) -> Result<(), UserError> {
+    for row in found {
+        output.line(&format!("{} {}.{} {}", row.verdict, row.store, row.collection, row.key.join(", ")))?;
+    }
+    Ok(())
+}
+
+fn verdicts(resurrected: u64, returned: u64, skipped: &[(String, String)]) -> Vec<Words> {
+    let mut all = Vec::new();
+    if resurrected > 0 {
+        all.push(Words::new(
+            format!(
+                "{} rows that were erased are there again. Find out where they came from (a restored copy, another system), then \
+                 erase them again: `wangchuan plan`, or `wangchuan request new`; `--keys` tells which they are.",
+                grouped(resurrected)
+            ),
+            format!(
+                "有 {} 行已删除的数据重新出现。请查明来源（恢复的副本、其他系统），然后再次删除：`wangchuan plan` 或 \
+                 `wangchuan request new`；用 `--keys` 可列出这些行。",
+                grouped(resurrected)
+            ),
+        ));
+    } else {
+        all.push(Words::new("Nothing that was erased is there again.", "已删除的数据没有重新出现。"));
+    }
+    if returned > 0 {
+        all.push(Words::new(
+            format!(
+                "{} rows are new in the place of erased ones: customers who came again, or keys given out again.",
+                grouped(returned)
+            ),
+            format!("有 {} 行是在已删除位置上新出现的：客户再次注册，或主键被重新使用。", grouped(returned)),
+        ));
+    }
+    for (store, why) in skipped {
+        all.push(Words::new(
+            format!("Store {store} was not looked at: {why}"),
+            format!("数据源 {store} 未能检查：{why}"),
+        ));
+    }
+    all
+}

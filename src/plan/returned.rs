@@ -1,0 +1,95 @@
+//! Whether a row that is in a store again, although it was erased, is what was erased. Pure.
+
+use chrono::{DateTime, Utc};
+
+use crate::policy::start::StartEvent;
+
+/// What an erasure left in the ledger about a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erasure {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Whether the row was stripped to its minimum instead, and so is still there by right.
+    pub stripped: bool,
+    /// The keyed digest of its content before; zeros when nobody knows.
+    pub content: [u8; 32],
+}
+
+/// What became of something that was erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Return {
+    /// It is there again: with the content that was erased, or with a start event from before the erasure.
+    Resurrected,
+    /// Something new stands in its place: the same key or the same customer, as far as can be told later than the erasure.
+    Returned,
+}
+
+/// Judges a row that is there now. `erasures` are those of its key; `content` is the digest of what it holds; `forgotten` is when its
+/// customer's request was fulfilled with nothing kept. Nothing when it is there by right.
+#[must_use]
+pub fn judge(
+    erasures: &[Erasure],
+    content: &[u8; 32],
+    start: StartEvent,
+    forgotten: Option<DateTime<Utc>>,
+) -> Option<Return> {
+    let is_known = |erasure: &Erasure| erasure.content != [0; 32] && erasure.content == *content;
+    if erasures.iter().any(is_known) {
+        return Some(Return::Resurrected);
+    }
+    let gone = match erasures.last() {
+        Some(last) if last.stripped => return None,
+        Some(last) => Some(last.at),
+        None => forgotten,
+    }?;
+    match start {
+        StartEvent::At(start) if start < gone => Some(Return::Resurrected),
+        _ => Some(Return::Returned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(second, 0).unwrap()
+    }
+
+    fn erasure(second: i64, stripped: bool, content: u8) -> Erasure {
+        Erasure { at: at(second), stripped, content: [content; 32] }
+    }
+
+    #[test]
+    fn what_was_erased_is_told_from_what_came_later() {
+        let (early, late) = (StartEvent::At(at(50)), StartEvent::At(at(150)));
+        for (erasures, content, start, forgotten, expected) in [
+            // Nothing is known of it.
+            (vec![], 7, early, None, None),
+            // The same content, whenever it is said to be from.
+            (vec![erasure(100, false, 7)], 7, late, None, Some(Return::Resurrected)),
+            (vec![erasure(100, false, 7), erasure(120, false, 8)], 7, late, None, Some(Return::Resurrected)),
+            // Other content under the same key.
+            (vec![erasure(100, false, 7)], 8, early, None, Some(Return::Resurrected)),
+            (vec![erasure(100, false, 7)], 8, StartEvent::At(at(100)), None, Some(Return::Returned)),
+            (vec![erasure(100, false, 7)], 8, late, None, Some(Return::Returned)),
+            (vec![erasure(100, false, 7)], 8, StartEvent::Missing, None, Some(Return::Returned)),
+            // Nobody knows what it was.
+            (vec![erasure(100, false, 0)], 0, late, None, Some(Return::Returned)),
+            // A stripped row is there by right, unless it is whole again.
+            (vec![erasure(100, true, 7)], 8, early, None, None),
+            (vec![erasure(100, true, 7)], 7, early, None, Some(Return::Resurrected)),
+            (vec![erasure(100, true, 7)], 8, early, Some(at(100)), None),
+            // Rows of a customer who was forgotten.
+            (vec![], 8, early, Some(at(100)), Some(Return::Resurrected)),
+            (vec![], 8, late, Some(at(100)), Some(Return::Returned)),
+            (vec![], 8, StartEvent::Unreadable, Some(at(100)), Some(Return::Returned)),
+        ] {
+            assert_eq!(
+                judge(&erasures, &[content; 32], start, forgotten),
+                expected,
+                "{erasures:?} {content} {start:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Looks in the stores again for what was erased: rows of the ledger, and customers whose request was fulfilled.
+//!
+//! Every registered row is read, where backups read, and found by the keyed digests of its key and its customer. What seems to be
+//! there is read once more where rows are written, so that a replica that lags raises no alarm, and its erasure must still stand then.
+//! Memory holds some 100 bytes for every row ever erased in the store, and what was found.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::control::ErasureRow;
+use crate::erase::planner::subject_lookup;
+use crate::erase::survey::{ReadRow, Shape, start_kind};
+use crate::erase::{Ground, Site};
+use crate::installation::{Installation, Operation};
+use crate::keyring::Purpose;
+use crate::keys::Key;
+use crate::plan::digest::{erased_content_mac, row_mac};
+use crate::plan::model::Collection;
+use crate::plan::returned::{Erasure, Return, judge};
+use crate::policy::start::{StartEvent, read_start};
+use crate::stores::{ColumnRef, Filter, RowQuery};
+use crate::value::{Row, RowKey, Value};
+
+use super::Result;
+
+/// Rows read at once.
+const PAGE: u32 = 1000;
+/// Rows read again at once.
+const CONFIRMED_AT_ONCE: usize = 200;
+/// Rows whose keys are kept to be shown.
+const SHOWN: usize = 1000;
+
+/// What was found of one collection; all counts are rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RecheckedCollection {
+    /// The store.
+    pub store: String,
+    /// The collection.
+    pub collection: String,
+    /// Rows looked at.
+    pub rows: u64,
+    /// Erased rows that are there again.
+    pub resurrected: u64,
+    /// New rows under an erased key, or of a customer who was forgotten.
+    pub returned: u64,
+}
+
+/// A row that is there again.
+#[derive(Debug, Clone)]
+pub struct FoundRow {
+    /// The store.
+    pub store: String,
+    /// The collection.
+    pub collection: String,
+    /// Its key: customer data.
+    pub key: RowKey,
+    /// What it is.
+    pub verdict: Return,
+}
+
+/// What a look at all stores found.
+#[derive(Debug, Clone, Default)]
+pub struct Recheck {
+    /// By collection.
+    pub collections: Vec<RecheckedCollection>,
+    /// The first of the rows that are there again.
+    pub found: Vec<FoundRow>,
+    /// Stores that could not be looked at, with the reason.
+    pub skipped: Vec<(String, String)>,
+}
+
+impl Recheck {
+    /// Rows that are there again.
+    #[must_use]
+    pub fn resurrected(&self) -> u64 {
+        self.collections.iter().map(|collection| collection.resurrected).sum()
+    }
+
+    /// New rows in the place of erased ones.
+    #[must_use]
+    pub fn returned(&self) -> u64 {
+        self.collections.iter().map(|collection| collection.returned).sum()
+    }
+}
+
+/// What must not be there.
+struct Gone {
+    erasures: HashMap<[u8; 16], Vec<Erasure>>,
+    forgotten: HashMap<[u8; 32], DateTime<Utc>>,
+    suppression: Key,
+    lookup: Key,
+    content: Key,
+}
+
+impl Gone {
+    async fn read(ground: &Ground<'_>, store: &str) -> Result<Self> {
+        let mut tx = ground.control.begin().await?;
+        let erasures = tx.erasures_in(store).await?.into_iter().map(|(mac, rows)| {
+            let erasure = |ErasureRow { at, stripped, content }| Erasure { at, stripped, content };
+            (mac, rows.into_iter().map(erasure).collect())
+        });
+        let gone = Self {
+            erasures: erasures.collect(),
+            forgotten: tx.forgotten_subjects().await?,
+            suppression: ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?,
+            lookup: ground.keyring.work_key(&mut tx, Purpose::Lookup, "").await?,
+            content: ground.keyring.work_key(&mut tx, Purpose::Certificate, "").await?,
+        };
+        tx.commit().await?;
+        Ok(gone)
+    }
+
+    fn judge(&self, place: &Place<'_>, row: &ReadRow, content: &[Value], now: DateTime<Utc>) -> Option<Return> {
+        let (store, table) = (&place.site.model.spec.name, &place.collection.table.name);
+        let erasures = self.erasures.get(&row_mac(&self.suppression, store, table, &row.key));
+        let lookup = row.subject.as_ref().map(|subject| subject_lookup(&self.lookup, subject));
+        let forgotten = lookup.and_then(|lookup| self.forgotten.get(&lookup)).copied();
+        if erasures.is_none() && forgotten.is_none() {
+            return None;
+        }
+        let erasures = erasures.map(Vec::as_slice).unwrap_or_default();
+        judge(erasures, &erased_content_mac(&self.content, content), place.start(row, now), forgotten)
+    }
+}
+
+/// A collection of a site.
+struct Place<'p> {
+    site: &'p Site,
+    collection: &'p Collection,
+    shape: Shape,
+}
+
+impl Place<'_> {
+    /// Whole rows behind the shape's columns: what the digest of an erased row was made of.
+    fn query(&self, filter: Filter, limit: u32) -> RowQuery {
+        let mut query = self.shape.query(self.collection, filter);
+        query.columns.extend(self.collection.table.columns.iter().map(|column| ColumnRef::own(&column.name)));
+        query.limit = limit;
+        query
+    }
+
+    fn take_apart(&self, mut row: Row) -> (ReadRow, Row) {
+        let content = row.split_off(self.shape.width());
+        (self.shape.read(row), content)
+    }
+
+    fn start(&self, row: &ReadRow, now: DateTime<Utc>) -> StartEvent {
+        let governed = self.collection.governed.as_ref().zip(row.start.as_ref());
+        governed.map_or(StartEvent::Missing, |(governed, value)| {
+            read_start(value, start_kind(governed.start.kind), self.site.model.spec.timezone, now)
+        })
+    }
+}
+
+/// Looks at all stores that can be reached, and writes what was found to the operation log.
+///
+/// # Errors
+/// When the control database fails; a store that fails is among those that were skipped.
+pub async fn look_for_erased(installation: &Installation) -> Result<Recheck> {
+    let ground = installation.ground()?;
+    let mut report = Recheck { skipped: ground.skipped.to_vec(), ..Recheck::default() };
+    for site in ground.sites {
+        let name = &site.model.spec.name;
+        let gone = Gone::read(&ground, name).await?;
+        match look_at(&ground, site, &gone).await {
+            Ok((collections, found)) => {
+                report.collections.extend(collections);
+                let room = SHOWN.saturating_sub(report.found.len());
+                report.found.extend(found.into_iter().take(room));
+            }
+            Err(error) if error.is_of_store() => report.skipped.push((name.clone(), error.to_string())),
+            Err(error) => return Err(error),
+        }
+        installation.renew_lease().await?;
+    }
+    let (resurrected, returned) = (report.resurrected(), report.returned());
+    let references = [("resurrected", resurrected), ("returned", returned), ("skipped", report.skipped.len() as u64)];
+    let references = references.map(|(name, count)| (name.to_owned(), count.to_string())).to_vec();
+    let outcome = if resurrected == 0 { "success" } else { "failure" };
+    let detail = (resurrected > 0).then(|| "RESURRECTED".to_owned());
+    let looked =
+        Operation { name: "verify.erased", object: "stores", outcome, detail, references, ..Operation::default() };
+    installation.log(looked).await?;
+    Ok(report)
+}
+
+async fn look_at(ground: &Ground<'_>, site: &Site, gone: &Gone) -> Result<(Vec<RecheckedCollection>, Vec<FoundRow>)> {
+    let mut suspects = Vec::new();
+    let mut collections = Vec::new();
+    let mut view = site.store.open_snapshot().await?;
+    for collection in &site.model.collections {
+        let place = Place { site, collection, shape: Shape::of(collection) };
+        let mut query = place.query(Filter::All, PAGE);
+        let (mut rows, mut keys) = (0, Vec::new());
+        loop {
+            let page = view.read(&query).await?;
+            let is_last = page.len() < PAGE as usize;
+            rows += page.len() as u64;
+            for row in page {
+                let (row, content) = place.take_apart(row);
+                let verdict = gone.judge(&place, &row, &content, ground.clock.now());
+                query.after = Some(row.key.clone());
+                keys.extend(verdict.map(|_| row.key));
+            }
+            if is_last {
+                break;
+            }
+        }
+        let (store, collection) = (site.model.spec.name.clone(), collection.table.name.clone());
+        collections.push(RecheckedCollection { store, collection, rows, ..RecheckedCollection::default() });
+        suspects.push((place, keys));
+    }
+    view.close().await?;
+    let found = confirm(ground, site, suspects).await?;
+    for counts in &mut collections {
+        let of = |verdict| {
+            let is_such = |row: &&FoundRow| row.collection == counts.collection && row.verdict == verdict;
+            found.iter().filter(is_such).count() as u64
+        };
+        (counts.resurrected, counts.returned) = (of(Return::Resurrected), of(Return::Returned));
+    }
+    Ok((collections, found))
+}
+
+/// Reads rows that seem to be there again once more, where they would be written, beside what the ledger says by then.
+async fn confirm(ground: &Ground<'_>, site: &Site, suspects: Vec<(Place<'_>, Vec<RowKey>)>) -> Result<Vec<FoundRow>> {
+    let mut found = Vec::new();
+    if suspects.iter().all(|(_, keys)| keys.is_empty()) {
+        return Ok(found);
+    }
+    let gone = Gone::read(ground, &site.model.spec.name).await?;
+    for (place, keys) in suspects {
+        for keys in keys.chunks(CONFIRMED_AT_ONCE) {
+            let filter = Filter::In(place.collection.key.clone(), keys.to_vec());
+            let mut batch = site.store.begin_batch().await?;
+            let rows = batch.read_for_update(&place.query(filter, keys.len() as u32)).await;
+            batch.roll_back().await?;
+            for row in rows? {
+                let (row, content) = place.take_apart(row);
+                let verdict = gone.judge(&place, &row, &content, ground.clock.now());
+                found.extend(verdict.map(|verdict| FoundRow {
+                    store: site.model.spec.name.clone(),
+                    collection: place.collection.table.name.clone(),
+                    key: row.key,
+                    verdict,
+                }));
+            }
+        }
+    }
+    Ok(found)
+}

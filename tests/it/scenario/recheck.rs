@@ -1,0 +1,100 @@
+//! `verify erased`: what was erased and is in a store again, told from what is new in its place.
+
+use wangchuan::stores::Engine;
+
+use super::database::Database;
+use super::small::{self, POLICY, store};
+use super::workplace::Workplace;
+
+/// What comes back, by counts of `verify erased`.
+fn look(place: &Workplace, code: i32) -> (i64, i64) {
+    let looked = place.program().json(&["verify", "erased"]).ends(code);
+    assert!(looked.list("found").is_empty(), "keys are told only when they are asked for: {looked}");
+    (looked.number("resurrected"), looked.number("returned"))
+}
+
+fn told_apart(engine: Engine) {
+    let place = Workplace::new();
+    let Some(database) = Database::create(engine, place.path()) else { return };
+    small::fill(&database);
+    database
+        .run("CREATE TABLE old_orders AS SELECT * FROM orders; CREATE TABLE old_customers AS SELECT * FROM customers;");
+    let ignored = "\nignored = [\"old_orders\", \"old_customers\"]\n\n[[store.collection]]\ntable = \"customers\"";
+    let stores = store(&database.url()).replace("\n[[store.collection]]\ntable = \"customers\"", ignored);
+    place.configure(&format!("{stores}{POLICY}"));
+    place.install();
+    place.good(&["backup", "run"]);
+    assert_eq!(look(&place, 0), (0, 0));
+
+    // Retention takes orders 1 to 4; a request the rest of one customer.
+    assert_eq!(place.good(&["erase", "--plan", &place.plan().text("hash")]).number("erased"), small::DUE);
+    place.program().reading("c-1003\n").json(&["request", "new", "-", "--yes"]).ends(0);
+    place.good(&["request", "run"]);
+    assert_eq!(look(&place, 0), (0, 0));
+
+    // A copy is written back: the same rows again.
+    database.run("INSERT INTO orders SELECT * FROM old_orders WHERE order_id = 1");
+    assert_eq!(look(&place, 1), (1, 0));
+    let told = place.program().json(&["verify", "erased", "--keys"]).ends(1);
+    let found = &told.list("found")[0];
+    assert_eq!((&found["collection"], &found["verdict"]), (&"orders".into(), &"resurrected".into()), "{told}");
+    assert_eq!(found["key"], serde_json::json!(["1"]), "{told}");
+
+    // Altered, but by its time from before; then one that is from later.
+    database.run("UPDATE orders SET total = 99 WHERE order_id = 1");
+    assert_eq!(look(&place, 1), (1, 0));
+    database.run("UPDATE orders SET completed_at = '2999-01-01 00:00:00' WHERE order_id = 1");
+    assert_eq!(look(&place, 0), (0, 1));
+
+    // The customer comes again: new rows. Then the old ones.
+    database.run("INSERT INTO customers VALUES ('c-1003', 'Somebody Else', NULL)");
+    database.run("INSERT INTO orders VALUES (500, 'c-1003', '2999-01-01 00:00:00', 5)");
+    assert_eq!(look(&place, 0), (0, 3));
+    database.run("DELETE FROM orders WHERE order_id = 500; DELETE FROM customers WHERE customer_id = 'c-1003'");
+    database.run("INSERT INTO customers SELECT * FROM old_customers WHERE customer_id = 'c-1003'");
+    assert_eq!(look(&place, 1), (1, 1));
+
+    // The monthly job says so, and `status` that it failed.
+    let job = place.program().json(&["job", "run", "verify"]).ends(1);
+    assert!(job.out.contains("resurrected: 1 rows"), "{job}");
+    place.good(&["log", "query", "--operation", "verify.erased"]).says(&["RESURRECTED"]);
+    place.good(&["log", "verify"]);
+}
+
+/// An undone erasure is none; a store that is away is said to be.
+fn undone_and_away(engine: Engine) {
+    let place = Workplace::new();
+    let Some(database) = Database::create(engine, place.path()) else { return };
+    small::fill(&database);
+    place.configure(&format!("{}{}", store(&database.url()), POLICY.replace("grace = \"0\"", "grace = \"3 days\"")));
+    place.install();
+    place.good(&["backup", "run"]);
+    let erased = place.good(&["erase", "--plan", &place.plan().text("hash")]);
+    let run = erased.list("runs")[0].as_str().unwrap().to_owned();
+    place.good(&["run", "undo", &run]);
+    assert_eq!(database.rows("orders"), small::ORDERS);
+    assert_eq!(look(&place, 0), (0, 0));
+    database.run("ALTER TABLE orders RENAME TO orders_elsewhere");
+    let looked = place.program().json(&["verify", "erased"]).ends(4);
+    assert_eq!(looked.list("failed_stores").len(), 1, "{looked}");
+}
+
+macro_rules! on {
+    ($($module:ident $engine:expr),*) => {$(
+        mod $module {
+            use super::*;
+
+            #[test]
+            fn what_came_back_is_told_from_what_is_new() {
+                told_apart($engine);
+            }
+
+            #[test]
+            fn an_undone_erasure_is_none_and_a_store_that_is_away_is_named() {
+                undone_and_away($engine);
+            }
+        }
+    )*};
+}
+
+on!(sqlite Engine::Sqlite, postgres Engine::Postgres, mariadb Engine::Mysql);
