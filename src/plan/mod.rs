@@ -57,6 +57,8 @@ pub enum Reason {
     Changed,
     /// It stands in a circle of rows that refer to each other which is too large for one transaction.
     Circle,
+    /// It came after the request, which goes on by itself with what it knew when it began to wait.
+    Later,
     /// Deleting it failed.
     Failed,
 }
@@ -74,6 +76,7 @@ impl Reason {
             Self::UnknownStart => "unknown-start".to_owned(),
             Self::Changed => "changed".to_owned(),
             Self::Circle => "circle".to_owned(),
+            Self::Later => "later".to_owned(),
             Self::Failed => "failed".to_owned(),
         }
     }
