@@ -1,8 +1,9 @@
-//! What a request waits for whose rows stay: the release of holds, and the day on which the statutes that keep them end.
+//! What a request waits for whose rows stay: the release of holds, the day on which the statutes that keep them end, or other
+//! rules.
 //!
-//! Kept as JSON beside the request. It names hold ids, one date and keyed digests of rows, nothing of the person.
+//! Kept as JSON beside the request. It names hold ids, one date, the rules and keyed digests of rows, nothing of the person.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,9 @@ pub struct Waits {
     /// The first day on which a statute that keeps rows of it ends, or at once when rows changed under the run's hands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
+    /// Digest of the policies, statutes and registry by which they stay: under others they may go, or for other reasons stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// Keyed digests of the rows that stay, hex, sorted: when the request goes on by itself it takes no others. The same person may
     /// have come back meanwhile, and nobody asked for that to be erased. None in what was stored before they were noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,10 +53,12 @@ impl Waits {
         self.holds.is_empty() && self.until.is_none()
     }
 
-    /// Whether something of it has come, with these holds in force now.
+    /// Whether something of it has come, with these holds and rules in force now.
     #[must_use]
-    pub fn is_over(&self, active: &[String], now: DateTime<Utc>) -> bool {
-        self.until.is_some_and(|until| until <= now) || self.holds.iter().any(|hold| !active.contains(hold))
+    pub fn is_over(&self, active: &[String], policy: &str, now: DateTime<Utc>) -> bool {
+        self.until.is_some_and(|until| until <= now)
+            || self.holds.iter().any(|hold| !active.contains(hold))
+            || self.policy.as_ref().is_some_and(|known| known != policy)
     }
 
     /// The stored form.
@@ -83,7 +89,7 @@ impl Waits {
 pub fn waits_of(
     ground: &Ground<'_>,
     plan: &str,
-    (chunks, erased): (&[ChunkRow], &HashSet<[u8; 16]>),
+    (chunks, erased): (&[ChunkRow], &BTreeSet<[u8; 16]>),
     keys: &RunKeys,
     cutoff: DateTime<Utc>,
 ) -> Result<Rest, EraseError> {
@@ -122,6 +128,7 @@ pub fn waits_of(
     waits.holds.dedup();
     rows.sort_unstable();
     waits.rows = Some(rows);
+    waits.policy = Some(ground.policy_digest.to_owned());
     Ok(Rest { waits, later })
 }
 
@@ -151,12 +158,14 @@ mod tests {
     #[test]
     fn any_of_what_is_waited_for_is_enough() {
         let holds = vec!["a".to_owned(), "b".to_owned()];
-        let waits = Waits { holds, until: Some(at(100)), rows: Some(vec!["00".to_owned()]) };
+        let (policy, rows) = (Some("p".to_owned()), Some(vec!["00".to_owned()]));
+        let waits = Waits { holds, until: Some(at(100)), policy, rows };
         let both = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
-        assert!(!waits.is_over(&both, at(99)));
-        assert!(waits.is_over(&both, at(100)));
-        assert!(waits.is_over(&both[1..], at(0)));
-        assert!(!Waits::default().is_over(&[], at(1_000)), "what waits for nothing never comes back");
+        assert!(!waits.is_over(&both, "p", at(99)));
+        assert!(waits.is_over(&both, "p", at(100)));
+        assert!(waits.is_over(&both[1..], "p", at(0)));
+        assert!(waits.is_over(&both, "q", at(0)));
+        assert!(!Waits::default().is_over(&[], "p", at(1_000)), "what waits for nothing never comes back");
         assert_eq!(Waits::of(Some(&waits.text().unwrap())), waits);
         assert!(Waits::of(Some("{")).is_empty() && Waits::of(None).is_empty());
     }

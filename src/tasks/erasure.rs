@@ -1,6 +1,6 @@
 //! `retention` and the carrying-out of every plan: preconditions, batches, read-back, fate of the keys.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -467,7 +467,7 @@ async fn close_request(
     let plan = run.plan.as_deref().unwrap_or_default();
     let cutoff = tx.plan(plan).await?.map_or(run.begun_at, |plan| plan.cutoff);
     let ledger = tx.ledger_of_run(&run.id).await?;
-    let erased: HashSet<[u8; 16]> =
+    let erased: BTreeSet<[u8; 16]> =
         ledger.into_iter().filter(|entry| entry.kind == LedgerKind::Erased).map(|entry| entry.row_mac).collect();
     let Rest { waits, later } = waits_of(ground, plan, (chunks, &erased), keys, cutoff)?;
     let state = match (body.due, body.kept + body.stripped - later, body.failed + body.skipped.len() as i64) {

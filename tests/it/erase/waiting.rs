@@ -3,7 +3,7 @@
 use super::ground::{Place, counts, forget, governed, hold_row, refusal, retain};
 use chrono::{DateTime, Utc};
 use wangchuan::agent::run_task;
-use wangchuan::control::{HoldRow, RequestRow};
+use wangchuan::control::{HoldRow, RequestRow, RunRow};
 use wangchuan::erase::waits::Waits;
 use wangchuan::installation::Installation;
 use wangchuan::plan::Subject;
@@ -33,6 +33,11 @@ async fn release(installation: &Installation, id: &str) {
 
 async fn request(installation: &Installation, number: i64) -> RequestRow {
     installation.control.read().await.unwrap().request(number).await.unwrap().unwrap()
+}
+
+async fn run_of(installation: &Installation, number: i64) -> RunRow {
+    let id = request(installation, number).await.run.unwrap();
+    installation.control.read().await.unwrap().run(&id).await.unwrap().unwrap()
 }
 
 #[tokio::test]
@@ -116,8 +121,9 @@ async fn rows_that_changed_under_the_run_are_looked_at_again_and_a_waiting_reque
 }
 
 /// A statute keeps note 2 of `a`, the request waits, and then `a` comes back with note 4.
-async fn returned() -> (Place, Installation, i64) {
+async fn returned(grace: &str) -> (Place, Installation, i64) {
     let place = Place::make(NOTES, &governed("notes", "subject = \"person\"")).await;
+    place.edit_config("grace = \"0\"", &format!("grace = \"{grace}\""));
     place.edit_config("basis = \"contract\"", "basis = \"contract\"\nstatutes = [\"cn.ecl.31\"]");
     let installation = place.open().await;
     let year: i32 = installation.clock.now().format("%Y").to_string().parse().unwrap();
@@ -130,22 +136,20 @@ async fn returned() -> (Place, Installation, i64) {
 
 #[tokio::test]
 async fn what_came_after_a_request_stays_when_it_goes_on_by_itself() {
-    let (place, mut installation, number) = returned().await;
+    let (place, mut installation, number) = returned("0").await;
     place.sql("UPDATE notes SET ended = '2002-01-01' WHERE id = 2").await;
     place.sql_in("state/control.db", PAST).await;
     assert_eq!(run_task(&mut installation, &Task::Requests).await.summary, "1 carried out");
     assert_eq!(place.ask("SELECT group_concat(id) FROM notes").await, "3,4");
     // Nothing of the request is left, and the note that stays is none of its business.
-    let done = request(&installation, number).await;
-    assert_eq!(done.state, "done");
-    let run = installation.control.read().await.unwrap().run(done.run.as_deref().unwrap()).await.unwrap().unwrap();
-    assert_eq!(counts(&run), [2, 1, 0, 1, 0]);
+    assert_eq!(request(&installation, number).await.state, "done");
+    assert_eq!(counts(&run_of(&installation, number).await), [2, 1, 0, 1, 0]);
     installation.close().await.unwrap();
 }
 
 #[tokio::test]
 async fn who_asks_again_while_a_request_waits_is_answered_anew_and_about_everything() {
-    let (place, mut installation, number) = returned().await;
+    let (place, mut installation, number) = returned("0").await;
     let long_ago = "UPDATE request SET received_at = '2020-01-01T00:00:00Z', due_at = '2020-01-31T00:00:00Z'";
     place.sql_in("state/control.db", long_ago).await;
     let before = installation.clock.now();
@@ -174,5 +178,24 @@ async fn who_asks_again_while_a_request_waits_is_answered_anew_and_about_everyth
     assert_eq!(run_task(&mut installation, &Task::Requests).await.summary, "1 carried out");
     assert_eq!(place.ask("SELECT group_concat(id) FROM notes").await, "3");
     assert_eq!(request(&installation, number).await.state, "done");
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_is_looked_at_once_under_other_rules() {
+    let (place, mut installation, number) = returned("0").await;
+    installation.close().await.unwrap();
+    place.edit_config("1 year", "2 years");
+    installation = place.open().await;
+    assert_eq!(run_task(&mut installation, &Task::Requests).await.summary, "1 carried out");
+    assert_eq!(request(&installation, number).await.state, "waiting", "the statute is the same");
+    assert_eq!(run_task(&mut installation, &Task::Requests).await.summary, "0 carried out");
+    installation.close().await.unwrap();
+
+    place.edit_config("\nstatutes = [\"cn.ecl.31\"]", "");
+    installation = place.open().await;
+    assert_eq!(run_task(&mut installation, &Task::Requests).await.summary, "1 carried out");
+    assert_eq!(request(&installation, number).await.state, "done");
+    assert_eq!(place.ask("SELECT group_concat(id) FROM notes").await, "3,4");
     installation.close().await.unwrap();
 }
