@@ -475,7 +475,7 @@ async fn withdraw(context: &mut Context<'_>, number: i64) -> CommandResult {
     let (_, control) = context.control().await?;
     let look = async { control.read().await?.request(number).await };
     let found = look.await.map_err(|error| task_error(TaskError::Control(error)))?;
-    let is_waiting = found.as_ref().is_some_and(|request| request.state == WAITING);
+    let is_waiting = found.as_ref().is_some_and(|request| [WAITING, "received"].contains(&request.state.as_str()));
     let installation = if found.is_some_and(|request| request.run.is_some()) {
         let installation = context.open(Needs::ALL).await?;
         match undo_request(&installation, number).await {

@@ -132,7 +132,8 @@ pub fn canonical_subject(installation: &Installation, text: &str) -> Subject {
     }
 }
 
-/// Records a request; one of the same person that waits is asked again. Needs no store, but knows other ways of writing the same number only when stores were opened.
+/// Records a request; one of the same person that waits is asked again. Needs no store, but knows other ways of writing the
+/// same number only when stores were opened.
 ///
 /// # Errors
 /// When the id is empty, or keys or control database fail.
@@ -234,14 +235,20 @@ pub async fn plan_request(installation: &Installation, number: i64) -> Result<St
 pub async fn cancel(installation: &Installation, number: i64) -> Result<()> {
     let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;
-    if tx.request(number).await?.is_none() {
+    let Some(request) = tx.request(number).await? else {
         return Err(TaskError::Unknown {
             what: format!("there is no request {number}"),
             advice: "see `wangchuan request list`".to_owned(),
         });
-    }
-    // What a waiting request erased stays erased; what still waits of it will not go by it any more.
-    let is_withdrawn = tx.step_request(number, "received", "cancelled", None, Some(now)).await?
+    };
+    // What a waiting request erased stays erased unless it was undone, also of one that is open again; what is left of it will
+    // not go by it any more.
+    let run = match &request.run {
+        Some(id) => tx.run(id).await?,
+        None => None,
+    };
+    let end = if run.is_some_and(|run| run.state != "undone") { "partly-kept" } else { "cancelled" };
+    let is_withdrawn = tx.step_request(number, "received", end, None, Some(now)).await?
         || tx.step_request(number, WAITING, "partly-kept", None, Some(now)).await?;
     if !is_withdrawn {
         return Err(TaskError::refused(format!("request {number} was begun already"), "see `wangchuan request show`"));

@@ -6,7 +6,9 @@
 
 use std::collections::HashSet;
 
-use crate::control::{ChunkRow, RunRow};
+use chrono::{DateTime, Utc};
+
+use crate::control::{ChunkRow, RunRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
 use crate::erase::chunk::place_of;
@@ -20,6 +22,7 @@ use crate::stores::{ColumnRef, Filter, RowQuery};
 use crate::value::RowKey;
 
 use super::erasure::{RunBody, forget_markers};
+use super::request::{WAITING, cancel};
 use super::shred::held;
 use super::{Result, TaskError};
 
@@ -78,7 +81,15 @@ pub async fn undo_request(installation: &Installation, number: i64) -> Result<Un
     };
     drop(tx);
     match run {
-        Some(run) => undo_run(installation, &run).await,
+        Some(run) => {
+            let report = undo_run(installation, &run).await?;
+            let now = installation.control.read().await?.request(number).await?;
+            // Asked for again since, it is still open.
+            if now.is_some_and(|request| request.state == "received") {
+                cancel(installation, number).await?;
+            }
+            Ok(report)
+        }
         None => Err(TaskError::refused(
             format!("request {number} is {} and erased nothing", request.state),
             "see `wangchuan request show`",
@@ -100,6 +111,14 @@ async fn check_undoable(installation: &Installation, run: &RunRow) -> Result<()>
     let mut tx = installation.control.begin().await?;
     let has_images = installation.keyring.find_work_key(&mut tx, Purpose::PreImage, &run.id).await?.is_some();
     drop(tx);
+    if let Some(number) = run.request
+        && installation.control.read().await?.request(number).await?.is_some_and(|request| request.state == "running")
+    {
+        return refuse(
+            format!("cannot be undone now: request {number} is being carried out again"),
+            "`wangchuan agent --once` finishes it; undo its runs then",
+        );
+    }
     let is_in_grace = run.grace_until.is_some_and(|until| until > installation.clock.now());
     if has_images && (is_in_grace || held(installation, run).await?.is_some()) {
         return Ok(());
@@ -242,11 +261,7 @@ async fn end(installation: &Installation, run: &mut RunRow, report: &mut UndoRep
         tx.retire_pre_images(&run.id).await?;
     }
     if let Some(number) = run.request {
-        for state in ["done", "waiting", "partly-kept", "failed"] {
-            tx.step_request(number, state, "cancelled", Some(&run.id), Some(installation.clock.now())).await?;
-        }
-        // One that waited still knew whom it is about.
-        tx.retire_work(Purpose::Request.name(), &number.to_string()).await?;
+        withdraw(&mut tx, number, run, installation.clock.now()).await?;
     }
     "undone".clone_into(&mut run.state);
     if !tx.step_run(run, "undoing").await? {
@@ -254,6 +269,22 @@ async fn end(installation: &Installation, run: &mut RunRow, report: &mut UndoRep
     }
     tx.commit().await?;
     crash_point::reached("undo.ended");
+    Ok(())
+}
+
+/// The request of a run that is undone is withdrawn, unless the person asked for it again since.
+async fn withdraw(tx: &mut Tx, number: i64, run: &RunRow, now: DateTime<Utc>) -> Result<()> {
+    let request = tx.request(number).await?;
+    if request.is_some_and(|request| request.state == "received" && request.waits.is_none()) {
+        return Ok(());
+    }
+    // One that waited may be open again, with a plan of its own.
+    for state in ["done", WAITING, "received", "partly-kept", "failed"] {
+        tx.step_request(number, state, "cancelled", Some(&run.id), Some(now)).await?;
+    }
+    tx.void_plans("request", Some(number)).await?;
+    // One that waited still knew whom it is about.
+    tx.retire_work(Purpose::Request.name(), &number.to_string()).await?;
     Ok(())
 }
 

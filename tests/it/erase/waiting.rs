@@ -9,6 +9,7 @@ use wangchuan::installation::Installation;
 use wangchuan::plan::Subject;
 use wangchuan::schedule::Task;
 use wangchuan::tasks::request::{cancel, place_hold, plan_request, receive};
+use wangchuan::tasks::undo::{undo_request, undo_run};
 
 const NOTES: &str = "CREATE TABLE notes (id INTEGER PRIMARY KEY, person TEXT, ended TEXT);
     INSERT INTO notes VALUES (1, 'a', '2001-01-01'), (2, 'a', '2001-01-01'), (3, 'b', '2001-01-01');";
@@ -197,5 +198,50 @@ async fn what_waits_is_looked_at_once_under_other_rules() {
     assert_eq!(run_task(&mut installation, &Task::Requests).await.summary, "1 carried out");
     assert_eq!(request(&installation, number).await.state, "done");
     assert_eq!(place.ask("SELECT group_concat(id) FROM notes").await, "3,4");
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_is_open_again_is_withdrawn_whole_and_can_be_made_anew() {
+    for grace in ["1 hour", "0"] {
+        let (place, mut installation, number) = returned(grace).await;
+        place.sql_in("state/control.db", PAST).await;
+        let plan = plan_request(&installation, number).await.unwrap();
+        assert_eq!(request(&installation, number).await.state, "received");
+        if grace == "0" {
+            cancel(&installation, number).await.unwrap();
+        } else {
+            undo_run(&installation, &run_of(&installation, number).await).await.unwrap();
+        }
+        let (left, state) = if grace == "0" { ("2,3,4", "partly-kept") } else { ("1,2,3,4", "cancelled") };
+        assert_eq!(place.ask("SELECT group_concat(id) FROM notes").await, left);
+        let closed = request(&installation, number).await;
+        assert_eq!((closed.state.as_str(), closed.closed_at.is_some()), (state, true));
+        assert!(refusal(wangchuan::tasks::erasure::execute(&installation, &plan.row).await).contains("void"));
+        assert_eq!(run_task(&mut installation, &Task::Requests).await.summary, "0 carried out");
+        let anew = receive(&installation, &Subject::new("a")).await.unwrap();
+        assert!(!anew.existing && anew.request.number != number);
+        installation.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_earlier_run_is_not_undone_under_a_later_one_and_takes_no_new_asking_with_it() {
+    let (place, mut installation, number) = returned("1 hour").await;
+    let first = run_of(&installation, number).await;
+    place.sql_in("state/control.db", "UPDATE request SET state = 'running'").await;
+    assert!(refusal(undo_run(&installation, &first).await).contains("is being carried out again"));
+    place.sql_in("state/control.db", "UPDATE request SET state = 'waiting'").await;
+
+    assert!(receive(&installation, &Subject::new("a")).await.unwrap().renewed);
+    assert_eq!(undo_run(&installation, &first).await.unwrap().restored, 1);
+    assert_eq!(request(&installation, number).await.state, "received");
+    assert_eq!(run_task(&mut installation, &Task::Requests).await.summary, "1 carried out");
+    assert_eq!(place.ask("SELECT group_concat(id) FROM notes").await, "2,3");
+    // Withdrawn by its number, it is withdrawn although it was asked for again.
+    assert!(receive(&installation, &Subject::new("a")).await.unwrap().renewed);
+    assert_eq!(undo_request(&installation, number).await.unwrap().restored, 2);
+    assert_eq!(request(&installation, number).await.state, "cancelled");
+    assert_eq!(run_task(&mut installation, &Task::Requests).await.summary, "0 carried out");
     installation.close().await.unwrap();
 }
