@@ -89,6 +89,7 @@ contract! {
         engines::arrays_as_keys as arrays_as_keys,
         engines::a_long_statement_ends_in_busy as a_long_statement_ends_in_busy,
         engines::constraints_keep_their_definition as constraints_keep_their_definition,
+        engines::what_restricts_is_never_checked_late as what_restricts_is_never_checked_late,
     ];
     mariadb_only wangchuan::stores::Engine::Mysql => [
         engines::storage_without_transactions as storage_without_transactions,

@@ -2,8 +2,9 @@
 
 use super::ground::{Place, counts, forget, governed, retain};
 use super::runs::interrupted;
+use crate::scenario::database::{Database, wait_for};
 use wangchuan::control::LedgerKind;
-use wangchuan::stores::{BatchMarker, ColumnRef, Filter};
+use wangchuan::stores::{BatchMarker, ColumnRef, Engine, Filter};
 use wangchuan::tasks::erasure::{execute, plan_retention, resume_runs};
 use wangchuan::tasks::undo::undo_run;
 use wangchuan::value::Value;
@@ -125,4 +126,26 @@ async fn an_undone_thread_comes_back_whole() {
     assert_eq!((report.restored, report.refused), (3, 0), "{report:?}");
     assert_eq!(place.ask("SELECT group_concat(id || '-' || next) FROM notes").await, "1-3,2-1,3-2");
     installation.close().await.unwrap();
+}
+
+#[test]
+fn what_postgresql_never_checks_late_is_emptied() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(database) = Database::create(Engine::Postgres, folder.path()) else { return };
+    database.run(
+        "CREATE TABLE departments (id int PRIMARY KEY, head int, person text, ended timestamp);
+         CREATE TABLE people (id int PRIMARY KEY, person text, ended timestamp,
+           department int NOT NULL REFERENCES departments (id) ON DELETE RESTRICT DEFERRABLE INITIALLY DEFERRED);
+         INSERT INTO departments VALUES (1, NULL, 'a', '2001-01-01'); INSERT INTO people VALUES (1, 'a', '2001-01-01', 1);
+         UPDATE departments SET head = 1;
+         ALTER TABLE departments ADD FOREIGN KEY (head) REFERENCES people (id) ON DELETE RESTRICT DEFERRABLE;",
+    );
+    let place = wait_for(Place::make_for(&database.url(), &company()));
+    wait_for(async {
+        let installation = place.open().await;
+        assert!(installation.skipped().is_empty(), "{:?}", installation.skipped());
+        assert_eq!(counts(&retain(&installation).await), [2, 2, 0, 0, 0]);
+        installation.close().await.unwrap();
+    });
+    assert_eq!(database.number("SELECT (SELECT count(*) FROM departments) + (SELECT count(*) FROM people)"), 0);
 }
