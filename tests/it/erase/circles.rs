@@ -149,3 +149,23 @@ fn what_postgresql_never_checks_late_is_emptied() {
     });
     assert_eq!(database.number("SELECT (SELECT count(*) FROM departments) + (SELECT count(*) FROM people)"), 0);
 }
+
+#[tokio::test]
+async fn a_thread_goes_only_while_the_row_that_it_follows_is_what_was_planned() {
+    // Whatever changes the person between the look and the deletion: here it is the deletion of the first note.
+    let thread = "CREATE TABLE people (id INTEGER PRIMARY KEY, ended TEXT);
+        CREATE TABLE notes (id INTEGER PRIMARY KEY, owner INTEGER REFERENCES people (id), next INTEGER REFERENCES notes (id));
+        INSERT INTO people VALUES (1, '2001-01-01');
+        INSERT INTO notes VALUES (1, 1, NULL), (2, 1, 1);
+        CREATE TRIGGER moved AFTER DELETE ON notes BEGIN UPDATE people SET ended = NULL WHERE id = OLD.owner; END;";
+    let notes = "[[store.collection]]\ntable = \"notes\"\nvia = [\"owner -> people\"]\ntriggers = [\"moved\"]\n\n";
+    let place = Place::make(thread, &(governed("people", "subject = \"id\"") + notes)).await;
+    let installation = place.open().await;
+    assert_eq!(counts(&retain(&installation).await), [3, 0, 0, 1, 2]);
+    assert_eq!(place.ask("SELECT group_concat(id) FROM notes").await, "1,2");
+    place.sql("DROP TRIGGER moved; UPDATE people SET ended = '2001-01-01'").await;
+    installation.close().await.unwrap();
+    let installation = place.open().await;
+    assert_eq!(counts(&retain(&installation).await), [3, 3, 0, 0, 0]);
+    installation.close().await.unwrap();
+}
