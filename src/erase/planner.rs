@@ -42,7 +42,7 @@ pub enum PlanUse {
     Retention,
     /// The request with this number, to be carried out.
     Request(i64),
-    /// To be looked at: a plan that waits for approval stays what it is.
+    /// To be looked at, and void from the first: a plan that waits for approval stays what it is.
     Look,
 }
 
@@ -352,7 +352,7 @@ async fn store_plan(
         plan_hash(&body).map_err(|_| EraseError::Inconsistent("the plan cannot be written as JSON".to_owned()))?;
     let text = serde_json::to_string(&body)
         .map_err(|_| EraseError::Inconsistent("the plan cannot be written as JSON".to_owned()))?;
-    let row = PlanRow {
+    let mut row = PlanRow {
         id: uuid7(now, ground.random)?,
         hash,
         kind: made_for.kind().to_owned(),
@@ -386,6 +386,10 @@ async fn store_plan(
     // Of several plans for the same use only the newest can still be meant; what the others list is forgotten.
     tx.void_plans(&row.kind, row.request).await?;
     tx.add_plan(&row, &chunks).await?;
+    if made_for == PlanUse::Look {
+        tx.set_plan_state(&row.id, "void").await?;
+        "void".clone_into(&mut row.state);
+    }
     tx.commit().await?;
     Ok(StoredPlan { row, body })
 }

@@ -145,9 +145,7 @@ pub async fn plan_retention(installation: &Installation) -> Result<StoredPlan> {
 /// # Errors
 /// As [`plan_retention`].
 pub async fn preview_retention(installation: &Installation) -> Result<StoredPlan> {
-    let plan = make_plan(&installation.ground()?, &Target::Retention, PlanUse::Look).await?;
-    drop_plan(installation, &plan.row).await?;
-    Ok(plan)
+    Ok(make_plan(&installation.ground()?, &Target::Retention, PlanUse::Look).await?)
 }
 
 /// Whether a retention run has something to do although no row is due: the period of a bucket has ended whose rows went

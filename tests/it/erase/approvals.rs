@@ -3,6 +3,8 @@
 use super::ground::{Place, counts, governed, hold_row, refusal};
 use wangchuan::agent::run_task;
 use wangchuan::control::PlanRow;
+use wangchuan::erase::planner::{PlanUse, make_plan};
+use wangchuan::erase::survey::Target;
 use wangchuan::installation::Installation;
 use wangchuan::plan::Subject;
 use wangchuan::schedule::Task;
@@ -71,6 +73,17 @@ async fn nobody_agrees_twice_by_writing_a_name_in_another_way() {
     let (_, both) = approve(&installation, &plan.row.hash, "李雷").await.unwrap();
     assert_eq!(both.given, ["ann", "李雷"]);
     assert_eq!(counts(&execute(&installation, &plan.row).await.unwrap()), [3, 3, 0, 0, 0]);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_only_looked_at_can_never_be_carried_out() {
+    let place = notes("none").await;
+    let installation = place.open().await;
+    let look = make_plan(&installation.ground().unwrap(), &Target::Retention, PlanUse::Look).await.unwrap();
+    assert_eq!(look.row.state, "void");
+    assert!(refusal(execute(&installation, &look.row).await).contains("is void already"));
+    assert_eq!(place.ask("SELECT count(*) FROM notes").await, "4");
     installation.close().await.unwrap();
 }
 
