@@ -1,7 +1,7 @@
 //! `undo`: takes an erasure back within its grace (rule of dying 5).
 //!
-//! Rows go back from their pre-images, parents first, each chunk in transactions of its own; then the ledger entries are
-//! reversed, the keys that were marked live on, and a superseding certificate says so. A living row is never overwritten.
+//! Rows go back from their pre-images, parents first, each chunk in transactions of its own, and those that went together in
+//! one, together; then the ledger entries are reversed, the keys that were marked live on, and a superseding certificate says so. A living row is never overwritten.
 //! The run is `undoing` meanwhile, so that no shred counts on it; a crash anywhere is cured by going on.
 
 use std::collections::HashSet;
@@ -12,8 +12,8 @@ use crate::control::{ChunkRow, RunRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
 use crate::erase::chunk::place_of;
-use crate::erase::pre_image::open_image;
-use crate::erase::put_back::{Place, put_back};
+use crate::erase::pre_image::{PreImage, open_image};
+use crate::erase::put_back::{Place, PutBack, put_back, put_back_together};
 use crate::installation::Installation;
 use crate::keyring::Purpose;
 use crate::keys::Key;
@@ -160,9 +160,18 @@ pub async fn go_on(installation: &Installation, mut run: RunRow) -> Result<UndoR
     let undo = Undo { installation, ground: &ground, run: &run, key, suppression };
     let mut report = UndoReport { run: run.id.clone(), ..UndoReport::default() };
     // What was deleted last goes back first: parents before their children.
-    for chunk in chunks_of(installation, &run).await?.iter().rev() {
+    let chunks = chunks_of(installation, &run).await?;
+    let mut begun = HashSet::new();
+    for chunk in chunks.iter().rev() {
+        if !begun.insert(chunk.number) {
+            continue;
+        }
         let _whole = installation.begin_piece()?;
-        undo.chunk(chunk, &mut report).await?;
+        // What went together comes back together.
+        let others = chunks.iter().rev().filter(|other| chunk.knot.is_some() && other.knot == chunk.knot);
+        let together: Vec<&ChunkRow> = others.filter(|other| begun.insert(other.number)).collect();
+        let together: Vec<&ChunkRow> = std::iter::once(chunk).chain(together).collect();
+        undo.chunks(&together, &mut report).await?;
         crash_point::reached("undo.chunk-restored");
     }
     end(installation, &mut run, &mut report).await?;
@@ -180,8 +189,34 @@ struct Undo<'a> {
     suppression: Key,
 }
 
-impl Undo<'_> {
-    async fn chunk(&self, chunk: &ChunkRow, report: &mut UndoReport) -> Result<()> {
+/// The rows of a chunk that are to come back.
+struct Part<'a> {
+    place: Place<'a>,
+    image: PreImage,
+}
+
+impl<'a> Undo<'a> {
+    /// Puts back a chunk, or those of one knot.
+    async fn chunks(&self, chunks: &[&'a ChunkRow], report: &mut UndoReport) -> Result<()> {
+        let mut parts = Vec::new();
+        for chunk in chunks {
+            parts.extend(self.part(chunk, report).await?);
+        }
+        let is_knot = chunks.iter().any(|chunk| chunk.knot.is_some());
+        let all: Vec<(&Place<'_>, &PreImage)> = parts.iter().map(|part| (&part.place, &part.image)).collect();
+        let mut together = if is_knot { put_back_together(&all).await? } else { None }.map(Vec::into_iter);
+        for part in &parts {
+            let done = match together.as_mut().and_then(Iterator::next) {
+                Some(done) => done,
+                None => put_back(&part.place, &part.image).await?,
+            };
+            self.settle(part, done, report).await?;
+        }
+        Ok(())
+    }
+
+    /// What of a chunk is to come back; none when nothing of it is gone.
+    async fn part(&self, chunk: &'a ChunkRow, report: &mut UndoReport) -> Result<Option<Part<'a>>> {
         let (site, collection) = place_of(self.ground, chunk)?;
         let mut tx = self.installation.control.read().await?;
         let gone: HashSet<[u8; 16]> = tx.done_entries(&self.run.id, chunk.number).await?.into_iter().collect();
@@ -190,27 +225,40 @@ impl Undo<'_> {
         let parts = tx.pre_images(&self.run.id, chunk.number).await?;
         drop(tx);
         if gone.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let digest = |key: &RowKey| row_mac(&self.suppression, &chunk.store, &chunk.collection, key);
         let mut image = open_image(&self.key, (&self.run.id, chunk.number), &parts)?;
-        image.rows.retain(|row| gone.contains(&digest(&row.key)) && !again.contains(&digest(&row.key)));
+        image.rows.retain(|row| {
+            let digest = self.digest(chunk, &row.key);
+            gone.contains(&digest) && !again.contains(&digest)
+        });
         // The others without an image were gone before the run read them: somebody else deleted them.
         report.superseded += (gone.len() - image.rows.len()) as u64;
-        let place = Place { site, collection, run: self.run, chunk, token: self.installation.token };
-        let done = put_back(&place, &image).await?;
+        Ok(Some(Part {
+            place: Place { site, collection, run: self.run, chunk, token: self.installation.token },
+            image,
+        }))
+    }
+
+    fn digest(&self, chunk: &ChunkRow, key: &RowKey) -> [u8; 16] {
+        row_mac(&self.suppression, &chunk.store, &chunk.collection, key)
+    }
+
+    /// Reads back what was put back, and reverses its entries.
+    async fn settle(&self, Part { place, .. }: &Part<'_>, done: PutBack, report: &mut UndoReport) -> Result<()> {
+        let chunk = place.chunk;
         report.superseded += done.superseded;
         report.refused += done.refused;
         report.notes.extend(done.why.map(|why| format!("{}.{}: {why}", chunk.store, chunk.collection)));
         crash_point::reached("undo.rows-stored");
-        let missing = count_missing(&place, &done.restored).await?;
+        let missing = count_missing(place, &done.restored).await?;
         if missing > 0 {
             return Err(TaskError::Inconsistent(format!(
                 "{}.{}: {missing} rows that were put back are not there; something removes them",
                 chunk.store, chunk.collection
             )));
         }
-        let macs: Vec<[u8; 16]> = done.restored.iter().map(digest).collect();
+        let macs: Vec<[u8; 16]> = done.restored.iter().map(|key| self.digest(chunk, key)).collect();
         let mut tx = self.installation.control.begin().await?;
         tx.reverse_entries(self.run, chunk, &macs, self.installation.clock.now()).await?;
         tx.commit().await?;
