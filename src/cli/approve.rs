@@ -18,7 +18,8 @@ pub struct ApproveArgs {
     /// The hash of a plan, or its first digits (six at least).
     #[arg(value_name = "HASH")]
     plan: String,
-    /// Who agrees, by a short name that is stored and shown in clear; by default the name of this login.
+    /// Who agrees, by a short name that is stored and shown in clear; by default the name of this login. Small and capital
+    /// letters are one.
     #[arg(long = "as", value_name = "NAME")]
     name: Option<String>,
 }
@@ -49,6 +50,8 @@ pub async fn approve(context: &mut Context<'_>, args: ApproveArgs) -> CommandRes
     let installation = context.open_stores(Needs { stores: true, ..Needs::STATE }).await?;
     let agreed = approval::approve(&installation, &args.plan, &operator).await;
     let (plan, agreement) = agreed.map_err(task_error)?;
+    // As it is stored.
+    let operator = agreement.given.last().cloned().unwrap_or(operator);
     installation.close().await.map_err(task_error)?;
     let hash = &plan.hash[..12];
     let missing = agreement.needed.saturating_sub(agreement.given.len());

@@ -329,6 +329,7 @@ pub fn reason_text(lang: Lang, code: &str, law: &Catalogue) -> String {
                 "保留：处于过大的循环引用中，无法在一个事务内删除",
             )
             .to_owned(),
+            "later" => say(lang, "kept: it came after the request", "保留：在请求之后产生").to_owned(),
             other => other.to_owned(),
         },
     }

@@ -20,7 +20,7 @@ use crate::tasks::TaskError;
 use crate::tasks::approval::plan_of_request;
 use crate::tasks::erasure::{RunBody, execute};
 use crate::tasks::finality::{Remaining, Residual};
-use crate::tasks::request::{SubjectCard, WAITING, cancel, look_up, receive, reopen_waiting};
+use crate::tasks::request::{Received, SubjectCard, WAITING, cancel, look_up, receive, reopen_waiting};
 use crate::tasks::undo::undo_request;
 
 /// Requests of customers.
@@ -180,7 +180,7 @@ async fn new(context: &mut Context<'_>, from_stdin: bool, file: Option<PathBuf>,
             continue;
         }
         let received = receive(&installation, &subject).await.map_err(task_error)?;
-        receipt(context, &installation, &received.request, received.existing)?;
+        receipt(context, &installation, &received)?;
         numbers.push(received.request.number);
     }
     let (result, request) = (Outcome::of_list(numbers.is_empty()), numbers.first().copied());
@@ -264,12 +264,21 @@ fn confirm(context: &mut Context<'_>) -> Result<bool, UserError> {
 fn receipt(
     context: &mut Context<'_>,
     installation: &Installation,
-    request: &RequestRow,
-    existing: bool,
+    Received { request, existing, renewed }: &Received,
 ) -> Result<(), UserError> {
     let due = local_time(&installation.config, request.due_at);
     let number = request.number;
-    if existing {
+    if *renewed {
+        context.output.say(&Words::new(
+            format!(
+                "This person's request {number} waited; it was asked again, covers everything they own now, and is to be answered \
+                 by {due}."
+            ),
+            format!("该客户的请求 {number} 此前处于等待状态；现已重新提出，涵盖其目前的全部数据，应于 {due} 前答复。"),
+        ))?;
+        return Ok(());
+    }
+    if *existing {
         context.output.say(&Words::new(
             format!("This person's request {number} is open already; it is due by {due}."),
             format!("该客户已有未完成的请求 {number}，应于 {due} 前答复。"),
@@ -466,7 +475,7 @@ async fn withdraw(context: &mut Context<'_>, number: i64) -> CommandResult {
     let (_, control) = context.control().await?;
     let look = async { control.read().await?.request(number).await };
     let found = look.await.map_err(|error| task_error(TaskError::Control(error)))?;
-    let is_waiting = found.as_ref().is_some_and(|request| request.state == WAITING);
+    let is_waiting = found.as_ref().is_some_and(|request| [WAITING, "received"].contains(&request.state.as_str()));
     let installation = if found.is_some_and(|request| request.run.is_some()) {
         let installation = context.open(Needs::ALL).await?;
         match undo_request(&installation, number).await {

@@ -111,6 +111,21 @@ impl Tx {
         Ok(done.rows_affected() == 1)
     }
 
+    /// The same person asked again: the request counts as received now, and waits for nothing. False when it is neither waiting nor
+    /// going on after it waited.
+    pub async fn ask_again(&mut self, number: i64, received: DateTime<Utc>, due: DateTime<Utc>) -> Result<bool> {
+        let done = sqlx::query(
+            "UPDATE request SET state = 'received', received_at = $2, due_at = $3, closed_at = NULL, waits = NULL \
+             WHERE number = $1 AND (state = 'waiting' OR state = 'received' AND waits IS NOT NULL)",
+        )
+        .bind(number)
+        .bind(time_text(received))
+        .bind(time_text(due))
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     /// Sets what a request waits for, as JSON.
     pub async fn set_request_waits(&mut self, number: i64, waits: &str) -> Result<()> {
         let query = sqlx::query("UPDATE request SET waits = $2 WHERE number = $1").bind(number).bind(waits);

@@ -15,7 +15,7 @@ use crate::control::{ChunkRow, RunRow};
 use crate::crash_point;
 use crate::plan::graph::{Leaving, Link, Untie, leaving};
 use crate::plan::model::Child;
-use crate::stores::{Batch, BatchMarker, Engine, Filter};
+use crate::stores::{Batch, BatchMarker, Engine, Filter, Hop};
 use crate::value::{RowKey, Value, encode_values};
 
 /// Runs the chunks of one knot: intents, one transaction with a marker each, outcomes. Those that are done already are left
@@ -230,10 +230,15 @@ impl<'m> Knot<'m> {
                 let (Some(work), Some(locked)) = (works.get(at), locked.get(at)) else { continue };
                 let own = Filter::In(work.collection.key.clone(), keys.clone());
                 // The predicate was asked when the rows were locked. It is asked again where nothing that happens here can
-                // change its answer: no parent that went before, and no reference that was emptied.
-                let is_same = locked.path.is_empty() && order.put_off_from.is_none() && !emptied.contains(&at);
-                let filter = if is_same { Filter::And(vec![own, locked.predicate.clone()]) } else { own };
-                let deleted = batch.delete(&work.collection.table.name, &[], &filter).await?;
+                // change its answer: no parent that goes too, and no reference that was emptied.
+                let goes = |hop: &Hop| works.iter().any(|other| other.collection.table.name == hop.parent);
+                let is_same = !locked.path.iter().any(goes) && order.put_off_from.is_none() && !emptied.contains(&at);
+                let (path, filter) = if is_same {
+                    (locked.path.as_slice(), Filter::And(vec![own, locked.predicate.clone()]))
+                } else {
+                    (&[][..], own)
+                };
+                let deleted = batch.delete(&work.collection.table.name, path, &filter).await?;
                 work.check_gone(batch, &keys, deleted).await?;
             }
         }

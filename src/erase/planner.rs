@@ -1,20 +1,21 @@
 //! Makes and stores plans: surveys every store, decides, checks the caps, seals the lists and fixes the hash.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
 use super::chunk::{CHUNK_ROWS, ChunkItem, open_items, seal_items};
 use super::stripped::keep_stripped;
 use super::survey::{Surveyor, Target};
+use super::waits::Waits;
 use super::{EraseError, Ground, Site};
-use crate::control::{ChunkCounts, ChunkRow, HoldRow, PlanRow};
+use crate::control::{ChunkCounts, ChunkRow, HoldRow, PlanRow, Tx};
 use crate::keyring::Purpose;
 use crate::keys::{Key, cell::pseudonym};
-use crate::plan::decide::decide;
-use crate::plan::digest::{RowsDigest, plan_hash};
+use crate::plan::decide::{Candidate, decide};
+use crate::plan::digest::{RowsDigest, plan_hash, row_mac};
 use crate::plan::model::Model;
-use crate::plan::{CollectionCounts, Decision, PlanBody, PlanKind, Subject, Verdict};
+use crate::plan::{CollectionCounts, Decision, PlanBody, PlanKind, Reason, Subject, Verdict};
 use crate::policy::hold::{ActiveHolds, Hold, HoldScope, Owners, SubjectDigest};
 use crate::policy::statute::rules::PolicyRule;
 use crate::random::uuid7;
@@ -41,7 +42,7 @@ pub enum PlanUse {
     Retention,
     /// The request with this number, to be carried out.
     Request(i64),
-    /// To be looked at: a plan that waits for approval stays what it is.
+    /// To be looked at, and void from the first: a plan that waits for approval stays what it is.
     Look,
 }
 
@@ -72,7 +73,9 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, made_for: PlanUse) 
     let suppression = ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?;
     let lookup = ground.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
     let holds = tx.holds(true).await?;
+    let known = known_rows(&mut tx, made_for).await?;
     tx.commit().await?;
+    let asked = Asked { target, cutoff, known: known.as_ref(), suppression: &suppression };
 
     let mut body = PlanBody {
         kind: if matches!(target, Target::Retention) { PlanKind::Retention } else { PlanKind::Request },
@@ -90,7 +93,7 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, made_for: PlanUse) 
     };
     let mut lists: Vec<PlannedList> = Vec::new();
     for site in ground.sites {
-        match plan_site(site, &holds, &lookup, target, cutoff, body.kind).await {
+        match plan_site(site, &holds, &lookup, &asked, body.kind).await {
             Ok((decisions, counts)) => {
                 body.schema_digest.push((site.model.spec.name.clone(), site.model.schema_digest.clone()));
                 body.collections.extend(counts);
@@ -206,20 +209,52 @@ pub fn covering_hold(
     holds.on_row(&site.model.spec.name, collection, owners).map(str::to_owned)
 }
 
+/// The rows that a request which waited takes, when it goes on by itself: those that stayed then.
+async fn known_rows(tx: &mut Tx, made_for: PlanUse) -> Result<Option<HashSet<String>>, EraseError> {
+    let Some(number) = made_for.request() else { return Ok(None) };
+    let waits = tx.request(number).await?.and_then(|request| request.waits);
+    Ok(Waits::of(waits.as_deref()).rows.map(|rows| rows.into_iter().collect()))
+}
+
+/// What is planned, and at which cutoff.
+struct Asked<'a> {
+    target: &'a Target,
+    cutoff: DateTime<Utc>,
+    /// The only rows that may go, when they are fixed already.
+    known: Option<&'a HashSet<String>>,
+    suppression: &'a Key,
+}
+
+impl Asked<'_> {
+    /// Rows that came after the request stay, whatever else would be said of them.
+    fn keep_later(&self, site: &Site, candidates: &mut [Candidate]) {
+        let Some(known) = self.known else { return };
+        for candidate in candidates {
+            let collection = site.model.collections.get(candidate.collection);
+            let table = collection.map(|collection| collection.table.name.as_str()).unwrap_or_default();
+            let mac = row_mac(self.suppression, &site.model.spec.name, table, &candidate.row.key);
+            if !known.contains(&hex::encode(mac)) {
+                candidate.keep = Some(Reason::Later);
+            }
+        }
+    }
+}
+
 async fn plan_site(
     site: &Site,
     holds: &[HoldRow],
     lookup: &Key,
-    target: &Target,
-    cutoff: DateTime<Utc>,
+    asked: &Asked<'_>,
     kind: PlanKind,
 ) -> Result<(Vec<Decision>, Vec<CollectionCounts>), EraseError> {
+    let (target, cutoff) = (asked.target, asked.cutoff);
     let holds = active_holds(holds, cutoff);
     let held_by =
         |subject: Option<&Subject>, collection: &str| covering_hold(&holds, lookup, site, collection, subject);
     let surveyor = Surveyor { model: &site.model, engine: site.store.engine(), cutoff, held_by: &held_by };
     let mut view = site.store.open_snapshot().await?;
-    let survey = surveyor.run(view.as_mut(), target).await?;
+    let mut survey = surveyor.run(view.as_mut(), target).await?;
+    asked.keep_later(site, &mut survey.candidates);
     let mut counts = survey.counts;
     let groups: Vec<usize> = site.model.collections.iter().map(|collection| collection.group).collect();
     let mut decisions = decide(survey.candidates, &survey.references, &groups);
@@ -317,7 +352,7 @@ async fn store_plan(
         plan_hash(&body).map_err(|_| EraseError::Inconsistent("the plan cannot be written as JSON".to_owned()))?;
     let text = serde_json::to_string(&body)
         .map_err(|_| EraseError::Inconsistent("the plan cannot be written as JSON".to_owned()))?;
-    let row = PlanRow {
+    let mut row = PlanRow {
         id: uuid7(now, ground.random)?,
         hash,
         kind: made_for.kind().to_owned(),
@@ -351,6 +386,10 @@ async fn store_plan(
     // Of several plans for the same use only the newest can still be meant; what the others list is forgotten.
     tx.void_plans(&row.kind, row.request).await?;
     tx.add_plan(&row, &chunks).await?;
+    if made_for == PlanUse::Look {
+        tx.set_plan_state(&row.id, "void").await?;
+        "void".clone_into(&mut row.state);
+    }
     tx.commit().await?;
     Ok(StoredPlan { row, body })
 }

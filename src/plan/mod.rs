@@ -58,6 +58,8 @@ pub enum Reason {
     Changed,
     /// It stands in a circle of rows that refer to each other which is too large for one transaction.
     Circle,
+    /// It came after the request, which goes on by itself with what it knew when it began to wait.
+    Later,
     /// Deleting it failed.
     Failed,
 }
@@ -75,6 +77,7 @@ impl Reason {
             Self::UnknownStart => "unknown-start".to_owned(),
             Self::Changed => "changed".to_owned(),
             Self::Circle => "circle".to_owned(),
+            Self::Later => "later".to_owned(),
             Self::Failed => "failed".to_owned(),
         }
     }

@@ -122,10 +122,16 @@ type Result<T, E = SqlError> = std::result::Result<T, E>;
 /// The tables that a statement can name: the queried one and its ancestors, each with the prefix of its columns.
 struct Scope<'s> {
     tables: Vec<(&'s Table, String)>,
+    /// With what names of ancestors begin.
+    letter: char,
 }
 
 impl<'s> Scope<'s> {
     fn of(schema: &'s Schema, table: &str, path: &[Hop], own_prefix: String) -> Result<Self> {
+        // A DELETE and an UPDATE know the table by its own name, which an ancestor must not have too.
+        let own = table.to_ascii_lowercase();
+        let is_like_ours = own.strip_prefix('t').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
+        let letter = if is_like_ours || own == "base" { 'p' } else { 't' };
         let mut tables = vec![(schema.table(table)?, own_prefix)];
         for (index, hop) in path.iter().enumerate() {
             let parent = schema.table(&hop.parent)?;
@@ -136,9 +142,9 @@ impl<'s> Scope<'s> {
             {
                 return Err(SqlError::NotUnique { table: table.to_owned(), parent: hop.parent.clone() });
             }
-            tables.push((parent, format!("t{}.", index + 1)));
+            tables.push((parent, format!("{letter}{}.", index + 1)));
         }
-        Ok(Self { tables })
+        Ok(Self { tables, letter })
     }
 
     fn at(&self, hop: usize) -> Result<(&'s Table, &str)> {
@@ -175,7 +181,7 @@ impl<'s> Builder<'s> {
         Ok(Statement { sql: self.sql, arguments: self.arguments, outputs: self.outputs })
     }
 
-    /// `LEFT JOIN parent AS tN ON …` for every step of the path.
+    /// `LEFT JOIN parent AS tN ON …` (or `pN`) for every step of the path.
     fn joins(&mut self, scope: &Scope<'_>, path: &[Hop]) -> Result<()> {
         for (index, hop) in path.iter().enumerate() {
             let (child, child_prefix) = scope.at(index)?;
@@ -191,7 +197,8 @@ impl<'s> Builder<'s> {
                 conditions.push(format!("{prefix}{} = {child_prefix}{}", self.quoted(to), self.quoted(from)));
             }
             let place = self.schema.place(&hop.parent);
-            self.push(&format!(" LEFT JOIN {place} AS t{} ON {}", index + 1, conditions.join(" AND ")));
+            let name = prefix.trim_end_matches('.');
+            self.push(&format!(" LEFT JOIN {place} AS {name} ON {}", conditions.join(" AND ")));
         }
         Ok(())
     }

@@ -72,8 +72,33 @@ pub fn needed(ground: &Ground<'_>, body: &PlanBody) -> (usize, String) {
 /// When the control database fails.
 pub async fn agreement(installation: &Installation, plan: &PlanRow, body: &PlanBody) -> Result<Agreement> {
     let (needed, why) = needed(&installation.ground()?, body);
-    let given = installation.control.read().await?.approvals(&plan.id).await?;
-    Ok(Agreement { needed, why, given: given.into_iter().map(|approval| approval.operator).collect() })
+    let mut given: Vec<String> = Vec::new();
+    for approval in installation.control.read().await?.approvals(&plan.id).await? {
+        // Of a name that was stored before names had one form, only this form counts.
+        let name = operator_name(&approval.operator).unwrap_or(approval.operator);
+        if !given.contains(&name) {
+            given.push(name);
+        }
+    }
+    Ok(Agreement { needed, given, why })
+}
+
+/// The one form of an operator's name, in small letters and without blanks around it: who agreed cannot agree again by writing
+/// the name in another way. Signs that look like others, or like nothing, are refused.
+fn operator_name(given: &str) -> Result<String> {
+    let refuse = |what: String| Err(TaskError::refused(what, "give a short name with `--as NAME`"));
+    let name = given.trim().to_lowercase();
+    if let Err(fault) = check_free_text(&name) {
+        return refuse(format!("the name {fault}"));
+    }
+    let is_chinese = |sign: char| matches!(sign, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{20000}'..='\u{2ebef}' | '\u{30000}'..='\u{323af}');
+    let is_usual = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '.' | '-' | '_') || is_chinese(sign);
+    if !name.chars().all(is_usual) {
+        return refuse(
+            "the name holds signs other than letters, digits, `.`, `-`, `_` and Chinese characters".to_owned(),
+        );
+    }
+    Ok(name)
 }
 
 /// Refuses a plan to which somebody must still agree.
@@ -103,8 +128,7 @@ pub async fn check_agreement(installation: &Installation, plan: &PlanRow, body: 
 /// Refused when the plan does not wait to be carried out, its policies, schema or holds changed, nobody needs to agree, or
 /// the same person agreed already.
 pub async fn approve(installation: &Installation, prefix: &str, operator: &str) -> Result<(PlanRow, Agreement)> {
-    check_free_text(operator)
-        .map_err(|fault| TaskError::refused(format!("the name {fault}"), "give the operator's short name"))?;
+    let operator = operator_name(operator)?;
     let plan = find_plan(installation, prefix).await?;
     let (hash, body) = (&plan.hash[..12], super::erasure::plan_body(&plan)?);
     if plan.state != "planned" {
@@ -126,9 +150,10 @@ pub async fn approve(installation: &Installation, prefix: &str, operator: &str) 
             format!("carry it out with `wangchuan erase --plan {hash}`"),
         ));
     }
-    let approval = ApprovalRow { plan: plan.id.clone(), operator: operator.to_owned(), at: installation.clock.now() };
+    let before = agreement(installation, &plan, &body).await?;
+    let approval = ApprovalRow { plan: plan.id.clone(), operator: operator.clone(), at: installation.clock.now() };
     let mut tx = installation.control.begin().await?;
-    if !tx.add_approval(&approval).await? {
+    if before.given.contains(&operator) || !tx.add_approval(&approval).await? {
         return Err(TaskError::refused(
             format!("{operator} approved plan {hash} already"),
             "another operator must agree",

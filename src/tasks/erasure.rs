@@ -1,11 +1,11 @@
 //! `retention` and the carrying-out of every plan: preconditions, batches, read-back, fate of the keys.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::control::{ChunkCounts, ChunkRow, PlanRow, RunRow, Tx};
+use crate::control::{ChunkCounts, ChunkRow, LedgerKind, PlanRow, RunRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
 use crate::erase::batch::{RunKeys, run_chunk, withhold_chunk};
@@ -15,7 +15,7 @@ use crate::erase::knot::run_knot;
 use crate::erase::planner::{PlanUse, StoredPlan, is_intact, make_plan};
 use crate::erase::read_back::read_back;
 use crate::erase::survey::Target;
-use crate::erase::waits::waits_of;
+use crate::erase::waits::{Rest, waits_of};
 use crate::installation::{Installation, Operation};
 use crate::keyring::Purpose;
 use crate::keys::cell::pseudonym;
@@ -145,9 +145,7 @@ pub async fn plan_retention(installation: &Installation) -> Result<StoredPlan> {
 /// # Errors
 /// As [`plan_retention`].
 pub async fn preview_retention(installation: &Installation) -> Result<StoredPlan> {
-    let plan = make_plan(&installation.ground()?, &Target::Retention, PlanUse::Look).await?;
-    drop_plan(installation, &plan.row).await?;
-    Ok(plan)
+    Ok(make_plan(&installation.ground()?, &Target::Retention, PlanUse::Look).await?)
 }
 
 /// Whether a retention run has something to do although no row is due: the period of a bucket has ended whose rows went
@@ -466,8 +464,11 @@ async fn close_request(
     let Some(number) = run.request else { return Ok(()) };
     let plan = run.plan.as_deref().unwrap_or_default();
     let cutoff = tx.plan(plan).await?.map_or(run.begun_at, |plan| plan.cutoff);
-    let waits = waits_of(ground, plan, chunks, keys, cutoff)?;
-    let state = match (body.due, body.kept + body.stripped, body.failed + body.skipped.len() as i64) {
+    let ledger = tx.ledger_of_run(&run.id).await?;
+    let erased: BTreeSet<[u8; 16]> =
+        ledger.into_iter().filter(|entry| entry.kind == LedgerKind::Erased).map(|entry| entry.row_mac).collect();
+    let Rest { waits, later } = waits_of(ground, plan, (chunks, &erased), keys, cutoff)?;
+    let state = match (body.due, body.kept + body.stripped - later, body.failed + body.skipped.len() as i64) {
         (0, _, 0) => "nothing-found",
         (_, 0, 0) => "done",
         (_, _, 0) if !waits.is_empty() => WAITING,

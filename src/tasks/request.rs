@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use crate::control::RequestRow;
+use crate::control::{RequestRow, Tx};
 use crate::erase::batch::subject_in;
 use crate::erase::planner::{PlanUse, StoredPlan, make_plan, subject_lookup};
 use crate::erase::survey::{Target, read_all};
@@ -111,6 +111,8 @@ pub struct Received {
     pub request: RequestRow,
     /// Whether it existed already.
     pub existing: bool,
+    /// Whether it waited, and was asked again now: with a new date, and for everything that the person owns now.
+    pub renewed: bool,
 }
 
 /// A subject's id in the one form in which control database and holds know it: without blanks around it, and as a number
@@ -130,7 +132,8 @@ pub fn canonical_subject(installation: &Installation, text: &str) -> Subject {
     }
 }
 
-/// Records a request. Needs no store, but knows other ways of writing the same number only when stores were opened.
+/// Records a request; one of the same person that waits is asked again. Needs no store, but knows other ways of writing the
+/// same number only when stores were opened.
 ///
 /// # Errors
 /// When the id is empty, or keys or control database fail.
@@ -147,7 +150,7 @@ pub async fn receive(installation: &Installation, subject: &Subject) -> Result<R
     let lookup_key = installation.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
     let lookup = subject_lookup(&lookup_key, subject);
     if let Some(request) = tx.open_request_of(&lookup).await? {
-        return Ok(Received { request, existing: true });
+        return open_already(installation, tx, request, subject).await;
     }
     let number = tx.add_request("erase", &lookup, now, due_at(now)).await?;
     let key = installation.keyring.work_key(&mut tx, Purpose::Request, &number.to_string()).await?;
@@ -167,7 +170,28 @@ pub async fn receive(installation: &Installation, subject: &Subject) -> Result<R
     let object = format!("request-{number}");
     let received = Operation { name: "request.new", object: &object, outcome: "success", ..Operation::default() };
     installation.log(Operation { subject: Some(subject), ..received }).await?;
-    Ok(Received { request, existing: false })
+    Ok(Received { request, existing: false, renewed: false })
+}
+
+/// The same person asks while a request of theirs is open. One that waits, or goes on with what it waited for, is asked again: it
+/// covers everything that they own now, and is to be answered anew.
+async fn open_already(
+    installation: &Installation,
+    mut tx: Tx,
+    request: RequestRow,
+    subject: &Subject,
+) -> Result<Received> {
+    let (now, number) = (installation.clock.now(), request.number);
+    if !tx.ask_again(number, now, due_at(now)).await? {
+        return Ok(Received { request, existing: true, renewed: false });
+    }
+    tx.void_plans("request", Some(number)).await?;
+    let request = tx.request(number).await?.unwrap_or(request);
+    tx.commit().await?;
+    let object = format!("request-{number}");
+    let again = Operation { name: "request.again", object: &object, outcome: "success", ..Operation::default() };
+    installation.log(Operation { subject: Some(subject), ..again }).await?;
+    Ok(Received { request, existing: true, renewed: true })
 }
 
 fn due_at(received: DateTime<Utc>) -> DateTime<Utc> {
@@ -211,14 +235,20 @@ pub async fn plan_request(installation: &Installation, number: i64) -> Result<St
 pub async fn cancel(installation: &Installation, number: i64) -> Result<()> {
     let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;
-    if tx.request(number).await?.is_none() {
+    let Some(request) = tx.request(number).await? else {
         return Err(TaskError::Unknown {
             what: format!("there is no request {number}"),
             advice: "see `wangchuan request list`".to_owned(),
         });
-    }
-    // What a waiting request erased stays erased; what still waits of it will not go by it any more.
-    let is_withdrawn = tx.step_request(number, "received", "cancelled", None, Some(now)).await?
+    };
+    // What a waiting request erased stays erased unless it was undone, also of one that is open again; what is left of it will
+    // not go by it any more.
+    let run = match &request.run {
+        Some(id) => tx.run(id).await?,
+        None => None,
+    };
+    let end = if run.is_some_and(|run| run.state != "undone") { "partly-kept" } else { "cancelled" };
+    let is_withdrawn = tx.step_request(number, "received", end, None, Some(now)).await?
         || tx.step_request(number, WAITING, "partly-kept", None, Some(now)).await?;
     if !is_withdrawn {
         return Err(TaskError::refused(format!("request {number} was begun already"), "see `wangchuan request show`"));

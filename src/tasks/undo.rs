@@ -1,17 +1,19 @@
 //! `undo`: takes an erasure back within its grace (rule of dying 5).
 //!
-//! Rows go back from their pre-images, parents first, each chunk in transactions of its own; then the ledger entries are
-//! reversed, the keys that were marked live on, and a superseding certificate says so. A living row is never overwritten.
+//! Rows go back from their pre-images, parents first, each chunk in transactions of its own, and those that went together in
+//! one, together; then the ledger entries are reversed, the keys that were marked live on, and a superseding certificate says so. A living row is never overwritten.
 //! The run is `undoing` meanwhile, so that no shred counts on it; a crash anywhere is cured by going on.
 
 use std::collections::HashSet;
 
-use crate::control::{ChunkRow, RunRow};
+use chrono::{DateTime, Utc};
+
+use crate::control::{ChunkRow, RunRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
 use crate::erase::chunk::place_of;
-use crate::erase::pre_image::open_image;
-use crate::erase::put_back::{Place, put_back};
+use crate::erase::pre_image::{PreImage, open_image};
+use crate::erase::put_back::{Place, PutBack, put_back, put_back_together};
 use crate::installation::Installation;
 use crate::keyring::Purpose;
 use crate::keys::Key;
@@ -20,6 +22,7 @@ use crate::stores::{ColumnRef, Filter, RowQuery};
 use crate::value::RowKey;
 
 use super::erasure::{RunBody, forget_markers};
+use super::request::{WAITING, cancel};
 use super::shred::held;
 use super::{Result, TaskError};
 
@@ -78,7 +81,15 @@ pub async fn undo_request(installation: &Installation, number: i64) -> Result<Un
     };
     drop(tx);
     match run {
-        Some(run) => undo_run(installation, &run).await,
+        Some(run) => {
+            let report = undo_run(installation, &run).await?;
+            let now = installation.control.read().await?.request(number).await?;
+            // Asked for again since, it is still open.
+            if now.is_some_and(|request| request.state == "received") {
+                cancel(installation, number).await?;
+            }
+            Ok(report)
+        }
         None => Err(TaskError::refused(
             format!("request {number} is {} and erased nothing", request.state),
             "see `wangchuan request show`",
@@ -100,6 +111,14 @@ async fn check_undoable(installation: &Installation, run: &RunRow) -> Result<()>
     let mut tx = installation.control.begin().await?;
     let has_images = installation.keyring.find_work_key(&mut tx, Purpose::PreImage, &run.id).await?.is_some();
     drop(tx);
+    if let Some(number) = run.request
+        && installation.control.read().await?.request(number).await?.is_some_and(|request| request.state == "running")
+    {
+        return refuse(
+            format!("cannot be undone now: request {number} is being carried out again"),
+            "`wangchuan agent --once` finishes it; undo its runs then",
+        );
+    }
     let is_in_grace = run.grace_until.is_some_and(|until| until > installation.clock.now());
     if has_images && (is_in_grace || held(installation, run).await?.is_some()) {
         return Ok(());
@@ -141,9 +160,18 @@ pub async fn go_on(installation: &Installation, mut run: RunRow) -> Result<UndoR
     let undo = Undo { installation, ground: &ground, run: &run, key, suppression };
     let mut report = UndoReport { run: run.id.clone(), ..UndoReport::default() };
     // What was deleted last goes back first: parents before their children.
-    for chunk in chunks_of(installation, &run).await?.iter().rev() {
+    let chunks = chunks_of(installation, &run).await?;
+    let mut begun = HashSet::new();
+    for chunk in chunks.iter().rev() {
+        if !begun.insert(chunk.number) {
+            continue;
+        }
         let _whole = installation.begin_piece()?;
-        undo.chunk(chunk, &mut report).await?;
+        // What went together comes back together.
+        let others = chunks.iter().rev().filter(|other| chunk.knot.is_some() && other.knot == chunk.knot);
+        let together: Vec<&ChunkRow> = others.filter(|other| begun.insert(other.number)).collect();
+        let together: Vec<&ChunkRow> = std::iter::once(chunk).chain(together).collect();
+        undo.chunks(&together, &mut report).await?;
         crash_point::reached("undo.chunk-restored");
     }
     end(installation, &mut run, &mut report).await?;
@@ -161,8 +189,34 @@ struct Undo<'a> {
     suppression: Key,
 }
 
-impl Undo<'_> {
-    async fn chunk(&self, chunk: &ChunkRow, report: &mut UndoReport) -> Result<()> {
+/// The rows of a chunk that are to come back.
+struct Part<'a> {
+    place: Place<'a>,
+    image: PreImage,
+}
+
+impl<'a> Undo<'a> {
+    /// Puts back a chunk, or those of one knot.
+    async fn chunks(&self, chunks: &[&'a ChunkRow], report: &mut UndoReport) -> Result<()> {
+        let mut parts = Vec::new();
+        for chunk in chunks {
+            parts.extend(self.part(chunk, report).await?);
+        }
+        let is_knot = chunks.iter().any(|chunk| chunk.knot.is_some());
+        let all: Vec<(&Place<'_>, &PreImage)> = parts.iter().map(|part| (&part.place, &part.image)).collect();
+        let mut together = if is_knot { put_back_together(&all).await? } else { None }.map(Vec::into_iter);
+        for part in &parts {
+            let done = match together.as_mut().and_then(Iterator::next) {
+                Some(done) => done,
+                None => put_back(&part.place, &part.image).await?,
+            };
+            self.settle(part, done, report).await?;
+        }
+        Ok(())
+    }
+
+    /// What of a chunk is to come back; none when nothing of it is gone.
+    async fn part(&self, chunk: &'a ChunkRow, report: &mut UndoReport) -> Result<Option<Part<'a>>> {
         let (site, collection) = place_of(self.ground, chunk)?;
         let mut tx = self.installation.control.read().await?;
         let gone: HashSet<[u8; 16]> = tx.done_entries(&self.run.id, chunk.number).await?.into_iter().collect();
@@ -171,27 +225,40 @@ impl Undo<'_> {
         let parts = tx.pre_images(&self.run.id, chunk.number).await?;
         drop(tx);
         if gone.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let digest = |key: &RowKey| row_mac(&self.suppression, &chunk.store, &chunk.collection, key);
         let mut image = open_image(&self.key, (&self.run.id, chunk.number), &parts)?;
-        image.rows.retain(|row| gone.contains(&digest(&row.key)) && !again.contains(&digest(&row.key)));
+        image.rows.retain(|row| {
+            let digest = self.digest(chunk, &row.key);
+            gone.contains(&digest) && !again.contains(&digest)
+        });
         // The others without an image were gone before the run read them: somebody else deleted them.
         report.superseded += (gone.len() - image.rows.len()) as u64;
-        let place = Place { site, collection, run: self.run, chunk, token: self.installation.token };
-        let done = put_back(&place, &image).await?;
+        Ok(Some(Part {
+            place: Place { site, collection, run: self.run, chunk, token: self.installation.token },
+            image,
+        }))
+    }
+
+    fn digest(&self, chunk: &ChunkRow, key: &RowKey) -> [u8; 16] {
+        row_mac(&self.suppression, &chunk.store, &chunk.collection, key)
+    }
+
+    /// Reads back what was put back, and reverses its entries.
+    async fn settle(&self, Part { place, .. }: &Part<'_>, done: PutBack, report: &mut UndoReport) -> Result<()> {
+        let chunk = place.chunk;
         report.superseded += done.superseded;
         report.refused += done.refused;
         report.notes.extend(done.why.map(|why| format!("{}.{}: {why}", chunk.store, chunk.collection)));
         crash_point::reached("undo.rows-stored");
-        let missing = count_missing(&place, &done.restored).await?;
+        let missing = count_missing(place, &done.restored).await?;
         if missing > 0 {
             return Err(TaskError::Inconsistent(format!(
                 "{}.{}: {missing} rows that were put back are not there; something removes them",
                 chunk.store, chunk.collection
             )));
         }
-        let macs: Vec<[u8; 16]> = done.restored.iter().map(digest).collect();
+        let macs: Vec<[u8; 16]> = done.restored.iter().map(|key| self.digest(chunk, key)).collect();
         let mut tx = self.installation.control.begin().await?;
         tx.reverse_entries(self.run, chunk, &macs, self.installation.clock.now()).await?;
         tx.commit().await?;
@@ -242,11 +309,7 @@ async fn end(installation: &Installation, run: &mut RunRow, report: &mut UndoRep
         tx.retire_pre_images(&run.id).await?;
     }
     if let Some(number) = run.request {
-        for state in ["done", "waiting", "partly-kept", "failed"] {
-            tx.step_request(number, state, "cancelled", Some(&run.id), Some(installation.clock.now())).await?;
-        }
-        // One that waited still knew whom it is about.
-        tx.retire_work(Purpose::Request.name(), &number.to_string()).await?;
+        withdraw(&mut tx, number, run, installation.clock.now()).await?;
     }
     "undone".clone_into(&mut run.state);
     if !tx.step_run(run, "undoing").await? {
@@ -254,6 +317,22 @@ async fn end(installation: &Installation, run: &mut RunRow, report: &mut UndoRep
     }
     tx.commit().await?;
     crash_point::reached("undo.ended");
+    Ok(())
+}
+
+/// The request of a run that is undone is withdrawn, unless the person asked for it again since.
+async fn withdraw(tx: &mut Tx, number: i64, run: &RunRow, now: DateTime<Utc>) -> Result<()> {
+    let request = tx.request(number).await?;
+    if request.is_some_and(|request| request.state == "received" && request.waits.is_none()) {
+        return Ok(());
+    }
+    // One that waited may be open again, with a plan of its own.
+    for state in ["done", WAITING, "received", "partly-kept", "failed"] {
+        tx.step_request(number, state, "cancelled", Some(&run.id), Some(now)).await?;
+    }
+    tx.void_plans("request", Some(number)).await?;
+    // One that waited still knew whom it is about.
+    tx.retire_work(Purpose::Request.name(), &number.to_string()).await?;
     Ok(())
 }
 

@@ -55,6 +55,7 @@ macro_rules! every_check {
                 values::same_compares_the_carried_form as same_compares_the_carried_form,
                 batches::a_row_changed_since_is_not_deleted as a_row_changed_since_is_not_deleted,
                 batches::deleting_by_ancestors as deleting_by_ancestors,
+                batches::deleting_by_ancestors_whatever_the_tables_are_called as deleting_by_ancestors_whatever_the_tables_are_called,
                 batches::marker_and_rows_commit_together as marker_and_rows_commit_together,
                 batches::a_chunk_commits_once as a_chunk_commits_once,
                 batches::children_before_parents as children_before_parents,
@@ -89,6 +90,7 @@ contract! {
         engines::arrays_as_keys as arrays_as_keys,
         engines::a_long_statement_ends_in_busy as a_long_statement_ends_in_busy,
         engines::constraints_keep_their_definition as constraints_keep_their_definition,
+        engines::what_restricts_is_never_checked_late as what_restricts_is_never_checked_late,
     ];
     mariadb_only wangchuan::stores::Engine::Mysql => [
         engines::storage_without_transactions as storage_without_transactions,

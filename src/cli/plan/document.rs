@@ -133,7 +133,7 @@ struct PlannedCollection {
 /// Rows that stay for one reason.
 #[derive(Debug, Serialize, JsonSchema)]
 struct KeptRows {
-    /// `hold:ID`, `statute:KEY`, `restricted:MINIMUM:MAXIMUM` (two statutes that contradict each other), `kept-child`, `unregistered-child:TABLE`, `unknown-start` or `circle`.
+    /// `hold:ID`, `statute:KEY`, `restricted:MINIMUM:MAXIMUM` (two statutes that contradict each other), `kept-child`, `unregistered-child:TABLE`, `unknown-start`, `circle` or `later` (came after the request).
     reason: String,
     /// How many.
     rows: u64,

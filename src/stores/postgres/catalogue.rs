@@ -47,7 +47,7 @@ const FOREIGN_KEYS: &str = "SELECT CAST(c.conrelid AS bigint), CAST(c.confrelid 
        JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number), \
      (SELECT CAST(json_agg(a.attname ORDER BY k.place) AS text) FROM unnest(c.confkey) WITH ORDINALITY AS k(number, place) \
        JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = k.number), \
-     CAST(c.confdeltype AS text), c.condeferrable FROM pg_constraint c WHERE c.contype = 'f' AND c.conparentid = 0 ORDER BY c.conname";
+     CAST(c.confdeltype AS text), c.condeferrable AND c.confdeltype <> 'r' FROM pg_constraint c WHERE c.contype = 'f' AND c.conparentid = 0 ORDER BY c.conname";
 
 /// Every partition with the table whose rows it holds in the end.
 const PARTITIONS: &str = "SELECT CAST(c.oid AS bigint), CAST(CAST(pg_partition_root(c.oid) AS oid) AS bigint) \

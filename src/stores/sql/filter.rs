@@ -64,7 +64,8 @@ impl<'s> Builder<'s> {
             return Ok(());
         }
         let ancestral: Vec<Filter> = ancestral.into_iter().cloned().collect();
-        self.push(" AND EXISTS (SELECT 1 FROM (SELECT 1 AS one) AS base");
+        let base = if scope.letter == 't' { "base" } else { "p0" };
+        self.push(&format!(" AND EXISTS (SELECT 1 FROM (SELECT 1 AS one) AS {base}"));
         self.joins(scope, path)?;
         self.push(" WHERE ");
         self.joined(scope, &ancestral, " AND ", TRUE)?;

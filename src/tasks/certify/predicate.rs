@@ -416,6 +416,7 @@ fn reason_of(code: &str) -> (RetainedReason, Option<String>) {
         // The minimum keeps them; the maximum that it contradicts stands in the plan.
         Some(("restricted", keys)) => (RetainedReason::StatutoryPeriod, keys.split(':').next().map(ToOwned::to_owned)),
         _ if code == Reason::UnknownStart.code() => (RetainedReason::StartUnknown, None),
+        _ if code == Reason::Later.code() => (RetainedReason::Renewed, None),
         _ => (RetainedReason::Referenced, None),
     }
 }

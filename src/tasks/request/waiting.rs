@@ -1,7 +1,5 @@
 //! Requests that wait: rows of theirs were kept by a hold or a statute. They are carried out again, by themselves, once the
-//! hold is released or the statute's period is over.
-
-use chrono::{DateTime, Utc};
+//! hold is released or the statute's period is over, and once whenever policies, statutes or registry are others.
 
 use crate::control::{RequestRow, Tx};
 use crate::erase::waits::Waits;
@@ -17,11 +15,10 @@ pub const WAITING: &str = "waiting";
 /// # Errors
 /// When the control database fails.
 pub async fn reopen_waiting(installation: &Installation) -> Result<Vec<i64>> {
-    let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;
     let mut reopened = Vec::new();
     for request in tx.requests(Some(WAITING)).await? {
-        if reopen(&mut tx, &request, now).await? {
+        if reopen(installation, &mut tx, &request).await? {
             reopened.push(request.number);
         }
     }
@@ -33,9 +30,11 @@ pub async fn reopen_waiting(installation: &Installation) -> Result<Vec<i64>> {
 }
 
 /// Makes one waiting request open again, if what it waited for has come.
-async fn reopen(tx: &mut Tx, request: &RequestRow, now: DateTime<Utc>) -> Result<bool> {
+async fn reopen(installation: &Installation, tx: &mut Tx, request: &RequestRow) -> Result<bool> {
+    let ground = installation.ground()?;
     let active: Vec<String> = tx.holds(true).await?.into_iter().map(|hold| hold.id).collect();
-    let is_over = Waits::of(request.waits.as_deref()).is_over(&active, now);
+    let waits = Waits::of(request.waits.as_deref());
+    let is_over = waits.is_over(&active, ground.policy_digest, ground.clock.now());
     Ok(is_over && tx.step_request(request.number, WAITING, "received", None, None).await?)
 }
 
@@ -45,7 +44,7 @@ async fn reopen(tx: &mut Tx, request: &RequestRow, now: DateTime<Utc>) -> Result
 /// Refused while what it waits for has not come; the words name it.
 pub(super) async fn reopen_or_refuse(installation: &Installation, request: &RequestRow) -> Result<()> {
     let mut tx = installation.control.begin().await?;
-    if reopen(&mut tx, request, installation.clock.now()).await? {
+    if reopen(installation, &mut tx, request).await? {
         tx.commit().await?;
         return installation.log_operation("request.resume", &format!("request-{}", request.number), "success").await;
     }

@@ -3,6 +3,8 @@
 use super::ground::{Place, counts, governed, hold_row, refusal};
 use wangchuan::agent::run_task;
 use wangchuan::control::PlanRow;
+use wangchuan::erase::planner::{PlanUse, make_plan};
+use wangchuan::erase::survey::Target;
 use wangchuan::installation::Installation;
 use wangchuan::plan::Subject;
 use wangchuan::schedule::Task;
@@ -47,6 +49,41 @@ async fn a_plan_runs_when_two_different_operators_agreed_to_this_very_plan() {
     assert_eq!(place.ask("SELECT group_concat(id) FROM notes").await, "4,5");
     assert_eq!(run_task(&mut installation, &RETENTION).await.state, "refused");
     assert_eq!(place.ask("SELECT group_concat(id) FROM notes").await, "4,5");
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_agrees_twice_by_writing_a_name_in_another_way() {
+    let place = notes("two").await;
+    let installation = place.open().await;
+    let plan = plan_retention(&installation).await.unwrap();
+    let (_, first) = approve(&installation, &plan.row.hash, " Ann ").await.unwrap();
+    assert_eq!(first.given, ["ann"]);
+    for same in ["ann", "ANN", "ann\t"] {
+        assert!(refusal(approve(&installation, &plan.row.hash, same).await).contains("ann approved plan"), "{same}");
+    }
+    for unusual in ["ａｎｎ", "a\u{200b}nn", "ann\u{feff}", "a nn", "аnn", "ann\u{301}", "李\u{fe00}", ""] {
+        assert!(refusal(approve(&installation, &plan.row.hash, unusual).await).contains("the name"), "{unusual:?}");
+    }
+    // What an earlier version stored counts in its one form too.
+    place.sql_in("state/control.db", "UPDATE approval SET operator = 'Ann'").await;
+    assert!(refusal(approve(&installation, &plan.row.hash, "ann").await).contains("ann approved plan"));
+    place.sql_in("state/control.db", "INSERT INTO approval SELECT plan, 'ann ', at FROM approval").await;
+    assert!(refusal(execute(&installation, &plan.row).await).contains("1 to come"));
+    let (_, both) = approve(&installation, &plan.row.hash, "李雷").await.unwrap();
+    assert_eq!(both.given, ["ann", "李雷"]);
+    assert_eq!(counts(&execute(&installation, &plan.row).await.unwrap()), [3, 3, 0, 0, 0]);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_only_looked_at_can_never_be_carried_out() {
+    let place = notes("none").await;
+    let installation = place.open().await;
+    let look = make_plan(&installation.ground().unwrap(), &Target::Retention, PlanUse::Look).await.unwrap();
+    assert_eq!(look.row.state, "void");
+    assert!(refusal(execute(&installation, &look.row).await).contains("is void already"));
+    assert_eq!(place.ask("SELECT count(*) FROM notes").await, "4");
     installation.close().await.unwrap();
 }
 

@@ -2,8 +2,9 @@
 
 use super::ground::{Place, counts, forget, governed, retain};
 use super::runs::interrupted;
+use crate::scenario::database::{Database, wait_for};
 use wangchuan::control::LedgerKind;
-use wangchuan::stores::{BatchMarker, ColumnRef, Filter};
+use wangchuan::stores::{BatchMarker, ColumnRef, Engine, Filter};
 use wangchuan::tasks::erasure::{execute, plan_retention, resume_runs};
 use wangchuan::tasks::undo::undo_run;
 use wangchuan::value::Value;
@@ -124,5 +125,94 @@ async fn an_undone_thread_comes_back_whole() {
     let report = undo_run(&installation, &run).await.unwrap();
     assert_eq!((report.restored, report.refused), (3, 0), "{report:?}");
     assert_eq!(place.ask("SELECT group_concat(id || '-' || next) FROM notes").await, "1-3,2-1,3-2");
+    installation.close().await.unwrap();
+}
+
+/// A circle over two tables, undone: with references that may be NULL, or that the database checks late.
+fn an_undone_circle(engine: Engine, late: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(database) = Database::create(engine, folder.path()) else { return };
+    let (text, time) = if engine == Engine::Sqlite { ("text", "text") } else { ("varchar(20)", "timestamp NULL") };
+    let null = if late.is_empty() { "NULL" } else { "NOT NULL" };
+    let head = format!("REFERENCES people (id) {late}");
+    // SQLite knows no ADD FOREIGN KEY, and does not need it.
+    let (within, after) = match engine {
+        Engine::Sqlite => (head, String::new()),
+        _ => (String::new(), format!("ALTER TABLE departments ADD FOREIGN KEY (head) {head};")),
+    };
+    database.run(&format!(
+        "CREATE TABLE departments (id int PRIMARY KEY, head int {null} {within}, person {text}, ended {time});
+         CREATE TABLE people (id int PRIMARY KEY, department int NOT NULL, person {text}, ended {time},
+           FOREIGN KEY (department) REFERENCES departments (id));
+         {}INSERT INTO departments VALUES (1, 2, 'a', '2001-01-01');
+         INSERT INTO people VALUES (1, 1, 'a', '2001-01-01'), (2, 1, 'a', '2001-01-01'); {after}",
+        if engine == Engine::Sqlite { "PRAGMA foreign_keys = OFF; " } else { "" }
+    ));
+    let place = wait_for(Place::make_for(&database.url(), &company()));
+    place.edit_config("grace = \"0\"", "grace = \"1 hour\"");
+    wait_for(async {
+        let installation = place.open().await;
+        assert!(installation.skipped().is_empty(), "{:?}", installation.skipped());
+        let run = forget(&installation, "a").await;
+        assert_eq!(counts(&run), [3, 3, 0, 0, 0]);
+        let report = undo_run(&installation, &run).await.unwrap();
+        assert_eq!((report.restored, report.superseded, report.refused), (3, 0, 0), "{engine:?} {late}: {report:?}");
+        installation.close().await.unwrap();
+    });
+    assert_eq!(
+        database.number("SELECT count(*) FROM departments d JOIN people p ON p.id = d.head AND p.department = d.id"),
+        1
+    );
+    assert_eq!(database.number("SELECT count(*) FROM people"), 2);
+}
+
+#[test]
+fn an_undone_circle_over_two_tables_comes_back_whole() {
+    for engine in [Engine::Sqlite, Engine::Postgres, Engine::Mysql] {
+        an_undone_circle(engine, "");
+    }
+    an_undone_circle(Engine::Sqlite, "DEFERRABLE");
+    an_undone_circle(Engine::Postgres, "DEFERRABLE");
+}
+
+#[test]
+fn what_postgresql_never_checks_late_is_emptied() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(database) = Database::create(Engine::Postgres, folder.path()) else { return };
+    database.run(
+        "CREATE TABLE departments (id int PRIMARY KEY, head int, person text, ended timestamp);
+         CREATE TABLE people (id int PRIMARY KEY, person text, ended timestamp,
+           department int NOT NULL REFERENCES departments (id) ON DELETE RESTRICT DEFERRABLE INITIALLY DEFERRED);
+         INSERT INTO departments VALUES (1, NULL, 'a', '2001-01-01'); INSERT INTO people VALUES (1, 'a', '2001-01-01', 1);
+         UPDATE departments SET head = 1;
+         ALTER TABLE departments ADD FOREIGN KEY (head) REFERENCES people (id) ON DELETE RESTRICT DEFERRABLE;",
+    );
+    let place = wait_for(Place::make_for(&database.url(), &company()));
+    wait_for(async {
+        let installation = place.open().await;
+        assert!(installation.skipped().is_empty(), "{:?}", installation.skipped());
+        assert_eq!(counts(&retain(&installation).await), [2, 2, 0, 0, 0]);
+        installation.close().await.unwrap();
+    });
+    assert_eq!(database.number("SELECT (SELECT count(*) FROM departments) + (SELECT count(*) FROM people)"), 0);
+}
+
+#[tokio::test]
+async fn a_thread_goes_only_while_the_row_that_it_follows_is_what_was_planned() {
+    // Whatever changes the person between the look and the deletion: here it is the deletion of the first note.
+    let thread = "CREATE TABLE people (id INTEGER PRIMARY KEY, ended TEXT);
+        CREATE TABLE notes (id INTEGER PRIMARY KEY, owner INTEGER REFERENCES people (id), next INTEGER REFERENCES notes (id));
+        INSERT INTO people VALUES (1, '2001-01-01');
+        INSERT INTO notes VALUES (1, 1, NULL), (2, 1, 1);
+        CREATE TRIGGER moved AFTER DELETE ON notes BEGIN UPDATE people SET ended = NULL WHERE id = OLD.owner; END;";
+    let notes = "[[store.collection]]\ntable = \"notes\"\nvia = [\"owner -> people\"]\ntriggers = [\"moved\"]\n\n";
+    let place = Place::make(thread, &(governed("people", "subject = \"id\"") + notes)).await;
+    let installation = place.open().await;
+    assert_eq!(counts(&retain(&installation).await), [3, 0, 0, 1, 2]);
+    assert_eq!(place.ask("SELECT group_concat(id) FROM notes").await, "1,2");
+    place.sql("DROP TRIGGER moved; UPDATE people SET ended = '2001-01-01'").await;
+    installation.close().await.unwrap();
+    let installation = place.open().await;
+    assert_eq!(counts(&retain(&installation).await), [3, 3, 0, 0, 0]);
     installation.close().await.unwrap();
 }

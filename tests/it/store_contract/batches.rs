@@ -58,6 +58,26 @@ pub async fn deleting_by_ancestors(lab: &Lab) {
     assert_eq!(lab.number("SELECT count(*) FROM tree").await, 3);
 }
 
+pub async fn deleting_by_ancestors_whatever_the_tables_are_called(lab: &Lab) {
+    for (chunk, (table, parent)) in (1..).zip([("t1", "t0"), ("base", "p1"), ("t2", "t1x")]) {
+        lab.run(&format!(
+            "CREATE TABLE {parent} (id int NOT NULL PRIMARY KEY, up int, who varchar(20));
+             CREATE TABLE {table} (id int NOT NULL PRIMARY KEY, up int, FOREIGN KEY (up) REFERENCES {parent} (id));
+             INSERT INTO {parent} VALUES (1, NULL, 'a'), (2, 2, 'b'); INSERT INTO {table} VALUES (1, 1), (2, 2)"
+        ))
+        .await;
+        let store = lab.store();
+        let mut batch = store.begin_batch().await.unwrap();
+        let whose = Filter::Equals(ColumnRef { hop: 1, column: "who".to_owned() }, text("a"));
+        let chosen = Filter::In(names(&["id"]), vec![key(&["1"]), key(&["2"])]);
+        let both = Filter::And(vec![chosen, whose]);
+        assert_eq!(batch.delete(table, &[hop("up", parent, "id")], &both).await.unwrap(), 1, "{table}");
+        assert_eq!(batch.count(&query(table, &["id"], &["id"])).await.unwrap(), 1);
+        batch.commit(&marker(chunk, 1)).await.unwrap();
+        assert_eq!(lab.number(&format!("SELECT count(*) FROM {table} WHERE id = 2")).await, 1);
+    }
+}
+
 pub async fn marker_and_rows_commit_together(lab: &Lab) {
     make_shop(lab).await;
     let store = lab.store();

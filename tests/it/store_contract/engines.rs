@@ -152,6 +152,22 @@ pub async fn constraints_keep_their_definition(lab: &Lab) {
     assert_eq!(lab.number("SELECT count(*) FROM c").await, 2);
 }
 
+pub async fn what_restricts_is_never_checked_late(lab: &Lab) {
+    lab.run(
+        "CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY, b int REFERENCES p (id) DEFERRABLE, \
+           a int REFERENCES p (id) ON DELETE RESTRICT DEFERRABLE INITIALLY DEFERRED);
+         INSERT INTO p VALUES (1); INSERT INTO c VALUES (1, NULL, 1)",
+    )
+    .await;
+    let store = lab.store();
+    let late = store.catalogue().await.unwrap().deferrable.clone();
+    assert_eq!(late.into_iter().collect::<Vec<_>>(), [("c".to_owned(), names(&["b"]))]);
+    let mut batch = store.begin_batch().await.unwrap();
+    batch.put_off_checks().await.unwrap();
+    assert!(batch.delete("p", &[], &Filter::All).await.is_err());
+    batch.roll_back().await.unwrap();
+}
+
 pub async fn storage_without_transactions(lab: &Lab) {
     lab.run(
         "CREATE TABLE isam (id int PRIMARY KEY) ENGINE=MyISAM; CREATE TABLE aria (id int PRIMARY KEY) ENGINE=Aria;

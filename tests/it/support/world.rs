@@ -21,7 +21,7 @@ use wangchuan::tasks::backup::{Wanted, take_snapshot};
 use wangchuan::tasks::erasure::{RunBody, execute, plan_retention};
 use wangchuan::tasks::read_chain::{VersionSink, Versions};
 use wangchuan::tasks::read_snapshot::RowSink;
-use wangchuan::tasks::request::{WAITING, plan_request, receive};
+use wangchuan::tasks::request::{plan_request, receive};
 use wangchuan::tasks::restore::{RestoreReport, restore_snapshot};
 use wangchuan::tasks::{Result, TaskError};
 use wangchuan::value::Row;
@@ -340,18 +340,15 @@ pub async fn retain(installation: &Installation) -> RunRow {
     execute(installation, &plan.row).await.unwrap()
 }
 
-/// Receives a request, plans it and carries it out. One that waits for what keeps its rows does not wait for that.
+/// Receives a request, plans it and carries it out. One that waits is asked again.
 pub async fn forget(installation: &Installation, id: &str) -> RunRow {
     let plan = plan_for(installation, id).await;
     execute(installation, &plan.row).await.unwrap()
 }
 
-/// Receives a request, or finds the one that waits, and plans it now.
+/// Receives a request, or asks again for the one that waits, and plans it now.
 pub async fn plan_for(installation: &Installation, id: &str) -> StoredPlan {
     let number = receive(installation, &Subject::new(id)).await.unwrap().request.number;
-    let mut tx = installation.control.begin().await.unwrap();
-    tx.step_request(number, WAITING, "received", None, None).await.unwrap();
-    tx.commit().await.unwrap();
     plan_request(installation, number).await.unwrap()
 }
 

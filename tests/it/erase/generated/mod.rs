@@ -11,6 +11,7 @@ use wangchuan::plan::Subject;
 use wangchuan::stores::Engine;
 use wangchuan::tasks::erasure::{execute, plan_retention, resume_runs};
 use wangchuan::tasks::request::place_hold;
+use wangchuan::tasks::undo::undo_run;
 
 use super::ground::{Place, counts, forget, hold_row, retain};
 use crate::scenario::database::{Database, wait_for};
@@ -106,6 +107,42 @@ fn erase_in_peace(seed: u64, engine: Engine) -> bool {
         installation.close().await.unwrap();
     });
     true
+}
+
+/// A request of one person, taken back.
+fn erase_and_undo(seed: u64, engine: Engine) -> bool {
+    let Some(world) = World::make(seed, engine) else { return false };
+    let dump = || aside(|| world.schema.dump(&world.database));
+    // Where nothing has a policy of its own there is nothing to edit, and rows have grace anyway.
+    let config = std::fs::read_to_string(world.place.path("wangchuan.toml")).unwrap();
+    if config.contains("grace = \"0\"") {
+        world.place.edit_config("grace = \"0\"", "grace = \"1 hour\"");
+    }
+    wait_for(async {
+        let before = dump();
+        let installation = world.place.open().await;
+        let run = forget(&installation, "p1").await;
+        let [_, erased, stripped, ..] = counts(&run);
+        if erased + stripped > 0 {
+            let report = undo_run(&installation, &run).await.unwrap();
+            let seen = (report.restored as i64, report.superseded, report.refused);
+            assert_eq!(seen, (erased + stripped, 0, 0), "seed {seed}: {report:?}; {:#?}", world.schema);
+        }
+        assert_eq!(dump(), before, "seed {seed}: {:#?}", world.schema);
+        installation.close().await.unwrap();
+    });
+    true
+}
+
+#[test]
+fn whatever_the_schema_what_is_undone_is_as_before() {
+    for (engine, few) in [(Engine::Sqlite, 20), (Engine::Postgres, 6), (Engine::Mysql, 6)] {
+        for seed in seeds(few) {
+            if !erase_and_undo(seed, engine) {
+                break;
+            }
+        }
+    }
 }
 
 #[test]
