@@ -35,6 +35,25 @@ fn doomed(at: DateTime<Utc>) -> (String, Option<OutsideWait>, Option<DateTime<Ut
     ("doomed".to_owned(), Some(OutsideWait::Irrevocable), Some(at))
 }
 
+/// The same, and somebody should call that off.
+fn needed(at: DateTime<Utc>) -> (String, Option<OutsideWait>, Option<DateTime<Utc>>) {
+    ("doomed".to_owned(), Some(OutsideWait::Needed), Some(at))
+}
+
+fn hold(id: &str, at: DateTime<Utc>) -> HoldRow {
+    HoldRow {
+        id: id.to_owned(),
+        scope: "subject".to_owned(),
+        store: None,
+        collection: None,
+        subject: None,
+        reason: "case".to_owned(),
+        placed_at: at,
+        placed_by: "clerk".to_owned(),
+        released_at: None,
+    }
+}
+
 async fn logged(practice: &Practice, operation: &str) -> i64 {
     use sqlx::Connection as _;
     let address = format!("sqlite://{}", practice.folder.path().join("state/control.db").display());
@@ -163,21 +182,17 @@ async fn what_keeps_a_key_keeps_one_whose_deletion_was_called_off() {
     let date = practice.now() + days(7);
     // A hold that comes too late is named, and changes nothing by itself.
     let hold = HoldRow {
-        id: "case-1".to_owned(),
         scope: "collection".to_owned(),
         store: Some("clinic".to_owned()),
         collection: Some("visits".to_owned()),
-        subject: None,
-        reason: "case".to_owned(),
-        placed_at: practice.now(),
-        placed_by: "clerk".to_owned(),
-        released_at: None,
+        ..hold("case-1", practice.now())
     };
     place_hold(&installation, &hold, None::<&Subject>).await.unwrap();
     pass(&installation).await;
-    assert_eq!(waits(&installation, &id).await, doomed(date));
+    assert_eq!(waits(&installation, &id).await, needed(date));
     let (_, body) = stored(&installation, &id).await;
     assert!(body.wait.as_ref().unwrap().what.contains("case-1"), "{body:?}");
+    assert_eq!(codes(&shown(&installation).await), ["outside-key-needed"]);
 
     // Called off because of it: the agent does not order it again while the hold stands.
     practice.kms.machine().administer("CancelKeyDeletion", 0);
@@ -200,5 +215,31 @@ async fn what_keeps_a_key_keeps_one_whose_deletion_was_called_off() {
     practice.sql("DELETE FROM visits").await;
     pass(&installation).await;
     assert_eq!(waits(&installation, &id).await, doomed(practice.now() + days(7)));
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn rows_that_rely_on_a_key_that_is_to_be_deleted_are_told() {
+    let practice = Practice::open_its_doors("0").await;
+    let finding = practice.seal(0, "restored from somewhere");
+    let installation = practice.open().await;
+    assert_eq!(body(&retain(&installation).await).erased, 2);
+    pass(&installation).await;
+    let id = id_of(&installation, "findings").await;
+    let date = practice.now() + days(7);
+    assert_eq!(waits(&installation, &id).await, doomed(date));
+    practice
+        .sql(&format!("INSERT INTO visits (patient, finding, ended_at) VALUES ('p1', '{finding}', '2024-02-05')"))
+        .await;
+    pass(&installation).await;
+    assert_eq!(waits(&installation, &id).await, needed(date));
+    let what = stored(&installation, &id).await.1.wait.unwrap().what;
+    assert!(what.starts_with("living rows hold fields that it seals; until its date somebody"), "{what}");
+    let status = shown(&installation).await;
+    assert_eq!(codes(&status), ["outside-key-needed"]);
+    practice.sql("DELETE FROM visits").await;
+    pass(&installation).await;
+    assert_eq!(waits(&installation, &id).await, doomed(date));
+    assert!(codes(&shown(&installation).await).is_empty());
     installation.close().await.unwrap();
 }
