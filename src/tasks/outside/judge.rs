@@ -172,7 +172,8 @@ pub(super) async fn what_stops(
     Ok(latest)
 }
 
-/// The hold that covers the fields of a key, or its subject.
+/// The hold that covers the fields of a key, or its subject. A subject's covers a policy's key as long as rows that were erased from
+/// its collections wait for a shred.
 pub(super) async fn covering_hold(
     ground: &Ground<'_>,
     tx: &mut Tx,
@@ -184,10 +185,15 @@ pub(super) async fn covering_hold(
         None => Vec::new(),
     };
     let collections = spec.collections();
+    let mut is_pending = false;
+    for (store, name) in collections.iter().filter(|_| subject.is_none()) {
+        is_pending |= tx.has_pending_rows(store, name).await?;
+    }
     let covers = |hold: &crate::control::HoldRow| {
         let (store, name) = (hold.store.as_deref(), hold.collection.as_deref());
         match (hold.scope.as_str(), hold.subject) {
-            ("subject", Some(digest)) => forms.contains(&digest),
+            // Whose rows they were, backups still know: it may be this subject.
+            ("subject", Some(digest)) => is_pending || forms.contains(&digest),
             ("store", _) => collections.iter().any(|(known, _)| Some(*known) == store),
             ("collection", _) => collections.iter().any(|(known, own)| Some(*known) == store && Some(*own) == name),
             // An unknown scope holds everything: to keep too much can be mended.

@@ -40,6 +40,15 @@ fn needed(at: DateTime<Utc>) -> (String, Option<OutsideWait>, Option<DateTime<Ut
     ("doomed".to_owned(), Some(OutsideWait::Needed), Some(at))
 }
 
+/// A statement in the control database, behind the agent's back.
+async fn state_sql(practice: &Practice, text: &'static str) {
+    use sqlx::Connection as _;
+    let address = format!("sqlite://{}", practice.folder.path().join("state/control.db").display());
+    let mut connection = sqlx::SqliteConnection::connect(&address).await.unwrap();
+    sqlx::raw_sql(text).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
 fn hold(id: &str, at: DateTime<Utc>) -> HoldRow {
     HoldRow {
         id: id.to_owned(),
@@ -241,5 +250,24 @@ async fn rows_that_rely_on_a_key_that_is_to_be_deleted_are_told() {
     pass(&installation).await;
     assert_eq!(waits(&installation, &id).await, doomed(date));
     assert!(codes(&shown(&installation).await).is_empty());
+    installation.close().await.unwrap();
+}
+
+/// As long as a shred could still be held back for them, the key of what they wrote is, too.
+#[tokio::test]
+async fn a_hold_on_a_customer_keeps_a_policys_key_while_erased_rows_wait_for_a_shred() {
+    let practice = Practice::open_its_doors("0").await;
+    let installation = practice.open().await;
+    assert_eq!(body(&retain(&installation).await).erased, 2);
+    let now = practice.now();
+    place_hold(&installation, &hold("case-1", now), Some(&Subject::new("p2"))).await.unwrap();
+    state_sql(&practice, "UPDATE run SET state = 'shred-pending'").await;
+    pass(&installation).await;
+    let id = id_of(&installation, "findings").await;
+    assert_eq!(waits(&installation, &id).await, ("ended".to_owned(), Some(OutsideWait::Hold), None));
+    // Of another collection it is nothing to this key.
+    state_sql(&practice, "UPDATE ledger SET collection = 'patients'").await;
+    pass(&installation).await;
+    assert_eq!(waits(&installation, &id).await, doomed(now + days(7)));
     installation.close().await.unwrap();
 }
