@@ -14,7 +14,7 @@ use wangchuan::tasks::status::{Status, status};
 use super::practice::Practice;
 use crate::support::kms::days;
 use crate::support::world::{body, forget, refusal, retain};
-use crate::transit::outside::clinic::{certificates, id_of, pass, state, stored};
+use crate::transit::outside::clinic::{certificates, id_of, pass, state, stored, write_config};
 
 async fn shown(installation: &Installation) -> Status {
     status(&installation.control, &installation.config, installation.clock.as_ref()).await.unwrap()
@@ -269,5 +269,38 @@ async fn a_hold_on_a_customer_keeps_a_policys_key_while_erased_rows_wait_for_a_s
     state_sql(&practice, "UPDATE ledger SET collection = 'patients'").await;
     pass(&installation).await;
     assert_eq!(waits(&installation, &id).await, doomed(now + days(7)));
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_asked_about_by_what_its_record_says_and_one_that_cannot_be_keeps_back_no_other() {
+    let practice = Practice::open_its_doors("0").await;
+    let installation = practice.open().await;
+    assert_eq!(body(&retain(&installation).await).erased, 2);
+    pass(&installation).await;
+    practice.wait(&installation, days(7)).await;
+    pass(&installation).await;
+    let id = id_of(&installation, "findings").await;
+    assert_eq!(state(&installation, &id).await.0, "destroyed");
+    assert_eq!(check_gone(&installation).await.unwrap(), (1, vec![]));
+    practice.kms.machine().denied.push("DescribeKey");
+    let (gone, problems) = check_gone(&installation).await.unwrap();
+    assert!(gone == 0 && problems.len() == 1 && problems[0].contains("was not looked at: "), "{problems:?}");
+    practice.kms.machine().denied.clear();
+    installation.close().await.unwrap();
+
+    // The entry is renewed: its key is another one, which lives.
+    let (old, new) = {
+        let machine = practice.kms.machine();
+        (machine.id_of(0), machine.id_of(1))
+    };
+    let path = practice.folder.path().join("wangchuan.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(&old));
+    write_config(practice.folder.path(), &text.replace(&old, &new));
+    let installation = practice.open().await;
+    let (gone, problems) = check_gone(&installation).await.unwrap();
+    assert!(gone == 0 && problems.len() == 1, "{problems:?}");
+    assert!(problems[0].contains("is not configured as it was; it was not looked at"), "{problems:?}");
     installation.close().await.unwrap();
 }
