@@ -131,7 +131,7 @@ impl Work<'_> {
                 let relies = self.is_relied_on().await?;
                 return self.doom(at, Vec::new(), relies).await;
             }
-            if self.row.state == "doomed" {
+            if self.row.state == "doomed" && self.body.irrevocable_at().is_some() {
                 self.note_called_off().await?;
             }
         }

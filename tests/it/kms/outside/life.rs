@@ -273,6 +273,29 @@ async fn a_hold_on_a_customer_keeps_a_policys_key_while_erased_rows_wait_for_a_s
 }
 
 #[tokio::test]
+async fn a_deletion_that_was_called_off_once_is_counted_once() {
+    let practice = Practice::open_its_doors("0").await;
+    let installation = practice.open().await;
+    assert_eq!(body(&retain(&installation).await).erased, 2);
+    pass(&installation).await;
+    let id = id_of(&installation, "findings").await;
+    practice.kms.machine().administer("CancelKeyDeletion", 0);
+    practice.kms.machine().administer("EnableKey", 0);
+    // As a process leaves it that was stopped right after it had noted that.
+    let (mut row, mut body) = stored(&installation, &id).await;
+    (body.called_off, body.facts.as_mut().unwrap().deleted_at) = (1, None);
+    body.put(&mut row).unwrap();
+    let mut tx = installation.control.begin().await.unwrap();
+    assert!(tx.step_outside_key(&row, "doomed").await.unwrap());
+    tx.commit().await.unwrap();
+    pass(&installation).await;
+    assert_eq!(waits(&installation, &id).await, doomed(practice.now() + days(7)));
+    assert_eq!((stored(&installation, &id).await.1.called_off, practice.orders()), (1, 2));
+    assert_eq!(logged(&practice, "key.destruction-called-off").await, 0);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_key_is_asked_about_by_what_its_record_says_and_one_that_cannot_be_keeps_back_no_other() {
     let practice = Practice::open_its_doors("0").await;
     let installation = practice.open().await;
