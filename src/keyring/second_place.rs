@@ -309,12 +309,6 @@ impl Keyring {
         self.second = second;
     }
 
-    /// Whether a second place is configured and open.
-    #[must_use]
-    pub fn is_second_place_open(&self) -> bool {
-        matches!(self.second, Second::Open(_))
-    }
-
     /// The open second place; `None` when none is configured.
     pub(super) fn second_place(&self) -> Result<Option<&SecondPlace>, SecondPlaceError> {
         match &self.second {
