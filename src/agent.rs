@@ -514,7 +514,7 @@ async fn run_due(
     let stop = Arc::clone(installation.stop_switch());
     let outcome = tokio::select! {
         biased;
-        outcome = tokio::time::timeout(job.timeout, run_task(installation, &job.task)) => outcome.ok(),
+        outcome = stop.within(job.timeout, run_task(installation, &job.task)) => outcome,
         // What is in hand is finished first; anything else can be dropped where it is.
         () = stop.ready() => None,
     };

@@ -318,7 +318,7 @@ impl Installation {
         if self.stop.is_asked() { Err(TaskError::Stopping) } else { Ok(()) }
     }
 
-    /// Begins a piece of work that a stop does not cut off; [`TaskError::Stopping`] once one was asked for.
+    /// Begins a piece of work that a stop does not cut off; [`TaskError::Stopping`] once one was asked for, or a job is out of time.
     pub(crate) fn begin_piece(&self) -> Result<InHand> {
         self.stop.begin().ok_or(TaskError::Stopping)
     }

@@ -160,6 +160,7 @@ fn next_step(code: &str) -> (&'static str, &'static str) {
         "destruction-called-off" => ("根密钥销毁曾被撤回", "wangchuan key status"),
         "root-not-gone" => ("根密钥逾期未销毁", "wangchuan key shred --now"),
         "outside-key-called-off" => ("外部密钥的删除曾被撤回", "wangchuan key list"),
+        "outside-key-needed" => ("待删除的外部密钥仍被需要，有权者可撤回删除", "wangchuan key list"),
         "outside-key-overdue" => ("外部密钥销毁逾期", "wangchuan key list"),
         "run-failed" => ("运行失败", "wangchuan run list"),
         "rows-failed" => ("有行未能擦除", "wangchuan run list"),

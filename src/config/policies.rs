@@ -55,15 +55,6 @@ impl Registry {
         let at = with_table(table, store).ok_or(UnknownCollection::Nowhere)?;
         Ok((store, &store.collections[at]))
     }
-
-    /// The policy that names this collection itself.
-    pub fn policy_of(&self, store: &str, table: &str) -> Option<&Policy> {
-        self.policies.iter().find(|policy| {
-            policy.collections.iter().any(|name| {
-                self.collection(name).is_ok_and(|(s, collection)| s.name == store && collection.table == table)
-            })
-        })
-    }
 }
 
 /// Checks everything that concerns more than one section.

@@ -66,6 +66,10 @@ const CONNECT_WAIT: Duration = Duration::from_secs(15);
 /// Settings of each SQLite connection. `secure_delete` is one of the connection, not of the file.
 const SQLITE_SESSION: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON";
 
+/// What work may change of a connection, as it must be for the next: whoever changed it may have been dropped before it was changed
+/// back. The size of the cache is SQLite's own.
+const SQLITE_RETURN: &str = "PRAGMA secure_delete = ON; PRAGMA cache_size = -2000";
+
 /// Settings of each PostgreSQL connection. Waits are as long as SQLite's; a transaction that is left open, by a process that was
 /// stopped, ends long before its lease would. A commit is on disk when it returns, whatever the server's default is.
 const POSTGRES_SESSION: &str = "SET application_name = 'wangchuan'; SET client_min_messages = warning; \
@@ -103,6 +107,9 @@ pub(super) async fn open_sqlite(path: &Path, create: bool, busy: Duration) -> Re
         let (session, noted) = (session.clone(), noted.clone());
         Box::pin(async move { noted.note(set_up(connection, &session).await) })
     });
+    // Behind a roll-back that was still waiting. A connection that refuses is not used again.
+    let options = options
+        .after_release(|connection, _| Box::pin(async move { set_up(connection, SQLITE_RETURN).await.map(|()| true) }));
     let pool = options.connect(&sqlite_url(path, create)).await.map_err(|error| trouble.explain(error))?;
     Ok(Database { trouble, ..Database::new(pool, Engine::Sqlite) })
 }

@@ -430,6 +430,19 @@ impl Tx {
         rows.iter().map(ledger_entry).collect()
     }
 
+    /// Whether a run that waits for its shred has erased or stripped rows of a collection.
+    pub async fn has_pending_rows(&mut self, store: &str, collection: &str) -> Result<bool> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM run r JOIN ledger l ON l.run = r.id WHERE r.state = 'shred-pending' \
+             AND l.state = 'done' AND l.store = $1 AND l.collection = $2 LIMIT 1) AS some_row",
+        )
+        .bind(store)
+        .bind(collection)
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok(row.try_get::<i64, _>(0)? > 0)
+    }
+
     /// Of a run's erased and stripped rows, how many still lie in a cell that can be opened.
     pub async fn rows_still_readable(&mut self, run: &str, barrier: i64) -> Result<i64> {
         let row = sqlx::query(

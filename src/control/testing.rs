@@ -56,6 +56,12 @@ pub(crate) async fn run(control: &Control, statements: &str) {
     sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&control.database.pool).await.unwrap();
 }
 
+/// How many rows a table has.
+pub(crate) async fn count(control: &Control, table: &str) -> i64 {
+    let query = sqlx::query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}")));
+    query.fetch_one(&control.database.pool).await.unwrap()
+}
+
 /// From now on every row that is put into, or changed in, a table and fulfils a condition on `NEW` is followed by a statement, in the
 /// same transaction.
 pub(crate) async fn follow(control: &Control, event: &str, table: &str, condition: &str, statement: &str) {

@@ -102,6 +102,46 @@ async fn a_transaction_that_the_engine_ended_spoils_no_connection() {
     assert_eq!(control.read().await.unwrap().meta("still").await.unwrap().as_deref(), Some("works"));
 }
 
+/// What SQLite says of every connection there is, once all were given back.
+async fn settings(control: &Control, name: &'static str) -> Vec<i64> {
+    let pool = &control.database.pool;
+    let size = usize::try_from(pool.size()).unwrap();
+    for _ in 0..500 {
+        if pool.num_idle() == size {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(pool.num_idle(), size, "a connection was not given back");
+    let (mut held, mut found) = (Vec::new(), Vec::new());
+    for _ in 0..size {
+        let mut tx = control.read().await.unwrap();
+        found.extend(numbers(&mut tx, name).await);
+        held.push(tx);
+    }
+    assert_eq!(usize::try_from(pool.size()).unwrap(), size, "another connection answered");
+    found
+}
+
+/// A job that runs out of time is dropped anywhere: between the statements that change a connection, too.
+#[tokio::test]
+async fn a_connection_that_is_given_back_overwrites_what_is_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = Control::create(&folder.path().join("state.db"), [7; 16]).await.unwrap();
+    let (overwrites, cache) = ("PRAGMA secure_delete", "PRAGMA cache_size");
+    let mut tx = control.begin().await.unwrap();
+    assert_eq!((numbers(&mut tx, overwrites).await, numbers(&mut tx, cache).await), (vec![1], vec![-2000]));
+    tx.drop_tree_nodes(&[(1, 1, 1, 1)]).await.unwrap();
+    assert_eq!(numbers(&mut tx, overwrites).await, [1], "changed back");
+    for change in ["PRAGMA secure_delete = FAST", "PRAGMA cache_size = -65536"] {
+        sqlx::raw_sql(change).execute(&mut *tx.inner).await.unwrap();
+    }
+    assert_eq!((numbers(&mut tx, overwrites).await, numbers(&mut tx, cache).await), (vec![2], vec![-65536]));
+    drop(tx);
+    assert!(settings(&control, overwrites).await.iter().all(|value| *value == 1));
+    assert!(settings(&control, cache).await.iter().all(|value| *value == -2000));
+}
+
 async fn numbers(tx: &mut Tx, query: &'static str) -> Vec<i64> {
     use sqlx::Row as _;
     let rows = sqlx::query(query).fetch_all(&mut *tx.inner).await.unwrap();

@@ -199,15 +199,6 @@ impl Tx {
         Ok(())
     }
 
-    /// When old roots of a generation that had come back were destroyed, and the evidence, oldest first.
-    pub async fn stray_roots(&mut self, generation: i64) -> Result<Vec<(String, String)>> {
-        let rows = sqlx::query("SELECT destroyed_at, evidence FROM stray_root WHERE generation = $1 ORDER BY number")
-            .bind(generation)
-            .fetch_all(&mut *self.inner)
-            .await?;
-        rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
-    }
-
     /// When and with what evidence the re-key to `generation` ended; `None` as well when it was given up.
     pub async fn rekey_evidence(&mut self, generation: i64) -> Result<Option<(String, String)>> {
         let row = sqlx::query(

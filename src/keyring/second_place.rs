@@ -20,7 +20,7 @@ mod tree_pieces;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::Mutex as Guarded;
 
 use thiserror::Error;
 use tokio::sync::Mutex;
@@ -30,7 +30,8 @@ use super::{Keyring, KeyringError};
 use crate::backup::codec::{Id128, Sha256};
 use crate::backup::object_store::{ObjectStore, RepositoryError, get_verified};
 use crate::backup::state_record::{
-    MAX_RECORD_BYTES, PartRef, Piece, PiecePlace, RecordName, StateFile, StateRecord, StateRecordError, open_part,
+    MAX_RECORD_BYTES, PartRef, Piece, PiecePlace, RecordName, RootName, StateFile, StateRecord, StateRecordError,
+    open_part,
 };
 use crate::control::{Control, ControlError, ImageRows, Tx};
 use crate::keys::tree::{KeyTree, NodeSet, Slot, places};
@@ -130,15 +131,15 @@ pub struct SecondPlace {
     store: Arc<dyn ObjectStore>,
     files: Vec<StateFile>,
     known: Mutex<Option<Known>>,
-    /// The generation whose wrapped root this process has seen there.
-    kept_root: AtomicI64,
+    /// The wrapped root that this process has seen there.
+    kept_root: Guarded<Option<RootName>>,
 }
 
 impl SecondPlace {
     /// A second place in an object store. `files` travel with every record.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, files: Vec<StateFile>) -> Self {
-        Self { store, files, known: Mutex::new(None), kept_root: AtomicI64::new(0) }
+        Self { store, files, known: Mutex::new(None), kept_root: Guarded::default() }
     }
 }
 
@@ -306,12 +307,6 @@ impl Keyring {
     /// Gives the keyring its second place.
     pub fn set_second_place(&mut self, second: Second) {
         self.second = second;
-    }
-
-    /// Whether a second place is configured and open.
-    #[must_use]
-    pub fn is_second_place_open(&self) -> bool {
-        matches!(self.second, Second::Open(_))
     }
 
     /// The open second place; `None` when none is configured.

@@ -139,16 +139,6 @@ impl CheckpointKey {
         }
         Ok(SignedCheckpoint { checkpoint, note: note.to_owned() })
     }
-
-    /// How many signature lines are by other keys than this one. They are not verified here, so they prove nothing.
-    #[must_use]
-    pub fn foreign_signatures(&self, note: &str) -> usize {
-        let Ok((_, signatures)) = split_note(note) else { return 0 };
-        let ours = |line: &str| {
-            parse_signature(line).is_ok_and(|(name, bytes)| name == self.origin && bytes[..4] == self.short_hash())
-        };
-        signatures.lines().filter(|line| !ours(line)).count()
-    }
 }
 
 /// Whether a text can name a key in a note, as origins and names of witnesses do.

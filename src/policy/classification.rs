@@ -183,12 +183,6 @@ impl FieldKind {
             _ => Cipher::Aes,
         }
     }
-
-    /// Whether its values, even masked, may appear in reports and exports. Secrets never do.
-    #[must_use]
-    pub fn is_reportable(self) -> bool {
-        self != Self::Password
-    }
 }
 
 /// The classification of a declared field. What the declaration says can only be stricter than the kind's own.

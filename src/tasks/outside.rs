@@ -21,13 +21,15 @@ use chrono::{DateTime, Utc};
 
 use crate::config::{BoundTo, OutsideKey};
 use crate::control::OutsideKeyRow;
+use crate::erase::EraseError;
 use crate::installation::Installation;
-use crate::keyring::{KeyringError, Purpose};
+use crate::keyring::Purpose;
 use crate::keys::Key;
+use crate::keys::outside::KeyFacts;
 use crate::random::uuid7;
 
-use super::Result;
 use super::undo::expire_pre_images;
+use super::{Result, TaskError};
 use destroy::Tended;
 use record::place_mac;
 
@@ -103,24 +105,34 @@ async fn adopt(installation: &Installation) -> Result<Key> {
 }
 
 /// Asks the services again for keys that policies ended: how many are still gone, and what is wrong. Of a subject's key that is gone
-/// nobody knows the name any more. Of keys that are deleted at a date: whether somebody called that off.
+/// nobody knows the name any more. Of keys that are deleted at a date: whether somebody called that off. A key that cannot be
+/// looked at is a problem, and keeps back no other.
 ///
 /// # Errors
-/// When a service cannot be asked.
+/// When the control database or the key tree fails.
 pub async fn check_gone(installation: &Installation) -> Result<(u64, Vec<String>)> {
     let rows = installation.control.read().await?.outside_keys().await?;
     let (mut gone, mut problems) = (0, Vec::new());
+    if rows.is_empty() {
+        return Ok((gone, problems));
+    }
+    let mut tx = installation.control.begin().await?;
+    let lookup = installation.keyring.find_work_key(&mut tx, Purpose::Lookup, "").await?;
+    drop(tx);
     for row in rows.into_iter().filter(|row| matches!(row.state.as_str(), "destroyed" | "doomed")) {
         let Some(spec) = spec_of(&installation.config, &row) else { continue };
         let is_doomed = row.state == "doomed";
-        let key = match (&spec.bound, is_doomed) {
-            (BoundTo::Policy { key, .. }, _) => key.clone(),
-            (BoundTo::Subjects, true) => record::open(installation, &row, spec).await?.key,
-            (BoundTo::Subjects, false) => continue,
-        };
-        let facts = OutsideBody::of(&row)?.facts;
-        let now = installation.outside_keys(spec)?.look(&key, facts.as_ref()).await.map_err(KeyringError::from)?;
+        if !is_doomed && matches!(spec.bound, BoundTo::Subjects) {
+            continue;
+        }
         let (name, id) = (&row.name, &row.id);
+        let (facts, now) = match look_again(installation, lookup.as_ref(), spec, &row).await? {
+            Ok(seen) => seen,
+            Err(why) => {
+                problems.push(format!("outside key {name} ({id}) {why}"));
+                continue;
+            }
+        };
         match now {
             Some(now) if is_doomed && now.deleted_at.is_none() => problems.push(format!(
                 "somebody called off the deletion of outside key {name} ({id}); the next shred looks whether to order it again"
@@ -134,6 +146,38 @@ pub async fn check_gone(installation: &Installation) -> Result<(u64, Vec<String>
         }
     }
     Ok((gone, problems))
+}
+
+/// What the service said of a key when it ended, and what it says now. The inner error says why it was not looked at.
+async fn look_again(
+    installation: &Installation,
+    lookup: Option<&Key>,
+    spec: &OutsideKey,
+    row: &OutsideKeyRow,
+) -> Result<std::result::Result<(Option<KeyFacts>, Option<KeyFacts>), String>> {
+    let not_looked_at = |error: &dyn std::fmt::Display| Ok(Err(format!("was not looked at: {error}")));
+    let facts = match OutsideBody::of(row) {
+        Ok(body) => body.facts,
+        Err(error) => return not_looked_at(&error),
+    };
+    let key = match record::open(installation, row, spec).await {
+        Ok(named) => named.key,
+        Err(error @ (TaskError::Inconsistent(_) | TaskError::Erase(EraseError::Column(_)))) => {
+            return not_looked_at(&error);
+        }
+        Err(error) => return Err(error),
+    };
+    if lookup.is_none_or(|lookup| place_mac(lookup, spec, &key) != row.place_mac) {
+        return Ok(Err("is not configured as it was; it was not looked at".to_owned()));
+    }
+    let service = match installation.outside_keys(spec) {
+        Ok(service) => service,
+        Err(error) => return not_looked_at(&error),
+    };
+    match service.look(&key, facts.as_ref()).await {
+        Ok(now) => Ok(Ok((facts, now))),
+        Err(error) => not_looked_at(&error),
+    }
 }
 
 /// The entry of the configuration that a registered key belongs to.

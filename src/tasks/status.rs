@@ -16,7 +16,7 @@ use super::Result;
 use super::erasure::RunBody;
 use super::finality::FinalitySummary;
 use super::outcome::{retention_well, troubles};
-use super::outside::list_outside_keys;
+use super::outside::{OutsideWait, list_outside_keys};
 
 /// Something that needs a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -286,6 +286,10 @@ async fn look_at_outside_keys(tx: &mut Tx, now: DateTime<Utc>, status: &mut Stat
             status.add("outside-key-overdue", what, key.irrevocable_at().or(key.row.due_at).or(key.row.ended_at));
         }
         let Some(irrevocable_at) = key.irrevocable_at() else { continue };
+        if let Some(wait) = key.body.wait.as_ref().filter(|wait| wait.code == OutsideWait::Needed) {
+            let what = format!("outside key {} ({}): {}", key.row.name, key.row.id, wait.what);
+            status.add("outside-key-needed", what, Some(irrevocable_at));
+        }
         let (id, name, called_off) = (key.row.id, key.row.name, key.body.called_off);
         if called_off > 0 {
             let what = format!("somebody called off the deletion of outside key {name} ({id}); it was ordered again");

@@ -140,8 +140,8 @@ fn token(class: SlotClass) -> Vec<AdviceLine> {
     let wrapped = line(
         "wrapped-roots",
         May::Copy,
-        "they open nothing without the token, and the token opens nothing without them: copy the folder after each shred",
-        "没有令牌，它们打不开任何东西；没有它们，令牌也打不开任何东西：每次销毁后请复制该文件夹",
+        "they open nothing without the token, and need no copy: each lies in the bucket as well",
+        "没有令牌，它们打不开任何东西；无需复制：存储桶中另有一份",
     );
     vec![token, wrapped]
 }
@@ -165,8 +165,9 @@ fn root_slot(class: SlotClass) -> AdviceLine {
         SlotClass::C => line(
             about,
             May::NeverCopy,
-            "the provider keeps the key until the date of its destruction; do not cancel one that was scheduled",
-            "服务商在销毁日期之前保有密钥；不要取消已安排的销毁",
+            "the provider keeps the key until the date of its destruction; do not cancel one that was scheduled. Wrapped roots need no \
+             copy: they lie in the bucket as well, and open nothing without the service",
+            "服务商在销毁日期之前保有密钥；不要取消已安排的销毁。封装的根密钥无需复制：存储桶中另有一份，脱离密钥服务无法打开",
         ),
         SlotClass::D => line(
             about,

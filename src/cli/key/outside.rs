@@ -199,6 +199,9 @@ fn wait_words(code: OutsideWait) -> Words {
         OutsideWait::Replaced => ("another key has its name", "同名的是另一把密钥"),
         OutsideWait::NameLost => ("its name is lost", "其名称已丢失"),
         OutsideWait::Irrevocable => ("gone at a date", "到期后删除"),
+        OutsideWait::Needed => {
+            ("gone at a date, and needed: until then it can be called off", "到期后删除，但仍被需要：到期前可撤回")
+        }
     };
     Words::new(en, zh)
 }
@@ -301,6 +304,7 @@ mod tests {
             Code::Replaced,
             Code::NameLost,
             Code::Irrevocable,
+            Code::Needed,
         ];
         let words = codes.map(wait_words);
         let texts: std::collections::HashSet<&str> =

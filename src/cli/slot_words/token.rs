@@ -67,8 +67,9 @@ pub fn shortcoming(found: &Shortcoming) -> (Words, Words) {
                 format!("令牌中有第 {generation} 代的密钥，但本机没有其包裹的根密钥"),
             ),
             Words::new(
-                "bring the folder `path` of [root] back from its copy; without the wrapped root that key opens nothing",
-                "请从副本恢复 [root] 的 `path` 文件夹；没有包裹的根密钥，该密钥打不开任何东西",
+                "it lies in the bucket as well: move the control database and the other files of its folder away, and run \
+                 `wangchuan recover`, which puts it back",
+                "存储桶中另有一份：请移走控制数据库及其文件夹中的其他文件，再运行 `wangchuan recover`，它会将其放回",
             ),
         ),
         Shortcoming::SeveralKeys { generation } => (

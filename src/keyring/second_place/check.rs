@@ -74,11 +74,13 @@ impl Keyring {
         Ok(Some(check))
     }
 
-    /// The wrapped root of the newest record must be there, if it has one.
+    /// The wrapped root of the newest record must be there, if it has one. An attempt that was given up may have left another one of
+    /// its number.
     async fn check_roots(&self, place: &SecondPlace, head: &RecordName, check: &mut StateCheck) -> Result<()> {
         let names = root_names(place.store.as_ref()).await?;
         let of_head: Vec<&RootName> = names.iter().filter(|name| name.generation == head.generation).collect();
-        if of_head.is_empty() {
+        let own = self.own_root(head.generation).await?.map(|(name, _)| name);
+        if of_head.is_empty() || own.is_some_and(|own| !names.contains(&own)) {
             let what = format!("the wrapped root of generation {} is not there", head.generation);
             check.problems.push((ROOTS.to_owned(), what));
         }

@@ -5,7 +5,7 @@
 //! what the service has destroyed. What a copy of the service from before could do with it stands in certificates anyway
 //! (`ROOT_SLOT_CLASS_B`).
 
-use std::sync::atomic::Ordering;
+use std::sync::PoisonError;
 
 use super::{SecondPlace, SecondPlaceError};
 use crate::backup::codec::Sha256;
@@ -14,7 +14,7 @@ use crate::backup::state_record::{ROOTS, RootName};
 use crate::crash_point;
 use crate::keyring::{Keyring, Result};
 use crate::keys::Generation;
-use crate::keys::wrapped_root::WRAPPED_ROOT_LIMIT;
+use crate::keys::wrapped_root::{WRAPPED_ROOT_LIMIT, WrappedRoot};
 
 /// A wrapped root that was fetched.
 pub struct RootCopy {
@@ -25,15 +25,22 @@ pub struct RootCopy {
 }
 
 impl Keyring {
+    /// The wrapped root of a generation, as this host has it; `None` for a root that has no wrapped form.
+    pub(super) async fn own_root(&self, generation: Generation) -> Result<Option<(RootName, WrappedRoot)>> {
+        let Some(slot) = self.slot.wrapping() else { return Ok(None) };
+        let Some(wrapped) = slot.wrapped(generation).await? else { return Ok(None) };
+        let name = RootName { generation: wrapped.generation(), sha256: Sha256::of(wrapped.bytes()) };
+        Ok(Some((name, wrapped)))
+    }
+
     /// Stores the wrapped root of a generation, and reads it back, unless this process has seen it there. Does nothing for a root
     /// that has no wrapped form.
     pub(super) async fn keep_root(&self, place: &SecondPlace, generation: Generation) -> Result<()> {
-        if place.kept_root.load(Ordering::Relaxed) == generation {
+        let Some((name, wrapped)) = self.own_root(generation).await? else { return Ok(()) };
+        // By its digest: a change that was given up leaves its number to another root.
+        if *place.kept_root.lock().unwrap_or_else(PoisonError::into_inner) == Some(name) {
             return Ok(());
         }
-        let Some(slot) = self.slot.wrapping() else { return Ok(()) };
-        let Some(wrapped) = slot.wrapped(generation).await? else { return Ok(()) };
-        let name = RootName { generation: wrapped.generation(), sha256: Sha256::of(wrapped.bytes()) };
         let store = place.store.as_ref();
         let is_there = store.head(&name.text()).await.map_err(SecondPlaceError::from)?.is_some();
         if !is_there {
@@ -41,7 +48,7 @@ impl Keyring {
             crash_point::reached("state.root-stored");
         }
         fetch_root(store, &name).await?;
-        place.kept_root.store(generation, Ordering::Relaxed);
+        *place.kept_root.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
         Ok(())
     }
 }

@@ -66,12 +66,6 @@ impl BucketSpan {
         Self { first, months }
     }
 
-    /// Its first local day.
-    #[must_use]
-    pub fn first_day(self) -> NaiveDate {
-        self.first
-    }
-
     /// Its width.
     #[must_use]
     pub fn width(self) -> BucketWidth {

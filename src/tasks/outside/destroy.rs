@@ -128,9 +128,10 @@ impl Work<'_> {
         }
         if was_intended {
             if let Some(at) = present.as_ref().and_then(|facts| facts.deleted_at) {
-                return self.doom(at, Vec::new()).await;
+                let relies = self.is_relied_on().await?;
+                return self.doom(at, Vec::new(), relies).await;
             }
-            if self.row.state == "doomed" {
+            if self.row.state == "doomed" && self.body.irrevocable_at().is_some() {
                 self.note_called_off().await?;
             }
         }
@@ -229,7 +230,7 @@ impl Work<'_> {
         crash_point::reached("outside.deleted");
         let tended = match done {
             Ok(OutsideDone { steps, deleted_at: None }) => self.record(steps).await,
-            Ok(OutsideDone { steps, deleted_at: Some(at) }) => self.doom(at, steps).await,
+            Ok(OutsideDone { steps, deleted_at: Some(at) }) => self.doom(at, steps, false).await,
             Err(error) => {
                 self.installation.log_operation("key.outside", &self.row.id, "failure").await?;
                 self.wait(refused(&error)).await

@@ -9,17 +9,23 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::super::Result;
 use super::destroy::{Tended, Work};
-use super::judge::covering_hold;
+use super::judge::{covering_hold, whose_of};
 use super::record::{OutsideWait, Waiting};
+use super::rows::find_rows;
 use crate::crash_point;
 use crate::keys::outside::OutsideStep;
 
 /// The answers of a service may round the same date differently.
 const SAME_DATE: TimeDelta = TimeDelta::minutes(1);
 
+/// What is said of a doomed key on which rows rely.
+const RELIED_ON: &str =
+    "living rows hold fields that it seals; until its date somebody who may do so can call the deletion off";
+
 impl Work<'_> {
     /// The service has the order to delete the key at this date. One that moved was called off and given anew by somebody.
-    pub(super) async fn doom(mut self, at: DateTime<Utc>, steps: Vec<OutsideStep>) -> Result<Tended> {
+    /// `relies`: whether living rows hold fields that it seals.
+    pub(super) async fn doom(mut self, at: DateTime<Utc>, steps: Vec<OutsideStep>, relies: bool) -> Result<Tended> {
         let from = self.row.state.clone();
         let known = self.body.irrevocable_at().filter(|_| from == "doomed");
         let is_moved = known.is_some_and(|known| (known - at).abs() >= SAME_DATE);
@@ -33,7 +39,7 @@ impl Work<'_> {
         if !steps.is_empty() {
             self.body.steps = steps;
         }
-        let waiting = Waiting::new(OutsideWait::Irrevocable, self.what_waits().await?).until(at);
+        let waiting = self.what_waits(relies).await?.until(at);
         self.body.wait = Some(waiting.clone());
         "doomed".clone_into(&mut self.row.state);
         self.store(&from).await?;
@@ -44,18 +50,39 @@ impl Work<'_> {
         Ok(Tended::Waits(waiting))
     }
 
-    /// What a doomed key waits for, and whether a hold came too late for it.
-    async fn what_waits(&self) -> Result<String> {
+    /// What a doomed key waits for, and whether rows or a hold came too late for it.
+    async fn what_waits(&self, relies: bool) -> Result<Waiting> {
+        if relies {
+            return Ok(Waiting::new(OutsideWait::Needed, RELIED_ON));
+        }
         let ground = self.installation.ground()?;
         let mut tx = self.installation.control.read().await?;
         let whose = (self.spec, self.named.subject.as_ref());
         Ok(match covering_hold(&ground, &mut tx, self.lookup, whose).await? {
-            None => "it opens nothing any more; until its date somebody could call its deletion off".to_owned(),
-            Some(hold) => format!(
-                "hold {hold} came behind the order to delete it; until its date somebody who may do so can call that off, and the \
-                 agent does not repeat it while the hold stands"
+            None => Waiting::new(
+                OutsideWait::Irrevocable,
+                "it opens nothing any more; until its date somebody could call its deletion off",
+            ),
+            Some(hold) => Waiting::new(
+                OutsideWait::Needed,
+                format!(
+                    "hold {hold} came behind the order to delete it; until its date somebody who may do so can call that off, and \
+                     the agent does not repeat it while the hold stands"
+                ),
             ),
         })
+    }
+
+    /// Whether living rows rely on a key that is to be deleted: they came, or came back, behind the order. As long as that cannot be
+    /// told, what was found last stands.
+    pub(super) async fn is_relied_on(&mut self) -> Result<bool> {
+        let ground = self.installation.ground()?;
+        let Some(whose) = whose_of(self.spec, &self.named) else { return Ok(false) };
+        let Ok(found) = find_rows(&ground, self.spec, self.service.as_ref(), whose).await? else {
+            return Ok(self.body.wait.as_ref().is_some_and(|wait| wait.what == RELIED_ON));
+        };
+        self.body.clear_seen |= found.in_clear;
+        Ok(found.relies)
     }
 
     /// The service works with the key again, or would when it is switched on.

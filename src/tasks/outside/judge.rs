@@ -48,25 +48,21 @@ pub(super) async fn judge(
     (row, body): (&OutsideKeyRow, &mut OutsideBody),
 ) -> Result<Judged> {
     let mut due_at = None;
-    let whose = match (&spec.bound, &named.subject) {
-        (BoundTo::Policy { policy, period, retired, .. }, _) => {
-            if let Some(period) = period {
-                match period_due(ground, spec, *period)? {
-                    Ok(due) => due_at = Some(due),
-                    Err(waiting) => return Ok(Judged { wait: Some(waiting), is_ended: false, due_at: None }),
-                }
-            } else if !retired {
-                return Ok(Judged::in_use(
-                    OutsideWait::NotRetired,
-                    "the application seals with it, as long as its entry does not say `retired = true`",
-                ));
+    if let BoundTo::Policy { period, retired, .. } = &spec.bound {
+        if let Some(period) = period {
+            match period_due(ground, spec, *period)? {
+                Ok(due) => due_at = Some(due),
+                Err(waiting) => return Ok(Judged { wait: Some(waiting), is_ended: false, due_at: None }),
             }
-            Whose::Policy(policy, *period)
+        } else if !retired {
+            return Ok(Judged::in_use(
+                OutsideWait::NotRetired,
+                "the application seals with it, as long as its entry does not say `retired = true`",
+            ));
         }
-        (BoundTo::Subjects, Some(subject)) => Whose::Subject(subject),
-        (BoundTo::Subjects, None) => {
-            return Ok(Judged::in_use(OutsideWait::Unregistered, "nothing says whose it is"));
-        }
+    }
+    let Some(whose) = whose_of(spec, named) else {
+        return Ok(Judged::in_use(OutsideWait::Unregistered, "nothing says whose it is"));
     };
     if let Some(due) = due_at.filter(|due| *due > ground.clock.now()) {
         let waiting = Waiting::new(OutsideWait::PeriodNotDue, "rows of its period are not all due").until(due);
@@ -91,6 +87,15 @@ pub(super) async fn judge(
         }
     }
     Ok(Judged { wait: None, is_ended: true, due_at })
+}
+
+/// Whose rows rely on a key; `None` when nothing says whose it is.
+pub(super) fn whose_of<'w>(spec: &'w OutsideKey, named: &'w Named) -> Option<Whose<'w>> {
+    match (&spec.bound, &named.subject) {
+        (BoundTo::Policy { policy, period, .. }, _) => Some(Whose::Policy(policy, *period)),
+        (BoundTo::Subjects, Some(subject)) => Some(Whose::Subject(subject)),
+        (BoundTo::Subjects, None) => None,
+    }
 }
 
 /// When the whole period is due by today's policies and statutes, in the zones of all stores that hold its fields.
@@ -167,7 +172,8 @@ pub(super) async fn what_stops(
     Ok(latest)
 }
 
-/// The hold that covers the fields of a key, or its subject.
+/// The hold that covers the fields of a key, or its subject. A subject's covers a policy's key as long as rows that were erased from
+/// its collections wait for a shred.
 pub(super) async fn covering_hold(
     ground: &Ground<'_>,
     tx: &mut Tx,
@@ -179,10 +185,15 @@ pub(super) async fn covering_hold(
         None => Vec::new(),
     };
     let collections = spec.collections();
+    let mut is_pending = false;
+    for (store, name) in collections.iter().filter(|_| subject.is_none()) {
+        is_pending |= tx.has_pending_rows(store, name).await?;
+    }
     let covers = |hold: &crate::control::HoldRow| {
         let (store, name) = (hold.store.as_deref(), hold.collection.as_deref());
         match (hold.scope.as_str(), hold.subject) {
-            ("subject", Some(digest)) => forms.contains(&digest),
+            // Whose rows they were, backups still know: it may be this subject.
+            ("subject", Some(digest)) => is_pending || forms.contains(&digest),
             ("store", _) => collections.iter().any(|(known, _)| Some(*known) == store),
             ("collection", _) => collections.iter().any(|(known, own)| Some(*known) == store && Some(*own) == name),
             // An unknown scope holds everything: to keep too much can be mended.

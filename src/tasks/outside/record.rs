@@ -53,6 +53,8 @@ pub enum OutsideWait {
     NameLost,
     /// It opens nothing any more, and its service deletes it at a date; until then somebody could call that off.
     Irrevocable,
+    /// It is deleted at a date, and living rows rely on it, or a hold covers it; until then somebody could call that off.
+    Needed,
 }
 
 impl OutsideWait {
@@ -74,6 +76,7 @@ impl OutsideWait {
                 | Self::NoSuchKey
                 | Self::Replaced
                 | Self::NameLost
+                | Self::Needed
         )
     }
 }

@@ -14,7 +14,7 @@ use wangchuan::tasks::status::{Status, status};
 use super::practice::Practice;
 use crate::support::kms::days;
 use crate::support::world::{body, forget, refusal, retain};
-use crate::transit::outside::clinic::{certificates, id_of, pass, state, stored};
+use crate::transit::outside::clinic::{certificates, id_of, pass, state, stored, write_config};
 
 async fn shown(installation: &Installation) -> Status {
     status(&installation.control, &installation.config, installation.clock.as_ref()).await.unwrap()
@@ -33,6 +33,34 @@ async fn waits(installation: &Installation, id: &str) -> (String, Option<Outside
 
 fn doomed(at: DateTime<Utc>) -> (String, Option<OutsideWait>, Option<DateTime<Utc>>) {
     ("doomed".to_owned(), Some(OutsideWait::Irrevocable), Some(at))
+}
+
+/// The same, and somebody should call that off.
+fn needed(at: DateTime<Utc>) -> (String, Option<OutsideWait>, Option<DateTime<Utc>>) {
+    ("doomed".to_owned(), Some(OutsideWait::Needed), Some(at))
+}
+
+/// A statement in the control database, behind the agent's back.
+async fn state_sql(practice: &Practice, text: &'static str) {
+    use sqlx::Connection as _;
+    let address = format!("sqlite://{}", practice.folder.path().join("state/control.db").display());
+    let mut connection = sqlx::SqliteConnection::connect(&address).await.unwrap();
+    sqlx::raw_sql(text).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+fn hold(id: &str, at: DateTime<Utc>) -> HoldRow {
+    HoldRow {
+        id: id.to_owned(),
+        scope: "subject".to_owned(),
+        store: None,
+        collection: None,
+        subject: None,
+        reason: "case".to_owned(),
+        placed_at: at,
+        placed_by: "clerk".to_owned(),
+        released_at: None,
+    }
 }
 
 async fn logged(practice: &Practice, operation: &str) -> i64 {
@@ -163,21 +191,17 @@ async fn what_keeps_a_key_keeps_one_whose_deletion_was_called_off() {
     let date = practice.now() + days(7);
     // A hold that comes too late is named, and changes nothing by itself.
     let hold = HoldRow {
-        id: "case-1".to_owned(),
         scope: "collection".to_owned(),
         store: Some("clinic".to_owned()),
         collection: Some("visits".to_owned()),
-        subject: None,
-        reason: "case".to_owned(),
-        placed_at: practice.now(),
-        placed_by: "clerk".to_owned(),
-        released_at: None,
+        ..hold("case-1", practice.now())
     };
     place_hold(&installation, &hold, None::<&Subject>).await.unwrap();
     pass(&installation).await;
-    assert_eq!(waits(&installation, &id).await, doomed(date));
+    assert_eq!(waits(&installation, &id).await, needed(date));
     let (_, body) = stored(&installation, &id).await;
     assert!(body.wait.as_ref().unwrap().what.contains("case-1"), "{body:?}");
+    assert_eq!(codes(&shown(&installation).await), ["outside-key-needed"]);
 
     // Called off because of it: the agent does not order it again while the hold stands.
     practice.kms.machine().administer("CancelKeyDeletion", 0);
@@ -200,5 +224,106 @@ async fn what_keeps_a_key_keeps_one_whose_deletion_was_called_off() {
     practice.sql("DELETE FROM visits").await;
     pass(&installation).await;
     assert_eq!(waits(&installation, &id).await, doomed(practice.now() + days(7)));
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn rows_that_rely_on_a_key_that_is_to_be_deleted_are_told() {
+    let practice = Practice::open_its_doors("0").await;
+    let finding = practice.seal(0, "restored from somewhere");
+    let installation = practice.open().await;
+    assert_eq!(body(&retain(&installation).await).erased, 2);
+    pass(&installation).await;
+    let id = id_of(&installation, "findings").await;
+    let date = practice.now() + days(7);
+    assert_eq!(waits(&installation, &id).await, doomed(date));
+    practice
+        .sql(&format!("INSERT INTO visits (patient, finding, ended_at) VALUES ('p1', '{finding}', '2024-02-05')"))
+        .await;
+    pass(&installation).await;
+    assert_eq!(waits(&installation, &id).await, needed(date));
+    let what = stored(&installation, &id).await.1.wait.unwrap().what;
+    assert!(what.starts_with("living rows hold fields that it seals; until its date somebody"), "{what}");
+    let status = shown(&installation).await;
+    assert_eq!(codes(&status), ["outside-key-needed"]);
+    practice.sql("DELETE FROM visits").await;
+    pass(&installation).await;
+    assert_eq!(waits(&installation, &id).await, doomed(date));
+    assert!(codes(&shown(&installation).await).is_empty());
+    installation.close().await.unwrap();
+}
+
+/// As long as a shred could still be held back for them, the key of what they wrote is, too.
+#[tokio::test]
+async fn a_hold_on_a_customer_keeps_a_policys_key_while_erased_rows_wait_for_a_shred() {
+    let practice = Practice::open_its_doors("0").await;
+    let installation = practice.open().await;
+    assert_eq!(body(&retain(&installation).await).erased, 2);
+    let now = practice.now();
+    place_hold(&installation, &hold("case-1", now), Some(&Subject::new("p2"))).await.unwrap();
+    state_sql(&practice, "UPDATE run SET state = 'shred-pending'").await;
+    pass(&installation).await;
+    let id = id_of(&installation, "findings").await;
+    assert_eq!(waits(&installation, &id).await, ("ended".to_owned(), Some(OutsideWait::Hold), None));
+    // Of another collection it is nothing to this key.
+    state_sql(&practice, "UPDATE ledger SET collection = 'patients'").await;
+    pass(&installation).await;
+    assert_eq!(waits(&installation, &id).await, doomed(now + days(7)));
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deletion_that_was_called_off_once_is_counted_once() {
+    let practice = Practice::open_its_doors("0").await;
+    let installation = practice.open().await;
+    assert_eq!(body(&retain(&installation).await).erased, 2);
+    pass(&installation).await;
+    let id = id_of(&installation, "findings").await;
+    practice.kms.machine().administer("CancelKeyDeletion", 0);
+    practice.kms.machine().administer("EnableKey", 0);
+    // As a process leaves it that was stopped right after it had noted that.
+    let (mut row, mut body) = stored(&installation, &id).await;
+    (body.called_off, body.facts.as_mut().unwrap().deleted_at) = (1, None);
+    body.put(&mut row).unwrap();
+    let mut tx = installation.control.begin().await.unwrap();
+    assert!(tx.step_outside_key(&row, "doomed").await.unwrap());
+    tx.commit().await.unwrap();
+    pass(&installation).await;
+    assert_eq!(waits(&installation, &id).await, doomed(practice.now() + days(7)));
+    assert_eq!((stored(&installation, &id).await.1.called_off, practice.orders()), (1, 2));
+    assert_eq!(logged(&practice, "key.destruction-called-off").await, 0);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_asked_about_by_what_its_record_says_and_one_that_cannot_be_keeps_back_no_other() {
+    let practice = Practice::open_its_doors("0").await;
+    let installation = practice.open().await;
+    assert_eq!(body(&retain(&installation).await).erased, 2);
+    pass(&installation).await;
+    practice.wait(&installation, days(7)).await;
+    pass(&installation).await;
+    let id = id_of(&installation, "findings").await;
+    assert_eq!(state(&installation, &id).await.0, "destroyed");
+    assert_eq!(check_gone(&installation).await.unwrap(), (1, vec![]));
+    practice.kms.machine().denied.push("DescribeKey");
+    let (gone, problems) = check_gone(&installation).await.unwrap();
+    assert!(gone == 0 && problems.len() == 1 && problems[0].contains("was not looked at: "), "{problems:?}");
+    practice.kms.machine().denied.clear();
+    installation.close().await.unwrap();
+
+    // The entry is renewed: its key is another one, which lives.
+    let (old, new) = {
+        let machine = practice.kms.machine();
+        (machine.id_of(0), machine.id_of(1))
+    };
+    let path = practice.folder.path().join("wangchuan.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(&old));
+    write_config(practice.folder.path(), &text.replace(&old, &new));
+    let installation = practice.open().await;
+    let (gone, problems) = check_gone(&installation).await.unwrap();
+    assert!(gone == 0 && problems.len() == 1, "{problems:?}");
+    assert!(problems[0].contains("is not configured as it was; it was not looked at"), "{problems:?}");
     installation.close().await.unwrap();
 }

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use wangchuan::clock::{Clock as _, SystemClock};
 use wangchuan::crash_point::POINTS;
 
 use crate::scenario::crashes::check_books;
@@ -331,9 +332,34 @@ fn somebody_who_is_asked_and_does_not_answer() {
 
 /// The agent with this job alone, each second.
 fn agent_with(place: &Workplace, task: &str) {
+    agent_at(place, task, "*", "");
+}
+
+/// The same at these seconds of each minute.
+fn agent_at(place: &Workplace, task: &str, seconds: &str, more: &str) {
     std::fs::remove_dir_all(place.file("jobs")).unwrap();
-    let text = format!("task = \"{task}\"\nschedule = \"* * * * * *\"\nmissed = \"skip\"\n");
+    let text = format!("task = \"{task}\"\nschedule = \"{seconds} * * * * *\"\nmissed = \"skip\"\n{more}");
     place.write_private("jobs/only.toml", &text);
+}
+
+/// Whoever cut it off would leave the batch to the next start, and its rows where they were.
+#[test]
+fn a_job_that_is_out_of_time_finishes_its_batch_first() {
+    let (place, database) = small::installed();
+    place.good(&["backup", "run"]);
+    let soon = (SystemClock.now().timestamp() + 5) % 60;
+    agent_at(&place, "retention", &soon.to_string(), "timeout = \"5 seconds\"\n");
+    let mut running = place.program().with("WANGCHUAN_PAUSE_AT", "batch.intended").start(&["agent"]);
+    assert!(running.comes_to_a_halt(SOON));
+    while_locked(&database, || {
+        thread::sleep(Duration::from_secs(6));
+        running.send("CONT");
+        thread::sleep(Duration::from_secs(1));
+    });
+    running.wait_for("out of time", SOON);
+    assert_eq!(running.signal("TERM", SOON).0, Some(0));
+    assert_eq!(small::ORDERS - database.rows("orders"), small::DUE);
+    goes_on(&place, &database).unwrap();
 }
 
 #[test]
