@@ -319,7 +319,7 @@ pub async fn view_operation_log(installation: &Installation) -> Result<LogView> 
     let origin = log_origin(installation.id(), "operations");
     let key = open_checkpoint_key(&operation_key_path(&folder), &origin).map_err(proof)?.key().clone();
     // The head is read first: the log may grow meanwhile, but never behind it.
-    let head = kept_head(&folder.join("operation-log-head.txt")).await?;
+    let head = kept_head(&folder.join(OPERATION_HEAD)).await?;
     Ok(LogView { store: installation.control.log_store("operations").await?, key, head })
 }
 
@@ -343,6 +343,8 @@ async fn kept_head(path: &Path) -> Result<Option<String>> {
     FileAnchor(path.to_owned()).last().await.map_err(|error| cannot("read", path, &error))
 }
 
+/// The file in the state folder with the newest signed head of the operation log.
+pub(super) const OPERATION_HEAD: &str = "operation-log-head.txt";
 pub(super) const AUDIT_KEY: &str = "log-key.pem";
 pub(super) const AUDIT_DATABASE: &str = "audit.db";
 pub(super) const AUDIT_HEAD: &str = "log-head.txt";
@@ -398,7 +400,7 @@ pub async fn operation_log(installation: &Installation) -> Result<OperationLog> 
     let signer = open_checkpoint_key(&operation_key_path(&folder), &log_origin(installation.id(), "operations"))
         .map_err(proof)?;
     let store = installation.control.log_store("operations").await?;
-    let anchor = FileAnchor(folder.join("operation-log-head.txt"));
+    let anchor = FileAnchor(folder.join(OPERATION_HEAD));
     let sequencer = Sequencer::open(Arc::new(store), signer, Some(Box::new(anchor))).await.map_err(proof)?;
     Ok(OperationLog::new(sequencer, installation.random.clone()))
 }
