@@ -14,7 +14,7 @@ use crate::log::tree::Hash;
 use crate::log::verify::verify_log;
 
 use super::Result;
-use super::outbox::CertificateVerdict;
+use super::outbox::{CertificateVerdict, proved_head, watch_growth};
 use super::trust::{GivenReceipt, trust, verify_with};
 
 /// How filing stands.
@@ -226,6 +226,8 @@ pub struct Refiled {
     pub same: u64,
     /// Certificates that the service did not take, with the reason.
     pub failed: Vec<(String, String)>,
+    /// What shows that the log was rolled back or has two faces; a person must look at once.
+    pub doubt: Option<String>,
 }
 
 /// Files receipted certificates once more: a receipt may be better by now (more witnesses), and a log that lost them takes them
@@ -238,6 +240,8 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
     let rows = tx.outbox(Some("receipted")).await?;
     drop(tx);
     let connection = installation.audit()?;
+    let mut before = proved_head(installation, &connection.log).await?;
+    let mut after = None;
     let mut refiled = Refiled::default();
     for mut row in rows {
         let mut tx = installation.control.read().await?;
@@ -255,6 +259,8 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
                 continue;
             }
         };
+        before.get_or_insert_with(|| filed.verified.head());
+        after = Some(filed.verified.head());
         let grade = filed.verified.witnessed_by(&installation.config.audit.quorum).grade;
         if grade >= grade_of(&row) {
             refiled.same += 1;
@@ -270,6 +276,7 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
             refiled.better.push(certificate.id);
         }
     }
+    refiled.doubt = watch_growth(installation, before, after).await?;
     Ok(refiled)
 }
 

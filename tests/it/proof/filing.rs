@@ -3,19 +3,23 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::TimeDelta;
-use wangchuan::audit::receipt::LogOperator;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use wangchuan::audit::Grown;
+use wangchuan::audit::receipt::{self, LogOperator};
 use wangchuan::audit::service::{ServiceHandle, ServiceSetup, start};
 use wangchuan::audit::witness::Witnesses;
 use wangchuan::certify::signer::TrustedKeys;
 use wangchuan::clock::Clock;
 use wangchuan::control::log_store::SqlLogStore;
 use wangchuan::installation::Installation;
-use wangchuan::log::checkpoint::CheckpointSigner;
+use wangchuan::log::checkpoint::{Checkpoint, CheckpointSigner};
 use wangchuan::log::sequencer::Sequencer;
 use wangchuan::random::SystemRandom;
-use wangchuan::tasks::audit::verify_all;
+use wangchuan::tasks::audit::{file_again, verify_all};
 use wangchuan::tasks::certify::certify_due;
 use wangchuan::tasks::outbox::file_due;
 use wangchuan::tasks::shred::shred_due;
@@ -51,6 +55,57 @@ impl Others {
         .await
         .unwrap()
     }
+}
+
+/// A line to a service that answers every question for a consistency proof with 500 while it is told to.
+async fn front_of(port: u16, service: u16, is_silent: Arc<AtomicBool>) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    while let Ok((mut client, _)) = listener.accept().await {
+        let is_silent = Arc::clone(&is_silent);
+        tokio::spawn(async move {
+            let Ok(mut server) = TcpStream::connect(("127.0.0.1", service)).await else { return };
+            let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+            loop {
+                tokio::select! {
+                    Ok(count) = client.read(&mut asked) => {
+                        if asked[..count].starts_with(b"GET /v1/proof/consistency") && is_silent.load(Ordering::SeqCst) {
+                            let refused = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                            let _ = client.write_all(refused).await;
+                            return;
+                        }
+                        if count == 0 || server.write_all(&asked[..count]).await.is_err() {
+                            return;
+                        }
+                    }
+                    Ok(count) = server.read(&mut answered) => {
+                        if count == 0 || client.write_all(&answered[..count]).await.is_err() {
+                            return;
+                        }
+                    }
+                    else => return,
+                }
+            }
+        });
+    }
+}
+
+/// Copies a log that nobody serves, with what is not in its main file yet.
+fn copy_log(from: &Path, to: &Path) {
+    let beside = |path: &Path| format!("{}-wal", path.display());
+    std::fs::copy(from, to).unwrap();
+    if Path::new(&beside(from)).exists() {
+        std::fs::copy(beside(from), beside(to)).unwrap();
+    }
+}
+
+/// The heads under which receipts were given, by size.
+async fn heads(installation: &Installation) -> Vec<Checkpoint> {
+    let connection = installation.audit().unwrap();
+    let rows = installation.control.read().await.unwrap().outbox(Some("receipted")).await.unwrap();
+    let mut heads: Vec<_> =
+        rows.iter().map(|row| receipt::head(row.receipt.as_deref().unwrap(), &connection.log).unwrap()).collect();
+    heads.sort_by_key(|head| head.size);
+    heads
 }
 
 async fn company() -> (World, Installation, Others) {
@@ -107,7 +162,7 @@ async fn a_log_that_was_rolled_back_or_forked_is_noticed_by_who_files() {
     let service = others.serve(&whole).await;
     assert_eq!(file_due(&installation, true).await.unwrap().receipted.len(), 2);
     service.stop().await.unwrap();
-    std::fs::copy(&whole, &copy).unwrap();
+    copy_log(&whole, &copy);
     erase(&world, &installation, 2, 1).await;
     let service = others.serve(&whole).await;
     let grown = file_due(&installation, true).await.unwrap();
@@ -126,5 +181,43 @@ async fn a_log_that_was_rolled_back_or_forked_is_noticed_by_who_files() {
     let heads = verdict.checks.iter().find(|(check, ..)| check == "heads").unwrap();
     assert_eq!((verdict.result, heads.1), ("invalid", false), "{verdict:?}");
 
+    installation.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_is_noticed_although_the_service_did_not_answer_at_first() {
+    let (world, installation, mut others) = company().await;
+    let front = std::mem::replace(&mut others.port, free_port());
+    let is_silent = Arc::new(AtomicBool::new(false));
+    let line = tokio::spawn(front_of(front, others.port, Arc::clone(&is_silent)));
+    erase(&world, &installation, 0, 2).await;
+    let (whole, copy) = (world.path("elsewhere.db"), world.path("copy.db"));
+    let service = others.serve(&whole).await;
+    assert_eq!(file_due(&installation, true).await.unwrap().receipted.len(), 2);
+    service.stop().await.unwrap();
+    copy_log(&whole, &copy);
+    erase(&world, &installation, 2, 1).await;
+    let service = others.serve(&whole).await;
+    let grown = file_due(&installation, true).await.unwrap();
+    assert_eq!((grown.receipted.len(), grown.doubt), (1, None));
+    let seen = heads(&installation).await;
+    let (first, last) = (seen.first().unwrap(), seen.last().unwrap());
+    assert!(first.size < last.size);
+    assert_eq!(installation.audit().unwrap().sink.grew(first, last).await, Grown::Proved);
+    service.stop().await.unwrap();
+
+    // The old copy comes back and takes two more, so that it is larger than what was seen; nobody answers for it yet.
+    erase(&world, &installation, 3, 2).await;
+    let service = others.serve(&copy).await;
+    is_silent.store(true, Ordering::SeqCst);
+    let unanswered = file_due(&installation, true).await.unwrap();
+    assert_eq!((unanswered.receipted.len(), unanswered.doubt), (2, None));
+    is_silent.store(false, Ordering::SeqCst);
+    let asked_again = file_due(&installation, true).await.unwrap();
+    assert!(asked_again.doubt.is_some_and(|doubt| doubt.contains("rolled back")), "the fork was forgotten");
+    let refiled = file_again(&installation).await.unwrap();
+    assert!(refiled.doubt.is_some_and(|doubt| doubt.contains("rolled back")), "filing again forgot the fork");
+    service.stop().await.unwrap();
+    line.abort();
     installation.close().await.unwrap();
 }
