@@ -28,7 +28,7 @@ use crate::control::Control;
 use crate::control::log_store::SqlLogStore;
 use crate::error::{Result, TaskError, with_causes};
 use crate::log::checkpoint::{CheckpointKey, CheckpointSigner};
-use crate::log::key_file::{create_checkpoint_key, open_checkpoint_key};
+use crate::log::key_file::{create_checkpoint_key, open_checkpoint_key, replace_durably};
 use crate::log::operations::OperationLog;
 use crate::log::record::Record;
 use crate::log::sequencer::{CheckpointAnchor, FileAnchor, Sequencer};
@@ -281,8 +281,8 @@ pub fn audit_log_key(installation: &Installation) -> Result<CheckpointKey> {
     }
 }
 
-/// The keys whose receipts count: the audit log's own, and those of logs that were lost with a site from which this
-/// installation was recovered.
+/// The keys whose receipts count: the audit log's own first, then those of embedded logs that this installation ever had, which
+/// may have been lost with a site or with their folder.
 ///
 /// # Errors
 /// When there is none.
@@ -291,14 +291,38 @@ pub fn audit_log_keys(installation: &Installation) -> Result<Vec<CheckpointKey>>
     let former = std::fs::read_to_string(former).unwrap_or_default();
     let former: Vec<CheckpointKey> = former.lines().filter_map(|line| CheckpointKey::parse(line.trim()).ok()).collect();
     match audit_log_key(installation) {
-        Ok(key) => Ok(std::iter::once(key).chain(former).collect()),
+        Ok(key) => {
+            let others = former.into_iter().filter(|former| *former != key).collect::<Vec<_>>();
+            Ok(std::iter::once(key).chain(others).collect())
+        }
         Err(error) if former.is_empty() => Err(error),
         Err(_) => Ok(former),
     }
 }
 
-/// The file with the public keys of lost audit logs, one a line.
+/// The file with the public keys of embedded audit logs, one a line: the present one from its first start on, since nothing else
+/// remembers it once the log's folder is lost, and lost ones.
 pub(super) const FORMER_AUDIT_KEYS: &str = "audit-log-former.vkeys";
+
+/// Adds public keys, one a line, to those whose receipts count.
+pub(super) fn add_audit_keys(folder: &Path, keys: &str) -> Result<()> {
+    let path = folder.join(FORMER_AUDIT_KEYS);
+    let mut text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        read => read.map_err(|error| cannot("read", &path, &error))?,
+    };
+    let before = text.len();
+    for key in keys.lines().map(str::trim).filter(|key| !key.is_empty()) {
+        if !text.lines().any(|line| line.trim() == key) {
+            text.push_str(key);
+            text.push('\n');
+        }
+    }
+    if text.len() == before {
+        return Ok(());
+    }
+    replace_durably(&path, text.as_bytes()).map_err(|error| cannot("write", &path, &error))
+}
 
 /// A log as a verification needs it; opened beside the process that writes it.
 pub struct LogView {
@@ -374,6 +398,7 @@ async fn start_embedded(
         witnesses: witnesses(&installation.config.audit)?,
     };
     let (service, key) = start_service(setup, installation.clock.clone(), installation.random.as_ref()).await?;
+    add_audit_keys(&state_folder(&installation.config), &key.verifier_key())?;
     Ok((service, key, BearerToken::new(&token).map_err(proof)?))
 }
 

@@ -162,10 +162,12 @@ fn chain(installation: &Installation, certificates: &[CertificateRow]) -> (Strin
 /// No two receipts show different roots for one size of one log.
 fn heads<'r>(installation: &Installation, rows: impl Iterator<Item = &'r OutboxRow>) -> (String, bool, String) {
     let logs = audit_log_keys(installation).unwrap_or_default();
-    let mut roots: HashMap<(String, u64), Hash> = HashMap::new();
+    // By key: a log that was lost and begun anew has the origin of the one before.
+    let mut roots: HashMap<(Hash, u64), Hash> = HashMap::new();
     for receipt in rows.filter_map(|row| row.receipt.as_deref()) {
-        let Some(head) = logs.iter().find_map(|log| receipt::head(receipt, log).ok()) else { continue };
-        let known = roots.entry((head.origin.clone(), head.size)).or_insert(head.root);
+        let opened = logs.iter().find_map(|log| Some((log.log_id(), receipt::head(receipt, log).ok()?)));
+        let Some((log, head)) = opened else { continue };
+        let known = roots.entry((log, head.size)).or_insert(head.root);
         if *known != head.root {
             return line(
                 "heads",
@@ -231,7 +233,7 @@ pub struct Refiled {
 }
 
 /// Files receipted certificates once more: a receipt may be better by now (more witnesses), and a log that lost them takes them
-/// again. A grade never falls.
+/// again. A grade never falls; but a receipt that verifies under no trusted log any more is worse than any.
 ///
 /// # Errors
 /// When the control database fails.
@@ -240,6 +242,11 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
     let rows = tx.outbox(Some("receipted")).await?;
     drop(tx);
     let connection = installation.audit()?;
+    let logs = audit_log_keys(installation)?;
+    let is_stale = |row: &OutboxRow| {
+        let verifies = |receipt: &[u8]| logs.iter().any(|log| receipt::head(receipt, log).is_ok());
+        !row.receipt.as_deref().is_some_and(verifies)
+    };
     let mut before = proved_head(installation, &connection.log).await?;
     let mut after = None;
     let mut refiled = Refiled::default();
@@ -262,7 +269,7 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
         before.get_or_insert_with(|| filed.verified.head());
         after = Some(filed.verified.head());
         let grade = filed.verified.witnessed_by(&installation.config.audit.quorum).grade;
-        if grade >= grade_of(&row) {
+        if grade >= grade_of(&row) && !is_stale(&row) {
             refiled.same += 1;
             continue;
         }

@@ -14,8 +14,9 @@ use wangchuan::audit::service::{ServiceHandle, ServiceSetup, start};
 use wangchuan::audit::witness::Witnesses;
 use wangchuan::certify::signer::TrustedKeys;
 use wangchuan::clock::Clock;
+use wangchuan::config::AuditService;
 use wangchuan::control::log_store::SqlLogStore;
-use wangchuan::installation::Installation;
+use wangchuan::installation::{Installation, audit_log_keys};
 use wangchuan::log::checkpoint::{Checkpoint, CheckpointSigner};
 use wangchuan::log::sequencer::Sequencer;
 use wangchuan::random::SystemRandom;
@@ -219,5 +220,42 @@ async fn a_fork_is_noticed_although_the_service_did_not_answer_at_first() {
     assert!(refiled.doubt.is_some_and(|doubt| doubt.contains("rolled back")), "filing again forgot the fork");
     service.stop().await.unwrap();
     line.abort();
+    installation.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_log_is_begun_anew_and_old_receipts_stay_good_or_are_replaced() {
+    let world = World::standard().await;
+    let installation = world.open().await;
+    snapshot(&installation).await;
+    erase(&world, &installation, 0, 2).await;
+    assert_eq!(file_due(&installation, true).await.unwrap().receipted.len(), 2);
+    installation.close().await.unwrap();
+    let data = match &world.config().audit.service {
+        AuditService::Embedded { data } => data.clone(),
+        AuditService::Url(_) => unreachable!("the standard world has a log of its own"),
+    };
+    let start_anew = |name: &str| std::fs::rename(&data, world.path(name)).unwrap();
+
+    start_anew("first-log");
+    let installation = world.open().await;
+    // Heads of both logs, of the same sizes under one origin.
+    erase(&world, &installation, 2, 2).await;
+    assert_eq!(file_due(&installation, true).await.unwrap().receipted.len(), 2);
+    let refiled = file_again(&installation).await.unwrap();
+    assert_eq!((refiled.same, refiled.doubt), (4, None), "receipts of the first log are as good");
+    let verdict = verify_all(&installation).await.unwrap();
+    assert_eq!(verdict.result, "valid", "{verdict:?}");
+    assert_eq!(audit_log_keys(&installation).unwrap().len(), 2);
+    installation.close().await.unwrap();
+
+    // Nobody knows the keys of both logs any more: any receipt that verifies is better than theirs.
+    start_anew("second-log");
+    std::fs::remove_file(world.path("state/audit-log-former.vkeys")).unwrap();
+    let installation = world.open().await;
+    let refiled = file_again(&installation).await.unwrap();
+    assert_eq!(refiled.better.len(), 4, "{refiled:?}");
+    let verdict = verify_all(&installation).await.unwrap();
+    assert_eq!(verdict.result, "valid", "{verdict:?}");
     installation.close().await.unwrap();
 }
