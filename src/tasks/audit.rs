@@ -1,6 +1,6 @@
 //! `audit`: whether what was certified is all filed, and whether the log still holds what it signed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
@@ -9,13 +9,13 @@ use crate::audit::receipt::{self, Grade};
 use crate::certify::dsse::Envelope;
 use crate::control::{CertificateRow, OutboxRow};
 use crate::installation::{Installation, LogView, audit_log_keys, view_certificate_log};
-use crate::log::store::LeafStore;
+use crate::log::store::{LeafStore, LeafStoreError};
 use crate::log::tree::Hash;
 use crate::log::verify::verify_log;
 
-use super::Result;
 use super::outbox::{CertificateVerdict, proved_head, watch_growth};
 use super::trust::{GivenReceipt, trust, verify_with};
+use super::{Result, TaskError};
 
 /// How filing stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -103,13 +103,20 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
     let (mut receipted, mut waiting) = (0, 0);
     let mut bad: Vec<String> = Vec::new();
     for row in &certificates {
-        let filed = outbox.get(&row.id).and_then(|row| row.receipt.clone());
-        let given = filed.map_or(GivenReceipt::NotInThisForm, GivenReceipt::Entry);
-        if given == GivenReceipt::NotInThisForm {
-            waiting += 1;
-        } else {
-            receipted += 1;
-        }
+        let given = match filed(outbox.get(&row.id)) {
+            Ok(Some(receipt)) => {
+                receipted += 1;
+                GivenReceipt::Entry(receipt.to_vec())
+            }
+            Ok(None) => {
+                waiting += 1;
+                GivenReceipt::NotInThisForm
+            }
+            Err(wrong) => {
+                bad.push(format!("no. {}, filing: {wrong}", row.sequence));
+                GivenReceipt::NotInThisForm
+            }
+        };
         let (verdict, _) = verify_with(&trust, &row.envelope, &given, Some(&row.evidence));
         let wrong = verdict.checks.iter().filter(|(_, good, _)| !good);
         bad.extend(wrong.map(|(check, _, said)| format!("no. {}, {check}: {said}", row.sequence)));
@@ -128,6 +135,20 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
         Err(error) => checks.push(line("log", false, error.with_causes())),
     }
     Ok(CertificateVerdict::of(checks))
+}
+
+/// The receipt of a certificate that is filed, none while it waits; what is wrong with how it stands in the outbox.
+fn filed(row: Option<&OutboxRow>) -> std::result::Result<Option<&[u8]>, String> {
+    let Some(row) = row else { return Err("it is not waiting to be filed, and was not filed".to_owned()) };
+    match (row.state.as_str(), &row.receipt) {
+        ("pending", None) => Ok(None),
+        ("receipted", Some(receipt)) => Ok(Some(receipt)),
+        ("receipted", None) => Err("it counts as filed, and its receipt is missing".to_owned()),
+        ("quarantined", _) => {
+            Err(format!("the audit service refuses it: {}", row.problem.as_deref().unwrap_or("no reason given")))
+        }
+        (state, _) => Err(format!("it has a receipt, and counts as {state}")),
+    }
 }
 
 fn line(check: &str, good: bool, said: String) -> (String, bool, String) {
@@ -195,29 +216,62 @@ async fn log_checks(
         Ok(report) => line("log", true, format!("{} entries, {} signed heads", report.leaves, report.checkpoints)),
         Err(error) => line("log", false, crate::error::with_causes(&error)),
     }];
-    let filed = certificates.iter().filter(|row| outbox.get(&row.id).is_some_and(|row| row.receipt.is_some()));
-    let filed: Vec<&CertificateRow> = filed.collect();
-    let ids: Vec<String> = filed.iter().map(|row| row.id.clone()).collect();
-    checks.push(match view.store.find(&ids).await {
-        Err(error) => line("filed", false, error.to_string()),
-        Ok(leaves) => {
-            let stored: HashMap<&str, &[u8]> =
-                leaves.iter().map(|leaf| (leaf.id.as_str(), leaf.entry.as_slice())).collect();
-            let is_there = |row: &CertificateRow| {
-                let envelope = Envelope::parse(&row.envelope).ok();
-                let body = envelope
-                    .as_ref()
-                    .and_then(|envelope| trusted.get(envelope.key_id()).map(|key| receipt::leaf_body(envelope, key)));
-                body.is_some_and(|body| stored.get(row.id.as_str()) == Some(&body.as_slice()))
-            };
-            match filed.iter().find(|row| !is_there(row)) {
-                None => line("filed", true, format!("{} receipted certificates stand in the log", filed.len())),
-                Some(row) => line("filed", false, format!("no. {} has a receipt and is not in the log", row.sequence)),
-            }
-        }
+    checks.push(match filed_check(installation, view, certificates, outbox).await {
+        Ok(Ok(filed)) => line("filed", true, format!("{filed} receipted certificates stand in the log")),
+        Ok(Err(wrong)) => line("filed", false, wrong),
+        Err(error) => line("filed", false, error.with_causes()),
     });
     checks
 }
+
+/// How many receipted certificates stand in the log, or what is wrong: one does not, or the log holds others.
+async fn filed_check(
+    installation: &Installation,
+    view: &LogView,
+    certificates: &[CertificateRow],
+    outbox: &HashMap<String, OutboxRow>,
+) -> Result<std::result::Result<usize, String>> {
+    let trusted = installation.signer.trusted();
+    let filed = certificates.iter().filter(|row| outbox.get(&row.id).is_some_and(|row| row.receipt.is_some()));
+    let filed: Vec<&CertificateRow> = filed.collect();
+    let stored = all_entries(view).await.map_err(|error| TaskError::Proof(crate::error::with_causes(&error)))?;
+    let is_there = |row: &CertificateRow| {
+        let envelope = Envelope::parse(&row.envelope).ok();
+        let body = envelope
+            .as_ref()
+            .and_then(|envelope| trusted.get(envelope.key_id()).map(|key| receipt::leaf_body(envelope, key)));
+        body.is_some_and(|body| stored.get(&row.id) == Some(&body))
+    };
+    if let Some(row) = filed.iter().find(|row| !is_there(row)) {
+        return Ok(Err(format!("no. {} has a receipt and is not in the log", row.sequence)));
+    }
+    // Nobody else files here: what is not known was taken out of the control database, or this is an old copy of it. Read again,
+    // for some may have been issued and filed since.
+    let mut tx = installation.control.read().await?;
+    let known: HashSet<String> = tx.certificates(None).await?.into_iter().map(|row| row.id).collect();
+    match stored.keys().filter(|id| !known.contains(*id)).count() {
+        0 => Ok(Ok(filed.len())),
+        unknown => Ok(Err(format!("{unknown} certificates stand in the log and are not known here"))),
+    }
+}
+
+/// What the log holds, by id.
+async fn all_entries(view: &LogView) -> std::result::Result<HashMap<String, Vec<u8>>, LeafStoreError> {
+    let mut all = HashMap::new();
+    let mut start = 0;
+    loop {
+        let page = view.store.leaves(start..start + PAGE_LEAVES).await?;
+        start += page.len() as u64;
+        let is_last = (page.len() as u64) < PAGE_LEAVES;
+        all.extend(page.into_iter().map(|leaf| (leaf.id, leaf.entry)));
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+/// Leaves read at once.
+const PAGE_LEAVES: u64 = 1024;
 
 /// What filing again changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -303,6 +357,26 @@ mod tests {
             issued_at: DateTime::UNIX_EPOCH,
             supersedes: None,
         }
+    }
+
+    #[test]
+    fn what_is_neither_filed_nor_waiting_is_wrong() {
+        let row = |state: &str, receipt: Option<&[u8]>| OutboxRow {
+            certificate: "c".to_owned(),
+            state: state.to_owned(),
+            attempts: 1,
+            next_at: DateTime::UNIX_EPOCH,
+            problem: Some("409".to_owned()),
+            receipt: receipt.map(<[u8]>::to_vec),
+            grade: None,
+            receipted_at: None,
+        };
+        assert_eq!(filed(Some(&row("receipted", Some(b"r")))), Ok(Some(&b"r"[..])));
+        assert_eq!(filed(Some(&row("pending", None))), Ok(None));
+        for wrong in [row("receipted", None), row("quarantined", None), row("pending", Some(b"r"))] {
+            assert!(filed(Some(&wrong)).is_err(), "{wrong:?}");
+        }
+        assert!(filed(None).is_err());
     }
 
     #[test]

@@ -259,3 +259,39 @@ async fn a_lost_log_is_begun_anew_and_old_receipts_stay_good_or_are_replaced() {
     assert_eq!(verdict.result, "valid", "{verdict:?}");
     installation.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_were_removed_or_never_filed_are_missed() {
+    let world = World::standard().await;
+    let installation = world.open().await;
+    snapshot(&installation).await;
+    erase(&world, &installation, 0, 3).await;
+    assert_eq!(file_due(&installation, true).await.unwrap().receipted.len(), 3);
+    installation.close().await.unwrap();
+    let wrong = async || {
+        let installation = world.open_state().await;
+        let verdict = verify_all(&installation).await.unwrap();
+        installation.close().await.unwrap();
+        let wrong = verdict.checks.into_iter().filter(|(_, good, _)| !good);
+        wrong.map(|(check, _, said)| format!("{check}: {said}")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(wrong().await, "");
+    let newest = "(SELECT id FROM certificate ORDER BY sequence DESC LIMIT 1)";
+    let outbox = async |set: &str| {
+        world
+            .number("state/control.db", &format!("UPDATE outbox SET {set} WHERE certificate = {newest} RETURNING 1"))
+            .await
+    };
+    outbox("state = 'quarantined'").await;
+    let said = wrong().await;
+    assert!(said.contains("the audit service refuses it"), "{said}");
+    outbox("state = 'receipted', receipt = NULL").await;
+    let said = wrong().await;
+    assert!(said.contains("its receipt is missing"), "{said}");
+    world.number("state/control.db", &format!("DELETE FROM outbox WHERE certificate = {newest} RETURNING 1")).await;
+    let said = wrong().await;
+    assert!(said.contains("it is not waiting to be filed, and was not filed"), "{said}");
+    world.number("state/control.db", &format!("DELETE FROM certificate WHERE id = {newest} RETURNING 1")).await;
+    let said = wrong().await;
+    assert!(said.contains("1 certificates stand in the log and are not known here"), "{said}");
+}
