@@ -10,7 +10,7 @@ use super::lock_horizon::{LockHorizon, lock_horizons};
 use super::serve::{LogService, private_token, start_service};
 use super::{Installation, cannot, state_folder};
 use crate::audit::client::witness::HttpWitness;
-use crate::audit::client::{AuditClient, ClientSetup};
+use crate::audit::client::{AuditClient, ClientSetup, leads_to_this_host};
 use crate::audit::receipt::LogOperator;
 use crate::audit::service::ServiceHandle;
 use crate::audit::witness::{Witness, Witnesses};
@@ -224,10 +224,10 @@ pub struct AuditConnection {
 impl AuditConnection {
     pub(super) async fn open(installation: &Installation) -> Result<Self> {
         let config = &installation.config.audit;
-        let (url, log, token, operator, service) = match &config.service {
+        let (url, log, token, service) = match &config.service {
             AuditService::Embedded { data } => {
                 let (service, log, token) = start_embedded(installation, data).await?;
-                (service.url(), log, Some(token), LogOperator::SelfHosted, Some(service))
+                (service.url(), log, Some(token), Some(service))
             }
             AuditService::Url(url) => {
                 let log = audit_log_key(installation)?;
@@ -237,7 +237,7 @@ impl AuditConnection {
                     .map(|token| BearerToken::new(token.dangerous_text()))
                     .transpose()
                     .map_err(proof)?;
-                (url.clone(), log, token, LogOperator::Independent, None)
+                (url.clone(), log, token, None)
             }
         };
         let ca = read_optional(config.ca.as_deref())?;
@@ -251,6 +251,7 @@ impl AuditConnection {
         })
         .map_err(proof)?;
         let client = Arc::new(client);
+        let operator = audit_log_operator(installation, &log);
         Ok(Self { sink: client.clone(), client, log, operator, service })
     }
 
@@ -287,9 +288,7 @@ pub fn audit_log_key(installation: &Installation) -> Result<CheckpointKey> {
 /// # Errors
 /// When there is none.
 pub fn audit_log_keys(installation: &Installation) -> Result<Vec<CheckpointKey>> {
-    let former = state_folder(&installation.config).join(FORMER_AUDIT_KEYS);
-    let former = std::fs::read_to_string(former).unwrap_or_default();
-    let former: Vec<CheckpointKey> = former.lines().filter_map(|line| CheckpointKey::parse(line.trim()).ok()).collect();
+    let former = own_audit_keys(&installation.config);
     match audit_log_key(installation) {
         Ok(key) => {
             let others = former.into_iter().filter(|former| *former != key).collect::<Vec<_>>();
@@ -298,6 +297,28 @@ pub fn audit_log_keys(installation: &Installation) -> Result<Vec<CheckpointKey>>
         Err(error) if former.is_empty() => Err(error),
         Err(_) => Ok(former),
     }
+}
+
+/// The keys of the logs that were ever embedded in this installation.
+fn own_audit_keys(config: &Configuration) -> Vec<CheckpointKey> {
+    let text = std::fs::read_to_string(state_folder(config).join(FORMER_AUDIT_KEYS)).unwrap_or_default();
+    text.lines().filter_map(|line| CheckpointKey::parse(line.trim()).ok()).collect()
+}
+
+/// Whether the audit service runs in this installation, or on its host.
+pub(super) fn is_audit_here(config: &Configuration) -> bool {
+    match &config.audit.service {
+        AuditService::Embedded { .. } => true,
+        AuditService::Url(url) => leads_to_this_host(url),
+    }
+}
+
+/// Who runs the log with this key. Independent is only one on another host whose key was never that of an embedded log.
+#[must_use]
+pub fn audit_log_operator(installation: &Installation, log: &CheckpointKey) -> LogOperator {
+    let config = &installation.config;
+    let is_own = is_audit_here(config) || own_audit_keys(config).contains(log);
+    if is_own { LogOperator::SelfHosted } else { LogOperator::Independent }
 }
 
 /// The file with the public keys of embedded audit logs, one a line: the present one from its first start on, since nothing else

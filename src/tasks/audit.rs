@@ -1,14 +1,16 @@
 //! `audit`: whether what was certified is all filed, and whether the log still holds what it signed.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
 use crate::audit::FiledOutcome;
-use crate::audit::receipt::{self, Grade};
+use crate::audit::receipt::{self, Grade, LogOperator};
 use crate::certify::dsse::Envelope;
 use crate::control::{CertificateRow, OutboxRow};
-use crate::installation::{Installation, LogView, audit_log_keys, view_certificate_log};
+use crate::installation::{Installation, LogView, audit_log_keys, audit_log_operator, view_certificate_log};
+use crate::log::checkpoint::CheckpointKey;
 use crate::log::store::{LeafStore, LeafStoreError};
 use crate::log::tree::Hash;
 use crate::log::verify::verify_log;
@@ -30,8 +32,8 @@ pub struct AuditStatus {
     pub quarantined: u64,
     /// When the oldest waiting one was issued.
     pub oldest_pending: Option<DateTime<Utc>>,
-    /// Receipts by grade, best first.
-    pub grades: Vec<(Grade, u64)>,
+    /// Receipts by grade and by who runs the log that gave them, best first.
+    pub grades: Vec<(Grade, LogOperator, u64)>,
     /// Reasons of waiting and refused ones: certificate and reason.
     pub problems: Vec<(String, String)>,
     /// Leaves of the embedded service's log, if it was ever started.
@@ -48,12 +50,20 @@ pub async fn audit_status(installation: &Installation) -> Result<AuditStatus> {
     let outbox = tx.outbox(None).await?;
     drop(tx);
     let mut status = AuditStatus { issued: certificates.len() as u64, ..AuditStatus::default() };
-    let mut grades: HashMap<Grade, u64> = HashMap::new();
+    let logs = audit_log_keys(installation).unwrap_or_default();
+    let logs: Vec<_> = logs.iter().map(|log| (log, audit_log_operator(installation, log))).collect();
+    let operator = |row: &OutboxRow| {
+        let of_log = |(log, _): &&(&CheckpointKey, LogOperator)| {
+            row.receipt.as_deref().is_some_and(|receipt| receipt::head(receipt, log).is_ok())
+        };
+        logs.iter().find(of_log).map_or(LogOperator::SelfHosted, |(_, operator)| *operator)
+    };
+    let mut grades: HashMap<(Grade, LogOperator), u64> = HashMap::new();
     for row in &outbox {
         match row.state.as_str() {
             "receipted" => {
                 status.receipted += 1;
-                *grades.entry(grade_of(row)).or_default() += 1;
+                *grades.entry((grade_of(row), operator(row))).or_default() += 1;
             }
             state => {
                 let counter = if state == "quarantined" { &mut status.quarantined } else { &mut status.pending };
@@ -67,8 +77,8 @@ pub async fn audit_status(installation: &Installation) -> Result<AuditStatus> {
             }
         }
     }
-    status.grades = grades.into_iter().collect();
-    status.grades.sort_unstable();
+    status.grades = grades.into_iter().map(|((grade, operator), receipts)| (grade, operator, receipts)).collect();
+    status.grades.sort_unstable_by_key(|(grade, operator, _)| (*grade, Reverse(*operator)));
     if let Ok(Some(view)) = view_certificate_log(installation).await {
         let size = view.store.size().await.unwrap_or_default();
         status.log_leaves = Some(size);
@@ -117,7 +127,7 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
                 GivenReceipt::NotInThisForm
             }
         };
-        let (verdict, _) = verify_with(&trust, &row.envelope, &given, Some(&row.evidence));
+        let (verdict, _) = verify_with(&trust, &row.envelope, &given, Some(&row.evidence), installation.clock.now());
         let wrong = verdict.checks.iter().filter(|(_, good, _)| !good);
         bad.extend(wrong.map(|(check, _, said)| format!("no. {}, {check}: {said}", row.sequence)));
     }

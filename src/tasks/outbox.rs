@@ -227,7 +227,7 @@ pub async fn verify_certificate(installation: &Installation, id: &str) -> Result
     drop(tx);
     let trust = trust(installation).await?;
     let given = receipt.map_or(GivenReceipt::Missing, GivenReceipt::Entry);
-    Ok(verify_with(&trust, &certificate.envelope, &given, Some(&certificate.evidence)).0)
+    Ok(verify_with(&trust, &certificate.envelope, &given, Some(&certificate.evidence), installation.clock.now()).0)
 }
 
 impl CertificateVerdict {

@@ -20,10 +20,11 @@ use wangchuan::installation::{Installation, audit_log_keys};
 use wangchuan::log::checkpoint::{Checkpoint, CheckpointSigner};
 use wangchuan::log::sequencer::Sequencer;
 use wangchuan::random::SystemRandom;
-use wangchuan::tasks::audit::{file_again, verify_all};
+use wangchuan::tasks::audit::{audit_status, file_again, verify_all};
 use wangchuan::tasks::certify::certify_due;
 use wangchuan::tasks::outbox::file_due;
 use wangchuan::tasks::shred::shred_due;
+use wangchuan::tasks::trust::trust;
 
 use super::tools::customers;
 use crate::support::ports::free_port;
@@ -294,4 +295,56 @@ async fn certificates_that_were_removed_or_never_filed_are_missed() {
     world.number("state/control.db", &format!("DELETE FROM certificate WHERE id = {newest} RETURNING 1")).await;
     let said = wrong().await;
     assert!(said.contains("1 certificates stand in the log and are not known here"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_counts_from_the_earliest_certificate_on_whatever_its_number() {
+    let (world, installation, _others) = company().await;
+    erase(&world, &installation, 0, 2).await;
+    let starts = async || {
+        let signers = trust(&installation).await.unwrap().signers;
+        signers.into_iter().map(|(_, window)| window.start.unwrap().to_rfc3339()).collect::<Vec<_>>()
+    };
+    let first = starts().await;
+    // The clock of number 1 was ahead, and was set back since.
+    world
+        .run_sql_in(
+            "state/control.db",
+            "UPDATE certificate SET issued_at = '2025-01-01T00:00:00.000Z' WHERE sequence = 2",
+        )
+        .await;
+    assert_eq!(starts().await, ["2025-01-01T00:00:00+00:00"]);
+    assert_ne!(starts().await, first);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_log_elsewhere_that_was_never_our_own_is_called_independent() {
+    let (world, installation, others) = company().await;
+    erase(&world, &installation, 0, 2).await;
+    let service = others.serve(&world.path("elsewhere.db")).await;
+    assert_eq!(file_due(&installation, true).await.unwrap().receipted.len(), 2);
+    service.stop().await.unwrap();
+    // The service says that it is independent, and stands on this host.
+    let operators = async |installation: &Installation| {
+        let status = audit_status(installation).await.unwrap();
+        let known = trust(installation).await.unwrap();
+        let of_logs: Vec<_> = known.logs.iter().map(|log| log.operator).collect();
+        (status.grades[0].1, of_logs, installation.is_audit_self_hosted())
+    };
+    let own = (LogOperator::SelfHosted, vec![LogOperator::SelfHosted], true);
+    assert_eq!(operators(&installation).await, own);
+    installation.close().await.unwrap();
+
+    let url =
+        |text: &str| text.lines().find(|line| line.starts_with("url = \"http://127.0.0.1")).map(ToOwned::to_owned);
+    let here = url(&std::fs::read_to_string(world.path("wangchuan.toml")).unwrap()).unwrap();
+    world.edit_config(&here, "url = \"https://audit.example.com\"");
+    let installation = world.open_state().await;
+    let elsewhere = (LogOperator::Independent, vec![LogOperator::Independent], false);
+    assert_eq!(operators(&installation).await, elsewhere);
+    // The same address before a log that was embedded here once.
+    std::fs::copy(world.path("state/audit-log.vkey"), world.path("state/audit-log-former.vkeys")).unwrap();
+    assert_eq!(operators(&installation).await, own);
+    installation.close().await.unwrap();
 }
