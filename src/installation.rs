@@ -26,8 +26,8 @@ pub use operation::Operation;
 pub use recovery::{Recovered, rebuild, rebuild_apart, recover_site};
 pub use serve::{LogService, serve_embedded, start_service};
 pub use services::{
-    AuditConnection, BackupConnection, LogView, audit_log_key, audit_log_keys, prove_bucket, settle_interrupted,
-    view_certificate_log, view_operation_log,
+    AuditConnection, BackupConnection, LogView, audit_log_key, audit_log_keys, audit_log_operator, prove_bucket,
+    settle_interrupted, view_certificate_log, view_operation_log,
 };
 
 use std::path::{Path, PathBuf};
@@ -35,6 +35,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+use crate::audit::receipt::LogOperator;
 use crate::backup::object_store::RepositoryError;
 use crate::certify::signer::{CertificateSigner, SignerError, TrustedKeys};
 use crate::clock::Clock;
@@ -350,10 +351,13 @@ impl Installation {
             .is_some_and(|backup| matches!(backup.endpoint, crate::config::Endpoint::Embedded { .. }))
     }
 
-    /// Whether the audited party runs the audit log itself.
+    /// Whether the audited party runs the audit log itself, as far as can be told.
     #[must_use]
     pub fn is_audit_self_hosted(&self) -> bool {
-        matches!(self.config.audit.service, crate::config::AuditService::Embedded { .. })
+        match audit_log_key(self) {
+            Ok(key) => audit_log_operator(self, &key) == LogOperator::SelfHosted,
+            Err(_) => services::is_audit_here(&self.config),
+        }
     }
 
     /// The ground that the eraser works on.

@@ -182,6 +182,12 @@ fn base_address(text: &str) -> Result<(Url, ClientBuilder), ClientError> {
     Ok((base, if loopback { builder.no_proxy() } else { builder }))
 }
 
+/// Whether an address leads to this host itself.
+#[must_use]
+pub fn leads_to_this_host(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| is_loopback(&url))
+}
+
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();

@@ -395,8 +395,8 @@ async fn an_auditor_can_check_the_log_with_public_answers_only() {
     }
     let trust = raw.get("/v1/trust").await.1;
     let trust = Trust::parse(trust.to_string().as_bytes()).unwrap();
-    assert_eq!((trust.operator, trust.signers[0].0.key_id()), (LogOperator::SelfHosted, signer.public().key_id()));
-    let key = trust.logs[0].0.clone();
+    assert_eq!((trust.operator(), trust.signers[0].0.key_id()), (LogOperator::SelfHosted, signer.public().key_id()));
+    let key = trust.logs[0].key.clone();
     assert_eq!(&key, log_signer(path).key());
     let head = key.open(raw.get("/checkpoint").await.1.as_str().unwrap()).unwrap().checkpoint;
     assert_eq!(head.size, 9);

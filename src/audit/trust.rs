@@ -49,6 +49,8 @@ pub enum TrustError {
 
 /// From when until when a key is good; open ends are unknown or not yet there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+// A misspelt end must not open the window.
+#[serde(deny_unknown_fields)]
 pub struct Window {
     /// Not before.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,6 +66,53 @@ impl Window {
     pub fn contains(self, at: DateTime<Utc>) -> bool {
         self.start.is_none_or(|start| start <= at) && self.end.is_none_or(|end| at <= end)
     }
+
+    /// Whether a key is good for a signature that was made at the time which it says itself, seen by witnesses at another, and is
+    /// looked at `now`. A key that has ended may have come into other hands, which write any time: its word alone is not enough.
+    #[must_use]
+    pub fn judge(self, said: Option<DateTime<Utc>>, seen: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Standing {
+        let begins_later = self.start.is_some_and(|start| now < start);
+        if begins_later || said.is_some_and(|said| !self.contains(said)) {
+            return Standing::Outside;
+        }
+        match (self.end.filter(|end| *end < now), seen) {
+            (None, _) => Standing::Good,
+            (Some(_), Some(seen)) if self.contains(seen) => Standing::Seen(seen),
+            (Some(end), _) => Standing::Unproved(end),
+        }
+    }
+}
+
+/// Whether a key was good when it signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is good still, and was then.
+    Good,
+    /// It has ended; witnesses saw the signature at this time, when it was good.
+    Seen(DateTime<Utc>),
+    /// It ended at this time, and no witness shows that the signature is older.
+    Unproved(DateTime<Utc>),
+    /// It was not good at the time that it signed with.
+    Outside,
+}
+
+impl Standing {
+    /// Whether the key is to be believed.
+    #[must_use]
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Good | Self::Seen(_))
+    }
+}
+
+/// A log that certificates are filed in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrustedLog {
+    /// Its key.
+    pub key: CheckpointKey,
+    /// When it is good.
+    pub window: Window,
+    /// Who runs it.
+    pub operator: LogOperator,
 }
 
 /// Whom to trust.
@@ -72,17 +121,16 @@ pub struct Trust {
     /// Keys that sign certificates, the retired ones too.
     pub signers: Vec<(PublicKey, Window)>,
     /// Logs that certificates are filed in, the present one first; lost ones stay as long as any receipt of theirs.
-    pub logs: Vec<(CheckpointKey, Window)>,
+    pub logs: Vec<TrustedLog>,
     /// The witnesses of the logs.
     pub quorum: Quorum,
-    /// Who runs the log.
-    pub operator: LogOperator,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
     media_type: String,
+    /// Who runs the logs that say nothing of it: independent when all of them are.
     operator: LogOperator,
     certificate_keys: Vec<WireSigner>,
     logs: Vec<WireLog>,
@@ -99,7 +147,7 @@ struct Wire {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WireSigner {
     key_id: String,
     /// PEM.
@@ -109,12 +157,14 @@ struct WireSigner {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WireLog {
     origin: String,
     verifier_key: String,
     #[serde(with = "hash_text")]
     log_id: Hash,
+    #[serde(default)]
+    operator: Option<LogOperator>,
     #[serde(default)]
     valid_for: Window,
 }
@@ -126,10 +176,27 @@ impl Trust {
         self.signers.iter().map(|(key, _)| key.clone()).collect()
     }
 
-    /// Whether a key signs certificates at this time.
+    /// Whether a key was good for a certificate of its own; the best of its windows counts. See [`Window::judge`].
     #[must_use]
-    pub fn is_good_at(&self, key_id: &str, at: DateTime<Utc>) -> bool {
-        self.signers.iter().any(|(key, window)| key.key_id() == key_id && window.contains(at))
+    pub fn judge(
+        &self,
+        key_id: &str,
+        said: DateTime<Utc>,
+        seen: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Standing {
+        let windows = self.signers.iter().filter(|(key, _)| key.key_id() == key_id).map(|(_, window)| window);
+        let judged: Vec<Standing> = windows.map(|window| window.judge(Some(said), seen, now)).collect();
+        let good = judged.iter().find(|standing| standing.is_good());
+        let unproved = || judged.iter().find(|standing| matches!(standing, Standing::Unproved(_)));
+        good.or_else(unproved).copied().unwrap_or(Standing::Outside)
+    }
+
+    /// Who runs the logs: others only when all of them are run by others.
+    #[must_use]
+    pub fn operator(&self) -> LogOperator {
+        let is_independent = self.logs.iter().all(|log| log.operator == LogOperator::Independent);
+        if is_independent { LogOperator::Independent } else { LogOperator::SelfHosted }
     }
 
     /// The file.
@@ -140,15 +207,16 @@ impl Trust {
             public_key: key.to_pem(),
             valid_for: *window,
         });
-        let logs = self.logs.iter().map(|(key, window)| WireLog {
+        let logs = self.logs.iter().map(|TrustedLog { key, window, operator }| WireLog {
             origin: key.origin().to_owned(),
             verifier_key: key.verifier_key(),
             log_id: key.log_id(),
+            operator: Some(*operator),
             valid_for: *window,
         });
         let wire = Wire {
             media_type: TRUST_MEDIA_TYPE.to_owned(),
-            operator: self.operator,
+            operator: self.operator(),
             certificate_keys: signers.collect(),
             logs: logs.collect(),
             witnesses: self.quorum.witnesses().iter().map(WitnessKey::verifier_key).collect(),
@@ -170,17 +238,17 @@ impl Trust {
             let key = PublicKey::from_pem(&wire.public_key).ok().filter(|key| key.key_id() == wire.key_id);
             Ok((key.ok_or(TrustError::Key("certificate"))?, wire.valid_for))
         };
-        let log = |wire: WireLog| {
-            let key = CheckpointKey::parse(&wire.verifier_key).ok();
-            let key = key.filter(|key| key.log_id() == wire.log_id && key.origin() == wire.origin);
-            Ok((key.ok_or(TrustError::Key("log"))?, wire.valid_for))
+        let log = |log: WireLog| {
+            let key = CheckpointKey::parse(&log.verifier_key).ok();
+            let key = key.filter(|key| key.log_id() == log.log_id && key.origin() == log.origin);
+            let operator = log.operator.unwrap_or(wire.operator);
+            Ok(TrustedLog { key: key.ok_or(TrustError::Key("log"))?, window: log.valid_for, operator })
         };
         let witnesses: Result<Vec<_>, _> = wire.witnesses.iter().map(|text| WitnessKey::parse(text)).collect();
         let trust = Self {
             signers: wire.certificate_keys.into_iter().map(signer).collect::<Result<_, TrustError>>()?,
             logs: wire.logs.into_iter().map(log).collect::<Result<_, TrustError>>()?,
             quorum: Quorum::new(witnesses?, wire.quorum)?,
-            operator: wire.operator,
         };
         if trust.signers.is_empty() || trust.logs.is_empty() { Err(TrustError::Empty) } else { Ok(trust) }
     }
@@ -189,8 +257,8 @@ impl Trust {
     #[must_use]
     pub fn tlog_policy(&self) -> String {
         let mut text = String::new();
-        for (log, _) in &self.logs {
-            let _ = writeln!(text, "log {}", log.verifier_key());
+        for log in &self.logs {
+            let _ = writeln!(text, "log {}", log.key.verifier_key());
         }
         let names: Vec<String> = (1..=self.quorum.witnesses().len()).map(|number| format!("w{number}")).collect();
         for (name, witness) in names.iter().zip(self.quorum.witnesses()) {
@@ -208,7 +276,7 @@ impl Trust {
     #[must_use]
     pub fn trusted_root(&self) -> Value {
         let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
-        let log = |(key, window): &(CheckpointKey, Window)| {
+        let log = |TrustedLog { key, window, .. }: &TrustedLog| {
             // Readers of Sigstore take a missing start for an error, so an unknown one is the beginning of time.
             let mut valid_for = json!({"start": time(window.start.unwrap_or(DateTime::UNIX_EPOCH))});
             if let Some(end) = window.end {
@@ -247,8 +315,8 @@ impl Trust {
         for (number, (key, _)) in self.signers.iter().enumerate() {
             parts.push((name("signer", number, "pem"), key.to_pem().into_bytes()));
         }
-        for (number, (key, _)) in self.logs.iter().enumerate() {
-            parts.push((name("log", number, "vkey"), format!("{}\n", key.verifier_key()).into_bytes()));
+        for (number, log) in self.logs.iter().enumerate() {
+            parts.push((name("log", number, "vkey"), format!("{}\n", log.key.verifier_key()).into_bytes()));
         }
         parts
     }
@@ -286,9 +354,12 @@ mod tests {
         let window = Window { start: at("2026-03-01T00:00:00Z"), end: at("2026-09-01T00:00:00Z") };
         Trust {
             signers: vec![(signer().public().clone(), window)],
-            logs: vec![(log, Window { end: None, ..window })],
+            logs: vec![TrustedLog {
+                key: log,
+                window: Window { end: None, ..window },
+                operator: LogOperator::SelfHosted,
+            }],
             quorum: Quorum::new(vec![WitnessKey::new("w.example/1", [7; 32]).unwrap()], 1).unwrap(),
-            operator: LogOperator::SelfHosted,
         }
     }
 
@@ -296,11 +367,56 @@ mod tests {
     fn a_trust_file_is_read_back_whole() {
         let trust = trust();
         assert_eq!(Trust::parse(trust.to_json().to_string().as_bytes()).unwrap(), trust);
-        let (id, at) = (trust.signers[0].0.key_id(), |text: &str| text.parse().unwrap());
-        assert!(trust.is_good_at(id, at("2026-09-01T00:00:00Z")));
-        assert!(!trust.is_good_at(id, at("2026-09-01T00:00:01Z")));
-        assert!(!trust.is_good_at(id, at("2026-02-28T23:59:59Z")));
-        assert!(!trust.is_good_at("other", at("2026-05-01T00:00:00Z")));
+        let (id, at) = (trust.signers[0].0.key_id(), |text: &str| text.parse::<DateTime<Utc>>().unwrap());
+        let good = |id: &str, said: &str| trust.judge(id, at(said), None, at("2026-09-01T00:00:00Z")).is_good();
+        assert!(good(id, "2026-09-01T00:00:00Z"));
+        assert!(!good(id, "2026-09-01T00:00:01Z"));
+        assert!(!good(id, "2026-02-28T23:59:59Z"));
+        assert!(!good("other", "2026-05-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn a_key_that_has_ended_is_believed_only_with_a_witness_s_time() {
+        let at = |text: &str| format!("{text}T00:00:00Z").parse::<DateTime<Utc>>().unwrap();
+        let window = Window { start: Some(at("2026-03-01")), end: Some(at("2026-09-01")) };
+        let judge = |said: Option<&str>, seen: Option<&str>, now| window.judge(said.map(at), seen.map(at), at(now));
+        let (said, later) = (Some("2026-05-01"), "2027-01-01");
+        assert_eq!(judge(said, None, "2026-08-01"), Standing::Good, "not ended yet");
+        assert_eq!(judge(said, None, later), Standing::Unproved(at("2026-09-01")));
+        assert_eq!(judge(said, Some("2026-05-02"), later), Standing::Seen(at("2026-05-02")));
+        for outside in ["2026-09-02", "2026-02-01"] {
+            assert_eq!(judge(said, Some(outside), later), Standing::Unproved(at("2026-09-01")), "seen {outside}");
+            assert_eq!(judge(Some(outside), Some("2026-05-02"), later), Standing::Outside, "said {outside}");
+        }
+        // A log says no time of its own.
+        assert_eq!(judge(None, None, later), Standing::Unproved(at("2026-09-01")));
+        assert_eq!(judge(None, Some("2026-05-02"), later), Standing::Seen(at("2026-05-02")));
+        assert_eq!(judge(None, None, "2026-02-01"), Standing::Outside, "not begun yet");
+        assert_eq!(Window::default().judge(said.map(at), None, at(later)), Standing::Good);
+    }
+
+    #[test]
+    fn a_misspelt_window_opens_nothing() {
+        for place in ["/certificateKeys/0", "/logs/0", "/certificateKeys/0/validFor", "/logs/0/validFor"] {
+            let mut file = trust().to_json();
+            file.pointer_mut(place).unwrap()["validfor"] = json!({"end": "2026-01-01T00:00:00Z"});
+            let refused = Trust::parse(file.to_string().as_bytes()).unwrap_err();
+            assert!(matches!(refused, TrustError::Json(_)), "{place}: {refused}");
+        }
+    }
+
+    #[test]
+    fn each_log_says_who_runs_it() {
+        let mut trust = trust();
+        let own = trust.logs[0].clone();
+        trust.logs[0].operator = LogOperator::Independent;
+        assert_eq!(trust.to_json()["operator"], "independent");
+        trust.logs.push(own);
+        let mut file = trust.to_json();
+        assert_eq!(file["operator"], "self-hosted", "one log of several");
+        assert_eq!(Trust::parse(file.to_string().as_bytes()).unwrap(), trust);
+        file["logs"][0].as_object_mut().unwrap().remove("operator");
+        assert_eq!(Trust::parse(file.to_string().as_bytes()).unwrap().logs[0].operator, LogOperator::SelfHosted);
     }
 
     #[test]
@@ -324,7 +440,7 @@ mod tests {
     #[test]
     fn the_policy_names_logs_witnesses_and_quorum() {
         let trust = trust();
-        let (log, witness) = (trust.logs[0].0.verifier_key(), trust.quorum.witnesses()[0].verifier_key());
+        let (log, witness) = (trust.logs[0].key.verifier_key(), trust.quorum.witnesses()[0].verifier_key());
         let expected = format!("log {log}\nwitness w1 {witness}\ngroup witnesses 1 w1\nquorum witnesses\n");
         assert_eq!(trust.tlog_policy(), expected);
         let alone = Trust { quorum: Quorum::default(), ..trust };

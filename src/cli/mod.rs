@@ -263,11 +263,15 @@ async fn dispatch(cli: Cli, output: &mut Output, listener: &Listener) -> Command
     let result = carry_out(&mut context, cli.command).await;
     if let Err(error) = &result
         && (error.exit == Exit::Refused || (runs && error.exit != Exit::Interrupted))
+        && !OF_OLD_COPIES.contains(&error.code)
     {
         note_refusal(&context, error).await;
     }
     result
 }
+
+/// A control database that must not go on must not sign either: one more entry would give the operation log a second history.
+const OF_OLD_COPIES: [&str; 2] = ["OLD_COPY", "ROLLED_BACK"];
 
 /// Refusals, and services that did not start, stand in the operation log too. What cannot be logged stays refused all the same.
 async fn note_refusal(context: &Context<'_>, error: &UserError) {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::second_place::{EMBEDDED_AUDIT_KEY, is_audit_embedded};
-use super::services::FORMER_AUDIT_KEYS;
+use super::services::{FORMER_AUDIT_KEYS, OPERATION_HEAD, add_audit_keys};
 use super::{BackupConnection, Installation, Needs, cannot, root_slot, state_folder};
 use crate::backup::codec::Id128;
 use crate::backup::object_store::{ObjectStore, read_installation};
@@ -363,12 +363,11 @@ async fn check(
     Ok((stored, survey.taken.iter().sum()))
 }
 
-/// Writes the files that travelled, where there is none.
+/// Writes the files that travelled, where there is none; keys of audit logs join those that are there.
 fn place_files(record: &StateRecord, folder: &Path) -> Result<()> {
-    let mut former = String::new();
     for file in &record.files {
-        if file.name == EMBEDDED_AUDIT_KEY {
-            String::from_utf8_lossy(&file.bytes).trim().clone_into(&mut former);
+        if file.name == EMBEDDED_AUDIT_KEY || file.name == FORMER_AUDIT_KEYS {
+            add_audit_keys(folder, &String::from_utf8_lossy(&file.bytes))?;
             continue;
         }
         let path = folder.join(&file.name);
@@ -383,17 +382,24 @@ fn place_files(record: &StateRecord, folder: &Path) -> Result<()> {
             Err(_) => replace_durably(&path, &file.bytes).map_err(|error| cannot("write", &path, &error))?,
         }
     }
-    if former.is_empty() {
+    set_head_aside(record.number, folder)
+}
+
+/// The operation log goes on from the state record, behind a head that was signed since: that one is kept as evidence of what was
+/// lost, and no longer asked for.
+fn set_head_aside(record: u64, folder: &Path) -> Result<()> {
+    let head = folder.join(OPERATION_HEAD);
+    if !head.exists() {
         return Ok(());
     }
-    let path = folder.join(FORMER_AUDIT_KEYS);
-    let mut text = std::fs::read_to_string(&path).unwrap_or_default();
-    if !text.lines().any(|line| line.trim() == former) {
-        text.push_str(&former);
-        text.push('\n');
-        replace_durably(&path, text.as_bytes()).map_err(|error| cannot("write", &path, &error))?;
-    }
-    Ok(())
+    let name = |number: u32| match number {
+        1 => format!("operation-log-head.before-{record}.txt"),
+        _ => format!("operation-log-head.before-{record}.{number}.txt"),
+    };
+    // A recovery that was interrupted, or repeated, has set one aside before.
+    let aside =
+        (1..=u32::MAX).map(|number| folder.join(name(number))).find(|aside| !aside.exists()).unwrap_or_default();
+    std::fs::rename(&head, &aside).map_err(|error| cannot("rename", &head, &error))
 }
 
 fn clear(draft: &Path) -> Result<()> {

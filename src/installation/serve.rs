@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Installation;
-use super::services::{AUDIT_DATABASE, AUDIT_HEAD, AUDIT_KEY, checkpoint_key, log_origin, proof, witnesses};
+use super::services::{
+    AUDIT_DATABASE, AUDIT_HEAD, AUDIT_KEY, add_audit_keys, checkpoint_key, log_origin, proof, witnesses,
+};
+use super::{Installation, state_folder};
 use crate::audit::BearerToken;
 use crate::audit::receipt::LogOperator;
 use crate::audit::service::{ServiceHandle, ServiceSetup, start};
@@ -74,9 +76,9 @@ fn not_opened(data: &Path, error: SequencerError) -> TaskError {
         SequencerError::RolledBack { .. } | SequencerError::Checkpoint(_) => TaskError::refused(
             format!("{}; nothing is signed any more", with_causes(&error)),
             format!(
-                "put the newest copy of {} back, and leave {AUDIT_HEAD} as it is: it tells how far was signed. What agents \
-                 filed since that copy they still hold; `wangchuan audit flush --again` files it once more. With the newest \
-                 copy lost, move the folder away and begin a new log: receipts of the old one stay good under its key",
+                "put a copy of {} back that holds all that {AUDIT_HEAD} has signed, and leave {AUDIT_HEAD} as it is. Where \
+                 there is none, move the folder away as it is and begin a new log: receipts of the old one stay good under its \
+                 key, agents still hold what they filed, and `wangchuan audit flush --again` files it in the new log too",
                 data.join(AUDIT_DATABASE).display()
             ),
         ),
@@ -117,5 +119,7 @@ pub async fn serve_embedded(installation: &Installation, bind: SocketAddr) -> Re
         operator: LogOperator::SelfHosted,
         witnesses: witnesses(config)?,
     };
-    start_service(setup, installation.clock.clone(), installation.random.as_ref()).await
+    let started = start_service(setup, installation.clock.clone(), installation.random.as_ref()).await?;
+    add_audit_keys(&state_folder(&installation.config), &started.1.verifier_key())?;
+    Ok(started)
 }

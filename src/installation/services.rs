@@ -10,7 +10,7 @@ use super::lock_horizon::{LockHorizon, lock_horizons};
 use super::serve::{LogService, private_token, start_service};
 use super::{Installation, cannot, state_folder};
 use crate::audit::client::witness::HttpWitness;
-use crate::audit::client::{AuditClient, ClientSetup};
+use crate::audit::client::{AuditClient, ClientSetup, leads_to_this_host};
 use crate::audit::receipt::LogOperator;
 use crate::audit::service::ServiceHandle;
 use crate::audit::witness::{Witness, Witnesses};
@@ -28,7 +28,7 @@ use crate::control::Control;
 use crate::control::log_store::SqlLogStore;
 use crate::error::{Result, TaskError, with_causes};
 use crate::log::checkpoint::{CheckpointKey, CheckpointSigner};
-use crate::log::key_file::{create_checkpoint_key, open_checkpoint_key};
+use crate::log::key_file::{create_checkpoint_key, open_checkpoint_key, replace_durably};
 use crate::log::operations::OperationLog;
 use crate::log::record::Record;
 use crate::log::sequencer::{CheckpointAnchor, FileAnchor, Sequencer};
@@ -224,10 +224,10 @@ pub struct AuditConnection {
 impl AuditConnection {
     pub(super) async fn open(installation: &Installation) -> Result<Self> {
         let config = &installation.config.audit;
-        let (url, log, token, operator, service) = match &config.service {
+        let (url, log, token, service) = match &config.service {
             AuditService::Embedded { data } => {
                 let (service, log, token) = start_embedded(installation, data).await?;
-                (service.url(), log, Some(token), LogOperator::SelfHosted, Some(service))
+                (service.url(), log, Some(token), Some(service))
             }
             AuditService::Url(url) => {
                 let log = audit_log_key(installation)?;
@@ -237,7 +237,7 @@ impl AuditConnection {
                     .map(|token| BearerToken::new(token.dangerous_text()))
                     .transpose()
                     .map_err(proof)?;
-                (url.clone(), log, token, LogOperator::Independent, None)
+                (url.clone(), log, token, None)
             }
         };
         let ca = read_optional(config.ca.as_deref())?;
@@ -251,6 +251,7 @@ impl AuditConnection {
         })
         .map_err(proof)?;
         let client = Arc::new(client);
+        let operator = audit_log_operator(installation, &log);
         Ok(Self { sink: client.clone(), client, log, operator, service })
     }
 
@@ -281,24 +282,68 @@ pub fn audit_log_key(installation: &Installation) -> Result<CheckpointKey> {
     }
 }
 
-/// The keys whose receipts count: the audit log's own, and those of logs that were lost with a site from which this
-/// installation was recovered.
+/// The keys whose receipts count: the audit log's own first, then those of embedded logs that this installation ever had, which
+/// may have been lost with a site or with their folder.
 ///
 /// # Errors
 /// When there is none.
 pub fn audit_log_keys(installation: &Installation) -> Result<Vec<CheckpointKey>> {
-    let former = state_folder(&installation.config).join(FORMER_AUDIT_KEYS);
-    let former = std::fs::read_to_string(former).unwrap_or_default();
-    let former: Vec<CheckpointKey> = former.lines().filter_map(|line| CheckpointKey::parse(line.trim()).ok()).collect();
+    let former = own_audit_keys(&installation.config);
     match audit_log_key(installation) {
-        Ok(key) => Ok(std::iter::once(key).chain(former).collect()),
+        Ok(key) => {
+            let others = former.into_iter().filter(|former| *former != key).collect::<Vec<_>>();
+            Ok(std::iter::once(key).chain(others).collect())
+        }
         Err(error) if former.is_empty() => Err(error),
         Err(_) => Ok(former),
     }
 }
 
-/// The file with the public keys of lost audit logs, one a line.
+/// The keys of the logs that were ever embedded in this installation.
+fn own_audit_keys(config: &Configuration) -> Vec<CheckpointKey> {
+    let text = std::fs::read_to_string(state_folder(config).join(FORMER_AUDIT_KEYS)).unwrap_or_default();
+    text.lines().filter_map(|line| CheckpointKey::parse(line.trim()).ok()).collect()
+}
+
+/// Whether the audit service runs in this installation, or on its host.
+pub(super) fn is_audit_here(config: &Configuration) -> bool {
+    match &config.audit.service {
+        AuditService::Embedded { .. } => true,
+        AuditService::Url(url) => leads_to_this_host(url),
+    }
+}
+
+/// Who runs the log with this key. Independent is only one on another host whose key was never that of an embedded log.
+#[must_use]
+pub fn audit_log_operator(installation: &Installation, log: &CheckpointKey) -> LogOperator {
+    let config = &installation.config;
+    let is_own = is_audit_here(config) || own_audit_keys(config).contains(log);
+    if is_own { LogOperator::SelfHosted } else { LogOperator::Independent }
+}
+
+/// The file with the public keys of embedded audit logs, one a line: the present one from its first start on, since nothing else
+/// remembers it once the log's folder is lost, and lost ones.
 pub(super) const FORMER_AUDIT_KEYS: &str = "audit-log-former.vkeys";
+
+/// Adds public keys, one a line, to those whose receipts count.
+pub(super) fn add_audit_keys(folder: &Path, keys: &str) -> Result<()> {
+    let path = folder.join(FORMER_AUDIT_KEYS);
+    let mut text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        read => read.map_err(|error| cannot("read", &path, &error))?,
+    };
+    let before = text.len();
+    for key in keys.lines().map(str::trim).filter(|key| !key.is_empty()) {
+        if !text.lines().any(|line| line.trim() == key) {
+            text.push_str(key);
+            text.push('\n');
+        }
+    }
+    if text.len() == before {
+        return Ok(());
+    }
+    replace_durably(&path, text.as_bytes()).map_err(|error| cannot("write", &path, &error))
+}
 
 /// A log as a verification needs it; opened beside the process that writes it.
 pub struct LogView {
@@ -319,7 +364,7 @@ pub async fn view_operation_log(installation: &Installation) -> Result<LogView> 
     let origin = log_origin(installation.id(), "operations");
     let key = open_checkpoint_key(&operation_key_path(&folder), &origin).map_err(proof)?.key().clone();
     // The head is read first: the log may grow meanwhile, but never behind it.
-    let head = kept_head(&folder.join("operation-log-head.txt")).await?;
+    let head = kept_head(&folder.join(OPERATION_HEAD)).await?;
     Ok(LogView { store: installation.control.log_store("operations").await?, key, head })
 }
 
@@ -343,6 +388,8 @@ async fn kept_head(path: &Path) -> Result<Option<String>> {
     FileAnchor(path.to_owned()).last().await.map_err(|error| cannot("read", path, &error))
 }
 
+/// The file in the state folder with the newest signed head of the operation log.
+pub(super) const OPERATION_HEAD: &str = "operation-log-head.txt";
 pub(super) const AUDIT_KEY: &str = "log-key.pem";
 pub(super) const AUDIT_DATABASE: &str = "audit.db";
 pub(super) const AUDIT_HEAD: &str = "log-head.txt";
@@ -372,6 +419,7 @@ async fn start_embedded(
         witnesses: witnesses(&installation.config.audit)?,
     };
     let (service, key) = start_service(setup, installation.clock.clone(), installation.random.as_ref()).await?;
+    add_audit_keys(&state_folder(&installation.config), &key.verifier_key())?;
     Ok((service, key, BearerToken::new(&token).map_err(proof)?))
 }
 
@@ -398,7 +446,7 @@ pub async fn operation_log(installation: &Installation) -> Result<OperationLog> 
     let signer = open_checkpoint_key(&operation_key_path(&folder), &log_origin(installation.id(), "operations"))
         .map_err(proof)?;
     let store = installation.control.log_store("operations").await?;
-    let anchor = FileAnchor(folder.join("operation-log-head.txt"));
+    let anchor = FileAnchor(folder.join(OPERATION_HEAD));
     let sequencer = Sequencer::open(Arc::new(store), signer, Some(Box::new(anchor))).await.map_err(proof)?;
     Ok(OperationLog::new(sequencer, installation.random.clone()))
 }

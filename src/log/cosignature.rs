@@ -156,6 +156,14 @@ impl Quorum {
         let signed = self.witnesses.iter().filter(|witness| witness.signed_at(note).is_some()).count();
         self.needed > 0 && signed >= self.needed
     }
+
+    /// When enough of them had signed the note's head, by the times under their signatures.
+    #[must_use]
+    pub fn met_at(&self, note: &str) -> Option<DateTime<Utc>> {
+        let mut times: Vec<_> = self.witnesses.iter().filter_map(|witness| witness.signed_at(note)).collect();
+        times.sort_unstable();
+        times.get(self.needed.checked_sub(1)?).copied()
+    }
 }
 
 /// A note with further signature lines, each once.
@@ -236,6 +244,9 @@ mod tests {
         assert!(!quorum.is_met(&again), "the same witness twice");
         let both = with_signatures(&again, &[cosign(&second, &two, &note, 1_700_000_002)]).unwrap();
         assert!(quorum.is_met(&both));
+        let met_at = |note: &str| quorum.met_at(note).map(|at| at.timestamp());
+        assert_eq!((met_at(&again), met_at(&both)), (None, Some(1_700_000_002)), "when the second had signed");
+        assert_eq!(Quorum::default().met_at(&both), None);
         assert!(!quorum.is_met(&both.replacen("\n7\n", "\n8\n", 1)), "another head");
         assert!(!Quorum::default().is_met(&both), "without witnesses nothing is witnessed");
         let forged = cosign(&third, &two, &note, 1_700_000_002);

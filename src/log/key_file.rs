@@ -128,9 +128,12 @@ pub fn open_checkpoint_key(path: &Path, origin: &str) -> Result<CheckpointSigner
     CheckpointSigner::from_pkcs8(origin, &read(path)?).map_err(KeyFileError::Checkpoint)
 }
 
-/// Replaces a file's content in one step and makes it durable (write beside it, flush, rename, flush the folder).
+/// Replaces a file's content in one step and makes it durable (write beside it, flush, rename, flush the folder). Each process
+/// has a draft of its own.
 pub fn replace_durably(path: &Path, content: &[u8]) -> io::Result<()> {
-    let draft = beside(path);
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}.new", std::process::id()));
+    let draft = PathBuf::from(draft);
     write_draft(&draft, content)?;
     fs::rename(&draft, path)?;
     File::open(folder_of(path))?.sync_all()

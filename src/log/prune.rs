@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use chrono::{DateTime, Datelike, NaiveDate, TimeZone, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
 /// Years that records are kept at least.
@@ -28,9 +28,21 @@ pub fn cutoff(today: NaiveDate, zone: Tz) -> DateTime<Utc> {
     while first_kept.pred_opt().is_some_and(|day| may_go_from(day) > today) {
         first_kept = first_kept.pred_opt().unwrap_or(NaiveDate::MIN);
     }
-    let midnight = first_kept.and_time(chrono::NaiveTime::MIN);
-    zone.from_local_datetime(&midnight).earliest().map_or_else(|| midnight.and_utc(), |local| local.to_utc())
+    first_instant(first_kept, zone)
 }
+
+/// When a day begins. Where clocks are set forward at midnight that is later than 0:00; where a whole day was left out, it is the
+/// beginning of the next.
+fn first_instant(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
+    let midnight = day.and_time(chrono::NaiveTime::MIN);
+    let mut quarters = (0..=MOST_LEFT_OUT).map(|quarter| midnight + TimeDelta::minutes(15 * quarter));
+    // No zone leaves out more; if one did, too early keeps too much.
+    let first = quarters.find_map(|local| zone.from_local_datetime(&local).earliest());
+    first.map_or_else(|| midnight.and_utc() - TimeDelta::hours(14), |local| local.to_utc())
+}
+
+/// Quarters of an hour that a zone's clocks leave out at once, at most.
+const MOST_LEFT_OUT: i64 = 26 * 4;
 
 /// The longest ranges of indexes below `size` that contain none of `held` (ascending).
 #[must_use]
@@ -72,6 +84,15 @@ mod tests {
         let leap = "2024-02-29T04:00:00Z".parse::<DateTime<Utc>>().unwrap();
         assert!(cutoff(day("2027-02-28"), zone) <= leap);
         assert!(cutoff(day("2027-03-01"), zone) > leap);
+    }
+
+    #[test]
+    fn a_day_without_a_midnight_is_kept_from_its_first_instant() {
+        let begins = |today: &str, zone: &str| cutoff(day(today), zone.parse().unwrap()).to_rfc3339();
+        // The clocks went from 0:00 to 1:00 on 28 March 2021 in Beirut, on 28 April 2023 in Cairo; Samoa left a whole day out.
+        assert_eq!(begins("2024-03-27", "Asia/Beirut"), "2021-03-27T22:00:00+00:00");
+        assert_eq!(begins("2026-04-27", "Africa/Cairo"), "2023-04-27T22:00:00+00:00");
+        assert_eq!(begins("2014-12-29", "Pacific/Apia"), "2011-12-30T10:00:00+00:00");
     }
 
     #[test]

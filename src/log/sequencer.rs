@@ -6,15 +6,17 @@
 //! [`Sequencer::open`], or by the next append when only this one call was lost.
 
 use std::collections::HashMap;
+use std::fs::OpenOptions;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use thiserror::Error;
 use tokio::sync::Mutex;
 
-use super::checkpoint::{CheckpointError, CheckpointKey, CheckpointSigner, SignedCheckpoint};
+use super::checkpoint::{self, CheckpointError, CheckpointKey, CheckpointSigner, SignedCheckpoint};
 use super::key_file::replace_durably;
 use super::proofs::ProofReader;
 use super::store::{LeafStore, LeafStoreError, NewLeaf, TILE_LEVELS};
@@ -85,8 +87,23 @@ impl CheckpointAnchor for FileAnchor {
 
     async fn keep(&self, note: &str) -> io::Result<()> {
         let (path, note) = (self.0.clone(), note.to_owned());
-        tokio::task::spawn_blocking(move || replace_durably(&path, note.as_bytes())).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || keep_in_file(&path, &note)).await.map_err(io::Error::other)?
     }
+}
+
+/// Several processes sign heads of one log, and the last to write need not have the newest: one at a time, and never backwards.
+fn keep_in_file(path: &Path, note: &str) -> io::Result<()> {
+    let mut lock = path.as_os_str().to_owned();
+    lock.push(".lock");
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(lock)?;
+    lock.lock()?;
+    let size = |note: &str| checkpoint::unverified_size(note).map_err(io::Error::other);
+    match std::fs::read_to_string(path) {
+        Ok(there) if size(&there)? >= size(note)? => return Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    replace_durably(path, note.as_bytes())
 }
 
 /// What became of one leaf.

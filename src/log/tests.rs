@@ -538,3 +538,25 @@ fn a_key_file_has_its_name_only_when_it_is_complete() {
     assert!(matches!(again, super::key_file::KeyFileError::Exists(_)), "{again}");
     assert_eq!(super::key_file::read(&path).unwrap().as_slice(), b"pkcs8");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_head_never_goes_back_and_is_never_torn() {
+    let folder = tempfile::tempdir().unwrap();
+    let signer = signer("example.com/log");
+    let note = |size: u64| signer.sign(size, [size as u8; 32]).note;
+    let anchor = FileAnchor(folder.path().join("head.txt"));
+    for size in [7, 6, 7] {
+        anchor.keep(&note(size)).await.unwrap();
+        assert_eq!(anchor.last().await.unwrap(), Some(note(7)), "after {size}");
+    }
+    let keeps = (1..=64).map(|size| {
+        let (anchor, note) = (anchor.clone(), note(size));
+        tokio::spawn(async move { anchor.keep(&note).await })
+    });
+    for kept in keeps.collect::<Vec<_>>() {
+        kept.await.unwrap().unwrap();
+    }
+    assert_eq!(anchor.last().await.unwrap(), Some(note(64)));
+    std::fs::write(&anchor.0, "torn").unwrap();
+    assert!(anchor.keep(&note(65)).await.is_err(), "what cannot be read is evidence, and not written over");
+}

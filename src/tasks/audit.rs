@@ -1,21 +1,23 @@
 //! `audit`: whether what was certified is all filed, and whether the log still holds what it signed.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
 use crate::audit::FiledOutcome;
-use crate::audit::receipt::{self, Grade};
+use crate::audit::receipt::{self, Grade, LogOperator};
 use crate::certify::dsse::Envelope;
 use crate::control::{CertificateRow, OutboxRow};
-use crate::installation::{Installation, LogView, audit_log_keys, view_certificate_log};
-use crate::log::store::LeafStore;
+use crate::installation::{Installation, LogView, audit_log_keys, audit_log_operator, view_certificate_log};
+use crate::log::checkpoint::CheckpointKey;
+use crate::log::store::{LeafStore, LeafStoreError};
 use crate::log::tree::Hash;
 use crate::log::verify::verify_log;
 
-use super::Result;
-use super::outbox::CertificateVerdict;
+use super::outbox::{CertificateVerdict, proved_head, watch_growth};
 use super::trust::{GivenReceipt, trust, verify_with};
+use super::{Result, TaskError};
 
 /// How filing stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,8 +32,8 @@ pub struct AuditStatus {
     pub quarantined: u64,
     /// When the oldest waiting one was issued.
     pub oldest_pending: Option<DateTime<Utc>>,
-    /// Receipts by grade, best first.
-    pub grades: Vec<(Grade, u64)>,
+    /// Receipts by grade and by who runs the log that gave them, best first.
+    pub grades: Vec<(Grade, LogOperator, u64)>,
     /// Reasons of waiting and refused ones: certificate and reason.
     pub problems: Vec<(String, String)>,
     /// Leaves of the embedded service's log, if it was ever started.
@@ -48,12 +50,20 @@ pub async fn audit_status(installation: &Installation) -> Result<AuditStatus> {
     let outbox = tx.outbox(None).await?;
     drop(tx);
     let mut status = AuditStatus { issued: certificates.len() as u64, ..AuditStatus::default() };
-    let mut grades: HashMap<Grade, u64> = HashMap::new();
+    let logs = audit_log_keys(installation).unwrap_or_default();
+    let logs: Vec<_> = logs.iter().map(|log| (log, audit_log_operator(installation, log))).collect();
+    let operator = |row: &OutboxRow| {
+        let of_log = |(log, _): &&(&CheckpointKey, LogOperator)| {
+            row.receipt.as_deref().is_some_and(|receipt| receipt::head(receipt, log).is_ok())
+        };
+        logs.iter().find(of_log).map_or(LogOperator::SelfHosted, |(_, operator)| *operator)
+    };
+    let mut grades: HashMap<(Grade, LogOperator), u64> = HashMap::new();
     for row in &outbox {
         match row.state.as_str() {
             "receipted" => {
                 status.receipted += 1;
-                *grades.entry(grade_of(row)).or_default() += 1;
+                *grades.entry((grade_of(row), operator(row))).or_default() += 1;
             }
             state => {
                 let counter = if state == "quarantined" { &mut status.quarantined } else { &mut status.pending };
@@ -67,8 +77,8 @@ pub async fn audit_status(installation: &Installation) -> Result<AuditStatus> {
             }
         }
     }
-    status.grades = grades.into_iter().collect();
-    status.grades.sort_unstable();
+    status.grades = grades.into_iter().map(|((grade, operator), receipts)| (grade, operator, receipts)).collect();
+    status.grades.sort_unstable_by_key(|(grade, operator, _)| (*grade, Reverse(*operator)));
     if let Ok(Some(view)) = view_certificate_log(installation).await {
         let size = view.store.size().await.unwrap_or_default();
         status.log_leaves = Some(size);
@@ -103,14 +113,21 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
     let (mut receipted, mut waiting) = (0, 0);
     let mut bad: Vec<String> = Vec::new();
     for row in &certificates {
-        let filed = outbox.get(&row.id).and_then(|row| row.receipt.clone());
-        let given = filed.map_or(GivenReceipt::NotInThisForm, GivenReceipt::Entry);
-        if given == GivenReceipt::NotInThisForm {
-            waiting += 1;
-        } else {
-            receipted += 1;
-        }
-        let (verdict, _) = verify_with(&trust, &row.envelope, &given, Some(&row.evidence));
+        let given = match filed(outbox.get(&row.id)) {
+            Ok(Some(receipt)) => {
+                receipted += 1;
+                GivenReceipt::Entry(receipt.to_vec())
+            }
+            Ok(None) => {
+                waiting += 1;
+                GivenReceipt::NotInThisForm
+            }
+            Err(wrong) => {
+                bad.push(format!("no. {}, filing: {wrong}", row.sequence));
+                GivenReceipt::NotInThisForm
+            }
+        };
+        let (verdict, _) = verify_with(&trust, &row.envelope, &given, Some(&row.evidence), installation.clock.now());
         let wrong = verdict.checks.iter().filter(|(_, good, _)| !good);
         bad.extend(wrong.map(|(check, _, said)| format!("no. {}, {check}: {said}", row.sequence)));
     }
@@ -128,6 +145,20 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
         Err(error) => checks.push(line("log", false, error.with_causes())),
     }
     Ok(CertificateVerdict::of(checks))
+}
+
+/// The receipt of a certificate that is filed, none while it waits; what is wrong with how it stands in the outbox.
+fn filed(row: Option<&OutboxRow>) -> std::result::Result<Option<&[u8]>, String> {
+    let Some(row) = row else { return Err("it is not waiting to be filed, and was not filed".to_owned()) };
+    match (row.state.as_str(), &row.receipt) {
+        ("pending", None) => Ok(None),
+        ("receipted", Some(receipt)) => Ok(Some(receipt)),
+        ("receipted", None) => Err("it counts as filed, and its receipt is missing".to_owned()),
+        ("quarantined", _) => {
+            Err(format!("the audit service refuses it: {}", row.problem.as_deref().unwrap_or("no reason given")))
+        }
+        (state, _) => Err(format!("it has a receipt, and counts as {state}")),
+    }
 }
 
 fn line(check: &str, good: bool, said: String) -> (String, bool, String) {
@@ -162,10 +193,12 @@ fn chain(installation: &Installation, certificates: &[CertificateRow]) -> (Strin
 /// No two receipts show different roots for one size of one log.
 fn heads<'r>(installation: &Installation, rows: impl Iterator<Item = &'r OutboxRow>) -> (String, bool, String) {
     let logs = audit_log_keys(installation).unwrap_or_default();
-    let mut roots: HashMap<(String, u64), Hash> = HashMap::new();
+    // By key: a log that was lost and begun anew has the origin of the one before.
+    let mut roots: HashMap<(Hash, u64), Hash> = HashMap::new();
     for receipt in rows.filter_map(|row| row.receipt.as_deref()) {
-        let Some(head) = logs.iter().find_map(|log| receipt::head(receipt, log).ok()) else { continue };
-        let known = roots.entry((head.origin.clone(), head.size)).or_insert(head.root);
+        let opened = logs.iter().find_map(|log| Some((log.log_id(), receipt::head(receipt, log).ok()?)));
+        let Some((log, head)) = opened else { continue };
+        let known = roots.entry((log, head.size)).or_insert(head.root);
         if *known != head.root {
             return line(
                 "heads",
@@ -193,29 +226,62 @@ async fn log_checks(
         Ok(report) => line("log", true, format!("{} entries, {} signed heads", report.leaves, report.checkpoints)),
         Err(error) => line("log", false, crate::error::with_causes(&error)),
     }];
-    let filed = certificates.iter().filter(|row| outbox.get(&row.id).is_some_and(|row| row.receipt.is_some()));
-    let filed: Vec<&CertificateRow> = filed.collect();
-    let ids: Vec<String> = filed.iter().map(|row| row.id.clone()).collect();
-    checks.push(match view.store.find(&ids).await {
-        Err(error) => line("filed", false, error.to_string()),
-        Ok(leaves) => {
-            let stored: HashMap<&str, &[u8]> =
-                leaves.iter().map(|leaf| (leaf.id.as_str(), leaf.entry.as_slice())).collect();
-            let is_there = |row: &CertificateRow| {
-                let envelope = Envelope::parse(&row.envelope).ok();
-                let body = envelope
-                    .as_ref()
-                    .and_then(|envelope| trusted.get(envelope.key_id()).map(|key| receipt::leaf_body(envelope, key)));
-                body.is_some_and(|body| stored.get(row.id.as_str()) == Some(&body.as_slice()))
-            };
-            match filed.iter().find(|row| !is_there(row)) {
-                None => line("filed", true, format!("{} receipted certificates stand in the log", filed.len())),
-                Some(row) => line("filed", false, format!("no. {} has a receipt and is not in the log", row.sequence)),
-            }
-        }
+    checks.push(match filed_check(installation, view, certificates, outbox).await {
+        Ok(Ok(filed)) => line("filed", true, format!("{filed} receipted certificates stand in the log")),
+        Ok(Err(wrong)) => line("filed", false, wrong),
+        Err(error) => line("filed", false, error.with_causes()),
     });
     checks
 }
+
+/// How many receipted certificates stand in the log, or what is wrong: one does not, or the log holds others.
+async fn filed_check(
+    installation: &Installation,
+    view: &LogView,
+    certificates: &[CertificateRow],
+    outbox: &HashMap<String, OutboxRow>,
+) -> Result<std::result::Result<usize, String>> {
+    let trusted = installation.signer.trusted();
+    let filed = certificates.iter().filter(|row| outbox.get(&row.id).is_some_and(|row| row.receipt.is_some()));
+    let filed: Vec<&CertificateRow> = filed.collect();
+    let stored = all_entries(view).await.map_err(|error| TaskError::Proof(crate::error::with_causes(&error)))?;
+    let is_there = |row: &CertificateRow| {
+        let envelope = Envelope::parse(&row.envelope).ok();
+        let body = envelope
+            .as_ref()
+            .and_then(|envelope| trusted.get(envelope.key_id()).map(|key| receipt::leaf_body(envelope, key)));
+        body.is_some_and(|body| stored.get(&row.id) == Some(&body))
+    };
+    if let Some(row) = filed.iter().find(|row| !is_there(row)) {
+        return Ok(Err(format!("no. {} has a receipt and is not in the log", row.sequence)));
+    }
+    // Nobody else files here: what is not known was taken out of the control database, or this is an old copy of it. Read again,
+    // for some may have been issued and filed since.
+    let mut tx = installation.control.read().await?;
+    let known: HashSet<String> = tx.certificates(None).await?.into_iter().map(|row| row.id).collect();
+    match stored.keys().filter(|id| !known.contains(*id)).count() {
+        0 => Ok(Ok(filed.len())),
+        unknown => Ok(Err(format!("{unknown} certificates stand in the log and are not known here"))),
+    }
+}
+
+/// What the log holds, by id.
+async fn all_entries(view: &LogView) -> std::result::Result<HashMap<String, Vec<u8>>, LeafStoreError> {
+    let mut all = HashMap::new();
+    let mut start = 0;
+    loop {
+        let page = view.store.leaves(start..start + PAGE_LEAVES).await?;
+        start += page.len() as u64;
+        let is_last = (page.len() as u64) < PAGE_LEAVES;
+        all.extend(page.into_iter().map(|leaf| (leaf.id, leaf.entry)));
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+/// Leaves read at once.
+const PAGE_LEAVES: u64 = 1024;
 
 /// What filing again changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -226,10 +292,12 @@ pub struct Refiled {
     pub same: u64,
     /// Certificates that the service did not take, with the reason.
     pub failed: Vec<(String, String)>,
+    /// What shows that the log was rolled back or has two faces; a person must look at once.
+    pub doubt: Option<String>,
 }
 
 /// Files receipted certificates once more: a receipt may be better by now (more witnesses), and a log that lost them takes them
-/// again. A grade never falls.
+/// again. A grade never falls; but a receipt that verifies under no trusted log any more is worse than any.
 ///
 /// # Errors
 /// When the control database fails.
@@ -238,6 +306,13 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
     let rows = tx.outbox(Some("receipted")).await?;
     drop(tx);
     let connection = installation.audit()?;
+    let logs = audit_log_keys(installation)?;
+    let is_stale = |row: &OutboxRow| {
+        let verifies = |receipt: &[u8]| logs.iter().any(|log| receipt::head(receipt, log).is_ok());
+        !row.receipt.as_deref().is_some_and(verifies)
+    };
+    let mut before = proved_head(installation, &connection.log).await?;
+    let mut after = None;
     let mut refiled = Refiled::default();
     for mut row in rows {
         let mut tx = installation.control.read().await?;
@@ -255,8 +330,10 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
                 continue;
             }
         };
+        before.get_or_insert_with(|| filed.verified.head());
+        after = Some(filed.verified.head());
         let grade = filed.verified.witnessed_by(&installation.config.audit.quorum).grade;
-        if grade >= grade_of(&row) {
+        if grade >= grade_of(&row) && !is_stale(&row) {
             refiled.same += 1;
             continue;
         }
@@ -270,6 +347,7 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
             refiled.better.push(certificate.id);
         }
     }
+    refiled.doubt = watch_growth(installation, before, after).await?;
     Ok(refiled)
 }
 
@@ -289,6 +367,26 @@ mod tests {
             issued_at: DateTime::UNIX_EPOCH,
             supersedes: None,
         }
+    }
+
+    #[test]
+    fn what_is_neither_filed_nor_waiting_is_wrong() {
+        let row = |state: &str, receipt: Option<&[u8]>| OutboxRow {
+            certificate: "c".to_owned(),
+            state: state.to_owned(),
+            attempts: 1,
+            next_at: DateTime::UNIX_EPOCH,
+            problem: Some("409".to_owned()),
+            receipt: receipt.map(<[u8]>::to_vec),
+            grade: None,
+            receipted_at: None,
+        };
+        assert_eq!(filed(Some(&row("receipted", Some(b"r")))), Ok(Some(&b"r"[..])));
+        assert_eq!(filed(Some(&row("pending", None))), Ok(None));
+        for wrong in [row("receipted", None), row("quarantined", None), row("pending", Some(b"r"))] {
+            assert!(filed(Some(&wrong)).is_err(), "{wrong:?}");
+        }
+        assert!(filed(None).is_err());
     }
 
     #[test]

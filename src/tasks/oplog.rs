@@ -146,19 +146,22 @@ pub struct Pruned {
 
 /// Drops the content of entries older than three years at `now`; with `apply` false only counts. While any hold is in force,
 /// entries about a customer, a run, a request or a hold stay: the log cannot tell whom a hold is about. Entries and hashes stay in
-/// any case, so the tree stays provable.
+/// any case, so the tree stays provable. An entry counts as no older than any before it: what was written while the clock was set
+/// back stays as long as what surrounds it.
 ///
 /// # Errors
-/// When the log cannot be read or written.
+/// When the log cannot be read or written. Applied, it is a destruction: refused without the lease, with a doubtful clock, while
+/// all destruction is held, and once the holds changed meanwhile.
 pub async fn prune(installation: &Installation, now: DateTime<Utc>, apply: bool) -> Result<Pruned> {
     let zone = installation.config.agent.timezone;
     let before = cutoff(now.with_timezone(&zone).date_naive(), zone);
-    let mut tx = installation.control.read().await?;
-    let holds: Vec<String> = tx.holds(true).await?.into_iter().map(|hold| hold.id).collect();
-    drop(tx);
+    if apply {
+        installation.may_destroy().await?;
+    }
+    let holds = holds_in_force(installation).await?;
     let view = view_operation_log(installation).await?;
     let all = entries(&view).await?;
-    let old = all.iter().filter(|entry| entry.time < before && entry.text.is_some());
+    let old = older_than(&all, before).filter(|entry| entry.text.is_some());
     let (held, free): (Vec<&Entry>, Vec<&Entry>) = old.partition(|entry| !holds.is_empty() && concerns_people(entry));
     let mut pruned = Pruned { before, dropped: free.len() as u64, held: held.len() as u64, holds };
     if !apply || free.is_empty() {
@@ -168,9 +171,20 @@ pub async fn prune(installation: &Installation, now: DateTime<Utc>, apply: bool)
     let intent =
         Operation { name: "log.prune", object: "operations", outcome: "intent", references, ..Operation::default() };
     installation.log(intent).await?;
-    let kept: Vec<u64> = held.iter().map(|entry| entry.index).collect();
+    let goes: HashSet<u64> = free.iter().map(|entry| entry.index).collect();
+    let kept: Vec<u64> = (0..all.len() as u64).filter(|index| !goes.contains(index)).collect();
     pruned.dropped = 0;
     for range in between(&kept, all.len() as u64) {
+        installation.may_destroy().await?;
+        if holds_in_force(installation).await? != pruned.holds {
+            return Err(TaskError::refused(
+                format!(
+                    "a hold was placed or released meanwhile; after {} entries nothing more was dropped",
+                    pruned.dropped
+                ),
+                "run `wangchuan log prune` again and look what may still go",
+            ));
+        }
         let dropped = view.store.drop_content(range, before.timestamp_millis()).await;
         pruned.dropped += dropped.map_err(|error| damaged(&error))?;
     }
@@ -178,8 +192,29 @@ pub async fn prune(installation: &Installation, now: DateTime<Utc>, apply: bool)
     Ok(pruned)
 }
 
+async fn holds_in_force(installation: &Installation) -> Result<Vec<String>> {
+    let mut tx = installation.control.read().await?;
+    Ok(tx.holds(true).await?.into_iter().map(|hold| hold.id).collect())
+}
+
+/// The entries at the beginning of the log up to the first that is not older than this.
+fn older_than(all: &[Entry], before: DateTime<Utc>) -> impl Iterator<Item = &Entry> {
+    all.iter().take_while(move |entry| entry.time < before)
+}
+
+/// Whether an entry may be about somebody under a hold: it is about a customer, or about something done to what customers own.
 fn concerns_people(entry: &Entry) -> bool {
-    let kinds = ["run.", "request.", "hold.", "explain", "restore"];
+    let kinds = [
+        "run.",
+        "request.",
+        "hold.",
+        "explain",
+        "restore",
+        "plan.approve",
+        "key.shred",
+        "key.outside",
+        "command.refused",
+    ];
     entry.customer().is_some() || kinds.iter().any(|kind| entry.operation().starts_with(kind))
 }
 
@@ -213,5 +248,14 @@ mod tests {
         assert_eq!(indexes("a"), [0, 2, 3, 5]);
         assert_eq!(indexes("b"), [1, 6, 8]);
         assert_eq!(indexes("c"), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn what_may_be_about_somebody_under_a_hold_is_known() {
+        for operation in ["plan.approve", "key.shred", "key.outside", "command.refused", "run.end", "hold.place"] {
+            assert!(concerns_people(&entry(0, operation, "x", None)), "{operation}");
+        }
+        assert!(concerns_people(&entry(0, "log.query", "operations", Some("a"))));
+        assert!(!concerns_people(&entry(0, "log.query", "operations", None)));
     }
 }

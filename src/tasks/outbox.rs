@@ -8,7 +8,7 @@ use crate::audit::{FiledOutcome, Grown, backoff};
 use crate::certify::signer::TrustedKeys;
 use crate::control::OutboxRow;
 use crate::crash_point;
-use crate::installation::{AuditConnection, Installation};
+use crate::installation::Installation;
 use crate::log::checkpoint::{Checkpoint, CheckpointKey};
 
 use super::Result;
@@ -49,7 +49,7 @@ pub async fn file_due(installation: &Installation, now_all: bool) -> Result<Fili
             return Ok(report);
         }
     }
-    let before = newest_head(installation, &connection.log).await?;
+    let mut before = proved_head(installation, &connection.log).await?;
     let mut down: Option<String> = None;
     let mut after: Option<Checkpoint> = None;
     for mut row in waiting {
@@ -75,6 +75,7 @@ pub async fn file_due(installation: &Installation, now_all: bool) -> Result<Fili
             down = Some(reason.to_string());
         }
         if let FiledOutcome::Receipted(filed) = &outcome {
+            before.get_or_insert_with(|| filed.verified.head());
             after = Some(filed.verified.head());
         }
         enter(installation, connection.operator, &mut row, outcome, &mut report)?;
@@ -83,10 +84,65 @@ pub async fn file_due(installation: &Installation, now_all: bool) -> Result<Fili
         tx.commit().await?;
         crash_point::reached("outbox.receipted");
     }
-    if let (Some(before), Some(after)) = (before, after) {
-        report.doubt = compare_heads(connection, &before, &after).await;
-    }
+    report.doubt = watch_growth(installation, before, after).await?;
     Ok(report)
+}
+
+/// The `meta` entry with the newest head that was proved to extend those before it.
+const PROVED: &str = "audit_log_proved";
+
+fn head_text(log: &CheckpointKey, head: &Checkpoint) -> String {
+    format!("{} {} {}", hex::encode(log.log_id()), head.size, hex::encode(head.root))
+}
+
+fn head_of_text(log: &CheckpointKey, text: &str) -> Option<Checkpoint> {
+    let (size, root) = text.strip_prefix(&hex::encode(log.log_id()))?.trim_start().split_once(' ')?;
+    let root = hex::decode(root).ok()?.try_into().ok()?;
+    Some(Checkpoint { origin: log.origin().to_owned(), size: size.parse().ok()?, root })
+}
+
+/// The head from which the service is asked to prove that its log grew; before the first proof, the newest that is known.
+pub(super) async fn proved_head(installation: &Installation, log: &CheckpointKey) -> Result<Option<Checkpoint>> {
+    let kept = installation.control.read().await?.meta(PROVED).await?;
+    match kept.and_then(|text| head_of_text(log, &text)) {
+        Some(head) => Ok(Some(head)),
+        None => newest_head(installation, log).await,
+    }
+}
+
+/// Asks whether the log grew from the head that was proved last to the newest one, and remembers the newest once that is proved.
+/// Until there is an answer every round asks from the same head, so that nothing is forgotten meanwhile. Returns the doubt.
+pub(super) async fn watch_growth(
+    installation: &Installation,
+    before: Option<Checkpoint>,
+    after: Option<Checkpoint>,
+) -> Result<Option<String>> {
+    let connection = installation.audit()?;
+    let Some(before) = before else { return Ok(None) };
+    let after = match after {
+        Some(after) => after,
+        // With nothing filed in this round, there may be a head for which there was no answer yet.
+        None => match newest_head(installation, &connection.log).await? {
+            Some(newest) if newest.size > before.size => newest,
+            _ => before.clone(),
+        },
+    };
+    let grown = if before == after { Grown::Proved } else { connection.sink.grew(&before, &after).await };
+    let (known, doubt) = match grown {
+        Grown::Proved => (after, None),
+        Grown::Unanswered => (before, None),
+        Grown::Refuted => {
+            let doubt = two_histories(&before, &after);
+            (before, Some(doubt))
+        }
+    };
+    let text = head_text(&connection.log, &known);
+    if installation.control.read().await?.meta(PROVED).await?.as_deref() != Some(&text) {
+        let mut tx = installation.control.begin().await?;
+        tx.set_meta(PROVED, &text).await?;
+        tx.commit().await?;
+    }
+    Ok(doubt)
 }
 
 /// The head with the most leaves under which any receipt of this log was given.
@@ -98,19 +154,16 @@ async fn newest_head(installation: &Installation, log: &CheckpointKey) -> Result
     Ok(heads.max_by_key(|head| head.size))
 }
 
-/// Whether the log extends what it showed before. Receipts prove that each certificate was in *a* log; only this shows that it is
-/// one and the same.
-async fn compare_heads(connection: &AuditConnection, before: &Checkpoint, after: &Checkpoint) -> Option<String> {
-    if connection.sink.grew(before, after).await != Grown::Refuted {
-        return None;
-    }
+/// Said of a log that does not extend what it showed before. Receipts prove that each certificate was in *a* log; only proofs of
+/// growth show that it is one and the same.
+fn two_histories(before: &Checkpoint, after: &Checkpoint) -> String {
     let what = format!(
         "the audit log's head of {} entries does not extend that of {}: it was rolled back, or shows others another history; \
          the receipts with both heads are kept as evidence",
         after.size, before.size
     );
     tracing::error!(origin = %after.origin, earlier = before.size, later = after.size, "the audit log has two histories");
-    Some(what)
+    what
 }
 
 fn enter(
@@ -174,7 +227,7 @@ pub async fn verify_certificate(installation: &Installation, id: &str) -> Result
     drop(tx);
     let trust = trust(installation).await?;
     let given = receipt.map_or(GivenReceipt::Missing, GivenReceipt::Entry);
-    Ok(verify_with(&trust, &certificate.envelope, &given, Some(&certificate.evidence)).0)
+    Ok(verify_with(&trust, &certificate.envelope, &given, Some(&certificate.evidence), installation.clock.now()).0)
 }
 
 impl CertificateVerdict {

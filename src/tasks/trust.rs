@@ -1,15 +1,16 @@
 //! `trust`: what a stranger needs to verify certificates, and verifying with nothing but that.
 
-use crate::audit::receipt::{self, LogOperator};
-use crate::audit::trust::{Trust, Window};
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::audit::receipt;
+use crate::audit::trust::{Standing, Trust, TrustedLog, Window};
 use crate::certify::dsse::Envelope;
-use crate::installation::{Installation, audit_log_keys};
-use crate::log::checkpoint::CheckpointKey;
+use crate::installation::{Installation, audit_log_keys, audit_log_operator};
 
 use super::Result;
 use super::outbox::{CertificateVerdict, check_envelope};
 
-/// Whom this installation's certificates ask to trust. The keys count from the first certificate on.
+/// Whom this installation's certificates ask to trust. The keys count from the earliest certificate on, by the time that it says.
 ///
 /// Without logs as long as the log's key cannot be read: the embedded service makes it when it is first started.
 ///
@@ -17,14 +18,18 @@ use super::outbox::{CertificateVerdict, check_envelope};
 /// When the control database cannot be read.
 pub async fn trust(installation: &Installation) -> Result<Trust> {
     let mut tx = installation.control.read().await?;
-    let first = tx.certificates(None).await?.first().map(|row| row.issued_at);
+    // Not that of number 1: the clock may have been wrong then, and set back later.
+    let earliest = tx.certificates(None).await?.iter().map(|row| row.issued_at).min();
     drop(tx);
-    let window = Window { start: first, end: None };
+    let window = Window { start: earliest, end: None };
     let signers = installation.signer.trusted().iter().map(|key| (key.clone(), window)).collect();
     let logs = audit_log_keys(installation).unwrap_or_default();
-    let logs = logs.into_iter().map(|key| (key, Window::default())).collect();
-    let operator = if installation.is_audit_self_hosted() { LogOperator::SelfHosted } else { LogOperator::Independent };
-    Ok(Trust { signers, logs, quorum: installation.config.audit.quorum.clone(), operator })
+    let trusted = |key| {
+        let operator = audit_log_operator(installation, &key);
+        TrustedLog { key, window: Window::default(), operator }
+    };
+    let logs = logs.into_iter().map(trusted).collect();
+    Ok(Trust { signers, logs, quorum: installation.config.audit.quorum.clone() })
 }
 
 /// The receipt beside an envelope, as a file holds it.
@@ -40,40 +45,72 @@ pub enum GivenReceipt {
     NotInThisForm,
 }
 
-/// Verifies a certificate with public keys alone; returns its id when its signature fits.
+/// Verifies a certificate with public keys alone, at a time; returns its id when its signature fits.
 #[must_use]
 pub fn verify_with(
     trust: &Trust,
     envelope: &[u8],
     receipt: &GivenReceipt,
     evidence: Option<&[u8]>,
+    now: DateTime<Utc>,
 ) -> (CertificateVerdict, Option<String>) {
     let keys = trust.keys();
     let mut checks = check_envelope(envelope, evidence, &keys);
     let verified = crate::certify::verify(envelope, &keys).ok();
-    if let Some(found) = &verified {
-        let at = found.statement.predicate.issued_at.instant();
-        let good = trust.is_good_at(&found.key_id, at);
-        let said = if good { "signed while its key was good" } else { "signed when its key was not good" };
-        checks.push(("key".to_owned(), good, said.to_owned()));
-    }
-    let bad = |what: &str| ("receipt".to_owned(), false, what.to_owned());
-    match receipt {
-        GivenReceipt::NotInThisForm => {}
-        GivenReceipt::Missing => checks.push(bad("there is no receipt: it is not filed yet, or the bundle lost it")),
+    let receipt = match receipt {
+        GivenReceipt::NotInThisForm => None,
+        GivenReceipt::Missing => {
+            Some(bad("there is no receipt: it is not filed yet, or the bundle lost it".to_owned()))
+        }
         given => {
-            let tried = trust.logs.iter().map(|(log, _)| check_receipt(trust, envelope, given, log));
+            let tried = trust.logs.iter().map(|log| check_receipt(trust, envelope, given, log, now));
             // A receipt of any log that is trusted will do; otherwise the first one says why not.
             let mut tried: Vec<_> = tried.collect();
-            let at = tried.iter().position(|(_, good, _)| *good).unwrap_or(0);
-            checks.push(if tried.is_empty() { bad("no log is trusted") } else { tried.swap_remove(at) });
+            let at = tried.iter().position(|tried| tried.good).unwrap_or(0);
+            Some(if tried.is_empty() { bad("no log is trusted".to_owned()) } else { tried.swap_remove(at) })
         }
+    };
+    if let Some(found) = &verified {
+        let said = found.statement.predicate.issued_at.instant();
+        let seen = receipt.as_ref().and_then(|receipt| receipt.seen);
+        let standing = trust.judge(&found.key_id, said, seen, now);
+        checks.push(("key".to_owned(), standing.is_good(), standing_words(standing)));
     }
+    checks.extend(receipt.map(|receipt| ("receipt".to_owned(), receipt.good, receipt.said)));
     (CertificateVerdict::of(checks), verified.map(|found| found.statement.predicate.certificate_id))
 }
 
-fn check_receipt(trust: &Trust, envelope: &[u8], given: &GivenReceipt, log: &CheckpointKey) -> (String, bool, String) {
-    let bad = |what: String| ("receipt".to_owned(), false, what);
+fn standing_words(standing: Standing) -> String {
+    let day = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    match standing {
+        Standing::Good => "signed while its key was good".to_owned(),
+        Standing::Seen(seen) => format!("signed while its key was good: witnesses had seen it by {}", day(seen)),
+        Standing::Unproved(end) => {
+            format!("its key was good until {} only, and no witness shows that it was signed before", day(end))
+        }
+        Standing::Outside => "signed when its key was not good".to_owned(),
+    }
+}
+
+/// What a receipt came to.
+struct CheckedReceipt {
+    good: bool,
+    said: String,
+    /// When enough witnesses had signed the head that it proves to contain the certificate.
+    seen: Option<DateTime<Utc>>,
+}
+
+fn bad(said: String) -> CheckedReceipt {
+    CheckedReceipt { good: false, said, seen: None }
+}
+
+fn check_receipt(
+    trust: &Trust,
+    envelope: &[u8],
+    given: &GivenReceipt,
+    log: &TrustedLog,
+    now: DateTime<Utc>,
+) -> CheckedReceipt {
     let envelope = match Envelope::parse(envelope) {
         Ok(envelope) => envelope,
         Err(error) => return bad(error.to_string()),
@@ -83,12 +120,17 @@ fn check_receipt(trust: &Trust, envelope: &[u8], given: &GivenReceipt, log: &Che
         return bad(crate::certify::VerifyError::UnknownKey.to_string());
     };
     let entry = match given {
-        GivenReceipt::ProofText(text) => receipt::from_proof_text(text, &envelope, signer, log),
+        GivenReceipt::ProofText(text) => receipt::from_proof_text(text, &envelope, signer, &log.key),
         GivenReceipt::Entry(entry) => Ok(entry.clone()),
         GivenReceipt::Missing | GivenReceipt::NotInThisForm => return bad("there is none".to_owned()),
     };
-    match entry.and_then(|entry| receipt::verify(&entry, &envelope, signer, log)) {
+    match entry.and_then(|entry| receipt::verify(&entry, &envelope, signer, &log.key)) {
         Ok(found) => {
+            let seen = trust.quorum.met_at(&found.note);
+            let standing = log.window.judge(None, seen, now);
+            if !standing.is_good() {
+                return bad(format!("of the log {}: {}", found.origin, standing_words(standing)));
+            }
             let found = found.witnessed_by(&trust.quorum);
             let grade = found.grade;
             let said = format!(
@@ -96,10 +138,77 @@ fn check_receipt(trust: &Trust, envelope: &[u8], given: &GivenReceipt, log: &Che
                 found.index,
                 found.tree_size,
                 found.origin,
-                grade.describe(trust.operator)
+                grade.describe(log.operator)
             );
-            ("receipt".to_owned(), true, said)
+            CheckedReceipt { good: true, said, seen }
         }
         Err(error) => bad(crate::error::with_causes(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::audit::receipt::LogOperator;
+    use crate::certify::issue;
+    use crate::certify::tests::{sample, signer};
+    use crate::log::checkpoint::CheckpointSigner;
+    use crate::log::cosignature::{Quorum, WitnessKey, cosign, with_signatures};
+    use crate::log::tree::leaf_hash;
+    use crate::random::SystemRandom;
+
+    #[test]
+    fn a_key_that_has_ended_needs_a_witness_that_saw_the_certificate_before() {
+        let signer = signer();
+        let envelope = issue(&sample(), &signer).unwrap();
+        let log = CheckpointSigner::from_pkcs8("a.example/log", &CheckpointSigner::make_pkcs8(&SystemRandom).unwrap());
+        let log = log.unwrap();
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[5; 32]).unwrap();
+        let witness = WitnessKey::new("w.example/1", pair.public_key().as_ref().try_into().unwrap()).unwrap();
+        let issued = sample().predicate.issued_at.instant();
+        let body = receipt::leaf_body(&envelope, signer.public());
+        let receipt = |seen: Option<DateTime<Utc>>| {
+            let mut head = log.sign(1, leaf_hash(&body));
+            if let Some(seen) = seen {
+                let seconds = u64::try_from(seen.timestamp()).unwrap();
+                head.note = with_signatures(&head.note, &[cosign(&pair, &witness, &head.note, seconds)]).unwrap();
+            }
+            GivenReceipt::Entry(receipt::build(&body, 0, &[], &head, log.key()).unwrap())
+        };
+        let ended = Window { start: None, end: Some(issued + TimeDelta::days(9)) };
+        let now = issued + TimeDelta::days(90);
+        let check = |of_signer: Window, of_log: Window, receipt: &GivenReceipt, at: DateTime<Utc>| {
+            let trust = Trust {
+                signers: vec![(signer.public().clone(), of_signer)],
+                logs: vec![TrustedLog { key: log.key().clone(), window: of_log, operator: LogOperator::Independent }],
+                quorum: Quorum::new(vec![witness.clone()], 1).unwrap(),
+            };
+            let (verdict, _) = verify_with(&trust, envelope.as_bytes(), receipt, None, at);
+            let wrong = verdict.checks.iter().filter(|(_, good, _)| !good);
+            wrong.map(|(check, _, said)| format!("{check}: {said}")).collect::<Vec<_>>()
+        };
+        let open = Window::default();
+        let (unseen, early) = (receipt(None), receipt(Some(issued + TimeDelta::days(1))));
+        let late = receipt(Some(issued + TimeDelta::days(10)));
+        for (of_signer, of_log, which) in [(ended, open, "key: "), (open, ended, "receipt: ")] {
+            assert!(check(of_signer, of_log, &early, now).is_empty());
+            assert!(check(of_signer, of_log, &unseen, issued).is_empty(), "not ended yet");
+            for unproved in [&unseen, &late] {
+                let wrong = check(of_signer, of_log, unproved, now).join("; ");
+                assert!(wrong.starts_with(which) && wrong.contains("no witness shows"), "{wrong}");
+            }
+        }
+        assert_eq!(
+            check(ended, open, &GivenReceipt::NotInThisForm, now).len(),
+            1,
+            "without a receipt nothing shows it"
+        );
+        // A head that no log has signed proves nothing, whatever a witness said of it.
+        let GivenReceipt::Entry(bytes) = &early else { unreachable!() };
+        let forged = String::from_utf8(bytes.clone()).unwrap().replacen("\"treeSize\":\"1\"", "\"treeSize\":\"2\"", 1);
+        assert_eq!(check(ended, open, &GivenReceipt::Entry(forged.into_bytes()), now).len(), 2);
     }
 }

@@ -23,7 +23,7 @@ use super::reply::{Problem, json, unchanging, with_type};
 use super::witnesses::Cosigned;
 use crate::audit::BearerToken;
 use crate::audit::receipt::{self, BUNDLE_MEDIA_TYPE, LogOperator};
-use crate::audit::trust::{TRUST_MEDIA_TYPE, Trust, Window};
+use crate::audit::trust::{TRUST_MEDIA_TYPE, Trust, TrustedLog, Window};
 use crate::certify::check::{MAX_PAYLOAD_BYTES, is_uuid};
 use crate::certify::dsse::Envelope;
 use crate::certify::signer::TrustedKeys;
@@ -270,9 +270,8 @@ async fn trust(Extract(state): Shared) -> Response {
     let open = Window::default();
     let trust = Trust {
         signers: state.trusted.iter().map(|key| (key.clone(), open)).collect(),
-        logs: vec![(state.sequencer.key().clone(), open)],
+        logs: vec![TrustedLog { key: state.sequencer.key().clone(), window: open, operator: state.operator }],
         quorum: state.quorum.clone(),
-        operator: state.operator,
     };
     with_type(StatusCode::OK, TRUST_MEDIA_TYPE, trust.to_json().to_string().into_bytes())
 }

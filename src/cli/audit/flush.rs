@@ -52,10 +52,14 @@ pub async fn flush(context: &mut Context<'_>, args: FlushArgs) -> CommandResult 
     context.only_now()?;
     let installation = context.open(Needs { stores: false, ..Needs::ALL }).await?;
     let report = file_due(&installation, true).await.map_err(task_error)?;
-    let again = if args.again { file_again(&installation).await.map_err(task_error)? } else { Refiled::default() };
+    let again = if args.again && report.doubt.is_none() {
+        file_again(&installation).await.map_err(task_error)?
+    } else {
+        Refiled::default()
+    };
     installation.close().await.map_err(task_error)?;
     let FilingReport { receipted, waiting, quarantined, doubt } = report;
-    if let Some(doubt) = doubt {
+    if let Some(doubt) = doubt.or(again.doubt) {
         let advice = "take both receipts to whoever runs the log, and file nothing on until it is explained";
         return Err(UserError::new(Exit::Failed, "LOG_FORKED", Words::new(doubt.clone(), doubt))
             .advise(advice, "请携带两份回执联系日志运行方；查清之前请勿继续存证"));

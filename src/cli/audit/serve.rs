@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -36,6 +36,27 @@ pub struct ServeArgs {
     /// The file of the bearer token that agents must show.
     #[arg(long, value_name = "FILE", requires = "data")]
     token: Option<PathBuf>,
+    /// Who runs that log, as its trust file says: independent only when none of those who file have a hand in it.
+    #[arg(long, value_enum, value_name = "WHO", default_value_t = Operator::SelfHosted, requires = "data")]
+    operator: Operator,
+}
+
+/// Who runs a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Operator {
+    /// One of those who file.
+    SelfHosted,
+    /// Another party.
+    Independent,
+}
+
+impl From<Operator> for LogOperator {
+    fn from(operator: Operator) -> Self {
+        match operator {
+            Operator::SelfHosted => Self::SelfHosted,
+            Operator::Independent => Self::Independent,
+        }
+    }
 }
 
 /// The JSON of `audit serve`, printed as soon as it listens.
@@ -90,7 +111,7 @@ async fn stand_alone(context: &Context<'_>, args: ServeArgs) -> Result<(ServiceH
         bind: args.listen,
         trusted: TrustedKeys::from_iter(keys?),
         token,
-        operator: LogOperator::Independent,
+        operator: args.operator.into(),
         witnesses: Witnesses::default(),
     };
     start_service(setup, context.clock.clone(), context.random.as_ref()).await.map_err(task_error)

@@ -7,11 +7,11 @@ use super::super::CommandResult;
 use super::super::context::{Context, local_time, task_error};
 use super::super::output::shapes::Time;
 use super::super::output::{Document, Exit, Outcome, Words};
-use crate::audit::receipt::LogOperator;
+use crate::audit::receipt::{Grade, LogOperator};
 use crate::installation::Needs;
 use crate::tasks::audit::{AuditStatus, audit_status};
 
-/// Receipts of one grade.
+/// Receipts of one grade from logs of one kind.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Graded {
     /// `A` to `D`.
@@ -46,7 +46,7 @@ pub struct StatusDocument {
     quarantined: u64,
     /// When the oldest waiting one was issued.
     oldest_pending: Option<Time>,
-    /// Receipts by grade, best first.
+    /// Receipts by grade and by who runs the log, best first.
     grades: Vec<Graded>,
     /// What waits or was refused, and why.
     problems: Vec<Unfiled>,
@@ -62,7 +62,6 @@ impl Document for StatusDocument {
 pub async fn status(context: &mut Context<'_>) -> CommandResult {
     let installation = context.open(Needs::STATE).await?;
     let status = audit_status(&installation).await.map_err(task_error)?;
-    let operator = if installation.is_audit_self_hosted() { LogOperator::SelfHosted } else { LogOperator::Independent };
     let oldest = status.oldest_pending.map(|at| local_time(&installation.config, at));
     installation.close().await.map_err(task_error)?;
     let output = &mut *context.output;
@@ -71,8 +70,8 @@ pub async fn status(context: &mut Context<'_>) -> CommandResult {
         format!("{issued} certificates: {receipted} filed, {pending} waiting, {quarantined} refused"),
         format!("共 {issued} 份证书：已存证 {receipted}，等待 {pending}，被拒 {quarantined}"),
     ))?;
-    for (grade, receipts) in &status.grades {
-        let name = grade.describe(operator);
+    for (grade, operator, receipts) in &status.grades {
+        let name = grade.describe(*operator);
         output.say(&Words::new(
             format!("{receipts} receipts of grade {grade:?}: {name}"),
             format!("{grade:?} 级回执 {receipts} 份：{name}"),
@@ -93,9 +92,9 @@ pub async fn status(context: &mut Context<'_>) -> CommandResult {
         (_, true) => Outcome::Complete,
         (_, false) => Outcome::Partial,
     };
-    let graded = |(grade, receipts): &(crate::audit::receipt::Grade, u64)| Graded {
+    let graded = |(grade, operator, receipts): &(Grade, LogOperator, u64)| Graded {
         grade: format!("{grade:?}"),
-        name: grade.describe(operator).to_owned(),
+        name: grade.describe(*operator).to_owned(),
         receipts: *receipts,
     };
     let unfiled = |(certificate, problem): (String, String)| Unfiled { certificate, problem };

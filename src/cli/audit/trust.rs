@@ -77,7 +77,7 @@ pub async fn trust(context: &mut Context<'_>, args: TrustArgs) -> CommandResult 
         result: Outcome::Complete,
         parts: parts.iter().map(|(path, _)| path.clone()).collect(),
         key_ids: trust.signers.iter().map(|(key, _)| key.key_id().to_owned()).collect(),
-        origins: trust.logs.iter().map(|(key, _)| key.origin().to_owned()).collect(),
+        origins: trust.logs.iter().map(|log| log.key.origin().to_owned()).collect(),
         quorum: trust.quorum.needed(),
         file: args.output,
     };

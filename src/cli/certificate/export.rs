@@ -17,7 +17,7 @@ use crate::audit::receipt::{Grade, LogOperator, bundle, to_proof_text, verify};
 use crate::certify::dsse::Envelope;
 use crate::control::CertificateRow;
 use crate::error::with_causes;
-use crate::installation::audit_log_keys;
+use crate::installation::{audit_log_keys, audit_log_operator};
 use crate::tasks::TaskError;
 
 /// The JSON of `certificate export`.
@@ -130,11 +130,12 @@ fn page(stored: &Stored, row: &CertificateRow, receipt: Option<&[u8]>, lang: Lan
     let signer = trusted.get(&certificate.key_id);
     let verified = receipt.zip(signer).and_then(|(receipt, signer)| {
         let logs = audit_log_keys(installation).unwrap_or_default();
-        let found = logs.iter().find_map(|log| verify(receipt, &envelope, signer, log).ok());
-        found.map(|found| found.witnessed_by(&installation.config.audit.quorum))
+        let found = logs.iter().find_map(|log| Some((verify(receipt, &envelope, signer, log).ok()?, log)));
+        let (found, log) = found?;
+        let operator = audit_log_operator(installation, log);
+        Some((found.witnessed_by(&installation.config.audit.quorum), operator))
     });
-    let operator = if installation.is_audit_self_hosted() { LogOperator::SelfHosted } else { LogOperator::Independent };
-    let receipt = verified.as_ref().map(|found| (found, grade_words(found.grade, operator)));
+    let receipt = verified.as_ref().map(|(found, operator)| (found, grade_words(found.grade, *operator)));
     let replaced_by = stored.successor(&row.id).map(|later| later.sequence);
     let config = &installation.config;
     Ok(Page { certificate: &certificate, receipt, replaced_by, config, lang }.render())

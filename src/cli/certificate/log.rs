@@ -31,6 +31,9 @@ pub enum LogCommand {
     #[command(after_help = "Example:\n  wangchuan log export --output operations.ndjson")]
     Export(LogExportArgs),
     /// Drop the contents of entries that are three years old; their digests stay, so the log stays provable.
+    ///
+    /// A destruction like any other: it wants the work lease, a clock that is believed and no stop of destruction; what a hold may
+    /// concern stays.
     #[command(after_help = "Examples:\n  wangchuan log prune\n  wangchuan log prune --apply")]
     Prune(PruneArgs),
 }

@@ -211,7 +211,7 @@ pub async fn prune(context: &mut Context<'_>, args: PruneArgs) -> CommandResult 
     if args.apply {
         context.only_now()?;
     }
-    let installation = context.open(Needs::STATE).await?;
+    let installation = context.open(Needs { lease: args.apply, ..Needs::STATE }).await?;
     let pruned = prune_old(&installation, context.clock.now(), args.apply).await.map_err(task_error)?;
     let before = local_time(&installation.config, pruned.before);
     installation.close().await.map_err(task_error)?;

@@ -110,7 +110,7 @@ async fn verify_file(
             "没有给出证据文件，因此没有核查其中各行",
         ))?;
     }
-    Ok(verify_with(&trust, &parts.envelope, &parts.receipt, evidence.as_deref()))
+    Ok(verify_with(&trust, &parts.envelope, &parts.receipt, evidence.as_deref(), context.clock.now()))
 }
 
 async fn trust_of_installation(context: &Context<'_>) -> Result<Trust, UserError> {

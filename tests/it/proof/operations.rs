@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 use serde_json::Value;
 use wangchuan::control::HoldRow;
-use wangchuan::installation::Installation;
+use wangchuan::installation::{Installation, Operation};
 use wangchuan::log::record::commitment;
 use wangchuan::log::store::LeafStore;
 use wangchuan::log::verify::verify_log;
@@ -120,6 +120,46 @@ async fn contents_go_after_three_years_and_not_while_they_are_held() {
     let report =
         verify_log(&view.store, &view.key, view.head.as_deref(), &wangchuan::log::record::check_content).await.unwrap();
     assert!(report.leaves > before && report.dropped >= pruned.dropped, "{report:?}");
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn contents_go_only_under_the_lease_and_by_a_clock_that_is_believed() {
+    let (world, installation, _) = company().await;
+    let now = wangchuan::clock::Clock::now(world.clock.as_ref());
+    let written = Operation { name: "request.new", object: "request-9", outcome: "success", ..Operation::default() };
+    installation.log(Operation { at: Some(chrono::DateTime::UNIX_EPOCH), ..written }).await.unwrap();
+    let pruned = prune(&installation, now, true).await.unwrap();
+    assert_eq!(pruned.dropped, 0, "an entry is no older than the one before it, whatever the clock said: {pruned:?}");
+    let later = now + TimeDelta::days(3 * 366);
+    world.clock.advance(TimeDelta::days(3 * 366));
+    prune(&installation, later, true).await.expect_err("the clock was set forward");
+    let counted = prune(&installation, later, false).await.unwrap();
+    assert!(counted.dropped > 0);
+    installation.confirm_clock().await.unwrap();
+    installation.close().await.unwrap();
+    let looking = world.open_state().await;
+    prune(&looking, later, true).await.expect_err("without the lease");
+    assert_eq!(prune(&looking, later, false).await.unwrap().dropped, counted.dropped, "nothing has gone");
+    looking.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hold_that_comes_while_contents_go_stops_it() {
+    let (world, installation, _) = company().await;
+    let later = wangchuan::clock::Clock::now(world.clock.as_ref()) + TimeDelta::days(3 * 366);
+    let counted = prune(&installation, later, false).await.unwrap();
+    world.clock.advance(TimeDelta::days(3 * 366));
+    installation.confirm_clock().await.unwrap();
+    let hold = "INSERT INTO hold (id, scope, reason, placed_at, placed_by) \
+                VALUES ('case-2', 'everything', 'lawsuit', '2026-01-01T00:00:00.000Z', 'clerk');";
+    // It comes with the entry that says what is about to go.
+    let trigger = format!("CREATE TRIGGER soon AFTER INSERT ON log_leaf BEGIN {hold} END");
+    world.run_sql_in("state/control.db", &trigger).await;
+    let refused = prune(&installation, later, true).await.unwrap_err();
+    assert!(refused.to_string().contains("after 0 entries nothing more was dropped"), "{refused}");
+    world.run_sql_in("state/control.db", "DROP TRIGGER soon; DELETE FROM hold").await;
+    assert_eq!(prune(&installation, later, false).await.unwrap().dropped, counted.dropped);
     installation.close().await.unwrap();
 }
 

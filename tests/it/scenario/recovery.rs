@@ -47,10 +47,34 @@ fn an_old_copy_of_the_state_is_refused_and_says_what_to_do() {
     program.json(&["backup", "run"]).ends(0);
     fs::remove_dir_all(&state).unwrap();
     crate::support::world::copy_folder(&place.file("try/old"), &state);
+    let head = state.join("operation-log-head.txt");
+    let signed = fs::read_to_string(&head).unwrap();
     let refused = program.json(&["agent", "--once"]).refuses(3, &["old copy"]);
+    assert_eq!(fs::read_to_string(&head).unwrap(), signed, "an old copy has signed its log on");
     assert!(refused.to_string().contains("OLD_COPY") && refused.to_string().contains("wangchuan recover"), "{refused}");
     program.json(&["certificate", "show", "latest"]).ends(0);
     fs::rename(&state, place.file("try/moved-away")).unwrap();
     program.json(&["recover"]).ends(0);
     program.json(&["agent", "--once"]).ends(0);
+}
+
+#[test]
+fn a_lost_database_beside_a_newer_head_is_recovered_and_logs_on() {
+    let (place, program) = finished();
+    let state = place.file("try/state");
+    // Entries behind the last sealed record.
+    for _ in 0..3 {
+        program.json(&["log", "query"]).ends(0);
+    }
+    let head = fs::read_to_string(state.join("operation-log-head.txt")).unwrap();
+    fs::create_dir(place.file("try/moved-away")).unwrap();
+    for file in ["wangchuan.db", "wangchuan.db-wal", "wangchuan.db-shm"] {
+        let _ = fs::rename(state.join(file), place.file("try/moved-away").join(file));
+    }
+    assert!(!state.join("wangchuan.db").exists());
+    let recovered = program.json(&["recover"]).ends(0);
+    let kept = format!("operation-log-head.before-{}.txt", recovered.number("record"));
+    assert_eq!(fs::read_to_string(state.join(kept)).unwrap(), head, "the head is kept as evidence");
+    program.json(&["agent", "--once"]).ends(0);
+    program.json(&["log", "verify"]).ends(0);
 }

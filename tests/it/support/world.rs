@@ -170,7 +170,12 @@ impl World {
 
     /// Statements on the shop, outside of the code under test.
     pub async fn run_sql(&self, sql: &str) {
-        let mut connection = self.connect("shop.db").await;
+        self.run_sql_in("shop.db", sql).await;
+    }
+
+    /// Statements on a database file, outside of the code under test.
+    pub async fn run_sql_in(&self, file: &str, sql: &str) {
+        let mut connection = self.connect(file).await;
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
     }
