@@ -29,7 +29,7 @@ use crate::control::log_store::SqlLogStore;
 use crate::error::{Result, TaskError, with_causes};
 use crate::log::checkpoint::{CheckpointKey, CheckpointSigner};
 use crate::log::key_file::{create_checkpoint_key, open_checkpoint_key, replace_durably};
-use crate::log::operations::OperationLog;
+use crate::log::operations::{OperationLog, OperationLogError, salted};
 use crate::log::record::Record;
 use crate::log::sequencer::{CheckpointAnchor, FileAnchor, Sequencer};
 use crate::policy::registry::SecretText;
@@ -457,15 +457,19 @@ const APPEND_TRIES: u32 = 8;
 const APPEND_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 pub(super) async fn append_operation(installation: &Installation, record: Record) -> Result<()> {
+    let unsalted = |error: OperationLogError| TaskError::Proof(with_causes(&error));
+    let leaf = salted(&record, installation.random.as_ref()).map_err(unsalted)?;
     let mut last = String::new();
     for attempt in 0..APPEND_TRIES {
         if attempt > 0 {
             tokio::time::sleep(APPEND_PAUSE * attempt).await;
         }
         // Opened anew each time: another process may have appended since, even between the reads of the opening. A record
-        // that was stored by a try that failed later is found by its id.
+        // that was stored by a try that failed later is found by its id and salt.
         let tried = match operation_log(installation).await {
-            Ok(log) => log.append(std::slice::from_ref(&record)).await.map(|_| ()).map_err(|error| with_causes(&error)),
+            Ok(log) => {
+                log.append_salted(std::slice::from_ref(&leaf)).await.map(|_| ()).map_err(|error| with_causes(&error))
+            }
             Err(error) => Err(error.to_string()),
         };
         match tried {

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::record::{Record, SALT_BYTES};
 use super::sequencer::{Placement, Sequencer, SequencerError};
+use super::store::NewLeaf;
 use crate::random::{Random, RandomUnavailable};
 
 /// Why records were not logged. The caller must not go on with what it wanted to log.
@@ -55,17 +56,26 @@ impl OperationLog {
 
     /// Appends the records durably, in order, and returns their indexes.
     pub async fn append(&self, records: &[Record]) -> Result<Vec<u64>, OperationLogError> {
-        let mut leaves = Vec::with_capacity(records.len());
-        for record in records {
-            let mut salt = [0; SALT_BYTES];
-            self.random.fill(&mut salt)?;
-            leaves.push(record.to_leaf(salt));
-        }
-        let appended = self.sequencer.append(&leaves).await?;
+        let leaves: Result<Vec<NewLeaf>, _> =
+            records.iter().map(|record| salted(record, self.random.as_ref())).collect();
+        self.append_salted(&leaves?).await
+    }
+
+    /// The same of records that have their salts. A try that failed behind the store may have left them there: with the same salts
+    /// they are found, and are no others under the same ids.
+    pub async fn append_salted(&self, leaves: &[NewLeaf]) -> Result<Vec<u64>, OperationLogError> {
+        let appended = self.sequencer.append(leaves).await?;
         let index = |placement| match placement {
             Placement::Appended(index) | Placement::AlreadyThere(index) => Ok(index),
             Placement::Conflict(_) => Err(OperationLogError::IdTaken),
         };
         appended.placements.into_iter().map(index).collect()
     }
+}
+
+/// A record with a fresh salt, as the log takes it.
+pub fn salted(record: &Record, random: &dyn Random) -> Result<NewLeaf, OperationLogError> {
+    let mut salt = [0; SALT_BYTES];
+    random.fill(&mut salt)?;
+    Ok(record.to_leaf(salt))
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::checkpoint::{CheckpointError, CheckpointKey, CheckpointSigner};
 use super::key_file::{self, KeyFileError};
-use super::operations::{OperationLog, OperationLogError};
+use super::operations::{OperationLog, OperationLogError, salted};
 use super::proofs::ProofReader;
 use super::record::{Activity, Actor, Change, Outcome, Record, Resource, check_content};
 use super::sequencer::{CheckpointAnchor, FileAnchor, Placement, Sequencer, SequencerError};
@@ -496,6 +496,17 @@ async fn stored_entries_cannot_be_changed_and_content_can_expire() {
     assert_eq!((report.leaves, report.dropped), (20, 5));
     let taken = log.append(&[record(3)]).await;
     assert!(matches!(taken, Err(OperationLogError::IdTaken)), "a used id with a new salt is refused");
+}
+
+#[tokio::test]
+async fn a_record_that_a_failed_try_has_stored_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, log) = filled(&folder.path().join("log.db"), 2).await;
+    let leaf = salted(&record(2), &SystemRandom).unwrap();
+    // What a try leaves that fails behind the store: the leaf, and no head.
+    store.append(2, std::slice::from_ref(&leaf), &[]).await.unwrap();
+    assert_eq!(log.append_salted(std::slice::from_ref(&leaf)).await.unwrap(), [2]);
+    assert_eq!(log.append(&[record(3)]).await.unwrap(), [3]);
 }
 
 #[test]
