@@ -26,7 +26,6 @@ use crate::tasks::certify::certify_or_wait;
 use crate::tasks::drill::{remove_leftovers, run_drill};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
 use crate::tasks::finality::finalise_or_wait;
-use crate::tasks::key_check::check_keys;
 use crate::tasks::outbox::file_due;
 use crate::tasks::outcome::{note_outcome, note_retention_well};
 use crate::tasks::outside::{OutsideReport, destroy_outside_keys};
@@ -336,23 +335,20 @@ async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {
 
 async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result<Done> {
     let mut found = Verified::default();
+    // One that fails keeps none of the others from being done.
     if targets.contains(&VerifyTarget::Backups) {
-        found.verify_bucket(installation).await?;
+        let looked = found.verify_bucket(installation).await;
+        found.note_failed("the bucket", looked)?;
     }
     if targets.contains(&VerifyTarget::Keys) {
-        let check = check_keys(installation).await?;
-        found.good.push(format!("{} key nodes open", check.nodes_opened));
-        found.problems.extend(check.problems);
+        let looked = found.verify_keys(installation).await;
+        found.note_failed("the keys", looked)?;
     }
     if targets.contains(&VerifyTarget::Erased) {
-        found.look_for_erased(installation).await?;
+        let looked = found.look_for_erased(installation).await;
+        found.note_failed("what was erased", looked)?;
     }
-    let (state, lines) = match (found.problems.is_empty(), found.skipped.is_empty()) {
-        (false, _) => ("failed", found.problems),
-        (true, false) => ("partial", found.skipped),
-        (true, true) => ("done", found.good),
-    };
-    Ok(Done { state, details: found.late, ..Done::good("verify", lines.join("; ")) })
+    Ok(found.ended())
 }
 
 /// Does everything that is pending or due now, in the order of a cycle, and ends.

@@ -1,10 +1,11 @@
 //! The job `verify`: bucket, second place and locks, and what was erased.
 
 use super::backups::verify_backups;
-use super::chosen;
+use super::{Done, chosen};
 use crate::installation::{Installation, lock_horizons};
-use crate::tasks::Result;
+use crate::tasks::key_check::check_keys;
 use crate::tasks::recheck::look_for_erased;
+use crate::tasks::{Result, TaskError};
 
 /// What was found, as sentences.
 #[derive(Default)]
@@ -20,6 +21,35 @@ pub(super) struct Verified {
 }
 
 impl Verified {
+    /// Notes an error as a problem, unless the agent is to stop.
+    pub(super) fn note_failed(&mut self, what: &str, looked: Result<()>) -> Result<()> {
+        match looked {
+            Err(TaskError::Stopping) => return Err(TaskError::Stopping),
+            Err(error) => self.problems.push(format!("{what} could not be verified: {}", error.with_causes())),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    /// How it ended.
+    pub(super) fn ended(self) -> Done {
+        let (state, mut lines) = match (self.problems.is_empty(), self.skipped.is_empty()) {
+            (false, _) => ("failed", self.problems),
+            (true, false) => ("partial", Vec::new()),
+            (true, true) => ("done", self.good),
+        };
+        lines.extend(self.skipped);
+        Done { state, details: self.late, ..Done::good("verify", lines.join("; ")) }
+    }
+
+    /// Opens all nodes of the key tree, and tries again what was destroyed.
+    pub(super) async fn verify_keys(&mut self, installation: &Installation) -> Result<()> {
+        let check = check_keys(installation).await?;
+        self.good.push(format!("{} key nodes open", check.nodes_opened));
+        self.problems.extend(check.problems);
+        Ok(())
+    }
+
     /// Reads the bucket of every store that is backed up, and the second place; looks at the locks.
     pub(super) async fn verify_bucket(&mut self, installation: &Installation) -> Result<()> {
         let mut objects = 0;
@@ -61,6 +91,10 @@ impl Verified {
                 "resurrected: {resurrected} rows that were erased are there again; `wangchuan verify erased --keys` tells which"
             ));
         }
+        let unregistered = looked.unregistered.iter().map(|(store, collection)| format!("{store}.{collection}"));
+        self.late.extend(unregistered.map(|place| {
+            format!("{place} was not looked at: rows of it were erased, and it is not registered any more")
+        }));
         if looked.returned() > 0 {
             self.late.push(format!("{} rows are new in the place of erased ones", looked.returned()));
         }

@@ -21,8 +21,8 @@ pub enum VerifyCommand {
     /// Look in all stores for rows that were erased, and for customers who asked to be forgotten.
     ///
     /// `resurrected` is what was erased and is there again, by its content or by a start event from before its erasure: somebody restored
-    /// a copy, or another system wrote it back. `returned` is something new in its place: a customer who came again, a key that was given
-    /// out again. Exit code 1 when something was resurrected, 4 when a store could not be looked at. The job `verify` does the same; whether
+    /// a copy, another system wrote it back, or somebody entered the very same values once more. `returned` is something new in its place:
+    /// a customer who came again, a key that was given out again. Only registered collections are looked at. Exit code 1 when something was resurrected, 4 when a store could not be looked at. The job `verify` does the same; whether
     /// erased rows come back from a snapshot is for `drill run` to say.
     #[command(after_help = "Examples:\n  wangchuan verify erased\n  wangchuan verify erased --keys --json | jq .found")]
     Erased {
@@ -45,6 +45,8 @@ pub struct ErasedDocument {
     collections: Vec<RecheckedCollection>,
     /// The stores that could not be looked at.
     failed_stores: Vec<FailedStore>,
+    /// Collections (`store.collection`) of which rows were erased and that are not registered any more: nobody looked there.
+    unregistered: Vec<String>,
     /// With `--keys`, the rows that were found.
     found: Vec<FoundEntry>,
 }
@@ -110,7 +112,9 @@ fn show(output: &mut Output, looked: Recheck, keys: bool) -> CommandResult {
     }
     output.table(&grid)?;
     let (resurrected, returned) = (looked.resurrected(), looked.returned());
-    for words in verdicts(resurrected, returned, &looked.skipped) {
+    let unregistered: Vec<String> =
+        looked.unregistered.iter().map(|(store, collection)| format!("{store}.{collection}")).collect();
+    for words in verdicts(resurrected, returned, &looked.skipped, &unregistered) {
         output.say(&words)?;
     }
     let (result, exit) = match (resurrected, looked.skipped.is_empty()) {
@@ -127,6 +131,7 @@ fn show(output: &mut Output, looked: Recheck, keys: bool) -> CommandResult {
         returned,
         collections: looked.collections,
         failed_stores: looked.skipped.into_iter().map(failed).collect(),
+        unregistered,
         found,
     })?;
     Ok(exit)
@@ -139,7 +144,7 @@ fn show_keys(output: &mut Output, found: &[FoundEntry]) -> Result<(), UserError>
     Ok(())
 }
 
-fn verdicts(resurrected: u64, returned: u64, skipped: &[(String, String)]) -> Vec<Words> {
+fn verdicts(resurrected: u64, returned: u64, skipped: &[(String, String)], unregistered: &[String]) -> Vec<Words> {
     let mut all = Vec::new();
     if resurrected > 0 {
         all.push(Words::new(
@@ -155,7 +160,10 @@ fn verdicts(resurrected: u64, returned: u64, skipped: &[(String, String)]) -> Ve
             ),
         ));
     } else {
-        all.push(Words::new("Nothing that was erased is there again.", "已删除的数据没有重新出现。"));
+        all.push(Words::new(
+            "Nothing that was erased is there again in what was looked at.",
+            "在已检查的范围内，已删除的数据没有重新出现。",
+        ));
     }
     if returned > 0 {
         all.push(Words::new(
@@ -172,5 +180,11 @@ fn verdicts(resurrected: u64, returned: u64, skipped: &[(String, String)]) -> Ve
             format!("数据源 {store} 未能检查：{why}"),
         ));
     }
+    all.extend(unregistered.iter().map(|place| {
+        Words::new(
+            format!("{place} was not looked at: rows of it were erased, and it is not registered any more."),
+            format!("{place} 未检查：其中的行曾被删除，但该集合已不再登记。"),
+        )
+    }));
     all
 }

@@ -428,6 +428,39 @@ mod tests {
     use crate::control::Control;
 
     #[tokio::test]
+    async fn a_cell_is_its_owners_not_that_of_a_row_which_moved_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = Control::create(&folder.path().join("a.db"), [7; 16]).await.unwrap();
+        let (one, other) = ([1; 32], [2; 32]);
+        // Slot 1 is the one's, slot 2 a dead one. Each has a cell that is pinned for the other, who owns a row of it by now.
+        let sql = format!(
+            "INSERT INTO subject VALUES (1, x'{0}', 'active', NULL, NULL), (2, NULL, 'destroyed', 'r', 1); \
+             INSERT INTO cell VALUES (10, 1, 5, NULL, NULL, 'live'), (20, 2, 5, NULL, NULL, 'live'), (30, NULL, 5, 300, 300, 'live'); \
+             INSERT INTO pin VALUES (1, 100, 10, x'{1}', 'b', 'preserving', '', 'active', 'r', 1, NULL, NULL), \
+             (2, 200, 20, x'{1}', 'b', 'preserving', '', 'active', 'r', 1, NULL, NULL), \
+             (3, 300, 30, x'{1}', 'b', 'fresh', '', 'active', 'r', 1, NULL, NULL)",
+            hex::encode(one),
+            hex::encode(other)
+        );
+        crate::control::testing::run(&control, &sql).await;
+        let mut tx = control.read().await.unwrap();
+        assert_eq!(tx.pinned_cells_of(&other).await.unwrap(), [(2, 5)], "slot 1 is known to be another's");
+        assert_eq!(tx.fresh_pins_of(&other).await.unwrap(), [300]);
+        assert!(tx.pinned_cells_of(&one).await.unwrap().is_empty() && tx.fresh_pins_of(&one).await.unwrap().is_empty());
+        drop(tx);
+        // Both have rows in the dead one's cell: neither gets it.
+        let second = format!(
+            "INSERT INTO pin VALUES (4, 400, 20, x'{}', 'b', 'preserving', '', 'active', 'r', 1, NULL, NULL)",
+            hex::encode(one)
+        );
+        crate::control::testing::run(&control, &second).await;
+        let mut tx = control.read().await.unwrap();
+        assert!(
+            tx.pinned_cells_of(&other).await.unwrap().is_empty() && tx.pinned_cells_of(&one).await.unwrap().is_empty()
+        );
+    }
+
+    #[tokio::test]
     async fn nothing_asked_of_subjects_looks_at_all_of_them() {
         let folder = tempfile::tempdir().unwrap();
         let control = Control::create(&folder.path().join("a.db"), [7; 16]).await.unwrap();

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 
-use super::{Result, Tx, parse_time};
+use super::built::Built;
+use super::{ROWS_PER_STATEMENT, Result, Tx, parse_time};
 
 /// What the ledger says of one erasure of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,17 +20,35 @@ pub struct ErasureRow {
     pub content: [u8; 32],
 }
 
+const ERASURES: &str = "SELECT row_mac, kind, at, content_mac FROM ledger WHERE state = 'done' AND store = ";
+
 impl Tx {
-    /// What the ledger says was erased or stripped in a store and was not undone, oldest first, by the row's keyed digest.
-    pub async fn erasures_in(&mut self, store: &str) -> Result<HashMap<[u8; 16], Vec<ErasureRow>>> {
-        let rows = sqlx::query(
-            "SELECT row_mac, kind, at, content_mac FROM ledger WHERE store = $1 AND state = 'done' ORDER BY position",
-        )
-        .bind(store)
-        .fetch_all(&mut *self.inner)
-        .await?;
-        let mut found: HashMap<[u8; 16], Vec<ErasureRow>> = HashMap::new();
-        for row in rows {
+    /// What the ledger says was erased or stripped in a store and was not undone, oldest first, by the row's keyed digest; of all rows,
+    /// or of these.
+    pub async fn erasures_in(
+        &mut self,
+        store: &str,
+        only: Option<&[[u8; 16]]>,
+    ) -> Result<HashMap<[u8; 16], Vec<ErasureRow>>> {
+        let mut found = HashMap::new();
+        let Some(only) = only else {
+            let mut query = Built::new(self.engine, ERASURES);
+            query.bind(store)?.push(" ORDER BY position");
+            self.read_erasures(query, &mut found).await?;
+            return Ok(found);
+        };
+        for part in only.chunks(ROWS_PER_STATEMENT) {
+            let mut query = Built::new(self.engine, ERASURES);
+            query.bind(store)?.push(" AND row_mac IN (");
+            query.list(part, |query, mac| query.bind(&mac[..]).map(|_| ()))?.push(") ORDER BY position");
+            self.read_erasures(query, &mut found).await?;
+        }
+        Ok(found)
+    }
+
+    async fn read_erasures(&mut self, query: Built, found: &mut HashMap<[u8; 16], Vec<ErasureRow>>) -> Result<()> {
+        let mut rows = query.done().fetch(&mut *self.inner);
+        while let Some(row) = rows.try_next().await? {
             let mac: Vec<u8> = row.try_get(0)?;
             let wrong = |_| super::ControlError::Inconsistent("a ledger digest has a wrong length".to_owned());
             let content: Option<Vec<u8>> = row.try_get(3)?;
@@ -38,25 +58,80 @@ impl Tx {
                 content: content.and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; 32]),
             });
         }
-        Ok(found)
+        Ok(())
     }
 
-    /// Customers whose newest request was fulfilled with nothing kept, by lookup digest, and when.
+    /// The stores and collections of which the ledger has erasures.
+    pub async fn erased_collections(&mut self) -> Result<Vec<(String, String)>> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT store, collection FROM ledger WHERE state = 'done' ORDER BY store, collection",
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    /// Customers whose newest request was fulfilled with nothing kept, not even rows that came after it, by lookup digest, and when they
+    /// asked.
     pub async fn forgotten_subjects(&mut self) -> Result<HashMap<[u8; 32], DateTime<Utc>>> {
-        let rows = sqlx::query("SELECT lookup, state, closed_at FROM request ORDER BY number")
-            .fetch_all(&mut *self.inner)
-            .await?;
+        let sql = "SELECT r.lookup, r.state, r.received_at, u.body FROM request r LEFT JOIN run u ON u.id = r.run ORDER BY r.number";
+        let rows = sqlx::query(sql).fetch_all(&mut *self.inner).await?;
         let mut found = HashMap::new();
         for row in rows {
             let lookup: Vec<u8> = row.try_get(0)?;
             let Ok(lookup) = <[u8; 32]>::try_from(lookup) else { continue };
-            match (row.try_get::<String, _>(1)?.as_str(), row.try_get::<Option<String>, _>(2)?) {
-                ("done", Some(closed)) => drop(found.insert(lookup, parse_time(&closed)?)),
-                // Asked again: what is there is that request's.
-                ("received" | "running" | "waiting" | "partly-kept", _) => drop(found.remove(&lookup)),
-                _ => {}
+            match row.try_get::<String, _>(1)?.as_str() {
+                "done" if kept_nothing(row.try_get::<Option<String>, _>(3)?) => {
+                    found.insert(lookup, parse_time(row.try_get(2)?)?);
+                }
+                "nothing-found" | "cancelled" | "failed" => {}
+                // What is there is there by that request, or is its concern.
+                _ => drop(found.remove(&lookup)),
             }
         }
         Ok(found)
+    }
+}
+
+/// Whether a run's body says that no row stayed.
+fn kept_nothing(body: Option<String>) -> bool {
+    let body = body.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    body.is_some_and(|body| body["kept"] == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::control::Control;
+
+    #[tokio::test]
+    async fn whose_newest_request_left_nothing_is_forgotten_since_it_was_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = Control::create(&folder.path().join("a.db"), [7; 16]).await.unwrap();
+        let mut sql = "INSERT INTO run (id, kind, state, begun_at, body) VALUES ('all', 'request', 'shredded', '', '{\"kept\":0}'), \
+                       ('some', 'request', 'shredded', '', '{\"kept\":2}');"
+            .to_owned();
+        let requests = [
+            (1, "done", "all"),
+            (2, "done", "some"),
+            (3, "done", "all"),
+            (3, "received", "all"),
+            (4, "done", "all"),
+            (4, "cancelled", "all"),
+            (5, "waiting", "all"),
+            (6, "nothing-found", "all"),
+        ];
+        sql.extend(requests.map(|(who, state, run)| {
+            let lookup = hex::encode([who; 32]);
+            format!(
+                "INSERT INTO request (kind, lookup, sealed, state, received_at, due_at, run, closed_at) VALUES \
+                 ('erase', x'{lookup}', x'', '{state}', '2026-01-01T00:00:00.000Z', '', '{run}', '2026-02-01T00:00:00.000Z');"
+            )
+        }));
+        crate::control::testing::run(&control, &sql).await;
+        let found = control.read().await.unwrap().forgotten_subjects().await.unwrap();
+        let mut whom: Vec<u8> = found.keys().map(|lookup| lookup[0]).collect();
+        whom.sort_unstable();
+        assert_eq!(whom, [1, 4]);
+        assert!(found.values().all(|asked| asked.to_rfc3339().starts_with("2026-01-01")));
     }
 }

@@ -24,26 +24,34 @@ pub enum Return {
     Returned,
 }
 
-/// Judges a row that is there now. `erasures` are those of its key; `content` is the digest of what it holds; `forgotten` is when its
-/// customer's request was fulfilled with nothing kept. Nothing when it is there by right.
+/// A row that is there now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The digest of what it holds.
+    pub content: [u8; 32],
+    /// Whether all that a strip takes from it is empty.
+    pub is_blank: bool,
+    /// When what it is about began or ended.
+    pub start: StartEvent,
+}
+
+/// Judges a row that is there now. `erasures` are those of its key; `forgotten` is when its customer asked for what was fulfilled
+/// with nothing kept. Nothing when it is there by right.
 #[must_use]
-pub fn judge(
-    erasures: &[Erasure],
-    content: &[u8; 32],
-    start: StartEvent,
-    forgotten: Option<DateTime<Utc>>,
-) -> Option<Return> {
-    let is_known = |erasure: &Erasure| erasure.content != [0; 32] && erasure.content == *content;
+pub fn judge(erasures: &[Erasure], row: &Found, forgotten: Option<DateTime<Utc>>) -> Option<Return> {
+    let last = erasures.last();
+    let is_stripped = last.is_some_and(|last| last.stripped);
+    if is_stripped && row.is_blank {
+        return None;
+    }
+    let is_known = |erasure: &Erasure| erasure.content != [0; 32] && erasure.content == row.content;
     if erasures.iter().any(is_known) {
         return Some(Return::Resurrected);
     }
-    let gone = match erasures.last() {
-        Some(last) if last.stripped => return None,
-        Some(last) => Some(last.at),
-        None => forgotten,
-    }?;
-    match start {
-        StartEvent::At(start) if start < gone => Some(Return::Resurrected),
+    let gone = last.map(|last| last.at).or(forgotten)?;
+    match row.start {
+        // A stripped row keeps its start event.
+        StartEvent::At(start) if start < gone && !is_stripped => Some(Return::Resurrected),
         _ => Some(Return::Returned),
     }
 }
@@ -76,20 +84,26 @@ mod tests {
             (vec![erasure(100, false, 7)], 8, StartEvent::Missing, None, Some(Return::Returned)),
             // Nobody knows what it was.
             (vec![erasure(100, false, 0)], 0, late, None, Some(Return::Returned)),
-            // A stripped row is there by right, unless it is whole again.
-            (vec![erasure(100, true, 7)], 8, early, None, None),
+            // A stripped row that was filled again; its start event was never gone.
             (vec![erasure(100, true, 7)], 7, early, None, Some(Return::Resurrected)),
-            (vec![erasure(100, true, 7)], 8, early, Some(at(100)), None),
+            (vec![erasure(100, true, 7)], 8, early, None, Some(Return::Returned)),
             // Rows of a customer who was forgotten.
             (vec![], 8, early, Some(at(100)), Some(Return::Resurrected)),
             (vec![], 8, late, Some(at(100)), Some(Return::Returned)),
             (vec![], 8, StartEvent::Unreadable, Some(at(100)), Some(Return::Returned)),
         ] {
-            assert_eq!(
-                judge(&erasures, &[content; 32], start, forgotten),
-                expected,
-                "{erasures:?} {content} {start:?}"
-            );
+            let row = Found { content: [content; 32], is_blank: false, start };
+            assert_eq!(judge(&erasures, &row, forgotten), expected, "{erasures:?} {row:?}");
         }
+    }
+
+    #[test]
+    fn a_stripped_row_is_there_by_right_as_long_as_it_is_blank() {
+        let row = Found { content: [7; 32], is_blank: true, start: StartEvent::At(at(50)) };
+        // Stripped twice: the second time it was blank before.
+        assert_eq!(judge(&[erasure(90, true, 6), erasure(100, true, 7)], &row, Some(at(100))), None);
+        // Stripped, and erased later: it must not be there at all.
+        let erased = [erasure(90, true, 6), erasure(100, false, 7)];
+        assert_eq!(judge(&erased, &row, None), Some(Return::Resurrected));
     }
 }

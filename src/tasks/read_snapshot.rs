@@ -386,8 +386,9 @@ impl OpenSnapshot {
                 return Ok(HeldPack { number: Some(number), bytes: found.map(|(bytes, _)| bytes) });
             }
         }
-        counts.pack_bytes += pack.bytes;
-        Ok(HeldPack { number: Some(number), bytes: PackBytes::whole(repository, pack).await? })
+        let found = PackBytes::whole(repository, pack).await?;
+        counts.pack_bytes += found.as_ref().map_or(0, |bytes| bytes.length() as u64);
+        Ok(HeldPack { number: Some(number), bytes: found })
     }
 
     /// Opens frames of one pack.

@@ -2,7 +2,7 @@
 //!
 //! Every registered row is read, where backups read, and found by the keyed digests of its key and its customer. What seems to be
 //! there is read once more where rows are written, so that a replica that lags raises no alarm, and its erasure must still stand then.
-//! Memory holds some 100 bytes for every row ever erased in the store, and what was found.
+//! Memory holds some 150 bytes for every row ever erased in the store, and the keys of what seems to be there.
 
 use std::collections::HashMap;
 
@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::control::ErasureRow;
+use crate::erase::batch::is_blank;
 use crate::erase::planner::subject_lookup;
 use crate::erase::survey::{ReadRow, Shape, start_kind};
 use crate::erase::{Ground, Site};
@@ -19,7 +20,7 @@ use crate::keyring::Purpose;
 use crate::keys::Key;
 use crate::plan::digest::{erased_content_mac, row_mac};
 use crate::plan::model::Collection;
-use crate::plan::returned::{Erasure, Return, judge};
+use crate::plan::returned::{Erasure, Found, Return, judge};
 use crate::policy::start::{StartEvent, read_start};
 use crate::stores::{ColumnRef, Filter, RowQuery};
 use crate::value::{Row, RowKey, Value};
@@ -68,8 +69,10 @@ pub struct Recheck {
     pub collections: Vec<RecheckedCollection>,
     /// The first of the rows that are there again.
     pub found: Vec<FoundRow>,
-    /// Stores that could not be looked at, with the reason.
+    /// Stores that could not be looked at, or not at all of what seems to be there, with the reason.
     pub skipped: Vec<(String, String)>,
+    /// Stores and collections of which rows were erased and that are not registered any more.
+    pub unregistered: Vec<(String, String)>,
 }
 
 impl Recheck {
@@ -90,39 +93,57 @@ impl Recheck {
 struct Gone {
     erasures: HashMap<[u8; 16], Vec<Erasure>>,
     forgotten: HashMap<[u8; 32], DateTime<Utc>>,
+    keys: Digests,
+}
+
+/// The keys of digests.
+struct Digests {
     suppression: Key,
     lookup: Key,
     content: Key,
 }
 
-impl Gone {
-    async fn read(ground: &Ground<'_>, store: &str) -> Result<Self> {
+impl Digests {
+    async fn read(ground: &Ground<'_>) -> Result<Self> {
         let mut tx = ground.control.begin().await?;
-        let erasures = tx.erasures_in(store).await?.into_iter().map(|(mac, rows)| {
-            let erasure = |ErasureRow { at, stripped, content }| Erasure { at, stripped, content };
-            (mac, rows.into_iter().map(erasure).collect())
-        });
-        let gone = Self {
-            erasures: erasures.collect(),
-            forgotten: tx.forgotten_subjects().await?,
+        let keys = Self {
             suppression: ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?,
             lookup: ground.keyring.work_key(&mut tx, Purpose::Lookup, "").await?,
             content: ground.keyring.work_key(&mut tx, Purpose::Certificate, "").await?,
         };
         tx.commit().await?;
-        Ok(gone)
+        Ok(keys)
+    }
+}
+
+impl Gone {
+    /// Of all rows of a store, or of these. Nobody who writes waits for it.
+    async fn read(ground: &Ground<'_>, keys: Digests, store: &str, only: Option<&[[u8; 16]]>) -> Result<Self> {
+        let mut tx = ground.control.read().await?;
+        let erasures = tx.erasures_in(store, only).await?.into_iter().map(|(mac, rows)| {
+            let erasure = |ErasureRow { at, stripped, content }| Erasure { at, stripped, content };
+            (mac, rows.into_iter().map(erasure).collect())
+        });
+        Ok(Self { erasures: erasures.collect(), forgotten: tx.forgotten_subjects().await?, keys })
     }
 
     fn judge(&self, place: &Place<'_>, row: &ReadRow, content: &[Value], now: DateTime<Utc>) -> Option<Return> {
-        let (store, table) = (&place.site.model.spec.name, &place.collection.table.name);
-        let erasures = self.erasures.get(&row_mac(&self.suppression, store, table, &row.key));
-        let lookup = row.subject.as_ref().map(|subject| subject_lookup(&self.lookup, subject));
+        let erasures = self.erasures.get(&self.mac(place, &row.key));
+        let lookup = row.subject.as_ref().map(|subject| subject_lookup(&self.keys.lookup, subject));
         let forgotten = lookup.and_then(|lookup| self.forgotten.get(&lookup)).copied();
         if erasures.is_none() && forgotten.is_none() {
             return None;
         }
-        let erasures = erasures.map(Vec::as_slice).unwrap_or_default();
-        judge(erasures, &erased_content_mac(&self.content, content), place.start(row, now), forgotten)
+        let found = Found {
+            content: erased_content_mac(&self.keys.content, content),
+            is_blank: place.is_blank(content),
+            start: place.start(row, now),
+        };
+        judge(erasures.map(Vec::as_slice).unwrap_or_default(), &found, forgotten)
+    }
+
+    fn mac(&self, place: &Place<'_>, key: &RowKey) -> [u8; 16] {
+        row_mac(&self.keys.suppression, &place.site.model.spec.name, &place.collection.table.name, key)
     }
 }
 
@@ -147,6 +168,13 @@ impl Place<'_> {
         (self.shape.read(row), content)
     }
 
+    /// Whether everything that a strip empties is empty.
+    fn is_blank(&self, content: &[Value]) -> bool {
+        let (engine, columns) = (self.site.store.engine(), self.collection.table.columns.iter());
+        let mut emptied = columns.zip(content).filter(|(column, _)| !self.collection.stays_when_stripped(&column.name));
+        emptied.all(|(column, value)| is_blank(self.collection, column, value, engine))
+    }
+
     fn start(&self, row: &ReadRow, now: DateTime<Utc>) -> StartEvent {
         let governed = self.collection.governed.as_ref().zip(row.start.as_ref());
         governed.map_or(StartEvent::Missing, |(governed, value)| {
@@ -162,16 +190,11 @@ impl Place<'_> {
 pub async fn look_for_erased(installation: &Installation) -> Result<Recheck> {
     let ground = installation.ground()?;
     let mut report = Recheck { skipped: ground.skipped.to_vec(), ..Recheck::default() };
+    report.unregistered = unregistered(installation).await?;
     for site in ground.sites {
-        let name = &site.model.spec.name;
-        let gone = Gone::read(&ground, name).await?;
-        match look_at(&ground, site, &gone).await {
-            Ok((collections, found)) => {
-                report.collections.extend(collections);
-                let room = SHOWN.saturating_sub(report.found.len());
-                report.found.extend(found.into_iter().take(room));
-            }
-            Err(error) if error.is_of_store() => report.skipped.push((name.clone(), error.to_string())),
+        match look_at(&ground, site, &mut report).await {
+            Ok(()) => {}
+            Err(error) if error.is_of_store() => report.skipped.push((site.model.spec.name.clone(), error.to_string())),
             Err(error) => return Err(error),
         }
         installation.renew_lease().await?;
@@ -187,9 +210,21 @@ pub async fn look_for_erased(installation: &Installation) -> Result<Recheck> {
     Ok(report)
 }
 
-async fn look_at(ground: &Ground<'_>, site: &Site, gone: &Gone) -> Result<(Vec<RecheckedCollection>, Vec<FoundRow>)> {
+/// Of what rows were erased and nothing is registered any more.
+async fn unregistered(installation: &Installation) -> Result<Vec<(String, String)>> {
+    let all = installation.control.read().await?.erased_collections().await?;
+    let stores = &installation.config.registry.stores;
+    let is_registered = |(name, table): &(String, String)| {
+        let store = stores.iter().find(|store| store.name == *name);
+        store.is_some_and(|store| store.collections.iter().any(|collection| collection.table == *table))
+    };
+    Ok(all.into_iter().filter(|place| !is_registered(place)).collect())
+}
+
+async fn look_at(ground: &Ground<'_>, site: &Site, report: &mut Recheck) -> Result<()> {
+    let name = &site.model.spec.name;
+    let gone = Gone::read(ground, Digests::read(ground).await?, name, None).await?;
     let mut suspects = Vec::new();
-    let mut collections = Vec::new();
     let mut view = site.store.open_snapshot().await?;
     for collection in &site.model.collections {
         let place = Place { site, collection, shape: Shape::of(collection) };
@@ -209,46 +244,65 @@ async fn look_at(ground: &Ground<'_>, site: &Site, gone: &Gone) -> Result<(Vec<R
                 break;
             }
         }
-        let (store, collection) = (site.model.spec.name.clone(), collection.table.name.clone());
-        collections.push(RecheckedCollection { store, collection, rows, ..RecheckedCollection::default() });
-        suspects.push((place, keys));
+        suspects.push((place, rows, keys));
     }
     view.close().await?;
-    let found = confirm(ground, site, suspects).await?;
-    for counts in &mut collections {
-        let of = |verdict| {
-            let is_such = |row: &&FoundRow| row.collection == counts.collection && row.verdict == verdict;
-            found.iter().filter(is_such).count() as u64
-        };
-        (counts.resurrected, counts.returned) = (of(Return::Resurrected), of(Return::Returned));
+    let Gone { keys: mut digests, .. } = gone;
+    for (place, rows, keys) in suspects {
+        let (store, collection) = (name.clone(), place.collection.table.name.clone());
+        let mut counts = RecheckedCollection { store, collection, rows, ..RecheckedCollection::default() };
+        for keys in keys.chunks(CONFIRMED_AT_ONCE) {
+            let macs: Vec<[u8; 16]> =
+                keys.iter().map(|key| row_mac(&digests.suppression, name, &place.collection.table.name, key)).collect();
+            let gone = Gone::read(ground, digests, name, Some(&macs)).await?;
+            match confirm(ground, &place, &gone, keys).await {
+                Ok(found) => note_found(&mut counts, found, &mut report.found),
+                Err(error) if error.is_of_store() => {
+                    let unread = format!(
+                        "{} rows of {} that seem to be there again could not be read once more: {error}",
+                        keys.len(),
+                        counts.collection
+                    );
+                    report.skipped.push((name.clone(), unread));
+                }
+                Err(error) => return Err(error),
+            }
+            digests = gone.keys;
+        }
+        report.collections.push(counts);
     }
-    Ok((collections, found))
+    Ok(())
 }
 
-/// Reads rows that seem to be there again once more, where they would be written, beside what the ledger says by then.
-async fn confirm(ground: &Ground<'_>, site: &Site, suspects: Vec<(Place<'_>, Vec<RowKey>)>) -> Result<Vec<FoundRow>> {
-    let mut found = Vec::new();
-    if suspects.iter().all(|(_, keys)| keys.is_empty()) {
-        return Ok(found);
-    }
-    let gone = Gone::read(ground, &site.model.spec.name).await?;
-    for (place, keys) in suspects {
-        for keys in keys.chunks(CONFIRMED_AT_ONCE) {
-            let filter = Filter::In(place.collection.key.clone(), keys.to_vec());
-            let mut batch = site.store.begin_batch().await?;
-            let rows = batch.read_for_update(&place.query(filter, keys.len() as u32)).await;
-            batch.roll_back().await?;
-            for row in rows? {
-                let (row, content) = place.take_apart(row);
-                let verdict = gone.judge(&place, &row, &content, ground.clock.now());
-                found.extend(verdict.map(|verdict| FoundRow {
-                    store: site.model.spec.name.clone(),
-                    collection: place.collection.table.name.clone(),
-                    key: row.key,
-                    verdict,
-                }));
-            }
+fn note_found(counts: &mut RecheckedCollection, found: Vec<(RowKey, Return)>, shown: &mut Vec<FoundRow>) {
+    for (key, verdict) in found {
+        match verdict {
+            Return::Resurrected => counts.resurrected += 1,
+            Return::Returned => counts.returned += 1,
         }
+        if shown.len() < SHOWN {
+            let (store, collection) = (counts.store.clone(), counts.collection.clone());
+            shown.push(FoundRow { store, collection, key, verdict });
+        }
+    }
+}
+
+/// Reads rows that seem to be there again once more, where they would be written, beside what the ledger says by now.
+async fn confirm(
+    ground: &Ground<'_>,
+    place: &Place<'_>,
+    gone: &Gone,
+    keys: &[RowKey],
+) -> Result<Vec<(RowKey, Return)>> {
+    let filter = Filter::In(place.collection.key.clone(), keys.to_vec());
+    let mut batch = place.site.store.begin_batch().await?;
+    let rows = batch.read_for_update(&place.query(filter, keys.len() as u32)).await;
+    batch.roll_back().await?;
+    let mut found = Vec::new();
+    for row in rows? {
+        let (row, content) = place.take_apart(row);
+        let verdict = gone.judge(place, &row, &content, ground.clock.now());
+        found.extend(verdict.map(|verdict| (row.key, verdict)));
     }
     Ok(found)
 }

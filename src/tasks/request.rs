@@ -22,8 +22,8 @@ use super::{Result, TaskError};
 mod forms;
 mod waiting;
 
-pub(in crate::tasks) use forms::form_of_request;
 pub use forms::{Known, canonical_subjects, place_hold};
+pub(in crate::tasks) use forms::{every_form, form_of_request};
 pub use waiting::{WAITING, reopen_waiting};
 
 /// Days to answer a request (GB/T 35273-2020 8.7 guidance; GDPR one month is longer or equal).

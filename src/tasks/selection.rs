@@ -2,23 +2,48 @@
 
 use std::collections::BTreeSet;
 
-use crate::backup::directory::FrameEntry;
+use crate::backup::directory::{CellRef, FrameEntry};
 use crate::backup::schema::CapturedSchema;
-use crate::erase::Ground;
-use crate::erase::batch::forms_of;
 use crate::erase::planner::subject_lookup;
+use crate::installation::Installation;
 use crate::keyring::Purpose;
 use crate::plan::Subject;
 
+use super::request::every_form;
 use super::{Result, TaskError};
+
+/// Where the rows of one customer lie.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubjectCells {
+    /// The slots of the customer's own keys: everything under them.
+    pub slots: BTreeSet<u32>,
+    /// Fresh pins that hold rows which stayed.
+    pub fresh_pins: BTreeSet<u32>,
+    /// Cells (subject's slot, bucket) that a pin kept when the slot died.
+    pub kept_cells: BTreeSet<(u32, u32)>,
+}
+
+impl SubjectCells {
+    fn holds(&self, cell: &CellRef) -> bool {
+        match (cell.pin, cell.subject) {
+            (Some(pin), _) => self.fresh_pins.contains(&pin),
+            (None, Some(slot)) => self.slots.contains(&slot) || self.kept_cells.contains(&(slot, cell.bucket)),
+            (None, None) => false,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.fresh_pins.is_empty() && self.kept_cells.is_empty()
+    }
+}
 
 /// What is wanted of a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Tables; empty for all.
     pub collections: Vec<String>,
-    /// The slots of one subject's keys; `None` for the rows of everybody and of nobody.
-    pub subject: Option<BTreeSet<u32>>,
+    /// The rows of one customer; `None` for those of everybody and of nobody.
+    pub subject: Option<SubjectCells>,
 }
 
 impl Selection {
@@ -33,8 +58,8 @@ impl Selection {
     /// # Errors
     /// When the snapshot has no such collection.
     pub(super) fn narrow(&self, schema: &mut CapturedSchema, entries: &mut Vec<FrameEntry>) -> Result<()> {
-        if let Some(slots) = &self.subject {
-            entries.retain(|entry| entry.cell.subject.is_some_and(|slot| slots.contains(&slot)));
+        if let Some(cells) = &self.subject {
+            entries.retain(|entry| cells.holds(&entry.cell));
         }
         if self.collections.is_empty() {
             return Ok(());
@@ -54,26 +79,28 @@ impl Selection {
     }
 }
 
-/// The slots of a subject's keys, by every form that the stores write its id in; those too under which rows lie that a pin kept.
+/// Where a customer's rows lie, by every form that the stores write the id in, or may write it in.
 ///
 /// # Errors
 /// [`TaskError::Unknown`] when there is no such key: nothing of this subject was ever backed up, or it is destroyed.
-pub async fn slots_of_subject(ground: &Ground<'_>, subject: &Subject) -> Result<BTreeSet<u32>> {
-    let mut tx = ground.control.begin().await?;
-    let key = ground.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
-    let mut slots = BTreeSet::new();
-    for form in forms_of(ground, subject) {
+pub async fn cells_of_subject(installation: &Installation, subject: &Subject) -> Result<SubjectCells> {
+    let forms = every_form(installation, subject).await?;
+    let mut tx = installation.control.begin().await?;
+    let key = installation.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
+    let mut cells = SubjectCells::default();
+    for form in forms {
         let lookup = subject_lookup(&key, &form);
-        slots.extend(tx.known_subject_slots(&lookup).await?);
-        slots.extend(tx.pinned_subject_slots(&lookup).await?);
+        cells.slots.extend(tx.known_subject_slots(&lookup).await?);
+        cells.fresh_pins.extend(tx.fresh_pins_of(&lookup).await?);
+        cells.kept_cells.extend(tx.pinned_cells_of(&lookup).await?);
     }
     tx.commit().await?;
-    if slots.is_empty() {
+    if cells.is_empty() {
         return Err(TaskError::Unknown {
             what: "no backup holds rows of this customer that a key opens: none were backed up, or their keys are destroyed"
                 .to_owned(),
             advice: "check the id; `wangchuan request list` shows whose rows were erased on request".to_owned(),
         });
     }
-    Ok(slots)
+    Ok(cells)
 }

@@ -152,30 +152,51 @@ fn check_scope(stores: &[StoreSpec], hold: &HoldRow) -> Result<()> {
 /// The forms to hold, and whether a store carries any. While none does, or a store cannot be asked, every form that a
 /// column could carry is held: to keep too much can be mended.
 async fn forms_to_hold(installation: &Installation, subject: &Subject) -> Result<(Vec<Subject>, Known)> {
-    let mut is_whole = installation.skipped().is_empty();
-    let mut forms = match canonical_subjects(installation.sites(), subject.dangerous_text()).await {
-        Ok(forms) => forms,
-        Err(EraseError::Store(error)) => {
-            tracing::warn!(error = %error, "a hold is placed without asking every store");
-            is_whole = false;
-            Vec::new()
-        }
-        Err(other) => return Err(other.into()),
-    };
+    let (forms, is_whole) = forms_in_stores(installation, subject).await?;
     let known = match (forms.is_empty(), is_whole) {
         (false, _) => Known::Yes,
         (true, true) => Known::No,
         (true, false) => Known::NotAsked,
     };
-    if known != Known::Yes || !is_whole {
-        let typed = Subject::new(subject.dangerous_text().trim());
-        forms.extend(forms_of(&installation.ground()?, &typed));
-        forms.extend(typed.dangerous_text().parse::<i64>().ok().map(|number| Subject::new(number.to_string())));
-        forms.push(typed);
-        forms.sort_unstable();
-        forms.dedup();
+    if known == Known::Yes && is_whole {
+        return Ok((forms, known));
     }
-    Ok((forms, known))
+    Ok((with_possible_forms(installation, subject, forms)?, known))
+}
+
+/// Every form of an id: those that rows of the stores carry, and those that a column could carry.
+///
+/// # Errors
+/// When the stores contradict the registry.
+pub(in crate::tasks) async fn every_form(installation: &Installation, subject: &Subject) -> Result<Vec<Subject>> {
+    let (forms, _) = forms_in_stores(installation, subject).await?;
+    with_possible_forms(installation, subject, forms)
+}
+
+/// The forms that rows carry, and whether every store was asked.
+async fn forms_in_stores(installation: &Installation, subject: &Subject) -> Result<(Vec<Subject>, bool)> {
+    match canonical_subjects(installation.sites(), subject.dangerous_text()).await {
+        Ok(forms) => Ok((forms, installation.skipped().is_empty())),
+        Err(EraseError::Store(error)) => {
+            tracing::warn!(error = %error, "not every store could be asked how it writes an id");
+            Ok((Vec::new(), false))
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+fn with_possible_forms(
+    installation: &Installation,
+    subject: &Subject,
+    mut forms: Vec<Subject>,
+) -> Result<Vec<Subject>> {
+    let typed = Subject::new(subject.dangerous_text().trim());
+    forms.extend(forms_of(&installation.ground()?, &typed));
+    forms.extend(typed.dangerous_text().parse::<i64>().ok().map(|number| Subject::new(number.to_string())));
+    forms.push(typed);
+    forms.sort_unstable();
+    forms.dedup();
+    Ok(forms)
 }
 
 /// The one form under which a request's subject is recorded: the typed one if rows carry it, otherwise another that they

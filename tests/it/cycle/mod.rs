@@ -13,6 +13,7 @@ mod late;
 mod points;
 mod prune;
 mod pruned_chains;
+mod rechecks;
 mod refusals;
 pub mod requests;
 mod residual;

@@ -5,7 +5,7 @@ use wangchuan::installation::Installation;
 use wangchuan::plan::Subject;
 use wangchuan::stop::Stop;
 use wangchuan::tasks::restore::{RestoreReport, restore_until};
-use wangchuan::tasks::selection::{Selection, slots_of_subject};
+use wangchuan::tasks::selection::{Selection, cells_of_subject};
 use wangchuan::tasks::shred::shred_due;
 use wangchuan::tasks::{Result, TaskError};
 
@@ -75,7 +75,7 @@ async fn restore_customer(
     file: &str,
 ) -> Result<RestoreReport> {
     let ground = installation.ground()?;
-    let subject = Some(slots_of_subject(&ground, &Subject::new(id)).await?);
+    let subject = Some(cells_of_subject(installation, &Subject::new(id)).await?);
     let wanted = Selection { subject, ..Selection::default() };
     let (repository, store) = (installation.backup()?.repository.clone(), world.store(file));
     let from = (snapshot.clone(), &wanted);
@@ -113,6 +113,11 @@ async fn of_one_customer_comes_what_a_key_still_opens() {
     assert!(report.is_whole(), "{report:?}");
     assert_eq!(count("kept.db", "orders").await, of(keeper, "orders").await);
     assert!(count("kept.db", "orders").await > 0);
+    // What is left of the customer row lies under a pin of its own by now.
+    assert_eq!(world.dump("kept.db", "customers").await.len(), 1);
+    let blank = format!("SELECT count(*) FROM customers WHERE customer_id = '{keeper}' AND name = ''");
+    assert_eq!(world.number("kept.db", &blank).await, 1);
+    assert_eq!(report.collections.iter().map(|counts| counts.stubs).sum::<u64>(), 0, "{report:?}");
     let gone = restore_customer(&world, &installation, (&first, leaver), "gone.db").await.unwrap_err();
     assert!(matches!(&gone, TaskError::Unknown { .. }) && !gone.to_string().contains(leaver), "{gone}");
     installation.close().await.unwrap();
