@@ -61,6 +61,21 @@ impl Tx {
         Ok(())
     }
 
+    /// Those of these rows that were stripped and not erased since.
+    pub async fn stripped_among(&mut self, rows: &[[u8; 16]]) -> Result<Vec<[u8; 16]>> {
+        let mut last: HashMap<Vec<u8>, String> = HashMap::new();
+        for part in rows.chunks(ROWS_PER_STATEMENT) {
+            let text = "SELECT row_mac, kind FROM ledger WHERE state = 'done' AND row_mac IN (";
+            let mut query = Built::new(self.engine, text);
+            query.list(part, |query, mac| query.bind(&mac[..]).map(|_| ()))?.push(") ORDER BY position");
+            for row in query.done().fetch_all(&mut *self.inner).await? {
+                last.insert(row.try_get(0)?, row.try_get(1)?);
+            }
+        }
+        let is_stripped = |mac: &[u8; 16]| last.get(&mac[..]).is_some_and(|kind| kind == "stripped");
+        Ok(rows.iter().copied().filter(is_stripped).collect())
+    }
+
     /// The stores and collections of which the ledger has erasures.
     pub async fn erased_collections(&mut self) -> Result<Vec<(String, String)>> {
         let rows = sqlx::query(

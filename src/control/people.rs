@@ -115,8 +115,10 @@ impl Tx {
     /// going on after it waited.
     pub async fn ask_again(&mut self, number: i64, received: DateTime<Utc>, due: DateTime<Utc>) -> Result<bool> {
         let done = sqlx::query(
-            "UPDATE request SET state = 'received', received_at = $2, due_at = $3, closed_at = NULL, waits = NULL \
-             WHERE number = $1 AND (state = 'waiting' OR state = 'received' AND waits IS NOT NULL)",
+            "UPDATE request SET received_at = $2, due_at = $3, closed_at = NULL, \
+             waits = CASE WHEN state = 'running' THEN '{}' END, \
+             state = CASE WHEN state = 'running' THEN 'running' ELSE 'received' END \
+             WHERE number = $1 AND (state = 'waiting' OR state IN ('received', 'running') AND waits IS NOT NULL)",
         )
         .bind(number)
         .bind(time_text(received))
@@ -124,6 +126,12 @@ impl Tx {
         .execute(&mut *self.inner)
         .await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    /// Lets a request wait for nothing.
+    pub async fn clear_request_waits(&mut self, number: i64) -> Result<()> {
+        sqlx::query("UPDATE request SET waits = NULL WHERE number = $1").bind(number).execute(&mut *self.inner).await?;
+        Ok(())
     }
 
     /// Sets what a request waits for, as JSON.

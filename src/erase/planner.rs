@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 
 use super::chunk::{CHUNK_ROWS, ChunkItem, open_items, seal_items};
-use super::stripped::keep_stripped;
+use super::stripped::{filled_again, keep_stripped};
 use super::survey::{Surveyor, Target};
 use super::waits::Waits;
 use super::{EraseError, Ground, Site};
@@ -19,6 +19,8 @@ use crate::plan::{CollectionCounts, Decision, PlanBody, PlanKind, Reason, Subjec
 use crate::policy::hold::{ActiveHolds, Hold, HoldScope, Owners, SubjectDigest};
 use crate::policy::statute::rules::PolicyRule;
 use crate::random::uuid7;
+use crate::stores::Snapshot;
+use crate::value::{RowKey, encode_values};
 
 /// A plan with its public part.
 #[derive(Debug, Clone)]
@@ -73,7 +75,7 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, made_for: PlanUse) 
     let suppression = ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?;
     let lookup = ground.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
     let holds = tx.holds(true).await?;
-    let known = known_rows(&mut tx, made_for).await?;
+    let (known, waits) = known_rows(&mut tx, made_for).await?;
     tx.commit().await?;
     let asked = Asked { target, cutoff, known: known.as_ref(), suppression: &suppression };
 
@@ -115,7 +117,7 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, made_for: PlanUse) 
         add_list(&mut digest, &list.store, &list.collection, list.verdict, &list.items);
     }
     body.rows_digest = digest.finish();
-    store_plan(ground, body, made_for, lists).await
+    store_plan(ground, body, (made_for, waits), lists).await
 }
 
 /// The rules of every policy that governs something here, once each.
@@ -209,11 +211,27 @@ pub fn covering_hold(
     holds.on_row(&site.model.spec.name, collection, owners).map(str::to_owned)
 }
 
-/// The rows that a request which waited takes, when it goes on by itself: those that stayed then.
-async fn known_rows(tx: &mut Tx, made_for: PlanUse) -> Result<Option<HashSet<String>>, EraseError> {
-    let Some(number) = made_for.request() else { return Ok(None) };
-    let waits = tx.request(number).await?.and_then(|request| request.waits);
-    Ok(Waits::of(waits.as_deref()).rows.map(|rows| rows.into_iter().collect()))
+/// What a request which waited takes when it goes on by itself.
+struct Known {
+    /// The rows that stayed then, by keyed digest, hex.
+    rows: HashSet<String>,
+    /// Those of them that were stripped: they are the same rows as long as they are blank.
+    stripped: HashSet<String>,
+}
+
+/// Reads it, and what the request waits for, as it is stored.
+async fn known_rows(tx: &mut Tx, made_for: PlanUse) -> Result<(Option<Known>, Option<String>), EraseError> {
+    let Some(number) = made_for.request() else { return Ok((None, None)) };
+    let Some(request) = tx.request(number).await? else { return Ok((None, None)) };
+    let waits = Waits::of(request.waits.as_deref());
+    let Some(rows) = waits.rows else { return Ok((None, request.waits)) };
+    let macs: Vec<[u8; 16]> =
+        rows.iter().filter_map(|row| hex::decode(row).ok()).filter_map(|bytes| bytes.try_into().ok()).collect();
+    let known = Known {
+        stripped: tx.stripped_among(&macs).await?.into_iter().map(hex::encode).collect(),
+        rows: rows.into_iter().collect(),
+    };
+    Ok((Some(known), request.waits))
 }
 
 /// What is planned, and at which cutoff.
@@ -221,22 +239,37 @@ struct Asked<'a> {
     target: &'a Target,
     cutoff: DateTime<Utc>,
     /// The only rows that may go, when they are fixed already.
-    known: Option<&'a HashSet<String>>,
+    known: Option<&'a Known>,
     suppression: &'a Key,
 }
 
 impl Asked<'_> {
-    /// Rows that came after the request stay, whatever else would be said of them.
-    fn keep_later(&self, site: &Site, candidates: &mut [Candidate]) {
-        let Some(known) = self.known else { return };
-        for candidate in candidates {
-            let collection = site.model.collections.get(candidate.collection);
-            let table = collection.map(|collection| collection.table.name.as_str()).unwrap_or_default();
-            let mac = row_mac(self.suppression, &site.model.spec.name, table, &candidate.row.key);
-            if !known.contains(&hex::encode(mac)) {
+    /// Rows that came after the request stay, whatever else would be said of them; so do stripped ones that were filled again.
+    async fn keep_later(
+        &self,
+        view: &mut dyn Snapshot,
+        site: &Site,
+        candidates: &mut [Candidate],
+    ) -> Result<(), EraseError> {
+        let Some(known) = self.known else { return Ok(()) };
+        let mut stripped: HashMap<usize, Vec<RowKey>> = HashMap::new();
+        for candidate in candidates.iter_mut() {
+            let Some(collection) = site.model.collections.get(candidate.collection) else { continue };
+            let mac = row_mac(self.suppression, &site.model.spec.name, &collection.table.name, &candidate.row.key);
+            let mac = hex::encode(mac);
+            if known.stripped.contains(&mac) {
+                stripped.entry(candidate.collection).or_default().push(candidate.row.key.clone());
+            } else if !known.rows.contains(&mac) {
                 candidate.keep = Some(Reason::Later);
             }
         }
+        let filled = filled_again(view, site, stripped).await?;
+        for candidate in candidates {
+            if filled.contains(&(candidate.collection, encode_values(&candidate.row.key.0))) {
+                candidate.keep = Some(Reason::Later);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -254,11 +287,11 @@ async fn plan_site(
     let surveyor = Surveyor { model: &site.model, engine: site.store.engine(), cutoff, held_by: &held_by };
     let mut view = site.store.open_snapshot().await?;
     let mut survey = surveyor.run(view.as_mut(), target).await?;
-    asked.keep_later(site, &mut survey.candidates);
+    asked.keep_later(view.as_mut(), site, &mut survey.candidates).await?;
     let mut counts = survey.counts;
     let groups: Vec<usize> = site.model.collections.iter().map(|collection| collection.group).collect();
     let mut decisions = decide(survey.candidates, &survey.references, &groups);
-    if kind == PlanKind::Retention {
+    if kind == PlanKind::Retention || asked.known.is_some() {
         keep_stripped(view.as_mut(), site, &mut decisions).await?;
     }
     view.close().await?;
@@ -344,7 +377,7 @@ fn add_to_lists(lists: &mut Vec<(usize, PlannedList)>, model: &Model, decision: 
 async fn store_plan(
     ground: &Ground<'_>,
     body: PlanBody,
-    made_for: PlanUse,
+    (made_for, waits): (PlanUse, Option<String>),
     lists: Vec<PlannedList>,
 ) -> Result<StoredPlan, EraseError> {
     let now = ground.clock.now();
@@ -363,6 +396,14 @@ async fn store_plan(
         state: "planned".to_owned(),
     };
     let mut tx = ground.control.begin().await?;
+    if let Some(number) = row.request
+        && tx.request(number).await?.and_then(|request| request.waits) != waits
+    {
+        return Err(EraseError::Refused {
+            what: format!("request {number} was asked again while it was planned"),
+            advice: "run it again".to_owned(),
+        });
+    }
     let key = ground.keyring.work_key(&mut tx, Purpose::Plan, &row.id).await?;
     let mut chunks = Vec::new();
     // Numbers of knots are those of their first chunks, so that those of different stores differ.

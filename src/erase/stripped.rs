@@ -47,6 +47,27 @@ pub(super) async fn keep_stripped(
     Ok(())
 }
 
+/// Which of these rows, by collection, hold something again that a strip had taken.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(super) async fn filled_again(
+    view: &mut dyn Snapshot,
+    site: &Site,
+    rows: HashMap<usize, Vec<RowKey>>,
+) -> Result<HashSet<(usize, Vec<u8>)>, EraseError> {
+    let mut filled = HashSet::new();
+    for (index, keys) in rows {
+        let Some(collection) = site.model.collections.get(index) else { continue };
+        for keys in keys.chunks(KEYS) {
+            let blank = blank_rows(view, collection, keys, site.store.engine()).await?;
+            let encoded = keys.iter().map(|key| encode_values(&key.0));
+            filled.extend(encoded.filter(|key| !blank.contains(key)).map(|key| (index, key)));
+        }
+    }
+    Ok(filled)
+}
+
 /// The encoded keys of those rows in which every column that a strip empties is empty.
 async fn blank_rows(
     view: &mut dyn Snapshot,

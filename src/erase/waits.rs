@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::batch::RunKeys;
@@ -14,7 +14,7 @@ use super::survey::start_kind;
 use super::{EraseError, Ground};
 use crate::control::ChunkRow;
 use crate::plan::digest::row_mac;
-use crate::plan::model::Governed;
+use crate::plan::model::{Governed, Model};
 use crate::policy::calendar::Period;
 use crate::policy::start::{StartEvent, read_start};
 use crate::policy::statute::{Earliest, bounds};
@@ -35,7 +35,15 @@ pub struct Waits {
     /// have come back meanwhile, and nobody asked for that to be erased. None in what was stored before they were noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<Vec<String>>,
+    /// The collections (`store.table`) in which `rows` were looked for, sorted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub places: Option<Vec<String>>,
 }
+
+/// Stands in the place of what a request waits for when the same person asked again while it was carried out.
+pub const ASKED_AGAIN: &str = "{}";
+/// When a request that could not be carried out whole is tried again by itself.
+const TRIED_AGAIN: TimeDelta = TimeDelta::days(1);
 
 /// What is left of a request whose run is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +52,37 @@ pub struct Rest {
     pub waits: Waits,
     /// Rows that are not its business: they came after it.
     pub later: i64,
+    /// The collections that those lie in.
+    pub later_places: BTreeSet<String>,
+    /// Keyed digests of all rows that the run met, hex.
+    pub seen: BTreeSet<String>,
+}
+
+impl Rest {
+    /// Takes over what the run of a request that waited did not settle: rows in stores that failed, which are tried again; rows of
+    /// collections that are registered no more, or under other names; rows in collections that are registered since, of which nobody
+    /// knows whether they came after it. Returns whether there are any: the request waits on then.
+    pub fn carry_over(&mut self, before: &Waits, is_whole: bool, now: DateTime<Utc>) -> bool {
+        let unmet: Vec<String> =
+            before.rows.iter().flatten().filter(|row| !self.seen.contains(*row)).cloned().collect();
+        let places = before.places.as_deref().unwrap_or_default();
+        let now_places = self.waits.places.as_deref().unwrap_or_default();
+        let is_moved = !unmet.is_empty() && places.iter().any(|place| !now_places.contains(place));
+        let is_unclear = before.places.is_some() && self.later_places.iter().any(|place| !places.contains(place));
+        if is_whole && !is_moved && !is_unclear {
+            // What was not met was looked for where it had been, and is gone: somebody else deleted it.
+            return false;
+        }
+        let rows = self.waits.rows.get_or_insert_default();
+        rows.extend(unmet);
+        rows.sort_unstable();
+        rows.dedup();
+        self.waits.places.clone_from(&before.places);
+        if !is_whole {
+            self.waits.until = Some(now + TRIED_AGAIN);
+        }
+        true
+    }
 }
 
 impl Waits {
@@ -94,6 +133,7 @@ pub fn waits_of(
     cutoff: DateTime<Utc>,
 ) -> Result<Rest, EraseError> {
     let (mut waits, mut rows, mut later) = (Waits::default(), Vec::new(), 0);
+    let (mut later_places, mut seen) = (BTreeSet::new(), BTreeSet::new());
     for chunk in chunks {
         // They were to go, but changed or were put on hold meanwhile: the next plan will say what they wait for.
         if chunk.verdict != "keep" && chunk.counts.kept > 0 {
@@ -102,11 +142,13 @@ pub fn waits_of(
         let (site, collection) = place_of(ground, chunk)?;
         for item in open_items(&keys.plan, plan, chunk.number, &chunk.sealed)? {
             let is_kept = chunk.verdict == "keep";
+            let mac = row_mac(&keys.suppression, &chunk.store, &chunk.collection, &item.row.key);
+            seen.insert(hex::encode(mac));
             if is_kept && item.reason.as_deref() == Some("later") {
                 later += 1;
+                later_places.insert(place_name(&chunk.store, &chunk.collection));
                 continue;
             }
-            let mac = row_mac(&keys.suppression, &chunk.store, &chunk.collection, &item.row.key);
             if !erased.contains(&mac) {
                 rows.push(hex::encode(mac));
             }
@@ -129,7 +171,25 @@ pub fn waits_of(
     rows.sort_unstable();
     waits.rows = Some(rows);
     waits.policy = Some(ground.policy_digest.to_owned());
-    Ok(Rest { waits, later })
+    waits.places = Some(places(ground));
+    Ok(Rest { waits, later, later_places, seen })
+}
+
+/// The collections that can be read, sorted.
+fn places(ground: &Ground<'_>) -> Vec<String> {
+    let mut places: Vec<String> = ground.sites.iter().flat_map(|site| place_names(&site.model)).collect();
+    places.sort_unstable();
+    places
+}
+
+fn place_names(model: &Model) -> impl Iterator<Item = String> + '_ {
+    model.collections.iter().map(|collection| place_name(&model.spec.name, &collection.table.name))
+}
+
+/// What a collection is called in [`Waits::places`].
+#[must_use]
+pub fn place_name(store: &str, table: &str) -> String {
+    format!("{store}.{table}")
 }
 
 /// When the last statute that binds a row ends; none when one never does, or the row's start event cannot be read.
@@ -159,7 +219,7 @@ mod tests {
     fn any_of_what_is_waited_for_is_enough() {
         let holds = vec!["a".to_owned(), "b".to_owned()];
         let (policy, rows) = (Some("p".to_owned()), Some(vec!["00".to_owned()]));
-        let waits = Waits { holds, until: Some(at(100)), policy, rows };
+        let waits = Waits { holds, until: Some(at(100)), policy, rows, places: None };
         let both = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
         assert!(!waits.is_over(&both, "p", at(99)));
         assert!(waits.is_over(&both, "p", at(100)));
@@ -168,5 +228,38 @@ mod tests {
         assert!(!Waits::default().is_over(&[], "p", at(1_000)), "what waits for nothing never comes back");
         assert_eq!(Waits::of(Some(&waits.text().unwrap())), waits);
         assert!(Waits::of(Some("{")).is_empty() && Waits::of(None).is_empty());
+    }
+
+    #[test]
+    fn rows_that_a_run_did_not_meet_are_carried_over_where_they_may_still_be() {
+        let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let before = Waits { rows: list(&["a", "b"]), places: list(&["shop.notes"]), ..Waits::default() };
+        let rest = |places: &[&str]| Rest {
+            waits: Waits { rows: list(&["a"]), places: list(places), ..Waits::default() },
+            later: 0,
+            later_places: BTreeSet::new(),
+            seen: BTreeSet::from(["a".to_owned()]),
+        };
+        // Looked for and not there.
+        let mut gone = rest(&["shop.notes", "shop.orders"]);
+        assert!(!gone.carry_over(&before, true, at(0)) && gone == rest(&["shop.notes", "shop.orders"]));
+        // Under another name now: nobody can say.
+        let mut moved = rest(&["shop.remarks"]);
+        assert!(moved.carry_over(&before, true, at(0)));
+        assert_eq!((moved.waits.rows, moved.waits.until), (list(&["a", "b"]), None));
+        // In a store that was away: tried again.
+        let mut away = rest(&["shop.notes"]);
+        assert!(away.carry_over(&before, false, at(0)));
+        assert_eq!((away.waits.rows, away.waits.until), (list(&["a", "b"]), Some(at(86_400))));
+        // Rows that nobody knows, in a collection of before and in one that is new.
+        let later = |place: &str| Rest {
+            seen: BTreeSet::from(["a".to_owned(), "b".to_owned()]),
+            later_places: BTreeSet::from([place.to_owned()]),
+            ..rest(&["shop.notes", "shop.orders"])
+        };
+        assert!(!later("shop.notes").carry_over(&before, true, at(0)));
+        let mut unclear = later("shop.orders");
+        assert!(unclear.carry_over(&before, true, at(0)));
+        assert_eq!(unclear.waits.places, before.places, "it stays new");
     }
 }

@@ -15,7 +15,7 @@ use crate::erase::knot::run_knot;
 use crate::erase::planner::{PlanUse, StoredPlan, is_intact, make_plan};
 use crate::erase::read_back::read_back;
 use crate::erase::survey::Target;
-use crate::erase::waits::{Rest, waits_of};
+use crate::erase::waits::{ASKED_AGAIN, Rest, Waits, waits_of};
 use crate::installation::{Installation, Operation};
 use crate::keyring::Purpose;
 use crate::keys::cell::pseudonym;
@@ -467,8 +467,18 @@ async fn close_request(
     let ledger = tx.ledger_of_run(&run.id).await?;
     let erased: BTreeSet<[u8; 16]> =
         ledger.into_iter().filter(|entry| entry.kind == LedgerKind::Erased).map(|entry| entry.row_mac).collect();
-    let Rest { waits, later } = waits_of(ground, plan, (chunks, &erased), keys, cutoff)?;
+    let mut rest = waits_of(ground, plan, (chunks, &erased), keys, cutoff)?;
+    let before = tx.request(number).await?.and_then(|request| request.waits);
+    if before.as_deref() == Some(ASKED_AGAIN) {
+        tx.clear_request_waits(number).await?;
+        tx.step_request(number, "running", "received", Some(&run.id), None).await?;
+        return Ok(());
+    }
+    let is_whole = body.failed == 0 && body.skipped.is_empty();
+    let carried = before.is_some_and(|text| rest.carry_over(&Waits::of(Some(&text)), is_whole, ground.clock.now()));
+    let Rest { waits, later, .. } = rest;
     let state = match (body.due, body.kept + body.stripped - later, body.failed + body.skipped.len() as i64) {
+        _ if carried => WAITING,
         (0, _, 0) => "nothing-found",
         (_, 0, 0) => "done",
         (_, _, 0) if !waits.is_empty() => WAITING,

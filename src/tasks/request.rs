@@ -185,6 +185,7 @@ async fn open_already(
     if !tx.ask_again(number, now, due_at(now)).await? {
         return Ok(Received { request, existing: true, renewed: false });
     }
+    // A plan that is being carried out is carried out; the request is open again behind it.
     tx.void_plans("request", Some(number)).await?;
     let request = tx.request(number).await?.unwrap_or(request);
     tx.commit().await?;

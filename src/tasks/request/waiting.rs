@@ -54,6 +54,17 @@ pub(super) async fn reopen_or_refuse(installation: &Installation, request: &Requ
         what.push(format!("the release of hold {}", waits.holds.join(" or ")));
     }
     what.extend(waits.until.map(|until| format!("{}, when a statute ends", until.format("%Y-%m-%d"))));
+    if what.is_empty() {
+        return Err(TaskError::refused(
+            format!(
+                "request {} waits for somebody to decide: it is about rows in collections that are registered no more, or there are \
+                 rows in collections that are registered since, and nobody knows whether they came after it",
+                request.number
+            ),
+            "ask again for the customer (`wangchuan request new`: about everything they own now), register the collections as they \
+             were, or withdraw it (`wangchuan request cancel`)",
+        ));
+    }
     Err(TaskError::refused(
         format!("request {} waits for {}", request.number, what.join(" or for ")),
         "nothing needs to be done: it is carried out by itself then",

@@ -6,5 +6,6 @@ mod generated;
 mod ground;
 mod names;
 mod references;
+mod resumed;
 mod runs;
 mod waiting;

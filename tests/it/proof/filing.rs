@@ -224,14 +224,20 @@ async fn a_fork_is_noticed_although_the_service_did_not_answer_at_first() {
     installation.close().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_log_is_begun_anew_and_old_receipts_stay_good_or_are_replaced() {
+/// A world in which so many certificates are filed.
+async fn with_filed(certificates: usize) -> World {
     let world = World::standard().await;
     let installation = world.open().await;
     snapshot(&installation).await;
-    erase(&world, &installation, 0, 2).await;
-    assert_eq!(file_due(&installation, true).await.unwrap().receipted.len(), 2);
+    erase(&world, &installation, 0, certificates).await;
+    assert_eq!(file_due(&installation, true).await.unwrap().receipted.len(), certificates);
     installation.close().await.unwrap();
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_log_is_begun_anew_and_old_receipts_stay_good_or_are_replaced() {
+    let world = with_filed(2).await;
     let data = match &world.config().audit.service {
         AuditService::Embedded { data } => data.clone(),
         AuditService::Url(_) => unreachable!("the standard world has a log of its own"),
@@ -263,12 +269,7 @@ async fn a_lost_log_is_begun_anew_and_old_receipts_stay_good_or_are_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_that_were_removed_or_never_filed_are_missed() {
-    let world = World::standard().await;
-    let installation = world.open().await;
-    snapshot(&installation).await;
-    erase(&world, &installation, 0, 3).await;
-    assert_eq!(file_due(&installation, true).await.unwrap().receipted.len(), 3);
-    installation.close().await.unwrap();
+    let world = with_filed(3).await;
     let wrong = async || {
         let installation = world.open_state().await;
         let verdict = verify_all(&installation).await.unwrap();
