@@ -272,6 +272,44 @@ async fn a_hold_on_a_customer_keeps_a_policys_key_while_erased_rows_wait_for_a_s
     installation.close().await.unwrap();
 }
 
+/// With a retention every night some run always waits for its shred.
+#[tokio::test]
+async fn a_hold_on_a_customer_lets_a_policys_key_go_while_only_newer_runs_wait_for_a_shred() {
+    let practice = Practice::open_its_doors("0").await;
+    let later = practice.seal(1, "of another period, with another key");
+    let installation = practice.open().await;
+    assert_eq!(body(&retain(&installation).await).erased, 2);
+    place_hold(&installation, &hold("case-1", practice.now()), Some(&Subject::new("p2"))).await.unwrap();
+    state_sql(&practice, "UPDATE run SET state = 'shred-pending'").await;
+    pass(&installation).await;
+    let id = id_of(&installation, "findings").await;
+    assert_eq!(waits(&installation, &id).await, ("ended".to_owned(), Some(OutsideWait::Hold), None));
+
+    practice.wait(&installation, days(2)).await;
+    let visit = format!("INSERT INTO visits (patient, finding, ended_at) VALUES ('p1', '{later}', '2024-05-05')");
+    practice.sql(&visit).await;
+    assert_eq!(body(&retain(&installation).await).erased, 1);
+    state_sql(&practice, "UPDATE run SET state = 'shred-pending'").await;
+    pass(&installation).await;
+    assert_eq!(
+        waits(&installation, &id).await,
+        ("ended".to_owned(), Some(OutsideWait::Hold), None),
+        "its own still wait"
+    );
+    assert!(codes(&shown(&installation).await).is_empty());
+
+    let oldest = "UPDATE run SET state = 'shredded' WHERE begun_at = (SELECT min(begun_at) FROM run)";
+    state_sql(&practice, oldest).await;
+    practice.kms.machine().denied.push("ScheduleKeyDeletion");
+    pass(&installation).await;
+    assert_eq!(waits(&installation, &id).await.1, Some(OutsideWait::ServiceRefuses));
+    assert_eq!(codes(&shown(&installation).await), ["outside-key-overdue"], "the hold is no reason any more");
+    practice.kms.machine().denied.clear();
+    pass(&installation).await;
+    assert_eq!(waits(&installation, &id).await, doomed(practice.now() + days(7)));
+    installation.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_deletion_that_was_called_off_once_is_counted_once() {
     let practice = Practice::open_its_doors("0").await;
