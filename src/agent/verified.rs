@@ -47,6 +47,12 @@ impl Verified {
         let check = check_keys(installation).await?;
         self.good.push(format!("{} key nodes open", check.nodes_opened));
         self.problems.extend(check.problems);
+        if check.outside_keys_replaced > 0 {
+            self.late.push(format!(
+                "{} destroyed outside keys were not looked at: their entries name other keys by now",
+                check.outside_keys_replaced
+            ));
+        }
         Ok(())
     }
 

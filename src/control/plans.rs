@@ -430,14 +430,15 @@ impl Tx {
         rows.iter().map(ledger_entry).collect()
     }
 
-    /// Whether a run that waits for its shred has erased or stripped rows of a collection.
-    pub async fn has_pending_rows(&mut self, store: &str, collection: &str) -> Result<bool> {
+    /// Whether a run that began by `until` and waits for its shred has erased or stripped rows of a collection.
+    pub async fn has_pending_rows(&mut self, store: &str, collection: &str, until: DateTime<Utc>) -> Result<bool> {
         let row = sqlx::query(
             "SELECT COUNT(*) FROM (SELECT 1 FROM run r JOIN ledger l ON l.run = r.id WHERE r.state = 'shred-pending' \
-             AND l.state = 'done' AND l.store = $1 AND l.collection = $2 LIMIT 1) AS some_row",
+             AND l.state = 'done' AND l.store = $1 AND l.collection = $2 AND r.begun_at <= $3 LIMIT 1) AS some_row",
         )
         .bind(store)
         .bind(collection)
+        .bind(time_text(until))
         .fetch_one(&mut *self.inner)
         .await?;
         Ok(row.try_get::<i64, _>(0)? > 0)

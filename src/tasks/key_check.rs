@@ -50,6 +50,8 @@ pub struct KeyCheck {
     pub slots_living: u64,
     /// Outside keys that policies ended and that their services still do not have.
     pub outside_keys_gone: u64,
+    /// Destroyed outside keys whose entries name other keys by now; they were not looked at.
+    pub outside_keys_replaced: u64,
     /// Snapshots whose frames were looked at.
     #[serde(rename = "snapshots_read")]
     pub snapshots: u64,
@@ -80,9 +82,9 @@ pub async fn check_keys(installation: &Installation) -> Result<KeyCheck> {
     check_crowns(installation.id(), &crowns, &roots, &mut check);
     drop(roots);
     check_tree(installation, &mut check).await?;
-    let (gone, problems) = super::outside::check_gone(installation).await?;
-    check.outside_keys_gone = gone;
-    check.problems.extend(problems);
+    let outside = super::outside::check_gone(installation).await?;
+    (check.outside_keys_gone, check.outside_keys_replaced) = (outside.gone, outside.replaced);
+    check.problems.extend(outside.problems);
     check_frames(installation, &mut check).await?;
     Ok(check)
 }

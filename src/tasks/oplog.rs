@@ -146,8 +146,7 @@ pub struct Pruned {
 
 /// Drops the content of entries older than three years at `now`; with `apply` false only counts. While any hold is in force,
 /// entries about a customer, a run, a request or a hold stay: the log cannot tell whom a hold is about. Entries and hashes stay in
-/// any case, so the tree stays provable. An entry counts as no older than any before it: what was written while the clock was set
-/// back stays as long as what surrounds it.
+/// any case, so the tree stays provable. What was written while the clock was wrong stays as long as what surrounds it.
 ///
 /// # Errors
 /// When the log cannot be read or written. Applied, it is a destruction: refused without the lease, with a doubtful clock, while
@@ -161,7 +160,7 @@ pub async fn prune(installation: &Installation, now: DateTime<Utc>, apply: bool)
     let holds = holds_in_force(installation).await?;
     let view = view_operation_log(installation).await?;
     let all = entries(&view).await?;
-    let old = older_than(&all, before).filter(|entry| entry.text.is_some());
+    let old = older_than(&all, before, now).into_iter().filter(|entry| entry.text.is_some());
     let (held, free): (Vec<&Entry>, Vec<&Entry>) = old.partition(|entry| !holds.is_empty() && concerns_people(entry));
     let mut pruned = Pruned { before, dropped: free.len() as u64, held: held.len() as u64, holds };
     if !apply || free.is_empty() {
@@ -174,6 +173,8 @@ pub async fn prune(installation: &Installation, now: DateTime<Utc>, apply: bool)
     let goes: HashSet<u64> = free.iter().map(|entry| entry.index).collect();
     let kept: Vec<u64> = (0..all.len() as u64).filter(|index| !goes.contains(index)).collect();
     pruned.dropped = 0;
+    let last = free.iter().map(|entry| entry.time).max().unwrap_or(before).timestamp_millis();
+    let limit = before.timestamp_millis().max(last.saturating_add(1));
     for range in between(&kept, all.len() as u64) {
         installation.may_destroy().await?;
         if holds_in_force(installation).await? != pruned.holds {
@@ -185,7 +186,7 @@ pub async fn prune(installation: &Installation, now: DateTime<Utc>, apply: bool)
                 "run `wangchuan log prune` again and look what may still go",
             ));
         }
-        let dropped = view.store.drop_content(range, before.timestamp_millis()).await;
+        let dropped = view.store.drop_content(range, limit).await;
         pruned.dropped += dropped.map_err(|error| damaged(&error))?;
     }
     installation.log_operation("log.prune", "operations", "success").await?;
@@ -197,9 +198,29 @@ async fn holds_in_force(installation: &Installation) -> Result<Vec<String>> {
     Ok(tx.holds(true).await?.into_iter().map(|hold| hold.id).collect())
 }
 
-/// The entries at the beginning of the log up to the first that is not older than this.
-fn older_than(all: &[Entry], before: DateTime<Utc>) -> impl Iterator<Item = &Entry> {
-    all.iter().take_while(move |entry| entry.time < before)
+/// The entries at the beginning of the log that were written before this.
+///
+/// The log tells their order, their times only what the clock said. A time is not believed when `now`, which is taken to be right,
+/// has not come to it yet, or when it is earlier than a believed one before it. Such an entry is older than the next one with a time
+/// that is believed, and goes with that one; behind the last of those it stays. The first believed entry that is not old ends it:
+/// everything behind was written later. So a clock that is set forward holds nothing back for ever: a time that has come is over
+/// after as many years as any. What is assumed: a time that fits between `now` and those before it is not too early.
+fn older_than(all: &[Entry], before: DateTime<Utc>, now: DateTime<Utc>) -> Vec<&Entry> {
+    let (mut old, mut doubtful) = (Vec::new(), Vec::new());
+    let mut newest = DateTime::<Utc>::MIN_UTC;
+    for entry in all {
+        if entry.time > now || entry.time < newest {
+            doubtful.push(entry);
+            continue;
+        }
+        if entry.time >= before {
+            break;
+        }
+        newest = entry.time;
+        old.append(&mut doubtful);
+        old.push(entry);
+    }
+    old
 }
 
 /// Whether an entry may be about somebody under a hold: it is about a customer, or about something done to what customers own.
@@ -248,6 +269,35 @@ mod tests {
         assert_eq!(indexes("a"), [0, 2, 3, 5]);
         assert_eq!(indexes("b"), [1, 6, 8]);
         assert_eq!(indexes("c"), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn only_what_was_surely_written_before_is_old_whatever_the_clock_said() {
+        let year = |year: i32| {
+            chrono::NaiveDate::from_ymd_opt(year, 1, 1).unwrap_or_default().and_time(chrono::NaiveTime::MIN).and_utc()
+        };
+        let old = |years: &[i32]| {
+            let entries = years.iter().enumerate();
+            let all: Vec<Entry> = entries
+                .map(|(index, at)| Entry { time: year(*at), ..entry(index as u64, "run.end", "run-1", None) })
+                .collect();
+            older_than(&all, year(2027), year(2030)).iter().map(|entry| entry.index).collect::<Vec<_>>()
+        };
+        assert_eq!(old(&[2025, 2026, 2027, 2028]), [0, 1]);
+        // Set forward for one entry, or for some.
+        assert_eq!(old(&[2025, 2036, 2026, 2028]), [0, 1, 2]);
+        assert_eq!(old(&[2025, 2036, 9999, 2026, 2028]), [0, 1, 2, 3]);
+        // Nothing says that it is old itself.
+        assert_eq!(old(&[2025, 2036]), [0]);
+        assert_eq!(old(&[2025, 2036, 2028, 2026]), [0]);
+        // Set forward to a time that has come: that could be true.
+        assert_eq!(old(&[2025, 2029, 2026]), [0]);
+        // Set back.
+        assert_eq!(old(&[2025, 2028, 1970]), [0]);
+        assert_eq!(old(&[2025, 1970, 2028]), [0]);
+        assert_eq!(old(&[2025, 1970, 2026, 2028]), [0, 1, 2]);
+        // Set forward, then back.
+        assert_eq!(old(&[2025, 2036, 1970, 2028]), [0]);
     }
 
     #[test]

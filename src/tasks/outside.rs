@@ -104,48 +104,71 @@ async fn adopt(installation: &Installation) -> Result<Key> {
     Ok(lookup)
 }
 
+/// What asking again for keys that policies ended came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GoneKeys {
+    /// Keys that are still gone.
+    pub gone: u64,
+    /// Destroyed keys that were not looked at: their entries name other keys by now, which are registered.
+    pub replaced: u64,
+    /// What is wrong.
+    pub problems: Vec<String>,
+}
+
+/// Why a key was not looked at.
+enum Unseen {
+    /// Its entry names another key by now, which is registered: nobody knows the name of this one any more.
+    Replaced,
+    /// It should have been.
+    Problem(String),
+}
+
 /// Asks the services again for keys that policies ended: how many are still gone, and what is wrong. Of a subject's key that is gone
-/// nobody knows the name any more. Of keys that are deleted at a date: whether somebody called that off. A key that cannot be
-/// looked at is a problem, and keeps back no other.
+/// nobody knows the name any more, nor of one whose entry names another key by now. Of keys that are deleted at a date: whether
+/// somebody called that off. A key that cannot be looked at otherwise is a problem, and keeps back no other.
 ///
 /// # Errors
 /// When the control database or the key tree fails.
-pub async fn check_gone(installation: &Installation) -> Result<(u64, Vec<String>)> {
+pub async fn check_gone(installation: &Installation) -> Result<GoneKeys> {
     let rows = installation.control.read().await?.outside_keys().await?;
-    let (mut gone, mut problems) = (0, Vec::new());
+    let mut found = GoneKeys::default();
     if rows.is_empty() {
-        return Ok((gone, problems));
+        return Ok(found);
     }
     let mut tx = installation.control.begin().await?;
     let lookup = installation.keyring.find_work_key(&mut tx, Purpose::Lookup, "").await?;
     drop(tx);
-    for row in rows.into_iter().filter(|row| matches!(row.state.as_str(), "destroyed" | "doomed")) {
-        let Some(spec) = spec_of(&installation.config, &row) else { continue };
+    for row in rows.iter().filter(|row| matches!(row.state.as_str(), "destroyed" | "doomed")) {
+        let Some(spec) = spec_of(&installation.config, row) else { continue };
         let is_doomed = row.state == "doomed";
         if !is_doomed && matches!(spec.bound, BoundTo::Subjects) {
             continue;
         }
         let (name, id) = (&row.name, &row.id);
-        let (facts, now) = match look_again(installation, lookup.as_ref(), spec, &row).await? {
+        let (facts, now) = match look_again(installation, lookup.as_ref(), spec, row, &rows).await? {
             Ok(seen) => seen,
-            Err(why) => {
-                problems.push(format!("outside key {name} ({id}) {why}"));
+            Err(Unseen::Replaced) => {
+                found.replaced += 1;
+                continue;
+            }
+            Err(Unseen::Problem(why)) => {
+                found.problems.push(format!("outside key {name} ({id}) {why}"));
                 continue;
             }
         };
         match now {
-            Some(now) if is_doomed && now.deleted_at.is_none() => problems.push(format!(
+            Some(now) if is_doomed && now.deleted_at.is_none() => found.problems.push(format!(
                 "somebody called off the deletion of outside key {name} ({id}); the next shred looks whether to order it again"
             )),
             _ if is_doomed => {}
             // Another key of the same name is nothing that was destroyed.
             Some(now) if facts.is_none_or(|then| then.is_continued_by(&now)) => {
-                problems.push(format!("outside key {name} ({id}), which was destroyed, is there again"));
+                found.problems.push(format!("outside key {name} ({id}), which was destroyed, is there again"));
             }
-            _ => gone += 1,
+            _ => found.gone += 1,
         }
     }
-    Ok((gone, problems))
+    Ok(found)
 }
 
 /// What the service said of a key when it ended, and what it says now. The inner error says why it was not looked at.
@@ -154,8 +177,12 @@ async fn look_again(
     lookup: Option<&Key>,
     spec: &OutsideKey,
     row: &OutsideKeyRow,
-) -> Result<std::result::Result<(Option<KeyFacts>, Option<KeyFacts>), String>> {
-    let not_looked_at = |error: &dyn std::fmt::Display| Ok(Err(format!("was not looked at: {error}")));
+    all: &[OutsideKeyRow],
+) -> Result<std::result::Result<(Option<KeyFacts>, Option<KeyFacts>), Unseen>> {
+    let not_looked_at = |error: &dyn std::fmt::Display| {
+        let why = format!("was not looked at: {error}");
+        Ok(Err(Unseen::Problem(why)))
+    };
     let facts = match OutsideBody::of(row) {
         Ok(body) => body.facts,
         Err(error) => return not_looked_at(&error),
@@ -167,8 +194,12 @@ async fn look_again(
         }
         Err(error) => return Err(error),
     };
-    if lookup.is_none_or(|lookup| place_mac(lookup, spec, &key) != row.place_mac) {
-        return Ok(Err("is not configured as it was; it was not looked at".to_owned()));
+    let mac = lookup.map(|lookup| place_mac(lookup, spec, &key));
+    if mac.is_none_or(|mac| mac != row.place_mac) {
+        let is_configured = |other: &&OutsideKeyRow| other.name == row.name && mac == Some(other.place_mac);
+        let is_replaced = row.state == "destroyed" && all.iter().any(|other| is_configured(&other));
+        let why = "is not configured as it was; it was not looked at".to_owned();
+        return Ok(Err(if is_replaced { Unseen::Replaced } else { Unseen::Problem(why) }));
     }
     let service = match installation.outside_keys(spec) {
         Ok(service) => service,

@@ -120,6 +120,13 @@ fn show(output: &mut Output, document: &KeyVerifyDocument, claim: &SlotClaim) ->
             format!("旧根密钥到 {at} 才不可恢复"),
         ))?;
     }
+    if check.outside_keys_replaced > 0 {
+        let count = check.outside_keys_replaced;
+        output.say(&Words::new(
+            format!("{count} destroyed outside keys were not looked at: their entries name other keys by now"),
+            format!("{count} 个已销毁的外部密钥未复查：其配置项现在指向别的密钥"),
+        ))?;
+    }
     for problem in &check.problems {
         output.line(&format!("✗ {problem}"))?;
     }

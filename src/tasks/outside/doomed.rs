@@ -58,7 +58,8 @@ impl Work<'_> {
         let ground = self.installation.ground()?;
         let mut tx = self.installation.control.read().await?;
         let whose = (self.spec, self.named.subject.as_ref());
-        Ok(match covering_hold(&ground, &mut tx, self.lookup, whose).await? {
+        let ended = self.row.ended_at.unwrap_or(self.installation.clock.now());
+        Ok(match covering_hold(&ground, &mut tx, self.lookup, whose, ended).await? {
             None => Waiting::new(
                 OutsideWait::Irrevocable,
                 "it opens nothing any more; until its date somebody could call its deletion off",

@@ -145,7 +145,7 @@ pub(super) async fn what_stops(
     (spec, subject): (&OutsideKey, Option<&Subject>),
     ended: DateTime<Utc>,
 ) -> Result<Option<Waiting>> {
-    if let Some(hold) = covering_hold(ground, tx, lookup, (spec, subject)).await? {
+    if let Some(hold) = covering_hold(ground, tx, lookup, (spec, subject), ended).await? {
         let what = format!("hold {hold} covers it until it is released");
         return Ok(Some(Waiting::new(OutsideWait::Hold, what)));
     }
@@ -172,13 +172,15 @@ pub(super) async fn what_stops(
     Ok(latest)
 }
 
-/// The hold that covers the fields of a key, or its subject. A subject's covers a policy's key as long as rows that were erased from
-/// its collections wait for a shred.
+/// The hold that covers the fields of a key, or its subject. A subject's covers a policy's key as long as rows that may have relied
+/// on it wait for their shred: those of runs that began by `ended`, when nothing relied on the key any more. Which period a row was
+/// of, nobody knows once it is gone; newer runs are left out, because one of them always waits.
 pub(super) async fn covering_hold(
     ground: &Ground<'_>,
     tx: &mut Tx,
     lookup: &Key,
     (spec, subject): (&OutsideKey, Option<&Subject>),
+    ended: DateTime<Utc>,
 ) -> Result<Option<String>> {
     let forms: Vec<[u8; 32]> = match subject {
         Some(subject) => forms_of(ground, subject).iter().map(|form| subject_lookup(lookup, form)).collect(),
@@ -187,7 +189,7 @@ pub(super) async fn covering_hold(
     let collections = spec.collections();
     let mut is_pending = false;
     for (store, name) in collections.iter().filter(|_| subject.is_none()) {
-        is_pending |= tx.has_pending_rows(store, name).await?;
+        is_pending |= tx.has_pending_rows(store, name, ended).await?;
     }
     let covers = |hold: &crate::control::HoldRow| {
         let (store, name) = (hold.store.as_deref(), hold.collection.as_deref());

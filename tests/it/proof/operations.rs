@@ -145,6 +145,25 @@ async fn contents_go_only_under_the_lease_and_by_a_clock_that_is_believed() {
 }
 
 #[tokio::test]
+async fn an_entry_from_a_clock_that_was_far_ahead_keeps_nothing_back() {
+    let (world, installation, _) = company().await;
+    let now = wangchuan::clock::Clock::now(world.clock.as_ref());
+    let before = export(&installation).await.unwrap().len() as u64;
+    for (object, at) in [("request-9", Some(now + TimeDelta::days(10 * 366))), ("request-10", None)] {
+        let written = Operation { name: "request.new", object, outcome: "success", ..Operation::default() };
+        installation.log(Operation { at, ..written }).await.unwrap();
+    }
+    world.clock.advance(TimeDelta::days(3 * 366));
+    installation.confirm_clock().await.unwrap();
+    let later = wangchuan::clock::Clock::now(world.clock.as_ref());
+    let counted = prune(&installation, later, false).await.unwrap();
+    assert!(counted.dropped >= before + 2, "{counted:?}");
+    assert_eq!(prune(&installation, later, true).await.unwrap().dropped, counted.dropped);
+    assert_eq!(prune(&installation, later, true).await.unwrap().dropped, 0, "once");
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_hold_that_comes_while_contents_go_stops_it() {
     let (world, installation, _) = company().await;
     let later = wangchuan::clock::Clock::now(world.clock.as_ref()) + TimeDelta::days(3 * 366);

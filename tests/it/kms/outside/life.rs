@@ -7,14 +7,14 @@ use wangchuan::installation::Installation;
 use wangchuan::plan::Subject;
 use wangchuan::tasks::certify::certify_due;
 use wangchuan::tasks::outbox::{file_due, verify_certificate};
-use wangchuan::tasks::outside::{OutsideWait, check_gone, unregister};
+use wangchuan::tasks::outside::{GoneKeys, OutsideWait, check_gone, unregister};
 use wangchuan::tasks::request::place_hold;
 use wangchuan::tasks::status::{Status, status};
 
 use super::practice::Practice;
 use crate::support::kms::days;
 use crate::support::world::{body, forget, refusal, retain};
-use crate::transit::outside::clinic::{certificates, id_of, pass, state, stored, write_config};
+use crate::transit::outside::clinic::{certificates, gone, id_of, pass, state, stored, write_config};
 
 async fn shown(installation: &Installation) -> Status {
     status(&installation.control, &installation.config, installation.clock.as_ref()).await.unwrap()
@@ -96,7 +96,7 @@ async fn a_key_is_destroyed_only_when_the_service_does_not_know_it_any_more() {
     assert_eq!((codes(&status).len(), status.doomed_outside_keys.len()), (0, 1), "{status:?}");
     assert_eq!(status.doomed_outside_keys[0].irrevocable_at, date);
     assert!(refusal(unregister(&installation, &id).await).contains("doomed"));
-    assert_eq!(check_gone(&installation).await.unwrap(), (0, vec![]));
+    assert_eq!(gone(&installation).await, (0, vec![]));
 
     practice.wait(&installation, days(3)).await;
     pass(&installation).await;
@@ -147,8 +147,8 @@ async fn a_deletion_that_is_called_off_is_told_and_ordered_again() {
     practice.kms.machine().administer("CancelKeyDeletion", 0);
     practice.kms.machine().administer("EnableKey", 0);
     assert!(practice.opens(0, &kept), "that is why nothing counts before the date");
-    let (gone, problems) = check_gone(&installation).await.unwrap();
-    assert!(gone == 0 && problems.len() == 1 && problems[0].contains("called off"), "{problems:?}");
+    let (there, problems) = gone(&installation).await;
+    assert!(there == 0 && problems.len() == 1 && problems[0].contains("called off"), "{problems:?}");
     assert_eq!(waits(&installation, &id).await.0, "doomed", "looking changes nothing");
     let date = practice.now() + days(7);
     pass(&installation).await;
@@ -173,7 +173,7 @@ async fn a_deletion_that_is_called_off_is_told_and_ordered_again() {
         pass(&installation).await;
     }
     assert_eq!(state(&installation, &id).await, ("destroyed".to_owned(), None));
-    assert_eq!(check_gone(&installation).await.unwrap(), (1, vec![]));
+    assert_eq!(gone(&installation).await, (1, vec![]));
     assert!(codes(&shown(&installation).await).is_empty());
     certify_due(&installation).await.unwrap();
     assert_eq!(certificates(&installation, &id).await.len(), 1);
@@ -272,6 +272,44 @@ async fn a_hold_on_a_customer_keeps_a_policys_key_while_erased_rows_wait_for_a_s
     installation.close().await.unwrap();
 }
 
+/// With a retention every night some run always waits for its shred.
+#[tokio::test]
+async fn a_hold_on_a_customer_lets_a_policys_key_go_while_only_newer_runs_wait_for_a_shred() {
+    let practice = Practice::open_its_doors("0").await;
+    let later = practice.seal(1, "of another period, with another key");
+    let installation = practice.open().await;
+    assert_eq!(body(&retain(&installation).await).erased, 2);
+    place_hold(&installation, &hold("case-1", practice.now()), Some(&Subject::new("p2"))).await.unwrap();
+    state_sql(&practice, "UPDATE run SET state = 'shred-pending'").await;
+    pass(&installation).await;
+    let id = id_of(&installation, "findings").await;
+    assert_eq!(waits(&installation, &id).await, ("ended".to_owned(), Some(OutsideWait::Hold), None));
+
+    practice.wait(&installation, days(2)).await;
+    let visit = format!("INSERT INTO visits (patient, finding, ended_at) VALUES ('p1', '{later}', '2024-05-05')");
+    practice.sql(&visit).await;
+    assert_eq!(body(&retain(&installation).await).erased, 1);
+    state_sql(&practice, "UPDATE run SET state = 'shred-pending'").await;
+    pass(&installation).await;
+    assert_eq!(
+        waits(&installation, &id).await,
+        ("ended".to_owned(), Some(OutsideWait::Hold), None),
+        "its own still wait"
+    );
+    assert!(codes(&shown(&installation).await).is_empty());
+
+    let oldest = "UPDATE run SET state = 'shredded' WHERE begun_at = (SELECT min(begun_at) FROM run)";
+    state_sql(&practice, oldest).await;
+    practice.kms.machine().denied.push("ScheduleKeyDeletion");
+    pass(&installation).await;
+    assert_eq!(waits(&installation, &id).await.1, Some(OutsideWait::ServiceRefuses));
+    assert_eq!(codes(&shown(&installation).await), ["outside-key-overdue"], "the hold is no reason any more");
+    practice.kms.machine().denied.clear();
+    pass(&installation).await;
+    assert_eq!(waits(&installation, &id).await, doomed(practice.now() + days(7)));
+    installation.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_deletion_that_was_called_off_once_is_counted_once() {
     let practice = Practice::open_its_doors("0").await;
@@ -305,10 +343,10 @@ async fn a_key_is_asked_about_by_what_its_record_says_and_one_that_cannot_be_kee
     pass(&installation).await;
     let id = id_of(&installation, "findings").await;
     assert_eq!(state(&installation, &id).await.0, "destroyed");
-    assert_eq!(check_gone(&installation).await.unwrap(), (1, vec![]));
+    assert_eq!(gone(&installation).await, (1, vec![]));
     practice.kms.machine().denied.push("DescribeKey");
-    let (gone, problems) = check_gone(&installation).await.unwrap();
-    assert!(gone == 0 && problems.len() == 1 && problems[0].contains("was not looked at: "), "{problems:?}");
+    let (there, problems) = gone(&installation).await;
+    assert!(there == 0 && problems.len() == 1 && problems[0].contains("was not looked at: "), "{problems:?}");
     practice.kms.machine().denied.clear();
     installation.close().await.unwrap();
 
@@ -322,8 +360,12 @@ async fn a_key_is_asked_about_by_what_its_record_says_and_one_that_cannot_be_kee
     assert!(text.contains(&old));
     write_config(practice.folder.path(), &text.replace(&old, &new));
     let installation = practice.open().await;
-    let (gone, problems) = check_gone(&installation).await.unwrap();
-    assert!(gone == 0 && problems.len() == 1, "{problems:?}");
+    let (there, problems) = gone(&installation).await;
+    assert!(there == 0 && problems.len() == 1, "{problems:?}");
     assert!(problems[0].contains("is not configured as it was; it was not looked at"), "{problems:?}");
+    // From the next pass on the new key is known, and nobody can ask for the old one any more.
+    pass(&installation).await;
+    let found = check_gone(&installation).await.unwrap();
+    assert_eq!(found, GoneKeys { gone: 0, replaced: 1, problems: Vec::new() });
     installation.close().await.unwrap();
 }

@@ -15,7 +15,7 @@ use wangchuan::installation::{Installation, Needs};
 use wangchuan::plan::Subject;
 use wangchuan::policy::registry::SecretText;
 use wangchuan::random::SystemRandom;
-use wangchuan::tasks::outside::{OutsideBody, OutsideReport, OutsideWait, destroy_outside_keys, register};
+use wangchuan::tasks::outside::{OutsideBody, OutsideReport, OutsideWait, check_gone, destroy_outside_keys, register};
 
 use crate::support::bao::Bao;
 use crate::support::world::{ManualClock, manual_clock, read_config};
@@ -248,6 +248,13 @@ pub async fn stored(installation: &Installation, id: &str) -> (OutsideKeyRow, Ou
 pub async fn state(installation: &Installation, id: &str) -> (String, Option<OutsideWait>) {
     let (row, body) = stored(installation, id).await;
     (row.state, body.wait.map(|wait| wait.code))
+}
+
+/// How many ended keys are still gone, and what is wrong; all of them could be asked about.
+pub async fn gone(installation: &Installation) -> (u64, Vec<String>) {
+    let found = check_gone(installation).await.unwrap();
+    assert_eq!(found.replaced, 0);
+    (found.gone, found.problems)
 }
 
 /// The registered key of an entry.

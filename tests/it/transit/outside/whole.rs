@@ -9,9 +9,9 @@ use wangchuan::installation::Installation;
 use wangchuan::plan::Subject;
 use wangchuan::policy::registry::SecretText;
 use wangchuan::tasks::certify::certify_due;
-use wangchuan::tasks::outside::{OutsideWait, check_gone, register};
+use wangchuan::tasks::outside::{OutsideWait, register};
 
-use super::clinic::{Clinic, certificates, key_of, pass, state, stored};
+use super::clinic::{Clinic, certificates, gone, key_of, pass, state, stored};
 use crate::support::world::{body, forget};
 
 async fn certificate_of(installation: &Installation, id: &str) -> Predicate {
@@ -139,7 +139,7 @@ async fn an_old_copy_of_the_service_and_its_unseal_key_bring_the_key_back() {
     forget(&installation, "p3").await;
     clinic.sql("DELETE FROM visits").await;
     assert_eq!(pass(&installation).await.destroyed.len(), 2);
-    assert_eq!(check_gone(&installation).await.unwrap(), (1, Vec::new()));
+    assert_eq!(gone(&installation).await, (1, Vec::new()));
     assert!(!clinic.opens(&key_of("p3"), &note).await);
     let predicate = certificate_of(&installation, &key).await;
     assert!(told(&predicate, Limitation::OutsideKeyClassB) && predicate.residual_date.is_some());
@@ -150,7 +150,7 @@ async fn an_old_copy_of_the_service_and_its_unseal_key_bring_the_key_back() {
     clinic.bao.unseal().await;
     assert!(clinic.opens(&key_of("p3"), &note).await, "the old copy opens it again");
     // Of a policy's key, whose name stands in the configuration, the agent notices it.
-    let (gone, problems) = check_gone(&installation).await.unwrap();
-    assert!(gone == 0 && problems[0].contains("is there again"), "{problems:?}");
+    let (there, problems) = gone(&installation).await;
+    assert!(there == 0 && problems[0].contains("is there again"), "{problems:?}");
     installation.close().await.unwrap();
 }
