@@ -444,11 +444,11 @@ mod tests {
         );
         crate::control::testing::run(&control, &sql).await;
         let mut tx = control.read().await.unwrap();
-        assert_eq!(tx.pinned_cells_of(&other).await.unwrap(), [(2, 5)], "slot 1 is known to be another's");
+        assert_eq!(tx.pinned_cells_of(&other).await.unwrap(), [((2, 5), false)], "slot 1 is known to be another's");
         assert_eq!(tx.fresh_pins_of(&other).await.unwrap(), [300]);
         assert!(tx.pinned_cells_of(&one).await.unwrap().is_empty() && tx.fresh_pins_of(&one).await.unwrap().is_empty());
         drop(tx);
-        // Both have rows in the dead one's cell: neither gets it.
+        // Both have rows in the dead one's cell.
         let second = format!(
             "INSERT INTO pin VALUES (4, 400, 20, x'{}', 'b', 'preserving', '', 'active', 'r', 1, NULL, NULL)",
             hex::encode(one)

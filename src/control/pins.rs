@@ -58,20 +58,21 @@ impl Tx {
         rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
     }
 
-    /// Cells (subject's slot, bucket) that a pin keeps for this lookup digest and for no other, and whose slot is not known to be
-    /// another's: a row that changed hands is pinned for its owner of today in the cell of the former one.
-    pub async fn pinned_cells_of(&mut self, lookup: &[u8; 32]) -> Result<Vec<(u32, u32)>> {
+    /// Cells (subject's slot, bucket) that a pin keeps for this lookup digest, and whose slot is not known to be another's: a row that
+    /// changed hands is pinned for its owner of today in the cell of the former one. With each, whether it is kept for others too.
+    pub async fn pinned_cells_of(&mut self, lookup: &[u8; 32]) -> Result<Vec<((u32, u32), bool)>> {
         let rows = sqlx::query(
-            "SELECT DISTINCT c.subject, c.bucket FROM pin p JOIN cell c ON c.id = p.cell \
+            "SELECT DISTINCT c.subject, c.bucket, CAST(CASE WHEN EXISTS (SELECT 1 FROM pin q WHERE q.cell = p.cell AND q.lookup <> $1 \
+             AND length(q.lookup) > 0 AND q.state <> 'destroyed') THEN 1 ELSE 0 END AS BIGINT) \
+             FROM pin p JOIN cell c ON c.id = p.cell \
              JOIN subject s ON s.slot = c.subject AND (s.lookup IS NULL OR s.lookup = $1) \
-             WHERE p.lookup = $1 AND p.kind = 'preserving' AND p.state <> 'destroyed' \
-             AND NOT EXISTS (SELECT 1 FROM pin q WHERE q.cell = p.cell AND q.lookup <> $1 AND q.state <> 'destroyed')",
+             WHERE p.lookup = $1 AND p.kind = 'preserving' AND p.state <> 'destroyed'",
         )
         .bind(&lookup[..])
         .fetch_all(&mut *self.inner)
         .await?;
-        let number = |row: &sqlx::any::AnyRow, at: usize| row.try_get::<i64, _>(at).map(|number| number as u32);
-        rows.iter().map(|row| Ok((number(row, 0)?, number(row, 1)?))).collect()
+        let number = |row: &sqlx::any::AnyRow, at: usize| row.try_get::<i64, _>(at);
+        rows.iter().map(|row| Ok(((number(row, 0)? as u32, number(row, 1)? as u32), number(row, 2)? == 1))).collect()
     }
 
     /// Registers a pin on a cell.

@@ -21,6 +21,8 @@ pub struct SubjectCells {
     pub fresh_pins: BTreeSet<u32>,
     /// Cells (subject's slot, bucket) that a pin kept when the slot died.
     pub kept_cells: BTreeSet<(u32, u32)>,
+    /// How many such cells were kept for somebody else too, because a row in them changed hands: they are left out.
+    pub shared_cells: usize,
 }
 
 impl SubjectCells {
@@ -92,9 +94,18 @@ pub async fn cells_of_subject(installation: &Installation, subject: &Subject) ->
         let lookup = subject_lookup(&key, &form);
         cells.slots.extend(tx.known_subject_slots(&lookup).await?);
         cells.fresh_pins.extend(tx.fresh_pins_of(&lookup).await?);
-        cells.kept_cells.extend(tx.pinned_cells_of(&lookup).await?);
+        let (shared, own): (Vec<_>, Vec<_>) =
+            tx.pinned_cells_of(&lookup).await?.into_iter().partition(|(_, is_shared)| *is_shared);
+        cells.kept_cells.extend(own.into_iter().map(|(cell, _)| cell));
+        cells.shared_cells += shared.len();
     }
     tx.commit().await?;
+    if cells.is_empty() && cells.shared_cells > 0 {
+        return Err(TaskError::refused(
+            "what is kept of this customer lies together with rows of somebody else, so it cannot be restored alone",
+            "restore the collections that hold it (`--collection`) to a place of your own, and take the rows from there",
+        ));
+    }
     if cells.is_empty() {
         return Err(TaskError::Unknown {
             what: "no backup holds rows of this customer that a key opens: none were backed up, or their keys are destroyed"

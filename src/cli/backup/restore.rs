@@ -149,6 +149,11 @@ pub async fn restore(context: &mut Context<'_>, args: RestoreArgs) -> CommandRes
             format!("store {store} could not be asked how it writes this id: rows under another spelling of it may be missing")
         }));
     }
+    if let Some(shared) = wanted.subject.as_ref().map(|cells| cells.shared_cells).filter(|shared| *shared > 0) {
+        report.notes.push(format!(
+            "rows in {shared} cells that were kept for somebody else too (a row in them changed hands) are left out"
+        ));
+    }
     let exit = show(context.output, &row.store, &wanted, report)?;
     installation.close().await.map_err(task_error)?;
     Ok(exit)
