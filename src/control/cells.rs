@@ -455,9 +455,9 @@ mod tests {
         );
         crate::control::testing::run(&control, &second).await;
         let mut tx = control.read().await.unwrap();
-        assert!(
-            tx.pinned_cells_of(&other).await.unwrap().is_empty() && tx.pinned_cells_of(&one).await.unwrap().is_empty()
-        );
+        for lookup in [one, other] {
+            assert_eq!(tx.pinned_cells_of(&lookup).await.unwrap(), [((2, 5), true)], "it is told that it is shared");
+        }
     }
 
     #[tokio::test]

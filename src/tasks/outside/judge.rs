@@ -159,7 +159,8 @@ pub(super) async fn what_stops(
     let mut last = DateTime::<Utc>::MIN_UTC;
     for id in tx.runs_with_pre_images().await? {
         let Some(run) = tx.run(&id).await? else { continue };
-        if run.verified_at.is_some_and(|verified| verified > ended) {
+        // What it took may have relied on the key if it began before nothing did.
+        if run.begun_at > ended {
             continue;
         }
         let until = run.grace_until.unwrap_or(ended).max(ended);
