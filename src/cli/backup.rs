@@ -84,7 +84,7 @@ pub(super) async fn open_bucket(context: &Context<'_>) -> Result<Installation, U
 }
 
 /// The same, with the stores if they are wanted.
-async fn open_bucket_with(context: &Context<'_>, stores: bool) -> Result<Installation, UserError> {
+pub(super) async fn open_bucket_with(context: &Context<'_>, stores: bool) -> Result<Installation, UserError> {
     let config = context.configuration()?;
     let is_embedded = config.backup.as_ref().is_some_and(|backup| matches!(backup.endpoint, Endpoint::Embedded { .. }));
     if is_embedded {

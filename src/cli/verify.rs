@@ -5,12 +5,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::CommandResult;
-use super::backup::while_renewing;
+use super::backup::{open_bucket_with, while_renewing};
 use super::context::{Context, task_error};
 use super::output::shapes::{FailedStore, Verification};
 use super::output::table::grouped;
 use super::output::{Document, Exit, Grid, Output, UserError, Words, say};
-use crate::installation::Needs;
 use crate::plan::returned::Return;
 use crate::tasks::recheck::{FoundRow, Recheck, RecheckedCollection, look_for_erased};
 use crate::value::Value;
@@ -90,7 +89,8 @@ impl FoundEntry {
 pub async fn verify(context: &mut Context<'_>, command: VerifyCommand) -> CommandResult {
     let VerifyCommand::Erased { keys } = command;
     context.only_now()?;
-    let installation = context.open(Needs { stores: true, ..Needs::STATE }).await?;
+    // The second place tells an old copy of the state, whose ledger lacks what was erased since.
+    let installation = open_bucket_with(context, true).await?;
     let looked = while_renewing(&installation, look_for_erased(&installation)).await.map_err(task_error)?;
     installation.close().await.map_err(task_error)?;
     show(context.output, looked, keys)

@@ -3,7 +3,7 @@
 mod approvals;
 mod circles;
 mod generated;
-mod ground;
+pub mod ground;
 mod names;
 mod references;
 mod resumed;

@@ -1,10 +1,16 @@
 //! Requests that waited and go on: what they take, what they leave, and what keeps them from ending.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::{Connection as _, SqliteConnection};
 use wangchuan::agent::run_task;
+use wangchuan::clock::SystemClock;
 use wangchuan::control::RequestRow;
 use wangchuan::erase::waits::Waits;
-use wangchuan::installation::Installation;
+use wangchuan::installation::{Installation, Needs};
 use wangchuan::plan::Subject;
+use wangchuan::random::{Random, RandomUnavailable, SystemRandom};
 use wangchuan::schedule::Task;
 use wangchuan::tasks::erasure::execute;
 use wangchuan::tasks::request::{plan_request, receive};
@@ -104,6 +110,49 @@ async fn who_asks_again_while_it_goes_on_is_answered_behind_it() {
     assert_eq!(run_task(&mut installation, &Task::Requests).await.summary, "1 carried out");
     assert_eq!(place.ask(NOTES).await, "3");
     assert_eq!(request(&installation, number).await.state, "done");
+    installation.close().await.unwrap();
+}
+
+/// Randomness that, the first time it is used once it is armed, lets somebody ask again meanwhile.
+struct Interrupted {
+    state: std::path::PathBuf,
+    is_armed: AtomicBool,
+}
+
+impl Random for Interrupted {
+    fn fill(&self, out: &mut [u8]) -> Result<(), RandomUnavailable> {
+        if self.is_armed.swap(false, Ordering::SeqCst) {
+            let address = format!("sqlite://{}", self.state.display());
+            // As another process would, and done when planning goes on.
+            let asking = std::thread::spawn(move || {
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                    let mut connection = SqliteConnection::connect(&address).await.unwrap();
+                    sqlx::raw_sql("UPDATE request SET waits = NULL").execute(&mut connection).await.unwrap();
+                    connection.close().await.unwrap();
+                });
+            });
+            asking.join().unwrap();
+        }
+        SystemRandom.fill(out)
+    }
+}
+
+#[tokio::test]
+async fn who_asks_again_while_it_is_planned_is_not_answered_with_the_old_plan() {
+    let (place, installation, number) = waiting().await;
+    place.sql(OVER).await;
+    place.sql("INSERT INTO notes VALUES (4, 'a', '2003-01-01')").await;
+    place.sql_in("state/control.db", PAST).await;
+    plan_request(&installation, number).await.unwrap();
+    installation.close().await.unwrap();
+    let random = Arc::new(Interrupted { state: place.path("state/control.db"), is_armed: AtomicBool::new(false) });
+    let installation =
+        Installation::open(place.config(), Needs::ALL, Arc::new(SystemClock), random.clone()).await.unwrap();
+    random.is_armed.store(true, Ordering::SeqCst);
+    assert!(refusal(plan_request(&installation, number).await).contains("asked again while it was planned"));
+    let plan = plan_request(&installation, number).await.unwrap();
+    execute(&installation, &plan.row).await.unwrap();
+    assert_eq!(place.ask(NOTES).await, "3", "note 4 is theirs now");
     installation.close().await.unwrap();
 }
 

@@ -1,7 +1,7 @@
 //! Filing with services that are away, and with a log that shows two histories.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -156,19 +156,25 @@ async fn a_service_that_is_away_for_days_is_tried_once_a_round_and_loses_nothing
     installation.close().await.unwrap();
 }
 
+/// A log elsewhere with three certificates, still served, and a copy of it from when there were two.
+async fn copied_and_grown(world: &World, installation: &Installation, others: &Others) -> (ServiceHandle, PathBuf) {
+    erase(world, installation, 0, 2).await;
+    let (whole, copy) = (world.path("elsewhere.db"), world.path("copy.db"));
+    let service = others.serve(&whole).await;
+    assert_eq!(file_due(installation, true).await.unwrap().receipted.len(), 2);
+    service.stop().await.unwrap();
+    copy_log(&whole, &copy);
+    erase(world, installation, 2, 1).await;
+    let service = others.serve(&whole).await;
+    let grown = file_due(installation, true).await.unwrap();
+    assert_eq!((grown.receipted.len(), grown.doubt), (1, None), "a log that grows raises no doubt");
+    (service, copy)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_rolled_back_or_forked_is_noticed_by_who_files() {
     let (world, installation, others) = company().await;
-    erase(&world, &installation, 0, 2).await;
-    let (whole, copy) = (world.path("elsewhere.db"), world.path("copy.db"));
-    let service = others.serve(&whole).await;
-    assert_eq!(file_due(&installation, true).await.unwrap().receipted.len(), 2);
-    service.stop().await.unwrap();
-    copy_log(&whole, &copy);
-    erase(&world, &installation, 2, 1).await;
-    let service = others.serve(&whole).await;
-    let grown = file_due(&installation, true).await.unwrap();
-    assert_eq!((grown.receipted.len(), grown.doubt), (1, None), "a log that grows raises no doubt");
+    let (service, copy) = copied_and_grown(&world, &installation, &others).await;
     assert_eq!(verify_all(&installation).await.unwrap().result, "valid");
     service.stop().await.unwrap();
 
@@ -192,16 +198,7 @@ async fn a_fork_is_noticed_although_the_service_did_not_answer_at_first() {
     let front = std::mem::replace(&mut others.port, free_port());
     let is_silent = Arc::new(AtomicBool::new(false));
     let line = tokio::spawn(front_of(front, others.port, Arc::clone(&is_silent)));
-    erase(&world, &installation, 0, 2).await;
-    let (whole, copy) = (world.path("elsewhere.db"), world.path("copy.db"));
-    let service = others.serve(&whole).await;
-    assert_eq!(file_due(&installation, true).await.unwrap().receipted.len(), 2);
-    service.stop().await.unwrap();
-    copy_log(&whole, &copy);
-    erase(&world, &installation, 2, 1).await;
-    let service = others.serve(&whole).await;
-    let grown = file_due(&installation, true).await.unwrap();
-    assert_eq!((grown.receipted.len(), grown.doubt), (1, None));
+    let (service, copy) = copied_and_grown(&world, &installation, &others).await;
     let seen = heads(&installation).await;
     let (first, last) = (seen.first().unwrap(), seen.last().unwrap());
     assert!(first.size < last.size);

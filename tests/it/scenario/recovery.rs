@@ -49,6 +49,8 @@ fn an_old_copy_of_the_state_is_refused_and_says_what_to_do() {
     crate::support::world::copy_folder(&place.file("try/old"), &state);
     let head = state.join("operation-log-head.txt");
     let signed = fs::read_to_string(&head).unwrap();
+    // It does not know what was erased since, so it can say nothing of that.
+    program.json(&["verify", "erased"]).refuses(3, &["OLD_COPY"]);
     let refused = program.json(&["agent", "--once"]).refuses(3, &["old copy"]);
     assert_eq!(fs::read_to_string(&head).unwrap(), signed, "an old copy has signed its log on");
     assert!(refused.to_string().contains("OLD_COPY") && refused.to_string().contains("wangchuan recover"), "{refused}");

@@ -12,6 +12,7 @@ use wangchuan::tasks::request::place_hold;
 use wangchuan::tasks::status::{Status, status};
 
 use super::practice::Practice;
+use crate::erase::ground::hold_row;
 use crate::support::kms::days;
 use crate::support::world::{body, forget, refusal, retain};
 use crate::transit::outside::clinic::{certificates, gone, id_of, pass, state, stored, write_config};
@@ -47,20 +48,6 @@ async fn state_sql(practice: &Practice, text: &'static str) {
     let mut connection = sqlx::SqliteConnection::connect(&address).await.unwrap();
     sqlx::raw_sql(text).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
-}
-
-fn hold(id: &str, at: DateTime<Utc>) -> HoldRow {
-    HoldRow {
-        id: id.to_owned(),
-        scope: "subject".to_owned(),
-        store: None,
-        collection: None,
-        subject: None,
-        reason: "case".to_owned(),
-        placed_at: at,
-        placed_by: "clerk".to_owned(),
-        released_at: None,
-    }
 }
 
 async fn logged(practice: &Practice, operation: &str) -> i64 {
@@ -194,7 +181,7 @@ async fn what_keeps_a_key_keeps_one_whose_deletion_was_called_off() {
         scope: "collection".to_owned(),
         store: Some("clinic".to_owned()),
         collection: Some("visits".to_owned()),
-        ..hold("case-1", practice.now())
+        ..hold_row("case-1", practice.now())
     };
     place_hold(&installation, &hold, None::<&Subject>).await.unwrap();
     pass(&installation).await;
@@ -260,7 +247,7 @@ async fn a_hold_on_a_customer_keeps_a_policys_key_while_erased_rows_wait_for_a_s
     let installation = practice.open().await;
     assert_eq!(body(&retain(&installation).await).erased, 2);
     let now = practice.now();
-    place_hold(&installation, &hold("case-1", now), Some(&Subject::new("p2"))).await.unwrap();
+    place_hold(&installation, &hold_row("case-1", now), Some(&Subject::new("p2"))).await.unwrap();
     state_sql(&practice, "UPDATE run SET state = 'shred-pending'").await;
     pass(&installation).await;
     let id = id_of(&installation, "findings").await;
@@ -279,7 +266,7 @@ async fn a_hold_on_a_customer_lets_a_policys_key_go_while_only_newer_runs_wait_f
     let later = practice.seal(1, "of another period, with another key");
     let installation = practice.open().await;
     assert_eq!(body(&retain(&installation).await).erased, 2);
-    place_hold(&installation, &hold("case-1", practice.now()), Some(&Subject::new("p2"))).await.unwrap();
+    place_hold(&installation, &hold_row("case-1", practice.now()), Some(&Subject::new("p2"))).await.unwrap();
     state_sql(&practice, "UPDATE run SET state = 'shred-pending'").await;
     pass(&installation).await;
     let id = id_of(&installation, "findings").await;
