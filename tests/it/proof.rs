@@ -2,6 +2,7 @@
 
 mod bundles;
 mod filing;
+mod kills;
 mod live;
 mod operations;
 mod tools;
