@@ -85,6 +85,13 @@ pub struct ExportArgs {
     output: Option<PathBuf>,
 }
 
+impl ExportArgs {
+    /// Which certificate, as it was typed.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 /// The forms of an exported certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -220,6 +220,7 @@ async fn release(context: &mut Context<'_>, id: &str) -> CommandResult {
     context.only_now()?;
     let installation = context.open(Needs::STATE).await?;
     let released = async {
+        installation.refuse_old_copy().await?;
         let mut tx = installation.control.begin().await?;
         let found = tx.release_hold(id, &installation.operator, installation.clock.now()).await?;
         tx.commit().await?;

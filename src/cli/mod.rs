@@ -17,6 +17,7 @@ mod init;
 mod interrupt;
 mod job;
 mod key;
+mod looks;
 pub mod output;
 mod plan;
 mod quickstart;
@@ -298,6 +299,7 @@ fn typed_command() -> String {
 }
 
 async fn carry_out(context: &mut Context<'_>, command: Command) -> CommandResult {
+    looks::note_look(context, &command).await?;
     match command {
         Command::Status => status::status(context).await,
         Command::Agent(args) => agent::agent(context, args).await,

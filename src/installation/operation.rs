@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 
 use super::{Installation, host_name, services};
-use crate::error::Result;
+use crate::error::{Result, TaskError};
 use crate::keyring::Purpose;
 use crate::keys::cell::pseudonym;
-use crate::log::record::{Activity, Actor, Outcome, Record, Resource};
+use crate::log::record::{Activity, Actor, Change, Outcome, Record, Resource};
 use crate::plan::Subject;
 use crate::random::uuid7;
 
@@ -25,6 +25,8 @@ pub struct Operation<'a> {
     pub subject: Option<&'a Subject>,
     /// Further identifiers and counts.
     pub references: Vec<(String, String)>,
+    /// What changed.
+    pub changes: Vec<Change>,
     /// When, where the installation's clock only pretends a time (`--at`).
     pub at: Option<DateTime<Utc>>,
 }
@@ -36,6 +38,22 @@ impl Installation {
     /// When the log cannot be written.
     pub async fn log_operation(&self, operation: &str, object: &str, outcome: &str) -> Result<()> {
         self.log(Operation { name: operation, object, outcome, ..Operation::default() }).await
+    }
+
+    /// Logs a look at what is kept, before anything of it is shown. In a control database that was found to be an old copy it may go on
+    /// without: one more entry would give the log a second history.
+    ///
+    /// # Errors
+    /// As [`Self::log`]; what cannot be logged is not shown.
+    pub async fn log_look(&self, operation: Operation<'_>) -> Result<()> {
+        match self.refuse_old_copy().await {
+            Ok(()) => self.log(operation).await,
+            Err(TaskError::OldCopy { .. }) => {
+                tracing::warn!(operation = operation.name, "a look at an old copy of the state is not logged");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The same with everything that is known.
@@ -66,7 +84,7 @@ impl Installation {
             customer,
             outcome,
             detail: operation.detail,
-            changes: Vec::new(),
+            changes: operation.changes,
             references: operation.references,
         };
         services::append_operation(self, record).await

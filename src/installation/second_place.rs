@@ -25,6 +25,8 @@ use crate::log::store::LeafStore as _;
 const FILES: [&str; 4] = ["signing-key.pem", "operation-log-key.pem", "audit-log.vkey", FORMER_AUDIT_KEYS];
 /// The name under which the public key of the embedded audit log travels.
 pub(super) const EMBEDDED_AUDIT_KEY: &str = "audit-log-embedded.vkey";
+/// `meta`: what showed that this control database is an old copy; not part of an image.
+const FOUND_OLD: &str = "second_place.old_copy";
 /// Certificates at the end of the audit log that are looked for in the control database.
 const LAST_FILED: u64 = 1000;
 
@@ -129,11 +131,48 @@ impl Installation {
         self.doubt.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks the second place and the audit log whether they know more than this control database.
+    /// Asks the second place and the audit log whether they know more than this control database, and notes when one does: commands
+    /// that do not ask them must know it too.
     ///
     /// # Errors
     /// [`TaskError::OldCopy`] when one of them does. That neither answers is no error; nothing is destroyed then.
     async fn confirm_state(&self) -> Result<()> {
+        let asked = self.ask_about_state().await;
+        let found = match &asked {
+            Err(TaskError::OldCopy { what }) => Some(what.as_str()),
+            Ok(()) if self.doubt().is_none() => None,
+            _ => return asked,
+        };
+        if let Err(error) = self.note_old_copy(found).await {
+            tracing::warn!(error = %error, "whether this control database is an old copy could not be noted");
+        }
+        asked
+    }
+
+    async fn note_old_copy(&self, found: Option<&str>) -> Result<()> {
+        if self.control.read().await?.meta(FOUND_OLD).await?.as_deref() == found {
+            return Ok(());
+        }
+        let mut tx = self.control.begin().await?;
+        match found {
+            Some(what) => tx.set_meta(FOUND_OLD, what).await?,
+            None => tx.clear_meta(FOUND_OLD).await?,
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Refuses to go on with a control database that a command before has found to be an old copy.
+    ///
+    /// # Errors
+    /// [`TaskError::OldCopy`] then.
+    pub async fn refuse_old_copy(&self) -> Result<()> {
+        match self.control.read().await?.meta(FOUND_OLD).await? {
+            Some(what) => Err(TaskError::OldCopy { what }),
+            None => Ok(()),
+        }
+    }
+
+    async fn ask_about_state(&self) -> Result<()> {
         let second = match self.keyring.compare_state(&self.control).await {
             Ok(Comparison::Behind(head)) => {
                 tracing::warn!(number = head.number, "the second place lost the newest state; it is stored again");

@@ -50,8 +50,9 @@ impl Activity {
             "run.begin" | "run.end" => Self::Delete,
             "run.undo" | "restore" => Self::Update,
             "explain" | "request.show" => Self::Read,
-            "log.export" => Self::Export,
-            "log.query" => Self::EntityRead,
+            "log.export" | "certificate.export" => Self::Export,
+            "log.query" | "request.list" | "hold.list" | "run.list" | "run.show" | "certificate.list"
+            | "certificate.show" => Self::EntityRead,
             "request.new" | "hold.place" | "backup.run" | "drill.run" | "key.register" => Self::EntityCreate,
             "key.shred" | "key.destroy-root" | "key.root-gone" | "key.outside" | "log.prune" => Self::EntityDelete,
             "command.refused" => Self::Call,
@@ -137,20 +138,19 @@ pub struct Resource {
     pub uid: String,
 }
 
-/// A changed field, without its value.
+/// What changed, without its values: a field, or rows of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// The field's name.
+    /// The field's name, or store and table.
     pub field: String,
-    /// Keyed digest of the value before, hex; absent when there was none.
+    /// `M` for what was modified, `D` for what was deleted.
+    pub operation: String,
+    /// How many rows.
+    pub rows: u64,
+    /// Digest of what was there before, hex: of the keyed digests of the rows' contents, one behind the other in the order of the
+    /// ledger. They die with their keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// Keyed digest of the value after, hex; absent when there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-    /// Masked values before and after, sealed under the subject's key, base64.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sealed: Option<String>,
 }
 
 /// One thing that happened.

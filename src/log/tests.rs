@@ -410,7 +410,12 @@ fn record(number: u32) -> Record {
         customer: None,
         outcome: Outcome::Success,
         detail: None,
-        changes: vec![Change { field: "phone".into(), before: Some("ab".into()), after: None, sealed: None }],
+        changes: vec![Change {
+            field: "shop.orders".into(),
+            operation: "D".into(),
+            rows: 2,
+            before: Some("ab".into()),
+        }],
         references: vec![("run".into(), "r1".into())],
     }
 }

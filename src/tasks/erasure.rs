@@ -27,6 +27,7 @@ use super::finality::Residual;
 use super::request::WAITING;
 use super::{Result, TaskError};
 
+mod changes;
 mod checks;
 mod resume;
 mod rights;
@@ -500,7 +501,9 @@ async fn finish(installation: &Installation, run: &mut RunRow) -> Result<()> {
     let mut body = RunBody::of(run)?;
     let counts = [("due", body.due), ("erased", body.erased), ("anonymised", body.stripped), ("kept", body.kept)];
     let references = counts.map(|(name, count)| (name.to_owned(), count.to_string())).to_vec();
-    let ended = Operation { name: "run.end", object: &run.id, outcome, references, ..Operation::default() };
+    let ledger = installation.control.read().await?.ledger_of_run(&run.id).await?;
+    let changes = changes::of(&ledger);
+    let ended = Operation { name: "run.end", object: &run.id, outcome, references, changes, ..Operation::default() };
     installation.log(ended).await?;
     forget_markers(&installation.ground()?, run).await?;
     body.closed = true;

@@ -95,7 +95,7 @@ async fn entries(view: &LogView) -> Result<Vec<Entry>> {
 /// When the log cannot be read or written.
 pub async fn query(installation: &Installation, query: &Query) -> Result<Vec<Entry>> {
     let asked = Operation { name: "log.query", object: "operations", outcome: "success", ..Operation::default() };
-    installation.log(Operation { subject: query.subject.as_ref(), ..asked }).await?;
+    installation.log_look(Operation { subject: query.subject.as_ref(), ..asked }).await?;
     let mut found = entries(&view_operation_log(installation).await?).await?;
     if let Some(subject) = &query.subject {
         let pseudonym = installation.log_pseudonym(subject).await?;
@@ -127,7 +127,8 @@ fn of_customer(all: Vec<Entry>, pseudonym: &str) -> Vec<Entry> {
 /// # Errors
 /// When the log cannot be read or written.
 pub async fn export(installation: &Installation) -> Result<Vec<Entry>> {
-    installation.log_operation("log.export", "operations", "success").await?;
+    let asked = Operation { name: "log.export", object: "operations", outcome: "success", ..Operation::default() };
+    installation.log_look(asked).await?;
     entries(&view_operation_log(installation).await?).await
 }
 

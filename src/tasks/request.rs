@@ -144,6 +144,7 @@ pub async fn receive(installation: &Installation, subject: &Subject) -> Result<R
             advice: "give the id as the stores have it".to_owned(),
         });
     }
+    installation.refuse_old_copy().await?;
     let subject = &form_of_request(installation, subject).await?;
     let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;

@@ -83,7 +83,7 @@ pub async fn explain(context: &mut Context<'_>, args: ExplainArgs) -> CommandRes
 async fn note_look(installation: &Installation, args: &ExplainArgs, row: &ReadRow) -> Result<(), TaskError> {
     let object = format!("{}.{}", args.store, args.collection);
     let look = Operation { name: "explain", object: &object, outcome: "success", ..Operation::default() };
-    installation.log(Operation { subject: row.subject.as_ref(), at: Some(SystemClock.now()), ..look }).await
+    installation.log_look(Operation { subject: row.subject.as_ref(), at: Some(SystemClock.now()), ..look }).await
 }
 
 async fn explain_row(

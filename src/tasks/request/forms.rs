@@ -85,6 +85,7 @@ impl Known {
 /// Refused when the id is taken, id or reason cannot stand in clear, or nothing of the scope's name is registered; otherwise
 /// what failed. Nothing is placed then.
 pub async fn place_hold(installation: &Installation, hold: &HoldRow, subject: Option<&Subject>) -> Result<Known> {
+    installation.refuse_old_copy().await?;
     check_words(hold)?;
     check_scope(&installation.config.registry.stores, hold)?;
     let (forms, known) = match subject {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 use serde_json::Value;
-use wangchuan::control::HoldRow;
+use wangchuan::control::{HoldRow, LedgerKind};
 use wangchuan::installation::{Installation, Operation};
 use wangchuan::log::record::commitment;
 use wangchuan::log::store::LeafStore;
@@ -14,8 +14,9 @@ use wangchuan::tasks::oplog::{Entry, Query, export, prune, query};
 use wangchuan::tasks::request::place_hold;
 use wangchuan::tasks::shred::shred_due;
 
+use super::tools::filed;
 use crate::support::program::Program;
-use crate::support::world::{World, body, forget, snapshot};
+use crate::support::world::{Making, World, body, forget, snapshot};
 
 fn of(id: &str) -> Query {
     Query { subject: Some(Subject::new(id)), ..Query::default() }
@@ -208,4 +209,79 @@ async fn refusals_and_looks_are_logged_without_naming_anybody() {
         .map(|entry| entry["record"]["api"]["operation"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(operations, ["explain", "log.query"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_look_at_requests_runs_holds_and_certificates_is_logged() {
+    let world = filed(Making { customers: 12, ..Making::default() }, 1).await;
+    let program = Program::in_directory(world.folder.path());
+    let run = program.json(&["run", "list"]).ends(0).list("runs")[0]["run"].as_str().unwrap().to_owned();
+    let words: [&[&str]; 8] = [
+        &["request", "list"],
+        &["request", "show", "1"],
+        &["hold", "list"],
+        &["run", "show", &run],
+        &["certificate", "list"],
+        &["certificate", "show", "1"],
+        &["certificate", "export", "1", "--output", "one.json"],
+        &["run", "show", "13912345678"],
+    ];
+    for command in &words {
+        let _ = program.json(command);
+    }
+    let state = world.open_state().await;
+    let entries = query(&state, &Query::default()).await.unwrap();
+    state.close().await.unwrap();
+    let looks: Vec<(&str, &str)> = entries
+        .iter()
+        .map(|entry| (text(entry, "/api/operation"), text(entry, "/resources/0/uid")))
+        .skip_while(|(operation, _)| *operation != "run.list")
+        .collect();
+    let expected = [
+        ("run.list", "runs"),
+        ("request.list", "requests"),
+        ("request.show", "request-1"),
+        ("hold.list", "holds"),
+        ("run.show", run.as_str()),
+        ("certificate.list", "certificates"),
+        ("certificate.show", "1"),
+        ("certificate.export", "1"),
+        ("run.show", "unknown"),
+        ("log.query", "operations"),
+    ];
+    assert_eq!(looks, expected);
+    entries.iter().for_each(has_all_fields);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_run_says_of_every_table_what_was_deleted_and_changed() {
+    let (_world, installation, _) = company().await;
+    let entries =
+        query(&installation, &Query { operation: Some("run.end".to_owned()), ..Query::default() }).await.unwrap();
+    assert_eq!(entries.len(), 2);
+    let mut tx = installation.control.read().await.unwrap();
+    for entry in &entries {
+        let ledger = tx.ledger_of_run(text(entry, "/resources/0/uid")).await.unwrap();
+        let changes = entry.record["unmapped"]["changes"].as_array().unwrap();
+        let rows = |kind: &str| -> u64 {
+            changes
+                .iter()
+                .filter(|change| change["operation"] == kind)
+                .map(|change| change["rows"].as_u64().unwrap())
+                .sum()
+        };
+        let stripped = ledger.iter().filter(|line| line.kind == LedgerKind::Stripped).count() as u64;
+        assert_eq!((rows("M"), rows("D")), (stripped, ledger.len() as u64 - stripped), "{changes:?}");
+        for change in changes {
+            let before = change["before"].as_str().unwrap();
+            let of_this = ledger.iter().filter(|line| {
+                change["field"] == format!("{}.{}", line.store, line.collection)
+                    && (line.kind == LedgerKind::Stripped) == (change["operation"] == "M")
+            });
+            let contents: Vec<u8> = of_this.flat_map(|line| line.content_mac).collect();
+            assert_eq!(before, hex::encode(wangchuan::log::tree::sha256(&contents)), "{change}");
+        }
+    }
+    drop(tx);
+    installation.close().await.unwrap();
 }

@@ -54,10 +54,18 @@ fn an_old_copy_of_the_state_is_refused_and_says_what_to_do() {
     let refused = program.json(&["agent", "--once"]).refuses(3, &["old copy"]);
     assert_eq!(fs::read_to_string(&head).unwrap(), signed, "an old copy has signed its log on");
     assert!(refused.to_string().contains("OLD_COPY") && refused.to_string().contains("wangchuan recover"), "{refused}");
+    // Commands that do not ask the bucket know it now as well; looks go on, and leave no entry.
+    program.clone().reading("C-1\n").json(&["request", "new", "-"]).refuses(3, &["OLD_COPY"]);
+    program.json(&["hold", "place", "case-1", "--everything", "--reason", "lawsuit"]).refuses(3, &["OLD_COPY"]);
     program.json(&["certificate", "show", "latest"]).ends(0);
+    program.json(&["request", "list"]).ends(0);
+    program.json(&["log", "query"]).ends(0);
+    assert_eq!(fs::read_to_string(&head).unwrap(), signed, "an old copy has signed its log on");
     fs::rename(&state, place.file("try/moved-away")).unwrap();
     program.json(&["recover"]).ends(0);
     program.json(&["agent", "--once"]).ends(0);
+    program.json(&["hold", "place", "case-1", "--everything", "--reason", "lawsuit"]).ends(0);
+    program.json(&["log", "verify"]).ends(0);
 }
 
 #[test]
