@@ -22,7 +22,7 @@ use crate::policy::registry::BackupMode;
 use crate::schedule::waker::{Waker, WakerError};
 use crate::schedule::{BackupKind, ClockState, Due, Job, Missed, Task, VerifyTarget, agenda};
 use crate::tasks::approval::{plan_of_request, waiting_plan};
-use crate::tasks::certify::certify_or_wait;
+use crate::tasks::certify::{certify_or_wait, roll_up_due};
 use crate::tasks::drill::{remove_leftovers, run_drill};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
 use crate::tasks::finality::finalise_or_wait;
@@ -113,6 +113,7 @@ async fn try_task(installation: &mut Installation, task: &Task) -> Result<Done> 
         Task::Requests => requests(installation).await,
         Task::Shred => shred(installation).await,
         Task::Outbox => outbox(installation).await,
+        Task::RollUp => roll_up(installation).await,
         Task::Drill { stores } => drill(installation, stores).await,
         Task::Prune { stores } => backups::prune_backups(installation, stores).await,
         Task::Verify { targets } => verify(installation, targets).await,
@@ -305,6 +306,21 @@ async fn outbox(installation: &Installation) -> Result<Done> {
         report.quarantined.len()
     );
     Ok(Done { state, ..Done::good("outbox", summary) })
+}
+
+/// First everything is certified and filed that can be, so that what the roll-up misses is really missing.
+async fn roll_up(installation: &Installation) -> Result<Done> {
+    let (_, waiting) = certify_or_wait(installation).await?;
+    file_due(installation, true).await?;
+    let summary = match roll_up_due(installation).await? {
+        Some(id) => {
+            let filed = file_due(installation, true).await?;
+            let filing = if filed.receipted.contains(&id) { "filed" } else { "not filed yet" };
+            format!("certificate {id}, {filing}")
+        }
+        None => "there is one of today".to_owned(),
+    };
+    Ok(Done::good("roll-up", summary).with_certificate(waiting))
 }
 
 async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {

@@ -38,6 +38,9 @@ pub const POINTS: &[&str] = &[
     "outbox.receipted",
 ];
 
+/// The point of a roll-up, which comes once a day.
+pub const ROLL_UP_POINTS: &[&str] = &["roll-up.issued"];
+
 /// The points of an undo, which a cycle does not pass.
 pub const UNDO_POINTS: &[&str] = &["undo.begun", "undo.rows-stored", "undo.chunk-restored", "undo.ended"];
 
@@ -70,6 +73,7 @@ pub fn reached(name: &str) {
     static PASSED: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
     let lists = [
         POINTS,
+        ROLL_UP_POINTS,
         UNDO_POINTS,
         DELAYED_POINTS,
         SERVICE_POINTS,

@@ -26,8 +26,8 @@ pub use operation::Operation;
 pub use recovery::{Recovered, rebuild, rebuild_apart, recover_site};
 pub use serve::{LogService, serve_embedded, start_service};
 pub use services::{
-    AuditConnection, BackupConnection, LogView, audit_log_key, audit_log_keys, audit_log_operator, prove_bucket,
-    settle_interrupted, view_certificate_log, view_operation_log,
+    AuditConnection, BackupConnection, LogView, audit_log_key, audit_log_keys, audit_log_operator, operation_log,
+    prove_bucket, settle_interrupted, view_certificate_log, view_operation_log,
 };
 
 use std::path::{Path, PathBuf};

@@ -267,7 +267,7 @@ impl AuditSink for AuditClient {
 
     async fn file(&self, id: &str, envelope: &[u8]) -> FiledOutcome {
         let ours = crate::certify::verify(envelope, &self.signers).ok();
-        let ours = ours.filter(|verified| verified.statement.predicate.certificate_id == id);
+        let ours = ours.filter(|verified| verified.id() == id);
         let key = ours.as_ref().and_then(|verified| self.signers.get(&verified.key_id));
         let (Some(key), Ok(parsed)) = (key, Envelope::parse(envelope)) else {
             return FiledOutcome::Quarantine(QuarantineReason::NotOurs);

@@ -156,7 +156,7 @@ pub fn check_content(leaf: &StoredLeaf, trusted: &TrustedKeys) -> Option<&'stati
         return Some("it holds no certificate by a trusted key");
     };
     let key = trusted.get(&verified.key_id)?;
-    let fits = leaf_body(&envelope, key) == leaf.entry && verified.statement.predicate.certificate_id == leaf.id;
+    let fits = leaf_body(&envelope, key) == leaf.entry && verified.id() == leaf.id;
     (!fits).then_some("its certificate is not the one that was filed")
 }
 

@@ -3,7 +3,9 @@
 //! A certificate whose numbers do not add up, or whose result says more than its parts, is worse than none.
 
 mod outside;
+mod roll_up;
 
+pub use roll_up::check_roll_up;
 use thiserror::Error;
 
 use super::statement::{
@@ -133,16 +135,20 @@ fn check_digest(digest: &Digest, place: &str) -> Result {
     require(is_sha256_hex(&digest.sha256), place, "is not a SHA-256 in hex")
 }
 
-fn check_identity(predicate: &Predicate) -> Result {
-    let sequence = predicate.sequence;
+/// A number from 1 on, and the certificate before it.
+fn check_place(sequence: u64, previous: Option<&Digest>) -> Result {
     require((1..=MAX_NUMBER).contains(&sequence), "sequence", "is not a number from 1")?;
-    match &predicate.previous_certificate {
-        None => require(sequence == 1, "previousCertificate", "is missing")?,
+    match previous {
+        None => require(sequence == 1, "previousCertificate", "is missing"),
         Some(digest) => {
             require(sequence > 1, "previousCertificate", "stands in the first certificate")?;
-            check_digest(digest, "previousCertificate")?;
+            check_digest(digest, "previousCertificate")
         }
     }
+}
+
+fn check_identity(predicate: &Predicate) -> Result {
+    check_place(predicate.sequence, predicate.previous_certificate.as_ref())?;
     if let Some(policy) = &predicate.policy {
         check_digest(&policy.digest, "policy/digest")?;
         let period = policy.retention_period.as_deref();

@@ -17,17 +17,20 @@ mod evidence_tests;
 pub mod lint;
 #[cfg(test)]
 mod lint_tests;
+pub mod roll_up;
 pub mod signer;
 pub mod statement;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use thiserror::Error;
 
 use self::check::CheckError;
 use self::dsse::{Envelope, EnvelopeError, PAYLOAD_TYPE};
 use self::signer::{CertificateSigner, SignerError, TrustedKeys};
-use self::statement::Statement;
+use self::statement::{ROLL_UP_TYPE, RollUpStatement, Statement};
 use crate::log::tree::Hash;
 
 /// Why a statement was not signed. Only [`IssueError::Signer`] may go away by itself.
@@ -67,21 +70,78 @@ pub enum VerifyError {
     Check(#[from] CheckError),
 }
 
+/// What was signed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Said {
+    /// What became of records, or of an outside key.
+    Erasure(Box<Statement>),
+    /// What was certified and filed in a period.
+    RollUp(Box<RollUpStatement>),
+}
+
 /// A certificate whose signature was checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerifiedCertificate {
     /// What it says.
-    pub statement: Statement,
+    pub said: Said,
     /// SHA-256 of the signed bytes (the DSSE pre-authentication encoding): the certificate's digest everywhere.
     pub digest: Hash,
     /// Id of the key that signed it.
     pub key_id: String,
 }
 
+impl VerifiedCertificate {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match &self.said {
+            Said::Erasure(statement) => &statement.predicate.certificate_id,
+            Said::RollUp(statement) => &statement.predicate.certificate_id,
+        }
+    }
+
+    /// The digest of the certificate before it, hex.
+    #[must_use]
+    pub fn previous(&self) -> Option<&str> {
+        let previous = match &self.said {
+            Said::Erasure(statement) => &statement.predicate.previous_certificate,
+            Said::RollUp(statement) => &statement.predicate.previous_certificate,
+        };
+        previous.as_ref().map(|digest| digest.sha256.as_str())
+    }
+
+    /// When it says that it was signed.
+    #[must_use]
+    pub fn issued_at(&self) -> DateTime<Utc> {
+        match &self.said {
+            Said::Erasure(statement) => statement.predicate.issued_at.instant(),
+            Said::RollUp(statement) => statement.predicate.issued_at.instant(),
+        }
+    }
+
+    /// The statement of an erasure; none for a roll-up.
+    #[must_use]
+    pub fn into_erasure(self) -> Option<Statement> {
+        match self.said {
+            Said::Erasure(statement) => Some(*statement),
+            Said::RollUp(_) => None,
+        }
+    }
+}
+
 /// Checks the statement, signs it and returns the envelope: the bytes to store, send and verify.
 pub fn issue(statement: &Statement, signer: &CertificateSigner) -> Result<Envelope, IssueError> {
     check::check(statement)?;
-    let payload = serde_json::to_vec(statement).map_err(IssueError::Encode)?;
+    sign(serde_json::to_vec(statement).map_err(IssueError::Encode)?, signer)
+}
+
+/// The same for a roll-up.
+pub fn issue_roll_up(statement: &RollUpStatement, signer: &CertificateSigner) -> Result<Envelope, IssueError> {
+    check::check_roll_up(statement)?;
+    sign(serde_json::to_vec(statement).map_err(IssueError::Encode)?, signer)
+}
+
+fn sign(payload: Vec<u8>, signer: &CertificateSigner) -> Result<Envelope, IssueError> {
     check::check_size(payload.len())?;
     lint::check_payload(&payload)?;
     let signature = signer.sign(&dsse::pae(PAYLOAD_TYPE, &payload))?;
@@ -99,7 +159,25 @@ pub fn verify(envelope: &[u8], trusted: &TrustedKeys) -> Result<VerifiedCertific
         return Err(VerifyError::WrongSignature);
     }
     check::check_size(envelope.payload().len())?;
-    let statement: Statement = serde_json::from_slice(envelope.payload()).map_err(VerifyError::Statement)?;
+    let said = read(envelope.payload())?;
+    Ok(VerifiedCertificate { said, digest: envelope.digest(), key_id: envelope.key_id().to_owned() })
+}
+
+/// What kind of statement it is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kind {
+    predicate_type: String,
+}
+
+fn read(payload: &[u8]) -> Result<Said, VerifyError> {
+    let kind: Kind = serde_json::from_slice(payload).map_err(VerifyError::Statement)?;
+    if kind.predicate_type == ROLL_UP_TYPE {
+        let statement: RollUpStatement = serde_json::from_slice(payload).map_err(VerifyError::Statement)?;
+        check::check_roll_up(&statement)?;
+        return Ok(Said::RollUp(Box::new(statement)));
+    }
+    let statement: Statement = serde_json::from_slice(payload).map_err(VerifyError::Statement)?;
     check::check(&statement)?;
-    Ok(VerifiedCertificate { statement, digest: envelope.digest(), key_id: envelope.key_id().to_owned() })
+    Ok(Said::Erasure(Box::new(statement)))
 }

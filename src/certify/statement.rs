@@ -73,8 +73,12 @@ macro_rules! object {
 }
 
 mod outside;
+mod roll_up;
 
 pub use outside::{OutsideKeyEnd, OutsideReadBack};
+pub use roll_up::{
+    CertificateTotals, EarlierRollUp, LogHead, ROLL_UP_TYPE, ReceiptTotals, RollUp, RollUpStatement, RunTotals,
+};
 
 object! {
     /// A SHA-256 value.

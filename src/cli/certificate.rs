@@ -4,6 +4,7 @@ mod export;
 mod log;
 mod operations;
 mod page;
+mod roll_up;
 mod show;
 mod verify;
 

@@ -94,6 +94,13 @@ impl Tx {
         row.as_ref().map(certificate_row).transpose()
     }
 
+    /// The newest certificate about this.
+    pub async fn newest_certificate_of(&mut self, about: &str) -> Result<Option<CertificateRow>> {
+        let text = format!("{CERTIFICATE} WHERE run = $1 ORDER BY sequence DESC LIMIT 1");
+        let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(about).fetch_optional(&mut *self.inner).await?;
+        row.as_ref().map(certificate_row).transpose()
+    }
+
     /// The next certificate number and the digest of the one before it.
     pub async fn next_certificate(&mut self) -> Result<(i64, Option<String>)> {
         let row = sqlx::query("SELECT sequence, digest FROM certificate ORDER BY sequence DESC LIMIT 1")

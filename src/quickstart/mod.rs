@@ -21,6 +21,7 @@ pub const JOBS: &[(&str, &str)] = &[
     ("prune.toml", include_str!("../../jobs/prune.toml")),
     ("requests.toml", include_str!("../../jobs/requests.toml")),
     ("retention.toml", include_str!("../../jobs/retention.toml")),
+    ("roll-up.toml", include_str!("../../jobs/roll-up.toml")),
     ("shred.toml", include_str!("../../jobs/shred.toml")),
     ("verify.toml", include_str!("../../jobs/verify.toml")),
 ];

@@ -70,6 +70,8 @@ pub enum Task {
         /// The stores; empty means all.
         stores: Vec<String>,
     },
+    /// Signs what was certified and filed since the roll-up before.
+    RollUp,
     /// Looks again at what was done.
     Verify {
         /// At what.
@@ -83,7 +85,7 @@ impl Task {
     pub fn is_destructive(&self) -> bool {
         match self {
             Self::Retention { .. } | Self::Requests | Self::Shred | Self::Prune { .. } => true,
-            Self::Backup { .. } | Self::Outbox | Self::Drill { .. } | Self::Verify { .. } => false,
+            Self::Backup { .. } | Self::Outbox | Self::Drill { .. } | Self::RollUp | Self::Verify { .. } => false,
         }
     }
 
@@ -98,6 +100,7 @@ impl Task {
             Self::Outbox => "outbox",
             Self::Drill { .. } => "drill",
             Self::Prune { .. } => "prune",
+            Self::RollUp => "roll-up",
             Self::Verify { .. } => "verify",
         }
     }
@@ -171,6 +174,8 @@ enum TaskName {
     Drill,
     /// Destroys the keys of snapshots that `[backup] keep` does not keep (`stores`).
     Prune,
+    /// Signs, once a day, what was certified and filed since the roll-up before.
+    RollUp,
     /// Looks again at what was done (`targets`).
     Verify,
 }
@@ -354,7 +359,7 @@ fn task(raw: &RawJob, fault: &mut impl FnMut(&str, String, &str)) -> Option<Task
         TaskName::Drill | TaskName::Prune => &["stores"],
         TaskName::Retention => &["policies"],
         TaskName::Verify => &["targets"],
-        TaskName::Requests | TaskName::Shred | TaskName::Outbox => &[],
+        TaskName::Requests | TaskName::Shred | TaskName::Outbox | TaskName::RollUp => &[],
     };
     let mut is_fitting = true;
     for (key, _) in given.into_iter().filter(|(key, is_given)| *is_given && !allowed.contains(key)) {
@@ -375,6 +380,7 @@ fn task(raw: &RawJob, fault: &mut impl FnMut(&str, String, &str)) -> Option<Task
         TaskName::Requests => Task::Requests,
         TaskName::Shred => Task::Shred,
         TaskName::Outbox => Task::Outbox,
+        TaskName::RollUp => Task::RollUp,
         TaskName::Verify => Task::Verify {
             targets: raw
                 .targets

@@ -19,7 +19,7 @@ pub fn check_references(jobs: &[Job], registry: &Registry) -> Result<(), Faults>
                 (named, &stores, "store")
             }
             Task::Retention { policies: named } => (named, &policies, "policy"),
-            Task::Requests | Task::Shred | Task::Outbox | Task::Verify { .. } => continue,
+            Task::Requests | Task::Shred | Task::Outbox | Task::RollUp | Task::Verify { .. } => continue,
         };
         for name in named.iter().filter(|name| !known.contains(&name.as_str())) {
             let file = PathBuf::from(format!("{}.toml", job.name));

@@ -7,14 +7,19 @@ use chrono::{DateTime, Utc};
 
 use crate::audit::FiledOutcome;
 use crate::audit::receipt::{self, Grade, LogOperator};
+use crate::certify::Said;
 use crate::certify::dsse::Envelope;
 use crate::control::{CertificateRow, OutboxRow};
-use crate::installation::{Installation, LogView, audit_log_keys, audit_log_operator, view_certificate_log};
+use crate::installation::{
+    Installation, LogView, audit_log_keys, audit_log_operator, view_certificate_log, view_operation_log,
+};
 use crate::log::checkpoint::CheckpointKey;
+use crate::log::proofs::ProofReader;
 use crate::log::store::{LeafStore, LeafStoreError};
 use crate::log::tree::Hash;
 use crate::log::verify::verify_log;
 
+use super::certify::{ROLL_UP, wrong_with};
 use super::outbox::{CertificateVerdict, proved_head, watch_growth};
 use super::trust::{GivenReceipt, trust, verify_with};
 use super::{Result, TaskError};
@@ -135,6 +140,7 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
         None => line("certificates", true, format!("{receipted} with good receipts, {waiting} not filed yet")),
         Some(first) => line("certificates", false, format!("{} wrong, first {first}", bad.len())),
     });
+    checks.extend(roll_ups(installation, &certificates).await?);
     checks.push(heads(installation, outbox.values()));
     match view_certificate_log(installation).await {
         Ok(Some(view)) => {
@@ -181,13 +187,42 @@ fn chain(installation: &Installation, certificates: &[CertificateRow]) -> (Strin
             Ok(verified) => verified,
             Err(error) => return line("chain", false, format!("no. {}: {error}", row.sequence)),
         };
-        let named = verified.statement.predicate.previous_certificate.as_ref().map(|digest| digest.sha256.clone());
-        if named != before {
+        if verified.previous() != before.as_deref() {
             return line("chain", false, format!("no. {} does not name the certificate before it", row.sequence));
         }
         before = Some(hex::encode(verified.digest));
     }
     line("chain", true, "each names the one before".to_owned())
+}
+
+/// Each roll-up counts what is there, and saw the operation log that is there.
+async fn roll_ups(
+    installation: &Installation,
+    certificates: &[CertificateRow],
+) -> Result<Option<(String, bool, String)>> {
+    let mut checked = 0;
+    let unreadable = |error: LeafStoreError| TaskError::Proof(crate::error::with_causes(&error));
+    let view = view_operation_log(installation).await?;
+    for row in certificates.iter().filter(|row| row.run == ROLL_UP) {
+        let verified = crate::certify::verify(&row.envelope, installation.signer.trusted());
+        let wrong = match verified.map(|found| found.said) {
+            Ok(Said::RollUp(statement)) => {
+                let size = statement.predicate.operation_log.size;
+                let root = match view.store.size().await.map_err(unreadable)? {
+                    there if there < size => None,
+                    _ => Some(ProofReader::new(&view.store).frontier(size).await.map_err(unreadable)?.root()),
+                };
+                wrong_with(&statement, &row.evidence, certificates, root)
+            }
+            Ok(Said::Erasure(_)) => Some("it is none".to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(wrong) = wrong {
+            return Ok(Some(line("roll-ups", false, format!("no. {}: {wrong}", row.sequence))));
+        }
+        checked += 1;
+    }
+    Ok((checked > 0).then(|| line("roll-ups", true, format!("{checked} roll-ups count what is there"))))
 }
 
 /// No two receipts show different roots for one size of one log.

@@ -9,11 +9,13 @@
 mod outside;
 mod predicate;
 mod residual;
+mod roll_up;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 
 use self::predicate::{Facts, predicate};
 use self::residual::residuals;
+pub use self::roll_up::{ROLL_UP, roll_up_due, wrong_with};
 use crate::certify::check::location;
 use crate::certify::codes::{Action, ErasureResult, SlotClass, SupersedesReason, VerificationMethod};
 use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
@@ -284,7 +286,7 @@ pub(super) async fn residuals_of(installation: &Installation, tx: &mut Tx, run: 
     let mut earlier = Vec::new();
     for row in tx.certificates(Some(&run.id)).await? {
         let verified = crate::certify::verify(&row.envelope, installation.signer.trusted()).map_err(proof)?;
-        earlier.push(verified.statement.predicate);
+        earlier.extend(verified.into_erasure().map(|statement| statement.predicate));
     }
     Ok(residuals(&facts, &earlier))
 }

@@ -5,7 +5,9 @@ use serde::Serialize;
 
 use crate::audit::receipt::{self, LogOperator};
 use crate::audit::{FiledOutcome, Grown, backoff};
+use crate::certify::evidence::verify_evidence;
 use crate::certify::signer::TrustedKeys;
+use crate::certify::{Said, roll_up};
 use crate::control::OutboxRow;
 use crate::crash_point;
 use crate::installation::Installation;
@@ -245,8 +247,12 @@ pub fn check_envelope(envelope: &[u8], evidence: Option<&[u8]>, trusted: &Truste
     let verified = crate::certify::verify(envelope, trusted);
     let mut checks = vec![line("signature", &verified.as_ref().map(|found| found.key_id.clone()))];
     if let (Ok(found), Some(evidence)) = (&verified, evidence) {
-        let totals = crate::certify::evidence::verify_evidence(evidence, &found.statement);
-        let said = totals.map(|totals| format!("{} rows absent", totals.absent.values().sum::<u64>()));
+        let said = match &found.said {
+            Said::Erasure(statement) => verify_evidence(evidence, statement)
+                .map(|totals| format!("{} rows absent", totals.absent.values().sum::<u64>())),
+            Said::RollUp(statement) => roll_up::verify(evidence, statement)
+                .map(|_| format!("{} certificates listed", statement.predicate.certificates.issued)),
+        };
         checks.push(line("evidence", &said));
     }
     checks

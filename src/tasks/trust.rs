@@ -71,13 +71,13 @@ pub fn verify_with(
         }
     };
     if let Some(found) = &verified {
-        let said = found.statement.predicate.issued_at.instant();
+        let said = found.issued_at();
         let seen = receipt.as_ref().and_then(|receipt| receipt.seen);
         let standing = trust.judge(&found.key_id, said, seen, now);
         checks.push(("key".to_owned(), standing.is_good(), standing_words(standing)));
     }
     checks.extend(receipt.map(|receipt| ("receipt".to_owned(), receipt.good, receipt.said)));
-    (CertificateVerdict::of(checks), verified.map(|found| found.statement.predicate.certificate_id))
+    (CertificateVerdict::of(checks), verified.map(|found| found.id().to_owned()))
 }
 
 fn standing_words(standing: Standing) -> String {

@@ -5,4 +5,5 @@ mod filing;
 mod kills;
 mod live;
 mod operations;
+mod roll_up;
 mod tools;

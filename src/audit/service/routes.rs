@@ -203,10 +203,12 @@ fn leaf_of(state: &State, id: &str, bytes: &[u8]) -> Result<NewLeaf, Problem> {
         VerifyError::PayloadType => unprocessable("the envelope holds no in-toto statement"),
         VerifyError::UnknownKey => unprocessable("the certificate is signed by a key this service does not know"),
         VerifyError::WrongSignature => unprocessable("the signature is wrong"),
-        VerifyError::Statement(_) => unprocessable("the payload is not an erasure statement of version 1"),
+        VerifyError::Statement(_) => {
+            unprocessable("the payload is not a statement of version 1 that this service knows")
+        }
         VerifyError::Check(_) => unprocessable("the statement breaks the rules of a certificate"),
     })?;
-    if verified.statement.predicate.certificate_id != id {
+    if verified.id() != id {
         return Err(unprocessable("the certificate has another id than the path"));
     }
     let envelope = Envelope::parse(bytes).map_err(|_| unprocessable("the body is not a DSSE envelope"))?;

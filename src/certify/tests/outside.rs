@@ -96,7 +96,7 @@ fn key(predicate: &mut Predicate) -> &mut OutsideKeyEnd {
 fn the_end_of_an_outside_key_is_issued_and_verifies() {
     let signer = signer();
     let envelope = issue(&sample(), &signer).unwrap();
-    assert_eq!(verify(envelope.as_bytes(), &trusted(&signer)).unwrap().statement, sample());
+    assert_eq!(verify(envelope.as_bytes(), &trusted(&signer)).unwrap().into_erasure(), Some(sample()));
 }
 
 /// Every change makes the statement say more than it shows.

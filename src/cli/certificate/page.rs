@@ -8,10 +8,11 @@ use qrcodegen::{QrCode, QrCodeEcc};
 use super::super::context::local_time;
 use super::super::output::table::grouped;
 use super::super::output::{Lang, Words, say};
+use super::roll_up::rows;
 use super::show::{code, explain, in_backups};
 use crate::audit::receipt::VerifiedReceipt;
-use crate::certify::VerifiedCertificate;
-use crate::certify::statement::{Predicate, Timestamp};
+use crate::certify::statement::{Predicate, RollUp, Timestamp};
+use crate::certify::{Said, VerifiedCertificate};
 use crate::config::Configuration;
 
 /// Quiet modules around a code (ISO/IEC 18004 wants four).
@@ -40,9 +41,10 @@ pub struct Page<'a> {
 impl Page<'_> {
     /// The page.
     pub fn render(&self) -> String {
-        let predicate = &self.certificate.statement.predicate;
-        let title = self.word("Deletion certificate", "删除证书");
-        let number = predicate.sequence;
+        let (title, number) = match &self.certificate.said {
+            Said::Erasure(said) => (self.word("Deletion certificate", "删除证书"), said.predicate.sequence),
+            Said::RollUp(said) => (self.word("Roll-up of certificates", "证书汇总"), said.predicate.sequence),
+        };
         let mut out = format!(
             "<!doctype html>\n<html lang=\"{}\">\n<head><meta charset=\"utf-8\"><title>{title} {number}</title>\
              <style>{STYLE}</style></head>\n<body>\n",
@@ -53,10 +55,15 @@ impl Page<'_> {
             let words = self.word("It was replaced by no.", "已被以下编号的证书取代：");
             let _ = writeln!(out, "<p><strong>{words} {later}</strong></p>");
         }
-        self.facts(&mut out, predicate);
-        self.targets(&mut out, predicate);
-        self.rest(&mut out, predicate);
-        self.proof(&mut out, predicate);
+        match &self.certificate.said {
+            Said::Erasure(said) => {
+                self.facts(&mut out, &said.predicate);
+                self.targets(&mut out, &said.predicate);
+                self.rest(&mut out, &said.predicate);
+            }
+            Said::RollUp(said) => self.roll_up(&mut out, &said.predicate),
+        }
+        self.proof(&mut out, self.certificate.id());
         out + "</body>\n</html>\n"
     }
 
@@ -101,11 +108,23 @@ impl Page<'_> {
         if let Some(slot) = &predicate.root_slot {
             rows.push((self.word("root slot", "根密钥槽"), format!("{} ({})", code(&slot.class), slot.kind)));
         }
-        out.push_str("<table>\n");
-        for (name, value) in rows {
-            let _ = writeln!(out, "<tr><th>{}</th><td>{}</td></tr>", escape(name), escape(&value));
-        }
-        out.push_str("</table>\n");
+        table(out, rows);
+    }
+
+    fn roll_up(&self, out: &mut String, said: &RollUp) {
+        let issuer = &said.issuer;
+        let by =
+            format!("{} · {} ({}) {}", issuer.controller, issuer.agent_id, issuer.environment, issuer.agent_version);
+        let head = [
+            (Words::new("result", "结果"), code(&said.result)),
+            (Words::new("certificate", "证书编号"), said.certificate_id.clone()),
+            (Words::new("issued", "签发时间"), self.time(said.issued_at)),
+            (Words::new("issued by", "签发者"), by),
+        ];
+        let rows = head.into_iter().chain(rows(self.config, said));
+        let rows: Vec<(String, String)> =
+            rows.map(|(name, value)| (name.in_lang(self.lang).to_owned(), value)).collect();
+        table(out, rows.iter().map(|(name, value)| (name.as_str(), value.clone())));
     }
 
     fn targets(&self, out: &mut String, predicate: &Predicate) {
@@ -168,7 +187,7 @@ impl Page<'_> {
         }
     }
 
-    fn proof(&self, out: &mut String, predicate: &Predicate) {
+    fn proof(&self, out: &mut String, id: &str) {
         let digest = hex::encode(self.certificate.digest);
         let _ = writeln!(out, "<h2>{}</h2>", self.word("Proof", "证明"));
         let _ = writeln!(
@@ -192,7 +211,7 @@ impl Page<'_> {
             ),
         );
         let _ = writeln!(out, "<p>{}</p>\n<pre>{}</pre>", escape(place.in_lang(self.lang)), escape(&receipt.note));
-        let text = format!("{}\n{digest}\nindex {}\n{}", predicate.certificate_id, receipt.index, receipt.note);
+        let text = format!("{id}\n{digest}\nindex {}\n{}", receipt.index, receipt.note);
         if let Some(svg) = svg(&text) {
             let _ = writeln!(out, "{svg}");
         }
@@ -202,6 +221,14 @@ impl Page<'_> {
         );
         let _ = writeln!(out, "<p class=\"small\">{view}</p>");
     }
+}
+
+fn table<'r>(out: &mut String, rows: impl IntoIterator<Item = (&'r str, String)>) {
+    out.push_str("<table>\n");
+    for (name, value) in rows {
+        let _ = writeln!(out, "<tr><th>{}</th><td>{}</td></tr>", escape(name), escape(&value));
+    }
+    out.push_str("</table>\n");
 }
 
 /// A QR code as SVG; `None` when the text is too long for one.

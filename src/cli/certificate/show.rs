@@ -8,9 +8,10 @@ use super::super::context::{Context, local_time};
 use super::super::output::shapes::{Time, Verification};
 use super::super::output::table::grouped;
 use super::super::output::{Document, Exit, Grid, Output, UserError, Words, say};
-use super::{Filing, Stored, find};
+use super::{Filing, Stored, find, roll_up};
+use crate::certify::Said;
 use crate::certify::codes::{BackupState, Limitation};
-use crate::certify::statement::{Predicate, Statement, Timestamp};
+use crate::certify::statement::{Predicate, RollUpStatement, Statement, Timestamp};
 use crate::config::Configuration;
 use crate::control::CertificateRow;
 
@@ -38,7 +39,17 @@ pub struct ShowDocument {
     /// Whether the signature fits; with `invalid`, exit code 1.
     signature: Verification,
     /// What was signed: an in-toto Statement v1. Null when the signature does not fit.
-    statement: Option<Statement>,
+    statement: Option<Signed>,
+}
+
+/// A signed statement: of an erasure, or a roll-up.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+enum Signed {
+    /// What became of records, or of an outside key.
+    Erasure(Box<Statement>),
+    /// What was certified and filed in a period.
+    RollUp(Box<RollUpStatement>),
 }
 
 impl Document for ShowDocument {
@@ -56,7 +67,15 @@ pub async fn show(context: &mut Context<'_>, id: &str) -> CommandResult {
     match &verified {
         Ok(found) => {
             heading(output, row, &stored.installation.config)?;
-            show_predicate(output, &stored.installation.config, &found.statement.predicate)?;
+            let config = &stored.installation.config;
+            match &found.said {
+                Said::Erasure(statement) => show_predicate(output, config, &statement.predicate)?,
+                Said::RollUp(statement) => {
+                    for (name, value) in roll_up::rows(config, &statement.predicate) {
+                        output.say(&Words::new(format!("{}: {value}", name.en), format!("{}：{value}", name.zh)))?;
+                    }
+                }
+            }
             output.say(&filing.words())?;
             if let Some(later) = successor {
                 output.say(&Words::new(
@@ -79,7 +98,10 @@ pub async fn show(context: &mut Context<'_>, id: &str) -> CommandResult {
         superseded_by: successor.map(|later| later.id.clone()),
         filing,
         signature: Verification::of(is_valid),
-        statement: verified.ok().map(|found| found.statement),
+        statement: verified.ok().map(|found| match found.said {
+            Said::Erasure(statement) => Signed::Erasure(statement),
+            Said::RollUp(statement) => Signed::RollUp(statement),
+        }),
     })?;
     stored.close().await?;
     Ok(if is_valid { Exit::Done } else { Exit::Failed })

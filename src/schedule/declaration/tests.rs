@@ -120,8 +120,18 @@ fn missing_folder_is_told() {
 fn shipped_jobs_load() {
     let jobs = load_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs"), ZONE).unwrap();
     let names: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
-    let expected =
-        ["backup-full", "backup-nightly", "drill", "outbox", "prune", "requests", "retention", "shred", "verify"];
+    let expected = [
+        "backup-full",
+        "backup-nightly",
+        "drill",
+        "outbox",
+        "prune",
+        "requests",
+        "retention",
+        "roll-up",
+        "shred",
+        "verify",
+    ];
     assert_eq!(names, expected);
     assert!(jobs.iter().all(|job| job.cron.zone() == ZONE));
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 
-use super::predicate::{LINT_RULES, REFERENCE_KEY, REFERENCE_YEARS, copies};
+use super::predicate::{ENVIRONMENT, LINT_RULES, REFERENCE_KEY, REFERENCE_YEARS, copies};
 use super::{announced, next_reserved, proof, reopenable_until, request_of, result_name, told};
 use crate::certify::check::{as_id, location};
 use crate::certify::codes::{
@@ -148,7 +148,7 @@ fn predicate(facts: &Facts<'_>) -> Predicate {
             controller: as_id(&facts.controller),
             agent_id: facts.agent.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            environment: "prod".to_owned(),
+            environment: ENVIRONMENT.to_owned(),
         },
         started_at: Timestamp::from(begun),
         finished_at: Timestamp::from(facts.destroyed),

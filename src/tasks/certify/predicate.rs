@@ -25,6 +25,8 @@ use super::{FINAL, SHREDDED, UNDONE, proof};
 use crate::tasks::erasure::RunBody;
 use crate::tasks::{Result, TaskError};
 
+/// What the certificates are about: always the real thing.
+pub(super) const ENVIRONMENT: &str = "prod";
 /// The version of the personal-data scan in [`crate::certify::lint`].
 pub(super) const LINT_RULES: &str = "v1";
 
@@ -165,7 +167,7 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
             controller: as_id(&facts.controller),
             agent_id: facts.agent.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            environment: "prod".to_owned(),
+            environment: ENVIRONMENT.to_owned(),
         },
         started_at: Timestamp::from(facts.run.begun_at),
         finished_at: Timestamp::from(times.finished),

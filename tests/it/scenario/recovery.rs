@@ -55,7 +55,7 @@ fn an_old_copy_of_the_state_is_refused_and_says_what_to_do() {
     assert_eq!(fs::read_to_string(&head).unwrap(), signed, "an old copy has signed its log on");
     assert!(refused.to_string().contains("OLD_COPY") && refused.to_string().contains("wangchuan recover"), "{refused}");
     // Commands that do not ask the bucket know it now as well; looks go on, and leave no entry.
-    program.clone().reading("C-1\n").json(&["request", "new", "-"]).refuses(3, &["OLD_COPY"]);
+    program.clone().reading("C-1\n").json(&["request", "new", "-", "--yes"]).refuses(3, &["OLD_COPY"]);
     program.json(&["hold", "place", "case-1", "--everything", "--reason", "lawsuit"]).refuses(3, &["OLD_COPY"]);
     program.json(&["certificate", "show", "latest"]).ends(0);
     program.json(&["request", "list"]).ends(0);

@@ -23,7 +23,7 @@ use crate::support::world::{Making, World, body, forget, restore, retain, snapsh
 pub async fn predicates(installation: &Installation) -> Vec<Predicate> {
     let certificates = installation.control.read().await.unwrap().certificates(None).await.unwrap();
     let read = |envelope: &[u8]| wangchuan::certify::verify(envelope, installation.signer.trusted()).unwrap();
-    certificates.iter().map(|row| read(&row.envelope).statement.predicate).collect()
+    certificates.iter().map(|row| read(&row.envelope).into_erasure().unwrap().predicate).collect()
 }
 
 /// The certificate of the shredded run names slot, read-back and the date of the last copy of the service.

@@ -268,8 +268,9 @@ pub async fn certificates(installation: &Installation, id: &str) -> Vec<(Predica
     let rows = installation.control.read().await.unwrap().certificates(Some(id)).await.unwrap();
     let read = |row: &wangchuan::control::CertificateRow| {
         let verified = wangchuan::certify::verify(&row.envelope, installation.signer.trusted()).unwrap();
-        let text = serde_json::to_string(&verified.statement).unwrap() + &String::from_utf8_lossy(&row.evidence);
-        (verified.statement.predicate, text)
+        let statement = verified.into_erasure().unwrap();
+        let text = serde_json::to_string(&statement).unwrap() + &String::from_utf8_lossy(&row.evidence);
+        (statement.predicate, text)
     };
     rows.iter().map(read).collect()
 }

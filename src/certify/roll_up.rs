@@ -1,0 +1,147 @@
+//! The list behind a roll-up: one line of JSON for each certificate of its period, and for each run that has none. Pure.
+//!
+//! It stays in the company beside the evidence files; the roll-up carries its digest.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::check::{is_id, is_sha256_hex, is_uuid};
+use super::evidence::EvidenceError;
+use super::statement::{CertificateTotals, ReceiptTotals, RollUpStatement, RunTotals, evidence_name};
+use crate::log::tree::sha256;
+
+/// How the filing of a certificate stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filed {
+    /// With a receipt of this grade.
+    GradeA,
+    /// With a receipt of this grade.
+    GradeB,
+    /// With a receipt of this grade.
+    GradeC,
+    /// With a receipt of this grade.
+    GradeD,
+    /// Not filed yet.
+    Waiting,
+    /// Refused by the audit service.
+    Refused,
+}
+
+/// A certificate in the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedCertificate {
+    /// Its id.
+    pub certificate: String,
+    /// Its number.
+    pub sequence: u64,
+    /// SHA-256 of what was signed, hex.
+    pub digest: String,
+    /// Its filing.
+    pub filed: Filed,
+}
+
+/// A line of the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListLine {
+    /// The run or outside key that it is about; absent for a roll-up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+    /// Its certificate; absent for a run that has none.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<ListedCertificate>,
+}
+
+/// What a list comes to; `waiting_before` is not in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Totals {
+    /// The runs.
+    pub runs: RunTotals,
+    /// The certificates.
+    pub certificates: CertificateTotals,
+    /// Their receipts.
+    pub receipts: ReceiptTotals,
+}
+
+/// Counts lines, which stand in the order of the numbers.
+#[must_use]
+pub fn totals(lines: &[ListLine], waiting_before: u64) -> Totals {
+    let listed = || lines.iter().filter_map(|line| line.certificate.as_ref());
+    let count = |filed: Filed| listed().filter(|certificate| certificate.filed == filed).count() as u64;
+    let about = |is_certified: bool| -> BTreeSet<&str> {
+        let lines = lines.iter().filter(|line| line.certificate.is_some() == is_certified);
+        lines.filter_map(|line| line.about.as_deref()).collect()
+    };
+    let (certified, without) = (about(true), about(false));
+    let without = without.difference(&certified).count() as u64;
+    let certified = certified.len() as u64;
+    Totals {
+        runs: RunTotals { ended: certified + without, certified, without_certificate: without },
+        certificates: CertificateTotals {
+            issued: listed().count() as u64,
+            first_sequence: listed().next().map(|certificate| certificate.sequence),
+            last_sequence: listed().last().map(|certificate| certificate.sequence),
+        },
+        receipts: ReceiptTotals {
+            grade_a: count(Filed::GradeA),
+            grade_b: count(Filed::GradeB),
+            grade_c: count(Filed::GradeC),
+            grade_d: count(Filed::GradeD),
+            waiting: count(Filed::Waiting),
+            refused: count(Filed::Refused),
+            waiting_before,
+        },
+    }
+}
+
+/// The list as a file, and its digest in hex.
+///
+/// # Errors
+/// When a line is not what it should be.
+pub fn write(lines: &[ListLine]) -> Result<(String, String), EvidenceError> {
+    let mut text = String::new();
+    for (number, line) in (1..).zip(lines) {
+        check_line(line).map_err(|what| EvidenceError::Line { line: number, what })?;
+        let encoded = serde_json::to_string(line);
+        text += &encoded.map_err(|_| EvidenceError::Line { line: number, what: "cannot be encoded" })?;
+        text.push('\n');
+    }
+    let digest = hex::encode(sha256(text.as_bytes()));
+    Ok((text, digest))
+}
+
+/// Checks a list against the roll-up that is about it, and returns its lines.
+///
+/// # Errors
+/// When it is another file, damaged, or counts to something else.
+pub fn verify(file: &[u8], statement: &RollUpStatement) -> Result<Vec<ListLine>, EvidenceError> {
+    let name = evidence_name(&statement.predicate.certificate_id);
+    let subject = statement.subject.iter().find(|subject| subject.name == name).ok_or(EvidenceError::OtherName)?;
+    if hex::encode(sha256(file)) != subject.digest.sha256 {
+        return Err(EvidenceError::OtherFile);
+    }
+    let mut lines = Vec::new();
+    for (number, bytes) in (1u64..).zip(file.split_inclusive(|byte| *byte == b'\n')) {
+        let malformed = |what| EvidenceError::Line { line: number, what };
+        let line: ListLine = serde_json::from_slice(bytes).map_err(|_| malformed("is not a line of a list"))?;
+        check_line(&line).map_err(malformed)?;
+        lines.push(line);
+    }
+    let said = &statement.predicate;
+    let found = totals(&lines, said.receipts.waiting_before);
+    let fits = (&found.runs, &found.certificates, &found.receipts) == (&said.runs, &said.certificates, &said.receipts);
+    if fits { Ok(lines) } else { Err(EvidenceError::Line { line: 0, what: "the list counts to something else" }) }
+}
+
+fn check_line(line: &ListLine) -> Result<(), &'static str> {
+    if line.about.as_deref().is_some_and(|about| !is_id(about)) {
+        return Err("what it is about is no id");
+    }
+    match &line.certificate {
+        None if line.about.is_none() => Err("is about nothing"),
+        None => Ok(()),
+        Some(found) if is_uuid(&found.certificate) && is_sha256_hex(&found.digest) => Ok(()),
+        Some(_) => Err("does not name a certificate"),
+    }
+}

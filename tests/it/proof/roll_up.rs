@@ -1,0 +1,133 @@
+//! The roll-up: what was certified and filed since the one before, and what is missing.
+
+use chrono::TimeDelta;
+use wangchuan::certify::statement::RollUp;
+use wangchuan::certify::{Said, verify};
+use wangchuan::clock::Clock as _;
+use wangchuan::installation::Installation;
+use wangchuan::tasks::audit::verify_all;
+use wangchuan::tasks::certify::{ROLL_UP, certify_due, roll_up_due};
+use wangchuan::tasks::outbox::file_due;
+use wangchuan::tasks::trust::{GivenReceipt, trust, verify_with};
+
+use super::tools::{customers, filed};
+use crate::support::world::{Making, World, forget};
+
+fn small() -> Making {
+    Making { customers: 30, ..Making::default() }
+}
+
+async fn rolled_up(installation: &Installation) -> RollUp {
+    let id = roll_up_due(installation).await.unwrap().expect("one is due");
+    let row = installation.control.read().await.unwrap().certificate(&id).await.unwrap().unwrap();
+    match verify(&row.envelope, installation.signer.trusted()).unwrap().said {
+        Said::RollUp(statement) => statement.predicate,
+        Said::Erasure(_) => panic!("{id} is no roll-up"),
+    }
+}
+
+async fn next_day(world: &World, installation: &Installation) {
+    world.clock.advance(TimeDelta::days(1));
+    installation.confirm_clock().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_certificate_stands_in_one_roll_up_and_each_day_has_one() {
+    let world = filed(small(), 2).await;
+    let installation = world.open().await;
+    let first = rolled_up(&installation).await;
+    assert_eq!((first.runs.ended, first.runs.without_certificate, first.certificates.issued), (2, 0, 2));
+    assert_eq!(
+        (first.certificates.first_sequence, first.certificates.last_sequence, first.sequence),
+        (Some(1), Some(2), 3)
+    );
+    assert_eq!((first.receipts.grade_b, first.receipts.waiting, first.previous_roll_up), (2, 0, None));
+    assert_eq!(first.result, wangchuan::certify::codes::ErasureResult::Complete);
+    assert_eq!(roll_up_due(&installation).await.unwrap(), None, "one a day");
+    assert_eq!(file_due(&installation, true).await.unwrap().receipted, [first.certificate_id.clone()]);
+
+    next_day(&world, &installation).await;
+    forget(&installation, &customers(&world)[5]).await;
+    certify_due(&installation).await.unwrap();
+    let second = rolled_up(&installation).await;
+    assert_eq!((second.certificates.first_sequence, second.certificates.last_sequence), (Some(3), Some(4)));
+    assert_eq!((second.from, second.until.instant()), (first.until, world.clock.now()));
+    let before = second.previous_roll_up.clone().unwrap();
+    assert_eq!((before.certificate_id, before.sequence), (first.certificate_id, 3));
+    // The third certificate is that of the roll-up, and nobody has filed the fourth yet.
+    assert_eq!((second.runs.ended, second.receipts.grade_b, second.receipts.waiting), (1, 1, 1));
+    assert_eq!(second.result, wangchuan::certify::codes::ErasureResult::Partial);
+    assert!(second.operation_log.size > first.operation_log.size);
+
+    file_due(&installation, true).await.unwrap();
+    next_day(&world, &installation).await;
+    let third = rolled_up(&installation).await;
+    assert_eq!((third.certificates.issued, third.receipts.grade_b, third.receipts.waiting_before), (1, 1, 0));
+    file_due(&installation, true).await.unwrap();
+    let verdict = verify_all(&installation).await.unwrap();
+    assert_eq!(verdict.result, "valid", "{verdict:?}");
+    assert!(verdict.checks.iter().any(|(check, _, said)| check == "roll-ups" && said.starts_with('3')), "{verdict:?}");
+    installation.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_without_a_certificate_and_a_refused_one_are_missed() {
+    let world = filed(small(), 1).await;
+    let installation = world.open().await;
+    forget(&installation, &customers(&world)[7]).await;
+    let mut tx = installation.control.begin().await.unwrap();
+    let id = tx.certificates(None).await.unwrap()[0].id.clone();
+    tx.commit().await.unwrap();
+    let state = world.path("state/control.db");
+    let refused = format!("UPDATE outbox SET state = 'quarantined' WHERE certificate = '{id}'");
+    world.run_sql_in(state.to_str().unwrap(), &refused).await;
+    let said = rolled_up(&installation).await;
+    assert_eq!((said.runs.ended, said.runs.certified, said.runs.without_certificate), (2, 1, 1));
+    assert_eq!((said.receipts.refused, said.receipts.grade_b), (1, 0));
+    assert_eq!(said.result, wangchuan::certify::codes::ErasureResult::Partial);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_rolled_up_cannot_be_taken_back() {
+    let world = filed(small(), 2).await;
+    let installation = world.open().await;
+    rolled_up(&installation).await;
+    file_due(&installation, true).await.unwrap();
+    installation.close().await.unwrap();
+    let wrong = |copy: World, sql: &'static str| async move {
+        let state = copy.path("state/control.db");
+        copy.run_sql_in(state.to_str().unwrap(), sql).await;
+        let installation = copy.open_state().await;
+        let verdict = verify_all(&installation).await.unwrap();
+        installation.close().await.unwrap();
+        let found = verdict.checks.into_iter().find(|(check, good, _)| check == "roll-ups" && !good);
+        found.unwrap_or_else(|| panic!("{sql} was not noticed")).2
+    };
+    let digest = "UPDATE certificate SET digest = replace(digest, substr(digest, 1, 1), 'f') || '' WHERE sequence = 2";
+    assert!(wrong(world.copied(), digest).await.contains("no. 2, which it counts"));
+    let list = "UPDATE certificate SET evidence = x'7b7d0a' WHERE run = 'roll-up'";
+    assert!(wrong(world.copied(), list).await.contains("does not have the digest"));
+    let shorter = "DROP TRIGGER log_leaf_stays; DELETE FROM log_leaf WHERE log = 'operations' AND idx > 2";
+    assert!(wrong(world.copied(), shorter).await.contains("operation log"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_checks_a_roll_up_and_its_list() {
+    let world = filed(small(), 1).await;
+    let installation = world.open().await;
+    rolled_up(&installation).await;
+    file_due(&installation, true).await.unwrap();
+    let mut tx = installation.control.read().await.unwrap();
+    let row = tx.newest_certificate_of(ROLL_UP).await.unwrap().unwrap();
+    let receipt = tx.outbox(None).await.unwrap().into_iter().find(|filed| filed.certificate == row.id).unwrap().receipt;
+    drop(tx);
+    let trust = trust(&installation).await.unwrap();
+    let given = GivenReceipt::Entry(receipt.unwrap());
+    let judge = |evidence: &[u8]| verify_with(&trust, &row.envelope, &given, Some(evidence), world.clock.now()).0;
+    assert_eq!(judge(&row.evidence).result, "valid", "{:?}", judge(&row.evidence));
+    let mut other = row.evidence.clone();
+    other[20] ^= 1;
+    assert_eq!(judge(&other).result, "invalid");
+    installation.close().await.unwrap();
+}
