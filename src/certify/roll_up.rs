@@ -129,8 +129,9 @@ pub fn verify(file: &[u8], statement: &RollUpStatement) -> Result<Vec<ListLine>,
         lines.push(line);
     }
     let said = &statement.predicate;
-    let found = totals(&lines, said.receipts.waiting_before);
-    let fits = (&found.runs, &found.certificates, &found.receipts) == (&said.runs, &said.certificates, &said.receipts);
+    let found = totals(&lines, said.receipt_totals.waiting_before);
+    let fits = (&found.runs, &found.certificates, &found.receipts)
+        == (&said.run_totals, &said.certificate_totals, &said.receipt_totals);
     if fits { Ok(lines) } else { Err(EvidenceError::Line { line: 0, what: "the list counts to something else" }) }
 }
 
@@ -143,5 +144,46 @@ fn check_line(line: &ListLine) -> Result<(), &'static str> {
         None => Ok(()),
         Some(found) if is_uuid(&found.certificate) && is_sha256_hex(&found.digest) => Ok(()),
         Some(_) => Err("does not name a certificate"),
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(sequence: u64, filed: Filed) -> ListLine {
+        let certificate = format!("01a200dd-ae98-7942-a219-{sequence:012}");
+        let digest = hex::encode(sha256(&sequence.to_be_bytes()));
+        let listed = ListedCertificate { certificate, sequence, digest, filed };
+        ListLine { about: Some(format!("run-{}", sequence / 2)), certificate: Some(listed) }
+    }
+
+    #[test]
+    fn runs_are_counted_once_and_certificates_each() {
+        let uncertified = ListLine { about: Some("run-9".into()), certificate: None };
+        let known = ListLine { about: Some("run-1".into()), certificate: None };
+        let lines = [
+            certificate(2, Filed::GradeA),
+            certificate(3, Filed::GradeB),
+            certificate(4, Filed::Waiting),
+            uncertified,
+            known,
+        ];
+        let found = totals(&lines, 7);
+        assert_eq!(found.runs, RunTotals { ended: 3, certified: 2, without_certificate: 1 });
+        let range = (found.certificates.issued, found.certificates.first_sequence, found.certificates.last_sequence);
+        assert_eq!(range, (3, Some(2), Some(4)));
+        let receipts = found.receipts;
+        assert_eq!((receipts.grade_a, receipts.grade_b, receipts.waiting, receipts.waiting_before), (1, 1, 1, 7));
+    }
+
+    #[test]
+    fn lines_that_say_nothing_are_refused() {
+        let nothing = ListLine { about: None, certificate: None };
+        let personal = ListLine { about: Some("张三".into()), certificate: None };
+        let mut damaged = certificate(1, Filed::GradeB);
+        damaged.certificate.as_mut().unwrap().digest.pop();
+        for line in [nothing, personal, damaged] {
+            assert!(matches!(write(&[certificate(1, Filed::GradeB), line]), Err(EvidenceError::Line { line: 2, .. })));
+        }
     }
 }

@@ -5,6 +5,8 @@ mod finality;
 #[cfg(test)]
 mod outside;
 #[cfg(test)]
+mod roll_up;
+#[cfg(test)]
 mod slots;
 
 use std::path::{Path, PathBuf};

@@ -251,7 +251,7 @@ pub fn check_envelope(envelope: &[u8], evidence: Option<&[u8]>, trusted: &Truste
             Said::Erasure(statement) => verify_evidence(evidence, statement)
                 .map(|totals| format!("{} rows absent", totals.absent.values().sum::<u64>())),
             Said::RollUp(statement) => roll_up::verify(evidence, statement)
-                .map(|_| format!("{} certificates listed", statement.predicate.certificates.issued)),
+                .map(|_| format!("{} certificates listed", statement.predicate.certificate_totals.issued)),
         };
         checks.push(line("evidence", &said));
     }

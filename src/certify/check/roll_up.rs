@@ -37,21 +37,21 @@ fn check_range(said: &RollUp) -> Result {
     };
     let issued = said.sequence - first;
     let range = (issued > 0).then(|| (first, said.sequence - 1)).unzip();
-    let CertificateTotals { issued: counted, first_sequence, last_sequence } = said.certificates;
+    let CertificateTotals { issued: counted, first_sequence, last_sequence } = said.certificate_totals;
     let is_all = counted == issued && (first_sequence, last_sequence) == range;
-    require(is_all, "certificates", "are not all since the roll-up before")
+    require(is_all, "certificateTotals", "are not all since the roll-up before")
 }
 
 fn check_totals(said: &RollUp) -> Result {
-    let (runs, receipts) = (&said.runs, &said.receipts);
+    let (runs, receipts) = (&said.run_totals, &said.receipt_totals);
     let sum = |numbers: &[u64]| numbers.iter().fold(0, |sum: u64, number| sum.saturating_add(*number));
     let small = sum(&[runs.ended, said.operation_log.size, receipts.waiting_before]) <= MAX_NUMBER;
-    require(small, "runs", "have a number beyond 2^53")?;
+    require(small, "runTotals", "have a number beyond 2^53")?;
     let adds_up = sum(&[runs.certified, runs.without_certificate]) == runs.ended;
-    require(adds_up, "runs/ended", "is not the sum of those with and without a certificate")?;
+    require(adds_up, "runTotals/ended", "is not the sum of those with and without a certificate")?;
     let grades = [receipts.grade_a, receipts.grade_b, receipts.grade_c, receipts.grade_d];
-    let adds_up = sum(&[sum(&grades), receipts.waiting, receipts.refused]) == said.certificates.issued;
-    require(adds_up, "receipts", "do not add up to the certificates")?;
+    let adds_up = sum(&[sum(&grades), receipts.waiting, receipts.refused]) == said.certificate_totals.issued;
+    require(adds_up, "receiptTotals", "do not add up to the certificates")?;
     let missing = [runs.without_certificate, receipts.waiting, receipts.refused, receipts.waiting_before];
     let expected = if sum(&missing) == 0 { ErasureResult::Complete } else { ErasureResult::Partial };
     require(said.result == expected, "result", "is not what the counts say")

@@ -97,11 +97,11 @@ object! {
         /// `complete` when every run has its certificate and every certificate its receipt, otherwise `partial`.
         result: ErasureResult,
         /// The runs.
-        runs: RunTotals,
+        run_totals: RunTotals,
         /// The certificates, the roll-up before among them.
-        certificates: CertificateTotals,
+        certificate_totals: CertificateTotals,
         /// Their receipts.
-        receipts: ReceiptTotals,
+        receipt_totals: ReceiptTotals,
         /// The operation log then.
         operation_log: LogHead,
         /// The roll-up before; absent in the first.

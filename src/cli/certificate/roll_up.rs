@@ -10,9 +10,9 @@ use crate::config::Configuration;
 pub fn rows(config: &Configuration, said: &RollUp) -> Vec<(Words, String)> {
     let time = |time: Timestamp| local_time(config, time.instant());
     let number = grouped;
-    let (runs, receipts) = (&said.runs, &said.receipts);
-    let range = match (said.certificates.first_sequence, said.certificates.last_sequence) {
-        (Some(first), Some(last)) => format!("{} ({first}–{last})", number(said.certificates.issued)),
+    let (runs, receipts) = (&said.run_totals, &said.receipt_totals);
+    let range = match (said.certificate_totals.first_sequence, said.certificate_totals.last_sequence) {
+        (Some(first), Some(last)) => format!("{} ({first}–{last})", number(said.certificate_totals.issued)),
         _ => number(0),
     };
     let grades = [("A", receipts.grade_a), ("B", receipts.grade_b), ("C", receipts.grade_c), ("D", receipts.grade_d)];

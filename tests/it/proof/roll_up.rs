@@ -36,12 +36,15 @@ async fn every_certificate_stands_in_one_roll_up_and_each_day_has_one() {
     let world = filed(small(), 2).await;
     let installation = world.open().await;
     let first = rolled_up(&installation).await;
-    assert_eq!((first.runs.ended, first.runs.without_certificate, first.certificates.issued), (2, 0, 2));
     assert_eq!(
-        (first.certificates.first_sequence, first.certificates.last_sequence, first.sequence),
+        (first.run_totals.ended, first.run_totals.without_certificate, first.certificate_totals.issued),
+        (2, 0, 2)
+    );
+    assert_eq!(
+        (first.certificate_totals.first_sequence, first.certificate_totals.last_sequence, first.sequence),
         (Some(1), Some(2), 3)
     );
-    assert_eq!((first.receipts.grade_b, first.receipts.waiting, first.previous_roll_up), (2, 0, None));
+    assert_eq!((first.receipt_totals.grade_b, first.receipt_totals.waiting, first.previous_roll_up), (2, 0, None));
     assert_eq!(first.result, wangchuan::certify::codes::ErasureResult::Complete);
     assert_eq!(roll_up_due(&installation).await.unwrap(), None, "one a day");
     assert_eq!(file_due(&installation, true).await.unwrap().receipted, [first.certificate_id.clone()]);
@@ -50,19 +53,22 @@ async fn every_certificate_stands_in_one_roll_up_and_each_day_has_one() {
     forget(&installation, &customers(&world)[5]).await;
     certify_due(&installation).await.unwrap();
     let second = rolled_up(&installation).await;
-    assert_eq!((second.certificates.first_sequence, second.certificates.last_sequence), (Some(3), Some(4)));
+    assert_eq!((second.certificate_totals.first_sequence, second.certificate_totals.last_sequence), (Some(3), Some(4)));
     assert_eq!((second.from, second.until.instant()), (first.until, world.clock.now()));
     let before = second.previous_roll_up.clone().unwrap();
     assert_eq!((before.certificate_id, before.sequence), (first.certificate_id, 3));
     // The third certificate is that of the roll-up, and nobody has filed the fourth yet.
-    assert_eq!((second.runs.ended, second.receipts.grade_b, second.receipts.waiting), (1, 1, 1));
+    assert_eq!((second.run_totals.ended, second.receipt_totals.grade_b, second.receipt_totals.waiting), (1, 1, 1));
     assert_eq!(second.result, wangchuan::certify::codes::ErasureResult::Partial);
     assert!(second.operation_log.size > first.operation_log.size);
 
     file_due(&installation, true).await.unwrap();
     next_day(&world, &installation).await;
     let third = rolled_up(&installation).await;
-    assert_eq!((third.certificates.issued, third.receipts.grade_b, third.receipts.waiting_before), (1, 1, 0));
+    assert_eq!(
+        (third.certificate_totals.issued, third.receipt_totals.grade_b, third.receipt_totals.waiting_before),
+        (1, 1, 0)
+    );
     file_due(&installation, true).await.unwrap();
     let verdict = verify_all(&installation).await.unwrap();
     assert_eq!(verdict.result, "valid", "{verdict:?}");
@@ -82,8 +88,8 @@ async fn a_run_without_a_certificate_and_a_refused_one_are_missed() {
     let refused = format!("UPDATE outbox SET state = 'quarantined' WHERE certificate = '{id}'");
     world.run_sql_in(state.to_str().unwrap(), &refused).await;
     let said = rolled_up(&installation).await;
-    assert_eq!((said.runs.ended, said.runs.certified, said.runs.without_certificate), (2, 1, 1));
-    assert_eq!((said.receipts.refused, said.receipts.grade_b), (1, 0));
+    assert_eq!((said.run_totals.ended, said.run_totals.certified, said.run_totals.without_certificate), (2, 1, 1));
+    assert_eq!((said.receipt_totals.refused, said.receipt_totals.grade_b), (1, 0));
     assert_eq!(said.result, wangchuan::certify::codes::ErasureResult::Partial);
     installation.close().await.unwrap();
 }
