@@ -114,7 +114,7 @@ impl Passed {
 }
 
 impl Spoiled {
-    async fn pass(&self, method: Method, uri: &Uri, mut headers: HeaderMap, body: Vec<u8>) -> Passed {
+    async fn pass(&self, method: &Method, uri: &Uri, mut headers: HeaderMap, body: Vec<u8>) -> Passed {
         let (path, fault) = (uri.path(), self.fault);
         if fault == "takes any size" && body.len() > 500_000 {
             return Passed::new(200, "{}");
@@ -135,7 +135,7 @@ impl Spoiled {
         let reply = reply.unwrap();
         let (status, headers) = (reply.status(), reply.headers().clone());
         let passed = Passed { status, headers, body: reply.bytes().await.unwrap().to_vec() };
-        self.spoil(&method, path, passed)
+        self.spoil(method, path, passed)
     }
 
     fn spoil(&self, method: &Method, path: &str, mut passed: Passed) -> Passed {
@@ -169,7 +169,7 @@ impl Spoiled {
     async fn listen(self) -> String {
         let spoiled = Arc::new(self);
         let app = Router::new().fallback(async move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
-            let Passed { status, headers, body } = spoiled.pass(method, &uri, headers, body.to_vec()).await;
+            let Passed { status, headers, body } = spoiled.pass(&method, &uri, headers, body.to_vec()).await;
             (status, headers, body)
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -133,7 +133,7 @@ impl RawAudit {
             None => None,
         };
         let service = self.service(reading);
-        let client = self.client(reading)?;
+        let client = self.client(reading).ok()?;
         let (quorum, witness_urls) = self.witnesses(reading)?;
         let ca = self.ca.as_ref().map(|ca| reading.path(ca));
         Some(Audit { service: service?, token, ca, client, quorum, witness_urls })
@@ -187,16 +187,16 @@ impl RawAudit {
         Some(AuditService::Webhook { url: self.url.clone(), secrets: resolved })
     }
 
-    /// Both parts of a client certificate, or neither.
-    fn client(&self, reading: &mut Reading<'_>) -> Option<Option<ClientFiles>> {
+    /// Both parts of a client certificate, or neither; an error is noted as a fault.
+    fn client(&self, reading: &mut Reading<'_>) -> Result<Option<ClientFiles>, ()> {
         let place = Place::of("audit");
         let missing = match (&self.client_certificate, &self.client_key) {
-            (None, None) => return Some(None),
+            (None, None) => return Ok(None),
             (Some(_), None) => ("client_certificate", "the client certificate has no key", "add `client_key`"),
             (None, Some(_)) => ("client_key", "the key has no client certificate", "add `client_certificate`"),
             (Some(certificate), Some(key)) if self.url.starts_with("https://") => {
-                let key = reading.secret(&place.key("client_key"), key)?;
-                return Some(Some(ClientFiles { certificate: reading.path(certificate), key }));
+                let key = reading.secret(&place.key("client_key"), key).ok_or(())?;
+                return Ok(Some(ClientFiles { certificate: reading.path(certificate), key }));
             }
             (Some(_), Some(_)) => {
                 let what = "a client certificate is shown over https:// only";
@@ -205,7 +205,7 @@ impl RawAudit {
         };
         let (key, what, advice) = missing;
         reading.fault(&place.key(key), what, advice);
-        None
+        Err(())
     }
 
     fn witnesses(&self, reading: &mut Reading<'_>) -> Option<(Quorum, Vec<String>)> {

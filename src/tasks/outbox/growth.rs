@@ -83,8 +83,8 @@ pub(super) async fn note_seen(tx: &mut Tx, log: &CheckpointKey, head: &Checkpoin
 /// Two heads of one size with different roots, if there are such.
 pub(super) fn contradiction(heads: &[Checkpoint]) -> Option<String> {
     let differs = |one: &&Checkpoint, other: &&Checkpoint| one.size == other.size && one.root != other.root;
-    let pairs = heads.iter().flat_map(|one| heads.iter().map(move |other| (one, other)));
-    pairs.into_iter().find(|(one, other)| differs(one, other)).map(|(one, other)| two_histories(one, other))
+    let mut pairs = heads.iter().flat_map(|one| heads.iter().map(move |other| (one, other)));
+    pairs.find(|(one, other)| differs(one, other)).map(|(one, other)| two_histories(one, other))
 }
 
 /// The head with the most leaves under which any receipt of this log was given.

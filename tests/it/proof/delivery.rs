@@ -60,7 +60,7 @@ impl Line {
         &self,
         to: &str,
         method: Method,
-        uri: Uri,
+        uri: &Uri,
         headers: HeaderMap,
         body: Bytes,
     ) -> (StatusCode, HeaderMap, Vec<u8>) {
@@ -92,7 +92,7 @@ impl Line {
         let passed = Arc::clone(&line);
         let app = Router::new().fallback(async move |method: Method, uri: Uri, mut headers: HeaderMap, body: Bytes| {
             headers.remove("host");
-            passed.pass(&format!("http://127.0.0.1:{service}"), method, uri, headers, body).await
+            passed.pass(&format!("http://127.0.0.1:{service}"), method, &uri, headers, body).await
         });
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await });

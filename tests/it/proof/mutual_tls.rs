@@ -83,7 +83,9 @@ impl Papers {
     fn lines(&self, name: &str) -> String {
         let (ca, certificate, key) =
             (self.path("ca.pem"), self.path(&format!("{name}.pem")), self.path(&format!("{name}.key")));
-        format!("ca = {ca:?}\nclient_certificate = {certificate:?}\nclient_key = \"file:{}\"", key.display())
+        let lines = [("ca", ca), ("client_certificate", certificate)];
+        let lines = lines.map(|(key, path)| format!("{key} = \"{}\"\n", path.display()));
+        format!("{}client_key = \"file:{}\"", lines.concat(), key.display())
     }
 }
 
@@ -131,7 +133,7 @@ async fn only_who_shows_the_right_client_certificate_files() {
     let service = others.serve(&world.path("elsewhere.db")).await;
     let plain = format!("url = \"http://127.0.0.1:{}\"", others.port);
     let encrypted = format!("url = \"https://127.0.0.1:{port}\"");
-    let bare = format!("{encrypted}\nca = {:?}", papers.path("ca.pem"));
+    let bare = format!("{encrypted}\nca = \"{}\"", papers.path("ca.pem").display());
     world.edit_config(&plain, &bare);
 
     // Without a certificate, and with one of an authority that the service does not know.
