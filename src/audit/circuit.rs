@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn it_opens_after_some_failures_and_lets_one_through_when_its_time_is_over() {
         let mut circuit = Circuit::default();
-        let own = Duration::from_secs(60);
+        let own = Duration::from_mins(1);
         for round in 1..OPENS_AFTER {
             circuit.failed(at(i64::from(round)), None, own, "away", false);
             assert_eq!(circuit.position(at(i64::from(round))), Position::Closed, "{round}");

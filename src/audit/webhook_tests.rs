@@ -70,7 +70,7 @@ fn webhook(folder: &std::path::Path, url: &str) -> WebhookClient {
 async fn a_webhook_gets_the_signed_bytes_and_gives_no_receipt() {
     let folder = tempfile::tempdir().unwrap();
     let envelope = issue(&sample(), &certificate_signer(folder.path())).unwrap();
-    let seen: Arc<Mutex<Vec<(HeaderMap, Vec<u8>)>>> = Arc::default();
+    let seen = Arc::new(Mutex::new(Vec::<(HeaderMap, Vec<u8>)>::new()));
     let keep = seen.clone();
     let hook = post(async move |headers: HeaderMap, body: Bytes| {
         keep.lock().unwrap().push((headers, body.to_vec()));

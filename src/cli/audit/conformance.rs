@@ -81,14 +81,13 @@ pub struct ConformanceArgs {
 /// Exit code 1 when a required rule is broken.
 pub async fn conformance(context: &mut Context<'_>, args: ConformanceArgs) -> CommandResult {
     context.only_now()?;
-    let findings = match &args.url {
-        Some(url) => trial(context, url, &args).await?,
-        None => {
-            let installation = context.open(Needs { stores: false, ..Needs::ALL }).await?;
-            let findings = run(&installation).await;
-            installation.close().await.map_err(task_error)?;
-            findings?
-        }
+    let findings = if let Some(url) = &args.url {
+        trial(context, url, &args).await?
+    } else {
+        let installation = context.open(Needs { stores: false, ..Needs::ALL }).await?;
+        let findings = run(&installation).await;
+        installation.close().await.map_err(task_error)?;
+        findings?
     };
     let output = &mut *context.output;
     for finding in &findings {
