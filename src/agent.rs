@@ -298,13 +298,14 @@ async fn outbox(installation: &Installation) -> Result<Done> {
     if let Some(doubt) = report.doubt {
         return Ok(Done { state: "failed", ..Done::good("outbox", doubt) });
     }
-    let state = if report.quarantined.is_empty() { "done" } else { "partial" };
+    let state = if report.quarantined.is_empty() && report.alarm.is_none() { "done" } else { "partial" };
     let summary = format!(
         "{} filed, {} waiting, {} refused",
-        report.receipted.len(),
+        report.receipted.len() + report.acknowledged.len(),
         report.waiting.len(),
         report.quarantined.len()
     );
+    let summary = report.alarm.into_iter().fold(summary, |summary, alarm| format!("{summary}; {alarm}"));
     Ok(Done { state, ..Done::good("outbox", summary) })
 }
 

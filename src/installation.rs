@@ -38,8 +38,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use crate::audit::receipt::LogOperator;
 use crate::backup::object_store::RepositoryError;
 use crate::certify::signer::{CertificateSigner, SignerError, TrustedKeys};
+use crate::certify::statement::Limitation;
 use crate::clock::Clock;
-use crate::config::{Configuration, StateLocation};
+use crate::config::{AuditService, Configuration, StateLocation};
 use crate::control::{Control, shared_holder};
 use crate::erase::{Ground, Site};
 use crate::error::{Result, TaskError};
@@ -351,13 +352,17 @@ impl Installation {
             .is_some_and(|backup| matches!(backup.endpoint, crate::config::Endpoint::Embedded { .. }))
     }
 
-    /// Whether the audited party runs the audit log itself, as far as can be told.
+    /// What the way of filing cannot prove, as certificates say: whether the audited party runs the log itself, or there is none.
     #[must_use]
-    pub fn is_audit_self_hosted(&self) -> bool {
-        match audit_log_key(self) {
+    pub fn audit_limitation(&self) -> Option<Limitation> {
+        if matches!(self.config.audit.service, AuditService::Webhook { .. }) {
+            return Some(Limitation::FiledWithoutReceipt);
+        }
+        let is_self_hosted = match audit_log_key(self) {
             Ok(key) => audit_log_operator(self, &key) == LogOperator::SelfHosted,
             Err(_) => services::is_audit_here(&self.config),
-        }
+        };
+        is_self_hosted.then_some(Limitation::SelfHostedUnwitnessed)
     }
 
     /// The ground that the eraser works on.

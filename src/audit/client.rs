@@ -4,6 +4,7 @@
 //! replies are read up to a bound and never logged.
 
 pub mod conformance;
+pub mod webhook;
 pub mod witness;
 
 use std::net::IpAddr;
@@ -15,8 +16,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Response, StatusCode, Url, redirect};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use super::{
     AuditSink, BearerToken, FiledOutcome, FiledReceipt, Grown, Looked, QuarantineReason, RetryReason, judge_heads,
@@ -28,10 +30,6 @@ use crate::clock::Clock;
 use crate::log::checkpoint::{Checkpoint, CheckpointKey};
 use crate::log::tree::{Hash, sha256, verify_consistency};
 
-/// Time to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for a whole exchange. Rekor v2 needs 20 s, because it answers after the next checkpoint.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for a question at the start, which must not hold up a command for long.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay after faults that only people mend.
@@ -41,18 +39,51 @@ const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 /// No receipt comes near this size.
 const MAX_RECEIPT_BYTES: usize = 256 * 1024;
 
-/// How to reach the audit service, and what to trust.
-pub struct ClientSetup {
+/// How long answers are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Time to connect.
+    pub connect: Duration,
+    /// Time for a whole exchange. Rekor v2 needs 20 s, because it answers after the next checkpoint.
+    pub total: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(5), total: Duration::from_secs(30) }
+    }
+}
+
+/// A client certificate with its chain, and its private key, both in PEM.
+pub struct ClientIdentity {
+    /// The certificate, and those between it and its authority.
+    pub certificate: Vec<u8>,
+    /// The private key. Wiped on drop.
+    pub key: Zeroizing<Vec<u8>>,
+}
+
+/// How a service is reached, whatever is sent to it.
+pub struct Access {
     /// Base address; `https://…`, or `http://` on a loopback address.
     pub url: String,
+    /// Certificate authorities in PEM to trust instead of the system's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Who we are to a service that asks for a client certificate.
+    pub identity: Option<ClientIdentity>,
+    /// How long answers are waited for.
+    pub patience: Patience,
+}
+
+/// How to reach the audit service, and what to trust.
+pub struct ClientSetup {
+    /// How the service is reached.
+    pub access: Access,
     /// The log's key, from the configuration.
     pub log: CheckpointKey,
     /// The keys our certificates are signed with.
     pub signers: TrustedKeys,
     /// The bearer token, if the service wants one.
     pub token: Option<BearerToken>,
-    /// Certificate authorities in PEM to trust instead of the system's.
-    pub ca_pem: Option<Vec<u8>>,
     /// The clock, for `Retry-After` dates.
     pub clock: Arc<dyn Clock>,
 }
@@ -69,6 +100,11 @@ pub enum ClientError {
     /// The CA file is not PEM.
     #[error("the CA certificates of the audit service are not usable")]
     Ca(#[source] reqwest::Error),
+    /// Client certificate or key are not PEM, or do not belong together.
+    #[error(
+        "the client certificate and its key are not usable: PEM is wanted, the key in PKCS#8 and of that certificate"
+    )]
+    Identity(#[source] reqwest::Error),
     /// The HTTP client could not be set up.
     #[error("the HTTP client cannot be set up")]
     Build(#[source] reqwest::Error),
@@ -77,6 +113,8 @@ pub enum ClientError {
 /// The adapter.
 pub struct AuditClient {
     http: Client,
+    /// The same without the client certificate, where there is one: for seeing what a service does then.
+    bare: Option<Client>,
     base: Url,
     log: CheckpointKey,
     signers: TrustedKeys,
@@ -87,15 +125,13 @@ pub struct AuditClient {
 impl AuditClient {
     /// A client for one audit service.
     pub fn new(setup: ClientSetup) -> Result<Self, ClientError> {
-        let (base, builder) = base_address(&setup.url)?;
-        let mut builder = builder.connect_timeout(CONNECT_TIMEOUT).timeout(TOTAL_TIMEOUT);
-        if let Some(pem) = &setup.ca_pem {
-            let roots = Certificate::from_pem_bundle(pem).map_err(ClientError::Ca)?;
-            builder = builder.tls_certs_only(roots);
-        }
-        let http = builder.build().map_err(ClientError::Build)?;
-        let ClientSetup { log, signers, token, clock, .. } = setup;
-        Ok(Self { http, base, log, signers, token, clock })
+        let ClientSetup { access, log, signers, token, clock } = setup;
+        let (base, http) = access.connect(access.identity.as_ref())?;
+        let bare = match &access.identity {
+            Some(_) => Some(access.connect(None)?.1),
+            None => None,
+        };
+        Ok(Self { http, bare, base, log, signers, token, clock })
     }
 
     fn address(&self, id: &str, last: &[&str]) -> Url {
@@ -161,6 +197,25 @@ impl AuditClient {
     }
 }
 
+impl Access {
+    /// The checked address, and a client that shows this identity.
+    fn connect(&self, identity: Option<&ClientIdentity>) -> Result<(Url, Client), ClientError> {
+        let (base, mut builder) = base_address(&self.url)?;
+        builder = builder.connect_timeout(self.patience.connect).timeout(self.patience.total);
+        if let Some(pem) = &self.ca_pem {
+            let roots = Certificate::from_pem_bundle(pem).map_err(ClientError::Ca)?;
+            builder = builder.tls_certs_only(roots);
+        }
+        if let Some(ClientIdentity { certificate, key }) = identity {
+            let both = Zeroizing::new([certificate.as_slice(), b"\n", key.as_slice()].concat());
+            builder = builder.identity(Identity::from_pem(&both).map_err(ClientError::Identity)?);
+        }
+        let built = builder.build();
+        let wrong = if identity.is_some() { ClientError::Identity } else { ClientError::Build };
+        Ok((base, built.map_err(wrong)?))
+    }
+}
+
 /// Checks a base address, and begins a client that never leaves it: no redirects, https to everywhere but this host.
 fn base_address(text: &str) -> Result<(Url, ClientBuilder), ClientError> {
     let base = Url::parse(text).map_err(|_| ClientError::Url)?;
@@ -200,6 +255,12 @@ fn retry(after: Option<Duration>, reason: RetryReason) -> FiledOutcome {
 
 fn alarm(reason: RetryReason) -> FiledOutcome {
     FiledOutcome::Retry { after: Some(SLOW_RETRY), alarm: true, reason }
+}
+
+/// The key that this certificate was signed with, if it has this id and the key is one of ours.
+fn own_key<'k>(id: &str, envelope: &[u8], signers: &'k TrustedKeys) -> Option<&'k PublicKey> {
+    let verified = crate::certify::verify(envelope, signers).ok()?;
+    if verified.id() == id { signers.get(&verified.key_id) } else { None }
 }
 
 /// The hashes of a consistency proof.
@@ -266,10 +327,7 @@ impl AuditSink for AuditClient {
     }
 
     async fn file(&self, id: &str, envelope: &[u8]) -> FiledOutcome {
-        let ours = crate::certify::verify(envelope, &self.signers).ok();
-        let ours = ours.filter(|verified| verified.id() == id);
-        let key = ours.as_ref().and_then(|verified| self.signers.get(&verified.key_id));
-        let (Some(key), Ok(parsed)) = (key, Envelope::parse(envelope)) else {
+        let (Some(key), Ok(parsed)) = (own_key(id, envelope, &self.signers), Envelope::parse(envelope)) else {
             return FiledOutcome::Quarantine(QuarantineReason::NotOurs);
         };
         let Ok(reply) = self.put(id, envelope).await else {

@@ -7,6 +7,7 @@
 //! Invariants: a receipt counts only after it was verified against a key that was configured, not one that came with
 //! it; an envelope's bytes travel as they are stored; bodies and tokens are never logged.
 
+pub mod circuit;
 pub mod client;
 #[cfg(test)]
 mod contract_tests;
@@ -17,6 +18,9 @@ pub mod service;
 #[cfg(test)]
 mod tests;
 pub mod trust;
+pub mod webhook;
+#[cfg(test)]
+mod webhook_tests;
 mod wire;
 pub mod witness;
 
@@ -82,6 +86,8 @@ pub enum Looked {
 pub enum FiledOutcome {
     /// It is filed, and the receipt verified.
     Receipted(FiledReceipt),
+    /// The service took it and gave no receipt, as a webhook does: it says so, and nothing proves it.
+    Acknowledged,
     /// The service refused this certificate. Keep it, tell someone; trying again does not help.
     Quarantine(QuarantineReason),
     /// Not filed, or not known to be: try again.

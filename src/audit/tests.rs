@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::client::{AuditClient, ClientError, ClientSetup};
+use super::client::{Access, AuditClient, ClientError, ClientSetup, Patience};
 use super::receipt::{self, Grade, LogOperator, ReceiptError};
 use super::service::{ServiceError, ServiceHandle, ServiceSetup, start};
 use super::trust::Trust;
@@ -35,7 +35,7 @@ use crate::log::tree::{Frontier, leaf_hash, verify_consistency, verify_inclusion
 use crate::random::{Random, RandomUnavailable, SystemRandom};
 
 const ORIGIN: &str = "wangchuan.example/audit";
-const TOKEN: &str = "a-token-of-some-length";
+pub(super) const TOKEN: &str = "a-token-of-some-length";
 pub(super) const ID: &str = "0190a1b2-c3d4-7abc-8def-0123456789ab";
 
 pub(super) fn id(number: usize) -> String {
@@ -75,17 +75,20 @@ pub(super) async fn serve(folder: &Path) -> ServiceHandle {
     start(setup).await.unwrap()
 }
 
+pub(super) fn access(url: &str) -> Access {
+    Access { url: url.to_owned(), ca_pem: None, identity: None, patience: Patience::default() }
+}
+
 pub(super) fn client(folder: &Path, url: &str) -> AuditClient {
     client_with(folder, url, Some(TOKEN)).unwrap()
 }
 
 fn client_with(folder: &Path, url: &str, token: Option<&str>) -> Result<AuditClient, ClientError> {
     AuditClient::new(ClientSetup {
-        url: url.to_owned(),
+        access: access(url),
         log: log_signer(folder).key().clone(),
         signers: trusted(&certificate_signer(folder)),
         token: token.map(|token| BearerToken::new(token).unwrap()),
-        ca_pem: None,
         clock: clock(),
     })
 }
@@ -537,11 +540,10 @@ async fn nothing_leaves_that_is_not_ours_or_not_protected() {
     // A service with another log key: its receipts count for nothing.
     let elsewhere = tempfile::tempdir().unwrap();
     let setup = ClientSetup {
-        url: service.url(),
+        access: access(&service.url()),
         log: log_signer(elsewhere.path()).key().clone(),
         signers: trusted(&certificate_signer(path)),
         token: Some(BearerToken::new(TOKEN).unwrap()),
-        ca_pem: None,
         clock: clock(),
     };
     let outcome = AuditClient::new(setup).unwrap().file(ID, envelope.as_bytes()).await;

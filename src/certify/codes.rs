@@ -283,6 +283,8 @@ codes! {
         RowsFailed,
         /// Some targets were not reached.
         TargetsUnreached,
+        /// It is sent to a webhook, which gives no receipt: nothing proves that it was filed, or when.
+        FiledWithoutReceipt,
         /// Whoever holds old copies of the control database and the current root can confirm that an id was known.
         LookupKeyNotRotated,
         /// No backup is configured for the store.

@@ -126,6 +126,12 @@ impl CertificateSigner {
         Self::from_pkcs8(document.as_ref())
     }
 
+    /// Makes a new key that is kept nowhere, and is gone with this value.
+    pub fn in_memory() -> Result<Self, SignerError> {
+        let made = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).and_then(|pair| pair.to_pkcs8v1());
+        Self::from_pkcs8(made.map_err(|_| SignerError::File(KeyFileError::NotMade))?.as_ref())
+    }
+
     /// Opens a key file. Refused when others can read it.
     pub fn open(path: &Path) -> Result<Self, SignerError> {
         Self::from_pkcs8(&key_file::read(path)?)

@@ -44,11 +44,14 @@ pub enum AuditCommand {
   wangchuan audit serve --listen 127.0.0.1:8430 --data audit-log \\
       --origin audit.example.com/erasures --signer shop.pem --token token.txt")]
     Serve(serve::ServeArgs),
-    /// Try the contract of filing on the configured audit service, and say what it gets wrong.
+    /// Try the contract of filing on an audit service, and say what it gets wrong.
     ///
-    /// Nothing new is filed; one certificate must be filed there already.
-    #[command(after_help = "Example:\n  wangchuan audit conformance")]
-    Conformance,
+    /// On the configured service nothing new is filed; one certificate must be filed there already. On one that is named, two
+    /// certificates made for the trial are filed and stay there: name one that is not in use.
+    #[command(after_help = "Examples:
+  wangchuan audit conformance
+  wangchuan audit conformance https://audit.example.com --log-key audit-log.vkey --signer trial.pem --token token.txt")]
+    Conformance(conformance::ConformanceArgs),
 }
 
 impl AuditCommand {
@@ -66,6 +69,6 @@ pub async fn audit(context: &mut Context<'_>, command: AuditCommand) -> CommandR
         AuditCommand::Verify => verify::verify(context).await,
         AuditCommand::Trust(args) => trust::trust(context, args).await,
         AuditCommand::Serve(args) => serve::serve(context, args).await,
-        AuditCommand::Conformance => conformance::conformance(context).await,
+        AuditCommand::Conformance(args) => conformance::conformance(context, args).await,
     }
 }

@@ -173,11 +173,11 @@ fn find<'r>(rows: &'r [CertificateRow], id: &str) -> Result<&'r CertificateRow, 
 /// The state of a certificate's filing.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Filing {
-    /// `pending`, `receipted` or `quarantined`.
+    /// `pending`, `receipted`, `acknowledged` (taken without a receipt) or `quarantined`.
     state: String,
     /// What the receipt is worth, and why.
     grade: Option<String>,
-    /// When the receipt was verified.
+    /// When the receipt was verified, or the certificate was taken without one.
     receipted_at: Option<Time>,
     /// Why it is not filed yet, or was refused.
     problem: Option<String>,
@@ -199,6 +199,10 @@ impl Filing {
             "receipted" => {
                 let grade = self.grade.as_deref().unwrap_or("-");
                 Words::new(format!("filed, receipt of grade {grade}"), format!("已存证，回执等级 {grade}"))
+            }
+            "acknowledged" => {
+                let grade = self.grade.as_deref().unwrap_or("-");
+                Words::new(format!("taken without a receipt, grade {grade}"), format!("已送达，无回执，等级 {grade}"))
             }
             "quarantined" => {
                 Words::new(format!("refused by the audit service{reason}"), format!("被审计服务拒绝{reason}"))

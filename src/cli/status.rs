@@ -167,6 +167,7 @@ fn next_step(code: &str) -> (&'static str, &'static str) {
         "store-skipped" => ("有数据源未纳入", "wangchuan store check"),
         "task-failed" => ("任务未顺利完成", "wangchuan doctor"),
         "certificate-quarantined" => ("证书被拒", "wangchuan certificate list"),
+        "filing-alarm" => ("存证服务须由人处理", "wangchuan audit status"),
         "filing-overdue" => ("存证逾期", "wangchuan agent --once"),
         "drill-failed" => ("演练未通过", "wangchuan drill show latest"),
         "drill-overdue" | "no-drill" => ("需要演练", "wangchuan drill run"),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Place;
 use super::secret::SecretValue;
 use super::section::Reading;
+use crate::audit::webhook::WebhookSecret;
 use crate::log::cosignature::{Quorum, WitnessKey};
 use crate::policy::registry::SecretText;
 
@@ -18,12 +19,23 @@ pub struct Audit {
     pub service: AuditService,
     /// Its bearer token.
     pub token: Option<SecretText>,
-    /// A file of additional certificate authorities, PEM.
+    /// A file of certificate authorities to trust instead of the system's, PEM.
     pub ca: Option<PathBuf>,
+    /// Who the agent is to a service that asks for a client certificate.
+    pub client: Option<ClientFiles>,
     /// The witnesses of the service's log, and how many of them make its heads witnessed.
     pub quorum: Quorum,
     /// Where each of those witnesses is asked, in the same order; only the embedded service asks.
     pub witness_urls: Vec<String>,
+}
+
+/// A client certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// The file of the certificate and those above it, PEM.
+    pub certificate: PathBuf,
+    /// The private key, PEM.
+    pub key: SecretText,
 }
 
 /// An audit service.
@@ -36,6 +48,24 @@ pub enum AuditService {
     },
     /// One elsewhere: `https://…`, or `http://` on the loopback.
     Url(String),
+    /// An address that certificates are posted to, which gives no receipts.
+    Webhook {
+        /// The address: `https://…`, or `http://` on the loopback.
+        url: String,
+        /// What posts are signed with; several while one is replaced by another.
+        secrets: Vec<SecretText>,
+    },
+}
+
+/// How certificates are filed with a service elsewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Adapter {
+    /// By the contract of audit services: PUT, and a receipt that is verified.
+    #[default]
+    Native,
+    /// By a signed POST (Standard Webhooks): a success says that it arrived, and proves nothing.
+    Webhook,
 }
 
 /// Where certificates go.
@@ -48,9 +78,23 @@ pub(super) struct RawAudit {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     token: Option<SecretValue>,
-    /// File of additional certificate authorities, PEM.
+    /// File of certificate authorities to trust instead of the system's, PEM.
     #[serde(default)]
     ca: Option<PathBuf>,
+    /// How it is spoken to: `native`, or `webhook`, which gives no receipts.
+    #[serde(default)]
+    adapter: Adapter,
+    /// Secrets of the webhook (`whsec_…`), the one in use first; secret references.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    webhook_secrets: Vec<SecretValue>,
+    /// File of the client certificate, PEM, with those between it and its authority.
+    #[serde(default)]
+    client_certificate: Option<PathBuf>,
+    /// Private key of the client certificate, PEM; a secret reference.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    client_key: Option<SecretValue>,
     /// Folder of the embedded service.
     #[serde(default)]
     data: Option<PathBuf>,
@@ -75,8 +119,11 @@ struct RawWitness {
 
 impl RawAudit {
     pub(super) fn literals(&self) -> Vec<Place> {
-        let is_literal = self.token.as_ref().is_some_and(SecretValue::is_literal);
-        if is_literal { vec![Place::of("audit").key("token")] } else { Vec::new() }
+        let place = Place::of("audit");
+        let single = [("token", &self.token), ("client_key", &self.client_key)].into_iter();
+        let single = single.filter_map(|(key, secret)| Some((key, secret.as_ref()?)));
+        let several = self.webhook_secrets.iter().map(|secret| ("webhook_secrets", secret));
+        single.chain(several).filter(|(_, secret)| secret.is_literal()).map(|(key, _)| place.key(key)).collect()
     }
 
     pub(super) fn check(&self, reading: &mut Reading<'_>) -> Option<Audit> {
@@ -85,19 +132,80 @@ impl RawAudit {
             Some(token) => Some(reading.secret(&place.key("token"), token)?),
             None => None,
         };
-        let service = if self.url == "embedded" {
-            let data = self.data.clone().unwrap_or_else(|| PathBuf::from("audit"));
-            Some(AuditService::Embedded { data: reading.path(&data) })
-        } else {
-            if self.data.is_some() {
-                let what = "`data` is the folder of the embedded service, and `url` names another one";
-                reading.fault(&place.key("data"), what, "remove `data`, or write `url = \"embedded\"`");
-            }
-            reading.endpoint(&place.key("url"), &self.url).map(AuditService::Url)
-        };
+        let service = self.service(reading);
+        let client = self.client(reading).ok()?;
         let (quorum, witness_urls) = self.witnesses(reading)?;
         let ca = self.ca.as_ref().map(|ca| reading.path(ca));
-        Some(Audit { service: service?, token, ca, quorum, witness_urls })
+        Some(Audit { service: service?, token, ca, client, quorum, witness_urls })
+    }
+
+    fn service(&self, reading: &mut Reading<'_>) -> Option<AuditService> {
+        let place = Place::of("audit");
+        if self.adapter == Adapter::Webhook {
+            return self.webhook(reading);
+        }
+        if !self.webhook_secrets.is_empty() {
+            let what = "`webhook_secrets` are for `adapter = \"webhook\"`";
+            reading.fault(&place.key("webhook_secrets"), what, "remove them, or write `adapter = \"webhook\"`");
+        }
+        if self.url == "embedded" {
+            let data = self.data.clone().unwrap_or_else(|| PathBuf::from("audit"));
+            return Some(AuditService::Embedded { data: reading.path(&data) });
+        }
+        self.no_folder(reading);
+        reading.endpoint(&place.key("url"), &self.url).map(AuditService::Url)
+    }
+
+    fn no_folder(&self, reading: &mut Reading<'_>) {
+        if self.data.is_some() {
+            let what = "`data` is the folder of the embedded service, and `url` names another one";
+            reading.fault(&Place::of("audit").key("data"), what, "remove `data`, or write `url = \"embedded\"`");
+        }
+    }
+
+    fn webhook(&self, reading: &mut Reading<'_>) -> Option<AuditService> {
+        let place = Place::of("audit");
+        self.no_folder(reading);
+        for (key, is_there) in [("witness", !self.witness.is_empty()), ("quorum", self.quorum.is_some())] {
+            if is_there {
+                let what = "a webhook has no log that witnesses could sign";
+                reading.fault(&place.key(key), what, "remove it, or write `adapter = \"native\"`");
+            }
+        }
+        let at = place.key("webhook_secrets");
+        if self.webhook_secrets.is_empty() {
+            let advice = "add `webhook_secrets = [\"credential:NAME\"]`: what the other side checks signatures with";
+            reading.fault(&place.key("adapter"), "posts to a webhook are signed, and there is no secret", advice);
+            return None;
+        }
+        let resolved: Vec<_> = self.webhook_secrets.iter().filter_map(|secret| reading.secret(&at, secret)).collect();
+        for error in resolved.iter().filter_map(|secret| WebhookSecret::parse(secret.dangerous_text()).err()) {
+            reading.fault(&at, error.to_string(), "take it from the other side as it is");
+        }
+        reading.endpoint(&place.key("url"), &self.url)?;
+        // To the letter: a path with a last slash is another one.
+        Some(AuditService::Webhook { url: self.url.clone(), secrets: resolved })
+    }
+
+    /// Both parts of a client certificate, or neither; an error is noted as a fault.
+    fn client(&self, reading: &mut Reading<'_>) -> Result<Option<ClientFiles>, ()> {
+        let place = Place::of("audit");
+        let missing = match (&self.client_certificate, &self.client_key) {
+            (None, None) => return Ok(None),
+            (Some(_), None) => ("client_certificate", "the client certificate has no key", "add `client_key`"),
+            (None, Some(_)) => ("client_key", "the key has no client certificate", "add `client_certificate`"),
+            (Some(certificate), Some(key)) if self.url.starts_with("https://") => {
+                let key = reading.secret(&place.key("client_key"), key).ok_or(())?;
+                return Ok(Some(ClientFiles { certificate: reading.path(certificate), key }));
+            }
+            (Some(_), Some(_)) => {
+                let what = "a client certificate is shown over https:// only";
+                ("client_certificate", what, "remove `client_certificate` and `client_key`")
+            }
+        };
+        let (key, what, advice) = missing;
+        reading.fault(&place.key(key), what, advice);
+        Err(())
     }
 
     fn witnesses(&self, reading: &mut Reading<'_>) -> Option<(Quorum, Vec<String>)> {

@@ -33,7 +33,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use agent::{Agent, LogLevel, StateLocation};
-pub use audit::{Audit, AuditService};
+pub use audit::{Audit, AuditService, ClientFiles};
 pub use backup::{Backup, ChainBounds, Credentials, Endpoint, Lock, LockMode, PruneMode};
 pub(crate) use diagnostic::suggest;
 pub use diagnostic::{Fault, Faults, Position};
@@ -44,6 +44,7 @@ pub use law::read_catalogue;
 pub use outside::{BoundTo, OutsideAccess, OutsideKey, SealedField};
 pub use policies::{Registry, UnknownCollection};
 pub use root::{Root, SlotSettings};
+pub use secret::secret_file;
 pub(crate) use section::zone_advice;
 
 use crate::policy::registry::Policy;

@@ -130,7 +130,8 @@ pub enum SecretError {
 
 impl SecretError {
     /// What to do about it.
-    pub(super) fn advice(&self) -> String {
+    #[must_use]
+    pub fn advice(&self) -> String {
         match self {
             Self::Variable(name) => format!("set `{name}` for the process, or use `file:PATH` or `credential:NAME`"),
             Self::Unclosed => "close the reference, or put the secret into a file: `file:PATH`".to_owned(),
@@ -237,6 +238,16 @@ impl Resolver<'_> {
         content.truncate(length);
         if content.is_empty() { Err(failed("it is empty".to_owned())) } else { Ok(content) }
     }
+}
+
+/// Reads a file with one secret, as `file:PATH` does.
+///
+/// # Errors
+/// When it cannot be read, or everybody on this host can read it.
+pub fn secret_file(path: &Path) -> Result<SecretText, SecretError> {
+    let resolver = Resolver { variable: &|_| None, base_dir: Path::new(""), allow_readable: &[] };
+    let name = path.to_str().ok_or(SecretError::NoName)?;
+    resolver.file(name).map(SecretText::new)
 }
 
 /// Whether users who are neither owner nor in the group may read the file.

@@ -45,7 +45,7 @@ pub use lease::{Lease, LeaseHolder, shared_holder};
 pub use outside_keys::OutsideKeyRow;
 pub use people::{HoldRow, RequestRow};
 pub use plans::{ChunkCounts, ChunkRow, LedgerEntry, LedgerKind, PlanRow, RunRow};
-pub use proof::{CertificateRow, DrillRow, OutboxRow};
+pub use proof::{CertificateRow, DrillRow, OutboxRow, Unfiled};
 pub use pruned::PrunedChain;
 pub use snapshots::SnapshotRow;
 pub use tree::{ABANDONED, NodeRow, SlotTable};

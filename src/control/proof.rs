@@ -33,7 +33,7 @@ pub struct CertificateRow {
 pub struct OutboxRow {
     /// The certificate.
     pub certificate: String,
-    /// `pending`, `receipted` or `quarantined`.
+    /// `pending`, `receipted`, `acknowledged` (taken without a receipt) or `quarantined`.
     pub state: String,
     /// Tries so far.
     pub attempts: i64,
@@ -45,8 +45,21 @@ pub struct OutboxRow {
     pub receipt: Option<Vec<u8>>,
     /// The receipt's grade.
     pub grade: Option<String>,
-    /// When it came.
+    /// When it came, or the certificate was taken.
     pub receipted_at: Option<DateTime<Utc>>,
+    /// Whether only a person mends why it waits.
+    pub alarm: bool,
+}
+
+/// A certificate that waits to be filed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfiled {
+    /// The certificate.
+    pub certificate: String,
+    /// When to try next.
+    pub next_at: DateTime<Utc>,
+    /// Why the last try failed.
+    pub problem: Option<String>,
 }
 
 /// A drill's signed record.
@@ -68,7 +81,8 @@ pub struct DrillRow {
 
 const CERTIFICATE: &str =
     "SELECT id, sequence, run, result, digest, envelope, evidence, issued_at, supersedes FROM certificate";
-const OUTBOX: &str = "SELECT certificate, state, attempts, next_at, problem, receipt, grade, receipted_at FROM outbox";
+const OUTBOX: &str =
+    "SELECT certificate, state, attempts, next_at, problem, receipt, grade, receipted_at, alarm FROM outbox";
 
 /// `meta`: the id that the next certificate will have.
 const ANNOUNCED: &str = "certificate_announced";
@@ -129,11 +143,13 @@ impl Tx {
         .bind(&certificate.supersedes)
         .execute(&mut *self.inner)
         .await?;
-        sqlx::query("INSERT INTO outbox (certificate, state, attempts, next_at) VALUES ($1, 'pending', 0, $2)")
-            .bind(&certificate.id)
-            .bind(time_text(certificate.issued_at))
-            .execute(&mut *self.inner)
-            .await?;
+        sqlx::query(
+            "INSERT INTO outbox (certificate, state, attempts, next_at, alarm) VALUES ($1, 'pending', 0, $2, 0)",
+        )
+        .bind(&certificate.id)
+        .bind(time_text(certificate.issued_at))
+        .execute(&mut *self.inner)
+        .await?;
         Ok(())
     }
 
@@ -155,27 +171,36 @@ impl Tx {
     pub async fn outbox(&mut self, state: Option<&str>) -> Result<Vec<OutboxRow>> {
         let text = format!("{OUTBOX} WHERE ($1 IS NULL OR state = $1) ORDER BY next_at, certificate");
         let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(state).fetch_all(&mut *self.inner).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(OutboxRow {
-                    certificate: row.try_get(0)?,
-                    state: row.try_get(1)?,
-                    attempts: row.try_get(2)?,
-                    next_at: parse_time(&row.try_get::<String, _>(3)?)?,
-                    problem: row.try_get(4)?,
-                    receipt: row.try_get(5)?,
-                    grade: row.try_get(6)?,
-                    receipted_at: optional_time(row.try_get(7)?)?,
-                })
-            })
-            .collect()
+        rows.iter().map(outbox_row).collect()
+    }
+
+    /// What waits to be filed, oldest first.
+    pub async fn unfiled(&mut self) -> Result<Vec<Unfiled>> {
+        let text =
+            "SELECT certificate, next_at, problem FROM outbox WHERE state = 'pending' ORDER BY next_at, certificate";
+        let rows = sqlx::query(text).fetch_all(&mut *self.inner).await?;
+        let row = |row: &sqlx::any::AnyRow| {
+            let next_at = parse_time(&row.try_get::<String, _>(1)?)?;
+            Ok(Unfiled { certificate: row.try_get(0)?, next_at, problem: row.try_get(2)? })
+        };
+        rows.iter().map(row).collect()
+    }
+
+    /// An outbox row that waits, with the envelope to send.
+    pub async fn to_file(&mut self, certificate: &str) -> Result<Option<(OutboxRow, Vec<u8>)>> {
+        let text = format!("{OUTBOX} WHERE certificate = $1 AND state = 'pending'");
+        let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(certificate).fetch_optional(&mut *self.inner).await?;
+        let Some(row) = row else { return Ok(None) };
+        let envelope = sqlx::query("SELECT envelope FROM certificate WHERE id = $1").bind(certificate);
+        let Some(envelope) = envelope.fetch_optional(&mut *self.inner).await? else { return Ok(None) };
+        Ok(Some((outbox_row(&row)?, envelope.try_get(0)?)))
     }
 
     /// Stores the outcome of a filing.
     pub async fn set_outbox(&mut self, row: &OutboxRow) -> Result<()> {
         sqlx::query(
-            "UPDATE outbox SET state = $2, attempts = $3, next_at = $4, problem = $5, receipt = $6, grade = $7, receipted_at = $8 \
-             WHERE certificate = $1 AND state <> 'receipted'",
+            "UPDATE outbox SET state = $2, attempts = $3, next_at = $4, problem = $5, receipt = $6, grade = $7, receipted_at = $8, \
+             alarm = $9 WHERE certificate = $1 AND state NOT IN ('receipted', 'acknowledged')",
         )
         .bind(&row.certificate)
         .bind(&row.state)
@@ -185,6 +210,7 @@ impl Tx {
         .bind(&row.receipt)
         .bind(&row.grade)
         .bind(row.receipted_at.map(time_text))
+        .bind(i64::from(row.alarm))
         .execute(&mut *self.inner)
         .await?;
         Ok(())
@@ -193,7 +219,8 @@ impl Tx {
     /// Puts a better receipt in the place of the one that a filed certificate has; returns whether there was one.
     pub async fn better_receipt(&mut self, row: &OutboxRow) -> Result<bool> {
         let done = sqlx::query(
-            "UPDATE outbox SET receipt = $2, grade = $3, receipted_at = $4 WHERE certificate = $1 AND state = 'receipted'",
+            "UPDATE outbox SET state = 'receipted', receipt = $2, grade = $3, receipted_at = $4 \
+             WHERE certificate = $1 AND state IN ('receipted', 'acknowledged')",
         )
         .bind(&row.certificate)
         .bind(&row.receipt)
@@ -256,5 +283,19 @@ fn certificate_row(row: &sqlx::any::AnyRow) -> Result<CertificateRow> {
         evidence: row.try_get(6)?,
         issued_at: parse_time(&row.try_get::<String, _>(7)?)?,
         supersedes: row.try_get(8)?,
+    })
+}
+
+fn outbox_row(row: &sqlx::any::AnyRow) -> Result<OutboxRow> {
+    Ok(OutboxRow {
+        certificate: row.try_get(0)?,
+        state: row.try_get(1)?,
+        attempts: row.try_get(2)?,
+        next_at: parse_time(&row.try_get::<String, _>(3)?)?,
+        problem: row.try_get(4)?,
+        receipt: row.try_get(5)?,
+        grade: row.try_get(6)?,
+        receipted_at: optional_time(row.try_get(7)?)?,
+        alarm: row.try_get::<i64, _>(8)? != 0,
     })
 }

@@ -156,7 +156,7 @@ CREATE TABLE certificate (
 );
 CREATE TABLE outbox (
     certificate TEXT PRIMARY KEY, state TEXT NOT NULL, attempts BIGINT NOT NULL, next_at TEXT NOT NULL,
-    problem TEXT, receipt BLOB, grade TEXT, receipted_at TEXT
+    problem TEXT, receipt BLOB, grade TEXT, receipted_at TEXT, alarm BIGINT NOT NULL
 );
 
 CREATE TABLE job_run (

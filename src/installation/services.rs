@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use zeroize::Zeroizing;
 
 use super::lock_horizon::{LockHorizon, lock_horizons};
 use super::serve::{LogService, private_token, start_service};
 use super::{Installation, cannot, state_folder};
+use crate::audit::client::webhook::{WebhookClient, WebhookSetup};
 use crate::audit::client::witness::HttpWitness;
-use crate::audit::client::{AuditClient, ClientSetup, leads_to_this_host};
+use crate::audit::client::{self, Access, AuditClient, ClientIdentity, ClientSetup, leads_to_this_host};
 use crate::audit::receipt::LogOperator;
 use crate::audit::service::ServiceHandle;
+use crate::audit::webhook::WebhookSecret;
 use crate::audit::witness::{Witness, Witnesses};
 use crate::audit::{AuditSink, BearerToken};
 use crate::backup::codec::Id128;
@@ -208,14 +211,27 @@ fn read_optional(path: Option<&Path>) -> Result<Option<Vec<u8>>> {
     path.map(|path| std::fs::read(path).map_err(|error| cannot("read", path, &error))).transpose()
 }
 
+/// How the audit service at this address is reached.
+fn access(config: &Audit, url: String) -> Result<Access> {
+    let identity = match &config.client {
+        Some(files) => Some(ClientIdentity {
+            certificate: std::fs::read(&files.certificate)
+                .map_err(|error| cannot("read the client certificate", &files.certificate, &error))?,
+            key: Zeroizing::new(files.key.dangerous_text().as_bytes().to_vec()),
+        }),
+        None => None,
+    };
+    Ok(Access { url, ca_pem: read_optional(config.ca.as_deref())?, identity, patience: client::Patience::default() })
+}
+
 /// The audit service, and the embedded one when there is one.
 pub struct AuditConnection {
     /// Where certificates are filed.
     pub sink: Arc<dyn AuditSink>,
-    /// The same, for looking at the service itself.
-    pub client: Arc<AuditClient>,
-    /// The key of its log.
-    pub log: CheckpointKey,
+    /// The same, for looking at the service itself; none where it is a webhook, which answers no questions.
+    pub client: Option<Arc<AuditClient>>,
+    /// The key of its log; none where there is no log.
+    pub log: Option<CheckpointKey>,
     /// Who runs it.
     pub operator: LogOperator,
     service: Option<ServiceHandle>,
@@ -224,35 +240,46 @@ pub struct AuditConnection {
 impl AuditConnection {
     pub(super) async fn open(installation: &Installation) -> Result<Self> {
         let config = &installation.config.audit;
+        let configured = config.token.as_ref().map(|token| BearerToken::new(token.dangerous_text()));
+        let configured = configured.transpose().map_err(proof)?;
         let (url, log, token, service) = match &config.service {
             AuditService::Embedded { data } => {
                 let (service, log, token) = start_embedded(installation, data).await?;
                 (service.url(), log, Some(token), Some(service))
             }
-            AuditService::Url(url) => {
-                let log = audit_log_key(installation)?;
-                let token = config
-                    .token
-                    .as_ref()
-                    .map(|token| BearerToken::new(token.dangerous_text()))
-                    .transpose()
-                    .map_err(proof)?;
-                (url.clone(), log, token, None)
-            }
+            AuditService::Url(url) => (url.clone(), audit_log_key(installation)?, configured, None),
+            AuditService::Webhook { url, secrets } => return Self::webhook(installation, url, secrets, configured),
         };
-        let ca = read_optional(config.ca.as_deref())?;
         let client = AuditClient::new(ClientSetup {
-            url,
+            access: access(config, url)?,
             log: log.clone(),
             signers: installation.signer.trusted().clone(),
             token,
-            ca_pem: ca,
             clock: installation.clock.clone(),
         })
         .map_err(proof)?;
         let client = Arc::new(client);
         let operator = audit_log_operator(installation, &log);
-        Ok(Self { sink: client.clone(), client, log, operator, service })
+        Ok(Self { sink: client.clone(), client: Some(client), log: Some(log), operator, service })
+    }
+
+    fn webhook(
+        installation: &Installation,
+        url: &str,
+        secrets: &[SecretText],
+        token: Option<BearerToken>,
+    ) -> Result<Self> {
+        let secrets: std::result::Result<Vec<_>, _> =
+            secrets.iter().map(|secret| WebhookSecret::parse(secret.dangerous_text())).collect();
+        let client = WebhookClient::new(WebhookSetup {
+            access: access(&installation.config.audit, url.to_owned())?,
+            secrets: secrets.map_err(proof)?,
+            signers: installation.signer.trusted().clone(),
+            token,
+            clock: installation.clock.clone(),
+        });
+        let sink = Arc::new(client.map_err(proof)?);
+        Ok(Self { sink, client: None, log: None, operator: LogOperator::SelfHosted, service: None })
     }
 
     pub(super) async fn close(self) -> Result<()> {
@@ -278,6 +305,9 @@ pub fn audit_log_key(installation: &Installation) -> Result<CheckpointKey> {
             let text = std::fs::read_to_string(&vkey)
                 .map_err(|error| cannot("read the audit log's public key", &vkey, &error))?;
             CheckpointKey::parse(text.trim()).map_err(proof)
+        }
+        AuditService::Webhook { .. } => {
+            Err(TaskError::Proof("a webhook keeps no log, so there is no log key".to_owned()))
         }
     }
 }
@@ -309,7 +339,7 @@ fn own_audit_keys(config: &Configuration) -> Vec<CheckpointKey> {
 pub(super) fn is_audit_here(config: &Configuration) -> bool {
     match &config.audit.service {
         AuditService::Embedded { .. } => true,
-        AuditService::Url(url) => leads_to_this_host(url),
+        AuditService::Url(url) | AuditService::Webhook { url, .. } => leads_to_this_host(url),
     }
 }
 

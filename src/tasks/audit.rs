@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 
 use crate::audit::FiledOutcome;
+use crate::audit::circuit::{Circuit, Position};
 use crate::audit::receipt::{self, Grade, LogOperator};
 use crate::certify::Said;
 use crate::certify::dsse::Envelope;
@@ -20,17 +21,19 @@ use crate::log::tree::Hash;
 use crate::log::verify::verify_log;
 
 use super::certify::{ROLL_UP, wrong_with};
-use super::outbox::{CertificateVerdict, proved_head, watch_growth};
+use super::outbox::{CertificateVerdict, filing_circuit, proved_head, watch_growth};
 use super::trust::{GivenReceipt, trust, verify_with};
 use super::{Result, TaskError};
 
 /// How filing stands.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditStatus {
     /// All certificates.
     pub issued: u64,
     /// Those with a verified receipt.
     pub receipted: u64,
+    /// Those that were taken without a receipt.
+    pub acknowledged: u64,
     /// Those that wait.
     pub pending: u64,
     /// Those that the service refuses.
@@ -43,6 +46,10 @@ pub struct AuditStatus {
     pub problems: Vec<(String, String)>,
     /// Leaves of the embedded service's log, if it was ever started.
     pub log_leaves: Option<u64>,
+    /// What is known of the service's failures.
+    pub circuit: Circuit,
+    /// Whether it is left alone because of them.
+    pub position: Position,
 }
 
 /// Looks at the outbox and at the embedded log, beside whatever process works.
@@ -53,8 +60,23 @@ pub async fn audit_status(installation: &Installation) -> Result<AuditStatus> {
     let mut tx = installation.control.read().await?;
     let certificates = tx.certificates(None).await?;
     let outbox = tx.outbox(None).await?;
+    let circuit = filing_circuit(&mut tx, &installation.config.audit.service).await?;
     drop(tx);
-    let mut status = AuditStatus { issued: certificates.len() as u64, ..AuditStatus::default() };
+    let issued: HashMap<&str, DateTime<Utc>> =
+        certificates.iter().map(|known| (known.id.as_str(), known.issued_at)).collect();
+    let mut status = AuditStatus {
+        issued: certificates.len() as u64,
+        receipted: 0,
+        acknowledged: 0,
+        pending: 0,
+        quarantined: 0,
+        oldest_pending: None,
+        grades: Vec::new(),
+        problems: Vec::new(),
+        log_leaves: None,
+        position: circuit.position(installation.clock.now()),
+        circuit,
+    };
     let logs = audit_log_keys(installation).unwrap_or_default();
     let logs: Vec<_> = logs.iter().map(|log| (log, audit_log_operator(installation, log))).collect();
     let operator = |row: &OutboxRow| {
@@ -66,14 +88,15 @@ pub async fn audit_status(installation: &Installation) -> Result<AuditStatus> {
     let mut grades: HashMap<(Grade, LogOperator), u64> = HashMap::new();
     for row in &outbox {
         match row.state.as_str() {
-            "receipted" => {
-                status.receipted += 1;
+            "receipted" | "acknowledged" => {
+                let counter = if row.state == "receipted" { &mut status.receipted } else { &mut status.acknowledged };
+                *counter += 1;
                 *grades.entry((grade_of(row), operator(row))).or_default() += 1;
             }
             state => {
                 let counter = if state == "quarantined" { &mut status.quarantined } else { &mut status.pending };
                 *counter += 1;
-                let issued = certificates.iter().find(|known| known.id == row.certificate).map(|known| known.issued_at);
+                let issued = issued.get(row.certificate.as_str()).copied();
                 if state != "quarantined" {
                     status.oldest_pending = status.oldest_pending.into_iter().chain(issued).min();
                 }
@@ -115,15 +138,19 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
     drop(tx);
     let mut checks = vec![sequence(&certificates), chain(installation, &certificates)];
     let trust = trust(installation).await?;
-    let (mut receipted, mut waiting) = (0, 0);
+    let (mut receipted, mut acknowledged, mut waiting) = (0, 0, 0);
     let mut bad: Vec<String> = Vec::new();
     for row in &certificates {
         let given = match filed(outbox.get(&row.id)) {
-            Ok(Some(receipt)) => {
+            Ok(Standing::Receipted(receipt)) => {
                 receipted += 1;
                 GivenReceipt::Entry(receipt.to_vec())
             }
-            Ok(None) => {
+            Ok(Standing::Acknowledged) => {
+                acknowledged += 1;
+                GivenReceipt::Acknowledged
+            }
+            Ok(Standing::Waits) => {
                 waiting += 1;
                 GivenReceipt::NotInThisForm
             }
@@ -137,6 +164,11 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
         bad.extend(wrong.map(|(check, _, said)| format!("no. {}, {check}: {said}", row.sequence)));
     }
     checks.push(match bad.first() {
+        None if acknowledged > 0 => line(
+            "certificates",
+            true,
+            format!("{receipted} with good receipts, {acknowledged} taken without a receipt, {waiting} not filed yet"),
+        ),
         None => line("certificates", true, format!("{receipted} with good receipts, {waiting} not filed yet")),
         Some(first) => line("certificates", false, format!("{} wrong, first {first}", bad.len())),
     });
@@ -153,12 +185,24 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
     Ok(CertificateVerdict::of(checks))
 }
 
-/// The receipt of a certificate that is filed, none while it waits; what is wrong with how it stands in the outbox.
-fn filed(row: Option<&OutboxRow>) -> std::result::Result<Option<&[u8]>, String> {
+/// How a certificate stands in the outbox, when that is as it should be.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing<'r> {
+    /// Filed, with this receipt.
+    Receipted(&'r [u8]),
+    /// Taken without a receipt.
+    Acknowledged,
+    /// Not filed yet.
+    Waits,
+}
+
+/// How a certificate stands in the outbox; what is wrong with that.
+fn filed(row: Option<&OutboxRow>) -> std::result::Result<Standing<'_>, String> {
     let Some(row) = row else { return Err("it is not waiting to be filed, and was not filed".to_owned()) };
     match (row.state.as_str(), &row.receipt) {
-        ("pending", None) => Ok(None),
-        ("receipted", Some(receipt)) => Ok(Some(receipt)),
+        ("pending", None) => Ok(Standing::Waits),
+        ("acknowledged", None) => Ok(Standing::Acknowledged),
+        ("receipted", Some(receipt)) => Ok(Standing::Receipted(receipt)),
         ("receipted", None) => Err("it counts as filed, and its receipt is missing".to_owned()),
         ("quarantined", _) => {
             Err(format!("the audit service refuses it: {}", row.problem.as_deref().unwrap_or("no reason given")))
@@ -338,15 +382,22 @@ pub struct Refiled {
 /// When the control database fails.
 pub async fn file_again(installation: &Installation) -> Result<Refiled> {
     let mut tx = installation.control.read().await?;
-    let rows = tx.outbox(Some("receipted")).await?;
+    let mut rows = tx.outbox(Some("receipted")).await?;
+    rows.extend(tx.outbox(Some("acknowledged")).await?);
     drop(tx);
     let connection = installation.audit()?;
+    let Some(log) = &connection.log else {
+        return Err(TaskError::refused(
+            "a webhook gives no receipts, so that filing again gains none",
+            "set `adapter = \"native\"` and the address of an audit service in [audit]",
+        ));
+    };
     let logs = audit_log_keys(installation)?;
     let is_stale = |row: &OutboxRow| {
         let verifies = |receipt: &[u8]| logs.iter().any(|log| receipt::head(receipt, log).is_ok());
         !row.receipt.as_deref().is_some_and(verifies)
     };
-    let mut before = proved_head(installation, &connection.log).await?;
+    let mut before = proved_head(installation, log).await?;
     let mut after = None;
     let mut refiled = Refiled::default();
     for mut row in rows {
@@ -356,6 +407,10 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
         let Some(certificate) = certificate else { continue };
         let filed = match connection.sink.file(&certificate.id, &certificate.envelope).await {
             FiledOutcome::Receipted(filed) => filed,
+            FiledOutcome::Acknowledged => {
+                refiled.same += 1;
+                continue;
+            }
             FiledOutcome::Quarantine(reason) => {
                 refiled.failed.push((certificate.id, reason.to_string()));
                 continue;
@@ -415,10 +470,13 @@ mod tests {
             receipt: receipt.map(<[u8]>::to_vec),
             grade: None,
             receipted_at: None,
+            alarm: false,
         };
-        assert_eq!(filed(Some(&row("receipted", Some(b"r")))), Ok(Some(&b"r"[..])));
-        assert_eq!(filed(Some(&row("pending", None))), Ok(None));
-        for wrong in [row("receipted", None), row("quarantined", None), row("pending", Some(b"r"))] {
+        assert_eq!(filed(Some(&row("receipted", Some(b"r")))), Ok(Standing::Receipted(b"r")));
+        assert_eq!(filed(Some(&row("pending", None))), Ok(Standing::Waits));
+        assert_eq!(filed(Some(&row("acknowledged", None))), Ok(Standing::Acknowledged));
+        let (pending, acknowledged) = (row("pending", Some(b"r")), row("acknowledged", Some(b"r")));
+        for wrong in [row("receipted", None), row("quarantined", None), pending, acknowledged] {
             assert!(filed(Some(&wrong)).is_err(), "{wrong:?}");
         }
         assert!(filed(None).is_err());

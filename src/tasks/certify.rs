@@ -257,7 +257,7 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
         stores: installation.config.registry.stores.clone(),
         engines: installation.sites().iter().map(|site| (site.model.spec.name.clone(), site.store.engine())).collect(),
         is_bucket_on_this_host: installation.is_bucket_on_this_host(),
-        is_audit_self_hosted: installation.is_audit_self_hosted(),
+        audit_limitation: installation.audit_limitation(),
         run: run.clone(),
         body,
         chunks,

@@ -1,208 +1,324 @@
 //! `outbox`: files certificates with the audit service, oldest first, for as long as it takes.
+//!
+//! Each round begins with one certificate alone. When the service takes it the others follow, some at a time; when it fails, nothing
+//! more is tried in this round, and behind several such rounds not before some time is over ([`crate::audit::circuit`]).
 
-use chrono::TimeDelta;
-use serde::Serialize;
+mod growth;
 
-use crate::audit::receipt::{self, LogOperator};
-use crate::audit::{FiledOutcome, Grown, backoff};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
+
+use crate::audit::circuit::{Circuit, Position};
+use crate::audit::receipt::{Grade, LogOperator};
+use crate::audit::{FiledOutcome, RetryReason, backoff};
 use crate::certify::evidence::verify_evidence;
 use crate::certify::signer::TrustedKeys;
 use crate::certify::{Said, roll_up};
-use crate::control::OutboxRow;
+use crate::config::AuditService;
+use crate::control::{OutboxRow, Tx, Unfiled};
 use crate::crash_point;
-use crate::installation::Installation;
-use crate::log::checkpoint::{Checkpoint, CheckpointKey};
+use crate::installation::{AuditConnection, Installation};
+use crate::log::checkpoint::Checkpoint;
 
-use super::Result;
 use super::trust::{GivenReceipt, trust, verify_with};
+use super::{Result, TaskError};
+
+use self::growth::{contradiction, note_seen};
+pub(super) use self::growth::{proved_head, watch_growth};
+
+/// Filings at the same time.
+const IN_FLIGHT: usize = 8;
+/// Filings whose outcomes are stored together.
+const GROUP: usize = 64;
+/// The `meta` entry with what is known of the service's failures.
+const CIRCUIT: &str = "audit_circuit";
 
 /// What a round of filing did.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct FilingReport {
     /// Certificates with a verified receipt.
     pub receipted: Vec<String>,
+    /// Certificates that were taken without a receipt.
+    pub acknowledged: Vec<String>,
     /// Certificates that wait, with the reason.
     pub waiting: Vec<(String, String)>,
     /// Certificates that the service refuses, with the reason; a person must look.
     pub quarantined: Vec<(String, String)>,
+    /// What only a person mends, although filing is tried on.
+    pub alarm: Option<String>,
     /// What shows that the log was rolled back or has two faces; a person must look at once.
     pub doubt: Option<String>,
 }
 
-/// Files everything whose time has come; `now_all` tries waiting ones at once.
+/// Files everything whose time has come; `now_all` tries waiting ones at once, whatever the service did before.
 ///
 /// # Errors
 /// When the control database fails. An unreachable service is not an error: certificates wait.
 pub async fn file_due(installation: &Installation, now_all: bool) -> Result<FilingReport> {
     let mut report = FilingReport::default();
     let mut tx = installation.control.read().await?;
-    let waiting = tx.outbox(Some("pending")).await?;
+    let waiting = tx.unfiled().await?;
+    let circuit = filing_circuit(&mut tx, &installation.config.audit.service).await?;
     drop(tx);
-    let connection = installation.audit()?;
     let now = installation.clock.now();
-    if waiting.iter().any(|row| now_all || row.next_at <= now) {
+    let (due, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|row| now_all || row.next_at <= now);
+    report.waiting.extend(later.into_iter().map(|row| (row.certificate, row.problem.unwrap_or_default())));
+    if let (Position::Open { .. }, false) = (circuit.position(now), now_all) {
+        wait_with(&mut report, due, circuit.reason.as_deref().unwrap_or_default());
+        report.alarm = circuit.alarm.then(|| circuit.reason.unwrap_or_default());
+        return Ok(report);
+    }
+    if !due.is_empty() {
         // What was filed must not be unknown to a recovered site: it would use the number again.
         let sealed = installation.keyring.seal_state(&installation.control, installation.clock.as_ref()).await;
         if let Err(error) = sealed {
             if !error.is_retryable() {
                 return Err(error.into());
             }
-            report.waiting.extend(waiting.into_iter().map(|row| (row.certificate, error.to_string())));
+            wait_with(&mut report, due, &error.to_string());
             return Ok(report);
         }
     }
-    let mut before = proved_head(installation, &connection.log).await?;
-    let mut down: Option<String> = None;
-    let mut after: Option<Checkpoint> = None;
-    for mut row in waiting {
-        let now = installation.clock.now();
-        if let Some(reason) = &down {
-            // One try tells that the service is away; the others need not wait for it, and keep their turn.
-            report.waiting.push((row.certificate.clone(), reason.clone()));
-            continue;
-        }
-        if !now_all && row.next_at > now {
-            report.waiting.push((row.certificate.clone(), row.problem.clone().unwrap_or_default()));
-            continue;
-        }
-        let mut tx = installation.control.read().await?;
-        let certificate = tx.certificate(&row.certificate).await?;
-        drop(tx);
-        let Some(certificate) = certificate else { continue };
-        let outcome = connection.sink.file(&certificate.id, &certificate.envelope).await;
-        crash_point::reached("outbox.filed");
-        if let FiledOutcome::Retry { reason, .. } = &outcome
-            && reason.is_of_service()
-        {
-            down = Some(reason.to_string());
-        }
-        if let FiledOutcome::Receipted(filed) = &outcome {
-            before.get_or_insert_with(|| filed.verified.head());
-            after = Some(filed.verified.head());
-        }
-        enter(installation, connection.operator, &mut row, outcome, &mut report)?;
-        let mut tx = installation.control.begin().await?;
-        tx.set_outbox(&row).await?;
-        tx.commit().await?;
-        crash_point::reached("outbox.receipted");
-    }
-    report.doubt = watch_growth(installation, before, after).await?;
-    Ok(report)
-}
-
-/// The `meta` entry with the newest head that was proved to extend those before it.
-const PROVED: &str = "audit_log_proved";
-
-fn head_text(log: &CheckpointKey, head: &Checkpoint) -> String {
-    format!("{} {} {}", hex::encode(log.log_id()), head.size, hex::encode(head.root))
-}
-
-fn head_of_text(log: &CheckpointKey, text: &str) -> Option<Checkpoint> {
-    let (size, root) = text.strip_prefix(&hex::encode(log.log_id()))?.trim_start().split_once(' ')?;
-    let root = hex::decode(root).ok()?.try_into().ok()?;
-    Some(Checkpoint { origin: log.origin().to_owned(), size: size.parse().ok()?, root })
-}
-
-/// The head from which the service is asked to prove that its log grew; before the first proof, the newest that is known.
-pub(super) async fn proved_head(installation: &Installation, log: &CheckpointKey) -> Result<Option<Checkpoint>> {
-    let kept = installation.control.read().await?.meta(PROVED).await?;
-    match kept.and_then(|text| head_of_text(log, &text)) {
-        Some(head) => Ok(Some(head)),
-        None => newest_head(installation, log).await,
-    }
-}
-
-/// Asks whether the log grew from the head that was proved last to the newest one, and remembers the newest once that is proved.
-/// Until there is an answer every round asks from the same head, so that nothing is forgotten meanwhile. Returns the doubt.
-pub(super) async fn watch_growth(
-    installation: &Installation,
-    before: Option<Checkpoint>,
-    after: Option<Checkpoint>,
-) -> Result<Option<String>> {
     let connection = installation.audit()?;
-    let Some(before) = before else { return Ok(None) };
-    let after = match after {
-        Some(after) => after,
-        // With nothing filed in this round, there may be a head for which there was no answer yet.
-        None => match newest_head(installation, &connection.log).await? {
-            Some(newest) if newest.size > before.size => newest,
-            _ => before.clone(),
-        },
+    let before = match &connection.log {
+        Some(log) => proved_head(installation, log).await?,
+        None => None,
     };
-    let grown = if before == after { Grown::Proved } else { connection.sink.grew(&before, &after).await };
-    let (known, doubt) = match grown {
-        Grown::Proved => (after, None),
-        Grown::Unanswered => (before, None),
-        Grown::Refuted => {
-            let doubt = two_histories(&before, &after);
-            (before, Some(doubt))
-        }
-    };
-    let text = head_text(&connection.log, &known);
-    if installation.control.read().await?.meta(PROVED).await?.as_deref() != Some(&text) {
-        let mut tx = installation.control.begin().await?;
-        tx.set_meta(PROVED, &text).await?;
-        tx.commit().await?;
+    Round { installation, connection, circuit, before, report }.run(due).await
+}
+
+fn wait_with(report: &mut FilingReport, rows: Vec<Unfiled>, reason: &str) {
+    report.waiting.extend(rows.into_iter().map(|row| (row.certificate, reason.to_owned())));
+}
+
+/// What stands in the `meta` entry.
+#[derive(Serialize, Deserialize)]
+struct KeptCircuit {
+    /// The service that it is about; the configuration may name another one by now.
+    service: String,
+    circuit: Circuit,
+}
+
+fn place_of(service: &AuditService) -> &str {
+    match service {
+        AuditService::Embedded { .. } => "embedded",
+        AuditService::Url(url) | AuditService::Webhook { url, .. } => url,
     }
-    Ok(doubt)
 }
 
-/// The head with the most leaves under which any receipt of this log was given.
-async fn newest_head(installation: &Installation, log: &CheckpointKey) -> Result<Option<Checkpoint>> {
-    let mut tx = installation.control.read().await?;
-    let rows = tx.outbox(Some("receipted")).await?;
-    drop(tx);
-    let heads = rows.iter().filter_map(|row| receipt::head(row.receipt.as_deref()?, log).ok());
-    Ok(heads.max_by_key(|head| head.size))
+/// What is known of the failures of the service that is configured.
+///
+/// # Errors
+/// When the control database cannot be read.
+pub async fn filing_circuit(tx: &mut Tx, service: &AuditService) -> Result<Circuit> {
+    let kept = tx.meta(CIRCUIT).await?.and_then(|text| serde_json::from_str::<KeptCircuit>(&text).ok());
+    Ok(kept.filter(|kept| kept.service == place_of(service)).map(|kept| kept.circuit).unwrap_or_default())
 }
 
-/// Said of a log that does not extend what it showed before. Receipts prove that each certificate was in *a* log; only proofs of
-/// growth show that it is one and the same.
-fn two_histories(before: &Checkpoint, after: &Checkpoint) -> String {
-    let what = format!(
-        "the audit log's head of {} entries does not extend that of {}: it was rolled back, or shows others another history; \
-         the receipts with both heads are kept as evidence",
-        after.size, before.size
-    );
-    tracing::error!(origin = %after.origin, earlier = before.size, later = after.size, "the audit log has two histories");
-    what
+/// One round.
+struct Round<'i> {
+    installation: &'i Installation,
+    connection: &'i AuditConnection,
+    circuit: Circuit,
+    /// The head from which the log's growth is to be proved.
+    before: Option<Checkpoint>,
+    report: FilingReport,
 }
 
-fn enter(
-    installation: &Installation,
-    operator: LogOperator,
-    row: &mut OutboxRow,
+/// One try.
+struct Tried {
+    row: OutboxRow,
     outcome: FiledOutcome,
-    report: &mut FilingReport,
-) -> Result<()> {
-    let now = installation.clock.now();
-    row.attempts += 1;
-    match outcome {
-        FiledOutcome::Receipted(receipt) => {
-            "receipted".clone_into(&mut row.state);
-            row.problem = None;
-            let grade = receipt.verified.witnessed_by(&installation.config.audit.quorum).grade;
-            row.grade = Some(format!("{grade:?}: {}", grade.describe(operator)));
-            row.receipt = Some(receipt.bytes);
-            row.receipted_at = Some(now);
-            report.receipted.push(row.certificate.clone());
+}
+
+impl Round<'_> {
+    async fn run(mut self, due: Vec<Unfiled>) -> Result<FilingReport> {
+        let mut rest = due.into_iter();
+        let mut group: Vec<Unfiled> = rest.by_ref().take(1).collect();
+        let mut head = None;
+        while !group.is_empty() {
+            let is_full = group.len() == GROUP;
+            head = self.file_group(group).await?.or(head);
+            group = rest.by_ref().take(GROUP).collect();
+            // A long round asks on the way, too.
+            if is_full && !group.is_empty() {
+                self.watch(head.clone()).await?;
+            }
+            let why = self.circuit.reason.clone().or_else(|| self.report.doubt.clone());
+            if let Some(why) = why {
+                wait_with(&mut self.report, std::mem::take(&mut group), &why);
+                wait_with(&mut self.report, rest.by_ref().collect(), &why);
+            }
         }
-        FiledOutcome::Quarantine(reason) => {
-            "quarantined".clone_into(&mut row.state);
-            row.problem = Some(reason.to_string());
-            report.quarantined.push((row.certificate.clone(), reason.to_string()));
+        self.watch(head).await?;
+        Ok(self.report)
+    }
+
+    /// Whether the log has grown to its newest head; with none from this round, to one for which there was no answer yet.
+    async fn watch(&mut self, head: Option<Checkpoint>) -> Result<()> {
+        if self.report.doubt.is_some() {
+            return Ok(());
         }
-        FiledOutcome::Retry { after, reason, .. } => {
-            let delay = match after {
-                Some(after) => after,
-                None => backoff(u32::try_from(row.attempts).unwrap_or(u32::MAX), installation.random.as_ref())?,
-            };
-            row.next_at = now + TimeDelta::from_std(delay).unwrap_or(TimeDelta::minutes(15));
-            row.problem = Some(reason.to_string());
-            report.waiting.push((row.certificate.clone(), reason.to_string()));
+        let from = self.before.clone().or_else(|| head.clone());
+        self.report.doubt = watch_growth(self.installation, from, head.clone()).await?;
+        if let Some(head) = &head {
+            self.before = self.proved(head).await?;
+        }
+        Ok(())
+    }
+
+    /// The head to ask from next: the one that was proved, or still the earlier one when there was no answer.
+    async fn proved(&self, head: &Checkpoint) -> Result<Option<Checkpoint>> {
+        match &self.connection.log {
+            Some(log) => Ok(proved_head(self.installation, log).await?.or_else(|| Some(head.clone()))),
+            None => Ok(None),
         }
     }
-    Ok(())
+
+    /// Files some at the same time and stores what came of it. Returns the newest head that was shown.
+    async fn file_group(&mut self, group: Vec<Unfiled>) -> Result<Option<Checkpoint>> {
+        let mut tx = self.installation.control.read().await?;
+        let mut sent = Vec::with_capacity(group.len());
+        for row in group {
+            sent.extend(tx.to_file(&row.certificate).await?);
+        }
+        drop(tx);
+        let down = std::sync::atomic::AtomicBool::new(false);
+        let sink = &self.connection.sink;
+        let tried: Vec<Result<Tried, OutboxRow>> = futures_util::stream::iter(sent)
+            .map(|(row, envelope)| {
+                let down = &down;
+                async move {
+                    if down.load(std::sync::atomic::Ordering::Relaxed) {
+                        return Err(row);
+                    }
+                    let outcome = sink.file(&row.certificate, &envelope).await;
+                    crash_point::reached("outbox.filed");
+                    if matches!(&outcome, FiledOutcome::Retry { reason, .. } if reason.is_of_service()) {
+                        down.store(true, std::sync::atomic::Ordering::Relaxed);
+                    }
+                    Ok(Tried { row, outcome })
+                }
+            })
+            .buffer_unordered(IN_FLIGHT)
+            .collect()
+            .await;
+        let number = tried.len();
+        let head = self.settle(tried).await?;
+        (0..number).for_each(|_| crash_point::reached("outbox.receipted"));
+        Ok(head)
+    }
+
+    async fn settle(&mut self, tried: Vec<Result<Tried, OutboxRow>>) -> Result<Option<Checkpoint>> {
+        let (mut rows, mut heads, mut left) = (Vec::new(), Vec::new(), Vec::new());
+        let mut failure = None;
+        let mut worked = false;
+        for tried in tried {
+            match tried {
+                Err(row) => left.push(row.certificate),
+                Ok(Tried { mut row, outcome }) => {
+                    if let FiledOutcome::Receipted(filed) = &outcome {
+                        heads.push(filed.verified.head());
+                    }
+                    match &outcome {
+                        FiledOutcome::Retry { after, alarm, reason } if reason.is_of_service() => {
+                            failure = Some((*after, *alarm, *reason));
+                        }
+                        _ => worked = true,
+                    }
+                    self.enter(&mut row, outcome)?;
+                    rows.push(row);
+                }
+            }
+        }
+        self.judge_service(worked, failure)?;
+        let reason = self.circuit.reason.clone().unwrap_or_default();
+        self.report.waiting.extend(left.into_iter().map(|certificate| (certificate, reason.clone())));
+        self.report.doubt = contradiction(&heads);
+        let head = heads.into_iter().max_by_key(|head| head.size);
+        let mut tx = self.installation.control.begin().await?;
+        for row in &rows {
+            tx.set_outbox(row).await?;
+        }
+        if let (Some(head), Some(log)) = (&head, &self.connection.log) {
+            note_seen(&mut tx, log, head).await?;
+        }
+        let service = place_of(&self.installation.config.audit.service).to_owned();
+        let kept = KeptCircuit { service, circuit: self.circuit.clone() };
+        let text = serde_json::to_string(&kept).map_err(|error| TaskError::Proof(error.to_string()))?;
+        if tx.meta(CIRCUIT).await?.as_deref() != Some(&text) {
+            tx.set_meta(CIRCUIT, &text).await?;
+        }
+        tx.commit().await?;
+        Ok(head)
+    }
+
+    /// An answer of whatever kind closes the circuit; a failure counts against the service.
+    fn judge_service(
+        &mut self,
+        worked: bool,
+        failure: Option<(Option<std::time::Duration>, bool, RetryReason)>,
+    ) -> Result<()> {
+        if worked {
+            self.circuit = Circuit::default();
+        }
+        if let Some((asked, alarm, reason)) = failure {
+            let own = backoff(self.circuit.failures + 1, self.installation.random.as_ref())?;
+            let now = self.installation.clock.now();
+            self.circuit.failed(now, asked, own, &reason.to_string(), alarm);
+            if alarm {
+                self.report.alarm = Some(reason.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, row: &mut OutboxRow, outcome: FiledOutcome) -> Result<()> {
+        let now = self.installation.clock.now();
+        row.attempts += 1;
+        row.alarm = false;
+        match outcome {
+            FiledOutcome::Receipted(receipt) => {
+                let grade = receipt.verified.witnessed_by(&self.installation.config.audit.quorum).grade;
+                filed(row, "receipted", grade, self.connection.operator, now);
+                row.receipt = Some(receipt.bytes);
+                self.report.receipted.push(row.certificate.clone());
+            }
+            FiledOutcome::Acknowledged => {
+                filed(row, "acknowledged", Grade::D, self.connection.operator, now);
+                self.report.acknowledged.push(row.certificate.clone());
+            }
+            FiledOutcome::Quarantine(reason) => {
+                "quarantined".clone_into(&mut row.state);
+                row.problem = Some(reason.to_string());
+                self.report.quarantined.push((row.certificate.clone(), reason.to_string()));
+            }
+            FiledOutcome::Retry { after, alarm, reason } => {
+                // What the service cannot do now, it can do for all of them later: the circuit knows when.
+                if !reason.is_of_service() {
+                    let own =
+                        || backoff(u32::try_from(row.attempts).unwrap_or(u32::MAX), self.installation.random.as_ref());
+                    let delay = after.map_or_else(own, Ok)?;
+                    row.next_at = now + TimeDelta::from_std(delay).unwrap_or(TimeDelta::minutes(15));
+                    row.alarm = alarm;
+                    if alarm {
+                        self.report.alarm = Some(reason.to_string());
+                    }
+                }
+                row.problem = Some(reason.to_string());
+                self.report.waiting.push((row.certificate.clone(), reason.to_string()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn filed(row: &mut OutboxRow, state: &str, grade: Grade, operator: LogOperator, now: DateTime<Utc>) {
+    state.clone_into(&mut row.state);
+    row.problem = None;
+    row.grade = Some(format!("{grade:?}: {}", grade.describe(operator)));
+    row.receipted_at = Some(now);
 }
 
 /// A certificate's offline verification.
@@ -225,10 +341,14 @@ pub async fn verify_certificate(installation: &Installation, id: &str) -> Result
         what: format!("there is no certificate {id}"),
         advice: "see `wangchuan certificate list`".to_owned(),
     })?;
-    let receipt = tx.outbox(None).await?.into_iter().find(|row| row.certificate == id).and_then(|row| row.receipt);
+    let row = tx.outbox(None).await?.into_iter().find(|row| row.certificate == id);
     drop(tx);
     let trust = trust(installation).await?;
-    let given = receipt.map_or(GivenReceipt::Missing, GivenReceipt::Entry);
+    let given = match row {
+        Some(OutboxRow { receipt: Some(receipt), .. }) => GivenReceipt::Entry(receipt),
+        Some(row) if row.state == "acknowledged" => GivenReceipt::Acknowledged,
+        _ => GivenReceipt::Missing,
+    };
     Ok(verify_with(&trust, &certificate.envelope, &given, Some(&certificate.evidence), installation.clock.now()).0)
 }
 

@@ -7,6 +7,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::clock::Clock;
+use crate::config::AuditService;
 use crate::control::{Control, DoomedRoot, RunRow, Tx};
 use crate::installation::WORK_LEASE;
 use crate::keyring::second_place::Memory;
@@ -15,6 +16,7 @@ use crate::policy::registry::BackupMode;
 use super::Result;
 use super::erasure::RunBody;
 use super::finality::FinalitySummary;
+use super::outbox::filing_circuit;
 use super::outcome::{retention_well, troubles};
 use super::outside::{OutsideWait, list_outside_keys};
 
@@ -102,7 +104,7 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
     look_at_snapshots(&mut tx, config, now, &mut status).await?;
     look_at_work(&mut tx, now, &mut status).await?;
     look_at_doomed_roots(&mut tx, now, &mut status).await?;
-    look_at_certificates(&mut tx, now, &mut status).await?;
+    look_at_certificates(&mut tx, &config.audit.service, now, &mut status).await?;
     look_at_drills(&mut tx, now, &mut status).await?;
     look_at_outside_keys(&mut tx, now, &mut status).await?;
     Ok(status)
@@ -240,11 +242,21 @@ fn add_failure(status: &mut Status, run: &RunRow, body: &RunBody) {
     }
 }
 
-async fn look_at_certificates(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> Result<()> {
+async fn look_at_certificates(
+    tx: &mut Tx,
+    service: &AuditService,
+    now: DateTime<Utc>,
+    status: &mut Status,
+) -> Result<()> {
+    let circuit = filing_circuit(tx, service).await?;
+    if circuit.alarm {
+        let reason = circuit.reason.unwrap_or_default();
+        status.add("filing-alarm", format!("certificates are not filed: {reason}"), circuit.since);
+    }
     status.certificates[0] = tx.certificates(None).await?.len() as u64;
     for row in tx.outbox(None).await? {
         match row.state.as_str() {
-            "receipted" => status.certificates[1] += 1,
+            "receipted" | "acknowledged" => status.certificates[1] += 1,
             "quarantined" => {
                 status.certificates[3] += 1;
                 let what = format!("the audit service refuses certificate {}", row.certificate);
@@ -252,6 +264,10 @@ async fn look_at_certificates(tx: &mut Tx, now: DateTime<Utc>, status: &mut Stat
             }
             _ => {
                 status.certificates[2] += 1;
+                if row.alarm {
+                    let reason = row.problem.as_deref().unwrap_or_default();
+                    status.add("filing-alarm", format!("certificate {}: {reason}", row.certificate), None);
+                }
                 let issued = tx.certificate(&row.certificate).await?.map(|certificate| certificate.issued_at);
                 if issued.is_some_and(|issued| now - issued > FILING_AGE) {
                     status.add("filing-overdue", format!("certificate {} is not filed yet", row.certificate), issued);

@@ -1,19 +1,29 @@
 //! Runs the HTTP contract of filing against an audit service, and says what it gets wrong.
 //!
-//! It needs one certificate that is filed there already and files nothing else: everything it sends besides is refused by a
-//! service that keeps the contract, so a log gets no entry that stays for ever.
+//! With one certificate that is filed there already ([`Conformance::run`]) it files nothing else: everything it sends besides is
+//! refused by a service that keeps the contract, so a log gets no entry that stays for ever. A service that is still being built
+//! is tried with certificates made for it ([`Conformance::run_trial`]); two of them are filed.
+
+mod refusals;
+pub mod trial;
 
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION};
-use reqwest::{Client, Method, Response, StatusCode, Url};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 
-use super::{AuditClient, TOTAL_TIMEOUT, read_bounded};
+use self::trial::Trial;
+use super::{AuditClient, read_bounded, retry_after};
 use crate::audit::receipt::{self, VerifiedReceipt};
+use crate::audit::{AuditSink, Grown};
 use crate::certify::dsse::Envelope;
 
-/// A body that is larger than any certificate: the contract ends at 256 KiB of payload.
-const TOO_LARGE_BYTES: usize = 1024 * 1024;
+/// How often a receipt that is to come is asked for.
+const POLLS: u32 = 10;
+/// The longest pause between.
+const LONGEST_POLL: Duration = Duration::from_secs(3);
+/// The first pause, where the service names none.
+const SHORTEST_POLL: Duration = Duration::from_millis(300);
 /// An id that no certificate has.
 const NOBODY: &str = "00000000-0000-7000-8000-000000000000";
 
@@ -30,6 +40,10 @@ pub struct Finding {
     pub required: bool,
     /// What was found.
     pub found: String,
+}
+
+async fn answer(request: RequestBuilder) -> Option<Answer> {
+    Answer::of(request.send().await.ok()?).await
 }
 
 struct Answer {
@@ -50,17 +64,6 @@ impl Answer {
     }
 }
 
-/// Something that a service must refuse.
-struct Case {
-    rule: &'static str,
-    wanted: &'static str,
-    required: bool,
-    statuses: &'static [u16],
-    url: Url,
-    kind: &'static str,
-    body: Vec<u8>,
-}
-
 /// The contract against one service.
 pub struct Conformance<'a> {
     client: &'a AuditClient,
@@ -77,12 +80,52 @@ impl<'a> Conformance<'a> {
 
     /// Runs the contract with a certificate (its id and stored bytes) that is filed there already.
     pub async fn run(mut self, id: &str, envelope: &[u8]) -> Vec<Finding> {
-        let Some(first) = self.filed_again(id, envelope).await else { return self.findings };
+        const WANTED: &str = "PUT of a certificate: 201 when it is new, 200 when it is there, each with its receipt";
+        let Some(first) = self.filed("file", WANTED, 200, id, envelope).await else { return self.findings };
         self.repeatable(id, envelope, &first).await;
+        self.rest(id, envelope).await;
+        self.findings
+    }
+
+    /// Runs the contract with certificates made for it, of which two stay filed for ever.
+    pub async fn run_trial(mut self, trial: &Trial) -> Vec<Finding> {
+        const WANTED: &str = "PUT of a new certificate: 201 with its receipt, or 202 and the receipt soon after";
+        let (id, envelope) = (&trial.first.id, trial.first.envelope.as_bytes());
+        let Some(first) = self.filed("file", WANTED, 201, id, envelope).await else { return self.findings };
+        self.repeatable(id, envelope, &first).await;
+        let rival = self.put(id, trial.rival.as_bytes()).await;
+        self.expect("conflict", "another certificate under a filed id: 409", true, &[409], rival.as_ref());
+        let stranger = self.put(&trial.stranger.id, trial.stranger.envelope.as_bytes()).await;
+        let wanted = "a certificate by a key that the service was not told: 400 or 422";
+        self.expect("unknown-key", wanted, true, &[400, 422], stranger.as_ref());
+        self.grown(trial, &first).await;
+        self.rest(id, envelope).await;
+        let url = self.address(&trial.stranger.id, &["receipt"]);
+        let answer = self.get(url).await;
+        self.expect("refused", "no receipt of what was refused: 404", true, &[404], answer.as_ref());
+        self.findings
+    }
+
+    async fn rest(&mut self, id: &str, envelope: &[u8]) {
         self.read_back(id, envelope).await;
         self.refusals(id, envelope).await;
         self.authorisation(id, envelope).await;
-        self.findings
+        self.redirects();
+    }
+
+    /// The second filing stands at another place, under a head that is proved to extend the first one's.
+    async fn grown(&mut self, trial: &Trial, first: &VerifiedReceipt) {
+        const WANTED: &str = "a second certificate: 201 with its receipt, at another index under a larger head";
+        let (id, envelope) = (&trial.second.id, trial.second.envelope.as_bytes());
+        let Some(second) = self.filed("second", WANTED, 201, id, envelope).await else { return };
+        let wanted = "GET …/v1/proof/consistency between both heads: 200 and a proof that the log only grew";
+        let (earlier, later) = (first.head(), second.head());
+        let found = match self.client.grew(&earlier, &later).await {
+            Grown::Proved => format!("{} to {} proved", earlier.size, later.size),
+            Grown::Unanswered => "no proof that could be read".to_owned(),
+            Grown::Refuted => format!("the head of {} does not extend that of {}", later.size, earlier.size),
+        };
+        self.note("consistency", wanted, true, found.ends_with("proved") && second.index != first.index, found);
     }
 
     fn address(&self, id: &str, last: &[&str]) -> Url {
@@ -93,25 +136,12 @@ impl<'a> Conformance<'a> {
         self.findings.push(Finding { rule, wanted, good, required, found });
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        url: Url,
-        kind: Option<&str>,
-        body: Option<&[u8]>,
-        with_token: bool,
-    ) -> Option<Answer> {
-        let mut request = self.http.request(method, url).timeout(TOTAL_TIMEOUT);
-        if with_token {
-            request = request.headers(self.client.headers());
-        }
-        if let Some(kind) = kind {
-            request = request.header(CONTENT_TYPE, kind);
-        }
-        if let Some(body) = body {
-            request = request.body(body.to_vec());
-        }
-        Answer::of(request.send().await.ok()?).await
+    async fn get(&self, url: Url) -> Option<Answer> {
+        answer(self.http.request(Method::GET, url).headers(self.client.headers())).await
+    }
+
+    async fn put(&self, id: &str, envelope: &[u8]) -> Option<Answer> {
+        Answer::of(self.client.put(id, envelope).await.ok()?).await
     }
 
     fn receipt(&self, body: &[u8], envelope: &[u8]) -> Result<VerifiedReceipt, String> {
@@ -120,40 +150,55 @@ impl<'a> Conformance<'a> {
         receipt::verify(body, &envelope, signer, &self.client.log).map_err(|error| error.to_string())
     }
 
-    /// The first and foremost: PUT of what is filed gives its receipt again.
-    async fn filed_again(&mut self, id: &str, envelope: &[u8]) -> Option<VerifiedReceipt> {
-        const RULE: &str = "file";
-        const WANTED: &str = "PUT of a certificate: 201 when it is new, 200 when it is there, each with its receipt";
-        let Ok(reply) = self.client.put(id, envelope).await else {
-            self.note(RULE, WANTED, true, false, "no answer".to_owned());
+    /// The first and foremost: PUT gives the receipt.
+    async fn filed(
+        &mut self,
+        rule: &'static str,
+        wanted: &'static str,
+        status: u16,
+        id: &str,
+        envelope: &[u8],
+    ) -> Option<VerifiedReceipt> {
+        let Some(mut answer) = self.put(id, envelope).await else {
+            self.note(rule, wanted, true, false, "no answer".to_owned());
             return None;
         };
-        let Some(answer) = Answer::of(reply).await else {
-            self.note(RULE, WANTED, true, false, "the answer broke off".to_owned());
-            return None;
-        };
+        let at_once = answer.status;
+        if at_once == 202 {
+            answer = self.receipt_to_come(id, answer).await;
+        }
         let found = self.receipt(&answer.body, envelope);
-        let good = answer.status == 200 && found.is_ok();
+        let good = (at_once == status || (at_once == 202 && status == 201)) && found.is_ok();
         let said = match &found {
-            Ok(receipt) => format!("status {}, index {} of {}", answer.status, receipt.index, receipt.tree_size),
-            Err(error) => format!("status {}, {error}", answer.status),
+            Ok(receipt) => format!("status {at_once}, index {} of {}", receipt.index, receipt.tree_size),
+            Err(error) => format!("status {at_once}, {error}"),
         };
-        self.note(RULE, WANTED, true, good, said);
+        self.note(rule, wanted, true, good, said);
         found.ok()
     }
 
+    /// What …/receipt says, asked as often as is reasonable.
+    async fn receipt_to_come(&self, id: &str, mut answer: Answer) -> Answer {
+        for number in 1..=POLLS {
+            let after = retry_after(&answer.headers, self.client.clock.now()).unwrap_or(SHORTEST_POLL * number);
+            tokio::time::sleep(after.min(LONGEST_POLL)).await;
+            match self.get(self.address(id, &["receipt"])).await {
+                Some(polled) if polled.status == 200 => return polled,
+                Some(polled) => answer = polled,
+                None => {}
+            }
+        }
+        answer
+    }
+
     async fn repeatable(&mut self, id: &str, envelope: &[u8], first: &VerifiedReceipt) {
-        let answer = self.client.put(id, envelope).await.ok();
-        let answer = match answer {
-            Some(reply) => Answer::of(reply).await,
-            None => None,
-        };
+        let answer = self.put(id, envelope).await;
         let second = answer.as_ref().and_then(|answer| self.receipt(&answer.body, envelope).ok());
-        let good =
-            second.as_ref().is_some_and(|second| second.index == first.index && second.tree_size >= first.tree_size);
+        let good = answer.as_ref().is_some_and(|answer| answer.status == 200)
+            && second.as_ref().is_some_and(|second| second.index == first.index && second.tree_size >= first.tree_size);
         let found = second.map_or_else(
-            || "no good receipt the second time".to_owned(),
-            |second| format!("index {} and {}", first.index, second.index),
+            || format!("{}, no good receipt", status_of(answer.as_ref())),
+            |second| format!("{}, index {} and {}", status_of(answer.as_ref()), first.index, second.index),
         );
         let wanted = "the same certificate again: 200, the same index, a head that is no smaller";
         self.note("repeat", wanted, true, good, found);
@@ -161,95 +206,19 @@ impl<'a> Conformance<'a> {
 
     async fn read_back(&mut self, id: &str, envelope: &[u8]) {
         let url = self.address(id, &["receipt"]);
-        let answer = self.send(Method::GET, url, None, None, true).await;
+        let answer = self.get(url).await;
         let good =
             answer.as_ref().is_some_and(|answer| answer.status == 200 && self.receipt(&answer.body, envelope).is_ok());
         let wanted = "GET …/receipt of a filed certificate: 200 and its receipt";
         self.note("receipt", wanted, true, good, status_of(answer.as_ref()));
         let url = self.address(id, &[]);
-        let answer = self.send(Method::GET, url, None, None, true).await;
+        let answer = self.get(url).await;
         let good = answer.as_ref().is_some_and(|answer| answer.status == 200 && answer.body == envelope);
         let wanted = "GET of a filed certificate: the bytes that were filed, unchanged";
         self.note("bytes", wanted, false, good, status_of(answer.as_ref()));
         let url = self.address(NOBODY, &["receipt"]);
-        let answer = self.send(Method::GET, url, None, None, true).await;
+        let answer = self.get(url).await;
         self.expect("unknown", "GET …/receipt of what was never filed: 404", true, &[404], answer.as_ref());
-    }
-
-    async fn refusals(&mut self, id: &str, envelope: &[u8]) {
-        const JSON: &str = "application/json";
-        let here = self.address(id, &[]);
-        let case = |rule, wanted, required, statuses: &'static [u16], body: Vec<u8>| Case {
-            rule,
-            wanted,
-            required,
-            statuses,
-            url: here.clone(),
-            kind: JSON,
-            body,
-        };
-        let cases = [
-            case("not-json", "a body that is no certificate: 400 or 422", true, &[400, 422], b"{}".to_vec()),
-            Case {
-                url: self.address(NOBODY, &[]),
-                ..case(
-                    "other-id",
-                    "a certificate under another id: 400, 409 or 422",
-                    true,
-                    &[400, 409, 422],
-                    envelope.to_vec(),
-                )
-            },
-            case(
-                "altered",
-                "a certificate whose signature is wrong: 400, 409 or 422",
-                true,
-                &[400, 409, 422],
-                altered(envelope),
-            ),
-            Case {
-                kind: "text/plain",
-                ..case("media-type", "another media type: 415", false, &[415], envelope.to_vec())
-            },
-            case("size", "a body of a megabyte: 413", false, &[413], vec![b' '; TOO_LARGE_BYTES]),
-        ];
-        let mut problems = true;
-        for Case { rule, wanted, required, statuses, url, kind, body } in cases {
-            let answer = self.send(Method::PUT, url, Some(kind), Some(&body), true).await;
-            problems &= answer.as_ref().is_none_or(Answer::is_problem);
-            self.expect(rule, wanted, required, statuses, answer.as_ref());
-        }
-        self.note("problem", "errors as application/problem+json (RFC 9457)", false, problems, format!("{problems}"));
-        let wrong = "sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:";
-        let request = self.http.put(self.address(id, &[])).headers(self.client.headers());
-        let request = request.header(CONTENT_TYPE, "application/json").header("content-digest", wrong);
-        let answer = match request.body(envelope.to_vec()).timeout(TOTAL_TIMEOUT).send().await {
-            Ok(reply) => Answer::of(reply).await,
-            Err(_) => None,
-        };
-        self.expect("digest", "a body that does not fit its Content-Digest: 400", false, &[400], answer.as_ref());
-    }
-
-    async fn authorisation(&mut self, id: &str, envelope: &[u8]) {
-        let url = self.address(id, &[]);
-        let answer = self.send(Method::PUT, url.clone(), Some("application/json"), Some(envelope), false).await;
-        let wanted = "filing without credentials: 401 or 403";
-        self.expect("no-credentials", wanted, true, &[401, 403], answer.as_ref());
-        let request = self.http.put(url).header(AUTHORIZATION, "Bearer not-the-token-at-all-0000");
-        let request = request.header(CONTENT_TYPE, "application/json").timeout(Duration::from_secs(30));
-        let answer = match request.body(envelope.to_vec()).send().await {
-            Ok(reply) => Answer::of(reply).await,
-            Err(_) => None,
-        };
-        self.expect("wrong-credentials", "filing with a wrong token: 401 or 403", true, &[401, 403], answer.as_ref());
-        let redirected = self.findings.iter().filter(|finding| finding.found.starts_with("status 3")).count();
-        self.note(
-            "redirect",
-            "no redirects; they are never followed",
-            true,
-            redirected == 0,
-            format!("{redirected} redirects"),
-        );
     }
 
     fn expect(
@@ -274,16 +243,4 @@ fn status_of(answer: Option<&Answer>) -> String {
             format!("status {} {}{to}", answer.status, name.unwrap_or("?"))
         },
     )
-}
-
-/// The envelope with one character of its payload changed, which no signature survives.
-fn altered(envelope: &[u8]) -> Vec<u8> {
-    let mut text = String::from_utf8_lossy(envelope).into_owned();
-    if let Some(at) = text.find("\"payload\":\"").map(|at| at + "\"payload\":\"".len() + 20) {
-        let changed = if text.as_bytes().get(at) == Some(&b'A') { "B" } else { "A" };
-        if text.is_char_boundary(at) && text.is_char_boundary(at + 1) {
-            text.replace_range(at..=at, changed);
-        }
-    }
-    text.into_bytes()
 }

@@ -35,6 +35,8 @@ pub struct FlushDocument {
     result: Outcome,
     /// Newly filed certificates.
     certificates: Vec<String>,
+    /// Certificates that were taken without a receipt.
+    without_receipt: Vec<String>,
     /// With `--again`: certificates whose receipt is better now.
     better: Vec<String>,
     /// With `--again`: how many were filed again with nothing gained.
@@ -58,7 +60,7 @@ pub async fn flush(context: &mut Context<'_>, args: FlushArgs) -> CommandResult 
         Refiled::default()
     };
     installation.close().await.map_err(task_error)?;
-    let FilingReport { receipted, waiting, quarantined, doubt } = report;
+    let FilingReport { receipted, acknowledged, waiting, quarantined, doubt, .. } = report;
     if let Some(doubt) = doubt.or(again.doubt) {
         let advice = "take both receipts to whoever runs the log, and file nothing on until it is explained";
         return Err(UserError::new(Exit::Failed, "LOG_FORKED", Words::new(doubt.clone(), doubt))
@@ -68,8 +70,15 @@ pub async fn flush(context: &mut Context<'_>, args: FlushArgs) -> CommandResult 
         .map(|(certificate, problem)| NotFiled { certificate, problem })
         .collect();
     let output = &mut *context.output;
-    let (filed, not) = (receipted.len(), problems.len());
+    let (filed, not) = (receipted.len() + acknowledged.len(), problems.len());
     output.say(&Words::new(format!("{filed} filed, {not} not"), format!("已存证 {filed}，未存证 {not}")))?;
+    if !acknowledged.is_empty() {
+        let count = acknowledged.len();
+        output.say(&Words::new(
+            format!("{count} of them without a receipt: nothing proves that they were filed"),
+            format!("其中 {count} 份没有回执：无法证明已存证"),
+        ))?;
+    }
     if args.again {
         let (better, same) = (again.better.len(), again.same);
         output.say(&Words::new(
@@ -86,7 +95,14 @@ pub async fn flush(context: &mut Context<'_>, args: FlushArgs) -> CommandResult 
         (true, _) => Outcome::Complete,
     };
     let exit = if problems.is_empty() { Exit::Done } else { Exit::Partial };
-    let (better, same) = (again.better, again.same);
-    output.document(&FlushDocument { result, certificates: receipted, better, same, problems })?;
+    let document = FlushDocument {
+        result,
+        certificates: receipted,
+        without_receipt: acknowledged,
+        better: again.better,
+        same: again.same,
+        problems,
+    };
+    output.document(&document)?;
     Ok(exit)
 }

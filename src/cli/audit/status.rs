@@ -7,6 +7,7 @@ use super::super::CommandResult;
 use super::super::context::{Context, local_time, task_error};
 use super::super::output::shapes::Time;
 use super::super::output::{Document, Exit, Outcome, Words};
+use crate::audit::circuit::{Circuit, Position};
 use crate::audit::receipt::{Grade, LogOperator};
 use crate::installation::Needs;
 use crate::tasks::audit::{AuditStatus, audit_status};
@@ -31,6 +32,23 @@ struct Unfiled {
     problem: String,
 }
 
+/// Whether the service is left alone because it failed.
+#[derive(Debug, Serialize, JsonSchema)]
+struct CircuitState {
+    /// `closed`: everything is filed; `open`: nothing is sent before `retry_at`; `half-open`: the next round tries one certificate.
+    position: String,
+    /// Rounds in succession that the service failed.
+    failures: u32,
+    /// When the first of them was.
+    failing_since: Option<Time>,
+    /// When it is tried again; null unless it is open.
+    retry_at: Option<Time>,
+    /// How it failed last.
+    last_failure: Option<String>,
+    /// Whether only a person mends that: address, credentials.
+    alarm: bool,
+}
+
 /// The JSON of `audit status`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct StatusDocument {
@@ -40,6 +58,8 @@ pub struct StatusDocument {
     issued: u64,
     /// Those with a verified receipt.
     receipted: u64,
+    /// Those that were taken without a receipt: a webhook's success proves nothing.
+    acknowledged: u64,
     /// Those that wait to be filed.
     pending: u64,
     /// Those that the service refuses; a person must look.
@@ -52,6 +72,8 @@ pub struct StatusDocument {
     problems: Vec<Unfiled>,
     /// Entries of the embedded service's log; null with another service, or before the first filing.
     leaves: Option<u64>,
+    /// Whether the service is left alone because it failed.
+    circuit: CircuitState,
 }
 
 impl Document for StatusDocument {
@@ -63,13 +85,26 @@ pub async fn status(context: &mut Context<'_>) -> CommandResult {
     let installation = context.open(Needs::STATE).await?;
     let status = audit_status(&installation).await.map_err(task_error)?;
     let oldest = status.oldest_pending.map(|at| local_time(&installation.config, at));
+    let retry_at = match status.position {
+        Position::Open { until } => Some(local_time(&installation.config, until)),
+        Position::Closed | Position::HalfOpen => None,
+    };
     installation.close().await.map_err(task_error)?;
     let output = &mut *context.output;
-    let AuditStatus { issued, receipted, pending, quarantined, .. } = status;
+    let AuditStatus { issued, receipted, acknowledged, pending, quarantined, .. } = status;
     output.say(&Words::new(
         format!("{issued} certificates: {receipted} filed, {pending} waiting, {quarantined} refused"),
         format!("共 {issued} 份证书：已存证 {receipted}，等待 {pending}，被拒 {quarantined}"),
     ))?;
+    if acknowledged > 0 {
+        output.say(&Words::new(
+            format!("{acknowledged} taken without a receipt"),
+            format!("另有 {acknowledged} 份已送达但没有回执"),
+        ))?;
+    }
+    if status.circuit.failures > 0 {
+        output.say(&circuit_words(&status, retry_at))?;
+    }
     for (grade, operator, receipts) in &status.grades {
         let name = grade.describe(*operator);
         output.say(&Words::new(
@@ -102,12 +137,44 @@ pub async fn status(context: &mut Context<'_>) -> CommandResult {
         result,
         issued,
         receipted,
+        acknowledged,
         pending,
         quarantined,
         oldest_pending: status.oldest_pending.map(Time::from),
         grades: status.grades.iter().map(graded).collect(),
         problems: status.problems.into_iter().map(unfiled).collect(),
         leaves: status.log_leaves,
+        circuit: circuit_state(status.circuit, status.position),
     })?;
     Ok(if is_filed { Exit::Done } else { Exit::Partial })
+}
+
+fn circuit_state(circuit: Circuit, position: Position) -> CircuitState {
+    let (position, retry_at) = match position {
+        Position::Closed => ("closed", None),
+        Position::HalfOpen => ("half-open", None),
+        Position::Open { until } => ("open", Some(Time::from(until))),
+    };
+    CircuitState {
+        position: position.to_owned(),
+        failures: circuit.failures,
+        failing_since: circuit.since.map(Time::from),
+        retry_at,
+        last_failure: circuit.reason,
+        alarm: circuit.alarm,
+    }
+}
+
+/// What is said of a service that failed.
+fn circuit_words(status: &AuditStatus, retry_at: Option<String>) -> Words {
+    let failures = status.circuit.failures;
+    let reason = status.circuit.reason.as_deref().unwrap_or_default();
+    let (en, zh) = match retry_at {
+        Some(at) => (format!("nothing is sent before {at}"), format!("{at} 之前不再发送")),
+        None => ("the next round tries one certificate".to_owned(), "下一轮先试一份".to_owned()),
+    };
+    Words::new(
+        format!("the service failed {failures} rounds in succession, {en}: {reason}"),
+        format!("该服务已连续 {failures} 轮失败，{zh}：{reason}"),
+    )
 }

@@ -61,9 +61,11 @@ fn a_filing_is_never_called_better_than_it_is() {
         receipt: None,
         grade: Some("B".to_owned()),
         receipted_at: None,
+        alarm: false,
     };
     let words = |row: Option<&OutboxRow>| Filing::of(row).words().en;
     assert_eq!(words(Some(&filing("receipted"))), "filed, receipt of grade B");
+    assert_eq!(words(Some(&filing("acknowledged"))), "taken without a receipt, grade B");
     assert_eq!(words(Some(&filing("quarantined"))), "refused by the audit service: no answer");
     assert_eq!(words(Some(&filing("pending"))), "waits to be filed: no answer");
     assert_eq!(words(None), "waits to be filed");

@@ -18,6 +18,7 @@ fn credentials() -> tempfile::TempDir {
         "s3-prune-key-id",
         "s3-prune-key",
         "audit-token",
+        "audit-client-key",
         "shop-password",
         "crm-password",
         "drill-password",
@@ -139,6 +140,8 @@ fn check_commented(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Con
         .replace("url = \"embedded\"", "url = \"https://audit.example.com\"")
         .replace("data = \"backup\"\n", "")
         .replace("data = \"audit\"\n", "")
+        // Of the other adapter.
+        .replace("webhook_secrets = [\"credential:audit-webhook\"]\n", "")
         .replace(", url = \"https://witness.example\"", "")
         .replace("via = [\"order_id -> orders\"]\n", "")
         .replace("${file:secrets/shop-password}", "word")

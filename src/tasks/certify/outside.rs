@@ -52,7 +52,7 @@ struct Facts<'f> {
     controller: String,
     agent: String,
     stores: &'f [StoreSpec],
-    is_audit_self_hosted: bool,
+    audit_limitation: Option<Limitation>,
     request: Option<(i64, DateTime<Utc>, DateTime<Utc>)>,
     id: String,
     sequence: u64,
@@ -81,7 +81,7 @@ pub(super) async fn certify_key(installation: &Installation, row: &OutsideKeyRow
         controller: installation.config.agent.name.clone(),
         agent: hex::encode(installation.id()),
         stores: &installation.config.registry.stores,
-        is_audit_self_hosted: installation.is_audit_self_hosted(),
+        audit_limitation: installation.audit_limitation(),
         request,
         id: id.clone(),
         sequence: sequence as u64,
@@ -307,9 +307,9 @@ fn limitations(facts: &Facts<'_>, target: &Target, ever_in_clear: bool) -> Vec<L
         (facts.request.is_some(), Limitation::IdentityNotChecked),
         (!target.copies.is_empty(), Limitation::CopyDeclared),
         (target.copies.iter().any(|copy| copy.state == CopyState::Unread), Limitation::CopyUnread),
-        (facts.is_audit_self_hosted, Limitation::SelfHostedUnwitnessed),
     ];
-    let mut codes: Vec<_> = told.into_iter().filter_map(|(holds, code)| holds.then_some(code)).collect();
+    let told = told.into_iter().filter_map(|(holds, code)| holds.then_some(code));
+    let mut codes: Vec<_> = told.chain(facts.audit_limitation).collect();
     codes.sort_unstable();
     codes
 }

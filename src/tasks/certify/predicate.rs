@@ -53,8 +53,8 @@ pub(super) struct Facts {
     pub engines: HashMap<String, Engine>,
     /// Whether the bucket stands on this host.
     pub is_bucket_on_this_host: bool,
-    /// Whether the audited party runs the log.
-    pub is_audit_self_hosted: bool,
+    /// What the way of filing cannot prove.
+    pub audit_limitation: Option<Limitation>,
     /// The run.
     pub run: RunRow,
     /// Its public part.
@@ -536,7 +536,7 @@ fn limitations(facts: &Facts, targets: &[Target]) -> Vec<Limitation> {
     when(targets.iter().any(|target| target.backups.state == BackupState::Chain), Limitation::BackupNotCovered);
     when(facts.stores.iter().any(|store| store.backup == BackupMode::None), Limitation::NoBackup);
     when(facts.is_bucket_on_this_host, Limitation::NotOffSite);
-    when(facts.is_audit_self_hosted, Limitation::SelfHostedUnwitnessed);
+    codes.extend(facts.audit_limitation);
     codes.sort_unstable();
     codes.dedup();
     codes

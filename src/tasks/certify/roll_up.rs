@@ -140,7 +140,7 @@ fn filed(row: Option<&OutboxRow>) -> Filed {
         Some(("receipted", Some('A'))) => Filed::GradeA,
         Some(("receipted", Some('B'))) => Filed::GradeB,
         Some(("receipted", Some('C'))) => Filed::GradeC,
-        Some(("receipted", _)) => Filed::GradeD,
+        Some(("receipted" | "acknowledged", _)) => Filed::GradeD,
         Some(("quarantined", _)) => Filed::Refused,
         _ => Filed::Waiting,
     }

@@ -96,7 +96,7 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
         stores: vec![spec],
         engines: HashMap::from([("shop".to_owned(), Engine::Sqlite)]),
         is_bucket_on_this_host: true,
-        is_audit_self_hosted: true,
+        audit_limitation: Some(Limitation::SelfHostedUnwitnessed),
         run: RunRow {
             id: "r".to_owned(),
             kind: "retention".to_owned(),

@@ -33,16 +33,16 @@ use crate::support::world::{Making, World, forget, snapshot};
 const ORIGIN: &str = "audit.example/log";
 
 /// An audit service of others: its key, its place, and whose certificates it takes.
-struct Others {
+pub(super) struct Others {
     pkcs8: Vec<u8>,
-    port: u16,
+    pub(super) port: u16,
     trusted: TrustedKeys,
     clock: Arc<dyn Clock>,
 }
 
 impl Others {
     /// It serves the log of a database file. Nothing outside of that remembers what was signed, so it notices no roll-back.
-    async fn serve(&self, database: &Path) -> ServiceHandle {
+    pub(super) async fn serve(&self, database: &Path) -> ServiceHandle {
         let store = SqlLogStore::open(database, "certificates").await.unwrap();
         let signer = CheckpointSigner::from_pkcs8(ORIGIN, &self.pkcs8).unwrap();
         start(ServiceSetup {
@@ -102,15 +102,15 @@ fn copy_log(from: &Path, to: &Path) {
 
 /// The heads under which receipts were given, by size.
 async fn heads(installation: &Installation) -> Vec<Checkpoint> {
-    let connection = installation.audit().unwrap();
+    let log = installation.audit().unwrap().log.as_ref().unwrap();
     let rows = installation.control.read().await.unwrap().outbox(Some("receipted")).await.unwrap();
     let mut heads: Vec<_> =
-        rows.iter().map(|row| receipt::head(row.receipt.as_deref().unwrap(), &connection.log).unwrap()).collect();
+        rows.iter().map(|row| receipt::head(row.receipt.as_deref().unwrap(), log).unwrap()).collect();
     heads.sort_by_key(|head| head.size);
     heads
 }
 
-async fn company() -> (World, Installation, Others) {
+pub(super) async fn company() -> (World, Installation, Others) {
     let port = free_port();
     let world = World::make(Making { audit: format!("url = \"http://127.0.0.1:{port}\""), ..Making::default() }).await;
     let pkcs8 = CheckpointSigner::make_pkcs8(&SystemRandom).unwrap().to_vec();
@@ -124,7 +124,7 @@ async fn company() -> (World, Installation, Others) {
 }
 
 /// Erases this many customers, from the `from`th on, and certifies it.
-async fn erase(world: &World, installation: &Installation, from: usize, count: usize) {
+pub(super) async fn erase(world: &World, installation: &Installation, from: usize, count: usize) {
     for id in customers(world).iter().skip(from).take(count) {
         forget(installation, id).await;
     }
@@ -237,7 +237,7 @@ async fn a_lost_log_is_begun_anew_and_old_receipts_stay_good_or_are_replaced() {
     let world = with_filed(2).await;
     let data = match &world.config().audit.service {
         AuditService::Embedded { data } => data.clone(),
-        AuditService::Url(_) => unreachable!("the standard world has a log of its own"),
+        AuditService::Url(_) | AuditService::Webhook { .. } => unreachable!("the standard world has a log of its own"),
     };
     let start_anew = |name: &str| std::fs::rename(&data, world.path(name)).unwrap();
 
@@ -328,7 +328,7 @@ async fn only_a_log_elsewhere_that_was_never_our_own_is_called_independent() {
         let status = audit_status(installation).await.unwrap();
         let known = trust(installation).await.unwrap();
         let of_logs: Vec<_> = known.logs.iter().map(|log| log.operator).collect();
-        (status.grades[0].1, of_logs, installation.is_audit_self_hosted())
+        (status.grades[0].1, of_logs, installation.audit_limitation().is_some())
     };
     let own = (LogOperator::SelfHosted, vec![LogOperator::SelfHosted], true);
     assert_eq!(operators(&installation).await, own);

@@ -262,6 +262,11 @@ fn check_audit(installation: &Installation, findings: &mut Findings) {
         (AuditService::Url(url), Ok(key)) => {
             findings.good("audit", format!("{url}, log {}", key.origin()), format!("{url}，日志 {}", key.origin()));
         }
+        (AuditService::Webhook { url, .. }, _) => findings.good(
+            "audit",
+            format!("{url}, a webhook: no receipts, so nothing proves that certificates were filed"),
+            format!("{url}，网络回调：没有回执，无法证明已存证"),
+        ),
         (_, Err(error)) => findings.failed("audit", &task_error(error)),
     }
 }
