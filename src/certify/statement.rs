@@ -217,15 +217,23 @@ object! {
 }
 
 object! {
+    /// A field that was made anonymous.
+    AnonymizedField {
+        /// The field.
+        field: String,
+        /// How.
+        how: AnonymizationTechnique,
+    }
+}
+
+object! {
     /// What anonymisation did.
     Anonymization {
-        /// The fields.
-        fields: Vec<String>,
-        /// How.
-        technique: AnonymizationTechnique,
-        /// The smallest group that is left.
+        /// What was changed.
+        changed: Vec<AnonymizedField>,
+        /// The smallest group of rows with the same values that is left; 0 when no fields were declared that could tell people apart.
         k_min: u64,
-        /// Whether anyone can undo it.
+        /// Whether what the rows hold now can be turned back into what they held.
         reversible: bool,
     }
 }

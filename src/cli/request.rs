@@ -346,11 +346,11 @@ async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
             installation.close().await.map_err(task_error)?;
             return Ok(exit);
         }
-        let RunBody { erased, stripped, failed, .. } = &body;
+        let RunBody { erased, anonymised, stripped, failed, .. } = &body;
         let kept = body.kept + stripped;
         context.output.say(&Words::new(
-            format!("request {number}: {erased} erased, {kept} kept ({stripped} of them stripped), {failed} failed"),
-            format!("请求 {number}：擦除 {erased}，保留 {kept}（其中裁减 {stripped}），失败 {failed}"),
+            format!("request {number}: {erased} erased, {anonymised} anonymised, {kept} kept ({stripped} of them stripped), {failed} failed"),
+            format!("请求 {number}：擦除 {erased}，匿名化 {anonymised}，保留 {kept}（其中裁减 {stripped}），失败 {failed}"),
         ))?;
         issued.extend(certificates);
         runs.push((run, body));
@@ -436,18 +436,20 @@ async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
         let body = RunBody::of(run).map_err(task_error)?;
         context.output.say(&Words::new(
             format!(
-                "Run {}: {}; {} erased, {} kept, {} failed.",
+                "Run {}: {}; {} erased, {} anonymised, {} kept, {} failed.",
                 run.id,
                 run.state,
                 body.erased,
+                body.anonymised,
                 body.kept + body.stripped,
                 body.failed
             ),
             format!(
-                "运行 {}：{}；擦除 {}，保留 {}，失败 {}。",
+                "运行 {}：{}；擦除 {}，匿名化 {}，保留 {}，失败 {}。",
                 run.id,
                 run.state,
                 body.erased,
+                body.anonymised,
                 body.kept + body.stripped,
                 body.failed
             ),

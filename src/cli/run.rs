@@ -213,6 +213,7 @@ fn list(context: &mut Context<'_>, config: &Configuration, runs: &[RunRow]) -> C
         ("begun", "开始"),
         ("due", "到期"),
         ("erased", "擦除"),
+        ("anonymised", "匿名化"),
         ("kept", "保留"),
         ("stripped", "其中裁减"),
         ("failed", "失败"),
@@ -228,6 +229,7 @@ fn list(context: &mut Context<'_>, config: &Configuration, runs: &[RunRow]) -> C
             local_time(config, run.begun_at),
             body.due.to_string(),
             body.erased.to_string(),
+            body.anonymised.to_string(),
             (body.kept + body.stripped).to_string(),
             body.stripped.to_string(),
             body.failed.to_string(),
@@ -244,12 +246,12 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
     let (due, erased, kept, failed) = (body.due, body.erased, body.kept + body.stripped, body.failed);
     context.output.say(&Words::new(
         format!(
-            "{} {}: {}; {due} due = {erased} erased + {kept} kept ({} of them stripped) + {failed} failed",
-            run.kind, run.id, run.state, body.stripped
+            "{} {}: {}; {due} due = {erased} erased + {} anonymised + {kept} kept ({} of them stripped) + {failed} failed",
+            run.kind, run.id, run.state, body.anonymised, body.stripped
         ),
         format!(
-            "{} {}：{}；到期 {due} = 擦除 {erased} + 保留 {kept}（其中裁减 {}）+ 失败 {failed}",
-            run.kind, run.id, run.state, body.stripped
+            "{} {}：{}；到期 {due} = 擦除 {erased} + 匿名化 {} + 保留 {kept}（其中裁减 {}）+ 失败 {failed}",
+            run.kind, run.id, run.state, body.anonymised, body.stripped
         ),
     ))?;
     let meaning = meaning_of_run(run, &body);

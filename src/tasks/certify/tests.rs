@@ -66,7 +66,11 @@ fn chunk(collection: &str, verdict: &str, counts: [i64; 4]) -> ChunkRow {
         rows: counts.iter().sum(),
         sealed: Vec::new(),
         state: "done".to_owned(),
-        counts: if verdict == "keep" { ChunkCounts::default() } else { ChunkCounts { erased, stripped, kept, failed } },
+        counts: if verdict == "keep" {
+            ChunkCounts::default()
+        } else {
+            ChunkCounts { erased, anonymised: 0, stripped, kept, failed }
+        },
     }
 }
 
