@@ -359,6 +359,14 @@ pub async fn erase(context: &mut Context<'_>, args: EraseArgs) -> CommandResult 
     Ok(exit)
 }
 
+/// What is added to a sum of rows when some were anonymised, in English and Chinese.
+pub fn also_anonymised(rows: i64) -> (String, String) {
+    match rows {
+        0 => (String::new(), String::new()),
+        rows => (format!(" + {rows} anonymised"), format!(" + 匿名化 {rows}")),
+    }
+}
+
 /// Shows how a run ended, and what will happen to its keys.
 pub fn show_run(context: &mut Context<'_>, run: RunRow, body: RunBody, certificates: Vec<String>) -> CommandResult {
     let RunBody { due, erased, anonymised, stripped, failed, .. } = &body;
@@ -366,20 +374,31 @@ pub fn show_run(context: &mut Context<'_>, run: RunRow, body: RunBody, certifica
     // Rows that were found again count as failed, not as absent.
     let (absent, emptied) = ((*erased).min(body.looked_for as i64), (*stripped).min(body.looked_at as i64));
     let unlinked = (*anonymised).min(body.looked_through as i64);
+    let (more, zh_more) = also_anonymised(*anonymised);
+    let (seen, zh_seen) = match unlinked {
+        0 => (String::new(), String::new()),
+        rows => (format!(", {rows} as anonymous"), format!("，{rows} 行已匿名")),
+    };
     context.output.say(&Words::new(
         format!(
-            "{due} due = {erased} erased + {anonymised} anonymised + {kept} kept ({stripped} of them stripped) + {failed} failed; \
-             {absent} read back as absent, {unlinked} as anonymous, {emptied} as stripped"
+            "{due} due = {erased} erased{more} + {kept} kept ({stripped} of them stripped) + {failed} failed; \
+             {absent} read back as absent, {emptied} read back as stripped{seen}"
         ),
         format!(
-            "到期 {due} = 擦除 {erased} + 匿名化 {anonymised} + 保留 {kept}（其中裁减 {stripped}）+ 失败 {failed}；\
-             复查 {absent} 行不存在，{unlinked} 行已匿名，{emptied} 行已裁减"
+            "到期 {due} = 擦除 {erased}{zh_more} + 保留 {kept}（其中裁减 {stripped}）+ 失败 {failed}；\
+             复查 {absent} 行不存在，{emptied} 行已裁减{zh_seen}"
         ),
     ))?;
-    if body.gone() > 0 {
+    if body.erased + body.stripped > 0 {
         context.output.say(&Words::new(
-            "Gone from the live stores. Backups still open these rows as they were until their keys are destroyed, after grace and the next snapshot.",
-            "已从在线数据库清除。在宽限期和下一次快照之后销毁密钥之前，备份中仍可打开这些行的原貌。",
+            "Deleted from the live stores. Backups still open these rows until their keys are destroyed, after grace and the next snapshot.",
+            "已从在线数据库删除。在宽限期和下一次快照之后销毁密钥之前，备份中仍可打开这些行。",
+        ))?;
+    }
+    if body.anonymised > 0 {
+        context.output.say(&Words::new(
+            "Anonymised in the live stores. Until the keys are destroyed, backups still open these rows as they were; within grace `run undo` brings them back.",
+            "已在在线数据库匿名化。密钥销毁之前，备份仍可打开原来的行；宽限期内可用 `run undo` 恢复。",
         ))?;
     }
     for note in &body.notes {

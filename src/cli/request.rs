@@ -347,10 +347,13 @@ async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
             return Ok(exit);
         }
         let RunBody { erased, anonymised, stripped, failed, .. } = &body;
+        let (more, zh_more) = super::plan::also_anonymised(*anonymised);
         let kept = body.kept + stripped;
         context.output.say(&Words::new(
-            format!("request {number}: {erased} erased, {anonymised} anonymised, {kept} kept ({stripped} of them stripped), {failed} failed"),
-            format!("请求 {number}：擦除 {erased}，匿名化 {anonymised}，保留 {kept}（其中裁减 {stripped}），失败 {failed}"),
+            format!(
+                "request {number}: {erased} erased{more}, {kept} kept ({stripped} of them stripped), {failed} failed"
+            ),
+            format!("请求 {number}：擦除 {erased}{zh_more}，保留 {kept}（其中裁减 {stripped}），失败 {failed}"),
         ))?;
         issued.extend(certificates);
         runs.push((run, body));
@@ -434,22 +437,21 @@ async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
     ))?;
     if let Some(run) = &run {
         let body = RunBody::of(run).map_err(task_error)?;
+        let (more, zh_more) = super::plan::also_anonymised(body.anonymised);
         context.output.say(&Words::new(
             format!(
-                "Run {}: {}; {} erased, {} anonymised, {} kept, {} failed.",
+                "Run {}: {}; {} erased{more}, {} kept, {} failed.",
                 run.id,
                 run.state,
                 body.erased,
-                body.anonymised,
                 body.kept + body.stripped,
                 body.failed
             ),
             format!(
-                "运行 {}：{}；擦除 {}，匿名化 {}，保留 {}，失败 {}。",
+                "运行 {}：{}；擦除 {}{zh_more}，保留 {}，失败 {}。",
                 run.id,
                 run.state,
                 body.erased,
-                body.anonymised,
                 body.kept + body.stripped,
                 body.failed
             ),

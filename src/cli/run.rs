@@ -244,14 +244,15 @@ fn list(context: &mut Context<'_>, config: &Configuration, runs: &[RunRow]) -> C
 fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> CommandResult {
     let body = RunBody::of(run).map_err(task_error)?;
     let (due, erased, kept, failed) = (body.due, body.erased, body.kept + body.stripped, body.failed);
+    let (more, zh_more) = super::plan::also_anonymised(body.anonymised);
     context.output.say(&Words::new(
         format!(
-            "{} {}: {}; {due} due = {erased} erased + {} anonymised + {kept} kept ({} of them stripped) + {failed} failed",
-            run.kind, run.id, run.state, body.anonymised, body.stripped
+            "{} {}: {}; {due} due = {erased} erased{more} + {kept} kept ({} of them stripped) + {failed} failed",
+            run.kind, run.id, run.state, body.stripped
         ),
         format!(
-            "{} {}：{}；到期 {due} = 擦除 {erased} + 匿名化 {} + 保留 {kept}（其中裁减 {}）+ 失败 {failed}",
-            run.kind, run.id, run.state, body.anonymised, body.stripped
+            "{} {}：{}；到期 {due} = 擦除 {erased}{zh_more} + 保留 {kept}（其中裁减 {}）+ 失败 {failed}",
+            run.kind, run.id, run.state, body.stripped
         ),
     ))?;
     let meaning = meaning_of_run(run, &body);

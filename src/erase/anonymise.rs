@@ -59,7 +59,7 @@ impl Work<'_> {
             let mut set = Vec::new();
             for (at, (change, value)) in changes.changes.iter().zip(old).enumerate() {
                 let new = self.new_value(batch, change, value).await?;
-                if new != *value {
+                if !is_same(change, value, &new) {
                     set.push((change.column.name.clone(), new));
                     changed.entry(id.clone()).or_default().push(at);
                 }
@@ -228,6 +228,21 @@ pub fn settled_value(change: &Change, old: &Value, engine: Engine) -> Result<Val
     new.map_or_else(|| without_content(column, engine), Ok)
 }
 
+/// Whether a value is another only in the form in which engines print it: 1000 as 1000.00, midnight with its fraction, padded text.
+fn is_same(change: &Change, old: &Value, new: &Value) -> bool {
+    let (Value::Text(old), Value::Text(new)) = (old, new) else { return old == new };
+    let is_number = matches!(change.column.kind, Some(ColumnKind::Integer | ColumnKind::Real | ColumnKind::Decimal));
+    let number = |text: &str| text.parse::<f64>().ok().filter(|number| is_number && number.is_finite());
+    let is_midnight = |rest: &str| rest.chars().all(|letter| matches!(letter, ' ' | '.' | ':' | '0'));
+    match change.how {
+        How::Number(_) | How::Fixed(_) if is_number => {
+            old == new || number(old).zip(number(new)).is_some_and(|(old, new)| old.to_bits() == new.to_bits())
+        }
+        How::Date(_) => old.strip_prefix(new.as_str()).is_some_and(is_midnight),
+        _ => old.trim_end() == new.trim_end(),
+    }
+}
+
 /// What stands for a value that could not be read.
 fn without_content(column: &Column, engine: Engine) -> Result<Value, EraseError> {
     if !column.nullable && column.kind == Some(ColumnKind::Text) {
@@ -336,4 +351,38 @@ pub(super) async fn rows_as_left(
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::anonymise::Level;
+
+    #[test]
+    fn another_form_of_a_value_is_no_other_value() {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let change = |kind, how| {
+            let (name, type_name) = ("c".to_owned(), "t".to_owned());
+            let (kind, default) = (Some(kind), None);
+            let column = Column { name, type_name, kind, nullable: true, default, generated: false, numbered: false };
+            Change { column, how, is_unique: false }
+        };
+        let thousand = change(ColumnKind::Decimal, How::Number(1000));
+        let year = change(ColumnKind::LocalTime, How::Date(Level::Year));
+        let dash = change(ColumnKind::Text, How::Fixed("-".to_owned()));
+        let random = change(ColumnKind::Integer, How::Surrogate(None));
+        for (change, old, new, expected) in [
+            (&thousand, text("1000.00"), text("1000"), true),
+            (&thousand, text("1000.50"), text("1000"), false),
+            (&year, text("1990-01-01 00:00:00.000000"), text("1990-01-01 00:00:00"), true),
+            (&year, text("1990-01-01 00:00:00.5"), text("1990-01-01 00:00:00"), false),
+            (&dash, text("-    "), text("-"), true),
+            (&dash, text("0.0"), text("0"), false),
+            (&random, text("9007199254740993"), text("9007199254740992"), false),
+            (&dash, Value::Null, Value::Null, true),
+            (&dash, Value::Integer(1), Value::Null, false),
+        ] {
+            assert_eq!(is_same(change, &old, &new), expected);
+        }
+    }
 }

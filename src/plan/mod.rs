@@ -12,6 +12,7 @@ pub mod decide;
 pub mod diff;
 pub mod digest;
 pub mod graph;
+pub mod lint;
 pub mod model;
 pub mod returned;
 pub mod unregistered;

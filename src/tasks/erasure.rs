@@ -273,18 +273,24 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
     body.notes.extend(installation.control.read().await?.chunk_notes(&plan).await?);
     body.notes.sort();
     body.notes.dedup();
-    if body.due != body.gone() + body.kept + body.failed {
-        return Err(TaskError::Inconsistent(format!(
-            "run {}: {} rows were due, but {} erased + {} anonymised + {} stripped + {} kept + {} failed are accounted for",
-            run.id, body.due, body.erased, body.anonymised, body.stripped, body.kept, body.failed
-        )));
-    }
+    check_sum(run, &body)?;
     for site in ground.sites {
         let state = site.store.settle().await?;
         body.physical.push((site.model.spec.name.clone(), state.clean, state.note));
     }
     body.put(run)?;
     step(installation, run, "approved", "deleted").await
+}
+
+/// Every due row has exactly one end.
+fn check_sum(run: &RunRow, body: &RunBody) -> Result<()> {
+    if body.due == body.gone() + body.kept + body.failed {
+        return Ok(());
+    }
+    Err(TaskError::Inconsistent(format!(
+        "run {}: {} rows were due, but {} erased + {} anonymised + {} stripped + {} kept + {} failed are accounted for",
+        run.id, body.due, body.erased, body.anonymised, body.stripped, body.kept, body.failed
+    )))
 }
 
 /// Looks for every row again. Rows that are there all the same count as failed, and the run goes on without them.

@@ -141,7 +141,7 @@ async fn check_undoable(installation: &Installation, run: &RunRow) -> Result<()>
 async fn chunks_of(installation: &Installation, run: &RunRow) -> Result<Vec<ChunkRow>> {
     let mut tx = installation.control.read().await?;
     let chunks = tx.chunks(run.plan.as_deref().unwrap_or_default()).await?;
-    Ok(chunks.into_iter().filter(|chunk| chunk.is_work()).collect())
+    Ok(chunks.into_iter().filter(ChunkRow::is_work).collect())
 }
 
 /// Goes on with an undo that was begun.

@@ -9,7 +9,7 @@ fn said(policy: &str) -> String {
         1,
     );
     let policy = POLICY.replace("action = \"delete\"", policy);
-    read(&format!("{HEAD}{shop}{policy}")).map(|_| String::new()).unwrap_or_else(|error| error)
+    read(&format!("{HEAD}{shop}{policy}")).map_or_else(|error| error, |_| String::new())
 }
 
 #[test]

@@ -126,13 +126,13 @@ fn what_cannot_be_done_is_refused_by_name() {
 fn the_subjects_id_as_the_key_and_a_firm_way_to_it_are_refused() {
     let people = table("people", &["id int", "ended date"], None);
     let keyed = "table = \"people\"\nsubject = \"id\"";
-    let refused = model(&[people.clone()], &[keyed], &[policy("collections = [\"people\"]")]).unwrap_err();
+    let refused = model(std::slice::from_ref(&people), &[keyed], &[policy("collections = [\"people\"]")]).unwrap_err();
     assert!(refused[0].contains("`id` holds the subject's id and is part of the key"), "{refused:?}");
 
     let visits = |owner: &str| table("visits", &["id int", owner, "ended date"], Some(("owner", "people")));
     let via = "table = \"visits\"\nvia = [\"owner -> people\"]";
     let own = policy("collections = [\"visits\"]");
-    let made = model(&[people.clone(), visits("owner int?")], &[keyed, via], &[own.clone()]).unwrap();
+    let made = model(&[people.clone(), visits("owner int?")], &[keyed, via], std::slice::from_ref(&own)).unwrap();
     let changes = made.collection("visits").unwrap().1.anonymise.clone().unwrap();
     assert_eq!((changes.cut, changes.changes[0].how.clone()), (vec!["owner".to_owned()], How::Null));
     let refused = model(&[people, visits("owner int")], &[keyed, via], &[own]).unwrap_err();
