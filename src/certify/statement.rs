@@ -72,9 +72,11 @@ macro_rules! object {
     };
 }
 
+mod anonymized;
 mod outside;
 mod roll_up;
 
+pub use anonymized::{Anonymization, AnonymizedField};
 pub use outside::{OutsideKeyEnd, OutsideReadBack};
 pub use roll_up::{
     CertificateTotals, EarlierRollUp, LogHead, ROLL_UP_TYPE, ReceiptTotals, RollUp, RollUpStatement, RunTotals,
@@ -213,28 +215,6 @@ object! {
         copies_known: u64,
         /// Whether it is in escrow.
         escrow: bool,
-    }
-}
-
-object! {
-    /// A field that was made anonymous.
-    AnonymizedField {
-        /// The field.
-        field: String,
-        /// How.
-        how: AnonymizationTechnique,
-    }
-}
-
-object! {
-    /// What anonymisation did.
-    Anonymization {
-        /// What was changed.
-        changed: Vec<AnonymizedField>,
-        /// The smallest group of rows with the same values that is left; 0 when no fields were declared that could tell people apart.
-        k_min: u64,
-        /// Whether what the rows hold now can be turned back into what they held.
-        reversible: bool,
     }
 }
 
