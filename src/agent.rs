@@ -162,6 +162,9 @@ async fn retention(installation: &Installation) -> Result<Done> {
     let state = state_of(&body);
     let mut summary =
         format!("{} due, {} erased, {} kept, {} failed", body.due, body.erased, body.kept + body.stripped, body.failed);
+    if body.anonymised > 0 {
+        summary = format!("{summary}, {} anonymised", body.anonymised);
+    }
     for (store, why) in &body.skipped {
         summary = format!("{summary}; store {store} was left out: {why}");
     }

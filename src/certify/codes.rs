@@ -163,6 +163,10 @@ codes! {
     AnonymizationTechnique, "kebab-case" {
         /// Set to NULL.
         Null,
+        /// Replaced by one value, the same in every row.
+        Fixed,
+        /// All but what the strict mask shows is gone.
+        Mask,
         /// Replaced by a coarser value.
         Generalize,
         /// Replaced by a random value.
@@ -191,6 +195,8 @@ codes! {
         Renewed,
         /// Put back within grace, because the erasure was undone.
         Undone,
+        /// Too few anonymised rows have the same values for it to be lost among them.
+        SmallGroup,
     }
 }
 

@@ -72,9 +72,11 @@ macro_rules! object {
     };
 }
 
+mod anonymized;
 mod outside;
 mod roll_up;
 
+pub use anonymized::{Anonymization, AnonymizedField};
 pub use outside::{OutsideKeyEnd, OutsideReadBack};
 pub use roll_up::{
     CertificateTotals, EarlierRollUp, LogHead, ROLL_UP_TYPE, ReceiptTotals, RollUp, RollUpStatement, RunTotals,
@@ -213,20 +215,6 @@ object! {
         copies_known: u64,
         /// Whether it is in escrow.
         escrow: bool,
-    }
-}
-
-object! {
-    /// What anonymisation did.
-    Anonymization {
-        /// The fields.
-        fields: Vec<String>,
-        /// How.
-        technique: AnonymizationTechnique,
-        /// The smallest group that is left.
-        k_min: u64,
-        /// Whether anyone can undo it.
-        reversible: bool,
     }
 }
 

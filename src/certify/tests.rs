@@ -468,8 +468,7 @@ fn slots_keys_and_anonymisation_are_told_honestly() {
         p.targets[0].records_erased = 0;
         p.targets[0].records_anonymized = 10;
         p.targets[0].anonymization = Some(Anonymization {
-            fields: vec!["phone".into()],
-            technique: AnonymizationTechnique::Null,
+            changed: vec![AnonymizedField { field: "phone".into(), how: AnonymizationTechnique::Null }],
             k_min: 0,
             reversible,
         });

@@ -256,11 +256,12 @@ pub fn plan_grid(lang: Lang, body: &PlanBody) -> Grid {
         say(lang, "rows", "总行数"),
         say(lang, "due", "到期"),
         say(lang, "erase", "擦除"),
+        say(lang, "anonymise", "匿名化"),
         say(lang, "strip", "裁减"),
         say(lang, "keep", "保留"),
         say(lang, "start unknown", "起点不明"),
     ]);
-    for column in 2..8 {
+    for column in 2..9 {
         grid = grid.right(column);
     }
     for counts in &body.collections {
@@ -270,8 +271,9 @@ pub fn plan_grid(lang: Lang, body: &PlanBody) -> Grid {
             grouped(counts.total),
             grouped(counts.due),
             grouped(counts.erase),
+            grouped(counts.anonymise),
             grouped(counts.strip),
-            grouped(counts.due - counts.erase - counts.strip),
+            grouped(counts.due - counts.to_do()),
             grouped(counts.unknown_start),
         ]);
     }
@@ -317,6 +319,15 @@ pub fn reason_text(lang: Lang, code: &str, law: &Catalogue) -> String {
         }
         _ => match code {
             "kept-child" => say(lang, "kept: a row that refers to it stays", "保留：引用它的记录仍在").to_owned(),
+            "kept-parent" => {
+                say(lang, "kept: the row that it follows stays as it is", "保留：所从属的记录仍保持原样").to_owned()
+            }
+            "k-anonymity" => say(
+                lang,
+                "kept: too few anonymised rows have the same values, so it could be told whose it was",
+                "保留：取值相同的匿名记录过少，仍可能识别出本人",
+            )
+            .to_owned(),
             "unknown-start" => say(
                 lang,
                 "kept: a statute binds it, but its start event is unknown",
@@ -348,26 +359,46 @@ pub async fn erase(context: &mut Context<'_>, args: EraseArgs) -> CommandResult 
     Ok(exit)
 }
 
+/// What is added to a sum of rows when some were anonymised, in English and Chinese.
+pub fn also_anonymised(rows: i64) -> (String, String) {
+    match rows {
+        0 => (String::new(), String::new()),
+        rows => (format!(" + {rows} anonymised"), format!(" + 匿名化 {rows}")),
+    }
+}
+
 /// Shows how a run ended, and what will happen to its keys.
 pub fn show_run(context: &mut Context<'_>, run: RunRow, body: RunBody, certificates: Vec<String>) -> CommandResult {
-    let RunBody { due, erased, stripped, failed, .. } = &body;
+    let RunBody { due, erased, anonymised, stripped, failed, .. } = &body;
     let kept = body.kept + stripped;
     // Rows that were found again count as failed, not as absent.
     let (absent, emptied) = ((*erased).min(body.looked_for as i64), (*stripped).min(body.looked_at as i64));
+    let unlinked = (*anonymised).min(body.looked_through as i64);
+    let (more, zh_more) = also_anonymised(*anonymised);
+    let (seen, zh_seen) = match unlinked {
+        0 => (String::new(), String::new()),
+        rows => (format!(", {rows} as anonymous"), format!("，{rows} 行已匿名")),
+    };
     context.output.say(&Words::new(
         format!(
-            "{due} due = {erased} erased + {kept} kept ({stripped} of them stripped) + {failed} failed; \
-             {absent} read back as absent, {emptied} read back as stripped"
+            "{due} due = {erased} erased{more} + {kept} kept ({stripped} of them stripped) + {failed} failed; \
+             {absent} read back as absent, {emptied} read back as stripped{seen}"
         ),
         format!(
-            "到期 {due} = 擦除 {erased} + 保留 {kept}（其中裁减 {stripped}）+ 失败 {failed}；\
-             复查 {absent} 行不存在，{emptied} 行已裁减"
+            "到期 {due} = 擦除 {erased}{zh_more} + 保留 {kept}（其中裁减 {stripped}）+ 失败 {failed}；\
+             复查 {absent} 行不存在，{emptied} 行已裁减{zh_seen}"
         ),
     ))?;
     if body.erased + body.stripped > 0 {
         context.output.say(&Words::new(
             "Deleted from the live stores. Backups still open these rows until their keys are destroyed, after grace and the next snapshot.",
             "已从在线数据库删除。在宽限期和下一次快照之后销毁密钥之前，备份中仍可打开这些行。",
+        ))?;
+    }
+    if body.anonymised > 0 {
+        context.output.say(&Words::new(
+            "Anonymised in the live stores. Until the keys are destroyed, backups still open these rows as they were; within grace `run undo` brings them back.",
+            "已在在线数据库匿名化。密钥销毁之前，备份仍可打开原来的行；宽限期内可用 `run undo` 恢复。",
         ))?;
     }
     for note in &body.notes {

@@ -346,11 +346,14 @@ async fn run(context: &mut Context<'_>, number: Option<i64>) -> CommandResult {
             installation.close().await.map_err(task_error)?;
             return Ok(exit);
         }
-        let RunBody { erased, stripped, failed, .. } = &body;
+        let RunBody { erased, anonymised, stripped, failed, .. } = &body;
+        let (more, zh_more) = super::plan::also_anonymised(*anonymised);
         let kept = body.kept + stripped;
         context.output.say(&Words::new(
-            format!("request {number}: {erased} erased, {kept} kept ({stripped} of them stripped), {failed} failed"),
-            format!("请求 {number}：擦除 {erased}，保留 {kept}（其中裁减 {stripped}），失败 {failed}"),
+            format!(
+                "request {number}: {erased} erased{more}, {kept} kept ({stripped} of them stripped), {failed} failed"
+            ),
+            format!("请求 {number}：擦除 {erased}{zh_more}，保留 {kept}（其中裁减 {stripped}），失败 {failed}"),
         ))?;
         issued.extend(certificates);
         runs.push((run, body));
@@ -434,9 +437,10 @@ async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
     ))?;
     if let Some(run) = &run {
         let body = RunBody::of(run).map_err(task_error)?;
+        let (more, zh_more) = super::plan::also_anonymised(body.anonymised);
         context.output.say(&Words::new(
             format!(
-                "Run {}: {}; {} erased, {} kept, {} failed.",
+                "Run {}: {}; {} erased{more}, {} kept, {} failed.",
                 run.id,
                 run.state,
                 body.erased,
@@ -444,7 +448,7 @@ async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
                 body.failed
             ),
             format!(
-                "运行 {}：{}；擦除 {}，保留 {}，失败 {}。",
+                "运行 {}：{}；擦除 {}{zh_more}，保留 {}，失败 {}。",
                 run.id,
                 run.state,
                 body.erased,

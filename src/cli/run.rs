@@ -213,6 +213,7 @@ fn list(context: &mut Context<'_>, config: &Configuration, runs: &[RunRow]) -> C
         ("begun", "开始"),
         ("due", "到期"),
         ("erased", "擦除"),
+        ("anonymised", "匿名化"),
         ("kept", "保留"),
         ("stripped", "其中裁减"),
         ("failed", "失败"),
@@ -228,6 +229,7 @@ fn list(context: &mut Context<'_>, config: &Configuration, runs: &[RunRow]) -> C
             local_time(config, run.begun_at),
             body.due.to_string(),
             body.erased.to_string(),
+            body.anonymised.to_string(),
             (body.kept + body.stripped).to_string(),
             body.stripped.to_string(),
             body.failed.to_string(),
@@ -242,13 +244,14 @@ fn list(context: &mut Context<'_>, config: &Configuration, runs: &[RunRow]) -> C
 fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> CommandResult {
     let body = RunBody::of(run).map_err(task_error)?;
     let (due, erased, kept, failed) = (body.due, body.erased, body.kept + body.stripped, body.failed);
+    let (more, zh_more) = super::plan::also_anonymised(body.anonymised);
     context.output.say(&Words::new(
         format!(
-            "{} {}: {}; {due} due = {erased} erased + {kept} kept ({} of them stripped) + {failed} failed",
+            "{} {}: {}; {due} due = {erased} erased{more} + {kept} kept ({} of them stripped) + {failed} failed",
             run.kind, run.id, run.state, body.stripped
         ),
         format!(
-            "{} {}：{}；到期 {due} = 擦除 {erased} + 保留 {kept}（其中裁减 {}）+ 失败 {failed}",
+            "{} {}：{}；到期 {due} = 擦除 {erased}{zh_more} + 保留 {kept}（其中裁减 {}）+ 失败 {failed}",
             run.kind, run.id, run.state, body.stripped
         ),
     ))?;

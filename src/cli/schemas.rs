@@ -91,6 +91,7 @@ published! {
     config::SchemaDocument,
     store::ListDocument<'_>,
     store::CheckDocument,
+    store::LintDocument,
     key::StatusDocument,
     key::KeyListDocument,
     key::KeyShredDocument,

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::backup::{Backup, Endpoint};
 use super::section::Reading;
 use super::{Place, law};
+use crate::policy::anonymise::{Coarseness, Method, SMALLEST_GROUP};
 use crate::policy::calendar::Period;
-use crate::policy::registry::{BackupMode, CollectionSpec, Policy, StoreSpec};
+use crate::policy::registry::{Action, BackupMode, CollectionSpec, Policy, StoreSpec};
 use crate::policy::statute::Catalogue;
 
 /// The registered stores and policies.
@@ -73,6 +74,7 @@ pub(super) fn check(registry: &Registry, backup: Option<&Backup>, catalogue: &Ca
         }
         law::check_policy(&place, policy, catalogue, reading);
         check_policy(&place, policy, reading);
+        check_anonymise(&place, policy, registry, reading);
         if policy.retention == (Period { months: 0, days: 0 }) {
             reading.warn(format!(
                 "policy {}: its retention is 0, so a row is due as soon as its start event is there; give a period if that is \
@@ -139,6 +141,44 @@ fn check_policy(place: &Place, policy: &Policy, reading: &mut Reading<'_>) {
     for (key, value) in [("start", &policy.start), ("basis", &policy.basis)] {
         if value.trim().is_empty() {
             reading.fault(&place.key(key), format!("`{key}` is empty"), "write it");
+        }
+    }
+}
+
+/// What can be said of an anonymising policy without its tables.
+fn check_anonymise(place: &Place, policy: &Policy, registry: &Registry, reading: &mut Reading<'_>) {
+    if policy.action != Action::Anonymise {
+        if !policy.anonymise.is_empty() || !policy.quasi.is_empty() {
+            let what = "`anonymise` and `quasi` mean nothing while the rows are deleted";
+            reading.fault(&place.key("action"), what, "write `action = \"anonymise\"`, or take them out");
+        }
+        return;
+    }
+    if policy.k < SMALLEST_GROUP {
+        let what = format!("groups of {} do not hide anybody; at least {SMALLEST_GROUP} rows must be alike", policy.k);
+        reading.fault(&place.key("k"), what, format!("write {SMALLEST_GROUP} or more"));
+    }
+    for (field, method) in &policy.anonymise {
+        if matches!(method, Method::Generalise(Coarseness::Step(0 | 1))) {
+            let what = format!("a number rounded down to a multiple of 1 is no coarser: `{field}`");
+            reading.fault(&place.key("anonymise").key(field), what, "write 2 or more");
+        }
+    }
+    for name in &policy.collections {
+        let Ok((store, collection)) = registry.collection(name) else { continue };
+        let has_rule =
+            |field: &String| policy.anonymise.contains_key(field) || collection.subject.as_ref() == Some(field);
+        let personal = collection.fields.iter().filter(|(field, spec)| spec.kind.is_personal() && !has_rule(field));
+        let missing: Vec<&str> = personal.map(|(field, _)| field.as_str()).collect();
+        if !missing.is_empty() && collection.via.is_empty() {
+            let what = format!(
+                "`anonymise` says nothing of fields of `{}.{}` that are about a person: {}",
+                store.name,
+                collection.table,
+                missing.join(", ")
+            );
+            let advice = "give each a rule: \"null\", \"mask\", \"surrogate\", { fixed = \"…\" } or { generalise = … }";
+            reading.fault(&place.key("anonymise"), what, advice);
         }
     }
 }

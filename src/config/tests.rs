@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod anonymise;
+#[cfg(test)]
 mod law;
 #[cfg(test)]
 mod outside;

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 
 use super::built::Built;
-use super::{ROWS_PER_STATEMENT, Result, Tx, parse_time};
+use super::{ControlError, ROWS_PER_STATEMENT, Result, RunRow, Tx, parse_time};
 
 /// What the ledger says of one erasure of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,12 +18,25 @@ pub struct ErasureRow {
     pub stripped: bool,
     /// The keyed digest of its content before; zeros when nobody knows.
     pub content: [u8; 32],
+    /// What it was left with, when it was anonymised instead.
+    pub left: Option<Left>,
 }
 
-const ERASURES: &str = "SELECT row_mac, kind, at, content_mac FROM ledger WHERE state = 'done' AND store = ";
+/// What an anonymised row was left with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// The columns that were changed.
+    pub columns: Vec<String>,
+    /// The keyed digest of the values that they have since.
+    pub digest: [u8; 32],
+    /// The digest of the subject that the row leads to since; empty for none.
+    pub lookup: Vec<u8>,
+}
+
+const ERASURES: &str = "SELECT row_mac, kind, at, content_mac, left_mac, left_columns, left_lookup FROM ledger WHERE state = 'done' AND store = ";
 
 impl Tx {
-    /// What the ledger says was erased or stripped in a store and was not undone, oldest first, by the row's keyed digest; of all rows,
+    /// What the ledger says was erased, anonymised or stripped in a store and was not undone, oldest first, by the row's keyed digest; of all rows,
     /// or of these.
     pub async fn erasures_in(
         &mut self,
@@ -56,9 +69,63 @@ impl Tx {
                 at: parse_time(row.try_get(2)?)?,
                 stripped: row.try_get::<String, _>(1)? == "stripped",
                 content: content.and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; 32]),
+                left: left_of(&row, 4)?,
             });
         }
         Ok(())
+    }
+
+    /// What the rows of a chunk are about to be left with; its entries are intended by then.
+    pub async fn intend_left(&mut self, run: &RunRow, chunk: i64, rows: &[([u8; 16], Left)]) -> Result<()> {
+        for (mac, left) in rows {
+            let columns = serde_json::to_string(&left.columns)
+                .map_err(|_| ControlError::Inconsistent("column names cannot be written as JSON".to_owned()))?;
+            sqlx::query(
+                "UPDATE ledger SET left_mac = $4, left_columns = $5, left_lookup = $6 \
+                 WHERE run = $1 AND chunk = $2 AND row_mac = $3 AND state = 'intended'",
+            )
+            .bind(&run.id)
+            .bind(chunk)
+            .bind(&mac[..])
+            .bind(&left.digest[..])
+            .bind(columns)
+            .bind(&left.lookup)
+            .execute(&mut *self.inner)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// To whom the rows lead that a run anonymised, as the read-back found them: the digest of that subject, empty for none.
+    pub async fn set_left_lookups(&mut self, run: &str, rows: &[([u8; 16], Vec<u8>)]) -> Result<()> {
+        for (mac, lookup) in rows {
+            sqlx::query("UPDATE ledger SET left_lookup = $3 WHERE run = $1 AND row_mac = $2 AND kind = 'anonymised'")
+                .bind(run)
+                .bind(&mac[..])
+                .bind(lookup)
+                .execute(&mut *self.inner)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// What the rows that a run anonymised, or is about to, were left with.
+    pub async fn left_by_run(&mut self, run: &str) -> Result<HashMap<[u8; 16], Left>> {
+        let rows = sqlx::query(
+            "SELECT row_mac, left_mac, left_columns, left_lookup FROM ledger \
+             WHERE run = $1 AND kind = 'anonymised' AND state IN ('done', 'intended')",
+        )
+        .bind(run)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        let mut found = HashMap::new();
+        for row in rows {
+            let mac: Vec<u8> = row.try_get(0)?;
+            let wrong = |_| ControlError::Inconsistent("a ledger digest has a wrong length".to_owned());
+            let mac: [u8; 16] = mac.try_into().map_err(wrong)?;
+            found.extend(left_of(&row, 1)?.map(|left| (mac, left)));
+        }
+        Ok(found)
     }
 
     /// Those of these rows that were stripped and not erased since.
@@ -106,6 +173,19 @@ impl Tx {
         }
         Ok(found)
     }
+}
+
+/// What stands in three columns of the ledger from `at`; none when nothing does.
+fn left_of(row: &sqlx::any::AnyRow, at: usize) -> Result<Option<Left>> {
+    let digest: Option<Vec<u8>> = row.try_get(at)?;
+    let Some(digest) = digest else { return Ok(None) };
+    let damaged = || ControlError::Inconsistent("what an anonymised row was left with is damaged".to_owned());
+    let columns: Option<String> = row.try_get(at + 1)?;
+    Ok(Some(Left {
+        columns: serde_json::from_str(&columns.unwrap_or_default()).map_err(|_| damaged())?,
+        digest: digest.try_into().map_err(|_| damaged())?,
+        lookup: row.try_get::<Option<Vec<u8>>, _>(at + 2)?.unwrap_or_default(),
+    }))
 }
 
 /// Whether a run's body says that no row stayed.

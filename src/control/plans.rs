@@ -1,11 +1,11 @@
-//! Plans, runs and the ledger of erasures.
+//! Plans and runs.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
-use super::{Result, Tx, optional_time, parse_time, time_text};
+use super::{LedgerKind, Result, Tx, optional_time, parse_time, time_text};
 
 /// A stored plan. The body is public JSON (counts, policies, reasons); the lists are in its chunks, sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct ChunkRow {
     pub store: String,
     /// The collection.
     pub collection: String,
-    /// `erase`, `strip` or `keep`.
+    /// `erase`, `anonymise`, `strip`, `keep` or `settled`.
     pub verdict: String,
     /// Chunks of a plan with the same number are one transaction: their rows refer to each other.
     pub knot: Option<i64>,
@@ -51,17 +51,35 @@ pub struct ChunkRow {
     pub counts: ChunkCounts,
 }
 
+impl ChunkRow {
+    /// Whether its rows are to be changed or removed.
+    #[must_use]
+    pub fn is_work(&self) -> bool {
+        !matches!(self.verdict.as_str(), "keep" | "settled")
+    }
+}
+
 /// What became of the rows of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ChunkCounts {
     /// Absent from the live store.
     pub erased: i64,
+    /// Anonymised.
+    pub anonymised: i64,
     /// Stripped to their minimum.
     pub stripped: i64,
     /// Found to be kept only at execution time.
     pub kept: i64,
     /// Not done.
     pub failed: i64,
+}
+
+impl ChunkCounts {
+    /// Rows that are not what they were: absent, anonymised or stripped.
+    #[must_use]
+    pub fn gone(&self) -> i64 {
+        self.erased + self.anonymised + self.stripped
+    }
 }
 
 /// A run as stored.
@@ -95,43 +113,6 @@ pub struct RunRow {
     pub body: String,
 }
 
-/// What an erasure did to a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LedgerKind {
-    /// It is gone.
-    Erased,
-    /// It was stripped to its minimum.
-    Stripped,
-}
-
-impl LedgerKind {
-    fn text(self) -> &'static str {
-        match self {
-            Self::Erased => "erased",
-            Self::Stripped => "stripped",
-        }
-    }
-}
-
-/// An entry of the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LedgerEntry {
-    /// Its position.
-    pub position: i64,
-    /// The store.
-    pub store: String,
-    /// The collection.
-    pub collection: String,
-    /// Keyed digest of the row's key.
-    pub row_mac: [u8; 16],
-    /// Keyed digest of the row's content as it was read just before; zero when it was gone by then.
-    pub content_mac: [u8; 32],
-    /// What was done.
-    pub kind: LedgerKind,
-    /// `intended`, `done`, `void` or `undone`.
-    pub state: String,
-}
-
 const PLAN: &str = "SELECT id, hash, kind, request, cutoff, created_at, body, state FROM plan";
 const RUN: &str = "SELECT id, kind, plan, request, state, begun_at, ended_at, verified_at, verified_snapshot, grace_until, \
      generation, shredded_at, body FROM run";
@@ -154,8 +135,8 @@ impl Tx {
         .await?;
         for chunk in chunks {
             sqlx::query(
-                "INSERT INTO plan_chunk (plan, number, store, collection, verdict, rows, sealed, state, erased, stripped, kept, failed, knot) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, 'planned', 0, 0, 0, 0, $8)",
+                "INSERT INTO plan_chunk (plan, number, store, collection, verdict, rows, sealed, state, erased, anonymised, stripped, kept, failed, knot) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, 'planned', 0, 0, 0, 0, 0, $8)",
             )
             .bind(&plan.id)
             .bind(chunk.number)
@@ -235,7 +216,7 @@ impl Tx {
     /// The chunks of a plan in order.
     pub async fn chunks(&mut self, plan: &str) -> Result<Vec<ChunkRow>> {
         let rows = sqlx::query(
-            "SELECT number, store, collection, verdict, rows, sealed, state, erased, stripped, kept, failed, knot FROM plan_chunk \
+            "SELECT number, store, collection, verdict, rows, sealed, state, erased, stripped, kept, failed, knot, anonymised FROM plan_chunk \
              WHERE plan = $1 ORDER BY number",
         )
         .bind(plan)
@@ -256,6 +237,7 @@ impl Tx {
                         stripped: row.try_get(8)?,
                         kept: row.try_get(9)?,
                         failed: row.try_get(10)?,
+                        anonymised: row.try_get(12)?,
                     },
                     knot: row.try_get(11)?,
                 })
@@ -309,7 +291,7 @@ impl Tx {
         note: Option<&str>,
     ) -> Result<()> {
         sqlx::query(
-            "UPDATE plan_chunk SET state = 'done', erased = $3, stripped = $4, kept = $5, failed = $6, note = $7 WHERE plan = $1 AND number = $2",
+            "UPDATE plan_chunk SET state = 'done', erased = $3, stripped = $4, kept = $5, failed = $6, note = $7, anonymised = $8 WHERE plan = $1 AND number = $2",
         )
         .bind(&run.plan)
         .bind(chunk.number)
@@ -318,6 +300,7 @@ impl Tx {
         .bind(counts.kept)
         .bind(counts.failed)
         .bind(note)
+        .bind(counts.anonymised)
         .execute(&mut *self.inner)
         .await?;
         for (mac, content) in gone {
@@ -339,12 +322,12 @@ impl Tx {
         Ok(())
     }
 
-    /// Rows of a finished chunk turned out not to be erased (or stripped): their ledger entries are void, and they count
+    /// Rows of a finished chunk turned out not to be erased (or anonymised, or stripped): their ledger entries are void, and they count
     /// as failed. Returns how many there were.
     pub async fn fail_rows(
         &mut self,
         run: &RunRow,
-        (chunk, strips): (i64, bool),
+        (chunk, kind): (i64, LedgerKind),
         rows: &[[u8; 16]],
         note: &str,
     ) -> Result<i64> {
@@ -360,12 +343,17 @@ impl Tx {
             .await?;
             failed += done.rows_affected() as i64;
         }
-        let text = if strips {
-            "UPDATE plan_chunk SET stripped = stripped - $3, failed = failed + $3, note = $4 WHERE plan = $1 AND number = $2"
-        } else {
-            "UPDATE plan_chunk SET erased = erased - $3, failed = failed + $3, note = $4 WHERE plan = $1 AND number = $2"
-        };
-        sqlx::query(text).bind(&run.plan).bind(chunk).bind(failed).bind(note).execute(&mut *self.inner).await?;
+        let count = kind.text();
+        let text = format!(
+            "UPDATE plan_chunk SET {count} = {count} - $3, failed = failed + $3, note = $4 WHERE plan = $1 AND number = $2"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(&run.plan)
+            .bind(chunk)
+            .bind(failed)
+            .bind(note)
+            .execute(&mut *self.inner)
+            .await?;
         Ok(failed)
     }
 
@@ -374,7 +362,7 @@ impl Tx {
     pub async fn abandon_chunks(&mut self, plan: &str, note: &str) -> Result<()> {
         sqlx::query(
             "UPDATE plan_chunk SET state = 'done', failed = rows, note = $2 \
-             WHERE plan = $1 AND state <> 'done' AND verdict <> 'keep'",
+             WHERE plan = $1 AND state <> 'done' AND verdict NOT IN ('keep', 'settled')",
         )
         .bind(plan)
         .bind(note)
@@ -399,75 +387,6 @@ impl Tx {
             .fetch_all(&mut *self.inner)
             .await?;
         rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
-    }
-
-    /// The last ledger position given out.
-    pub async fn ledger_head(&mut self) -> Result<i64> {
-        let row = sqlx::query("SELECT COALESCE(MAX(position), 0) FROM ledger").fetch_one(&mut *self.inner).await?;
-        Ok(row.try_get(0)?)
-    }
-
-    /// Ledger entries of a store behind a position that erased something, or are about to: neither void nor undone ones.
-    pub async fn ledger_after(&mut self, store: &str, position: i64) -> Result<Vec<LedgerEntry>> {
-        let rows = sqlx::query(
-            "SELECT position, store, collection, row_mac, kind, state, content_mac FROM ledger WHERE store = $1 AND position > $2 AND state IN ('intended', 'done') ORDER BY position",
-        )
-        .bind(store)
-        .bind(position)
-        .fetch_all(&mut *self.inner)
-        .await?;
-        rows.iter().map(ledger_entry).collect()
-    }
-
-    /// The done entries of a run.
-    pub async fn ledger_of_run(&mut self, run: &str) -> Result<Vec<LedgerEntry>> {
-        let rows = sqlx::query(
-            "SELECT position, store, collection, row_mac, kind, state, content_mac FROM ledger WHERE run = $1 AND state = 'done' ORDER BY position",
-        )
-        .bind(run)
-        .fetch_all(&mut *self.inner)
-        .await?;
-        rows.iter().map(ledger_entry).collect()
-    }
-
-    /// Whether a run that began by `until` and waits for its shred has erased or stripped rows of a collection.
-    pub async fn has_pending_rows(&mut self, store: &str, collection: &str, until: DateTime<Utc>) -> Result<bool> {
-        let row = sqlx::query(
-            "SELECT COUNT(*) FROM (SELECT 1 FROM run r JOIN ledger l ON l.run = r.id WHERE r.state = 'shred-pending' \
-             AND l.state = 'done' AND l.store = $1 AND l.collection = $2 AND r.begun_at <= $3 LIMIT 1) AS some_row",
-        )
-        .bind(store)
-        .bind(collection)
-        .bind(time_text(until))
-        .fetch_one(&mut *self.inner)
-        .await?;
-        Ok(row.try_get::<i64, _>(0)? > 0)
-    }
-
-    /// Of a run's erased and stripped rows, how many still lie in a cell that can be opened.
-    pub async fn rows_still_readable(&mut self, run: &str, barrier: i64) -> Result<i64> {
-        let row = sqlx::query(
-            "SELECT COUNT(DISTINCT l.position) FROM ledger l JOIN sealed_row s ON s.row_mac = l.row_mac \
-             JOIN cell c ON c.id = s.cell WHERE l.run = $1 AND l.state = 'done' AND c.state = 'live' AND s.first_snapshot <= $2",
-        )
-        .bind(run)
-        .bind(barrier)
-        .fetch_one(&mut *self.inner)
-        .await?;
-        Ok(row.try_get(0)?)
-    }
-
-    /// The buckets of those cells in which rows of a run still open.
-    pub async fn readable_buckets(&mut self, run: &str, barrier: i64) -> Result<Vec<u32>> {
-        let rows = sqlx::query(
-            "SELECT DISTINCT c.bucket FROM ledger l JOIN sealed_row s ON s.row_mac = l.row_mac \
-             JOIN cell c ON c.id = s.cell WHERE l.run = $1 AND l.state = 'done' AND c.state = 'live' AND s.first_snapshot <= $2",
-        )
-        .bind(run)
-        .bind(barrier)
-        .fetch_all(&mut *self.inner)
-        .await?;
-        rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
     }
 
     /// Stores a new run.
@@ -557,21 +476,5 @@ fn run_row(row: &sqlx::any::AnyRow) -> Result<RunRow> {
         generation: row.try_get(10)?,
         shredded_at: optional_time(row.try_get(11)?)?,
         body: row.try_get(12)?,
-    })
-}
-
-fn ledger_entry(row: &sqlx::any::AnyRow) -> Result<LedgerEntry> {
-    let mac: Vec<u8> = row.try_get(3)?;
-    let kind: String = row.try_get(4)?;
-    Ok(LedgerEntry {
-        position: row.try_get(0)?,
-        store: row.try_get(1)?,
-        collection: row.try_get(2)?,
-        row_mac: mac
-            .try_into()
-            .map_err(|_| super::ControlError::Inconsistent("a ledger digest has a wrong length".to_owned()))?,
-        kind: if kind == "stripped" { LedgerKind::Stripped } else { LedgerKind::Erased },
-        state: row.try_get(5)?,
-        content_mac: row.try_get::<Option<Vec<u8>>, _>(6)?.and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; 32]),
     })
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
-use super::{ChunkRow, Result, RunRow, Tx, time_text};
+use super::{ChunkRow, LedgerKind, Result, RunRow, Tx, time_text};
 
 impl Tx {
     /// Stores the sealed pre-images of a chunk, in place of those of an earlier attempt.
@@ -114,12 +114,15 @@ impl Tx {
             .execute(&mut *self.inner)
             .await?;
         }
-        let text = if chunk.verdict == "strip" {
-            "UPDATE plan_chunk SET stripped = stripped - $3, kept = kept + $3 WHERE plan = $1 AND number = $2"
-        } else {
-            "UPDATE plan_chunk SET erased = erased - $3, kept = kept + $3 WHERE plan = $1 AND number = $2"
-        };
-        sqlx::query(text).bind(&run.plan).bind(chunk.number).bind(undone).execute(&mut *self.inner).await?;
+        let count = LedgerKind::of_verdict(&chunk.verdict).text();
+        let text =
+            format!("UPDATE plan_chunk SET {count} = {count} - $3, kept = kept + $3 WHERE plan = $1 AND number = $2");
+        sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(&run.plan)
+            .bind(chunk.number)
+            .bind(undone)
+            .execute(&mut *self.inner)
+            .await?;
         Ok(())
     }
 

@@ -111,7 +111,7 @@ CREATE TABLE plan (
 CREATE TABLE plan_chunk (
     plan TEXT NOT NULL, number BIGINT NOT NULL, store TEXT NOT NULL, collection TEXT NOT NULL, verdict TEXT NOT NULL,
     rows BIGINT NOT NULL, sealed BLOB NOT NULL, state TEXT NOT NULL,
-    erased BIGINT NOT NULL, stripped BIGINT NOT NULL, kept BIGINT NOT NULL, failed BIGINT NOT NULL, note TEXT,
+    erased BIGINT NOT NULL, anonymised BIGINT NOT NULL, stripped BIGINT NOT NULL, kept BIGINT NOT NULL, failed BIGINT NOT NULL, note TEXT,
     knot BIGINT,
     PRIMARY KEY (plan, number)
 );
@@ -132,10 +132,12 @@ CREATE TABLE pre_image (
 
 -- The ledger of erasures: append-only but for the outcome of an entry. state: intended | done | void | undone. An undone
 -- entry is followed by a reversing one (kind put-back, state reversal), which stands for no erasure.
+-- left_*, of rows that were anonymised: the keyed digest of what the changed columns were left with, their names (a list in JSON), and
+-- the digest of the subject that the row leads to now, empty for none.
 CREATE TABLE ledger (
     position INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, chunk BIGINT NOT NULL, store TEXT NOT NULL,
     collection TEXT NOT NULL, row_mac BLOB NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, at TEXT NOT NULL,
-    content_mac BLOB
+    content_mac BLOB, left_mac BLOB, left_columns TEXT, left_lookup BLOB
 );
 CREATE INDEX ledger_run ON ledger (run, chunk);
 CREATE INDEX ledger_row ON ledger (row_mac);

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
+use super::anonymise::Telling;
 use super::chunk::{ChunkItem, open_items, place_of};
 use super::neutral::{is_unique, neutral_of, neutral_value};
 use super::planner::{active_holds, covering_hold};
@@ -21,6 +22,9 @@ use crate::plan::{PlanBody, Subject};
 use crate::policy::hold::ActiveHolds;
 use crate::stores::{Batch, BatchMarker, Column, ColumnKind, ColumnRef, Engine, Filter, Hop, RowQuery};
 use crate::value::{RowKey, Value, encode_values};
+
+/// The note of rows that stay because too few others are like them.
+const TOO_FEW: &str = "too few anonymised rows have the same values by now, so rows stay as they are (k-anonymity)";
 
 /// The outcome of a chunk.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,6 +45,8 @@ pub struct RunKeys {
     pub plan: Key,
     /// For content digests in evidence.
     pub certificate: Key,
+    /// Rows to be anonymised whose groups have become too small since the plan, by keyed digest: they stay.
+    pub too_few: HashSet<[u8; 16]>,
     /// For pre-images; none when the run has no grace, and so nothing can be undone.
     pub pre_images: Option<Key>,
 }
@@ -49,6 +55,11 @@ pub struct RunKeys {
 pub(super) type Gone = ([u8; 16], [u8; 32]);
 
 impl RunKeys {
+    /// Those with which rows are told.
+    pub(super) fn telling(&self) -> Telling<'_> {
+        Telling { suppression: &self.suppression, certificate: &self.certificate }
+    }
+
     /// Opens them.
     pub async fn open(ground: &Ground<'_>, plan: &str) -> Result<Self, EraseError> {
         let mut tx = ground.control.begin().await?;
@@ -59,6 +70,7 @@ impl RunKeys {
                 EraseError::Inconsistent("the plan's key is gone: it was executed or expired".to_owned())
             })?,
             certificate: ground.keyring.work_key(&mut tx, Purpose::Certificate, "").await?,
+            too_few: HashSet::new(),
             pre_images: None,
         };
         tx.commit().await?;
@@ -169,12 +181,12 @@ pub(super) struct Locked {
 }
 
 impl Work<'_> {
-    fn mac(&self, key: &RowKey) -> [u8; 16] {
+    pub(super) fn mac(&self, key: &RowKey) -> [u8; 16] {
         row_mac(&self.keys.suppression, &self.chunk.store, &self.chunk.collection, key)
     }
 
     fn ledger_kind(&self) -> LedgerKind {
-        if self.chunk.verdict == "strip" { LedgerKind::Stripped } else { LedgerKind::Erased }
+        LedgerKind::of_verdict(&self.chunk.verdict)
     }
 
     pub(super) async fn intend(&self) -> Result<(), EraseError> {
@@ -185,22 +197,22 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The destructive transaction. Returns its marker, the digests of the rows that are gone (or stripped), and a note.
+    /// The destructive transaction. Returns its marker, the digests of the rows that are gone (or anonymised, or stripped), and a note.
     async fn transaction(&self, target: &Target) -> Result<(BatchMarker, Vec<Gone>, Option<String>), EraseError> {
         let terms = Terms::read(self.ground, self.run).await?;
         let mut batch = self.site.store.begin_batch().await?;
         let locked = self.lock(batch.as_mut(), target, &terms).await?;
-        let stripped = self.chunk.verdict == "strip";
-        let (done, note) = if stripped {
-            (self.strip(batch.as_mut(), &locked.doomed).await?, None)
-        } else {
-            self.delete(batch.as_mut(), &locked).await?
+        let kind = self.ledger_kind();
+        let (done, note) = match kind {
+            LedgerKind::Stripped => (self.strip(batch.as_mut(), &locked.doomed).await?, None),
+            LedgerKind::Anonymised => self.anonymise(batch.as_mut(), &locked.doomed).await?,
+            LedgerKind::Erased => self.delete(batch.as_mut(), &locked).await?,
         };
         crash_point::reached("batch.deleted");
-        let gone = if stripped {
-            done.iter().map(|key| self.gone_row(&locked, key)).collect()
-        } else {
+        let gone = if kind == LedgerKind::Erased {
             self.absent(batch.as_mut(), &locked).await?
+        } else {
+            done.iter().map(|key| self.gone_row(&locked, key)).collect()
         };
         let marker = self.marker(gone.len() as i64);
         batch.commit(&marker).await?;
@@ -209,13 +221,13 @@ impl Work<'_> {
 
     /// The marker of this chunk's transaction.
     pub(super) fn marker(&self, rows: i64) -> BatchMarker {
-        let stripped = self.chunk.verdict == "strip";
+        let is_gone = self.ledger_kind() == LedgerKind::Erased;
         BatchMarker {
             run: self.run.id.clone(),
             chunk: self.chunk.number,
             token: self.token,
-            erased: if stripped { 0 } else { rows },
-            changed: if stripped { rows } else { 0 },
+            erased: if is_gone { rows } else { 0 },
+            changed: if is_gone { 0 } else { rows },
         }
     }
 
@@ -273,7 +285,10 @@ impl Work<'_> {
         let planned = self.items.iter().find(|item| item.row.key == row.key);
         let unchanged = planned.is_some_and(|item| item.row.start == row.start && item.row.subject == row.subject);
         let subject = row.subject.as_ref();
-        unchanged && covering_hold(holds, &self.keys.lookup, self.site, &self.chunk.collection, subject).is_none()
+        let is_lost = !self.keys.too_few.is_empty() && self.keys.too_few.contains(&self.mac(&row.key));
+        unchanged
+            && !is_lost
+            && covering_hold(holds, &self.keys.lookup, self.site, &self.chunk.collection, subject).is_none()
     }
 
     /// Before anything is changed, so that a crash cannot come between the change and the copy that undoes it.
@@ -414,8 +429,14 @@ impl Work<'_> {
         note: Option<String>,
     ) -> Result<ChunkOutcome, EraseError> {
         let left = self.items.len() as i64 - marker.erased - marker.changed;
-        let counts = ChunkCounts { erased: marker.erased, stripped: marker.changed, kept: left, failed: 0 };
-        let note = note.or_else(|| (left > 0).then(|| "rows changed, or were put on hold, after the plan".to_owned()));
+        let mut counts = ChunkCounts { erased: marker.erased, kept: left, ..ChunkCounts::default() };
+        match self.ledger_kind() {
+            LedgerKind::Anonymised => counts.anonymised = marker.changed,
+            _ => counts.stripped = marker.changed,
+        }
+        let is_lost = self.items.iter().any(|item| self.keys.too_few.contains(&self.mac(&item.row.key)));
+        let why = if is_lost { TOO_FEW } else { "rows changed, or were put on hold, after the plan" };
+        let note = note.or_else(|| (left > 0).then(|| why.to_owned()));
         let mut tx = self.ground.control.begin().await?;
         tx.end_chunk(self.run, self.chunk, counts, gone, note.as_deref()).await?;
         tx.commit().await?;
@@ -427,23 +448,21 @@ impl Work<'_> {
     pub(super) async fn settle(&self, marker: &BatchMarker) -> Result<ChunkOutcome, EraseError> {
         let keys: Vec<RowKey> = self.items.iter().map(|item| item.row.key.clone()).collect();
         let mut batch = self.site.store.begin_batch().await?;
-        let present = self.present(batch.as_mut(), Filter::In(self.collection.key.clone(), keys.clone())).await?;
-        let blank = self.blank(batch.as_mut(), Filter::In(self.collection.key.clone(), keys)).await?;
+        let (kind, in_list) = (self.ledger_kind(), Filter::In(self.collection.key.clone(), keys));
+        let found = match kind {
+            LedgerKind::Stripped => self.blank(batch.as_mut(), in_list).await?,
+            LedgerKind::Anonymised => self.left(batch.as_mut()).await?,
+            LedgerKind::Erased => self.present(batch.as_mut(), in_list).await?,
+        };
         batch.roll_back().await?;
         let mut gone: Vec<Gone> = Vec::new();
         for item in self.items {
-            let done = if self.chunk.verdict == "strip" {
-                blank.contains(&encode_values(&item.row.key.0))
-            } else {
-                !present.contains(&encode_values(&item.row.key.0))
-            };
-            if done {
+            // Of rows that were deleted the present ones are left, of the others those that are as they should be are done.
+            if found.contains(&encode_values(&item.row.key.0)) != (kind == LedgerKind::Erased) {
                 gone.push((self.mac(&item.row.key), [0; 32]));
             }
         }
-        let done = gone.len() as i64;
-        let (erased, changed) = if self.chunk.verdict == "strip" { (0, done) } else { (done, 0) };
-        let marker = BatchMarker { erased, changed, ..marker.clone() };
+        let marker = BatchMarker { token: marker.token, ..self.marker(gone.len() as i64) };
         self.record(&marker, &gone, None).await
     }
 

@@ -13,7 +13,7 @@ pub struct OverCap {
     pub store: String,
     /// The collection.
     pub collection: String,
-    /// Rows that would be erased or stripped.
+    /// Rows that would be erased, anonymised or stripped.
     pub rows: u64,
     /// All its rows.
     pub total: u64,
@@ -43,7 +43,7 @@ pub fn over_caps(ground: &Ground<'_>, body: &PlanBody) -> Vec<OverCap> {
         let collection = site.and_then(|site| site.model.collection(&counts.collection));
         let Some(governed) = collection.and_then(|(_, collection)| collection.governed.as_ref()) else { continue };
         let cap = governed.policy.max;
-        let rows = counts.erase + counts.strip;
+        let rows = counts.to_do();
         if rows > cap.rows || rows * 100 > u64::from(cap.percent) * counts.total {
             over.push(OverCap {
                 policy: governed.policy.id.clone(),

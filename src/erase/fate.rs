@@ -6,7 +6,7 @@
 
 pub mod rules;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
@@ -30,8 +30,10 @@ use rules::{CleanCell, StandingPin, StayingRows, choose_pins};
 struct Staying {
     /// How many, and the first reason.
     rows: u64,
+    /// Of them, rows that were anonymised and so do not belong to their subject any more.
+    moved: u64,
     reason: String,
-    /// Whether any of them is a new version (stripped), which must not share the old version's cell.
+    /// Whether any of them is a new version (stripped, or anonymised without a subject before), which must not share the old version's cell.
     new_version: bool,
     /// The cells in which unchanged rows of them were ever sealed, by the sealing history, whatever policy ruled then.
     cells: BTreeSet<i64>,
@@ -106,7 +108,7 @@ pub async fn has_due_buckets(ground: &Ground<'_>, tx: &mut Tx) -> Result<bool, E
     Ok(false)
 }
 
-/// Every planned row that is not gone: kept by the plan, kept at execution, failed, or stripped.
+/// Every planned row that is not gone: kept by the plan, kept at execution, failed, stripped, or anonymised by this run or before.
 async fn staying_cells(
     ground: &Ground<'_>,
     tx: &mut Tx,
@@ -114,13 +116,11 @@ async fn staying_cells(
     keys: &RunKeys,
 ) -> Result<StayingCells, EraseError> {
     let plan = run.plan.as_deref().unwrap_or_default();
-    let (mut erased, mut stripped) = (HashSet::new(), HashSet::new());
+    let mut done: HashMap<[u8; 16], LedgerKind> = HashMap::new();
     for entry in tx.ledger_of_run(&run.id).await? {
-        match entry.kind {
-            LedgerKind::Erased => erased.insert(entry.row_mac),
-            LedgerKind::Stripped => stripped.insert(entry.row_mac),
-        };
+        done.insert(entry.row_mac, entry.kind);
     }
+    let left = tx.left_by_run(&run.id).await?;
     let mut staying = StayingCells::new();
     for chunk in tx.chunks(plan).await? {
         let site = ground.site(&chunk.store);
@@ -132,24 +132,35 @@ async fn staying_cells(
         };
         for item in open_items(&keys.plan, plan, chunk.number, &chunk.sealed)? {
             let mac = crate::plan::digest::row_mac(&keys.suppression, &chunk.store, &chunk.collection, &item.row.key);
-            if chunk.verdict == "erase" && erased.contains(&mac) {
+            let done = done.get(&mac).copied().filter(|kind| *kind == LedgerKind::of_verdict(&chunk.verdict));
+            if done == Some(LedgerKind::Erased) {
                 continue;
             }
-            let lookup = item
+            let before = item
                 .row
                 .subject
                 .as_ref()
                 .map(|subject| subject_lookup(&keys.lookup, subject).to_vec())
                 .unwrap_or_default();
+            let is_anonymised = done == Some(LedgerKind::Anonymised);
+            // The new version belongs to whom it leads to now: nobody, or somebody who never was.
+            let now = is_anonymised.then(|| left.get(&mac).map(|left| left.lookup.clone()).unwrap_or_default());
+            let is_same = now.as_ref().is_none_or(|now| *now == before);
+            let lookup = now.unwrap_or(before);
             let entry = staying.entry((lookup, bucket_of_row(&chunk.store, collection, &item.row.period))).or_default();
             entry.rows += 1;
             if entry.reason.is_empty() {
-                entry.reason = item.reason.unwrap_or_else(|| "failed".to_owned());
+                let reason = if is_anonymised { "anonymised" } else { "failed" };
+                entry.reason = item.reason.unwrap_or_else(|| reason.to_owned());
             }
-            if chunk.verdict == "strip" && stripped.contains(&mac) {
-                entry.new_version = true;
-            } else {
-                entry.cells.extend(tx.cells_of_row(&mac).await?);
+            match done {
+                Some(LedgerKind::Stripped) => entry.new_version = true,
+                // Of another subject's cells none ever held the old version.
+                Some(LedgerKind::Anonymised) => {
+                    entry.new_version |= is_same;
+                    entry.moved += u64::from(!is_same);
+                }
+                _ => entry.cells.extend(tx.cells_of_row(&mac).await?),
             }
         }
     }
@@ -191,7 +202,9 @@ async fn request_fate(
         }
     }
     for ((lookup, bucket), stay) in &staying {
-        pins.pin(tx, lookup, bucket, &dying, true, stay).await?;
+        // What was anonymised belongs to nobody whose key dies here.
+        let pinned = pins.active.iter().any(|pin| holds(pin, lookup, bucket, stay));
+        pins.pin(tx, lookup, bucket, &dying, stay.rows > stay.moved || pinned, stay).await?;
     }
     Ok(())
 }

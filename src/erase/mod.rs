@@ -4,9 +4,11 @@
 //! *and* matches the same predicate again inside the transaction; holds are read again inside it; a batch whose outcome
 //! is unknown after a crash is settled by the marker that it wrote in its own transaction.
 
+pub mod anonymise;
 pub mod batch;
 pub mod caps;
 pub mod chunk;
+pub mod crowds;
 pub mod fate;
 pub mod knot;
 pub mod neutral;
@@ -16,6 +18,7 @@ pub mod put_back;
 pub mod read_back;
 pub mod referrers;
 mod stripped;
+mod surrogate;
 pub mod survey;
 pub mod waits;
 

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
+use super::anonymise::{Telling, mark_settled};
 use super::chunk::{CHUNK_ROWS, ChunkItem, open_items, seal_items};
+use super::crowds::{LeftRows, decide_in_crowds, known_in};
 use super::stripped::{filled_again, keep_stripped};
 use super::survey::{Surveyor, Target};
 use super::waits::Waits;
@@ -12,7 +14,7 @@ use super::{EraseError, Ground, Site};
 use crate::control::{ChunkCounts, ChunkRow, HoldRow, PlanRow, Tx};
 use crate::keyring::Purpose;
 use crate::keys::{Key, cell::pseudonym};
-use crate::plan::decide::{Candidate, decide};
+use crate::plan::decide::Candidate;
 use crate::plan::digest::{RowsDigest, plan_hash, row_mac};
 use crate::plan::model::Model;
 use crate::plan::{CollectionCounts, Decision, PlanBody, PlanKind, Reason, Subject, Verdict};
@@ -74,10 +76,12 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, made_for: PlanUse) 
     let mut tx = ground.control.begin().await?;
     let suppression = ground.keyring.work_key(&mut tx, Purpose::Suppression, "").await?;
     let lookup = ground.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
+    let certificate = ground.keyring.work_key(&mut tx, Purpose::Certificate, "").await?;
     let holds = tx.holds(true).await?;
     let (known, waits) = known_rows(&mut tx, made_for).await?;
     tx.commit().await?;
-    let asked = Asked { target, cutoff, known: known.as_ref(), suppression: &suppression };
+    let telling = Telling { suppression: &suppression, certificate: &certificate };
+    let asked = Asked { target, cutoff, known: known.as_ref(), telling };
 
     let mut body = PlanBody {
         kind: if matches!(target, Target::Retention) { PlanKind::Retention } else { PlanKind::Request },
@@ -95,7 +99,9 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, made_for: PlanUse) 
     };
     let mut lists: Vec<PlannedList> = Vec::new();
     for site in ground.sites {
-        match plan_site(site, &holds, &lookup, &asked, body.kind).await {
+        let is_changed = site.model.collections.iter().any(|collection| collection.anonymise.is_some());
+        let left = if is_changed { known_in(ground, site).await? } else { LeftRows::new() };
+        match plan_site(site, (&holds, &left), &lookup, &asked, body.kind).await {
             Ok((decisions, counts)) => {
                 body.schema_digest.push((site.model.spec.name.clone(), site.model.schema_digest.clone()));
                 body.collections.extend(counts);
@@ -240,7 +246,7 @@ struct Asked<'a> {
     cutoff: DateTime<Utc>,
     /// The only rows that may go, when they are fixed already.
     known: Option<&'a Known>,
-    suppression: &'a Key,
+    telling: Telling<'a>,
 }
 
 impl Asked<'_> {
@@ -255,7 +261,8 @@ impl Asked<'_> {
         let mut stripped: HashMap<usize, Vec<RowKey>> = HashMap::new();
         for candidate in candidates.iter_mut() {
             let Some(collection) = site.model.collections.get(candidate.collection) else { continue };
-            let mac = row_mac(self.suppression, &site.model.spec.name, &collection.table.name, &candidate.row.key);
+            let mac =
+                row_mac(self.telling.suppression, &site.model.spec.name, &collection.table.name, &candidate.row.key);
             let mac = hex::encode(mac);
             if known.stripped.contains(&mac) {
                 stripped.entry(candidate.collection).or_default().push(candidate.row.key.clone());
@@ -275,7 +282,7 @@ impl Asked<'_> {
 
 async fn plan_site(
     site: &Site,
-    holds: &[HoldRow],
+    (holds, left): (&[HoldRow], &LeftRows),
     lookup: &Key,
     asked: &Asked<'_>,
     kind: PlanKind,
@@ -288,18 +295,26 @@ async fn plan_site(
     let mut view = site.store.open_snapshot().await?;
     let mut survey = surveyor.run(view.as_mut(), target).await?;
     asked.keep_later(view.as_mut(), site, &mut survey.candidates).await?;
+    mark_settled(view.as_mut(), site, &mut survey.candidates, left, asked.telling).await?;
     let mut counts = survey.counts;
-    let groups: Vec<usize> = site.model.collections.iter().map(|collection| collection.group).collect();
-    let mut decisions = decide(survey.candidates, &survey.references, &groups);
+    let (rows, known) = (survey.candidates, (left, asked.telling));
+    let mut decisions = decide_in_crowds(view.as_mut(), site, rows, &survey.references, known).await?;
     if kind == PlanKind::Retention || asked.known.is_some() {
         keep_stripped(view.as_mut(), site, &mut decisions).await?;
     }
     view.close().await?;
-    for decision in &decisions {
+    count(&decisions, &mut counts);
+    Ok((decisions, counts))
+}
+
+fn count(decisions: &[Decision], counts: &mut [CollectionCounts]) {
+    for decision in decisions.iter().filter(|decision| decision.verdict != Verdict::Settled) {
         let Some(counts) = counts.get_mut(decision.collection) else { continue };
         counts.due += 1;
         match &decision.verdict {
+            Verdict::Settled => {}
             Verdict::Erase => counts.erase += 1,
+            Verdict::Anonymise => counts.anonymise += 1,
             Verdict::Strip(_) => counts.strip += 1,
             Verdict::Keep(reason) => {
                 let code = reason.code();
@@ -310,7 +325,6 @@ async fn plan_site(
             }
         }
     }
-    Ok((decisions, counts))
 }
 
 /// Rows of one collection with one verdict, to be done together.
@@ -357,6 +371,8 @@ fn lists_of(site: &Site, decisions: &[Decision]) -> Vec<PlannedList> {
 fn add_to_lists(lists: &mut Vec<(usize, PlannedList)>, model: &Model, decision: &Decision, knot: Option<usize>) {
     let (verdict, reason) = match &decision.verdict {
         Verdict::Erase => ("erase", None),
+        Verdict::Anonymise => ("anonymise", None),
+        Verdict::Settled => ("settled", Some("anonymised".to_owned())),
         Verdict::Strip(reason) => ("strip", Some(reason.code())),
         Verdict::Keep(reason) => ("keep", Some(reason.code())),
     };

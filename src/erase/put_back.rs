@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::anonymise::is_as_left;
 use super::batch::{is_blank, stripped_columns};
 use super::pre_image::{ImageRow, PreImage};
 use super::{EraseError, Site};
-use crate::control::{ChunkRow, RunRow};
+use crate::control::{ChunkRow, LedgerKind, Left, RunRow};
+use crate::keys::Key;
 use crate::plan::graph::{Link, Untie, leaving};
 use crate::plan::model::Collection;
 use crate::stores::{Batch, BatchMarker, ColumnRef, Filter, RowQuery};
@@ -19,7 +21,7 @@ use crate::value::{RowKey, Value, encode_values};
 pub struct PutBack {
     /// Keys of rows that are as they were.
     pub restored: Vec<RowKey>,
-    /// Rows left alone: another row with their key lives now, or the stripped row was changed or removed since.
+    /// Rows left alone: another row with their key lives now, or the stripped or anonymised row was changed or removed since.
     pub superseded: u64,
     /// Rows that the store refused, for example because their parent is gone.
     pub refused: u64,
@@ -39,6 +41,10 @@ pub struct Place<'a> {
     pub chunk: &'a ChunkRow,
     /// The fencing token.
     pub token: i64,
+    /// The key of content digests.
+    pub certificate: &'a Key,
+    /// What anonymised rows were left with, by encoded key.
+    pub left: HashMap<Vec<u8>, Left>,
 }
 
 /// Puts rows back: all at once, or where the store refuses that, one by one until none goes in any more (a parent may
@@ -252,20 +258,21 @@ impl Place<'_> {
         let living = self.living(batch, columns, rows).await?;
         let table = &self.collection.table.name;
         let (mut done, mut changed) = (PutBack::default(), 0);
+        let kind = LedgerKind::of_verdict(&self.chunk.verdict);
         for row in rows {
             match living.get(&encode_values(&row.key.0)) {
                 Some(values) if *values == row.values => done.restored.push(row.key.clone()),
-                Some(values) if self.chunk.verdict == "strip" && self.is_as_stripped(columns, row, values) => {
+                Some(values) if self.is_as_changed(kind, columns, row, values) => {
                     let one = Filter::In(self.collection.key.clone(), vec![row.key.clone()]);
-                    if batch.update(table, &self.emptied(columns, row), &one).await? != 1 {
+                    if batch.update(table, &self.taken(kind, columns, row), &one).await? != 1 {
                         return Err(EraseError::Inconsistent(format!(
-                            "{table}: a stripped row could not be filled again"
+                            "{table}: a row that was emptied could not be filled again"
                         )));
                     }
                     changed += 1;
                     done.restored.push(row.key.clone());
                 }
-                None if self.chunk.verdict != "strip" => {
+                None if kind == LedgerKind::Erased => {
                     batch.insert(table, columns, &row.values).await?;
                     changed += 1;
                     done.restored.push(row.key.clone());
@@ -301,7 +308,25 @@ impl Place<'_> {
         Ok(living)
     }
 
-    /// Whether a row is what the strip left: blank where it was emptied, and otherwise as it was.
+    /// Whether a row is what the strip or the anonymisation left of it.
+    fn is_as_changed(&self, kind: LedgerKind, columns: &[String], row: &ImageRow, living: &[Value]) -> bool {
+        match kind {
+            LedgerKind::Erased => false,
+            LedgerKind::Stripped => self.is_as_stripped(columns, row, living),
+            LedgerKind::Anonymised => self.is_as_anonymised(columns, row, living),
+        }
+    }
+
+    /// Changed columns as the ledger says, and otherwise as it was.
+    fn is_as_anonymised(&self, columns: &[String], row: &ImageRow, living: &[Value]) -> bool {
+        let Some(left) = self.left.get(&encode_values(&row.key.0)) else { return false };
+        let now = |name: &str| living.get(columns.iter().position(|column| column == name)?);
+        let mut others =
+            columns.iter().zip(living).zip(&row.values).filter(|((name, _), _)| !left.columns.contains(name));
+        is_as_left(self.certificate, left, now) && others.all(|((_, now), before)| now == before)
+    }
+
+    /// Blank where it was emptied, and otherwise as it was.
     fn is_as_stripped(&self, columns: &[String], row: &ImageRow, living: &[Value]) -> bool {
         let emptied = stripped_columns(self.collection);
         let engine = self.site.store.engine();
@@ -313,11 +338,15 @@ impl Place<'_> {
         })
     }
 
-    /// The values that a strip took.
-    fn emptied(&self, columns: &[String], row: &ImageRow) -> Vec<(String, Value)> {
+    /// The values that were taken from a row.
+    fn taken(&self, kind: LedgerKind, columns: &[String], row: &ImageRow) -> Vec<(String, Value)> {
         let emptied = stripped_columns(self.collection);
-        let pairs = columns.iter().zip(&row.values);
-        let taken = pairs.filter(|(name, _)| emptied.iter().any(|column| column.name == **name));
+        let changed = self.left.get(&encode_values(&row.key.0)).map(|left| left.columns.as_slice()).unwrap_or_default();
+        let is_taken = |name: &String| match kind {
+            LedgerKind::Anonymised => changed.contains(name),
+            _ => emptied.iter().any(|column| column.name == *name),
+        };
+        let taken = columns.iter().zip(&row.values).filter(|(name, _)| is_taken(name));
         taken.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 }

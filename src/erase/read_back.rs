@@ -5,11 +5,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::anonymise::rows_as_left;
 use super::batch::{RunKeys, is_blank, stripped_columns};
 use super::chunk::{ChunkItem, open_items, place_of};
+use super::planner::subject_lookup;
 use super::survey::{Shape, Surveyor, Target};
 use super::{EraseError, Ground};
-use crate::control::{ChunkRow, RunRow};
+use crate::control::{ChunkRow, LedgerKind, Left, RunRow};
 use crate::plan::digest::row_mac;
 use crate::plan::model::Collection;
 use crate::plan::{PlanBody, Subject};
@@ -23,6 +25,10 @@ pub struct ReadBack {
     pub looked_for: u64,
     /// Stripped rows looked at.
     pub stripped: u64,
+    /// Anonymised rows looked at.
+    pub anonymised: u64,
+    /// For each of them, by its digest, the digest of the subject that it leads to now; empty for none.
+    pub lookups: Vec<([u8; 16], Vec<u8>)>,
     /// Rows that are there all the same, or hold content that should be gone.
     pub residues: Vec<Residue>,
 }
@@ -32,8 +38,8 @@ pub struct ReadBack {
 pub struct Residue {
     /// The chunk's number.
     pub chunk: i64,
-    /// Whether it strips (otherwise it erases).
-    pub strips: bool,
+    /// What it was to do.
+    pub kind: LedgerKind,
     /// Keyed digests of the rows.
     pub rows: Vec<[u8; 16]>,
 }
@@ -62,8 +68,9 @@ pub async fn read_back(
     let body = tx.plan(plan).await?.and_then(|row| serde_json::from_str::<PlanBody>(&row.body).ok());
     let body = body.ok_or_else(|| EraseError::Inconsistent("the run's plan is gone or damaged".to_owned()))?;
     let done: HashSet<[u8; 16]> = tx.ledger_of_run(&run.id).await?.into_iter().map(|entry| entry.row_mac).collect();
+    let left = tx.left_by_run(&run.id).await?;
     drop(tx);
-    let chunks: Vec<&ChunkRow> = chunks.iter().filter(|chunk| chunk.verdict != "keep").collect();
+    let chunks: Vec<&ChunkRow> = chunks.iter().filter(|chunk| chunk.is_work()).collect();
     for chunk in &chunks {
         place_of(ground, chunk)?;
     }
@@ -83,19 +90,28 @@ pub async fn read_back(
             let mac = |key: &RowKey| row_mac(&keys.suppression, store, &chunk.collection, key);
             let mut items = open_items(&keys.plan, plan, chunk.number, &chunk.sealed)?;
             items.retain(|item| done.contains(&mac(&item.row.key)));
-            let strips = chunk.verdict == "strip";
-            let found = if items.is_empty() {
-                Vec::new()
-            } else if strips {
-                result.stripped += items.len() as u64;
-                unstripped(view.as_mut(), collection, &items, engine).await?
-            } else {
-                result.looked_for += items.len() as u64;
-                present(view.as_mut(), collection, &items, surveyor.filter(collection, target)?).await?
+            let kind = LedgerKind::of_verdict(&chunk.verdict);
+            let found = match kind {
+                _ if items.is_empty() => Vec::new(),
+                LedgerKind::Stripped => {
+                    result.stripped += items.len() as u64;
+                    unstripped(view.as_mut(), collection, &items, engine).await?
+                }
+                LedgerKind::Anonymised => {
+                    result.anonymised += items.len() as u64;
+                    let items = items.iter().map(|item| (item, mac(&item.row.key))).collect::<Vec<_>>();
+                    let (found, lookups) = recognisable(view.as_mut(), collection, &items, &left, keys).await?;
+                    result.lookups.extend(lookups);
+                    found
+                }
+                LedgerKind::Erased => {
+                    result.looked_for += items.len() as u64;
+                    present(view.as_mut(), collection, &items, surveyor.filter(collection, target)?).await?
+                }
             };
             if !found.is_empty() {
                 let rows = found.iter().map(mac).collect();
-                result.residues.push(Residue { chunk: chunk.number, strips, rows });
+                result.residues.push(Residue { chunk: chunk.number, kind, rows });
             }
         }
         view.close().await?;
@@ -141,6 +157,40 @@ async fn present(
         }
     }
     Ok(found)
+}
+
+/// A row, by its digest, and the digest of the subject that it leads to.
+type Leading = ([u8; 16], Vec<u8>);
+
+/// Anonymised rows that still lead to the subject that they were planned with, or are not what their anonymisation left; and where
+/// every one of them leads now.
+async fn recognisable(
+    view: &mut dyn Snapshot,
+    collection: &Collection,
+    items: &[(&ChunkItem, [u8; 16])],
+    left: &HashMap<[u8; 16], Left>,
+    keys: &RunKeys,
+) -> Result<(Vec<RowKey>, Vec<Leading>), EraseError> {
+    let known = items.iter().filter_map(|(item, mac)| Some((item.row.key.clone(), left.get(mac)?)));
+    let as_left = rows_as_left(view, collection, &known.collect::<Vec<_>>(), &keys.certificate).await?;
+    let planned: HashMap<Vec<u8>, &(&ChunkItem, [u8; 16])> =
+        items.iter().map(|entry| (encode_values(&entry.0.row.key.0), entry)).collect();
+    let shape = Shape::of(collection);
+    let all = items.iter().map(|(item, _)| item.row.key.clone()).collect();
+    let mut query = shape.query(collection, Filter::In(collection.key.clone(), all));
+    query.limit = items.len() as u32 + 1;
+    let (mut found, mut lookups) = (Vec::new(), Vec::new());
+    for row in view.read(&query).await? {
+        let row = shape.read(row);
+        let id = encode_values(&row.key.0);
+        let Some((item, mac)) = planned.get(&id) else { continue };
+        let lookup = row.subject.as_ref().map(|subject| subject_lookup(&keys.lookup, subject).to_vec());
+        lookups.push((*mac, lookup.unwrap_or_default()));
+        if !as_left.contains(&id) || row.subject.is_some() && row.subject == item.row.subject {
+            found.push(row.key);
+        }
+    }
+    Ok((found, lookups))
 }
 
 /// Stripped rows that hold content all the same.

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 
 use super::EraseError;
 use super::referrers::{PARENTS, referring};
-use crate::plan::decide::{Candidate, Reference, ReferringRow};
+use crate::plan::anonymise::Anonymise;
+use crate::plan::decide::{Candidate, End, Reference, ReferringRow};
 use crate::plan::model::{Child, Collection, Governed, Model, Reach};
 use crate::plan::{CollectionCounts, PlannedRow, Reason, Subject};
 use crate::policy::calendar::{Bias, Period, bucket_of, end_of_period, latest_due_start};
@@ -66,6 +67,7 @@ impl Surveyor<'_> {
                 store: self.model.spec.name.clone(),
                 collection: collection.table.name.clone(),
                 policy: collection.governed.as_ref().map(|governed| governed.policy.id.clone()),
+                changes: collection.anonymise.iter().flat_map(Anonymise::techniques).collect(),
                 ..CollectionCounts::default()
             };
             let shape = Shape::of(collection);
@@ -143,7 +145,8 @@ impl Surveyor<'_> {
             Some((self.model.collection(anchor)?.0, encode_values(&key)))
         });
         let row = PlannedRow { key: read.key, subject: read.subject, start: read.start, period };
-        Ok(Some(Candidate { collection: index, row, keep, follows }))
+        let end = if collection.anonymise.is_some() { End::Anonymise } else { End::Erase };
+        Ok(Some(Candidate { collection: index, row, end, keep, follows }))
     }
 
     /// The statutory minimum that still binds a row, if any. A bound row without a usable start event stays.
@@ -198,8 +201,11 @@ impl Surveyor<'_> {
         let keys: Vec<RowKey> = parents.iter().map(|parent| parent.row.key.clone()).collect();
         let mut query = referring(collection, child, &keys);
         let Some((at, registered)) = child.registered.and_then(|at| Some((at, self.model.collections.get(at)?))) else {
-            return unregistered_references(view, (index, collection), child, &keys).await;
+            let leads = collection.is_led_over(child, self.model);
+            return unregistered_references(view, (index, collection), (child, leads), &keys).await;
         };
+        let leads = collection.is_led_over(child, self.model);
+        let is_cut = registered.anonymise.as_ref().is_some_and(|changes| changes.cut == child.columns);
         query.key.clone_from(&registered.key);
         query.columns.extend(registered.key.iter().map(|column| ColumnRef::own(column)));
         let rows = read_all(view, query).await?;
@@ -208,6 +214,8 @@ impl Surveyor<'_> {
             Reference {
                 parent: (index, encode_values(&row)),
                 child: ReferringRow::Registered(at, encode_values(&own_key)),
+                leads,
+                is_cut,
             }
         });
         Ok(found.collect())
@@ -218,7 +226,7 @@ impl Surveyor<'_> {
 async fn unregistered_references(
     view: &mut dyn Snapshot,
     (index, collection): (usize, &Collection),
-    child: &Child,
+    (child, leads): (&Child, bool),
     parents: &[RowKey],
 ) -> Result<Vec<Reference>, EraseError> {
     let mut found = Vec::new();
@@ -228,7 +236,8 @@ async fn unregistered_references(
     for parent in parents {
         if view.count(&referring(collection, child, std::slice::from_ref(parent))).await? > 0 {
             let parent = (index, encode_values(&parent.0));
-            found.push(Reference { parent, child: ReferringRow::Unregistered(child.table.clone()) });
+            let child = ReferringRow::Unregistered(child.table.clone());
+            found.push(Reference { parent, child, leads, is_cut: false });
         }
     }
     Ok(found)

@@ -136,7 +136,10 @@ pub fn waits_of(
     let (mut later_places, mut seen) = (BTreeSet::new(), BTreeSet::new());
     for chunk in chunks {
         // They were to go, but changed or were put on hold meanwhile: the next plan will say what they wait for.
-        if chunk.verdict != "keep" && chunk.counts.kept > 0 {
+        if chunk.verdict == "settled" {
+            continue;
+        }
+        if chunk.is_work() && chunk.counts.kept > 0 {
             waits.by(ground.clock.now());
         }
         let (site, collection) = place_of(ground, chunk)?;

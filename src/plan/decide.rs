@@ -13,10 +13,24 @@ pub struct Candidate {
     pub collection: usize,
     /// The row.
     pub row: PlannedRow,
+    /// What its policy does with it.
+    pub end: End,
     /// Why it must stay on its own account, if it must.
     pub keep: Option<Reason>,
     /// The row it follows (collection index, encoded key): what stays there stays here.
     pub follows: Option<(usize, Vec<u8>)>,
+}
+
+/// What a policy does with a due row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum End {
+    /// It goes.
+    #[default]
+    Erase,
+    /// It stays, without anything that leads to its subject.
+    Anonymise,
+    /// Nothing: it was anonymised before, and is as that left it.
+    Settled,
 }
 
 /// A row that refers to a candidate from below.
@@ -26,6 +40,10 @@ pub struct Reference {
     pub parent: (usize, Vec<u8>),
     /// The child.
     pub child: ReferringRow,
+    /// Whether the child leads to its subject that way, so that the parent cannot be anonymised without it.
+    pub leads: bool,
+    /// Whether anonymising the child cuts the reference.
+    pub is_cut: bool,
 }
 
 /// Which row refers.
@@ -44,24 +62,61 @@ pub const MAX_CIRCLE_ROWS: usize = 5000;
 /// but the reference needs it. Collections are numbered children before parents, and the result keeps that order.
 /// `groups` are the numbers of the groups that collections whose foreign keys form a circle share; one that is not in it is
 /// its own. Rows come children first, those of a circle next to each other and with one component number.
+/// A row to be anonymised stays as it is when one that leads to its subject over it does, and when the row that it follows does.
 #[must_use]
-pub fn decide(candidates: Vec<Candidate>, references: &[Reference], groups: &[usize]) -> Vec<Decision> {
+pub fn decide(mut candidates: Vec<Candidate>, references: &[Reference], groups: &[usize]) -> Vec<Decision> {
+    while candidates.iter().any(|candidate| candidate.end == End::Anonymise && candidate.follows.is_some()) {
+        let decisions = decide_once(candidates.clone(), references, groups);
+        let staying = following_what_stays(&candidates, &decisions);
+        if staying.is_empty() {
+            return decisions;
+        }
+        for at in staying {
+            candidates[at].keep = Some(Reason::KeptParent);
+        }
+    }
+    decide_once(candidates, references, groups)
+}
+
+/// Rows to be anonymised whose anchor is not.
+fn following_what_stays(candidates: &[Candidate], decisions: &[Decision]) -> Vec<usize> {
+    let verdicts: HashMap<(usize, Vec<u8>), &Verdict> =
+        decisions.iter().map(|decision| ((decision.collection, row_id(&decision.row)), &decision.verdict)).collect();
+    let goes = |id: &(usize, Vec<u8>)| {
+        matches!(verdicts.get(id), Some(Verdict::Anonymise | Verdict::Settled | Verdict::Erase))
+    };
+    let stays = |(at, candidate): (usize, &Candidate)| {
+        let anchor = candidate.follows.as_ref().filter(|_| candidate.keep.is_none())?;
+        let own = (candidate.collection, row_id(&candidate.row));
+        (verdicts.get(&own) == Some(&&Verdict::Anonymise) && !goes(anchor)).then_some(at)
+    };
+    candidates.iter().enumerate().filter_map(stays).collect()
+}
+
+/// What went before the group that is being decided.
+#[derive(Default)]
+struct Gone {
+    erased: HashSet<(usize, Vec<u8>)>,
+    anonymised: HashSet<(usize, Vec<u8>)>,
+}
+
+fn decide_once(candidates: Vec<Candidate>, references: &[Reference], groups: &[usize]) -> Vec<Decision> {
     let own: HashMap<(usize, Vec<u8>), Option<Reason>> = candidates
         .iter()
         .map(|candidate| ((candidate.collection, row_id(&candidate.row)), candidate.keep.clone()))
         .collect();
-    let mut by_parent: HashMap<&(usize, Vec<u8>), Vec<&ReferringRow>> = HashMap::new();
+    let mut by_parent: HashMap<&(usize, Vec<u8>), Vec<&Reference>> = HashMap::new();
     for reference in references {
-        by_parent.entry(&reference.parent).or_default().push(&reference.child);
+        by_parent.entry(&reference.parent).or_default().push(reference);
     }
     let group_of = |candidate: &Candidate| groups.get(candidate.collection).copied().unwrap_or(candidate.collection);
     let mut order: Vec<Candidate> = candidates;
     order.sort_by_key(|candidate| candidate.collection);
-    let mut erased: HashSet<(usize, Vec<u8>)> = HashSet::new();
+    let mut gone = Gone::default();
     let mut decisions = Vec::with_capacity(order.len());
     let mut component = 0;
     for group in order.chunk_by(|one, next| group_of(one) == group_of(next)) {
-        let (mut verdicts, parents) = verdicts_of(group, &own, &by_parent, &erased);
+        let (mut verdicts, parents) = verdicts_of(group, &own, &by_parent, &gone);
         let children = children_within(&parents, &verdicts);
         let mut parts = components(&children);
         let too_large: Vec<usize> =
@@ -76,8 +131,10 @@ pub fn decide(candidates: Vec<Candidate>, references: &[Reference], groups: &[us
         for part in parts {
             for at in part {
                 let Candidate { collection, row, .. } = group[at].clone();
-                if verdicts[at] == Verdict::Erase {
-                    erased.insert((collection, row_id(&row)));
+                match verdicts[at] {
+                    Verdict::Erase => drop(gone.erased.insert((collection, row_id(&row)))),
+                    Verdict::Anonymise | Verdict::Settled => drop(gone.anonymised.insert((collection, row_id(&row)))),
+                    Verdict::Strip(_) | Verdict::Keep(_) => {}
                 }
                 decisions.push(Decision { collection, row, verdict: verdicts[at].clone(), component });
             }
@@ -87,43 +144,53 @@ pub fn decide(candidates: Vec<Candidate>, references: &[Reference], groups: &[us
     decisions
 }
 
+/// A row of the group that another of it refers to.
+#[derive(Clone, Copy)]
+struct Above {
+    parent: usize,
+    leads: bool,
+    is_cut: bool,
+}
+
 /// The verdicts of one group's candidates, and for each the rows of the group that it refers to. Rows of the group may refer
 /// to each other in any order: those that go together do not hold each other, and one that stays holds the one it refers to.
 fn verdicts_of(
     group: &[Candidate],
     own: &HashMap<(usize, Vec<u8>), Option<Reason>>,
-    by_parent: &HashMap<&(usize, Vec<u8>), Vec<&ReferringRow>>,
-    erased: &HashSet<(usize, Vec<u8>)>,
-) -> (Vec<Verdict>, Vec<Vec<usize>>) {
+    by_parent: &HashMap<&(usize, Vec<u8>), Vec<&Reference>>,
+    gone: &Gone,
+) -> (Vec<Verdict>, Vec<Vec<Above>>) {
     let ids: Vec<(usize, Vec<u8>)> =
         group.iter().map(|candidate| (candidate.collection, row_id(&candidate.row))).collect();
     let index: HashMap<&(usize, Vec<u8>), usize> = ids.iter().enumerate().map(|(at, id)| (id, at)).collect();
     let mut verdicts = vec![Verdict::Erase; group.len()];
-    let mut parents: Vec<Vec<usize>> = vec![Vec::new(); group.len()];
+    let mut parents: Vec<Vec<Above>> = vec![Vec::new(); group.len()];
     for (at, candidate) in group.iter().enumerate() {
         let inherited = candidate.follows.as_ref().and_then(|anchor| own.get(anchor).cloned().flatten());
-        if let Some(reason) = candidate.keep.clone().or(inherited) {
-            verdicts[at] = Verdict::Keep(reason);
-            continue;
-        }
-        for child in by_parent.get(&ids[at]).into_iter().flatten() {
-            let reason = match child {
+        verdicts[at] = match (candidate.end, candidate.keep.clone().or(inherited)) {
+            (End::Settled, _) => Verdict::Settled,
+            (_, Some(reason)) => Verdict::Keep(reason),
+            (End::Anonymise, None) => Verdict::Anonymise,
+            (End::Erase, None) => Verdict::Erase,
+        };
+        for reference in by_parent.get(&ids[at]).into_iter().flatten() {
+            let (leads, is_cut) = (reference.leads, reference.is_cut);
+            let reason = match &reference.child {
                 ReferringRow::Unregistered(table) => Reason::UnregisteredChild(table.clone()),
                 ReferringRow::Registered(collection, key) => {
                     let id = (*collection, key.clone());
                     if let Some(child) = index.get(&id) {
-                        parents[*child].push(at);
+                        parents[*child].push(Above { parent: at, leads, is_cut });
                         continue;
                     }
-                    if erased.contains(&id) {
+                    let lets_go = is_cut || verdicts[at] == Verdict::Anonymise;
+                    if gone.erased.contains(&id) || (lets_go && gone.anonymised.contains(&id)) {
                         continue;
                     }
                     Reason::KeptChild
                 }
             };
-            if verdicts[at] == Verdict::Erase {
-                verdicts[at] = Verdict::Strip(reason);
-            }
+            hold_back(&mut verdicts[at], leads, reason);
         }
     }
     let staying = (0..group.len()).filter(|at| verdicts[*at] != Verdict::Erase).collect();
@@ -131,13 +198,24 @@ fn verdicts_of(
     (verdicts, parents)
 }
 
+/// What becomes of a row because a row that refers to it stays; whether it changed.
+fn hold_back(verdict: &mut Verdict, leads: bool, reason: Reason) -> bool {
+    *verdict = match verdict {
+        Verdict::Erase => Verdict::Strip(reason),
+        Verdict::Anonymise if leads => Verdict::Keep(reason),
+        _ => return false,
+    };
+    true
+}
+
 /// Rows that those which stay refer to stay as well.
-fn stay_with(mut staying: Vec<usize>, parents: &[Vec<usize>], verdicts: &mut [Verdict]) {
+fn stay_with(mut staying: Vec<usize>, parents: &[Vec<Above>], verdicts: &mut [Verdict]) {
     while let Some(child) = staying.pop() {
-        for parent in &parents[child] {
-            if verdicts[*parent] == Verdict::Erase {
-                verdicts[*parent] = Verdict::Strip(Reason::KeptChild);
-                staying.push(*parent);
+        let is_anonymised = matches!(verdicts[child], Verdict::Anonymise | Verdict::Settled);
+        for above in &parents[child] {
+            let lets_go = is_anonymised && (above.is_cut || verdicts[above.parent] == Verdict::Anonymise);
+            if !lets_go && hold_back(&mut verdicts[above.parent], above.leads, Reason::KeptChild) {
+                staying.push(above.parent);
             }
         }
     }
@@ -145,11 +223,11 @@ fn stay_with(mut staying: Vec<usize>, parents: &[Vec<usize>], verdicts: &mut [Ve
 
 /// For each row of a group, the rows that refer to it and go with it: a batch must not meet a row whose referring row goes
 /// only later.
-fn children_within(parents: &[Vec<usize>], verdicts: &[Verdict]) -> Vec<Vec<usize>> {
+fn children_within(parents: &[Vec<Above>], verdicts: &[Verdict]) -> Vec<Vec<usize>> {
     let mut children = vec![Vec::new(); parents.len()];
     for (child, above) in parents.iter().enumerate().filter(|(child, _)| verdicts[*child] == Verdict::Erase) {
-        for parent in above.iter().filter(|parent| verdicts[**parent] == Verdict::Erase) {
-            children[*parent].push(child);
+        for above in above.iter().filter(|above| verdicts[above.parent] == Verdict::Erase) {
+            children[above.parent].push(child);
         }
     }
     children
@@ -176,7 +254,7 @@ mod tests {
             start: None,
             period: "open".to_owned(),
         };
-        Candidate { collection, row, keep, follows: None }
+        Candidate { collection, row, end: End::Erase, keep, follows: None }
     }
 
     fn id(collection: usize, key: i64) -> (usize, Vec<u8>) {
@@ -184,7 +262,7 @@ mod tests {
     }
 
     fn refers(parent: (usize, Vec<u8>), child: (usize, Vec<u8>)) -> Reference {
-        Reference { parent, child: ReferringRow::Registered(child.0, child.1) }
+        Reference { parent, child: ReferringRow::Registered(child.0, child.1), leads: true, is_cut: false }
     }
 
     fn verdict(decisions: &[Decision], collection: usize, key: i64) -> &Verdict {
@@ -223,7 +301,8 @@ mod tests {
         let held = Reason::Hold("h".to_owned());
         let decisions = decide(vec![candidate(CUSTOMERS, 5, Some(held.clone()))], &not_due, &[]);
         assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Keep(held));
-        let unknown = [Reference { parent: id(CUSTOMERS, 5), child: ReferringRow::Unregistered("loyalty".to_owned()) }];
+        let child = ReferringRow::Unregistered("loyalty".to_owned());
+        let unknown = [Reference { parent: id(CUSTOMERS, 5), child, leads: true, is_cut: false }];
         let decisions = decide(vec![candidate(CUSTOMERS, 5, None)], &unknown, &[]);
         assert_eq!(verdict(&decisions, CUSTOMERS, 5), &Verdict::Strip(Reason::UnregisteredChild("loyalty".to_owned())));
     }
@@ -291,6 +370,45 @@ mod tests {
         let decisions = decide(rows, &references, &[]);
         assert_eq!(verdict(&decisions, LINES, 7), &Verdict::Keep(Reason::Circle));
         assert_eq!(verdict(&decisions, LINES, size), &Verdict::Erase);
+    }
+
+    #[test]
+    fn a_row_is_anonymised_only_with_all_that_leads_to_its_subject_over_it() {
+        let of = |end, keep| {
+            let line = Candidate { end, follows: Some(id(ORDERS, 1)), ..candidate(LINES, 1, keep) };
+            let other = Candidate { end: End::Anonymise, follows: Some(id(ORDERS, 1)), ..candidate(LINES, 2, None) };
+            vec![line, other, Candidate { end: End::Anonymise, ..candidate(ORDERS, 1, None) }]
+        };
+        let references = [refers(id(ORDERS, 1), id(LINES, 1)), refers(id(ORDERS, 1), id(LINES, 2))];
+        for end in [End::Anonymise, End::Settled, End::Erase] {
+            let together = decide(of(end, None), &references, &[]);
+            assert_eq!(verdict(&together, ORDERS, 1), &Verdict::Anonymise, "{end:?}");
+            assert_eq!(verdict(&together, LINES, 2), &Verdict::Anonymise, "{end:?}");
+        }
+        // A held line keeps its order as it is, and so the other line, which would lead to its subject over the order.
+        let held = decide(of(End::Anonymise, Some(Reason::Hold("h".to_owned()))), &references, &[]);
+        assert_eq!(verdict(&held, ORDERS, 1), &Verdict::Keep(Reason::KeptChild));
+        assert_eq!(verdict(&held, LINES, 2), &Verdict::Keep(Reason::KeptParent));
+        // What does not lead to its subject over the order holds nothing back.
+        let aside = references.clone().map(|reference| Reference { leads: false, ..reference });
+        let held = decide(of(End::Anonymise, Some(Reason::Hold("h".to_owned()))), &aside, &[]);
+        assert_eq!(verdict(&held, ORDERS, 1), &Verdict::Anonymise);
+    }
+
+    #[test]
+    fn an_erased_row_lets_go_of_an_anonymised_one_only_when_that_cuts_the_reference() {
+        for (is_cut, expected) in [(true, Verdict::Erase), (false, Verdict::Strip(Reason::KeptChild))] {
+            for groups in [&[0, 1, 2], &[0, 0, 0]] {
+                let rows = vec![
+                    Candidate { end: End::Anonymise, ..candidate(ORDERS, 1, None) },
+                    candidate(CUSTOMERS, 1, None),
+                ];
+                let references = [Reference { is_cut, ..refers(id(CUSTOMERS, 1), id(ORDERS, 1)) }];
+                let decided = decide(rows, &references, groups);
+                assert_eq!(verdict(&decided, CUSTOMERS, 1), &expected, "{groups:?}");
+                assert_eq!(verdict(&decided, ORDERS, 1), &Verdict::Anonymise);
+            }
+        }
     }
 
     proptest! {

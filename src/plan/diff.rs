@@ -26,7 +26,7 @@ pub struct CountChange {
     pub store: String,
     /// The collection.
     pub collection: String,
-    /// `rows` (all there are), `erase`, `strip`, `unknown-start`, or the reason for which rows are kept.
+    /// `rows` (all there are), `erase`, `anonymise`, `strip`, `unknown-start`, or the reason for which rows are kept.
     pub what: String,
     /// How many there were.
     pub before: u64,
@@ -81,6 +81,7 @@ fn counts_of(body: &PlanBody) -> BTreeMap<(Place, String), u64> {
         let own = [
             ("rows", found.total),
             ("erase", found.erase),
+            ("anonymise", found.anonymise),
             ("strip", found.strip),
             ("unknown-start", found.unknown_start),
         ];

@@ -33,6 +33,13 @@ pub fn erased_content_mac(certificate: &Key, content: &[Value]) -> [u8; 32] {
     mac(Suite::Intl, certificate, &[b"content", &encode_values(content)])
 }
 
+/// The keyed digest of what the changed columns of an anonymised row hold since, for the ledger.
+#[must_use]
+pub fn left_mac(certificate: &Key, columns: &[String], values: &[Value]) -> [u8; 32] {
+    let names: Row = columns.iter().map(|name| Value::Text(name.clone())).collect();
+    mac(Suite::Intl, certificate, &[b"left", &encode_values(&names), &encode_values(values)])
+}
+
 /// SHA-256 over the keyed digests of a plan's rows, in the order of its lists: row, subject, start event, period, verdict
 /// and reason. Made from the lists themselves, so that it can be made again from the stored ones before anything is done.
 pub struct RowsDigest<'k> {
@@ -47,7 +54,7 @@ impl<'k> RowsDigest<'k> {
         Self { suppression, context: Context::new(&SHA256) }
     }
 
-    /// Adds a row of a list with its verdict (`erase`, `strip`, `keep`) and the reason's code.
+    /// Adds a row of a list with its verdict (`erase`, `anonymise`, `strip`, `keep`, `settled`) and the reason's code.
     pub fn add(&mut self, store: &str, collection: &str, verdict: &str, reason: Option<&str>, row: &PlannedRow) {
         let mut content: Row = vec![Value::Integer(row.key.0.len() as i64)];
         content.extend(row.key.0.iter().cloned());

@@ -1,20 +1,24 @@
 //! The plan: the fixed set of what a run will do, decided before anything is touched. Pure.
 //!
-//! [`model`] joins configuration and catalogue into one checked picture of a store; [`decide`] turns surveyed rows into
+//! [`model`] joins configuration and catalogue into one checked picture of a store, with what is changed in rows that are
+//! anonymised ([`anonymise`]); [`decide`] turns surveyed rows into
 //! verdicts; [`graph`] says in what order rows can go; [`digest`] fixes the result under a salted hash. Nothing here reads a clock or a database.
 //!
 //! Invariants: every due row has exactly one verdict; a row with an unknown, future or unreadable start event is never
-//! due; a parent whose child stays is never erased.
+//! due; a parent whose child stays is never erased; a row is anonymised only with all rows that lead to their subject over it.
 
+pub mod anonymise;
 pub mod decide;
 pub mod diff;
 pub mod digest;
 pub mod graph;
+pub mod lint;
 pub mod model;
 pub mod returned;
 pub mod unregistered;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::unregistered::UnregisteredTable;
@@ -50,6 +54,10 @@ pub enum Reason {
     },
     /// A row that refers to it stays.
     KeptChild,
+    /// The row that it follows stays as it is, and it would lead to its subject over that.
+    KeptParent,
+    /// Too few other anonymised rows have the same values for it to be lost among them.
+    KAnonymity,
     /// A table that is not registered refers to it, by its name.
     UnregisteredChild(String),
     /// A statute binds it, but its start event is missing, unreadable or in the future.
@@ -73,6 +81,8 @@ impl Reason {
             Self::Statute(key) => format!("statute:{key}"),
             Self::Restricted { minimum, maximum } => format!("restricted:{minimum}:{maximum}"),
             Self::KeptChild => "kept-child".to_owned(),
+            Self::KeptParent => "kept-parent".to_owned(),
+            Self::KAnonymity => "k-anonymity".to_owned(),
             Self::UnregisteredChild(table) => format!("unregistered-child:{table}"),
             Self::UnknownStart => "unknown-start".to_owned(),
             Self::Changed => "changed".to_owned(),
@@ -83,11 +93,31 @@ impl Reason {
     }
 }
 
+/// How a column of an anonymised row changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Technique {
+    /// To NULL.
+    Null,
+    /// To one value, the same in every row.
+    Fixed,
+    /// To its strict mask.
+    Mask,
+    /// To a coarser value.
+    Generalise,
+    /// To a random value.
+    Surrogate,
+}
+
 /// What will become of a due row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It goes.
     Erase,
+    /// It stays, without anything that leads to its subject.
+    Anonymise,
+    /// It was anonymised by an earlier run and is as that left it: it is not due, and only its keys are looked after.
+    Settled,
     /// It stays, stripped to its minimum.
     Strip(Reason),
     /// It stays untouched.
@@ -171,12 +201,31 @@ pub struct CollectionCounts {
     pub due: u64,
     /// Of them: to erase.
     pub erase: u64,
+    /// Of them: to anonymise.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub anonymise: u64,
+    /// What anonymising changes, by column.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<(String, Technique)>,
     /// Of them: to strip.
     pub strip: u64,
     /// Of them: to keep, by reason.
     pub keep: Vec<(String, u64)>,
     /// Rows that are not due because their start event is missing, unreadable or in the future.
     pub unknown_start: u64,
+}
+
+impl CollectionCounts {
+    /// Rows to erase, anonymise or strip.
+    #[must_use]
+    pub fn to_do(&self) -> u64 {
+        self.erase + self.anonymise + self.strip
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The public part of a plan; its hash covers it and the sealed lists.
@@ -212,10 +261,10 @@ pub struct PlanBody {
 }
 
 impl PlanBody {
-    /// Rows to erase or to strip.
+    /// Rows to erase, anonymise or strip.
     #[must_use]
     pub fn to_do(&self) -> u64 {
-        self.collections.iter().map(|counts| counts.erase + counts.strip).sum()
+        self.collections.iter().map(CollectionCounts::to_do).sum()
     }
 
     /// Sum of the due rows.

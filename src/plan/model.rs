@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::anonymise::{Anonymise, anonymise_of, rules_without_column};
 use super::digest::schema_digest;
 use super::graph::{Untie, components};
 use super::unregistered::{UnregisteredTable, unregistered};
@@ -35,6 +36,8 @@ pub struct Collection {
     pub owner: Option<Reach>,
     /// The policy that governs it, its own or that of the row it follows.
     pub governed: Option<Governed>,
+    /// What its policy changes in its rows, when that anonymises.
+    pub anonymise: Option<Anonymise>,
     /// Tables whose rows refer to rows of this one.
     pub children: Vec<Child>,
     /// Collections with the same number refer to each other in a circle.
@@ -95,6 +98,19 @@ impl Model {
 }
 
 impl Collection {
+    /// Whether rows of a child table that refer to rows of this one lead to their subject that way.
+    #[must_use]
+    pub fn is_led_over(&self, child: &Child, model: &Model) -> bool {
+        match child.registered.and_then(|at| model.collections.get(at)) {
+            None => !model.spec.ignored.contains(&child.table),
+            Some(registered) => registered
+                .owner
+                .as_ref()
+                .and_then(|owner| owner.path.first())
+                .is_some_and(|hop| hop.parent == self.table.name && hop.columns == child.columns),
+        }
+    }
+
     /// Columns a strip leaves alone: the key, every column of a foreign key, columns others refer to, the way to the
     /// owner, the start event, generated columns, and the declared minimum.
     #[must_use]
@@ -136,6 +152,16 @@ pub fn resolve(
     let names: Vec<String> = collections.iter().map(|collection| collection.table.name.clone()).collect();
     for collection in &mut collections {
         collection.children = children_of(&collection.table.name, catalogue, &names);
+    }
+    let mut problems = rules_without_column(spec, &collections, policies);
+    for collection in &mut collections {
+        match anonymise_of(spec, collection) {
+            Ok(anonymise) => collection.anonymise = anonymise,
+            Err(found) => problems.extend(found),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
     }
     let unregistered = unregistered(spec, &collections, catalogue);
     Ok(Model { spec: spec.clone(), collections, schema_digest: schema_digest(catalogue), unregistered })
@@ -183,7 +209,7 @@ fn resolve_collection(
     if problems.is_empty() {
         let (table, spec) = (table.clone(), declared.clone());
         let children = Vec::new();
-        Ok(Collection { table, spec, key, owner, governed, children, group: 0, is_knotted: false })
+        Ok(Collection { table, spec, key, owner, governed, anonymise: None, children, group: 0, is_knotted: false })
     } else {
         Err(problems)
     }

@@ -9,8 +9,8 @@ use crate::policy::start::StartEvent;
 pub struct Erasure {
     /// When.
     pub at: DateTime<Utc>,
-    /// Whether the row was stripped to its minimum instead, and so is still there by right.
-    pub stripped: bool,
+    /// Whether the row was stripped or anonymised instead, and so is still there by right.
+    pub stays: bool,
     /// The keyed digest of its content before; zeros when nobody knows.
     pub content: [u8; 32],
 }
@@ -29,7 +29,7 @@ pub enum Return {
 pub struct Found {
     /// The digest of what it holds.
     pub content: [u8; 32],
-    /// Whether all that a strip takes from it is empty.
+    /// Whether it is as the strip or the anonymisation left it.
     pub is_blank: bool,
     /// When what it is about began or ended.
     pub start: StartEvent,
@@ -40,8 +40,8 @@ pub struct Found {
 #[must_use]
 pub fn judge(erasures: &[Erasure], row: &Found, forgotten: Option<DateTime<Utc>>) -> Option<Return> {
     let last = erasures.last();
-    let is_stripped = last.is_some_and(|last| last.stripped);
-    if is_stripped && row.is_blank {
+    let stays = last.is_some_and(|last| last.stays);
+    if stays && row.is_blank {
         return None;
     }
     let is_known = |erasure: &Erasure| erasure.content != [0; 32] && erasure.content == row.content;
@@ -50,8 +50,8 @@ pub fn judge(erasures: &[Erasure], row: &Found, forgotten: Option<DateTime<Utc>>
     }
     let gone = last.map(|last| last.at).or(forgotten)?;
     match row.start {
-        // A stripped row keeps its start event.
-        StartEvent::At(start) if start < gone && !is_stripped => Some(Return::Resurrected),
+        // A row that stayed keeps its start event.
+        StartEvent::At(start) if start < gone && !stays => Some(Return::Resurrected),
         _ => Some(Return::Returned),
     }
 }
@@ -64,8 +64,8 @@ mod tests {
         DateTime::from_timestamp(second, 0).unwrap()
     }
 
-    fn erasure(second: i64, stripped: bool, content: u8) -> Erasure {
-        Erasure { at: at(second), stripped, content: [content; 32] }
+    fn erasure(second: i64, stays: bool, content: u8) -> Erasure {
+        Erasure { at: at(second), stays, content: [content; 32] }
     }
 
     #[test]

@@ -144,6 +144,12 @@ impl FieldKind {
         Self::FreeText,
     ];
 
+    /// Whether it is about one person, so that an anonymised row must not keep it as it is.
+    #[must_use]
+    pub fn is_personal(self) -> bool {
+        !matches!(self, Self::PurchaseFrequency | Self::Preference | Self::History)
+    }
+
     /// The kind's own category and level.
     #[must_use]
     pub fn default_class(self) -> (Category, Level) {

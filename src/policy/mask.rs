@@ -100,6 +100,12 @@ pub fn mask_text(value: &str, profile: Profile) -> String {
     text::mask(value, profile == Profile::Strict)
 }
 
+/// The province, or province and city, of a Chinese address; none when it does not certainly begin with one.
+#[must_use]
+pub fn place(address: &str, to_city: bool) -> Option<String> {
+    address::place(address, to_city)
+}
+
 fn is_plain_number(value: &str) -> bool {
     value.len() <= 8 && value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }

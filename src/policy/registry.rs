@@ -6,6 +6,7 @@ use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::anonymise::{Method, SMALLEST_GROUP, SmallGroups};
 use super::calendar::{BucketWidth, Grace, Period};
 use super::classification::{Category, FieldKind, Level};
 
@@ -105,6 +106,8 @@ pub struct FieldSpec {
 pub enum Action {
     /// The row goes.
     Delete,
+    /// The row stays, without anything that leads to its subject.
+    Anonymise,
 }
 
 /// Who must agree before a plan of the policy runs.
@@ -163,6 +166,20 @@ pub struct Policy {
     pub start: String,
     /// What happens then.
     pub action: Action,
+    /// With `action = "anonymise"`: what becomes of each field, by the name of its column. Every declared field that is about a
+    /// person needs a rule; the way to the subject is cut without one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub anonymise: BTreeMap<String, Method>,
+    /// Columns that together could tell whose an anonymised row was: every combination of their values that is left must stand
+    /// in at least `k` anonymised rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quasi: Vec<String>,
+    /// The smallest such group, at least 5.
+    #[serde(default = "Policy::default_k", skip_serializing_if = "Policy::is_default_k")]
+    pub k: u32,
+    /// What becomes of rows in smaller groups.
+    #[serde(default, skip_serializing_if = "Policy::keeps_small_groups")]
+    pub small_groups: SmallGroups,
     /// The legal basis of the processing (`contract`, `consent`, …).
     pub basis: String,
     /// Statutes that bind these rows, by catalogue key; those of the kind of records below are added to them.
@@ -186,6 +203,24 @@ pub struct Policy {
     /// Who must agree.
     #[serde(default)]
     pub approval: Approval,
+}
+
+impl Policy {
+    /// The `k` of a policy that names none.
+    #[must_use]
+    pub fn default_k() -> u32 {
+        SMALLEST_GROUP
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+    fn is_default_k(k: &u32) -> bool {
+        *k == SMALLEST_GROUP
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+    fn keeps_small_groups(small: &SmallGroups) -> bool {
+        *small == SmallGroups::Keep
+    }
 }
 
 /// Text that may hold a password: never printed, wiped on drop.

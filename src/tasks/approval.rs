@@ -45,7 +45,7 @@ impl Agreement {
 #[must_use]
 pub fn needed(ground: &Ground<'_>, body: &PlanBody) -> (usize, String) {
     let mut strictest = (0, String::new());
-    for counts in body.collections.iter().filter(|counts| counts.erase + counts.strip > 0) {
+    for counts in body.collections.iter().filter(|counts| counts.to_do() > 0) {
         let collection = ground.site(&counts.store).and_then(|site| site.model.collection(&counts.collection));
         let Some(governed) = collection.and_then(|(_, collection)| collection.governed.as_ref()) else { continue };
         let wanted = match governed.policy.approval {

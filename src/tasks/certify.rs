@@ -513,7 +513,7 @@ fn evidence(entries: &[LedgerEntry], at: Timestamp, key: &Key) -> Result<(String
     for entry in entries {
         let (action, after) = match entry.kind {
             LedgerKind::Erased => (Action::Delete, After::Absent),
-            LedgerKind::Stripped => (Action::Anonymize, After::Present),
+            LedgerKind::Anonymised | LedgerKind::Stripped => (Action::Anonymize, After::Present),
         };
         let row = EvidenceRow {
             target_id: location(&entry.store, &entry.collection),

@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-
 use crate::control::{ChunkCounts, ChunkRow, LedgerKind, PlanRow, RunRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
 use crate::erase::batch::{RunKeys, run_chunk, withhold_chunk};
 use crate::erase::chunk::place_of;
+use crate::erase::crowds::{rows_in_small_groups, smallest_groups};
 use crate::erase::fate::seal_fate;
 use crate::erase::knot::run_knot;
 use crate::erase::planner::{PlanUse, StoredPlan, is_intact, make_plan};
@@ -23,112 +21,18 @@ use crate::keys::sealed::open_column;
 use crate::plan::{PlanBody, Subject};
 use crate::random::uuid7;
 
-use super::finality::Residual;
 use super::request::WAITING;
 use super::{Result, TaskError};
 
+mod body;
 mod changes;
 mod checks;
 mod resume;
 mod rights;
 
+pub use body::{RunBody, SmallestGroup};
 pub use checks::changes_since;
 pub use resume::{Resumed, resume_runs};
-
-/// The public part of a run, kept as JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct RunBody {
-    /// Rows that were due.
-    pub due: i64,
-    /// Rows absent from the live stores.
-    pub erased: i64,
-    /// Rows stripped to their minimum.
-    pub stripped: i64,
-    /// Rows that stay.
-    pub kept: i64,
-    /// Rows that could not be erased.
-    pub failed: i64,
-    /// Rows that the read-back looked for, because they must be absent.
-    pub looked_for: u64,
-    /// Rows that the read-back looked at, because they must be stripped.
-    #[serde(default)]
-    pub looked_at: u64,
-    /// Of them found all the same.
-    pub residual: u64,
-    /// What the stores say about their own files, by store.
-    pub physical: Vec<(String, bool, String)>,
-    /// Stores that were left out, with the reason.
-    pub skipped: Vec<(String, String)>,
-    /// Problems, without values.
-    pub notes: Vec<String>,
-    /// The subject's pseudonym for certificates, hex, of a request.
-    pub subject_ref: Option<String>,
-    /// Rows that still open in backups after the last shred, and until when.
-    pub pending: Option<(i64, String)>,
-    /// Rows that opened in backups when a shred last looked, noted before it destroys anything.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub opened: Option<i64>,
-    /// When the destruction of the keys is irrevocable, while that is still to come: no key that is left opens the rows, but whoever
-    /// has the right can call the destruction of an old root off until then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub irrevocable_at: Option<DateTime<Utc>>,
-    /// Rows that an undo put back; they count as kept.
-    #[serde(default)]
-    pub undone: Option<i64>,
-    /// The state that the newest certificate tells of.
-    #[serde(default)]
-    pub certified: Option<String>,
-    /// What keeps a shredded run from being final, as it was last looked at; none before that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub residuals: Option<Vec<Residual>>,
-    /// The key generation by which everything that was sealed for the run itself is destroyed: its lists, its pre-images, the
-    /// id of its request. Known only some time after it is so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub forgotten: Option<i64>,
-    /// When it became final.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub final_at: Option<DateTime<Utc>>,
-    /// Whether its end is in the operation log and its markers are removed.
-    #[serde(default)]
-    pub closed: bool,
-}
-
-impl RunBody {
-    /// Reads it.
-    pub fn of(run: &RunRow) -> Result<Self> {
-        serde_json::from_str(&run.body)
-            .map_err(|_| TaskError::Inconsistent(format!("the record of run {} is damaged", run.id)))
-    }
-
-    /// Rows that are gone from the live stores, or stripped there.
-    #[must_use]
-    pub fn gone(&self) -> i64 {
-        self.erased + self.stripped
-    }
-
-    /// Whether rows failed and none is gone: such a run marks no key, for nothing is to die.
-    #[must_use]
-    pub fn is_failed(&self) -> bool {
-        self.failed > 0 && self.gone() == 0
-    }
-
-    pub(super) fn add(&mut self, counts: ChunkCounts) {
-        self.erased += counts.erased;
-        self.stripped += counts.stripped;
-        self.kept += counts.kept;
-        self.failed += counts.failed;
-    }
-
-    fn text(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|_| TaskError::Inconsistent("a run's record cannot be written".to_owned()))
-    }
-
-    /// Stores it in a run.
-    pub fn put(&self, run: &mut RunRow) -> Result<()> {
-        run.body = self.text()?;
-        Ok(())
-    }
-}
 
 /// Plans retention over all reachable stores.
 ///
@@ -331,12 +235,14 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
         keys.pre_images = Some(installation.keyring.work_key(&mut tx, Purpose::PreImage, &run.id).await?);
         tx.commit().await?;
     }
+    keys.too_few = rows_in_small_groups(ground, &plan, &chunks, &keys).await?;
     let mut body = RunBody::of(run)?;
-    (body.erased, body.stripped, body.kept, body.failed) = (0, 0, 0, 0);
+    body.recount(&[]);
     let left_out = body.skipped.clone();
     let mut knotted: HashMap<i64, ChunkCounts> = HashMap::new();
     for chunk in &chunks {
         body.add(match (chunk.verdict.as_str(), chunk.state.as_str()) {
+            ("settled", _) => ChunkCounts::default(),
             ("keep", _) => ChunkCounts { kept: chunk.rows, ..ChunkCounts::default() },
             (_, "done") => chunk.counts,
             _ if knotted.contains_key(&chunk.number) => knotted.remove(&chunk.number).unwrap_or_default(),
@@ -367,12 +273,7 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
     body.notes.extend(installation.control.read().await?.chunk_notes(&plan).await?);
     body.notes.sort();
     body.notes.dedup();
-    if body.due != body.erased + body.stripped + body.kept + body.failed {
-        return Err(TaskError::Inconsistent(format!(
-            "run {}: {} rows were due, but {} erased + {} stripped + {} kept + {} failed are accounted for",
-            run.id, body.due, body.erased, body.stripped, body.kept, body.failed
-        )));
-    }
+    check_sum(run, &body)?;
     for site in ground.sites {
         let state = site.store.settle().await?;
         body.physical.push((site.model.spec.name.clone(), state.clean, state.note));
@@ -381,19 +282,37 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
     step(installation, run, "approved", "deleted").await
 }
 
+/// Every due row has exactly one end.
+fn check_sum(run: &RunRow, body: &RunBody) -> Result<()> {
+    if body.due == body.gone() + body.kept + body.failed {
+        return Ok(());
+    }
+    Err(TaskError::Inconsistent(format!(
+        "run {}: {} rows were due, but {} erased + {} anonymised + {} stripped + {} kept + {} failed are accounted for",
+        run.id, body.due, body.erased, body.anonymised, body.stripped, body.kept, body.failed
+    )))
+}
+
 /// Looks for every row again. Rows that are there all the same count as failed, and the run goes on without them.
 async fn verify(installation: &Installation, ground: &Ground<'_>, run: &mut RunRow, target: &Target) -> Result<()> {
     let keys = RunKeys::open(ground, run.plan.as_deref().unwrap_or_default()).await?;
     let found = read_back(ground, run, &keys, target).await?;
+    let groups = smallest_groups(ground, run, &keys).await?;
     let mut body = RunBody::of(run)?;
-    (body.looked_for, body.looked_at) = (found.looked_for, found.stripped);
+    (body.looked_for, body.looked_at, body.looked_through) = (found.looked_for, found.stripped, found.anonymised);
     body.residual = found.residual();
     let mut tx = installation.control.begin().await?;
     for residue in &found.residues {
-        let failed = tx.fail_rows(run, (residue.chunk, residue.strips), &residue.rows, RESIDUE).await?;
-        *(if residue.strips { &mut body.stripped } else { &mut body.erased }) -= failed;
+        let failed = tx.fail_rows(run, (residue.chunk, residue.kind), &residue.rows, RESIDUE).await?;
+        *(match residue.kind {
+            LedgerKind::Erased => &mut body.erased,
+            LedgerKind::Anonymised => &mut body.anonymised,
+            LedgerKind::Stripped => &mut body.stripped,
+        }) -= failed;
         body.failed += failed;
     }
+    tx.set_left_lookups(&run.id, &found.lookups).await?;
+    body.note_groups(groups);
     if !found.residues.is_empty() {
         body.notes.push(RESIDUE.to_owned());
     }
@@ -408,8 +327,7 @@ async fn verify(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
 }
 
 /// The note of rows that the read-back found.
-const RESIDUE: &str =
-    "rows that were deleted are there again; something puts them back (a trigger, a replication, an application)";
+const RESIDUE: &str = "rows that were deleted or changed are there again; something puts them back (a trigger, a replication, an application)";
 
 /// One transaction: keys marked, pins made, grace fixed, lists retired, state entered. A run that erased nothing while rows
 /// failed marks none and ends as failed.
@@ -466,8 +384,9 @@ async fn close_request(
     let plan = run.plan.as_deref().unwrap_or_default();
     let cutoff = tx.plan(plan).await?.map_or(run.begun_at, |plan| plan.cutoff);
     let ledger = tx.ledger_of_run(&run.id).await?;
+    // An anonymised row is nobody's: the request has nothing to wait for there.
     let erased: BTreeSet<[u8; 16]> =
-        ledger.into_iter().filter(|entry| entry.kind == LedgerKind::Erased).map(|entry| entry.row_mac).collect();
+        ledger.into_iter().filter(|entry| entry.kind != LedgerKind::Stripped).map(|entry| entry.row_mac).collect();
     let mut rest = waits_of(ground, plan, (chunks, &erased), keys, cutoff)?;
     let before = tx.request(number).await?.and_then(|request| request.waits);
     if before.as_deref() == Some(ASKED_AGAIN) {
@@ -499,7 +418,8 @@ async fn close_request(
 async fn finish(installation: &Installation, run: &mut RunRow) -> Result<()> {
     let outcome = if run.state == "failed" { "failure" } else { "success" };
     let mut body = RunBody::of(run)?;
-    let counts = [("due", body.due), ("erased", body.erased), ("anonymised", body.stripped), ("kept", body.kept)];
+    let kept = body.kept + body.stripped;
+    let counts = [("due", body.due), ("erased", body.erased), ("anonymised", body.anonymised), ("kept", kept)];
     let references = counts.map(|(name, count)| (name.to_owned(), count.to_string())).to_vec();
     let ledger = installation.control.read().await?.ledger_of_run(&run.id).await?;
     let changes = changes::of(&ledger);
@@ -523,9 +443,9 @@ pub async fn forget_markers(ground: &Ground<'_>, run: &RunRow) -> Result<()> {
     Ok(())
 }
 
-/// The collections, as (store, collection), in which chunks erase or strip.
+/// The collections, as (store, collection), in which chunks erase, anonymise or strip.
 fn touched_by(chunks: &[ChunkRow]) -> Vec<(String, String)> {
-    let touched = chunks.iter().filter(|chunk| chunk.verdict != "keep");
+    let touched = chunks.iter().filter(|chunk| chunk.is_work());
     touched.map(|chunk| (chunk.store.clone(), chunk.collection.clone())).collect()
 }
 

@@ -10,7 +10,8 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::control::ErasureRow;
+use crate::control::{ErasureRow, Left};
+use crate::erase::anonymise::is_as_left;
 use crate::erase::batch::is_blank;
 use crate::erase::planner::subject_lookup;
 use crate::erase::survey::{ReadRow, Shape, start_kind};
@@ -92,6 +93,8 @@ impl Recheck {
 /// What must not be there.
 struct Gone {
     erasures: HashMap<[u8; 16], Vec<Erasure>>,
+    /// What the rows were left with whose last erasure anonymised them.
+    left: HashMap<[u8; 16], Left>,
     forgotten: HashMap<[u8; 32], DateTime<Utc>>,
     keys: Digests,
 }
@@ -120,15 +123,22 @@ impl Gone {
     /// Of all rows of a store, or of these. Nobody who writes waits for it.
     async fn read(ground: &Ground<'_>, keys: Digests, store: &str, only: Option<&[[u8; 16]]>) -> Result<Self> {
         let mut tx = ground.control.read().await?;
-        let erasures = tx.erasures_in(store, only).await?.into_iter().map(|(mac, rows)| {
-            let erasure = |ErasureRow { at, stripped, content }| Erasure { at, stripped, content };
-            (mac, rows.into_iter().map(erasure).collect())
-        });
-        Ok(Self { erasures: erasures.collect(), forgotten: tx.forgotten_subjects().await?, keys })
+        let (mut erasures, mut left) = (HashMap::new(), HashMap::new());
+        for (mac, rows) in tx.erasures_in(store, only).await? {
+            left.extend(rows.last().and_then(|row| row.left.clone()).map(|found| (mac, found)));
+            let erasure = |row: ErasureRow| Erasure {
+                at: row.at,
+                stays: row.stripped || row.left.is_some(),
+                content: row.content,
+            };
+            erasures.insert(mac, rows.into_iter().map(erasure).collect());
+        }
+        Ok(Self { erasures, left, forgotten: tx.forgotten_subjects().await?, keys })
     }
 
     fn judge(&self, place: &Place<'_>, row: &ReadRow, content: &[Value], now: DateTime<Utc>) -> Option<Return> {
-        let erasures = self.erasures.get(&self.mac(place, &row.key));
+        let mac = self.mac(place, &row.key);
+        let erasures = self.erasures.get(&mac);
         let lookup = row.subject.as_ref().map(|subject| subject_lookup(&self.keys.lookup, subject));
         let forgotten = lookup.and_then(|lookup| self.forgotten.get(&lookup)).copied();
         if erasures.is_none() && forgotten.is_none() {
@@ -136,7 +146,10 @@ impl Gone {
         }
         let found = Found {
             content: erased_content_mac(&self.keys.content, content),
-            is_blank: place.is_blank(content),
+            is_blank: match self.left.get(&mac) {
+                Some(left) => is_as_left(&self.keys.content, left, |name| place.value(content, name)),
+                None => place.is_blank(content),
+            },
             start: place.start(row, now),
         };
         judge(erasures.map(Vec::as_slice).unwrap_or_default(), &found, forgotten)
@@ -166,6 +179,10 @@ impl Place<'_> {
     fn take_apart(&self, mut row: Row) -> (ReadRow, Row) {
         let content = row.split_off(self.shape.width());
         (self.shape.read(row), content)
+    }
+
+    fn value<'v>(&self, content: &'v [Value], name: &str) -> Option<&'v Value> {
+        content.get(self.collection.table.columns.iter().position(|column| column.name == name)?)
     }
 
     /// Whether everything that a strip empties is empty.

@@ -4,11 +4,11 @@
 //! one, together; then the ledger entries are reversed, the keys that were marked live on, and a superseding certificate says so. A living row is never overwritten.
 //! The run is `undoing` meanwhile, so that no shred counts on it; a crash anywhere is cured by going on.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
-use crate::control::{ChunkRow, RunRow, Tx};
+use crate::control::{ChunkRow, Left, RunRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
 use crate::erase::chunk::place_of;
@@ -19,7 +19,7 @@ use crate::keyring::Purpose;
 use crate::keys::Key;
 use crate::plan::digest::row_mac;
 use crate::stores::{ColumnRef, Filter, RowQuery};
-use crate::value::RowKey;
+use crate::value::{RowKey, encode_values};
 
 use super::erasure::{RunBody, forget_markers};
 use super::request::{WAITING, cancel};
@@ -141,7 +141,7 @@ async fn check_undoable(installation: &Installation, run: &RunRow) -> Result<()>
 async fn chunks_of(installation: &Installation, run: &RunRow) -> Result<Vec<ChunkRow>> {
     let mut tx = installation.control.read().await?;
     let chunks = tx.chunks(run.plan.as_deref().unwrap_or_default()).await?;
-    Ok(chunks.into_iter().filter(|chunk| chunk.verdict != "keep").collect())
+    Ok(chunks.into_iter().filter(ChunkRow::is_work).collect())
 }
 
 /// Goes on with an undo that was begun.
@@ -156,8 +156,10 @@ pub async fn go_on(installation: &Installation, mut run: RunRow) -> Result<UndoR
     let key =
         key.ok_or_else(|| TaskError::Inconsistent(format!("run {}: the key of its pre-images is gone", run.id)))?;
     let suppression = installation.keyring.work_key(&mut tx, Purpose::Suppression, "").await?;
+    let certificate = installation.keyring.work_key(&mut tx, Purpose::Certificate, "").await?;
+    let left = tx.left_by_run(&run.id).await?;
     tx.commit().await?;
-    let undo = Undo { installation, ground: &ground, run: &run, key, suppression };
+    let undo = Undo { installation, ground: &ground, run: &run, key, suppression, certificate, left };
     let mut report = UndoReport { run: run.id.clone(), ..UndoReport::default() };
     // What was deleted last goes back first: parents before their children.
     let chunks = chunks_of(installation, &run).await?;
@@ -187,6 +189,9 @@ struct Undo<'a> {
     run: &'a RunRow,
     key: Key,
     suppression: Key,
+    certificate: Key,
+    /// What anonymised rows were left with.
+    left: HashMap<[u8; 16], Left>,
 }
 
 /// The rows of a chunk that are to come back.
@@ -216,7 +221,7 @@ impl<'a> Undo<'a> {
     }
 
     /// What of a chunk is to come back; none when nothing of it is gone.
-    async fn part(&self, chunk: &'a ChunkRow, report: &mut UndoReport) -> Result<Option<Part<'a>>> {
+    async fn part<'s>(&'s self, chunk: &'a ChunkRow, report: &mut UndoReport) -> Result<Option<Part<'s>>> {
         let (site, collection) = place_of(self.ground, chunk)?;
         let mut tx = self.installation.control.read().await?;
         let gone: HashSet<[u8; 16]> = tx.done_entries(&self.run.id, chunk.number).await?.into_iter().collect();
@@ -234,10 +239,13 @@ impl<'a> Undo<'a> {
         });
         // The others without an image were gone before the run read them: somebody else deleted them.
         report.superseded += (gone.len() - image.rows.len()) as u64;
-        Ok(Some(Part {
-            place: Place { site, collection, run: self.run, chunk, token: self.installation.token },
-            image,
-        }))
+        let left = image.rows.iter().filter_map(|row| {
+            let left = self.left.get(&self.digest(chunk, &row.key))?;
+            Some((encode_values(&row.key.0), left.clone()))
+        });
+        let left = left.collect();
+        let (run, token, certificate) = (self.run, self.installation.token, &self.certificate);
+        Ok(Some(Part { place: Place { site, collection, run, chunk, token, certificate, left }, image }))
     }
 
     fn digest(&self, chunk: &ChunkRow, key: &RowKey) -> [u8; 16] {
@@ -291,14 +299,7 @@ async fn count_missing(place: &Place<'_>, keys: &[RowKey]) -> Result<u64> {
 async fn end(installation: &Installation, run: &mut RunRow, report: &mut UndoReport) -> Result<()> {
     let mut body = RunBody::of(run)?;
     let mut tx = installation.control.begin().await?;
-    (body.erased, body.stripped, body.kept, body.failed) = (0, 0, 0, 0);
-    for chunk in tx.chunks(run.plan.as_deref().unwrap_or_default()).await? {
-        if chunk.verdict == "keep" {
-            body.kept += chunk.rows;
-        } else {
-            body.add(chunk.counts);
-        }
-    }
+    body.recount(&tx.chunks(run.plan.as_deref().unwrap_or_default()).await?);
     report.restored = tx.undone_rows(&run.id).await? as u64;
     body.undone = Some(report.restored as i64);
     body.certified = None;

@@ -49,7 +49,7 @@ pub async fn find_unfinished(control: &Control) -> Result<Unfinished> {
     for state in ["approved", "deleted", "verified"] {
         for run in tx.runs(Some(state)).await? {
             let chunks = tx.chunks(run.plan.as_deref().unwrap_or_default()).await?;
-            let batches: Vec<_> = chunks.iter().filter(|chunk| chunk.verdict != "keep").collect();
+            let batches: Vec<_> = chunks.iter().filter(|chunk| chunk.is_work()).collect();
             let done = batches.iter().filter(|chunk| chunk.state == "done");
             found.runs.push(UnfinishedRun {
                 batches: [done.clone().count(), batches.len()],

@@ -19,7 +19,7 @@ pub enum Exit {
     Refused = 3,
     /// 4: done in part; something failed or was skipped, and the result says what.
     Partial = 4,
-    /// 5: something is overdue or missing (`status`, `doctor`).
+    /// 5: something is overdue or missing (`status`, `doctor`, `store lint`).
     Overdue = 5,
     /// 130: stopped by Ctrl-C, cleanly: what was begun is finished or will be taken up again.
     Interrupted = 130,
@@ -49,7 +49,9 @@ impl Exit {
                 "拒绝（审批、保留、上限、权限、时钟可疑）",
             ),
             Self::Partial => say(lang, "partial", "部分完成"),
-            Self::Overdue => say(lang, "overdue or missing (status, doctor)", "逾期或缺失（status、doctor）"),
+            Self::Overdue => {
+                say(lang, "overdue or missing (status, doctor, store lint)", "逾期或缺失（status、doctor、store lint）")
+            }
             Self::Interrupted => say(lang, "stopped by Ctrl-C after a clean stop", "被 Ctrl-C 中止（已干净停止）"),
         }
     }

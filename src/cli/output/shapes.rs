@@ -152,9 +152,8 @@ impl Counts {
     #[must_use]
     pub fn of(body: &RunBody) -> Self {
         let kept = body.kept + body.stripped;
-        // No action of this version anonymises; the field is there because the sum is part of the contract.
         let (due, erased, stripped, failed) = (body.due, body.erased, body.stripped, body.failed);
-        Self { due, erased, anonymised: 0, kept, stripped, failed }
+        Self { due, erased, anonymised: body.anonymised, kept, stripped, failed }
     }
 
     /// With the rows of another run.

@@ -9,7 +9,7 @@ use crate::control::RunRow;
 use crate::erase::caps::OverCap;
 use crate::plan::diff::{Cause, CountChange, PlanDiff};
 use crate::plan::unregistered::UnregisteredTable;
-use crate::plan::{CollectionCounts, PlanBody};
+use crate::plan::{CollectionCounts, PlanBody, Technique};
 use crate::policy::statute::CatalogueVersion;
 use crate::tasks::erasure::RunBody;
 
@@ -29,6 +29,8 @@ pub struct PlanDocument {
     due: u64,
     /// Of them, rows to be deleted.
     erase: u64,
+    /// Of them, rows to be anonymised.
+    anonymise: u64,
     /// Of them, rows to be stripped to their declared minimum.
     strip: u64,
     /// Of them, rows that stay untouched.
@@ -81,7 +83,7 @@ struct BeyondCap {
     store: String,
     /// The collection.
     collection: String,
-    /// Rows that would be erased or stripped.
+    /// Rows that would be erased, anonymised or stripped.
     rows: u64,
     /// All its rows.
     total: u64,
@@ -120,6 +122,10 @@ struct PlannedCollection {
     due: u64,
     /// Of them: to be deleted.
     erase: u64,
+    /// Of them: to be anonymised.
+    anonymise: u64,
+    /// What anonymising changes in a row.
+    changes: Vec<ChangedField>,
     /// Of them: to be stripped to their declared minimum.
     strip: u64,
     /// Of them: to stay untouched.
@@ -130,10 +136,25 @@ struct PlannedCollection {
     unknown_start: u64,
 }
 
+/// A field that anonymising changes.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ChangedField {
+    /// The column.
+    field: String,
+    /// What its value becomes.
+    becomes: Technique,
+}
+
+impl ChangedField {
+    fn of((field, technique): &(String, Technique)) -> Self {
+        Self { field: field.clone(), becomes: *technique }
+    }
+}
+
 /// Rows that stay for one reason.
 #[derive(Debug, Serialize, JsonSchema)]
 struct KeptRows {
-    /// `hold:ID`, `statute:KEY`, `restricted:MINIMUM:MAXIMUM` (two statutes that contradict each other), `kept-child`, `unregistered-child:TABLE`, `unknown-start`, `circle` or `later` (came after the request).
+    /// `hold:ID`, `statute:KEY`, `restricted:MINIMUM:MAXIMUM` (two statutes that contradict each other), `kept-child`, `kept-parent`, `k-anonymity`, `unregistered-child:TABLE`, `unknown-start`, `circle` or `later` (came after the request).
     reason: String,
     /// How many.
     rows: u64,
@@ -149,6 +170,8 @@ impl PlannedCollection {
             rows: counts.total,
             due: counts.due,
             erase: counts.erase,
+            anonymise: counts.anonymise,
+            changes: counts.changes.iter().map(ChangedField::of).collect(),
             strip: counts.strip,
             kept: untouched(counts),
             reasons: counts.keep.iter().map(reason).collect(),
@@ -159,7 +182,7 @@ impl PlannedCollection {
 
 /// Due rows that stay as they are.
 fn untouched(counts: &CollectionCounts) -> u64 {
-    counts.due.saturating_sub(counts.erase + counts.strip)
+    counts.due.saturating_sub(counts.to_do())
 }
 
 impl PlanDocument {
@@ -185,6 +208,7 @@ impl PlanDocument {
             catalogue: body.catalogue,
             due: body.due(),
             erase: body.collections.iter().map(|counts| counts.erase).sum(),
+            anonymise: body.collections.iter().map(|counts| counts.anonymise).sum(),
             strip: body.collections.iter().map(|counts| counts.strip).sum(),
             kept: body.collections.iter().map(untouched).sum(),
             collections: body.collections.iter().map(PlannedCollection::of).collect(),
@@ -270,7 +294,7 @@ impl ErasureDocument {
     pub fn of(runs: &[(RunRow, RunBody)], certificates: Vec<String>) -> (Self, Exit) {
         let counts = runs.iter().map(|(_, body)| Counts::of(body)).fold(Counts::default(), Counts::and);
         let skipped: Vec<Skipped> = runs.iter().flat_map(|(_, body)| Skipped::all(&body.skipped)).collect();
-        let gone = runs.iter().any(|(_, body)| body.erased + body.stripped > 0);
+        let gone = runs.iter().any(|(_, body)| body.gone() > 0);
         let (result, code, exit) = if counts.failed > 0 && !gone {
             (Outcome::Failed, Some(PartialCode::RowsFailed), Exit::Failed)
         } else if counts.failed > 0 {

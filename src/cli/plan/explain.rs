@@ -94,7 +94,15 @@ async fn explain_row(
     referred_by: Vec<(String, u64)>,
 ) -> Result<(), UserError> {
     let hold = hold_on(context, installation, (site, collection), &row).await.map_err(task_error)?;
-    let kept = Kept { hold, referred_by };
+    let is_anonymised = collection.anonymise.is_some();
+    let leads = |(table, _): &(String, u64)| {
+        !is_anonymised
+            || collection
+                .children
+                .iter()
+                .any(|child| child.table == *table && collection.is_led_over(child, &site.model))
+    };
+    let kept = Kept { hold, referred_by: referred_by.into_iter().filter(leads).collect(), is_anonymised };
     let Some((governed, value)) = collection.governed.as_ref().zip(row.start.as_ref()) else {
         let words = Words::new(
             "No policy governs this collection: its records never fall due, and go only on request.",
@@ -120,6 +128,8 @@ async fn explain_row(
 struct Kept {
     hold: Option<String>,
     referred_by: Vec<(String, u64)>,
+    /// Whether its policy anonymises, so that only rows which lead to their customer over it keep it, and as it is.
+    is_anonymised: bool,
 }
 
 impl Kept {
@@ -136,7 +146,19 @@ impl Kept {
                 format!("保留令 {hold} 使其继续保留，不论日期如何。"),
             ))?;
         }
-        for (table, rows) in &self.referred_by {
+        if self.is_anonymised {
+            context.output.say(&Words::new(
+                "Its policy anonymises: when its time is over it stays, without anything that leads to its customer.",
+                "其策略为匿名化：到期后记录保留，但不再含有可指向客户的内容。",
+            ))?;
+        }
+        for (table, rows) in self.referred_by.iter().filter(|_| self.is_anonymised) {
+            context.output.say(&Words::new(
+                format!("{rows} rows of {table} lead to their customer over it: while one of them stays as it is, so does this."),
+                format!("{table} 中有 {rows} 行经由它指向客户：其中任何一行保持原样时，它也保持原样。"),
+            ))?;
+        }
+        for (table, rows) in self.referred_by.iter().filter(|_| !self.is_anonymised) {
             context.output.say(&Words::new(
                 format!("{rows} rows of {table} refer to it: while one of them stays, it stays too, stripped to its minimum."),
                 format!("{table} 中有 {rows} 行引用它：其中任何一行保留时，它也保留，并裁减到最少字段。"),

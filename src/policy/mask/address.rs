@@ -96,6 +96,24 @@ pub(super) fn mask(address: &str, strict: bool) -> Option<String> {
     Some(address[..address.len() - end.len()].to_owned())
 }
 
+/// `浙江省杭州市西湖区文三路1号` → `浙江省杭州市`, or `浙江省`. A city alone must be all there is, or stand before its district.
+pub(super) fn place(address: &str, to_city: bool) -> Option<String> {
+    let address: String = address.chars().filter(|letter| !letter.is_whitespace()).collect();
+    let address = address.strip_prefix("中国").unwrap_or(&address);
+    let province = province(address);
+    let certain = province.filter(|(name, _)| PROVINCE_ENDINGS.iter().any(|ending| name.ends_with(ending)));
+    let certain_name = certain.map(|(name, _)| name.to_owned());
+    if !to_city {
+        return certain_name;
+    }
+    let rest = province.map_or(address, |(_, rest)| rest);
+    let Some((_, behind)) = segment(rest, &CITY_ENDINGS).filter(|(city, _)| !contains_district(city)) else {
+        return certain_name;
+    };
+    let is_sure = province.is_some() || behind.is_empty() || segment(behind, &DISTRICT_ENDINGS).is_some();
+    is_sure.then(|| address[..address.len() - behind.len()].to_owned()).or(certain_name)
+}
+
 /// Whether a would-be city spans a district and more (海淀区上地城市).
 fn contains_district(city: &str) -> bool {
     city.trim_end_matches("地区").contains(['区', '县', '旗'])

@@ -9,15 +9,15 @@ use chrono::{DateTime, Days, NaiveDate, Utc};
 
 use crate::certify::check::{MAX_TARGETS, as_id, location};
 use crate::certify::codes::{
-    Action, BackupState, CopyState, ErasureResult, Limitation, RetainedReason, Sanitization, SlotClass, System,
-    TriggerKind, VerificationMethod,
+    Action, AnonymizationTechnique, BackupState, CopyState, ErasureResult, Limitation, RetainedReason, Sanitization,
+    SlotClass, System, TriggerKind, VerificationMethod,
 };
 use crate::certify::statement::{
-    Backups, ClockQuality, DeclaredCopy, Digest, Issuer, KeyEvidence, LegalBasis, Predicate, Privacy, PrivacyScan,
-    Retained, RootSlot, Scope, Supersedes, Target, Timestamp, Trigger, Verification,
+    Anonymization, AnonymizedField, Backups, ClockQuality, DeclaredCopy, Digest, Issuer, KeyEvidence, LegalBasis,
+    Predicate, Privacy, PrivacyScan, Retained, RootSlot, Scope, Supersedes, Target, Timestamp, Trigger, Verification,
 };
 use crate::control::{ChunkRow, RunRow};
-use crate::plan::{PlanBody, Reason};
+use crate::plan::{CollectionCounts, PlanBody, Reason, Technique};
 use crate::policy::registry::{BackupMode, StoreSpec};
 use crate::stores::Engine;
 
@@ -121,7 +121,7 @@ impl Facts {
     /// Rows are gone whose keys were not shown to be destroyed. A shredded run without a generation had nothing sealed.
     fn is_shred_pending(&self) -> bool {
         let proven = self.is_shredded() && (self.run.generation.is_none() || self.key_evidence.is_some());
-        self.body.erased + self.body.stripped > 0 && !proven && (!self.is_shredded() || self.has_backed_up_losses())
+        self.body.gone() > 0 && !proven && (!self.is_shredded() || self.has_backed_up_losses())
     }
 
     /// The day by which a destruction that can still be called off is irrevocable: the whole day behind its date, which is as
@@ -132,7 +132,7 @@ impl Facts {
     }
 
     fn has_backed_up_losses(&self) -> bool {
-        let lost = |chunk: &&ChunkRow| chunk.counts.erased + chunk.counts.stripped > 0;
+        let lost = |chunk: &&ChunkRow| chunk.counts.gone() > 0;
         let is_backed_up =
             |chunk: &ChunkRow| self.spec(&chunk.store).is_some_and(|spec| spec.backup != BackupMode::None);
         self.chunks.iter().filter(lost).any(is_backed_up)
@@ -229,11 +229,11 @@ fn result_of(facts: &Facts) -> ErasureResult {
     let body = &facts.body;
     if body.due == 0 && body.skipped.is_empty() {
         ErasureResult::NothingFound
-    } else if body.failed > 0 && body.erased + body.stripped == 0 {
+    } else if body.failed > 0 && body.gone() == 0 {
         ErasureResult::Failed
     } else if facts.is_shredded()
         && !facts.is_shred_pending()
-        && body.erased > 0
+        && body.erased + body.anonymised > 0
         && body.failed == 0
         && body.residual == 0
         && body.skipped.is_empty()
@@ -248,6 +248,7 @@ fn result_of(facts: &Facts) -> ErasureResult {
 #[derive(Default, Clone, Copy)]
 struct Sums {
     erased: u64,
+    anonymised: u64,
     stripped: u64,
     kept: u64,
     failed: u64,
@@ -258,6 +259,7 @@ fn sums(facts: &Facts, store: &str, collection: &str) -> Sums {
     let own = facts.chunks.iter().filter(|chunk| chunk.store == store && chunk.collection == collection);
     own.fold(Sums::default(), |sums, chunk| Sums {
         erased: sums.erased + of(chunk.counts.erased),
+        anonymised: sums.anonymised + of(chunk.counts.anonymised),
         stripped: sums.stripped + of(chunk.counts.stripped),
         kept: sums.kept + if chunk.verdict == "keep" { of(chunk.rows) } else { of(chunk.counts.kept) },
         failed: sums.failed + of(chunk.counts.failed),
@@ -272,7 +274,7 @@ fn targets(facts: &Facts) -> Result<Vec<Target>> {
             .spec(&counts.store)
             .ok_or_else(|| TaskError::Inconsistent(format!("store {} is not registered any more", counts.store)))?;
         let sums = sums(facts, &counts.store, &counts.collection);
-        let backups = backups(facts, spec.backup, sums.erased + sums.stripped > 0);
+        let backups = backups(facts, spec.backup, sums.erased + sums.anonymised + sums.stripped > 0);
         let clean = facts.body.physical.iter().any(|(store, clean, _)| *store == counts.store && *clean);
         let place = location(&counts.store, &counts.collection);
         targets.push(Target {
@@ -284,13 +286,13 @@ fn targets(facts: &Facts) -> Result<Vec<Target>> {
             },
             location: place,
             data_category: "registered".to_owned(),
-            action: Action::Delete,
+            action: if sums.anonymised > 0 && sums.erased == 0 { Action::Anonymize } else { Action::Delete },
             sanitization: if clean && sums.erased > 0 { Sanitization::Clear } else { Sanitization::None },
-            technique: "sql-delete".to_owned(),
+            technique: technique(sums).to_owned(),
             tool: format!("wangchuan/{}", env!("CARGO_PKG_VERSION")),
-            records_selected: sums.erased + sums.stripped + sums.kept + sums.failed,
+            records_selected: sums.erased + sums.anonymised + sums.stripped + sums.kept + sums.failed,
             records_erased: sums.erased,
-            records_anonymized: 0,
+            records_anonymized: sums.anonymised,
             records_retained: sums.stripped + sums.kept,
             records_failed: sums.failed,
             objects_erased: 0,
@@ -301,7 +303,7 @@ fn targets(facts: &Facts) -> Result<Vec<Target>> {
             } else {
                 Vec::new()
             },
-            anonymization: None,
+            anonymization: anonymization(facts, counts, sums.anonymised),
             verification: verification(facts, &times),
             backups,
             copies: copies(spec, facts.checked()),
@@ -309,6 +311,32 @@ fn targets(facts: &Facts) -> Result<Vec<Target>> {
         });
     }
     Ok(targets)
+}
+
+/// How rows were done away with.
+fn technique(sums: Sums) -> &'static str {
+    match (sums.erased > 0, sums.anonymised > 0) {
+        (true, true) => "sql-delete-and-update",
+        (false, true) => "sql-update",
+        _ => "sql-delete",
+    }
+}
+
+/// What was changed in the anonymised rows of a target, if there are any.
+fn anonymization(facts: &Facts, counts: &CollectionCounts, rows: u64) -> Option<Anonymization> {
+    let how = |technique: Technique| match technique {
+        Technique::Null => AnonymizationTechnique::Null,
+        Technique::Fixed => AnonymizationTechnique::Fixed,
+        Technique::Mask => AnonymizationTechnique::Mask,
+        Technique::Generalise => AnonymizationTechnique::Generalize,
+        Technique::Surrogate => AnonymizationTechnique::Random,
+    };
+    let changed = counts.changes.iter();
+    let changed = changed.map(|(field, technique)| AnonymizedField { field: as_id(field), how: how(*technique) });
+    let smallest = facts.body.smallest_groups.iter();
+    let own = smallest.filter(|group| (&group.store, &group.collection) == (&counts.store, &counts.collection));
+    let k_min = own.map(|group| group.rows).min().unwrap_or(0);
+    (rows > 0).then(|| Anonymization { changed: changed.collect(), k_min, reversible: false })
 }
 
 fn verification(facts: &Facts, times: &Times) -> Verification {
@@ -387,7 +415,7 @@ fn retained(facts: &Facts) -> Vec<Retained> {
             *by_reason.entry((target.clone(), reason, statute)).or_default() += rows;
         }
     }
-    for chunk in facts.chunks.iter().filter(|chunk| chunk.verdict != "keep") {
+    for chunk in facts.chunks.iter().filter(|chunk| chunk.is_work()) {
         let target = location(&chunk.store, &chunk.collection);
         // Once an undo put rows back, those that had been kept at execution cannot be told from them any more.
         let kept = if facts.is_undone() { RetainedReason::Undone } else { RetainedReason::Renewed };
@@ -418,6 +446,7 @@ fn reason_of(code: &str) -> (RetainedReason, Option<String>) {
         // The minimum keeps them; the maximum that it contradicts stands in the plan.
         Some(("restricted", keys)) => (RetainedReason::StatutoryPeriod, keys.split(':').next().map(ToOwned::to_owned)),
         _ if code == Reason::UnknownStart.code() => (RetainedReason::StartUnknown, None),
+        _ if code == Reason::KAnonymity.code() => (RetainedReason::SmallGroup, None),
         _ if code == Reason::Later.code() => (RetainedReason::Renewed, None),
         _ => (RetainedReason::Referenced, None),
     }

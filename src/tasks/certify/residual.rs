@@ -57,12 +57,8 @@ fn slot_residuals(facts: &Facts) -> Vec<Residual> {
 
 /// Stores that are not known any more, and those whose own files may still hold what was deleted.
 fn store_residuals(facts: &Facts) -> Vec<Residual> {
-    let touched: BTreeSet<&str> = facts
-        .chunks
-        .iter()
-        .filter(|chunk| chunk.counts.erased + chunk.counts.stripped > 0)
-        .map(|chunk| chunk.store.as_str())
-        .collect();
+    let touched: BTreeSet<&str> =
+        facts.chunks.iter().filter(|chunk| chunk.counts.gone() > 0).map(|chunk| chunk.store.as_str()).collect();
     let planned: BTreeSet<&str> = facts.plan.collections.iter().map(|counts| counts.store.as_str()).collect();
     let mut found: Vec<Residual> = planned
         .into_iter()

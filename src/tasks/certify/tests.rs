@@ -8,21 +8,22 @@ use super::predicate::{Facts, predicate};
 use super::residual::residuals;
 use super::{evidence, key_evidence};
 use crate::certify::codes::{
-    Action, BackupState, CopyState, ErasureResult, Limitation, RetainedReason, Sanitization, SlotClass,
+    Action, AnonymizationTechnique, BackupState, CopyState, ErasureResult, Limitation, RetainedReason, Sanitization,
+    SlotClass,
 };
 use crate::certify::evidence::verify_evidence;
 use crate::certify::issue;
 use crate::certify::statement::{Predicate, RootSlot, Statement, Timestamp};
 use crate::control::{ChunkCounts, ChunkRow, LedgerEntry, LedgerKind, RunRow};
 use crate::keys::Key;
-use crate::plan::{CollectionCounts, PlanBody, PlanKind};
+use crate::plan::{CollectionCounts, PlanBody, PlanKind, Technique};
 use crate::policy::calendar::Period;
 use crate::policy::registry::{BackupMode, CopySpec, SecretText, StoreSpec};
 use crate::policy::statute::Catalogue;
 use crate::policy::statute::rules::{PolicyRule, StatuteRule};
 use crate::random::{SystemRandom, uuid7};
 use crate::stores::Engine;
-use crate::tasks::erasure::RunBody;
+use crate::tasks::erasure::{RunBody, SmallestGroup};
 use crate::tasks::finality::ResidualCode;
 
 fn time(hours: i64) -> DateTime<Utc> {
@@ -66,7 +67,11 @@ fn chunk(collection: &str, verdict: &str, counts: [i64; 4]) -> ChunkRow {
         rows: counts.iter().sum(),
         sealed: Vec::new(),
         state: "done".to_owned(),
-        counts: if verdict == "keep" { ChunkCounts::default() } else { ChunkCounts { erased, stripped, kept, failed } },
+        counts: if verdict == "keep" {
+            ChunkCounts::default()
+        } else {
+            ChunkCounts { erased, anonymised: 0, stripped, kept, failed }
+        },
     }
 }
 
@@ -283,6 +288,35 @@ fn hundreds_of_collections_fit_with_their_sums() {
             assert_eq!((others.backups.state, others.keys.len(), others.copies.len()), (BackupState::Erased, 1, 1));
         }
     }
+}
+
+#[test]
+fn anonymised_rows_are_counted_apart_with_what_was_changed() {
+    let mut changed = chunk("surveys", "anonymise", [0, 0, 0, 0]);
+    (changed.rows, changed.counts.anonymised) = (4, 4);
+    let mut facts = facts(true, store(BackupMode::Bucket, &[]), vec![changed]);
+    // Rows of an earlier run are none of this one's.
+    facts.chunks.push(chunk("surveys", "settled", [0, 0, 0, 0]));
+    facts.chunks[1].rows = 9;
+    (facts.body.due, facts.body.anonymised) = (4, 4);
+    facts.plan.collections[0].changes = vec![("答案".to_owned(), Technique::Generalise)];
+    let group = SmallestGroup { store: "shop".to_owned(), collection: "surveys".to_owned(), rows: 6 };
+    facts.body.smallest_groups = vec![group];
+    let said = issued(&facts);
+    let target = &said.targets[0];
+    let counts = [target.records_selected, target.records_erased, target.records_anonymized, target.records_retained];
+    assert_eq!(counts, [4, 0, 4, 0]);
+    assert_eq!(
+        (said.result, target.action, target.technique.as_str()),
+        (ErasureResult::Complete, Action::Anonymize, "sql-update")
+    );
+    let done = target.anonymization.as_ref().unwrap();
+    assert_eq!((done.changed[0].how, done.k_min), (AnonymizationTechnique::Generalize, 6));
+    let mut pending = facts;
+    pending.run.state = "shred-pending".to_owned();
+    pending.key_evidence = None;
+    let said = issued(&pending);
+    assert!(said.result == ErasureResult::Partial && said.limitations.contains(&Limitation::KeyShredPending));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What must be so before a plan is carried out, and before an interrupted one goes on.
 
-use crate::control::{ChunkRow, PlanRow};
+use crate::control::{ChunkRow, LedgerKind, PlanRow};
 use crate::erase::Ground;
 use crate::erase::batch::RunKeys;
 use crate::erase::planner::is_intact;
@@ -42,7 +42,7 @@ pub(super) async fn check_all(installation: &Installation, plan: &PlanRow, body:
 
 /// A trigger may keep or copy what is deleted, so one that nobody declared harmless stops everything before the first batch.
 fn check_triggers(ground: &Ground<'_>, chunks: &[ChunkRow]) -> Result<()> {
-    for chunk in chunks.iter().filter(|chunk| chunk.verdict != "keep") {
+    for chunk in chunks.iter().filter(|chunk| chunk.is_work()) {
         let Some(site) = ground.site(&chunk.store) else { continue };
         let Some((_, collection)) = site.model.collection(&chunk.collection) else { continue };
         // Rows in a circle may have references emptied before they go.
@@ -50,7 +50,7 @@ fn check_triggers(ground: &Ground<'_>, chunks: &[ChunkRow]) -> Result<()> {
             && site.model.collections.iter().flat_map(|parent| &parent.children).any(|child| {
                 child.table == chunk.collection && child.registered.is_some() && child.untie == Untie::Empty
             });
-        let is_updated = chunk.verdict == "strip" || is_emptied;
+        let is_updated = LedgerKind::of_verdict(&chunk.verdict) != LedgerKind::Erased || is_emptied;
         let fires = |trigger: &&Trigger| trigger.on_delete || is_updated;
         let unknown = |trigger: &&Trigger| !collection.spec.triggers.contains(&trigger.name);
         if let Some(trigger) = collection.table.triggers.iter().filter(fires).find(unknown) {

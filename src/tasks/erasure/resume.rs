@@ -91,14 +91,7 @@ async fn give_up(installation: &Installation, mut run: RunRow, note: &str) -> Re
     let mut body = RunBody::of(&run)?;
     let mut tx = installation.control.begin().await?;
     tx.abandon_chunks(&plan, note).await?;
-    (body.erased, body.stripped, body.kept, body.failed) = (0, 0, 0, 0);
-    for chunk in tx.chunks(&plan).await? {
-        if chunk.verdict == "keep" {
-            body.kept += chunk.rows;
-        } else {
-            body.add(chunk.counts);
-        }
-    }
+    body.recount(&tx.chunks(&plan).await?);
     body.notes.push(note.to_owned());
     body.closed = true;
     body.put(&mut run)?;

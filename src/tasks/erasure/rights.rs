@@ -22,7 +22,7 @@ pub(super) async fn check_rights(ground: &Ground<'_>, chunks: &[ChunkRow]) -> Re
     let mut is_any_free = false;
     for site in ground.sites {
         let name = &site.model.spec.name;
-        let own = chunks.iter().filter(|chunk| chunk.verdict != "keep" && chunk.store == *name);
+        let own = chunks.iter().filter(|chunk| chunk.is_work() && chunk.store == *name);
         let mut tables: Vec<String> = own.map(|chunk| chunk.collection.clone()).collect();
         tables.sort_unstable();
         tables.dedup();

@@ -1,6 +1,7 @@
 //! The whole library at work on a real shop: plan, erase, read back, back up, shred, certify, file, restore, drill.
 
 pub mod adversary;
+mod anonymised;
 pub mod burnt_service;
 mod burnt_site;
 mod canaries;

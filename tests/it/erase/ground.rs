@@ -156,8 +156,13 @@ pub async fn forget(installation: &Installation, id: &str) -> RunRow {
 /// What became of a run's rows: due, erased, stripped, kept, failed. They must add up.
 pub fn counts(run: &RunRow) -> [i64; 5] {
     let body = RunBody::of(run).unwrap();
-    assert_eq!(body.due, body.erased + body.stripped + body.kept + body.failed, "{body:?}");
+    assert_eq!(body.due, body.gone() + body.kept + body.failed, "{body:?}");
     [body.due, body.erased, body.stripped, body.kept, body.failed]
+}
+
+/// Rows that a run anonymised.
+pub fn anonymised(run: &RunRow) -> i64 {
+    RunBody::of(run).unwrap().anonymised
 }
 
 /// The words of a refusal; anything else fails the test.

@@ -1,5 +1,6 @@
 //! The eraser on small SQLite databases, through the real adapter.
 
+mod anonymise;
 mod approvals;
 mod circles;
 mod generated;

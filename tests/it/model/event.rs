@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use wangchuan::keys::rekey::{RecoveryAction, RekeyIntent, RekeyStep, recover};
-use wangchuan::plan::decide::{Candidate, Reference, ReferringRow, decide};
+use wangchuan::plan::decide::{Candidate, End, Reference, ReferringRow, decide};
 use wangchuan::plan::{PlannedRow, Reason, Verdict};
 use wangchuan::policy::statute::{Catalogue, Earliest, bucket_due_with};
 use wangchuan::value::{RowKey, Value, encode_values};
@@ -262,6 +262,8 @@ fn plan(world: &mut World, scene: &Scene, target: Target) {
             references.extend(parents.map(|(parent, _)| Reference {
                 parent: (1, encode_values(&key_of(parent as RowId).0)),
                 child: ReferringRow::Registered(0, encode_values(&key_of(row as RowId).0)),
+                leads: true,
+                is_cut: false,
             }));
         }
         if !is_due {
@@ -274,14 +276,21 @@ fn plan(world: &mut World, scene: &Scene, target: Target) {
         };
         let period = year_of(live.period).to_owned();
         let planned = PlannedRow { key: key_of(row as RowId), subject: None, start: None, period };
-        candidates.push(Candidate { collection: usize::from(spec.is_person), row: planned, keep, follows: None });
+        candidates.push(Candidate {
+            collection: usize::from(spec.is_person),
+            row: planned,
+            end: End::Erase,
+            keep,
+            follows: None,
+        });
     }
     let decided = decide(candidates, &references, &[]).into_iter().filter_map(|decision| {
         let Some(Value::Integer(row)) = decision.row.key.0.first() else { return None };
         let plan = match decision.verdict {
             Verdict::Erase => Plan::Erase,
             Verdict::Strip(_) => Plan::Strip,
-            Verdict::Keep(_) => Plan::Keep,
+            // No policy of the model anonymises.
+            Verdict::Keep(_) | Verdict::Anonymise | Verdict::Settled => Plan::Keep,
         };
         Some(Planned { row: *row as RowId, period: world.rows[*row as usize]?.period, plan })
     });

@@ -68,6 +68,7 @@ fn a_new_installation_and_what_is_configured() {
     stage.checked("config-schema", 0, &["config", "schema", "output", "error"]);
     stage.checked("store-list", 0, &["store", "list"]);
     stage.checked("store-check", 0, &["store", "check"]);
+    stage.checked("store-lint", 5, &["store", "lint"]);
     stage.checked("doctor", 0, &["doctor"]);
     stage.checked("job-list", 0, &["job", "list"]);
     stage.checked(

@@ -34,7 +34,7 @@ pub struct ExplainDocument {
     pub(super) bounds: Vec<BoundEntry>,
     /// The hold that keeps it, whatever its date.
     pub(super) hold: Option<String>,
-    /// Rows that refer to it: while one of them stays, it stays too, stripped to its minimum.
+    /// Rows that refer to it: while one of them stays, it stays too, stripped to its minimum (or, under a policy that anonymises, as it is).
     pub(super) referred_by: Vec<Referring>,
     /// The bucket that its backups' key belongs to.
     pub(super) bucket: Option<String>,

@@ -1,0 +1,148 @@
+//! The ledger of erasures.
+
+use chrono::{DateTime, Utc};
+use sqlx::Row as _;
+
+use super::{Result, Tx, time_text};
+
+/// What an erasure did to a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LedgerKind {
+    /// It is gone.
+    Erased,
+    /// It was anonymised.
+    Anonymised,
+    /// It was stripped to its minimum.
+    Stripped,
+}
+
+impl LedgerKind {
+    /// What the chunks of a verdict do.
+    #[must_use]
+    pub fn of_verdict(verdict: &str) -> Self {
+        match verdict {
+            "anonymise" => Self::Anonymised,
+            "strip" => Self::Stripped,
+            _ => Self::Erased,
+        }
+    }
+
+    /// Its name in the ledger, and that of its count.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Erased => "erased",
+            Self::Anonymised => "anonymised",
+            Self::Stripped => "stripped",
+        }
+    }
+}
+
+/// An entry of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// Its position.
+    pub position: i64,
+    /// The store.
+    pub store: String,
+    /// The collection.
+    pub collection: String,
+    /// Keyed digest of the row's key.
+    pub row_mac: [u8; 16],
+    /// Keyed digest of the row's content as it was read just before; zero when it was gone by then.
+    pub content_mac: [u8; 32],
+    /// What was done.
+    pub kind: LedgerKind,
+    /// `intended`, `done`, `void` or `undone`.
+    pub state: String,
+}
+
+impl Tx {
+    /// The last ledger position given out.
+    pub async fn ledger_head(&mut self) -> Result<i64> {
+        let row = sqlx::query("SELECT COALESCE(MAX(position), 0) FROM ledger").fetch_one(&mut *self.inner).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Ledger entries of a store behind a position that erased something, or are about to: neither void nor undone ones.
+    pub async fn ledger_after(&mut self, store: &str, position: i64) -> Result<Vec<LedgerEntry>> {
+        let rows = sqlx::query(
+            "SELECT position, store, collection, row_mac, kind, state, content_mac FROM ledger WHERE store = $1 AND position > $2 AND state IN ('intended', 'done') ORDER BY position",
+        )
+        .bind(store)
+        .bind(position)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.iter().map(ledger_entry).collect()
+    }
+
+    /// The done entries of a run.
+    pub async fn ledger_of_run(&mut self, run: &str) -> Result<Vec<LedgerEntry>> {
+        let rows = sqlx::query(
+            "SELECT position, store, collection, row_mac, kind, state, content_mac FROM ledger WHERE run = $1 AND state = 'done' ORDER BY position",
+        )
+        .bind(run)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.iter().map(ledger_entry).collect()
+    }
+
+    /// Whether a run that began by `until` and waits for its shred has erased or stripped rows of a collection.
+    pub async fn has_pending_rows(&mut self, store: &str, collection: &str, until: DateTime<Utc>) -> Result<bool> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM run r JOIN ledger l ON l.run = r.id WHERE r.state = 'shred-pending' \
+             AND l.state = 'done' AND l.store = $1 AND l.collection = $2 AND r.begun_at <= $3 LIMIT 1) AS some_row",
+        )
+        .bind(store)
+        .bind(collection)
+        .bind(time_text(until))
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok(row.try_get::<i64, _>(0)? > 0)
+    }
+
+    /// Of a run's erased and stripped rows, how many still lie in a cell that can be opened.
+    pub async fn rows_still_readable(&mut self, run: &str, barrier: i64) -> Result<i64> {
+        let row = sqlx::query(
+            "SELECT COUNT(DISTINCT l.position) FROM ledger l JOIN sealed_row s ON s.row_mac = l.row_mac \
+             JOIN cell c ON c.id = s.cell WHERE l.run = $1 AND l.state = 'done' AND c.state = 'live' AND s.first_snapshot <= $2",
+        )
+        .bind(run)
+        .bind(barrier)
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// The buckets of those cells in which rows of a run still open.
+    pub async fn readable_buckets(&mut self, run: &str, barrier: i64) -> Result<Vec<u32>> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT c.bucket FROM ledger l JOIN sealed_row s ON s.row_mac = l.row_mac \
+             JOIN cell c ON c.id = s.cell WHERE l.run = $1 AND l.state = 'done' AND c.state = 'live' AND s.first_snapshot <= $2",
+        )
+        .bind(run)
+        .bind(barrier)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.into_iter().map(|row| Ok(row.try_get::<i64, _>(0)? as u32)).collect()
+    }
+}
+
+fn ledger_entry(row: &sqlx::any::AnyRow) -> Result<LedgerEntry> {
+    let mac: Vec<u8> = row.try_get(3)?;
+    let kind: String = row.try_get(4)?;
+    Ok(LedgerEntry {
+        position: row.try_get(0)?,
+        store: row.try_get(1)?,
+        collection: row.try_get(2)?,
+        row_mac: mac
+            .try_into()
+            .map_err(|_| super::ControlError::Inconsistent("a ledger digest has a wrong length".to_owned()))?,
+        kind: match kind.as_str() {
+            "anonymised" => LedgerKind::Anonymised,
+            "stripped" => LedgerKind::Stripped,
+            _ => LedgerKind::Erased,
+        },
+        state: row.try_get(5)?,
+        content_mac: row.try_get::<Option<Vec<u8>>, _>(6)?.and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; 32]),
+    })
+}
