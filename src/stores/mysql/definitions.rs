@@ -83,7 +83,7 @@ fn take_foreign_keys(statement: &str) -> (String, Vec<String>) {
             && after_name(&trimmed["CONSTRAINT ".len()..]).is_some_and(|rest| rest.starts_with(" FOREIGN KEY ("));
         if is_key { keys.push(trimmed.to_owned()) } else { kept.push(part) }
     }
-    (format!("{}{}\n{}", &statement[..begin], kept.join(","), statement[end..].trim_start()), keys)
+    (format!("{}{}\n{}", &statement[..begin], kept.join(",").trim_end(), &statement[end..]), keys)
 }
 
 /// What stands behind a name in backticks.

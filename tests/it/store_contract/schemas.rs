@@ -80,8 +80,7 @@ fn rows_in_its_own_words(engine: Engine, tables: &[Table]) -> Vec<String> {
         let parts: Vec<String> = table.columns.iter().map(shown).collect();
         let text = match engine {
             Engine::Sqlite => parts.join(" || ' | ' || "),
-            Engine::Postgres => format!("concat_ws(' | ', {})", parts.join(", ")),
-            Engine::Mysql => format!("concat_ws(' | ', {})", parts.join(", ")),
+            Engine::Postgres | Engine::Mysql => format!("concat_ws(' | ', {})", parts.join(", ")),
         };
         format!("SELECT {text} FROM {place} ORDER BY 1")
     };
@@ -175,12 +174,12 @@ pub async fn what_is_there_is_left_alone(lab: &Lab) {
     let parents = whole.tables.iter().find(|table| table.name == "parents").unwrap();
     match lab.engine() {
         Engine::Postgres => {
-            twin.run("CREATE SEQUENCE tickets START 9; SELECT nextval('tickets'); CREATE TABLE numbered (id int)").await
+            twin.run("CREATE SEQUENCE tickets START 9; SELECT nextval('tickets'); CREATE TABLE numbered (id int)").await;
         }
         Engine::Mysql => twin.run("CREATE SEQUENCE tickets START 9; CREATE TABLE numbered (id int)").await,
         Engine::Sqlite => {
             twin.run("CREATE TABLE numbered (id INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO numbered VALUES (9000)")
-                .await
+                .await;
         }
     }
     let target = twin.store_at(&twin.url(), true);
