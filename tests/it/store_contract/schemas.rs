@@ -174,12 +174,15 @@ pub async fn what_is_there_is_left_alone(lab: &Lab) {
     let parents = whole.tables.iter().find(|table| table.name == "parents").unwrap();
     match lab.engine() {
         Engine::Postgres => {
-            twin.run("CREATE SEQUENCE tickets START 9; SELECT nextval('tickets'); CREATE TABLE numbered (id int)").await;
+            twin.run("CREATE SEQUENCE tickets START 9; SELECT nextval('tickets'); CREATE TABLE numbered (id int)")
+                .await;
         }
         Engine::Mysql => twin.run("CREATE SEQUENCE tickets START 9; CREATE TABLE numbered (id int)").await,
         Engine::Sqlite => {
-            twin.run("CREATE TABLE numbered (id INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO numbered VALUES (9000)")
-                .await;
+            twin.run(
+                "CREATE TABLE numbered (id INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO numbered VALUES (9000)",
+            )
+            .await;
         }
     }
     let target = twin.store_at(&twin.url(), true);
