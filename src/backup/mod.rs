@@ -90,7 +90,8 @@
 //! subject, 2 = has a pin, 4 = names removed rows). At most 7 MiB of content per part; suite 1 always.
 //!
 //! The schema's JSON: `engine` (`sqlite`, `postgres`, `mysql`), `server_version`, `tables` (as [`crate::stores::Table`], a
-//! column's type as `type`, kinds and actions in snake case), `collections` (`number`, `table`, `rows`).
+//! column's type as `type`, kinds and actions in snake case), `collections` (`number`, `table`, `rows`), and, unless empty, `definitions`
+//! ([`crate::stores::Definitions`]: `objects`, `tables`, `positions`).
 //!
 //! ## Manifest
 //!

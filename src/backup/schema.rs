@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::stores::{Column, ColumnKind, Engine, ForeignKey, OnDelete, Table, Trigger};
+use crate::stores::{Column, ColumnKind, Definitions, Engine, ForeignKey, OnDelete, Table, Trigger};
 
 /// The last section of a directory: what the snapshot's tables looked like and how much of them it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct CapturedSchema {
     pub tables: Vec<Table>,
     /// The collections in the snapshot.
     pub collections: Vec<CapturedCollection>,
+    /// How the tables are defined; empty in snapshots that were taken before that was captured.
+    pub definitions: Definitions,
 }
 
 /// One collection of a snapshot.
@@ -48,6 +50,8 @@ pub(super) struct SchemaJson {
     server_version: String,
     tables: Vec<TableJson>,
     collections: Vec<CapturedCollection>,
+    #[serde(default, skip_serializing_if = "Definitions::is_empty")]
+    definitions: Definitions,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -170,4 +174,4 @@ mirror_struct!(Trigger, TriggerJson { name, on_delete ; ; ; });
 mirror_struct!(Table, TableJson {
     name, key, unique, rows_may_be_hidden, index_statements ; ; ; columns, foreign_keys, triggers
 });
-mirror_struct!(CapturedSchema, SchemaJson { server_version, collections ; engine ; ; tables });
+mirror_struct!(CapturedSchema, SchemaJson { server_version, collections, definitions ; engine ; ; tables });

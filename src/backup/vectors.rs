@@ -17,7 +17,7 @@ use super::removed::{RemovedRows, open_removed, seal_removed};
 use crate::keys::Key;
 use crate::keys::suite::{Suite, derive_key, mac};
 use crate::random::{Random, RandomUnavailable};
-use crate::stores::{Column, ColumnKind, Engine, Table};
+use crate::stores::{Column, ColumnKind, Definitions, Engine, Table};
 use crate::value::Value;
 
 const REPOSITORY: Id128 = Id128([0x11; 16]);
@@ -154,7 +154,13 @@ fn schema() -> CapturedSchema {
         index_statements: Vec::new(),
     };
     let collections = vec![CapturedCollection { number: 1, table: "orders".to_owned(), rows: 3 }];
-    CapturedSchema { engine: Engine::Sqlite, server_version: "3.50".to_owned(), tables: vec![table], collections }
+    CapturedSchema {
+        engine: Engine::Sqlite,
+        server_version: "3.50".to_owned(),
+        tables: vec![table],
+        collections,
+        definitions: Definitions::default(),
+    }
 }
 
 fn entries() -> Vec<FrameEntry> {

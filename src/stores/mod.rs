@@ -9,6 +9,7 @@
 //! * A value is carried exactly or its column type is refused by name; nothing is ever rounded or re-encoded.
 //! * No error text contains a value or a password.
 
+mod definitions;
 mod findings;
 mod open;
 mod scratch;
@@ -19,6 +20,10 @@ pub mod postgres;
 pub mod sql;
 pub mod sqlite;
 
+pub use definitions::{
+    CreateTable, Definitions, ObjectDefinition, ObjectKind, PartDefinition, PartKind, Position, ReferenceDefinition,
+    TableDefinition,
+};
 pub use findings::{Finding, FindingKind};
 pub use open::{Limits, StoreAddress, open};
 pub use scratch::{SCRATCH_PREFIX, ScratchServer, open_scratch};
@@ -392,7 +397,17 @@ pub trait DataStore: Send + Sync {
     /// those foreign keys whose parent exists or is in the list; the other foreign keys are returned as sentences. Rows
     /// may come in any order of tables that are in the list. A restore that is dropped leaves nothing behind, except
     /// that MariaDB, which cannot take definitions back, keeps the new tables, empty.
-    async fn begin_restore(&self, tables: &[Table]) -> Result<(Box<dyn Restore>, Vec<String>)>;
+    async fn begin_restore(&self, tables: &[Table]) -> Result<(Box<dyn Restore>, Vec<String>)> {
+        self.begin_restore_as(tables, &Definitions::default()).await
+    }
+
+    /// The same, with tables made as they were defined, as far as definitions are there; what of them cannot be carried out
+    /// is returned as sentences, and the table made of its columns.
+    async fn begin_restore_as(
+        &self,
+        tables: &[Table],
+        definitions: &Definitions,
+    ) -> Result<(Box<dyn Restore>, Vec<String>)>;
 }
 
 /// A consistent read-only view.
@@ -403,6 +418,10 @@ pub trait Snapshot: Send {
 
     /// How many rows match (`columns`, `after` and `limit` are ignored).
     async fn count(&mut self, query: &RowQuery) -> Result<u64>;
+
+    /// How these tables, and what they need, are defined; and where the numbering of their rows stands now, so it is asked
+    /// when the rows have been read.
+    async fn definitions(&mut self, tables: &[String]) -> Result<Definitions>;
 
     /// Ends the view.
     async fn close(self: Box<Self>) -> Result<()>;
@@ -451,8 +470,11 @@ pub trait Restore: Send {
     /// Values of a foreign key of `table` that no row of the parent has now, each once, at most `limit`; none with a NULL.
     async fn missing_parents(&mut self, table: &str, key: &ForeignKey, limit: u32) -> Result<Vec<Row>>;
 
-    /// Recreates secondary indexes of created tables, sets sequences, checks foreign keys; returns violations as
-    /// sentences without values. Commits only when there is none, or when `accept_violations`.
+    /// When all rows are there: makes the keys, indexes and checks of created tables. Returns sentences about what could not
+    /// be put in force, or for new rows only.
+    async fn complete(&mut self) -> Result<Vec<String>>;
+
+    /// Completes what is not complete yet, sets sequences, checks foreign keys; returns violations as sentences without values. Commits only when there is none, or when `accept_violations`.
     async fn finish(self: Box<Self>, accept_violations: bool) -> Result<Vec<String>>;
 
     /// Gives up; nothing was restored.

@@ -9,6 +9,7 @@
 
 mod catalogue;
 mod check;
+mod definitions;
 mod errors;
 mod restore;
 mod scratch;
@@ -30,8 +31,8 @@ pub(super) use self::scratch::MysqlServer;
 use super::session::{self, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
 use super::sql::{Argument, Output, Schema, Statement, trusted};
 use super::{
-    Batch, BatchMarker, Catalogue, DataStore, Engine, Finding, Limits, PhysicalState, Restore, Result, Snapshot,
-    StoreError, Table,
+    Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, Finding, Limits, PhysicalState, Restore, Result,
+    Snapshot, StoreError, Table,
 };
 use crate::policy::registry::SecretText;
 use crate::value::{Row, Value};
@@ -39,9 +40,9 @@ use crate::value::{Row, Value};
 /// Longest wait for a connection.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 
-/// Strict, so that nothing is cut to fit; but without `NO_ZERO_DATE`, so that a zero date goes back as it came, and
+/// Strict, so that nothing is cut to fit; but without `NO_ZERO_DATE` and with `ALLOW_INVALID_DATES`, so that a zero date and a 30 February go back as they came, and
 /// with `NO_AUTO_VALUE_ON_ZERO`, so that a 0 in a numbered column stays 0.
-const SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO,\
+const SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,\
      NO_BACKSLASH_ESCAPES', time_zone = '+00:00', autocommit = 1, foreign_key_checks = 1, unique_checks = 1, \
      sql_auto_is_null = 0";
 
@@ -226,9 +227,13 @@ impl DataStore for MysqlStore {
         Ok(PhysicalState { clean: false, note: note.to_owned() })
     }
 
-    async fn begin_restore(&self, tables: &[Table]) -> Result<(Box<dyn Restore>, Vec<String>)> {
+    async fn begin_restore_as(
+        &self,
+        tables: &[Table],
+        definitions: &Definitions,
+    ) -> Result<(Box<dyn Restore>, Vec<String>)> {
         let session = self.connect(&self.url).await?;
-        restore::begin(self.name.clone(), session, tables).await
+        restore::begin(self.name.clone(), session, (tables, definitions)).await
     }
 }
 
@@ -285,6 +290,10 @@ impl Session for MysqlSession {
     async fn script(&mut self, sql: &str) -> Result<()> {
         let done = sqlx::raw_sql(trusted(sql)).execute(&mut self.connection).await;
         done.map(|_| ()).map_err(|error| error_of(&self.store, &error))
+    }
+
+    async fn definitions(&mut self, schema: &Schema, tables: &[&str]) -> Result<Definitions> {
+        definitions::load(self, schema, tables).await
     }
 }
 

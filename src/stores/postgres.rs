@@ -9,6 +9,7 @@
 
 mod catalogue;
 mod check;
+mod definitions;
 mod errors;
 mod restore;
 mod scratch;
@@ -30,8 +31,8 @@ pub(super) use self::scratch::PostgresServer;
 use super::session::{self, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
 use super::sql::{Argument, Schema, Statement, trusted};
 use super::{
-    Batch, BatchMarker, Catalogue, DataStore, Engine, Finding, Limits, PhysicalState, Restore, Result, Snapshot,
-    StoreError, Table,
+    Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, Finding, Limits, PhysicalState, Restore, Result,
+    Snapshot, StoreError, Table,
 };
 use crate::policy::registry::SecretText;
 use crate::value::{Row, Value};
@@ -232,9 +233,14 @@ impl DataStore for PostgresStore {
         Ok(PhysicalState { clean: false, note: note.to_owned() })
     }
 
-    async fn begin_restore(&self, tables: &[Table]) -> Result<(Box<dyn Restore>, Vec<String>)> {
+    async fn begin_restore_as(
+        &self,
+        tables: &[Table],
+        definitions: &Definitions,
+    ) -> Result<(Box<dyn Restore>, Vec<String>)> {
         let session = self.connect(&self.url).await?;
-        restore::begin(self.name.clone(), session, tables, self.limits.lock_wait, self.scratch.is_some()).await
+        let settings = restore::Settings { lock_wait: self.limits.lock_wait, is_scratch: self.scratch.is_some() };
+        restore::begin(self.name.clone(), session, (tables, definitions), settings).await
     }
 }
 
@@ -260,6 +266,10 @@ impl Session for PgSession {
     async fn script(&mut self, sql: &str) -> Result<()> {
         let done = sqlx::raw_sql(trusted(sql)).execute(&mut self.connection).await;
         done.map(|_| ()).map_err(|error| error_of(&self.store, &error))
+    }
+
+    async fn definitions(&mut self, schema: &Schema, tables: &[&str]) -> Result<Definitions> {
+        definitions::load(self, schema, tables).await
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use super::sql::{self, Argument, Output, Schema, SqlError, Statement, quote};
-use super::{Batch, BatchMarker, Engine, Filter, ForeignKey, Hop, Result, RowQuery, Snapshot, StoreError};
+use super::{Batch, BatchMarker, Definitions, Engine, Filter, ForeignKey, Hop, Result, RowQuery, Snapshot, StoreError};
 use crate::value::{Row, Value};
 
 /// The marker table's name.
@@ -23,6 +23,8 @@ pub(super) trait Session: Send + Sized + 'static {
     async fn execute(&mut self, statement: Statement) -> Result<u64>;
     /// Runs text without values: transaction control, settings, definitions.
     async fn script(&mut self, sql: &str) -> Result<()>;
+    /// How tables are defined.
+    async fn definitions(&mut self, schema: &Schema, tables: &[&str]) -> Result<Definitions>;
 }
 
 /// Keeps one idle connection for the next caller, so that a batch does not pay for a login.
@@ -249,6 +251,14 @@ impl<S: Session> Snapshot for Open<S> {
 
     async fn count(&mut self, query: &RowQuery) -> Result<u64> {
         count_rows(&mut self.session, &self.schema, &self.store, query).await
+    }
+
+    async fn definitions(&mut self, tables: &[String]) -> Result<Definitions> {
+        for table in tables {
+            self.schema.table(table).map_err(refused(&self.store))?;
+        }
+        let names: Vec<&str> = tables.iter().map(String::as_str).collect();
+        self.session.definitions(&self.schema, &names).await
     }
 
     async fn close(self: Box<Self>) -> Result<()> {

@@ -25,7 +25,7 @@ use crate::value::{Row, Value};
 
 pub(super) use ddl::{add_foreign_key, create_table, missing_parents, orphans, split_foreign_keys};
 pub(super) use schema::{Place, Schema, column, literal, quote, quote_all};
-pub(super) use value::{Purpose, text_or_bytes};
+pub(super) use value::{GEOMETRY, Purpose, text_or_bytes};
 
 /// Most key values in one filter, or values in one INSERT; below the parameter limits of all engines (32,766 for
 /// SQLite, 65,535 for the others).

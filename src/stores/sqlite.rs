@@ -6,6 +6,7 @@
 //! was opened as the target of a restore.
 
 mod catalogue;
+mod definitions;
 mod restore;
 
 use std::path::PathBuf;
@@ -21,8 +22,8 @@ use sqlx::{Connection, Executor, Row as _, TypeInfo, ValueRef};
 use super::session::{self, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
 use super::sql::{Argument, Output, Schema, Statement, quote, trusted};
 use super::{
-    Batch, BatchMarker, Catalogue, DataStore, Engine, Finding, FindingKind, Limits, PhysicalState, Restore, Result,
-    Snapshot, StoreError, Table,
+    Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, Finding, FindingKind, Limits, PhysicalState,
+    Restore, Result, Snapshot, StoreError, Table,
 };
 use crate::value::{Row, Value};
 
@@ -217,9 +218,13 @@ impl DataStore for SqliteStore {
         Ok(PhysicalState { clean, note: note.to_owned() })
     }
 
-    async fn begin_restore(&self, tables: &[Table]) -> Result<(Box<dyn Restore>, Vec<String>)> {
+    async fn begin_restore_as(
+        &self,
+        tables: &[Table],
+        definitions: &Definitions,
+    ) -> Result<(Box<dyn Restore>, Vec<String>)> {
         let session = self.connect(false).await?;
-        restore::begin(self.name.clone(), session, tables).await
+        restore::begin(self.name.clone(), session, (tables, definitions)).await
     }
 }
 
@@ -256,6 +261,10 @@ impl Session for SqliteSession {
     async fn script(&mut self, sql: &str) -> Result<()> {
         let done = sqlx::raw_sql(trusted(sql)).execute(&mut self.connection).await;
         done.map(|_| ()).map_err(|error| error_of(&self.store, &error))
+    }
+
+    async fn definitions(&mut self, schema: &Schema, tables: &[&str]) -> Result<Definitions> {
+        definitions::load(self, schema, tables).await
     }
 }
 

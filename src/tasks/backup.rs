@@ -117,6 +117,9 @@ async fn seal_and_commit(
         let rows = sealer.seal_collection(site, collection, number as u32, view.as_mut()).await?;
         captured.push(CapturedCollection { number: number as u32, table: collection.table.name.clone(), rows });
     }
+    let tables: Vec<String> = site.model.collections.iter().map(|collection| collection.table.name.clone()).collect();
+    // After the rows, so that no sequence is behind them.
+    let definitions = view.definitions(&tables).await?;
     view.close().await?;
     sealer.seal_what_is_gone(site).await?;
     let schema = CapturedSchema {
@@ -124,6 +127,7 @@ async fn seal_and_commit(
         server_version: site.store.server_version().await?,
         tables: site.model.collections.iter().map(captured_table).collect(),
         collections: captured,
+        definitions,
     };
     let sealed = sealer.finish(schema).await?;
     crash_point::reached("backup.directory-stored");

@@ -7,6 +7,10 @@
 //! chunks, the directories of the snapshot and of those that it continues, 24 bytes for every erasure since, and 16 for every stub and
 //! every row that an increment sealed or removed; never a table.
 
+mod meter;
+
+pub use meter::{Meter, Standing};
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
@@ -170,6 +174,21 @@ pub async fn restore_until(
     ground: &Ground<'_>,
     repository: &dyn ObjectStore,
     signer: &ManifestSigner,
+    from: (SnapshotRow, &Selection),
+    target: &dyn DataStore,
+) -> Result<RestoreReport> {
+    restore_watched((stop, &Meter::default()), ground, repository, signer, from, target).await
+}
+
+/// The same, counting on a meter what was put in.
+///
+/// # Errors
+/// As [`restore_until`].
+pub async fn restore_watched(
+    (stop, meter): (&Stop, &Meter),
+    ground: &Ground<'_>,
+    repository: &dyn ObjectStore,
+    signer: &ManifestSigner,
     (row, wanted): (SnapshotRow, &Selection),
     target: &dyn DataStore,
 ) -> Result<RestoreReport> {
@@ -179,7 +198,7 @@ pub async fn restore_until(
     };
     let ledger = Ledger::since(ground, &snapshot).await?;
     let counted = if wanted.subject.is_none() { Counted::Rows } else { Counted::Nothing };
-    Ok(fill_target(stop, (&snapshot, counted), &ledger, repository, target).await?.0)
+    Ok(fill_target((stop, meter), (&snapshot, counted), &ledger, repository, target).await?.0)
 }
 
 /// What a snapshot says of how many rows are to be found.
@@ -199,11 +218,11 @@ pub(super) async fn bring_back(
     repository: &dyn ObjectStore,
     target: &dyn DataStore,
 ) -> Result<(RestoreReport, Stubs)> {
-    fill_target(stop, (chain, Counted::Rows), ledger, repository, target).await
+    fill_target((stop, &Meter::default()), (chain, Counted::Rows), ledger, repository, target).await
 }
 
 async fn fill_target(
-    stop: &Stop,
+    (stop, meter): (&Stop, &Meter),
     (chain, counted): (&OpenChain, Counted),
     ledger: &Ledger,
     repository: &dyn ObjectStore,
@@ -217,9 +236,12 @@ async fn fill_target(
             "restore into a database of the same engine",
         ));
     }
-    let (mut into, notes) = target.begin_restore(&snapshot.schema.tables).await?;
-    let into_it = into.as_mut();
-    let mut filling = Filling { stop, snapshot, counted, ledger, into: into_it, waiting: None, done: BTreeMap::new() };
+    let (mut into, notes) = target.begin_restore_as(&snapshot.schema.tables, &snapshot.schema.definitions).await?;
+    if counted == Counted::Rows {
+        meter.awaits(snapshot.schema.collections.iter().map(|captured| captured.rows).sum());
+    }
+    let (waiting, done) = (None, BTreeMap::new());
+    let mut filling = Filling { stop, meter, snapshot, counted, ledger, into: into.as_mut(), waiting, done };
     match filling.fill(chain, repository).await {
         Ok((mut report, stubs)) => {
             report.notes.extend(notes);
@@ -256,6 +278,7 @@ struct Done {
 /// A target being filled.
 struct Filling<'f> {
     stop: &'f Stop,
+    meter: &'f Meter,
     snapshot: &'f OpenSnapshot,
     counted: Counted,
     ledger: &'f Ledger,
@@ -281,6 +304,8 @@ impl Filling<'_> {
         self.flush().await?;
         let (stubs, by_table) = self.add_stubs().await?;
         let mut report = frame_report(chain, snapshot, &counts);
+        self.meter.enter("");
+        report.notes = self.into.complete().await?;
         for captured in snapshot.schema.collections.iter().rev() {
             let number = captured.number;
             let done = self.done.remove(&number).unwrap_or_default();
@@ -306,7 +331,9 @@ impl Filling<'_> {
     }
 
     async fn insert(&mut self, table: &str, columns: &[String], rows: &[Row]) -> Result<()> {
+        self.meter.enter(table);
         self.into.insert(table, columns, rows).await?;
+        self.meter.add(rows);
         crash_point::reached("restore.rows-written");
         if self.stop.is_asked() {
             return Err(TaskError::Stopping);

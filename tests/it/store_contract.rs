@@ -8,6 +8,7 @@ mod engines;
 mod facts;
 mod reading;
 mod restores;
+mod schemas;
 mod values;
 
 use std::sync::Arc;
@@ -69,6 +70,10 @@ macro_rules! every_check {
                 restores::orphans_are_reported as orphans_are_reported,
                 restores::computed_columns as computed_columns,
                 restores::giving_up_leaves_nothing as giving_up_leaves_nothing,
+                schemas::everything_comes_back_as_it_was as everything_comes_back_as_it_was,
+                schemas::what_is_there_is_left_alone as what_is_there_is_left_alone,
+                schemas::checks_that_rows_do_not_meet_hold_for_new_rows as checks_that_rows_do_not_meet_hold_for_new_rows,
+                schemas::what_cannot_be_made_is_told as what_cannot_be_made_is_told,
             ];
         )*}
     };
@@ -97,7 +102,7 @@ contract! {
         engines::old_versions_are_found as old_versions_are_found,
         engines::a_reading_login_sees_foreign_keys as a_reading_login_sees_foreign_keys,
         engines::zero_dates_come_back as zero_dates_come_back,
-        engines::geometry_is_refused as geometry_is_refused,
+        engines::geometry_is_carried_by_its_bytes as geometry_is_carried_by_its_bytes,
         engines::text_is_not_a_number as text_is_not_a_number,
         engines::enums_page_in_one_order as enums_page_in_one_order,
     ];

@@ -1,7 +1,10 @@
 use super::*;
 use crate::keys::Key;
 use crate::random::SystemRandom;
-use crate::stores::{Column, ColumnKind, Engine, ForeignKey, OnDelete, Table, Trigger};
+use crate::stores::{
+    Column, ColumnKind, CreateTable, Definitions, Engine, ForeignKey, ObjectDefinition, ObjectKind, OnDelete,
+    PartDefinition, PartKind, Position, ReferenceDefinition, Table, TableDefinition, Trigger,
+};
 use proptest::prelude::*;
 
 const REPOSITORY: Id128 = Id128([1; 16]);
@@ -59,6 +62,31 @@ pub(crate) fn schema() -> CapturedSchema {
         server_version: "15.18".to_owned(),
         tables: vec![table],
         collections: vec![CapturedCollection { number: 3, table: "orders".to_owned(), rows: u64::MAX }],
+        definitions: definitions(),
+    }
+}
+
+fn definitions() -> Definitions {
+    let text = |text: &str| text.to_owned();
+    let (kind, condition) = (PartKind::Check, Some(text("a > 0")));
+    Definitions {
+        objects: vec![ObjectDefinition {
+            kind: ObjectKind::Type,
+            name: text("mood"),
+            statement: text("CREATE TYPE mood"),
+        }],
+        tables: vec![TableDefinition {
+            table: text("orders"),
+            create: vec![CreateTable { statement: text("CREATE TABLE orders"), holds_rows: true }],
+            parts: vec![PartDefinition { kind, name: text("c"), statement: text("ALTER TABLE orders"), condition }],
+            references: vec![ReferenceDefinition {
+                columns: vec![text("a")],
+                parent: text("p"),
+                parent_columns: vec![text("b")],
+                statement: text("ALTER TABLE orders ADD"),
+            }],
+        }],
+        positions: vec![Position { sequence: text("s"), table: text("orders"), last: i64::MIN, is_used: true }],
     }
 }
 

@@ -7,7 +7,7 @@ use crate::backup::pack::PackBuilder;
 use crate::keys::Key;
 use crate::keys::suite::Suite;
 use crate::random::SystemRandom;
-use crate::stores::Engine;
+use crate::stores::{Definitions, Engine};
 use crate::value::Value;
 use chrono::DateTime;
 
@@ -67,7 +67,13 @@ async fn snapshot(store: &dyn ObjectStore, sequence: u64, previous: Option<Sha25
         store.put_if_absent(&pack.name(), pack.bytes).await.unwrap();
     }
     let (tables, collections) = (Vec::new(), Vec::new());
-    let schema = CapturedSchema { engine: Engine::Sqlite, server_version: "3".to_owned(), tables, collections };
+    let schema = CapturedSchema {
+        engine: Engine::Sqlite,
+        server_version: "3".to_owned(),
+        tables,
+        collections,
+        definitions: Definitions::default(),
+    };
     let mut parts = Vec::new();
     for part in directory.finish(schema).unwrap() {
         parts.push(PartRef { sha256: part.sha256, bytes: part.bytes.len() as u64 });

@@ -1,10 +1,12 @@
 //! `restore`: a snapshot's rows back into a database, the ledger first.
 
 use std::fs::OpenOptions;
+use std::future::Future;
 use std::io::BufRead;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -16,7 +18,7 @@ use super::super::context::{Context, task_error, usage};
 use super::super::hold::read_subject;
 use super::super::output::shapes::Frames;
 use super::super::output::table::grouped;
-use super::super::output::{Document, Exit, Grid, Outcome, Output, UserError, Words, say};
+use super::super::output::{Document, Exit, Grid, Lang, Outcome, Output, Progress, UserError, Words, say};
 use super::{choose_at, open_bucket_with, snapshots, while_renewing};
 use crate::control::SnapshotRow;
 use crate::installation::{Installation, Operation};
@@ -24,7 +26,7 @@ use crate::plan::Subject;
 use crate::policy::registry::SecretText;
 use crate::stores::{DataStore, Limits, StoreAddress};
 use crate::tasks;
-use crate::tasks::restore::{RestoreReport, RestoredCollection, restore_until};
+use crate::tasks::restore::{Meter, RestoreReport, RestoredCollection, Standing, restore_watched};
 use crate::tasks::selection::{Selection, cells_of_subject};
 
 /// Put a snapshot, or a part of it, back into a database.
@@ -132,8 +134,10 @@ pub async fn restore(context: &mut Context<'_>, args: RestoreArgs) -> CommandRes
     };
     installation.log(wrote("restore.begin", "success")).await.map_err(task_error)?;
     let reading = installation.use_chain(row.chain).await.map_err(task_error)?;
-    let restoring = bring_back(&installation, (row, &wanted), target.store.as_ref());
-    let restored = while_renewing(&installation, restoring).await;
+    let (meter, progress) = (Meter::default(), Progress::on_stderr(context.lang(), 1));
+    let restoring = bring_back(&installation, &meter, (row, &wanted), target.store.as_ref());
+    let restored =
+        watching((&meter, progress, context.lang()), &row.store, while_renewing(&installation, restoring)).await;
     installation.release_chain(&reading).await.map_err(task_error)?;
     let outcome = if restored.is_ok() { "success" } else { "failure" };
     installation.log(wrote("restore.end", outcome)).await.map_err(task_error)?;
@@ -173,13 +177,64 @@ async fn selection(
 
 async fn bring_back(
     installation: &Installation,
+    meter: &Meter,
     (row, wanted): (&SnapshotRow, &Selection),
     target: &dyn DataStore,
 ) -> tasks::Result<RestoreReport> {
     let ground = installation.ground()?;
     let repository = &installation.backup()?.repository;
     let stop = installation.stop_switch();
-    restore_until(stop, &ground, repository.as_ref(), &installation.signer, (row.clone(), wanted), target).await
+    let (from, signer) = ((row.clone(), wanted), &installation.signer);
+    restore_watched((stop, meter), &ground, repository.as_ref(), signer, from, target).await
+}
+
+/// A live display is told so often, a log so seldom.
+const LIVE_EVERY: Duration = Duration::from_millis(200);
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Does a restore, and says meanwhile how far it is.
+async fn watching<T>(
+    (meter, mut progress, lang): (&Meter, Progress, Lang),
+    store: &str,
+    restoring: impl Future<Output = tasks::Result<T>>,
+) -> tasks::Result<T> {
+    progress.step(&format!("{} {store}", say(lang, "restoring", "恢复")));
+    let begun = tokio::time::Instant::now();
+    let every = if progress.is_live() { LIVE_EVERY } else { LINE_EVERY };
+    let mut restoring = std::pin::pin!(restoring);
+    let done = loop {
+        tokio::select! {
+            done = &mut restoring => break done,
+            () = tokio::time::sleep(every) => progress.tell(&standing_in_words(lang, &meter.standing(), begun.elapsed())),
+        }
+    };
+    if done.is_ok() {
+        progress.done(&standing_in_words(lang, &meter.standing(), begun.elapsed()));
+    }
+    done
+}
+
+/// Rows, bytes and what remains.
+fn standing_in_words(lang: Lang, standing: &Standing, elapsed: Duration) -> String {
+    let megabytes = standing.bytes as f64 / 1e6;
+    let rows = grouped(standing.rows);
+    let of = standing.of.map(grouped);
+    let counts = match (&of, lang) {
+        (Some(of), Lang::En) => format!("{rows} of {of} rows, {megabytes:.1} MB"),
+        (None, Lang::En) => format!("{rows} rows, {megabytes:.1} MB"),
+        (Some(of), Lang::Zh) => format!("{rows} / {of} 行，{megabytes:.1} MB"),
+        (None, Lang::Zh) => format!("{rows} 行，{megabytes:.1} MB"),
+    };
+    let collection = Some(&standing.collection).filter(|name| !name.is_empty());
+    match (collection, standing.remaining(elapsed)) {
+        (Some(name), Some(left)) => {
+            let (en, zh) = (format!("about {left} s left"), format!("约剩 {left} 秒"));
+            format!("{name}: {counts}, {}", say(lang, &en, &zh))
+        }
+        (Some(name), None) => format!("{name}: {counts}"),
+        (None, _) if standing.rows > 0 => counts,
+        (None, _) => say(lang, "nothing to put in yet", "尚无可写入的行").to_owned(),
+    }
 }
 
 fn target_url(given: String) -> Result<SecretText, UserError> {
@@ -389,5 +444,18 @@ mod tests {
             assert_eq!(document["collections"][0]["lost"], lost);
             assert!(err.text().contains("1,204"), "{}", err.text());
         }
+    }
+
+    #[test]
+    fn how_far_a_restore_is_stands_in_words() {
+        let standing =
+            |collection: &str, rows, of| Standing { collection: collection.to_owned(), rows, of, bytes: 2_500_000 };
+        let words = |lang, standing: &Standing| standing_in_words(lang, standing, Duration::from_secs(10));
+        let half = standing("orders", 5000, Some(10_000));
+        assert_eq!(words(Lang::En, &half), "orders: 5,000 of 10,000 rows, 2.5 MB, about 10 s left");
+        assert_eq!(words(Lang::Zh, &half), "orders: 5,000 / 10,000 行，2.5 MB, 约剩 10 秒");
+        assert_eq!(words(Lang::En, &standing("orders", 5, None)), "orders: 5 rows, 2.5 MB");
+        assert_eq!(words(Lang::En, &standing("", 7, Some(7))), "7 of 7 rows, 2.5 MB");
+        assert_eq!(words(Lang::En, &standing("", 0, None)), "nothing to put in yet");
     }
 }

@@ -65,6 +65,23 @@ impl Progress {
         bar.set_message(count);
     }
 
+    /// What is to be said of the running step now and then: behind the spinner on a terminal, elsewhere a line of its own.
+    pub fn tell(&mut self, words: &str) {
+        let words = harmless(words);
+        let Some(running) = &self.running else { return };
+        let Some(bar) = &running.bar else {
+            let line = format!("{}: {words}", self.label(&running.words));
+            return self.line(&line);
+        };
+        bar.set_message(words);
+    }
+
+    /// Whether the display is live, so that it may be told of every change.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.screen.terminal
+    }
+
     /// Finishes the running step with its outcome in a few words (may be empty). Does nothing when no step runs.
     pub fn done(&mut self, outcome: &str) {
         let Some(running) = self.running.take() else { return };
@@ -117,19 +134,21 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_gets_two_lines_a_step() {
+    fn a_pipe_gets_two_lines_a_step_and_what_is_told_between() {
         let sink = Sink::default();
         let mut progress = plain(&sink, Lang::En, 2);
         progress.step("taking a snapshot");
         progress.advance(5, Some(10));
+        progress.tell("5 of 12 rows");
         progress.done("12 rows");
+        progress.tell("too late");
         progress.step("deleting");
         progress.done("");
         progress.done("twice");
         drop(progress);
         assert_eq!(
             sink.text(),
-            "[1/2] taking a snapshot …\n[1/2] taking a snapshot ✓: 12 rows\n[2/2] deleting …\n[2/2] deleting ✓\n"
+            "[1/2] taking a snapshot …\n[1/2] taking a snapshot: 5 of 12 rows\n[1/2] taking a snapshot ✓: 12 rows\n[2/2] deleting …\n[2/2] deleting ✓\n"
         );
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::MysqlSession;
 use crate::stores::session::{MARKER_TABLE, Session};
-use crate::stores::sql::{Schema, Statement, quote};
+use crate::stores::sql::{GEOMETRY, Schema, Statement, quote};
 use crate::stores::{Catalogue, Column, ColumnKind, Engine, ForeignKey, IS_VIEW, OnDelete, Result, Table, Trigger};
 use crate::value::{Row, Value};
 
@@ -154,7 +154,7 @@ fn column_of(row: &Row) -> Column {
     }
 }
 
-/// What a type holds; `None` for what is not carried (geometry, and types this version does not know).
+/// What a type holds; `None` for what is not carried: types that this version does not know.
 fn kind_of(data_type: &str) -> Option<ColumnKind> {
     Some(match data_type.to_lowercase().as_str() {
         "tinyint" | "smallint" | "mediumint" | "int" | "bigint" => ColumnKind::Integer,
@@ -166,6 +166,7 @@ fn kind_of(data_type: &str) -> Option<ColumnKind> {
         "datetime" => ColumnKind::LocalTime,
         "timestamp" => ColumnKind::Instant,
         "bit" | "time" | "year" | "enum" | "set" | "json" | "uuid" | "inet4" | "inet6" => ColumnKind::Other,
+        name if GEOMETRY.contains(&name) => ColumnKind::Other,
         _ => return None,
     })
 }

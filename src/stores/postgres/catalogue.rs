@@ -232,7 +232,7 @@ fn choose_key(mut table: Table) -> Table {
 }
 
 /// A JSON array of names.
-fn name_list(row: &Row, index: usize) -> Vec<String> {
+pub(super) fn name_list(row: &Row, index: usize) -> Vec<String> {
     serde_json::from_str(&text(row, index)).unwrap_or_default()
 }
 
@@ -244,7 +244,7 @@ pub(super) fn text(row: &Row, index: usize) -> String {
     }
 }
 
-fn integer(row: &Row, index: usize) -> i64 {
+pub(super) fn integer(row: &Row, index: usize) -> i64 {
     match row.get(index) {
         Some(Value::Integer(number)) => *number,
         _ => 0,

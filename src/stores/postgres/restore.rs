@@ -4,6 +4,8 @@
 //! again at the end, over rows that have been looked at, so that the order of the tables and cycles do not matter. Rows
 //! go in by COPY, in the text form they are carried in.
 
+mod made;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -12,8 +14,20 @@ use async_trait::async_trait;
 use super::{PgSession, catalogue, error_of};
 use crate::stores::session::{Session, count_table, fetch_count, fetch_integer, fetch_missing, refused};
 use crate::stores::sql::{self, Argument, Place, Schema, Statement, quote, trusted};
-use crate::stores::{Column, Engine, ForeignKey, Restore, Result, StoreError, Table};
+use crate::stores::{
+    Column, Definitions, Engine, ForeignKey, PartDefinition, PartKind, Position, Restore, Result, StoreError, Table,
+    TableDefinition,
+};
 use crate::value::{Row, Value};
+use made::{Part, make_objects, make_parts, make_table, place_new, set_positions, unlogged};
+
+/// How a restore is done.
+pub(super) struct Settings {
+    /// Longest wait for a lock.
+    pub lock_wait: Duration,
+    /// Whether new tables stay out of the write-ahead log.
+    pub is_scratch: bool,
+}
 
 /// A foreign key to be put in force at the end.
 struct Pending {
@@ -28,7 +42,11 @@ struct PgRestore {
     session: PgSession,
     schema: Schema,
     pending: Vec<Pending>,
-    index_statements: Vec<String>,
+    /// Keys, indexes and checks of new tables, until they are made.
+    parts: Vec<Part>,
+    /// Where sequences stood, and whether they are new.
+    positions: Vec<(Position, bool)>,
+    violations: Vec<String>,
     filled: BTreeSet<String>,
 }
 
@@ -36,49 +54,100 @@ struct PgRestore {
 pub(super) async fn begin(
     store: String,
     mut session: PgSession,
-    tables: &[Table],
-    lock_wait: Duration,
-    is_scratch: bool,
+    (tables, definitions): (&[Table], &Definitions),
+    settings: Settings,
 ) -> Result<(Box<dyn Restore>, Vec<String>)> {
-    session.script(&format!("BEGIN; SET LOCAL lock_timeout = {}", lock_wait.as_millis())).await?;
+    let lock_wait = settings.lock_wait.as_millis();
+    session
+        .script(&format!("BEGIN; SET LOCAL lock_timeout = {lock_wait}; SET LOCAL check_function_bodies = off"))
+        .await?;
     let present = catalogue::load(&mut session).await?;
-    let (mut notes, mut index_statements, mut pending) = (Vec::new(), Vec::new(), Vec::new());
+    let missing = tables.iter().filter(|table| present.catalogue.table(&table.name).is_none());
+    let defined: Vec<&TableDefinition> = missing.filter_map(|table| definitions.table(&table.name)).collect();
+    let (mut made, mut notes) = make_objects(&mut session, definitions.objects_for(&defined)).await?;
+    let (mut parts, mut pending) = (Vec::new(), Vec::new());
     for table in tables {
         if present.catalogue.table(&table.name).is_some() {
             pending.extend(set_aside(&mut session, &present, &table.name).await?);
             continue;
         }
-        let (kept, left_out) = sql::split_foreign_keys(table, tables, &present.catalogue);
-        let mut target = present.clone();
-        place_new(&mut target, &table.name);
-        if let Some(Place { schema: Some(name), .. }) = target.places.get(&table.name) {
-            session.script(&format!("CREATE SCHEMA IF NOT EXISTS {}", quote(Engine::Postgres, name))).await?;
+        let definition = definitions.table(&table.name);
+        let (is_defined, remarks) = create(&mut session, &present, (table, definition), settings.is_scratch).await?;
+        notes.extend(remarks);
+        let definition = definition.filter(|_| is_defined);
+        if is_defined {
+            made.insert(table.name.clone());
         }
-        let (statement, remarks) = sql::create_table(&target, table, &[]);
-        session.script(&if is_scratch { unlogged(&statement.sql) } else { statement.sql }).await?;
-        notes.extend(left_out.into_iter().chain(remarks));
-        index_statements.extend(table.index_statements.iter().cloned());
-        pending.extend(kept.into_iter().map(|key| Pending { table: table.name.clone(), key, add: String::new() }));
+        parts.extend(parts_of(table, definition));
+        let (kept, left_out) = sql::split_foreign_keys(table, tables, &present.catalogue);
+        notes.extend(left_out);
+        pending.extend(kept.into_iter().map(|key| {
+            let known = definition.and_then(|known| known.references.iter().find(|known| known.is_of(&key)));
+            let add = known.map(|known| known.statement.clone()).unwrap_or_default();
+            Pending { table: table.name.clone(), key, add }
+        }));
     }
     let schema = catalogue::load(&mut session).await?;
     for Pending { table, key, add } in pending.iter_mut().filter(|pending| pending.add.is_empty()) {
         *add = sql::add_foreign_key(&schema, table, key).sql;
     }
-    let filled = BTreeSet::new();
-    Ok((Box::new(PgRestore { store, session, schema, pending, index_statements, filled }), notes))
+    let positions = positions_of(definitions, tables, &made);
+    let (violations, filled) = (Vec::new(), BTreeSet::new());
+    let restore = PgRestore { store, session, schema, pending, parts, positions, violations, filled };
+    Ok((Box::new(restore), notes))
 }
 
-/// The same table, out of the write-ahead log; and never analysed, for statistics hold values and are logged.
-fn unlogged(create_table: &str) -> String {
-    format!("{} WITH (autovacuum_enabled = off)", create_table.replacen("CREATE TABLE", "CREATE UNLOGGED TABLE", 1))
+/// Where the sequences of these tables stood. That of an identity column is new when its table is, another one when it was made.
+fn positions_of(definitions: &Definitions, tables: &[Table], made: &BTreeSet<String>) -> Vec<(Position, bool)> {
+    let wanted = |position: &&Position| tables.iter().any(|table| table.name == position.table);
+    let is_new = |position: &Position| {
+        let stands_alone = definitions.objects.iter().any(|object| object.name == position.sequence);
+        made.contains(if stands_alone { &position.sequence } else { &position.table })
+    };
+    definitions.positions.iter().filter(wanted).map(|position| (position.clone(), is_new(position))).collect()
 }
 
-/// `schema.table` of a table that is not there yet lies in that schema.
-fn place_new(schema: &mut Schema, name: &str) {
-    if let Some((before, after)) = name.split_once('.') {
-        let place = Place { schema: Some(before.to_owned()), table: after.to_owned() };
-        schema.places.insert(name.to_owned(), place);
+/// Creates a table: as defined, or where that is not possible of its columns. Returns whether it is as defined.
+async fn create(
+    session: &mut PgSession,
+    present: &Schema,
+    (table, definition): (&Table, Option<&TableDefinition>),
+    is_scratch: bool,
+) -> Result<(bool, Vec<String>)> {
+    let mut notes = Vec::new();
+    if let Some(definition) = definition {
+        match make_table(session, definition, is_scratch).await? {
+            Ok(()) => return Ok((true, notes)),
+            Err(why) => notes.push(format!(
+                "table {}: it could not be made as it was defined ({why}); it was made of its columns, without checks",
+                table.name
+            )),
+        }
     }
+    let mut target = present.clone();
+    place_new(&mut target, &table.name);
+    if let Some(Place { schema: Some(name), .. }) = target.places.get(&table.name) {
+        session.script(&format!("CREATE SCHEMA IF NOT EXISTS {}", quote(Engine::Postgres, name))).await?;
+    }
+    let (statement, remarks) = sql::create_table(&target, table, &[]);
+    session.script(&if is_scratch { unlogged(&statement.sql) } else { statement.sql }).await?;
+    notes.extend(remarks);
+    Ok((false, notes))
+}
+
+/// What a new table gets when its rows are there.
+fn parts_of(table: &Table, definition: Option<&TableDefinition>) -> Vec<Part> {
+    let part = |definition: PartDefinition| Part { table: table.name.clone(), definition };
+    if let Some(definition) = definition {
+        return definition.parts.iter().cloned().map(part).collect();
+    }
+    let index = |statement: &String| {
+        let is_unique = statement.starts_with("CREATE UNIQUE ");
+        let kind = if is_unique { PartKind::Unique } else { PartKind::Index };
+        let name = "an index".to_owned();
+        part(PartDefinition { kind, name, statement: statement.clone(), condition: None })
+    };
+    table.index_statements.iter().map(index).collect()
 }
 
 /// Drops the table's foreign keys and remembers how to add them. Without the right to do so they stay in force, and the
@@ -180,11 +249,23 @@ impl PgRestore {
         let sql = format!(
             "SELECT setval(s.sequence, s.highest) FROM (SELECT CAST(coalesce(pg_get_serial_sequence({}, {}), {named}) AS regclass) \
              AS sequence, (SELECT max({quoted}) FROM {place}) AS highest) AS s WHERE s.sequence IS NOT NULL \
+             AND (SELECT seqincrement FROM pg_sequence WHERE seqrelid = s.sequence) > 0 \
              AND s.highest > coalesce(pg_sequence_last_value(s.sequence), 0)",
             sql::literal(&place),
             sql::literal(&column.name)
         );
         fetch_integer(&mut self.session, Statement::plain(sql)).await.map(|_| ())
+    }
+
+    /// Sets all numbering: behind the rows, and that of new tables to where it stood.
+    async fn number(&mut self) -> Result<()> {
+        for name in self.filled.clone() {
+            let columns = self.schema.table(&name).map_err(refused(&self.store))?.columns.clone();
+            for column in columns.iter().filter(|column| column.numbered) {
+                self.renumber(&name, column).await?;
+            }
+        }
+        set_positions(&mut self.session, &self.positions).await
     }
 }
 
@@ -209,8 +290,16 @@ impl Restore for PgRestore {
         fetch_missing(&mut self.session, &self.schema, &self.store, (table, key), limit).await
     }
 
+    async fn complete(&mut self) -> Result<Vec<String>> {
+        let parts = std::mem::take(&mut self.parts);
+        let (violations, notes) = make_parts(&mut self.session, &parts).await?;
+        self.violations.extend(violations);
+        Ok(notes)
+    }
+
     async fn finish(mut self: Box<Self>, accept_violations: bool) -> Result<Vec<String>> {
-        let mut violations = Vec::new();
+        self.complete().await?;
+        let mut violations = std::mem::take(&mut self.violations);
         let mut not_valid = BTreeSet::new();
         for (index, pending) in self.pending.iter().enumerate() {
             let statement = sql::orphans(&self.schema, &pending.table, &pending.key);
@@ -230,15 +319,7 @@ impl Restore for PgRestore {
                 if not_valid.contains(&index) && !pending.add.ends_with("NOT VALID") { " NOT VALID" } else { "" };
             self.session.script(&format!("{}{tail}", pending.add)).await?;
         }
-        for statement in std::mem::take(&mut self.index_statements) {
-            self.session.script(&statement).await?;
-        }
-        for name in self.filled.clone() {
-            let columns = self.schema.table(&name).map_err(refused(&self.store))?.columns.clone();
-            for column in columns.iter().filter(|column| column.numbered) {
-                self.renumber(&name, column).await?;
-            }
-        }
+        self.number().await?;
         self.session.script("COMMIT").await?;
         Ok(violations)
     }

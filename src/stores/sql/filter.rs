@@ -108,6 +108,11 @@ impl<'s> Builder<'s> {
                 self.bind(table, column, value, Purpose::Compare)?;
                 self.push(")");
             }
+            Engine::Mysql if super::value::is_mysql_bytes(column) && !is_bytes(column) => {
+                let Value::Blob(bytes) = value else { return Err(does_not_fit(table, column)) };
+                let place = self.place_argument(Argument::Bytes(bytes.clone()));
+                self.push(&format!("HEX({name}) = HEX({place})"));
+            }
             Engine::Postgres | Engine::Mysql => {
                 let argument = text_or_bytes(column, value).ok_or_else(|| does_not_fit(table, column))?;
                 let prefix = scope.at(at.hop)?.1;

@@ -4,6 +4,24 @@ use super::{Argument, Builder, Output, Result, SqlError, is_bytes, quote};
 use crate::stores::{Column, ColumnKind, Engine, Table};
 use crate::value::Value;
 
+/// MariaDB's types of geometry, which cross as their stored bytes: the spatial reference and the well-known binary form.
+pub(in crate::stores) const GEOMETRY: [&str; 9] = [
+    "geometry",
+    "point",
+    "linestring",
+    "polygon",
+    "multipoint",
+    "multilinestring",
+    "multipolygon",
+    "geometrycollection",
+    "geomcollection",
+];
+
+/// Whether MariaDB gives and takes a column as bytes.
+pub(super) fn is_mysql_bytes(column: &Column) -> bool {
+    is_bytes(column) || GEOMETRY.contains(&base_type(&column.type_name).as_str())
+}
+
 /// What a bound value is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::stores) enum Purpose {
@@ -23,10 +41,12 @@ pub(super) fn output(engine: Engine, table: &Table, column: &Column, prefix: &st
         let (table, column, type_name) = (table.name.clone(), column.name.clone(), column.type_name.clone());
         return Err(SqlError::Unsupported { table, column, type_name });
     };
-    if kind == ColumnKind::Bytes {
+    if kind == ColumnKind::Bytes || engine == Engine::Mysql && is_mysql_bytes(column) {
         return Ok((name, Output::Bytes));
     }
     let expression = match (engine, base_type(&column.type_name).as_str()) {
+        // A cast would take the blanks at the end, which belong to the value where the type has no length.
+        (Engine::Postgres, "bpchar") if column.type_name == "bpchar" => format!("textin(bpcharout({name}))"),
         (Engine::Postgres, _) => format!("CAST({name} AS text)"),
         _ if kind == ColumnKind::Text => name,
         // A single float prints with six digits only; as a double it is exact.
@@ -123,9 +143,9 @@ pub(in crate::stores) fn text_or_bytes(column: &Column, value: &Value) -> Option
 fn mysql_argument(column: &Column, value: &Value, purpose: Purpose) -> Option<(Argument, Option<String>)> {
     let base = base_type(&column.type_name);
     let text = match value {
-        Value::Null if is_bytes(column) => return Some((Argument::NullBytes, None)),
+        Value::Null if is_mysql_bytes(column) => return Some((Argument::NullBytes, None)),
         Value::Null => return Some((Argument::Null, None)),
-        Value::Blob(bytes) => return is_bytes(column).then(|| (Argument::Bytes(bytes.clone()), None)),
+        Value::Blob(bytes) => return is_mysql_bytes(column).then(|| (Argument::Bytes(bytes.clone()), None)),
         Value::Integer(number) => number.to_string(),
         Value::Real(number) if number.is_finite() => number.to_string(),
         Value::Real(_) => return None,
@@ -136,7 +156,7 @@ fn mysql_argument(column: &Column, value: &Value, purpose: Purpose) -> Option<(A
         Some((Argument::Text(text.clone()), cast))
     };
     match (column.kind?, base.as_str()) {
-        (ColumnKind::Bytes, _) => None,
+        _ if is_mysql_bytes(column) => None,
         (ColumnKind::Integer | ColumnKind::Boolean, _) | (_, "bit" | "year") => {
             let signed = text.parse().ok().map(Argument::Integer);
             Some((signed.or_else(|| text.parse().ok().map(Argument::Unsigned))?, None))

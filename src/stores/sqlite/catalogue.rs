@@ -273,7 +273,7 @@ fn words(sql: &str) -> Vec<String> {
 }
 
 /// A text of a catalogue row; empty when it is something else.
-fn text(row: &Row, index: usize) -> String {
+pub(super) fn text(row: &Row, index: usize) -> String {
     match row.get(index) {
         Some(Value::Text(text)) => text.clone(),
         _ => String::new(),

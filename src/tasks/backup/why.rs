@@ -12,6 +12,7 @@ use crate::config::ChainBounds;
 use crate::control::{ChangeBase, Control, SnapshotRow};
 use crate::erase::{Ground, Site};
 use crate::plan::model::{Collection, Reach};
+use crate::stores::Definitions;
 use crate::tasks::{Result, TaskError};
 
 /// Why a full snapshot is taken where an increment was asked for: a closed list.
@@ -120,6 +121,8 @@ pub(super) fn base_of(site: &Site) -> Result<ChangeBase> {
         server_version: String::new(),
         tables: site.model.collections.iter().map(super::captured_table).collect(),
         collections: site.model.collections.iter().enumerate().map(captured).collect(),
+        // A definition that changed needs no full snapshot: a restore takes those of the newest.
+        definitions: Definitions::default(),
     };
     let schema = schema.to_json().map_err(|error| TaskError::Inconsistent(error.to_string()))?;
     let mut layout = format!("{}\n", site.model.spec.timezone);

@@ -233,14 +233,35 @@ pub async fn zero_dates_come_back(lab: &Lab) {
     assert_eq!(read(&store, &wanted).await, rows);
 }
 
-pub async fn geometry_is_refused(lab: &Lab) {
-    lab.run("CREATE TABLE places (id int PRIMARY KEY, at point)").await;
+pub async fn geometry_is_carried_by_its_bytes(lab: &Lab) {
+    lab.run(
+        "CREATE TABLE places (id int PRIMARY KEY, at point); INSERT INTO places VALUES (1, POINT(1.5, -2)), (2, NULL)",
+    )
+    .await;
     let store = lab.store();
-    let findings = store.check(&names(&["places"])).await.unwrap();
-    assert_eq!(findings[0].kind, FindingKind::Unsupported("at".to_owned()));
-    let mut snapshot = store.open_snapshot().await.unwrap();
-    let error = snapshot.read(&query("places", &["at"], &["id"])).await.unwrap_err();
-    assert!(matches!(&error, StoreError::Refused { what, .. } if what.contains("point")), "{error}");
+    assert_eq!(store.check(&names(&["places"])).await.unwrap(), Vec::new());
+    let rows = read(&store, &query("places", &["id", "at"], &["id"])).await;
+    let Value::Blob(bytes) = &rows[0][1] else { panic!("{:?}", rows[0]) };
+    assert_eq!(
+        hex::encode(bytes),
+        "000000000101000000000000000000f83f00000000000000c0",
+        "no reference system, then WKB"
+    );
+    let mut batch = store.begin_batch().await.unwrap();
+    let same = Filter::Same(ColumnRef::own("at"), rows[0][1].clone());
+    assert_eq!(batch.delete("places", &[], &same).await.unwrap(), 1);
+    batch.insert("places", &names(&["id", "at"]), &rows[0]).await.unwrap();
+    batch.commit(&marker(1, 1)).await.unwrap();
+    assert_eq!(lab.number("SELECT count(*) FROM places WHERE ST_X(at) = 1.5 AND ST_Y(at) = -2").await, 1);
+    assert!(
+        store
+            .begin_batch()
+            .await
+            .unwrap()
+            .insert("places", &names(&["id", "at"]), &vec![text("3"), text("x")])
+            .await
+            .is_err()
+    );
 }
 
 pub async fn text_is_not_a_number(lab: &Lab) {

@@ -123,6 +123,25 @@ impl Lab {
         }
     }
 
+    /// The texts that a query returns, asked outside of the code under test.
+    pub async fn texts(&self, sql: &str) -> Vec<String> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self.engine {
+            Engine::Sqlite => {
+                let mut connection = SqliteConnection::connect(&self.sqlite_url()).await.unwrap();
+                sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap()
+            }
+            Engine::Postgres => {
+                let mut connection = PgConnection::connect(&self.url()).await.unwrap();
+                sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap()
+            }
+            Engine::Mysql => {
+                let mut connection = MySqlConnection::connect(&self.url()).await.unwrap();
+                sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap()
+            }
+        }
+    }
+
     fn sqlite_url(&self) -> String {
         format!("sqlite://{}/{}.db?mode=rwc", self.folder.path().display(), self.database)
     }
