@@ -2,6 +2,8 @@
 //!
 //! `WANGCHUAN_UPDATE_VECTORS=1 cargo test --lib write_the_vectors` writes files that are missing; existing ones are never touched.
 
+mod whole;
+
 use std::path::PathBuf;
 
 use base64::Engine as _;

@@ -4,4 +4,5 @@ mod bundles;
 mod filing;
 mod live;
 mod operations;
+mod reader;
 mod tools;
