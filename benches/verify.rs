@@ -162,7 +162,8 @@ fn main() -> Outcome {
     let packs = if std::env::args().any(|argument| argument == "quick") { 4 } else { 64 };
     let held = snapshot(packs)?;
     let digest: usize = held.0.values().map(Vec::len).sum();
-    let mut table = Table::new(&format!("keyless verification of {} MB, processor time", digest / 1_000_000), &["MB/s"]);
+    let mut table =
+        Table::new(&format!("keyless verification of {} MB, processor time", digest / 1_000_000), &["MB/s"]);
     let before = cpu_time();
     for bytes in held.0.values() {
         std::hint::black_box(Sha256::of(bytes));

@@ -319,7 +319,9 @@ async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {
                     passed &= record.result == "passed";
                     lines.push(match record.returned() {
                         0 => format!("{store} {picked}: {}", record.result),
-                        returned => format!("{store} {picked}: ERASED DATA CAME BACK ({returned}), drill {}", record.drill),
+                        returned => {
+                            format!("{store} {picked}: ERASED DATA CAME BACK ({returned}), drill {}", record.drill)
+                        }
                     });
                 }
                 Err(TaskError::Stopping) => return Err(TaskError::Stopping),

@@ -77,11 +77,7 @@ pub async fn verify_part(
     Ok((found, coverage))
 }
 
-async fn verify_scope(
-    installation: &Installation,
-    store: &str,
-    sample: Option<Sample<'_>>,
-) -> Result<Verification> {
+async fn verify_scope(installation: &Installation, store: &str, sample: Option<Sample<'_>>) -> Result<Verification> {
     let digest = |text: &str| {
         Sha256::parse(text).ok_or_else(|| TaskError::Inconsistent("a manifest digest is damaged".to_owned()))
     };
@@ -103,8 +99,14 @@ async fn verify_scope(
     let cancelled = cancelled.iter().map(|text| digest(text)).collect::<Result<Vec<_>>>()?;
     let pruned = pruned.iter().map(|text| digest(text)).collect::<Result<Vec<_>>>()?;
     let installation_id = Id128(installation.id());
-    let scope =
-        Scope { installation: installation_id, store: id, expected_head, cancelled: &cancelled, pruned: &pruned, sample };
+    let scope = Scope {
+        installation: installation_id,
+        store: id,
+        expected_head,
+        cancelled: &cancelled,
+        pruned: &pruned,
+        sample,
+    };
     let verifies = |key: &str, message: &[u8], signature: &[u8]| installation.signer.verifies(key, message, signature);
     let found = verify_store(installation.backup()?.repository.as_ref(), scope, &verifies).await?;
     // Which chain it belongs to, a damaged object does not say: none is continued on a doubt.

@@ -213,7 +213,12 @@ fn read_directory_of(bytes: &[u8], entries: &[FrameEntry]) -> Result<(), String>
 
 /// An increment that calls itself a full snapshot's version, signed all the same.
 fn increment_of_version_1() -> Vec<u8> {
-    let payload = serde_json::to_vec(&Manifest { format_version: 1, ..increment() }).unwrap();
+    signed_as(&Manifest { format_version: 1, ..increment() })
+}
+
+/// A manifest that the program itself would not sign.
+fn signed_as(manifest: &Manifest) -> Vec<u8> {
+    let payload = serde_json::to_vec(manifest).unwrap();
     let signature = sign(&super::manifest::pre_authentication_encoding(&payload)).unwrap();
     let (payload, sig) = (STANDARD.encode(payload), STANDARD.encode(signature));
     let payload_type = super::manifest::PAYLOAD_TYPE;
@@ -368,7 +373,21 @@ fn object_vectors() -> Vec<Vector> {
             || changed(pack().bytes, 3, b'X'),
             read_pack_vector,
         ),
+        vector(
+            "pack-bad-version.bin",
+            Error("the pack has unknown format version 2; a newer version of the program may know it"),
+            || changed(pack().bytes, 4, 2),
+            read_pack_vector,
+        ),
         vector("directory.bin", Good, directory, read_directory),
+        vector(
+            "directory-bad-version.bin",
+            Error(
+                "the directory part has an unknown format version or suite: unknown format version 2; a newer version of the program may know it",
+            ),
+            || changed(directory(), 4, 2),
+            read_directory,
+        ),
         vector(
             "directory-bad-byte.bin",
             Error(
@@ -379,6 +398,12 @@ fn object_vectors() -> Vec<Vector> {
         ),
         vector("manifest.json", Good, || signed_manifest("vector"), read_manifest),
         vector("manifest-increment.json", Good, || increment().sign("vector", &sign).unwrap().bytes, read_increment),
+        vector(
+            "manifest-bad-version.json",
+            Error("the manifest has unknown format version 3; a newer version of the program may know it"),
+            || signed_as(&Manifest { format_version: 3, ..manifest() }),
+            read_manifest,
+        ),
         vector(
             "manifest-bad-increment.json",
             Error("the manifest is corrupt: its kind is not one of its format version"),

@@ -285,12 +285,7 @@ fn objects_of(manifest: &Manifest) -> impl Iterator<Item = Listed> {
 }
 
 /// Reads an object; whether it is good.
-async fn verify_object(
-    repository: &dyn ObjectStore,
-    report: &mut Verification,
-    name: &str,
-    object: Listed,
-) -> bool {
+async fn verify_object(repository: &dyn ObjectStore, report: &mut Verification, name: &str, object: Listed) -> bool {
     let problems = report.problems.len();
     match object {
         // The digest is computed once, with the structure: it is most of the work.

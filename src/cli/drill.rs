@@ -13,9 +13,9 @@ use serde::Serialize;
 
 use self::document::RecordEntry;
 pub use self::document::RunDocument;
-pub use self::verify::VerifyDocument;
 use self::page::Page;
 use self::record::CheckedDrill;
+pub use self::verify::VerifyDocument;
 use super::CommandResult;
 use super::backup::{choose, newest_of_each, open_bucket, snapshots, while_renewing};
 use super::certificate::write_all;
@@ -385,12 +385,7 @@ impl Document for ShowDocument<'_> {
     const OF: &'static [&'static str] = &["drill show"];
 }
 
-async fn show(
-    context: &mut Context<'_>,
-    id: &str,
-    format: Option<Format>,
-    output: Option<PathBuf>,
-) -> CommandResult {
+async fn show(context: &mut Context<'_>, id: &str, format: Option<Format>, output: Option<PathBuf>) -> CommandResult {
     let (installation, rows) = stored(context).await?;
     let row = find(&rows, id)?;
     let drill = CheckedDrill::of(row, installation.signer.trusted());
@@ -432,10 +427,9 @@ fn write(
     write_all(&[(&file, bytes.as_slice())])?;
     let shown = file.display();
     context.output.say(&match format {
-        Format::Html => Words::new(
-            format!("{shown}: a page to read and print"),
-            format!("{shown}：供阅读和打印的页面"),
-        ),
+        Format::Html => {
+            Words::new(format!("{shown}: a page to read and print"), format!("{shown}：供阅读和打印的页面"))
+        }
         Format::Envelope => Words::new(format!("{shown}: the signed record"), format!("{shown}：签名的记录")),
     })?;
     Ok(file)

@@ -29,8 +29,8 @@ mod record;
 mod scratch;
 
 pub use pick::{Drawn, Pick, Picked, picks};
-pub use record::{ChainProblem, DrillRecord, RECORD_TYPE, check_chain, check_record, verify_records};
 pub(super) use record::keep;
+pub use record::{ChainProblem, DrillRecord, RECORD_TYPE, check_chain, check_record, verify_records};
 pub(super) use scratch::wipe_file;
 
 use scratch::Scratch;
@@ -77,11 +77,7 @@ pub async fn picks_of(installation: &Installation, store: &str) -> Result<Vec<Pi
 }
 
 /// A drill whose recovery time counts from `timer`: what had to be done before it is part of it.
-pub(super) async fn run_drill_since(
-    installation: &Installation,
-    pick: Pick,
-    timer: Instant,
-) -> Result<DrillRecord> {
+pub(super) async fn run_drill_since(installation: &Installation, pick: Pick, timer: Instant) -> Result<DrillRecord> {
     let snapshot = pick.snapshot.clone();
     let begun_at = installation.clock.now();
     let ground = installation.ground()?;
@@ -117,7 +113,7 @@ pub(super) async fn run_drill_since(
         problems.push(format!("the scratch database {name} could not be removed"));
     }
     let mut record = DrillRecord {
-        format_version: 1,
+        format_version: record::FORMAT_VERSION,
         drill: id,
         number: 0,
         previous: None,

@@ -49,13 +49,13 @@ fn objects() -> (super::super::pack::Pack, Vec<u8>) {
             Suite::Gm => gm_content(),
         };
         let id = Id128([id; 16]);
-        let frame = seal_frame(&content, suite, id, &key_of(cell, suite)(&id), &builder.next_context(REPOSITORY)).unwrap();
+        let frame =
+            seal_frame(&content, suite, id, &key_of(cell, suite)(&id), &builder.next_context(REPOSITORY)).unwrap();
         let at = builder.append(&frame).unwrap();
         let cell = CellRef { subject: Some(u32::from(cell)), bucket: 12, pin: None };
         let (ordinal, offset, length, rows) = (at.ordinal, at.offset, at.length, 3);
         let (pack, collection, removed) = (0, 1, false);
-        let entry =
-            FrameEntry { pack, ordinal, offset, length, cell, collection, chunk, group, suite, rows, removed };
+        let entry = FrameEntry { pack, ordinal, offset, length, cell, collection, chunk, group, suite, rows, removed };
         assert!(directory.push(entry).unwrap().is_none());
     }
     (builder.finish(), directory.finish(schema()).unwrap().remove(0).bytes)
@@ -94,7 +94,8 @@ fn the_whole_snapshot_is_read_as_ever() {
     let (_, frames) = read_pack(&pack, &manifest.packs[0].sha256).unwrap();
     for (sealed, entry) in FRAMES.iter().zip(&part.entries) {
         let frame = &frames[entry.ordinal as usize];
-        let opened = open_frame(frame.bytes, &key_of(sealed.cell, sealed.suite)(&frame.header.id), &place(entry.ordinal));
+        let opened =
+            open_frame(frame.bytes, &key_of(sealed.cell, sealed.suite)(&frame.header.id), &place(entry.ordinal));
         let expected = if sealed.suite == Suite::Gm { gm_content() } else { intl_content() };
         assert_eq!(opened.unwrap(), FrameContent { chunk: sealed.chunk, ..expected });
     }

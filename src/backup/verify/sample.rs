@@ -31,9 +31,7 @@ impl Sample<'_> {
     pub(super) fn choose(&self, mut objects: Vec<(String, Listed)>) -> Vec<(String, Listed)> {
         let total: u128 = objects.iter().map(|(_, object)| u128::from(object.bytes())).sum();
         let wanted = (total * u128::from(self.percent.clamp(1, 100))).div_ceil(100);
-        objects.sort_by(|(one, _), (other, _)| {
-            (self.read_back.get(one), one).cmp(&(self.read_back.get(other), other))
-        });
+        objects.sort_by(|(one, _), (other, _)| (self.read_back.get(one), one).cmp(&(self.read_back.get(other), other)));
         let mut bytes = 0;
         let enough = objects.iter().position(|(_, object)| {
             bytes += u128::from(object.bytes());

@@ -160,11 +160,7 @@ pub(super) fn verified_store(store: &str, found: Verification, coverage: &Covera
     }
 }
 
-pub(super) fn show_verified(
-    output: &mut Output,
-    config: &Configuration,
-    stores: Vec<VerifiedStore>,
-) -> CommandResult {
+pub(super) fn show_verified(output: &mut Output, config: &Configuration, stores: Vec<VerifiedStore>) -> CommandResult {
     let lang = output.lang();
     let (result, exit) = match stores.iter().all(|store| store.problems.is_empty()) {
         true if stores.is_empty() => (shapes::Verification::NothingFound, Exit::Done),

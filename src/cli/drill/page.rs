@@ -48,11 +48,17 @@ impl Page<'_> {
     fn facts(&self, out: &mut String) {
         let record = self.record;
         let zone = self.config.agent.timezone;
-        let begun =
-            format!("{} {}", local_time(self.config, record.begun_at), record.begun_at.with_timezone(&zone).format("%:z"));
+        let begun = format!(
+            "{} {}",
+            local_time(self.config, record.begun_at),
+            record.begun_at.with_timezone(&zone).format("%:z")
+        );
         let [opened, shredded, lost, corrupt, total] = record.frames.map(grouped);
         let [tried, keys] = record.tried.map(grouped);
-        let scratch = self.word(if record.cleaned_up { "wiped" } else { "NOT wiped" }, if record.cleaned_up { "已清除" } else { "未清除" });
+        let scratch = self.word(
+            if record.cleaned_up { "wiped" } else { "NOT wiped" },
+            if record.cleaned_up { "已清除" } else { "未清除" },
+        );
         let rows = [
             (self.word("drill", "演练"), record.drill.clone()),
             (self.word("begun", "开始"), begun),

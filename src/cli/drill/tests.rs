@@ -3,8 +3,8 @@ use chrono::{DateTime, Utc};
 use super::*;
 use crate::certify::dsse::{Envelope, pae};
 use crate::certify::signer::{CertificateSigner, TrustedKeys};
-use crate::cli::output::shapes::{DrillOutcome, Verification};
 use crate::cli::output::Lang;
+use crate::cli::output::shapes::{DrillOutcome, Verification};
 use crate::tasks::drill::RECORD_TYPE;
 
 fn record(id: &str, result: &str) -> DrillRecord {
@@ -127,7 +127,9 @@ fn the_page_says_what_was_signed_in_both_languages_and_needs_nothing_else() {
     };
     for (lang, words) in [(Lang::En, "Restore drill no. 1"), (Lang::Zh, "恢复演练 编号 1")] {
         let page = Page { record: &record, digest: "cd".repeat(32), config: &config, lang }.render();
-        for said in [words, "00000000000000ff", &"ab".repeat(32), &"cd".repeat(32), "3 rows that were erased", "@media print"] {
+        for said in
+            [words, "00000000000000ff", &"ab".repeat(32), &"cd".repeat(32), "3 rows that were erased", "@media print"]
+        {
             assert!(page.contains(said), "{said}: {page}");
         }
         assert!(page.contains("&lt;b&gt;clerk") && !page.contains("<b>clerk"), "text stays text");

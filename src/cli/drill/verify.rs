@@ -64,7 +64,11 @@ pub async fn verify(context: &mut Context<'_>) -> CommandResult {
         ))?,
         _ => {}
     }
-    let problems = problems.into_iter().map(|ChainProblem { drill, number, what }| BrokenRecord { drill, number, what: what.to_owned() });
+    let problems = problems.into_iter().map(|ChainProblem { drill, number, what }| BrokenRecord {
+        drill,
+        number,
+        what: what.to_owned(),
+    });
     output.document(&VerifyDocument { result, records, problems: problems.collect() })?;
     Ok(exit)
 }

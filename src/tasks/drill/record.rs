@@ -17,6 +17,14 @@ use crate::tasks::{Result, TaskError};
 /// The payload type of a drill record's signed envelope.
 pub const RECORD_TYPE: &str = "application/vnd.wangchuan.drill+json";
 
+/// The form of records.
+pub(super) const FORMAT_VERSION: u32 = 1;
+
+#[derive(Deserialize)]
+struct Version {
+    format_version: u32,
+}
+
 /// What a drill's record is called in the operation log.
 const OPERATION: &str = "drill.run";
 
@@ -148,8 +156,13 @@ pub fn check_record(row: &DrillRow, trusted: &TrustedKeys) -> std::result::Resul
     if !key.verifies(&envelope.signed_bytes(), envelope.signature()) {
         return Err("the record was changed: its signature does not fit");
     }
-    let record: DrillRecord =
-        serde_json::from_slice(envelope.payload()).map_err(|_| "the signed record cannot be read")?;
+    // Read first, so that a newer form is told from a damaged one.
+    let unreadable = "the signed record cannot be read";
+    let Version { format_version } = serde_json::from_slice(envelope.payload()).map_err(|_| unreadable)?;
+    if format_version != FORMAT_VERSION {
+        return Err("the record has an unknown format version; a newer version of the program may know it");
+    }
+    let record: DrillRecord = serde_json::from_slice(envelope.payload()).map_err(|_| unreadable)?;
     let passed = record.result == "passed";
     let says_the_same = record.drill == row.id
         && i64::try_from(record.number) == Ok(row.number)

@@ -22,7 +22,7 @@ const PASSING: [Fault; 9] = [
     Fault::Refused(500, "InternalError"),
 ];
 
-async fn connect(proxy: &Proxy) -> S3Repository {
+pub async fn connect(proxy: &Proxy) -> S3Repository {
     let keys = RepositoryCredentials::Keys {
         access_key: ACCESS_KEY.to_owned(),
         secret_key: SecretText::new(SECRET_KEY.to_owned()),
@@ -49,7 +49,7 @@ async fn connect(proxy: &Proxy) -> S3Repository {
 }
 
 /// An object that is named after its content, as all but probes and the installation's marker are.
-fn object(seed: u8) -> (String, Vec<u8>) {
+pub fn object(seed: u8) -> (String, Vec<u8>) {
     let bytes: Vec<u8> = (0..300_000u32).map(|at| (at >> 4) as u8 ^ seed).collect();
     (format!("packs/{}", Sha256::of(&bytes)), bytes)
 }

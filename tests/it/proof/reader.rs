@@ -60,9 +60,7 @@ fn the_golden_snapshot_means_to_a_stranger_what_it_means_here() {
     let (manifest, keys) = golden(folder.path());
     let found = document(&read(&python, folder.path(), &manifest, &keys));
     let long = "compressible ".repeat(40);
-    let row = |number: i64, text: &str, bytes: &str| {
-        json!([{"integer": number}, {"text": text}, {"blob": bytes}, {"real": "bfe0000000000000"}, null])
-    };
+    let row = |number: i64, text: &str, bytes: &str| json!([{"integer": number}, {"text": text}, {"blob": bytes}, {"real": "bfe0000000000000"}, null]);
     let rows = json!([row(1, "忘川", ""), row(-2, "", "01"), row(i64::MAX, &long, "0202")]);
     assert_eq!(found["rows"], json!({"orders": rows}));
     assert_eq!((&found["frames"], &found["shut"], &found["kind"]), (&json!(3), &json!(1), &json!("full")));

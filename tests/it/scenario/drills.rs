@@ -224,10 +224,15 @@ fn picked(place: &Workplace, database: &Database, names: &Names) {
         ("DELETE FROM drill WHERE number = 4", vec![(Some(4), None), (None, Some(ids[3].clone()))]),
         ("DELETE FROM drill WHERE number = 8", vec![(None, Some(ids[7].clone()))]),
         ("UPDATE drill SET passed = 0 WHERE number = 5", vec![(Some(5), Some(ids[4].clone()))]),
-        ("UPDATE drill SET record = CAST(replace(CAST(record AS TEXT), 'payload\":\"', 'payload\":\"e30') AS BLOB) \
-          WHERE number = 6", vec![(Some(6), Some(ids[5].clone()))]),
-        ("UPDATE drill SET record = (SELECT record FROM drill_beside WHERE number = 1) WHERE number = 2",
-         vec![(Some(2), Some(ids[1].clone()))]),
+        (
+            "UPDATE drill SET record = CAST(replace(CAST(record AS TEXT), 'payload\":\"', 'payload\":\"e30') AS BLOB) \
+          WHERE number = 6",
+            vec![(Some(6), Some(ids[5].clone()))],
+        ),
+        (
+            "UPDATE drill SET record = (SELECT record FROM drill_beside WHERE number = 1) WHERE number = 2",
+            vec![(Some(2), Some(ids[1].clone()))],
+        ),
     ] {
         control.run(sql);
         assert_eq!(broken(place), (Some(1), named), "{sql}");
@@ -279,7 +284,9 @@ fn row_planted(place: &Workplace, database: &Database, names: &Names) {
     running.send("CONT");
     let (code, said) = running.end(Duration::from_secs(60));
     assert_eq!(code, Some(1), "{said}");
-    for words in ["erased data came back in a drill", "rows that were erased since are in the restored database", "failed"] {
+    for words in
+        ["erased data came back in a drill", "rows that were erased since are in the restored database", "failed"]
+    {
         assert!(said.contains(words), "{words}: {said}");
     }
     let shown = place.good(&["drill", "show"]);

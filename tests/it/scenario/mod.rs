@@ -30,6 +30,7 @@ mod honest;
 mod increments;
 mod keys;
 mod music;
+mod mutations;
 mod partial;
 mod quickstart;
 mod recheck;

@@ -142,11 +142,18 @@ fn every_record_that_was_changed_or_replaced_is_named_and_no_other() {
 fn a_record_of_another_form_is_refused() {
     let chain = Chain::new();
     let row = chain.sign(&record("d1"));
-    let mut payload: serde_json::Value = serde_json::from_slice(Envelope::parse(&row.record).unwrap().payload()).unwrap();
-    payload["rumour"] = 1.into();
-    let payload = serde_json::to_vec(&payload).unwrap();
-    let signature = chain.signer.sign(&pae(RECORD_TYPE, &payload)).unwrap();
-    let envelope = Envelope::make(RECORD_TYPE, payload, signature, chain.signer.public().key_id());
-    let row = DrillRow { record: envelope.as_bytes().to_vec(), ..row };
-    assert_eq!(check_record(&row, &chain.trusted()), Err("the signed record cannot be read"));
+    let payload: serde_json::Value = serde_json::from_slice(Envelope::parse(&row.record).unwrap().payload()).unwrap();
+    let refused = |name: &str, value: u64| {
+        let mut payload = payload.clone();
+        payload[name] = value.into();
+        let payload = serde_json::to_vec(&payload).unwrap();
+        let signature = chain.signer.sign(&pae(RECORD_TYPE, &payload)).unwrap();
+        let envelope = Envelope::make(RECORD_TYPE, payload, signature, chain.signer.public().key_id());
+        let row = DrillRow { record: envelope.as_bytes().to_vec(), ..row.clone() };
+        check_record(&row, &chain.trusted()).unwrap_err()
+    };
+    assert_eq!(refused("rumour", 1), "the signed record cannot be read");
+    for version in [0, 2] {
+        assert!(refused("format_version", version).contains("unknown format version"));
+    }
 }
