@@ -106,12 +106,8 @@ pub(super) async fn run_drill_since(installation: &Installation, pick: Pick, tim
     if !report.is_whole() {
         note_damage(&installation.control, snapshot.chain).await?;
     }
-    if resurrected > 0 {
-        problems.push(format!("{resurrected} shredded frames opened"));
-    }
-    if !cleaned_up {
-        problems.push(format!("the scratch database {name} could not be removed"));
-    }
+    problems.extend((resurrected > 0).then(|| format!("{resurrected} shredded frames opened")));
+    problems.extend((!cleaned_up).then(|| format!("the scratch database {name} could not be removed")));
     let mut record = DrillRecord {
         format_version: record::FORMAT_VERSION,
         drill: id,

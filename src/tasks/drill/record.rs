@@ -122,7 +122,7 @@ pub(in crate::tasks) async fn keep(installation: &Installation, record: &mut Dri
         references: references.map(|(name, count)| (name.to_owned(), count.to_string())).into(),
         ..Operation::default()
     };
-    Ok(installation.log(operation).await?)
+    installation.log(operation).await
 }
 
 fn sign(installation: &Installation, record: &DrillRecord) -> Result<DrillRow> {

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use wangchuan::backup::object_store::{ObjectStore as _, PutOutcome, RepositoryError};
 use wangchuan::backup::repository::S3Repository;
 
-use super::objects::{connect, object};
-use super::served;
-use crate::support::proxy::{Fault, Seen};
+use super::objects::{connect, connect_for, object};
+use super::{BUCKET, served};
+use crate::support::proxy::{Fault, Proxy, Seen};
 
 const FAULTS: [Fault; 15] = [
     Fault::RequestCutOff,
@@ -62,60 +62,86 @@ fn told(outcome: &Result<bool, RepositoryError>, requests: u64) -> String {
     }
 }
 
+/// What came of one operation with one fault, in a few words; an error when that is wrong.
+async fn judged(
+    (proxy, repository): (&Proxy, &S3Repository),
+    (operation, fault, for_ever): (&str, Fault, bool),
+    seed: u8,
+) -> Result<String, String> {
+    let (name, bytes) = object(seed);
+    proxy.fail(|_| None);
+    if operation != "put" {
+        repository.put_if_absent(&name, bytes.clone()).await.unwrap();
+    }
+    proxy.fail(move |seen: &Seen| (for_ever || seen.number == 0).then_some(fault));
+    let outcome = does(repository, operation, seed).await;
+    let requests = proxy.requests();
+    proxy.fail(|_| None);
+    let is_right = match &outcome {
+        Ok(right) => *right || is_unseen(operation, fault),
+        // Once is nothing that stops anything, but for a refusal, and what the SDK does not try again by itself.
+        Err(error) if !for_ever => match fault {
+            Fault::Refused(403, _) => !error.is_retryable(),
+            Fault::Refused(409 | 429, _) => error.is_retryable(),
+            _ => false,
+        },
+        Err(RepositoryError::Corrupt { .. }) => true,
+        Err(error) => error.is_retryable() != matches!(fault, Fault::Refused(403, _)),
+    };
+    // Whatever was said, what is in the bucket is whole or not there, and a put that ended well is.
+    let there = repository.get(&name, 400_000).await;
+    let is_kept = match (&there, operation, &outcome) {
+        (Ok(there), ..) => *there == bytes,
+        (Err(RepositoryError::NotFound { .. }), "put", Err(_)) => true,
+        _ => false,
+    };
+    match is_right && is_kept && requests <= 9 {
+        true => Ok(told(&outcome, requests)),
+        false => Err(format!("{outcome:?} with {requests} requests; then {:?}", there.map(|there| there.len()))),
+    }
+}
+
+/// Faults that last for ever are waited for, with each try.
+const LASTING: [Fault; 8] = [
+    Fault::AnswerLost,
+    Fault::AnswerCutOff,
+    Fault::AnswerChanged,
+    Fault::Refused(503, "SlowDown"),
+    Fault::Refused(403, "AccessDenied"),
+    Fault::ErrorInside200,
+    Fault::Doubled,
+    Fault::PreconditionIgnored,
+];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_operation_with_every_fault_is_right_or_says_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
-    let (server, proxy) = served(folder.path()).await;
-    let repository = connect(&proxy).await;
-    let (mut table, mut seed, mut wrong) = (BTreeMap::new(), 0, Vec::new());
-    for operation in OPERATIONS {
-        for fault in FAULTS {
-            // To wait for each of the three tries of every operation takes minutes and shows nothing new.
-            let ways: &[bool] = if fault == Fault::AnswerStalls { &[false] } else { &[false, true] };
-            for for_ever in ways {
-                seed += 1;
-                let (name, bytes) = object(seed);
-                proxy.fail(|_| None);
-                if operation != "put" {
-                    repository.put_if_absent(&name, bytes.clone()).await.unwrap();
-                }
-                proxy.fail(move |seen: &Seen| (*for_ever || seen.number == 0).then_some(fault));
-                let outcome = does(&repository, operation, seed).await;
-                let requests = proxy.requests();
-                let way = if *for_ever { "for ever" } else { "once" };
-                table.insert((operation, format!("{fault:?}"), way), told(&outcome, requests));
-                proxy.fail(|_| None);
-                let is_right = match &outcome {
-                    Ok(right) => *right || is_unseen(operation, fault),
-                    // Once is nothing that stops anything, but for a refusal that trying again cannot help.
-                    Err(error) if !for_ever => {
-                        matches!((fault, error.is_retryable()), (Fault::Refused(403 | 409, _), _))
-                    }
-                    Err(error) => {
-                        matches!(error, RepositoryError::Corrupt { .. })
-                            || error.is_retryable() != matches!(fault, Fault::Refused(403, _))
-                    }
-                };
-                // Whatever was said, what is in the bucket is whole or not there, and a put that ended well is.
-                let there = repository.get(&name, 400_000).await;
-                let is_kept = match (&there, operation, &outcome) {
-                    (Ok(there), ..) => *there == bytes,
-                    (Err(RepositoryError::NotFound { .. }), "put", Err(_)) => true,
-                    _ => false,
-                };
-                if !is_right || !is_kept || requests > 9 {
-                    wrong.push(format!(
-                        "{operation}, {fault:?}, {way}: {outcome:?} with {requests} requests; then {:?}",
-                        there.map(|there| there.len())
-                    ));
+    let (server, _) = served(folder.path()).await;
+    let rows = OPERATIONS.iter().enumerate().map(|(number, operation)| {
+        let (address, objects) = (server.address(), folder.path().join(BUCKET));
+        async move {
+            let proxy = Proxy::start(address, objects, BUCKET).await;
+            let repository = connect_for(&proxy, 2).await;
+            let lasting = LASTING.iter().map(|fault| (*fault, true));
+            let all = FAULTS.iter().map(|fault| (*fault, false)).chain(lasting);
+            let (mut told, mut wrong) = (Vec::new(), Vec::new());
+            for (at, (fault, for_ever)) in all.enumerate() {
+                let seed = (number * 40 + at) as u8;
+                let way = if for_ever { "for ever" } else { "once" };
+                match judged((&proxy, &repository), (operation, fault, for_ever), seed).await {
+                    Ok(what) => told.push(format!("faults: {operation} | {fault:?} | {way} | {what}")),
+                    Err(what) => wrong.push(format!("{operation}, {fault:?}, {way}: {what}")),
                 }
             }
+            (told, wrong)
         }
+    });
+    let rows = futures_util::future::join_all(rows).await;
+    for line in rows.iter().flat_map(|(told, _)| told) {
+        eprintln!("{line}");
     }
-    for ((operation, fault, way), told) in &table {
-        eprintln!("faults: {operation} | {fault} | {way} | {told}");
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let wrong: Vec<&String> = rows.iter().flat_map(|(_, wrong)| wrong).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
     server.stop().await;
 }
 

@@ -23,6 +23,11 @@ const PASSING: [Fault; 9] = [
 ];
 
 pub async fn connect(proxy: &Proxy) -> S3Repository {
+    connect_for(proxy, 3).await
+}
+
+/// With so many tries of each operation.
+pub async fn connect_for(proxy: &Proxy, attempts: u32) -> S3Repository {
     let keys = RepositoryCredentials::Keys {
         access_key: ACCESS_KEY.to_owned(),
         secret_key: SecretText::new(SECRET_KEY.to_owned()),
@@ -37,7 +42,7 @@ pub async fn connect(proxy: &Proxy) -> S3Repository {
         credentials: keys,
         ca_pem: None,
         patience: Patience {
-            attempts: 3,
+            attempts,
             connect: Duration::from_secs(2),
             attempt: Duration::from_secs(2),
             operation: Duration::from_secs(20),
