@@ -14,6 +14,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use wangchuan::clock::{Clock, SystemClock};
+
 use crate::support::announce::LONG;
 use crate::support::dice::Dice;
 use mutate::mutated;
@@ -29,10 +31,7 @@ const LONGER: Duration = Duration::from_secs(100);
 
 #[test]
 fn no_parser_panics_swells_or_believes_changed_bytes() {
-    let seed = std::env::var(SEED).unwrap_or_else(|_| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        now.as_nanos().to_string()
-    });
+    let seed = std::env::var(SEED).unwrap_or_else(|_| Clock::now(&SystemClock).timestamp_micros().to_string());
     let script = format!("ulimit -v {KIBIBYTES}; exec \"$0\" \"$@\"");
     let out = Command::new("sh")
         .args(["-c", &script])
@@ -56,7 +55,7 @@ fn in_a_small_process() {
     if std::env::var_os(PROCESS).is_none() {
         return;
     }
-    let seed: u64 = std::env::var(SEED).unwrap().parse().map_or(1, |seed: u128| seed as u64);
+    let seed: u64 = std::env::var(SEED).unwrap().parse().unwrap();
     eprintln!("fuzz: seed {seed}");
     // What a panic says is told with the input that made it.
     std::panic::set_hook(Box::new(|_| {}));

@@ -35,8 +35,11 @@ pub struct Target {
     /// Whether it must refuse everything that means something else.
     pub is_authenticated: bool,
     /// What it makes of an input; none when it refuses.
-    pub read: Box<dyn Fn(&[u8]) -> Option<Vec<u8>>>,
+    pub read: Read,
 }
+
+/// Reads an input.
+pub type Read = Box<dyn Fn(&[u8]) -> Option<Vec<u8>>>;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

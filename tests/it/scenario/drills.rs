@@ -179,8 +179,11 @@ fn control(place: &Workplace) -> Database {
     Database::at(&place.file("state/wangchuan.db"))
 }
 
+/// A record's number and id, as far as they are known.
+type Named = (Option<u64>, Option<String>);
+
 /// What `drill verify` names: numbers and ids.
-fn broken(place: &Workplace) -> (Option<i32>, Vec<(Option<u64>, Option<String>)>) {
+fn broken(place: &Workplace) -> (Option<i32>, Vec<Named>) {
     let checked = place.program().json(&["drill", "verify"]);
     let named = |problem: &Value| (problem["number"].as_u64(), problem["drill"].as_str().map(str::to_owned));
     (checked.code(), checked.list("problems").iter().map(named).collect())
@@ -269,20 +272,19 @@ fn row_planted(place: &Workplace, database: &Database, names: &Names) {
 
     let program = place.program().with("WANGCHUAN_PAUSE_AT", "drill.restored");
     let mut running = program.start(&["drill", "run", "--snapshot", &first]);
-    assert!(running.comes_to_a_halt(Duration::from_secs(60)), "{}", running.end(Duration::from_secs(5)).1);
+    assert!(running.comes_to_a_halt(Duration::from_mins(1)), "{}", running.end(Duration::from_secs(5)).1);
     let file = std::fs::read_dir(place.file("state/drill")).unwrap().map(|entry| entry.unwrap().path());
     let scratch = Database::at(&file.into_iter().find(|path| path.extension().is_some_and(|end| end == "db")).unwrap());
     let columns = scratch.texts(&format!("SELECT name FROM pragma_table_info('{customer}')"));
-    let values = columns.iter().map(|column| match *column == names.customer_id {
-        true => format!("'{leaver}'"),
-        false => format!("\"{column}\""),
-    });
+    let values = columns
+        .iter()
+        .map(|column| if *column == names.customer_id { format!("'{leaver}'") } else { format!("\"{column}\"") });
     let values: Vec<String> = values.collect();
     let columns: Vec<String> = columns.iter().map(|column| format!("\"{column}\"")).collect();
     let (columns, values) = (columns.join(", "), values.join(", "));
     scratch.run(&format!("INSERT INTO {customer} ({columns}) SELECT {values} FROM {customer} LIMIT 1"));
     running.send("CONT");
-    let (code, said) = running.end(Duration::from_secs(60));
+    let (code, said) = running.end(Duration::from_mins(1));
     assert_eq!(code, Some(1), "{said}");
     for words in
         ["erased data came back in a drill", "rows that were erased since are in the restored database", "failed"]

@@ -276,8 +276,9 @@ fn every_changed_file_beside_the_bucket_is_found() {
         for (how, change) in CHANGES {
             let changed = change(bytes.clone());
             // What stands behind the last line of a PEM file is no part of the key.
-            let is_same =
-                changed.as_deref().is_some_and(|changed| name.ends_with(".pem") && key_in(changed) == key_in(&bytes));
+            let is_same = changed.as_deref().is_some_and(|changed| {
+                path.extension().is_some_and(|end| end == "pem") && key_in(changed) == key_in(&bytes)
+            });
             if is_same {
                 continue;
             }
