@@ -11,7 +11,7 @@ use harness::{Outcome, Row, Table, cpu_time};
 use wangchuan::backup::codec::{Id128, Sha256};
 use wangchuan::backup::embedded::{EmbeddedServer, EmbeddedSettings};
 use wangchuan::backup::frame::{FrameContent, FrameKey, seal_frame};
-use wangchuan::backup::manifest::{Manifest, PackRef, SnapshotKind};
+use wangchuan::backup::manifest::{Manifest, PackRef, PartRef, SnapshotKind};
 use wangchuan::backup::object_store::{ListedObject, ObjectStore, PutOutcome, RepositoryError};
 use wangchuan::backup::pack::PackBuilder;
 use wangchuan::backup::repository::{Patience, RepositoryCredentials, RepositorySettings, S3Repository};
@@ -98,7 +98,8 @@ fn snapshot(packs: u32) -> Result<Held> {
         committed: time,
         frames: references.iter().map(|pack| u64::from(pack.frames)).sum(),
         packs: references,
-        directory: Vec::new(),
+        // There must be one; it is not looked at here.
+        directory: vec![PartRef { sha256: Sha256::of(b"no part"), bytes: 1 }],
     };
     let signed = manifest.sign("k", &|_| Ok(vec![1; 64]))?;
     held.0.insert(signed.name, signed.bytes);

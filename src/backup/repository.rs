@@ -357,6 +357,7 @@ fn by_code(operation: &'static str, name: &str, bucket: &str, status: u16, code:
             | "ConditionalRequestConflict",
             _,
         )
+        | ("", 409)
         | (_, 429 | 500 | 502..=599) => RepositoryError::Unavailable { operation, code: said },
         (_, 401 | 403) => RepositoryError::Denied { operation, code: said },
         ("NoSuchKey", _) | ("" | "NotFound", 404) => RepositoryError::NotFound { name: name.to_owned() },

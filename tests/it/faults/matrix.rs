@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use wangchuan::backup::object_store::{ObjectStore as _, PutOutcome, RepositoryError};
+use wangchuan::backup::codec::Sha256;
+use wangchuan::backup::object_store::{ObjectStore as _, PutOutcome, RepositoryError, get_verified};
 use wangchuan::backup::repository::S3Repository;
 
 use super::objects::{connect, connect_for, object};
@@ -46,7 +47,7 @@ async fn does(repository: &S3Repository, operation: &str, seed: u8) -> Result<bo
             let outcome = repository.put_if_absent(&name, bytes).await?;
             matches!(outcome, PutOutcome::Created | PutOutcome::AlreadyThere)
         }
-        "get" => repository.get(&name, 400_000).await? == bytes,
+        "get" => get_verified(repository, &name, &Sha256::of(&bytes), 400_000).await? == bytes,
         "get range" => repository.get_range(&name, 1000, 2000).await? == bytes[1000..3000],
         "list" => repository.list(&name).await?.iter().map(|object| object.bytes).eq([bytes.len() as u64]),
         _ => repository.head(&name).await? == Some(bytes.len() as u64),
@@ -85,7 +86,8 @@ async fn judged(
             Fault::Refused(409 | 429, _) => error.is_retryable(),
             _ => false,
         },
-        Err(RepositoryError::Corrupt { .. }) => true,
+        // What is read back is never what was written: somebody has to look.
+        Err(RepositoryError::Corrupt { .. } | RepositoryError::Exists { .. }) => fault != Fault::AnswerLost,
         Err(error) => error.is_retryable() != matches!(fault, Fault::Refused(403, _)),
     };
     // Whatever was said, what is in the bucket is whole or not there, and a put that ended well is.
