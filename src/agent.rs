@@ -23,7 +23,7 @@ use crate::schedule::waker::{Waker, WakerError};
 use crate::schedule::{BackupKind, ClockState, Due, Job, Missed, Task, VerifyTarget, agenda};
 use crate::tasks::approval::{plan_of_request, waiting_plan};
 use crate::tasks::certify::{certify_or_wait, roll_up_due};
-use crate::tasks::drill::{remove_leftovers, run_drill};
+use crate::tasks::drill::{picks_of, remove_leftovers, run_picked};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
 use crate::tasks::finality::finalise_or_wait;
 use crate::tasks::outbox::file_due;
@@ -35,7 +35,7 @@ use crate::tasks::{Result, TaskError};
 use back_up::back_up;
 use verified::Verified;
 
-pub use backups::verify_backups;
+pub use backups::{Coverage, verify_backups, verify_part};
 
 /// Why the agent does not run.
 #[derive(Debug, Error)]
@@ -116,7 +116,7 @@ async fn try_task(installation: &mut Installation, task: &Task) -> Result<Done> 
         Task::RollUp => roll_up(installation).await,
         Task::Drill { stores } => drill(installation, stores).await,
         Task::Prune { stores } => backups::prune_backups(installation, stores).await,
-        Task::Verify { targets } => verify(installation, targets).await,
+        Task::Verify { targets, sample } => verify(installation, targets, *sample).await,
     };
     if matches!(task, Task::Retention { .. } | Task::Requests | Task::Shred | Task::Drill { .. } | Task::Prune { .. }) {
         seal_changes(installation).await;
@@ -331,33 +331,37 @@ async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {
     let mut lines = Vec::new();
     let mut passed = true;
     for store in chosen(installation, stores) {
-        let mut tx = installation.control.read().await?;
-        let newest = tx.snapshots(Some(&store)).await?.pop();
-        drop(tx);
-        let Some(snapshot) = newest else { continue };
-        // One store that cannot be drilled does not spare the others.
-        match run_drill(installation, snapshot).await {
-            Ok(record) => {
-                passed &= record.result == "passed";
-                lines.push(format!("{store}: {}", record.result));
+        for pick in picks_of(installation, &store).await? {
+            let picked = pick.picked.code();
+            // One snapshot that cannot be drilled does not spare the others.
+            match run_picked(installation, pick).await {
+                Ok(record) => {
+                    passed &= record.result == "passed";
+                    lines.push(match record.returned() {
+                        0 => format!("{store} {picked}: {}", record.result),
+                        returned => {
+                            format!("{store} {picked}: ERASED DATA CAME BACK ({returned}), drill {}", record.drill)
+                        }
+                    });
+                }
+                Err(TaskError::Stopping) => return Err(TaskError::Stopping),
+                Err(error) => {
+                    passed = false;
+                    lines.push(format!("{store} {picked} was not drilled: {error}"));
+                }
             }
-            Err(TaskError::Stopping) => return Err(TaskError::Stopping),
-            Err(error) => {
-                passed = false;
-                lines.push(format!("{store} was not drilled: {error}"));
-            }
+            installation.renew_lease().await?;
         }
-        installation.renew_lease().await?;
     }
     let state = if passed { "done" } else { "failed" };
     Ok(Done { state, ..Done::good("drill", lines.join("; ")) })
 }
 
-async fn verify(installation: &Installation, targets: &[VerifyTarget]) -> Result<Done> {
+async fn verify(installation: &Installation, targets: &[VerifyTarget], sample: Option<u8>) -> Result<Done> {
     let mut found = Verified::default();
     // One that fails keeps none of the others from being done.
     if targets.contains(&VerifyTarget::Backups) {
-        let looked = found.verify_bucket(installation).await;
+        let looked = found.verify_bucket(installation, sample).await;
         found.note_failed("the bucket", looked)?;
     }
     if targets.contains(&VerifyTarget::Keys) {

@@ -1,6 +1,6 @@
 //! The job `verify`: bucket, second place and locks, and what was erased.
 
-use super::backups::verify_backups;
+use super::backups::verify_part;
 use super::{Done, chosen};
 use crate::installation::{Installation, lock_horizons};
 use crate::tasks::key_check::check_keys;
@@ -56,11 +56,15 @@ impl Verified {
         Ok(())
     }
 
-    /// Reads the bucket of every store that is backed up, and the second place; looks at the locks.
-    pub(super) async fn verify_bucket(&mut self, installation: &Installation) -> Result<()> {
+    /// Reads the bucket of every store that is backed up, or a share of it, and the second place; looks at the locks.
+    pub(super) async fn verify_bucket(&mut self, installation: &Installation, percent: Option<u8>) -> Result<()> {
         let mut objects = 0;
         for store in chosen(installation, &[]) {
-            let found = verify_backups(installation, &store).await?;
+            let (found, coverage) = verify_part(installation, &store, percent).await?;
+            if percent.is_some() {
+                let (covered, all) = (coverage.objects_covered, coverage.objects);
+                self.good.push(format!("store {store}: {covered} of {all} objects were read back at some time"));
+            }
             objects += found.objects_read;
             let uncommitted = found.uncommitted.iter();
             self.late.extend(uncommitted.map(|name| format!("{name}: of a cancelled snapshot; nothing reads it")));

@@ -50,6 +50,20 @@
 //! A commitment other than the one derived for the id means another key; a tag that does not fit under the right commitment
 //! means changed bytes or another place.
 //!
+//! ## Keys
+//!
+//! `MAC_s(key; a, b, …)` is HMAC of the suite (1: SHA-256, 2: SM3) over each part behind its length as `u64`; texts are ASCII without an
+//! end, `⊕` is XOR. A cell (a subject's rows of one bucket) has one secret of 32 bytes, a chain one key; without either a frame stays shut.
+//! With `n` the suite as `u8` and `id` the envelope's:
+//!
+//! * base of a frame = `MAC_s(secret; "wangchuan.frame", "cell", n, id)` ⊕ `MAC_s(chain key; "wangchuan.frame", "chain", n, id)`
+//! * base of a directory part = `MAC_1(chain key; "wangchuan.chain-part", 1, "directory", id)`
+//! * encryption key = `MAC_s(base; "wangchuan.frame", "encrypt")`, commitment = `MAC_s(base; "wangchuan.frame", "commit")`
+//!
+//! The secret of a cell = `MAC_1(bucket key; "wangchuan.cell", "bucket", owner, bucket slot)`, with a subject ⊕ `MAC_1(subject key;
+//! "wangchuan.cell", "subject", owner, bucket slot)`; owner is `01` ‖ subject slot, or five zeros without one; slots are `u32`. Where a
+//! directory names a pin, the secret is what lies in the pin's slot. How slots are kept is [`crate::keys::tree`]'s.
+//!
 //! The opened plain text is `u8` compression (0 none, 1 zstd, one frame without dictionary) ‖ `u32` content length ‖ `u32`
 //! stored length ‖ stored bytes ‖ zeros up to the padded length. The writer compresses (level 3) only when that is
 //! shorter. Padded length of L: 64 when L ≤ 64; otherwise L rounded up to a multiple of max(64, 2^(E − S)), with
@@ -96,10 +110,16 @@
 //! ## Manifest
 //!
 //! A DSSE envelope `{"payloadType","payload","signatures":[{"keyid","sig"}]}`, base64 with padding, type
-//! `application/vnd.wangchuan.manifest+json`; at least one signature must be of a trusted key over
-//! `DSSEv1 <type length> <type> <payload length> <payload>`. The payload is the JSON of [`manifest::Manifest`]: 14 members and,
-//! in an increment, `parent`; unknown ones refused, times in RFC 3339 UTC. `format_version` is 1 for a full snapshot and 2 for an increment. Sequence numbers count from 1 without gaps; `previous` is the SHA-256 of the
-//! previous manifest's object; `frames` is the sum over `packs`.
+//! `application/vnd.wangchuan.manifest+json`; at least one signature (ECDSA P-256 with SHA-256, in DER) must be of a trusted key over
+//! `DSSEv1 <type length> <type> <payload length> <payload>`.
+//!
+//! The payload is a JSON object of 14 members, and in an increment `parent`; unknown ones are refused. Ids are 32 hex digits, digests 64,
+//! times RFC 3339 in UTC: `format_version` (1 for a full snapshot, 2 for an increment), `installation`, `store`, `snapshot`, `kind`
+//! (`full` or `incremental`), `chain` (its slot), `sequence` (from 1 without gaps), `previous` (SHA-256 of the previous manifest's object,
+//! null in the first), `parent`, `ledger_position`, `begun`, `committed`, `packs` (`sha256`, `bytes`, `frames`; a directory's pack index
+//! counts them from 0), `directory` (the parts in order: `sha256`, `bytes`), `frames` (the sum over `packs`).
+//!
+//! A reader that shares no code with the program: `tests/interop/read_backup.py`.
 //!
 //! ## Chain
 //!

@@ -186,6 +186,7 @@ impl S3Repository {
     }
 
     async fn put_once(&self, name: &str, bytes: Bytes, checksum: &Sha256) -> Result<()> {
+        let length = bytes.len() as u64;
         let mut put = self
             .client
             .put_object()
@@ -200,6 +201,10 @@ impl S3Repository {
             put = locking::with_lock(put, lock, until);
         }
         let answer = put.send().await.map_err(|error| classify("put", name, &self.bucket, &error))?;
+        // S3 names what it stored. An answer that does not is another one's, perhaps, with an error's text behind its `200 OK`.
+        if answer.e_tag().is_none() && self.head(name).await? != Some(length) {
+            return Err(RepositoryError::Unavailable { operation: "put", code: NOT_STORED.to_owned() });
+        }
         match lock {
             Some((_, until)) => self.check_lock(name, answer.version_id(), until).await,
             None => Ok(()),
@@ -222,8 +227,10 @@ impl S3Repository {
     }
 }
 
-/// Error codes of a server at which two requests for one object met.
-const BUSY: [&str; 2] = ["ConditionalRequestConflict", "OperationAborted"];
+/// Error codes of a server at which two requests for one object met, and what else the SDK does not try again.
+const BUSY: [&str; 3] = ["ConditionalRequestConflict", "OperationAborted", NOT_STORED];
+/// What is said of an answer without the name of what was stored.
+const NOT_STORED: &str = "an answer that is not S3's, and nothing was stored";
 
 async fn base_config(credentials: &RepositoryCredentials) -> Builder {
     match credentials {
@@ -350,6 +357,7 @@ fn by_code(operation: &'static str, name: &str, bucket: &str, status: u16, code:
             | "ConditionalRequestConflict",
             _,
         )
+        | ("", 409)
         | (_, 429 | 500 | 502..=599) => RepositoryError::Unavailable { operation, code: said },
         (_, 401 | 403) => RepositoryError::Denied { operation, code: said },
         ("NoSuchKey", _) | ("" | "NotFound", 404) => RepositoryError::NotFound { name: name.to_owned() },

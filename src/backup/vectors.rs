@@ -2,6 +2,9 @@
 //!
 //! `WANGCHUAN_UPDATE_VECTORS=1 cargo test --lib write_the_vectors` writes files that are missing; existing ones are never touched.
 
+#[cfg(test)]
+mod whole;
+
 use std::path::PathBuf;
 
 use base64::Engine as _;
@@ -217,7 +220,12 @@ fn read_directory_of(bytes: &[u8], entries: &[FrameEntry]) -> Result<(), String>
 
 /// An increment that calls itself a full snapshot's version, signed all the same.
 fn increment_of_version_1() -> Vec<u8> {
-    let payload = serde_json::to_vec(&Manifest { format_version: 1, ..increment() }).unwrap();
+    signed_as(&Manifest { format_version: 1, ..increment() })
+}
+
+/// A manifest that the program itself would not sign.
+fn signed_as(manifest: &Manifest) -> Vec<u8> {
+    let payload = serde_json::to_vec(manifest).unwrap();
     let signature = sign(&super::manifest::pre_authentication_encoding(&payload)).unwrap();
     let (payload, sig) = (STANDARD.encode(payload), STANDARD.encode(signature));
     let payload_type = super::manifest::PAYLOAD_TYPE;
@@ -294,7 +302,7 @@ fn vector(
 }
 
 fn vectors() -> Vec<Vector> {
-    frame_vectors().into_iter().chain(object_vectors()).collect()
+    frame_vectors().into_iter().chain(pack_vectors()).chain(object_vectors()).collect()
 }
 
 fn frame_vectors() -> Vec<Vector> {
@@ -356,7 +364,7 @@ fn frame_vectors() -> Vec<Vector> {
     ]
 }
 
-fn object_vectors() -> Vec<Vector> {
+fn pack_vectors() -> Vec<Vector> {
     use Expected::{Error, Good};
     vec![
         vector("pack.bin", Good, || pack().bytes, read_pack_vector),
@@ -372,7 +380,27 @@ fn object_vectors() -> Vec<Vector> {
             || changed(pack().bytes, 3, b'X'),
             read_pack_vector,
         ),
+        vector(
+            "pack-bad-version.bin",
+            Error("the pack has unknown format version 2; a newer version of the program may know it"),
+            || changed(pack().bytes, 4, 2),
+            read_pack_vector,
+        ),
+    ]
+}
+
+fn object_vectors() -> Vec<Vector> {
+    use Expected::{Error, Good};
+    vec![
         vector("directory.bin", Good, directory, read_directory),
+        vector(
+            "directory-bad-version.bin",
+            Error(
+                "the directory part has an unknown format version or suite: unknown format version 2; a newer version of the program may know it",
+            ),
+            || changed(directory(), 4, 2),
+            read_directory,
+        ),
         vector(
             "directory-bad-byte.bin",
             Error(
@@ -383,6 +411,12 @@ fn object_vectors() -> Vec<Vector> {
         ),
         vector("manifest.json", Good, || signed_manifest("vector"), read_manifest),
         vector("manifest-increment.json", Good, || increment().sign("vector", &sign).unwrap().bytes, read_increment),
+        vector(
+            "manifest-bad-version.json",
+            Error("the manifest has unknown format version 3; a newer version of the program may know it"),
+            || signed_as(&Manifest { format_version: 3, ..manifest() }),
+            read_manifest,
+        ),
         vector(
             "manifest-bad-increment.json",
             Error("the manifest is corrupt: its kind is not one of its format version"),

@@ -3,6 +3,8 @@
 //!
 //! What could not be read counts as a problem, never as fine. Verification goes on past a problem and keeps them all.
 
+mod sample;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::codec::{Id128, Sha256};
@@ -11,7 +13,8 @@ use super::manifest::{
     MAX_MANIFEST_BYTES, Manifest, PackRef, PartRef, VerifySignature, manifest_prefix, parse_manifest_name,
 };
 use super::object_store::{ObjectStore, RepositoryError, get_verified};
-use super::pack::{max_pack_bytes, pack_name, verify_pack};
+use super::pack::{PackError, max_pack_bytes, pack_name, verify_pack};
+pub use sample::{ReadBack, Sample};
 
 /// The newest manifest as it is known outside the bucket (control database, audit log).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,10 @@ pub struct Verification {
     pub uncommitted: Vec<String>,
     /// Good manifests of chains that are not kept any more, so that their packs and directories were not looked for.
     pub pruned: u64,
+    /// Packs and directory parts that belong to the snapshots, with their bytes, whether this run read them or not.
+    pub listed: Vec<(String, u64)>,
+    /// Of those, what was read and is good.
+    pub good: Vec<String>,
     /// Everything that is wrong.
     pub problems: Vec<Problem>,
 }
@@ -108,6 +115,8 @@ pub struct Scope<'s> {
     pub cancelled: &'s [Sha256],
     /// Digests of manifests whose chain is not kept any more: what they name may be gone. They themselves must be there.
     pub pruned: &'s [Sha256],
+    /// Read only a part of the packs and directory parts, and look for the others in the listing; otherwise all are read.
+    pub sample: Option<Sample<'s>>,
 }
 
 /// Verifies all snapshots of one store.
@@ -135,6 +144,7 @@ pub async fn verify_store(
     let mut before: Option<(u64, Sha256)> = None;
     let mut chains: BTreeMap<Sha256, u64> = BTreeMap::new();
     let mut seen = BTreeSet::new();
+    let mut objects = Vec::new();
     for (sequence, sha256, name) in manifests {
         if let Some(manifest) = read_manifest(repository, &mut report, scope, name, verify_signature).await {
             check_link(&mut report, name, &manifest, before);
@@ -146,13 +156,22 @@ pub async fn verify_store(
                 before = Some((sequence, sha256));
                 continue;
             }
-            for object in objects_of(&manifest) {
-                if seen.insert(object.name()) {
-                    verify_object(repository, &mut report, object).await;
-                }
-            }
+            let named = objects_of(&manifest).map(|object| (object.name(), object));
+            objects.extend(named.filter(|(name, _)| seen.insert(name.clone())));
         }
         before = Some((sequence, sha256));
+    }
+    report.listed = objects.iter().map(|(name, object)| (name.clone(), object.bytes())).collect();
+    if let Some(sample) = scope.sample {
+        sample::look_for(repository, &mut report, &objects).await?;
+        objects = sample.choose(objects);
+        // What the listing has already told is not told twice.
+        objects.retain(|(name, _)| report.problems.iter().all(|problem| problem.object != *name));
+    }
+    for (name, object) in objects {
+        if verify_object(repository, &mut report, &name, object).await {
+            report.good.push(name);
+        }
     }
     Ok(report)
 }
@@ -251,6 +270,13 @@ impl Listed {
             Self::Part(part) => directory_name(&part.sha256),
         }
     }
+
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Pack(pack) => pack.bytes,
+            Self::Part(part) => part.bytes,
+        }
+    }
 }
 
 fn objects_of(manifest: &Manifest) -> impl Iterator<Item = Listed> {
@@ -258,34 +284,42 @@ fn objects_of(manifest: &Manifest) -> impl Iterator<Item = Listed> {
     packs.chain(manifest.directory.iter().copied().map(Listed::Part))
 }
 
-async fn verify_object(repository: &dyn ObjectStore, report: &mut Verification, object: Listed) {
-    let name = object.name();
-    let (sha256, limit) = match object {
-        Listed::Pack(pack) => (pack.sha256, max_pack_bytes()),
-        Listed::Part(part) => (part.sha256, MAX_PART_BYTES),
-    };
-    let bytes = match get_verified(repository, &name, &sha256, limit).await {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            report.failed_read(&name, &error);
-            return;
-        }
-    };
-    report.count(bytes.len());
+/// Reads an object; whether it is good.
+async fn verify_object(repository: &dyn ObjectStore, report: &mut Verification, name: &str, object: Listed) -> bool {
+    let problems = report.problems.len();
     match object {
-        Listed::Pack(pack) => match verify_pack(&bytes, &pack.sha256, pack.bytes, pack.frames) {
-            Ok(()) => {
-                report.packs += 1;
-                report.frames += u64::from(pack.frames);
-            }
-            Err(error) => report.problem(&name, &error),
+        // The digest is computed once, with the structure: it is most of the work.
+        Listed::Pack(pack) => match repository.get(name, max_pack_bytes()).await {
+            Err(error) => report.failed_read(name, &error),
+            Ok(bytes) => match verify_pack(&bytes, &pack.sha256, pack.bytes, pack.frames) {
+                Err(PackError::OtherDigest) => {
+                    report.count(bytes.len());
+                    report.problem(name, "another SHA-256 than expected");
+                }
+                Err(error) => {
+                    report.count(bytes.len());
+                    report.problem(name, &error);
+                }
+                Ok(()) => {
+                    report.count(bytes.len());
+                    report.packs += 1;
+                    report.frames += u64::from(pack.frames);
+                }
+            },
         },
-        Listed::Part(part) => match directory_header(&bytes) {
-            Ok(_) if bytes.len() as u64 == part.bytes => report.directory_parts += 1,
-            Ok(_) => report.problem(&name, "it has another length than its manifest says"),
-            Err(error) => report.problem(&name, &error),
+        Listed::Part(part) => match get_verified(repository, name, &part.sha256, MAX_PART_BYTES).await {
+            Err(error) => report.failed_read(name, &error),
+            Ok(bytes) => {
+                report.count(bytes.len());
+                match directory_header(&bytes) {
+                    Ok(_) if bytes.len() as u64 == part.bytes => report.directory_parts += 1,
+                    Ok(_) => report.problem(name, "it has another length than its manifest says"),
+                    Err(error) => report.problem(name, &error),
+                }
+            }
         },
     }
+    report.problems.len() == problems
 }
 
 #[cfg(test)]

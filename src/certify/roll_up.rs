@@ -81,7 +81,7 @@ pub fn totals(lines: &[ListLine], waiting_before: u64) -> Totals {
         certificates: CertificateTotals {
             issued: listed().count() as u64,
             first_sequence: listed().next().map(|certificate| certificate.sequence),
-            last_sequence: listed().last().map(|certificate| certificate.sequence),
+            last_sequence: listed().next_back().map(|certificate| certificate.sequence),
         },
         receipts: ReceiptTotals {
             grade_a: count(Filed::GradeA),

@@ -56,10 +56,14 @@ pub enum BackupCommand {
     /// Read everything back and check signatures, chain and digests; needs no decryption key.
     ///
     /// Stays good after keys were destroyed: what is checked is that nothing was lost or changed. Exit code 1 when something was.
-    #[command(after_help = "Examples:\n  wangchuan backup verify\n  wangchuan backup verify shop")]
+    #[command(after_help = "Examples:\n  wangchuan backup verify\n  wangchuan backup verify shop --sample 10")]
     Verify {
         /// The store; otherwise all that have snapshots.
         store: Option<String>,
+        /// Read only so many percent of the bytes: what was not read for longest. 10 reads everything in ten runs. Manifests are all
+        /// read, and every object is looked for by name and length.
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+        sample: Option<u8>,
     },
     /// Let snapshots go that `keep` under [backup] does not keep. Without --now or --plan it only shows what would go, and why.
     ///
@@ -212,7 +216,7 @@ pub async fn backup(context: &mut Context<'_>, command: BackupCommand) -> Comman
     match command {
         BackupCommand::Run { store, full } => run(context, store.as_deref(), full).await,
         BackupCommand::List => list(context).await,
-        BackupCommand::Verify { store } => verify::verify(context, store.as_deref()).await,
+        BackupCommand::Verify { store, sample } => verify::verify(context, store.as_deref(), sample).await,
         BackupCommand::Prune(args) => prune::prune_backups(context, args).await,
         BackupCommand::Unneeded => unneeded::unneeded(context).await,
     }

@@ -315,3 +315,19 @@ pub fn local_time(config: &Configuration, time: DateTime<Utc>) -> String {
 pub fn usage(code: &'static str, en: &str, zh: &str) -> UserError {
     UserError::new(Exit::Usage, code, Words::new(en, zh))
 }
+
+#[cfg(test)]
+pub mod testing {
+    use super::*;
+
+    /// A small configuration, with the folder that it lies in.
+    pub fn config() -> (tempfile::TempDir, Configuration) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wangchuan.toml");
+        let text = "[agent]\nname = \"t\"\ntimezone = \"UTC\"\n[root]\nkind = \"file\"\npath = \"root.slot\"\n\
+            accept_host_loss = true\n[audit]\nurl = \"embedded\"\n";
+        std::fs::write(&path, text).unwrap();
+        let config = read_configuration(&path).unwrap();
+        (folder, config)
+    }
+}

@@ -13,6 +13,7 @@ mod context;
 mod drill;
 mod generated;
 mod hold;
+mod html;
 mod init;
 mod interrupt;
 mod job;

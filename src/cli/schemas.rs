@@ -68,6 +68,7 @@ published! {
     drill::RunDocument<'_>,
     drill::ListDocument,
     drill::ShowDocument<'_>,
+    drill::VerifyDocument,
     verify::ErasedDocument,
     certificate::ListDocument,
     certificate::ShowDocument,

@@ -169,7 +169,8 @@ fn next_step(code: &str) -> (&'static str, &'static str) {
         "certificate-quarantined" => ("证书被拒", "wangchuan certificate list"),
         "filing-alarm" => ("存证服务须由人处理", "wangchuan audit status"),
         "filing-overdue" => ("存证逾期", "wangchuan agent --once"),
-        "drill-failed" => ("演练未通过", "wangchuan drill show latest"),
+        "drill-failed" => ("演练未通过", "wangchuan drill show"),
+        "drill-erased-returned" => ("演练发现已删除的数据重新出现", "wangchuan drill show"),
         "drill-overdue" | "no-drill" => ("需要演练", "wangchuan drill run"),
         _ => ("需要处理", "wangchuan doctor"),
     }
@@ -180,17 +181,8 @@ mod tests {
     use chrono::{DateTime, Utc};
 
     use super::*;
+    use crate::cli::context::testing::config;
     use crate::cli::output::testing;
-
-    fn config() -> (tempfile::TempDir, Configuration) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("wangchuan.toml");
-        let text = "[agent]\nname = \"t\"\ntimezone = \"UTC\"\n[root]\nkind = \"file\"\npath = \"root.slot\"\n\
-            accept_host_loss = true\n[audit]\nurl = \"embedded\"\n";
-        std::fs::write(&path, text).unwrap();
-        let config = super::super::context::read_configuration(&path).unwrap();
-        (folder, config)
-    }
 
     #[test]
     fn anything_overdue_ends_with_its_own_exit_code_and_a_next_step() {

@@ -30,7 +30,7 @@ pub const OWN: &str = "second_place.";
 /// The `meta` entry with the last time seen.
 pub const CLOCK: &str = "clock_seen";
 /// Tables whose rows stay behind.
-const LEFT_BEHIND: [&str; 3] = ["lease", "change_index", "change_base"];
+const LEFT_BEHIND: [&str; 4] = ["lease", "change_index", "change_base", "read_back"];
 /// A recovered lease begins so far behind the last known token: more takings than any host makes between two records.
 const TOKEN_STEP: i64 = 1_000_000;
 

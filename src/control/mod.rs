@@ -30,6 +30,7 @@ mod plans;
 mod pre_images;
 mod proof;
 mod pruned;
+mod read_back;
 mod snapshots;
 mod tree;
 

@@ -67,12 +67,16 @@ pub struct Unfiled {
 pub struct DrillRow {
     /// Its id.
     pub id: String,
+    /// Its place in the chain of records, from 1.
+    pub number: i64,
     /// The store.
     pub store: String,
     /// The snapshot restored.
     pub snapshot: String,
     /// Whether it passed.
     pub passed: bool,
+    /// Rows and frames of erased data that were there again.
+    pub returned: i64,
     /// When.
     pub at: DateTime<Utc>,
     /// The signed record.
@@ -81,6 +85,7 @@ pub struct DrillRow {
 
 const CERTIFICATE: &str =
     "SELECT id, sequence, run, result, digest, envelope, evidence, issued_at, supersedes FROM certificate";
+const DRILL: &str = "SELECT id, number, store, snapshot, passed, returned, at, record FROM drill";
 const OUTBOX: &str =
     "SELECT certificate, state, attempts, next_at, problem, receipt, grade, receipted_at, alarm FROM outbox";
 
@@ -238,38 +243,49 @@ impl Tx {
         rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    /// Stores a drill record.
+    /// Stores a drill record. Numbers are unique: a record that another one came before is refused.
     pub async fn add_drill(&mut self, drill: &DrillRow) -> Result<()> {
-        sqlx::query("INSERT INTO drill (id, store, snapshot, passed, at, record) VALUES ($1, $2, $3, $4, $5, $6)")
-            .bind(&drill.id)
-            .bind(&drill.store)
-            .bind(&drill.snapshot)
-            .bind(i64::from(drill.passed))
-            .bind(time_text(drill.at))
-            .bind(&drill.record)
-            .execute(&mut *self.inner)
-            .await?;
+        sqlx::query(
+            "INSERT INTO drill (id, number, store, snapshot, passed, returned, at, record) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(&drill.id)
+        .bind(drill.number)
+        .bind(&drill.store)
+        .bind(&drill.snapshot)
+        .bind(i64::from(drill.passed))
+        .bind(drill.returned)
+        .bind(time_text(drill.at))
+        .bind(&drill.record)
+        .execute(&mut *self.inner)
+        .await?;
         Ok(())
     }
 
-    /// Drill records, oldest first.
+    /// Drill records in the order of their numbers.
     pub async fn drills(&mut self) -> Result<Vec<DrillRow>> {
-        let rows = sqlx::query("SELECT id, store, snapshot, passed, at, record FROM drill ORDER BY at, id")
-            .fetch_all(&mut *self.inner)
-            .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(DrillRow {
-                    id: row.try_get(0)?,
-                    store: row.try_get(1)?,
-                    snapshot: row.try_get(2)?,
-                    passed: row.try_get::<i64, _>(3)? != 0,
-                    at: parse_time(&row.try_get::<String, _>(4)?)?,
-                    record: row.try_get(5)?,
-                })
-            })
-            .collect()
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!("{DRILL} ORDER BY number")));
+        rows.fetch_all(&mut *self.inner).await?.iter().map(drill_row).collect()
     }
+
+    /// The newest drill record, which the next one continues.
+    pub async fn last_drill(&mut self) -> Result<Option<DrillRow>> {
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!("{DRILL} ORDER BY number DESC LIMIT 1")));
+        row.fetch_optional(&mut *self.inner).await?.as_ref().map(drill_row).transpose()
+    }
+}
+
+fn drill_row(row: &sqlx::any::AnyRow) -> Result<DrillRow> {
+    Ok(DrillRow {
+        id: row.try_get(0)?,
+        number: row.try_get(1)?,
+        store: row.try_get(2)?,
+        snapshot: row.try_get(3)?,
+        passed: row.try_get::<i64, _>(4)? != 0,
+        returned: row.try_get(5)?,
+        at: parse_time(&row.try_get::<String, _>(6)?)?,
+        record: row.try_get(7)?,
+    })
 }
 
 fn certificate_row(row: &sqlx::any::AnyRow) -> Result<CertificateRow> {

@@ -165,9 +165,14 @@ CREATE TABLE job_run (
     job TEXT NOT NULL, scheduled_for TEXT NOT NULL, state TEXT NOT NULL, begun_at TEXT NOT NULL, ended_at TEXT,
     outcome TEXT, PRIMARY KEY (job, scheduled_for)
 );
+-- When objects of the bucket were last read back and good; what lets samples take turns. Stays behind when the state is sealed.
+CREATE TABLE read_back (object TEXT PRIMARY KEY, store TEXT NOT NULL, at TEXT NOT NULL);
+
+-- number: from 1 without gaps, as the signed record says, which also holds the digest of the record before it. returned: rows and
+-- frames of erased data that were there again.
 CREATE TABLE drill (
-    id TEXT PRIMARY KEY, store TEXT NOT NULL, snapshot TEXT NOT NULL, passed BIGINT NOT NULL, at TEXT NOT NULL,
-    record BLOB NOT NULL
+    id TEXT PRIMARY KEY, number BIGINT NOT NULL UNIQUE, store TEXT NOT NULL, snapshot TEXT NOT NULL, passed BIGINT NOT NULL,
+    returned BIGINT NOT NULL, at TEXT NOT NULL, record BLOB NOT NULL
 );
 
 -- Keys in a key service that applications seal fields with and that the agent answers for. name: the entry of the configuration.

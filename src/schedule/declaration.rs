@@ -76,6 +76,8 @@ pub enum Task {
     Verify {
         /// At what.
         targets: Vec<VerifyTarget>,
+        /// How much of the bytes of the bucket, in percent; none means all.
+        sample: Option<u8>,
     },
 }
 
@@ -212,6 +214,10 @@ struct RawJob {
     /// For `verify`: what is looked at; by default everything.
     #[serde(default)]
     targets: Option<Vec<VerifyTarget>>,
+    /// For `verify`: how many percent of the bytes in the bucket are read, by turns (25: everything in four runs); by default all.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 100))]
+    sample: Option<u8>,
 }
 
 fn default_missed_grace() -> String {
@@ -353,12 +359,13 @@ fn task(raw: &RawJob, fault: &mut impl FnMut(&str, String, &str)) -> Option<Task
         ("kind", raw.kind.is_some()),
         ("policies", raw.policies.is_some()),
         ("targets", raw.targets.is_some()),
+        ("sample", raw.sample.is_some()),
     ];
     let allowed: &[&str] = match raw.task {
         TaskName::Backup => &["stores", "kind"],
         TaskName::Drill | TaskName::Prune => &["stores"],
         TaskName::Retention => &["policies"],
-        TaskName::Verify => &["targets"],
+        TaskName::Verify => &["targets", "sample"],
         TaskName::Requests | TaskName::Shred | TaskName::Outbox | TaskName::RollUp => &[],
     };
     let mut is_fitting = true;
@@ -370,6 +377,10 @@ fn task(raw: &RawJob, fault: &mut impl FnMut(&str, String, &str)) -> Option<Task
             format!("remove it; it knows `{}`", allowed.join("` and `"))
         };
         fault(key, format!("this task has no `{key}`"), &advice);
+    }
+    if let Some(percent) = raw.sample.filter(|percent| !(1..=100).contains(percent)) {
+        is_fitting = false;
+        fault("sample", format!("{percent} is no share of the bytes"), "write 1 to 100, or remove it to read all");
     }
     let stores = raw.stores.clone().unwrap_or_default();
     is_fitting.then(|| match raw.task {
@@ -386,6 +397,7 @@ fn task(raw: &RawJob, fault: &mut impl FnMut(&str, String, &str)) -> Option<Task
                 .targets
                 .clone()
                 .unwrap_or_else(|| vec![VerifyTarget::Backups, VerifyTarget::Erased, VerifyTarget::Keys]),
+            sample: raw.sample,
         },
     })
 }

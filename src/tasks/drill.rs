@@ -3,13 +3,10 @@
 
 use std::time::Instant;
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-
 use crate::backup::codec::Sha256;
 use crate::backup::object_store::ObjectStore;
 use crate::backup::pack::{max_pack_bytes, pack_name, read_pack};
-use crate::control::{DrillRow, SnapshotRow};
+use crate::control::SnapshotRow;
 use crate::crash_point;
 use crate::erase::Ground;
 use crate::installation::Installation;
@@ -27,8 +24,13 @@ use super::read_snapshot::{FrameState, OpenSnapshot};
 use super::restore::{Ledger, RestoreReport, RestoredCollection, Stubs, bring_back};
 use super::{Result, TaskError};
 
+mod pick;
+mod record;
 mod scratch;
 
+pub use pick::{Drawn, Pick, Picked, picks};
+pub(super) use record::keep;
+pub use record::{ChainProblem, DrillRecord, RECORD_TYPE, check_chain, check_record, verify_records};
 pub(super) use scratch::wipe_file;
 
 use scratch::Scratch;
@@ -38,59 +40,6 @@ pub use scratch::{leftovers, obstacles, remove_leftovers};
 const CANARY_FRAMES: usize = 50;
 /// Rows read at once from the restored database.
 const PAGE_ROWS: u32 = 1000;
-
-/// What a drill found. This, signed, is the record.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DrillRecord {
-    /// Version of this record's form.
-    pub format_version: u32,
-    /// Its id.
-    pub drill: String,
-    /// `passed` or `failed`.
-    pub result: String,
-    /// The store.
-    pub store: String,
-    /// The snapshot.
-    pub snapshot: String,
-    /// SHA-256 of its manifest.
-    pub manifest_sha256: String,
-    /// When the drill began.
-    pub begun_at: DateTime<Utc>,
-    /// Seconds from the start to a checked database.
-    pub rto_seconds: f64,
-    /// Seconds between the snapshot and the drill.
-    pub rpo_seconds: i64,
-    /// Snapshots that were read: it and those that it continues.
-    #[serde(default = "one")]
-    pub chain_length: u64,
-    /// Frames: opened, shredded, lost, corrupt, and in the manifests of all of them.
-    pub frames: [u64; 5],
-    /// Rows by collection: name, restored, shredded, erased since, stubs.
-    pub collections: Vec<(String, u64, u64, u64, u64)>,
-    /// Versions that a later increment replaced or removed.
-    #[serde(default)]
-    pub superseded: u64,
-    /// Rows that an erasure took since and that were in the restored database all the same.
-    pub erased_reappeared: u64,
-    /// Shredded frames tried, and keys tried on each.
-    pub tried: [u64; 2],
-    /// Of them opened; any makes the drill fail.
-    pub resurrected: u64,
-    /// What is wrong.
-    pub problems: Vec<String>,
-    /// Whether the scratch database was wiped.
-    pub cleaned_up: bool,
-    /// What it was: a file's path, or the name of a database on the store's scratch server.
-    #[serde(default)]
-    pub scratch: String,
-    /// Who ran it.
-    pub operator: String,
-}
-
-/// A record from before there were increments.
-fn one() -> u64 {
-    1
-}
 
 /// What was found in a scratch database.
 #[derive(Default)]
@@ -105,15 +54,31 @@ struct Found {
 /// # Errors
 /// When the drill cannot be run at all. A drill that finds something wrong is not an error: its record says `failed`.
 pub async fn run_drill(installation: &Installation, snapshot: SnapshotRow) -> Result<DrillRecord> {
-    run_drill_since(installation, snapshot, Instant::now()).await
+    run_picked(installation, Pick { snapshot, picked: Picked::Named, drawn: None }).await
+}
+
+/// Runs a drill on a snapshot that was picked, and stores its record with how it was.
+///
+/// # Errors
+/// As [`run_drill`].
+pub async fn run_picked(installation: &Installation, pick: Pick) -> Result<DrillRecord> {
+    run_drill_since(installation, pick, Instant::now()).await
+}
+
+/// The snapshots of a store that a drill without a named one takes: see [`picks`]. The seed comes from the installation's randomness.
+///
+/// # Errors
+/// When the control database fails or no randomness is to be had.
+pub async fn picks_of(installation: &Installation, store: &str) -> Result<Vec<Pick>> {
+    let rows = installation.control.read().await?.snapshots(Some(store)).await?;
+    let mut seed = [0; 8];
+    installation.random.fill(&mut seed)?;
+    Ok(picks(&rows, u64::from_be_bytes(seed)))
 }
 
 /// A drill whose recovery time counts from `timer`: what had to be done before it is part of it.
-pub(super) async fn run_drill_since(
-    installation: &Installation,
-    snapshot: SnapshotRow,
-    timer: Instant,
-) -> Result<DrillRecord> {
+pub(super) async fn run_drill_since(installation: &Installation, pick: Pick, timer: Instant) -> Result<DrillRecord> {
+    let snapshot = pick.snapshot.clone();
     let begun_at = installation.clock.now();
     let ground = installation.ground()?;
     let repository = installation.backup()?.repository.clone();
@@ -141,15 +106,15 @@ pub(super) async fn run_drill_since(
     if !report.is_whole() {
         note_damage(&installation.control, snapshot.chain).await?;
     }
-    if resurrected > 0 {
-        problems.push(format!("{resurrected} shredded frames opened"));
-    }
-    if !cleaned_up {
-        problems.push(format!("the scratch database {name} could not be removed"));
-    }
-    let record = DrillRecord {
-        format_version: 1,
+    problems.extend((resurrected > 0).then(|| format!("{resurrected} shredded frames opened")));
+    problems.extend((!cleaned_up).then(|| format!("the scratch database {name} could not be removed")));
+    let mut record = DrillRecord {
+        format_version: record::FORMAT_VERSION,
         drill: id,
+        number: 0,
+        previous: None,
+        picked: pick.picked,
+        drawn: pick.drawn,
         result: if problems.is_empty() { "passed" } else { "failed" }.to_owned(),
         store: snapshot.store.clone(),
         snapshot: snapshot.id.clone(),
@@ -175,7 +140,7 @@ pub(super) async fn run_drill_since(
         scratch: name,
         operator: installation.operator.clone(),
     };
-    store(installation, &record).await?;
+    keep(installation, &mut record).await?;
     crash_point::reached("drill.recorded");
     Ok(record)
 }
@@ -352,29 +317,6 @@ async fn check_counts(store: &dyn DataStore, report: &RestoreReport) -> Result<V
     }
     look.roll_back().await?;
     Ok(problems)
-}
-
-/// The payload type of a drill record's signed envelope.
-pub const RECORD_TYPE: &str = "application/vnd.wangchuan.drill+json";
-
-async fn store(installation: &Installation, record: &DrillRecord) -> Result<()> {
-    let payload = serde_json::to_vec(record).map_err(|error| TaskError::Proof(error.to_string()))?;
-    let signed = crate::certify::dsse::pae(RECORD_TYPE, &payload);
-    let signature =
-        installation.signer.certificates().sign(&signed).map_err(|error| TaskError::Proof(error.to_string()))?;
-    let envelope = crate::certify::dsse::Envelope::make(RECORD_TYPE, payload, signature, installation.signer.key_id());
-    let row = DrillRow {
-        id: record.drill.clone(),
-        store: record.store.clone(),
-        snapshot: record.snapshot.clone(),
-        passed: record.result == "passed",
-        at: record.begun_at,
-        record: envelope.as_bytes().to_vec(),
-    };
-    let mut tx = installation.control.begin().await?;
-    tx.add_drill(&row).await?;
-    tx.commit().await?;
-    installation.log_operation("drill.run", &record.drill, if row.passed { "success" } else { "failure" }).await
 }
 
 #[cfg(test)]

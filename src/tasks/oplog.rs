@@ -132,6 +132,13 @@ pub async fn export(installation: &Installation) -> Result<Vec<Entry>> {
     entries(&view_operation_log(installation).await?).await
 }
 
+/// The objects of all entries of an operation whose content is still there.
+pub(super) async fn logged_objects(installation: &Installation, operation: &str) -> Result<Vec<String>> {
+    let all = entries(&view_operation_log(installation).await?).await?;
+    let named = all.iter().filter(|entry| entry.operation() == operation);
+    Ok(named.flat_map(Entry::objects).map(str::to_owned).collect())
+}
+
 /// What a pruning did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pruned {

@@ -14,7 +14,7 @@ use crate::control::Control;
 use crate::installation::{Installation, Needs, Recovered, rebuild_apart, settle_interrupted, state_folder};
 use crate::random::Random;
 
-use super::drill::{DrillRecord, run_drill_since, wipe_file};
+use super::drill::{DrillRecord, Pick, Picked, keep, run_drill_since, wipe_file};
 use super::{Result, TaskError};
 
 /// What a drill of the burnt site brought.
@@ -43,9 +43,9 @@ pub async fn drill_from_bucket(
     made.map_err(|error| unusable(&folder, &error))?;
     let drilled = drill_in(&folder, config, store, clock.clone(), random.clone()).await;
     let wiped = wipe_folder(&folder).map_err(|error| unusable(&folder, &error));
-    let (drilled, rows) = drilled?;
+    let mut drilled = drilled?;
     wiped?;
-    keep_records(config, &rows, clock, random).await?;
+    keep_records(config, &mut drilled.records, clock, random).await?;
     Ok(drilled)
 }
 
@@ -62,21 +62,15 @@ async fn drill_in(
     store: Option<&str>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-) -> Result<(SiteDrill, Vec<crate::control::DrillRow>)> {
+) -> Result<SiteDrill> {
     let timer = Instant::now();
     let (recovered, scratch) = rebuild_apart(config, folder, random.clone()).await?;
     // Without the lease nothing is settled: neither slot nor bucket changes.
     let needs = Needs { backup: true, ..Needs::STATE };
     let installation = Installation::open(scratch, needs, clock, random).await?;
     let drilled = drill_all(&installation, store, timer).await;
-    let rows = match &drilled {
-        Ok(_) => installation.control.read().await?.drills().await?,
-        Err(_) => Vec::new(),
-    };
     installation.close().await?;
-    let records = drilled?;
-    let rows = rows.into_iter().filter(|row| records.iter().any(|record| record.drill == row.id)).collect();
-    Ok((SiteDrill { recovered, records }, rows))
+    Ok(SiteDrill { recovered, records: drilled? })
 }
 
 async fn drill_all(installation: &Installation, store: Option<&str>, timer: Instant) -> Result<Vec<DrillRecord>> {
@@ -87,16 +81,17 @@ async fn drill_all(installation: &Installation, store: Option<&str>, timer: Inst
     let mut records = Vec::new();
     for (at, row) in snapshots.iter().enumerate() {
         if snapshots[at + 1..].iter().all(|later| later.store != row.store) {
-            records.push(run_drill_since(installation, row.clone(), timer).await?);
+            let pick = Pick { snapshot: row.clone(), picked: Picked::Latest, drawn: None };
+            records.push(run_drill_since(installation, pick, timer).await?);
         }
     }
     Ok(records)
 }
 
-/// Keeps the records in the installation's own list, unless it is really lost.
+/// Keeps the records in the installation's own chain of them, unless it is really lost.
 async fn keep_records(
     config: &Configuration,
-    rows: &[crate::control::DrillRow],
+    records: &mut [DrillRecord],
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 ) -> Result<()> {
@@ -105,14 +100,8 @@ async fn keep_records(
     }
     let installation = Installation::open(config.clone(), Needs::STATE, clock, random).await?;
     let kept = async {
-        let mut tx = installation.control.begin().await?;
-        for row in rows {
-            tx.add_drill(row).await?;
-        }
-        tx.commit().await?;
-        for row in rows {
-            let outcome = if row.passed { "success" } else { "failure" };
-            installation.log_operation("drill.run", &row.id, outcome).await?;
+        for record in records {
+            keep(&installation, record).await?;
         }
         Ok(())
     };

@@ -1,6 +1,6 @@
 //! `status`: what is due, overdue or failing, from the control database alone, so that it answers at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::config::AuditService;
-use crate::control::{Control, DoomedRoot, RunRow, Tx};
+use crate::control::{Control, DoomedRoot, DrillRow, RunRow, Tx};
 use crate::installation::WORK_LEASE;
 use crate::keyring::second_place::Memory;
 use crate::policy::registry::BackupMode;
@@ -278,19 +278,36 @@ async fn look_at_certificates(
     Ok(())
 }
 
+/// What drills found last of each snapshot that is still there, and stores whose last one is long ago.
 async fn look_at_drills(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> Result<()> {
-    status.last_drill = tx.drills().await?.last().map(|drill| (drill.at, drill.passed));
-    match status.last_drill {
-        Some((at, true)) if now - at <= DRILL_AGE => {}
-        Some((at, false)) => status.add("drill-failed", "the last restore drill failed".to_owned(), Some(at)),
-        Some((at, true)) => {
-            let what = "the last restore drill is more than a quarter old".to_owned();
-            status.add("drill-overdue", what, Some(at));
+    let drills = tx.drills().await?;
+    let kept: BTreeSet<String> = tx.snapshots(None).await?.into_iter().map(|row| row.id).collect();
+    status.last_drill = drills.last().map(|drill| (drill.at, drill.passed));
+    for (at, drill) in drills.iter().enumerate() {
+        let is_last = |other: &&DrillRow| other.snapshot == drill.snapshot;
+        // Of a snapshot that is gone, the next good drill of its store is the answer.
+        let answers = |other: &&DrillRow| other.store == drill.store && other.passed && !kept.contains(&drill.snapshot);
+        let later = &drills[at + 1..];
+        if drill.passed || later.iter().any(|other| is_last(&other) || answers(&other)) {
+            continue;
         }
-        None if status.snapshots.iter().any(|(_, newest, _)| newest.is_some()) => {
-            status.add("no-drill", "there was no restore drill yet".to_owned(), None);
+        let (code, found) = match drill.returned {
+            0 => ("drill-failed", "failed"),
+            _ => ("drill-erased-returned", "found that erased data came back"),
+        };
+        let what = format!("restore drill {} of store {} {found} (snapshot {})", drill.id, drill.store, drill.snapshot);
+        status.add(code, what, Some(drill.at));
+    }
+    let stores: Vec<String> = status.snapshots.iter().filter(|of| of.1.is_some()).map(|of| of.0.clone()).collect();
+    for store in stores {
+        match drills.iter().rev().find(|drill| drill.store == store).map(|drill| drill.at) {
+            Some(at) if now - at <= DRILL_AGE => {}
+            Some(at) => {
+                let what = format!("the last restore drill of store {store} is more than a quarter old");
+                status.add("drill-overdue", what, Some(at));
+            }
+            None => status.add("no-drill", format!("store {store} was never drilled"), None),
         }
-        None => {}
     }
     Ok(())
 }

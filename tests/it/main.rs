@@ -4,6 +4,7 @@
 mod cycle;
 mod erase;
 mod faults;
+mod fuzz;
 mod kms;
 mod model;
 mod output;

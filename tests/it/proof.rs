@@ -8,6 +8,7 @@ mod kills;
 mod live;
 mod mutual_tls;
 mod operations;
+mod reader;
 mod roll_up;
 mod tools;
 mod webhooks;

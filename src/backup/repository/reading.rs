@@ -21,24 +21,29 @@ enum Read {
     Whole(Vec<u8>),
     /// The answer ended before its end, or nothing came any more.
     BrokenOff(&'static str),
+    /// More bytes than there can be: another answer than to this question, perhaps.
+    TooLong,
 }
 
 impl S3Repository {
     /// Fetches an object, or a range of one, of at most `limit` bytes. Tries again while answers break off; a whole object that is
-    /// not what its name says is read again too, and given as it is when it stays so.
+    /// not what its name says, and a range of another length, is read again too, and given as it is when it stays so.
     pub(super) async fn fetch(&self, name: &str, range: Option<&str>, limit: usize) -> Result<Vec<u8>> {
         let digest = digest_in(name).filter(|_| range.is_none());
+        let is_good = |bytes: &[u8]| match range {
+            Some(_) => bytes.len() == limit,
+            None => digest.is_none_or(|digest| Sha256::of(bytes) == digest),
+        };
         for tried in 1.. {
             let read = timeout(self.patience.attempt, self.read_once(name, range, limit)).await;
             let is_last = tried >= self.patience.attempts;
             match read.unwrap_or(Ok(Read::BrokenOff("the answer did not end in time")))? {
-                Read::Whole(bytes) if is_last || digest.is_none_or(|digest| Sha256::of(&bytes) == digest) => {
-                    return Ok(bytes);
-                }
+                Read::Whole(bytes) if is_last || is_good(&bytes) => return Ok(bytes),
+                Read::TooLong if is_last => return Err(corrupt(name, "longer than expected")),
                 Read::BrokenOff(detail) if is_last => {
                     return Err(RepositoryError::Unreachable { operation: "get", detail: detail.to_owned() });
                 }
-                Read::Whole(_) | Read::BrokenOff(_) => pause(tried).await,
+                Read::Whole(_) | Read::BrokenOff(_) | Read::TooLong => pause(tried).await,
             }
         }
         Err(corrupt(name, "never read"))
@@ -50,14 +55,14 @@ impl S3Repository {
         let answer: GetObjectOutput = sent.await.map_err(|error| classify("get", name, &self.bucket, &error))?;
         let stated = answer.content_length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
         if stated > limit {
-            return Err(corrupt(name, "longer than expected"));
+            return Ok(Read::TooLong);
         }
         let mut bytes = Vec::with_capacity(stated);
         let mut body = answer.body;
         while let Some(piece) = body.next().await {
             let Ok(piece) = piece else { return Ok(Read::BrokenOff("the answer broke off")) };
             if bytes.len() + piece.len() > limit {
-                return Err(corrupt(name, "longer than expected"));
+                return Ok(Read::TooLong);
             }
             bytes.extend_from_slice(&piece);
         }

@@ -14,7 +14,7 @@ use chrono::DateTime;
 const INSTALLATION: Id128 = Id128([1; 16]);
 const STORE: Id128 = Id128([2; 16]);
 const SCOPE: Scope<'static> =
-    Scope { installation: INSTALLATION, store: STORE, expected_head: None, cancelled: &[], pruned: &[] };
+    Scope { installation: INSTALLATION, store: STORE, expected_head: None, cancelled: &[], pruned: &[], sample: None };
 
 #[expect(clippy::unnecessary_wraps, reason = "the signature that is asked for")]
 fn sign(pae: &[u8]) -> Result<Vec<u8>, SignerError> {
@@ -259,4 +259,48 @@ async fn a_manifest_that_came_late_is_named_and_counts_for_nothing() {
     let newest = snapshot(&store, 4, Some(third)).await;
     let report = verify(&store, Scope { expected_head: head, cancelled: &[late, newest], ..SCOPE }).await;
     assert!(report.is_valid() && report.uncommitted.len() == 2 && report.head == head, "{report:?}");
+}
+
+fn sampled(read_back: &ReadBack) -> Scope<'_> {
+    Scope { sample: Some(Sample { percent: 20, read_back }), ..SCOPE }
+}
+
+#[tokio::test]
+async fn a_sample_reads_a_part_and_looks_for_all_by_name_and_length() {
+    let store = MemoryStore::default();
+    three(&store).await;
+    let none = ReadBack::new();
+    let report = verify(&store, sampled(&none)).await;
+    assert!(report.is_valid() && report.manifests == 3, "{report:?}");
+    assert_eq!(report.listed.len(), 9);
+    assert!((1..9).contains(&report.good.len()), "{report:?}");
+    let unread: Vec<String> =
+        report.listed.iter().map(|(name, _)| name.clone()).filter(|name| !report.good.contains(name)).collect();
+    for name in &unread {
+        let original = store.get(name, usize::MAX).await.unwrap();
+        for change in [None, Some([original.clone(), vec![0]].concat()), Some(original[1..].to_vec())] {
+            store.tamper(name, |_| change);
+            assert_eq!(objects(&verify(&store, sampled(&none)).await), [name.as_str()]);
+            store.tamper(name, |_| None);
+            store.put_if_absent(name, original.clone()).await.unwrap();
+        }
+    }
+    // A changed byte is found by the run whose turn the object is, within as many as are promised.
+    let name = unread.last().unwrap();
+    store.tamper(name, |mut bytes| {
+        bytes[40] ^= 1;
+        Some(bytes)
+    });
+    let mut read_back = ReadBack::new();
+    let mut found = None;
+    for run in 1..=Sample::runs(20) {
+        let report = verify(&store, sampled(&read_back)).await;
+        if objects(&report) == [name.as_str()] {
+            found = Some(run);
+            break;
+        }
+        let (now, good) = (DateTime::from_timestamp(i64::from(run), 0).unwrap(), report.good.clone());
+        read_back.extend(good.into_iter().map(|name| (name, now)));
+    }
+    assert!(found.is_some(), "{name} was never read");
 }

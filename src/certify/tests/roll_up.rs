@@ -56,9 +56,11 @@ fn a_roll_up_is_issued_and_read_back_with_its_list() {
     assert!(crate::certify::roll_up::verify(shorter.as_bytes(), &roll_up()).is_err());
 }
 
+type Change = fn(&mut RollUp);
+
 #[test]
 fn counts_that_do_not_add_up_are_not_signed() {
-    let changes: [(&str, fn(&mut RollUp)); 12] = [
+    let changes: [(&str, Change); 12] = [
         ("a run without its certificate", |said| said.run_totals.without_certificate = 1),
         ("a run that is not counted", |said| said.run_totals.ended -= 1),
         ("a certificate that is left out", |said| said.certificate_totals.issued -= 1),

@@ -67,6 +67,7 @@ fn of_a_time_the_newest_begun_by_then_counts() {
 
 #[test]
 fn verification_is_valid_only_without_problems() {
+    let (_folder, config) = crate::cli::context::testing::config();
     let good = Verification { manifests: 1, packs: 2, ..Verification::default() };
     let problem =
         Problem { object: "packs/x".to_owned(), what: "it is missing".to_owned(), retryable: false, unread: false };
@@ -74,8 +75,9 @@ fn verification_is_valid_only_without_problems() {
     for (found, result, exit) in [(vec![good.clone()], "valid", Exit::Done), (vec![good, bad], "invalid", Exit::Failed)]
     {
         let (mut output, out, err) = crate::cli::output::testing::output(true);
-        let stores: Vec<_> = found.into_iter().map(|found| verified_store("shop", found)).collect();
-        assert_eq!(show_verified(&mut output, stores).unwrap(), exit);
+        let coverage = crate::agent::Coverage::default();
+        let stores: Vec<_> = found.into_iter().map(|found| verified_store("shop", found, &coverage)).collect();
+        assert_eq!(show_verified(&mut output, &config, stores).unwrap(), exit);
         let document: serde_json::Value = serde_json::from_str(&out.text()).unwrap();
         assert_eq!(document["result"], result);
         assert_eq!(err.text().contains("packs/x: it is missing"), exit == Exit::Failed);

@@ -4,13 +4,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::CommandResult;
-use super::super::context::{Context, task_error};
+use super::super::context::{Context, local_time, task_error};
 use super::super::output::shapes;
 use super::super::output::table::grouped;
 use super::super::output::{Document, Exit, Grid, Output, Words, say};
 use super::{choose, newest_of_each, open_bucket, snapshots, while_renewing};
-use crate::agent::verify_backups;
-use crate::backup::verify::{Problem, Verification};
+use crate::agent::{Coverage, verify_part};
+use crate::backup::verify::{Problem, Sample, Verification};
+use crate::config::Configuration;
 
 /// The backups of one store, read back.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -29,12 +30,65 @@ pub(super) struct VerifiedStore {
     objects_read: u64,
     /// Bytes read.
     bytes_read: u64,
+    /// What was read back, with earlier runs.
+    coverage: CoverageEntry,
     /// Manifests of cancelled snapshots that came late: named, and no problem.
     uncommitted: Vec<String>,
     /// Manifests of snapshots that are not kept any more: good, and their packs were not looked for.
     pruned: u64,
     /// What does not fit.
     problems: Vec<FoundProblem>,
+}
+
+/// What of the packs and directory parts was ever read back.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct CoverageEntry {
+    /// How many percent of the bytes this run was to read; null when it read everything.
+    sample_percent: Option<u8>,
+    /// Packs and directory parts there are.
+    objects: u64,
+    /// Their bytes.
+    bytes: u64,
+    /// Of them, those that were read back and good at some time.
+    objects_covered: u64,
+    /// Their bytes.
+    bytes_covered: u64,
+    /// When the one was read that waited longest; null while some were never read.
+    oldest_read_at: Option<shapes::Time>,
+}
+
+impl CoverageEntry {
+    fn of(coverage: &Coverage) -> Self {
+        Self {
+            sample_percent: coverage.percent,
+            objects: coverage.objects,
+            bytes: coverage.bytes,
+            objects_covered: coverage.objects_covered,
+            bytes_covered: coverage.bytes_covered,
+            oldest_read_at: coverage.oldest_read_at.map(Into::into),
+        }
+    }
+
+    /// What a sample covers by now, as a sentence; `None` when everything was read.
+    fn words(&self, config: &Configuration, store: &str) -> Option<Words> {
+        let percent = self.sample_percent?;
+        let (covered, all, runs) = (grouped(self.objects_covered), grouped(self.objects), Sample::runs(percent));
+        let bytes = (self.bytes_covered * 100).checked_div(self.bytes).unwrap_or(100);
+        let oldest = self.oldest_read_at.as_ref().map(|at| local_time(config, at.instant()));
+        let (en, zh) = match &oldest {
+            Some(at) => (format!(", the oldest reading of {at}"), format!("，最早一次读回于 {at}")),
+            None => (String::new(), String::new()),
+        };
+        Some(Words::new(
+            format!(
+                "store {store}: {covered} of {all} objects ({bytes} % of the bytes) were read back at some time{en}; \
+                 {runs} runs of {percent} % read everything"
+            ),
+            format!(
+                "数据源 {store}：{all} 个对象中 {covered} 个（字节的 {bytes} %）曾被读回{zh}；每次 {percent} %，{runs} 次读完全部"
+            ),
+        ))
+    }
 }
 
 /// Something in the bucket that does not fit.
@@ -64,7 +118,9 @@ impl Document for VerifyDocument {
 }
 
 /// Verifies all backups of the wanted stores. Exit code 1 when something is wrong.
-pub async fn verify(context: &mut Context<'_>, store: Option<&str>) -> CommandResult {
+pub async fn verify(context: &mut Context<'_>, store: Option<&str>, sample: Option<u8>) -> CommandResult {
+    // When objects were read is noted.
+    context.only_now()?;
     let installation = open_bucket(context).await?;
     let rows = snapshots(&installation).await?;
     let heads = match store {
@@ -73,16 +129,16 @@ pub async fn verify(context: &mut Context<'_>, store: Option<&str>) -> CommandRe
     };
     let mut stores = Vec::new();
     for head in heads {
-        let found =
-            while_renewing(&installation, verify_backups(&installation, &head.store)).await.map_err(task_error)?;
-        stores.push(verified_store(&head.store, found));
+        let verifying = verify_part(&installation, &head.store, sample);
+        let (found, coverage) = while_renewing(&installation, verifying).await.map_err(task_error)?;
+        stores.push(verified_store(&head.store, found, &coverage));
     }
-    let exit = show_verified(context.output, stores)?;
+    let exit = show_verified(context.output, &installation.config, stores)?;
     installation.close().await.map_err(task_error)?;
     Ok(exit)
 }
 
-pub(super) fn verified_store(store: &str, found: Verification) -> VerifiedStore {
+pub(super) fn verified_store(store: &str, found: Verification, coverage: &Coverage) -> VerifiedStore {
     let problem = |problem: Problem| FoundProblem {
         object: problem.object,
         what: problem.what,
@@ -97,13 +153,14 @@ pub(super) fn verified_store(store: &str, found: Verification) -> VerifiedStore 
         frames: found.frames,
         objects_read: found.objects_read,
         bytes_read: found.bytes_read,
+        coverage: CoverageEntry::of(coverage),
         uncommitted: found.uncommitted,
         pruned: found.pruned,
         problems: found.problems.into_iter().map(problem).collect(),
     }
 }
 
-pub(super) fn show_verified(output: &mut Output, stores: Vec<VerifiedStore>) -> CommandResult {
+pub(super) fn show_verified(output: &mut Output, config: &Configuration, stores: Vec<VerifiedStore>) -> CommandResult {
     let lang = output.lang();
     let (result, exit) = match stores.iter().all(|store| store.problems.is_empty()) {
         true if stores.is_empty() => (shapes::Verification::NothingFound, Exit::Done),
@@ -133,6 +190,9 @@ pub(super) fn show_verified(output: &mut Output, stores: Vec<VerifiedStore>) -> 
         }
         output.table(&grid)?;
     }
+    for words in stores.iter().filter_map(|store| store.coverage.words(config, &store.store)) {
+        output.say(&words)?;
+    }
     for problem in stores.iter().flat_map(|store| &store.problems) {
         output.line(&format!("✗ {}: {}", problem.object, problem.what))?;
     }
@@ -149,8 +209,15 @@ pub(super) fn show_verified(output: &mut Output, stores: Vec<VerifiedStore>) -> 
         ))?;
     }
     if result == shapes::Verification::Valid {
-        output
-            .say(&Words::new("✓ every object is there, unchanged and signed", "✓ 所有对象都在，没有改动，签名有效"))?;
+        let is_whole = stores.iter().all(|store| store.coverage.sample_percent.is_none());
+        output.say(&if is_whole {
+            Words::new("✓ every object is there, unchanged and signed", "✓ 所有对象都在，没有改动，签名有效")
+        } else {
+            Words::new(
+                "✓ every object is there; what was read is unchanged and signed",
+                "✓ 所有对象都在；已读取的部分没有改动，签名有效",
+            )
+        })?;
     }
     output.document(&VerifyDocument { result, stores })?;
     Ok(exit)

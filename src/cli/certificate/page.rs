@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use qrcodegen::{QrCode, QrCodeEcc};
 
 use super::super::context::local_time;
+use super::super::html::{self, escape};
 use super::super::output::table::grouped;
 use super::super::output::{Lang, Words, say};
 use super::roll_up::rows;
@@ -17,12 +18,6 @@ use crate::config::Configuration;
 
 /// Quiet modules around a code (ISO/IEC 18004 wants four).
 const QUIET: i32 = 4;
-
-const STYLE: &str = "body{font:15px/1.5 system-ui,'Noto Sans CJK SC','Microsoft YaHei',sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#111}\
-h1{font-size:1.5em;margin-bottom:.2em}h2{font-size:1.1em;margin-top:1.6em}table{border-collapse:collapse;width:100%;font-size:.9em}\
-th,td{border:1px solid #999;padding:.3em .5em;text-align:left;vertical-align:top}td.n{text-align:right}\
-code,pre{font-family:ui-monospace,monospace;font-size:.85em;overflow-wrap:anywhere;white-space:pre-wrap}svg{width:17em;height:17em}\
-.small{color:#444;font-size:.85em}@media print{body{margin:0;max-width:none}h2,tr,svg{break-inside:avoid}}";
 
 /// What the page is made of.
 pub struct Page<'a> {
@@ -45,11 +40,7 @@ impl Page<'_> {
             Said::Erasure(said) => (self.word("Deletion certificate", "删除证书"), said.predicate.sequence),
             Said::RollUp(said) => (self.word("Roll-up of certificates", "证书汇总"), said.predicate.sequence),
         };
-        let mut out = format!(
-            "<!doctype html>\n<html lang=\"{}\">\n<head><meta charset=\"utf-8\"><title>{title} {number}</title>\
-             <style>{STYLE}</style></head>\n<body>\n",
-            self.word("en", "zh-CN")
-        );
+        let mut out = html::head(self.lang, &format!("{title} {number}"));
         let _ = writeln!(out, "<h1>{title} {} {number}</h1>", self.word("no.", "编号"));
         if let Some(later) = self.replaced_by {
             let words = self.word("It was replaced by no.", "已被以下编号的证书取代：");
@@ -64,7 +55,7 @@ impl Page<'_> {
             Said::RollUp(said) => self.roll_up(&mut out, &said.predicate),
         }
         self.proof(&mut out, self.certificate.id());
-        out + "</body>\n</html>\n"
+        out + html::END
     }
 
     fn word<'w>(&self, en: &'w str, zh: &'w str) -> &'w str {
@@ -247,30 +238,9 @@ fn svg(text: &str) -> Option<String> {
     ))
 }
 
-/// Text within HTML.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            letter => out.push(letter),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_cannot_leave_its_place() {
-        assert_eq!(escape("<a href='x'>\"&"), "&lt;a href=&#39;x&#39;&gt;&quot;&amp;");
-    }
 
     #[test]
     fn a_code_has_its_finders_and_its_quiet_zone() {

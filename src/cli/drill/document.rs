@@ -35,6 +35,16 @@ impl Document for RunDocument<'_> {
 pub struct RecordEntry<'r> {
     /// The drill's id.
     drill: &'r str,
+    /// Its place in the chain of records, from 1.
+    number: u64,
+    /// SHA-256 of the signed record before it, in hex; null in the first.
+    previous_sha256: Option<&'r str>,
+    /// Why this snapshot: `latest`, `random`, `oldest` or `named`.
+    picked: &'static str,
+    /// The random seed of the choice, in hex; null when there was none.
+    pick_seed: Option<&'r str>,
+    /// Among how many snapshots the seed chose: seed modulo this, counted from the oldest; null when there was none.
+    pick_among: Option<u64>,
     /// How it ended.
     result: DrillOutcome,
     /// The store.
@@ -99,6 +109,11 @@ impl<'r> RecordEntry<'r> {
         };
         Self {
             drill: &record.drill,
+            number: record.number,
+            previous_sha256: record.previous.as_deref(),
+            picked: record.picked.code(),
+            pick_seed: record.drawn.as_ref().map(|drawn| drawn.seed.as_str()),
+            pick_among: record.drawn.as_ref().map(|drawn| drawn.among),
             result: DrillOutcome::of(record.result == "passed"),
             store: &record.store,
             snapshot: &record.snapshot,

@@ -4,10 +4,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::output::shapes::{DrillOutcome, Time, Verification};
-use crate::certify::dsse::Envelope;
 use crate::certify::signer::TrustedKeys;
 use crate::control::DrillRow;
-use crate::tasks::drill::{DrillRecord, RECORD_TYPE};
+use crate::tasks::drill::{DrillRecord, check_record};
 
 /// A stored drill, read and checked.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -16,6 +15,8 @@ pub struct CheckedDrill {
     pub result: DrillOutcome,
     /// Its id.
     pub drill: String,
+    /// Its place in the chain of records, from 1.
+    pub number: i64,
     /// The store.
     pub store: String,
     /// The snapshot.
@@ -36,25 +37,6 @@ pub struct CheckedDrill {
     pub record: Option<DrillRecord>,
 }
 
-/// Reads a stored record from the very bytes whose signature was checked.
-fn check_record(row: &DrillRow, trusted: &TrustedKeys) -> Result<DrillRecord, &'static str> {
-    let envelope = Envelope::parse(&row.record).map_err(|_| "the record is no signed envelope")?;
-    if envelope.payload_type() != RECORD_TYPE {
-        return Err("the envelope holds something else than a drill record");
-    }
-    let key = trusted.get(envelope.key_id()).ok_or("the record is signed by a key that is not trusted")?;
-    if !key.verifies(&envelope.signed_bytes(), envelope.signature()) {
-        return Err("the record was changed: its signature does not fit");
-    }
-    let record: DrillRecord =
-        serde_json::from_slice(envelope.payload()).map_err(|_| "the signed record cannot be read")?;
-    let passed = record.result == "passed";
-    if record.drill != row.id || passed != row.passed || record.snapshot != row.snapshot {
-        return Err("the control database says something else than the signed record");
-    }
-    Ok(record)
-}
-
 impl CheckedDrill {
     /// Checks a row.
     pub fn of(row: &DrillRow, trusted: &TrustedKeys) -> Self {
@@ -64,6 +46,7 @@ impl CheckedDrill {
         Self {
             result: DrillOutcome::of(row.passed && problem.is_none()),
             drill: row.id.clone(),
+            number: row.number,
             store: row.store.clone(),
             snapshot: row.snapshot.clone(),
             at: row.at.into(),

@@ -3,6 +3,7 @@ use chrono::{DateTime, Utc};
 use super::*;
 use crate::certify::dsse::{Envelope, pae};
 use crate::certify::signer::{CertificateSigner, TrustedKeys};
+use crate::cli::output::Lang;
 use crate::cli::output::shapes::{DrillOutcome, Verification};
 use crate::tasks::drill::RECORD_TYPE;
 
@@ -10,6 +11,10 @@ fn record(id: &str, result: &str) -> DrillRecord {
     DrillRecord {
         format_version: 1,
         drill: id.to_owned(),
+        number: 1,
+        previous: None,
+        picked: Picked::Latest,
+        drawn: None,
         result: result.to_owned(),
         store: "shop".to_owned(),
         snapshot: "snap".to_owned(),
@@ -36,6 +41,8 @@ fn signed(record: &DrillRecord, signer: &CertificateSigner) -> DrillRow {
     let signature = signer.sign(&pae(RECORD_TYPE, &payload)).unwrap();
     DrillRow {
         id: record.drill.clone(),
+        number: record.number as i64,
+        returned: record.returned() as i64,
         store: record.store.clone(),
         snapshot: record.snapshot.clone(),
         passed: record.result == "passed",
@@ -66,7 +73,9 @@ fn a_record_counts_only_under_a_trusted_signature_over_what_the_database_says() 
     let unfit = Envelope::make(RECORD_TYPE, b"{}".to_vec(), b"no".to_vec(), ours.public().key_id());
     let unsigned = DrillRow { record: unfit.as_bytes().to_vec(), ..good };
     assert!(text.contains(ours.public().key_id()));
-    for row in [embellished, foreign, moved, broken, unsigned] {
+    let hidden = DrillRow { returned: 0, ..signed(&DrillRecord { resurrected: 1, ..record("d1", "failed") }, &ours) };
+    let elsewhere = DrillRow { store: "crm".to_owned(), ..signed(&record("d1", "passed"), &ours) };
+    for row in [embellished, foreign, moved, broken, unsigned, hidden, elsewhere] {
         let checked = CheckedDrill::of(&row, &trusted);
         assert_eq!((checked.result, checked.signature), (DrillOutcome::Failed, Verification::Invalid));
         assert!(checked.problem.is_some() && checked.record.is_none());
@@ -103,4 +112,29 @@ fn drills_are_found_by_the_beginning_of_their_id_or_as_the_latest() {
         assert_eq!(find(&rows, missing).unwrap_err().code, "DRILL_UNKNOWN");
     }
     assert_eq!(find(&[], "latest").unwrap_err().code, "DRILL_UNKNOWN");
+}
+
+#[test]
+fn the_page_says_what_was_signed_in_both_languages_and_needs_nothing_else() {
+    let (_folder, config) = crate::cli::context::testing::config();
+    let record = DrillRecord {
+        operator: "<b>clerk</b>".to_owned(),
+        drawn: Some(Drawn { seed: "00000000000000ff".to_owned(), among: 7 }),
+        picked: Picked::Random,
+        previous: Some("ab".repeat(32)),
+        problems: vec!["3 rows that were erased since are in the restored database".to_owned()],
+        ..record("d1", "failed")
+    };
+    for (lang, words) in [(Lang::En, "Restore drill no. 1"), (Lang::Zh, "恢复演练 编号 1")] {
+        let page = Page { record: &record, digest: "cd".repeat(32), config: &config, lang }.render();
+        for said in
+            [words, "00000000000000ff", &"ab".repeat(32), &"cd".repeat(32), "3 rows that were erased", "@media print"]
+        {
+            assert!(page.contains(said), "{said}: {page}");
+        }
+        assert!(page.contains("&lt;b&gt;clerk") && !page.contains("<b>clerk"), "text stays text");
+        for outside in ["http://", "https://", "src=", "@import", "url("] {
+            assert!(!page.contains(outside), "the page asks for another file: {outside}");
+        }
+    }
 }

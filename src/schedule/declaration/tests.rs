@@ -11,12 +11,22 @@ fn errors(name: &str, text: &str) -> String {
 }
 
 #[test]
+fn a_share_to_read_is_one_to_a_hundred_and_for_verify_alone() {
+    let job = parse_job(Path::new("v.toml"), "task = \"verify\"\nschedule = \"@daily\"\nsample = 25\n", ZONE).unwrap();
+    assert!(matches!(job.task, Task::Verify { sample: Some(25), .. }), "{job:?}");
+    for wrong in ["task = \"verify\"\nsample = 0", "task = \"verify\"\nsample = 101", "task = \"shred\"\nsample = 25"] {
+        let said = errors("v.toml", &format!("{wrong}\nschedule = \"@daily\"\n"));
+        assert!(said.contains("sample"), "{said}");
+    }
+}
+
+#[test]
 fn reads_a_job() {
     let text = "task = \"verify\"\nschedule = \"@monthly\"\ntimezone = \"Europe/Zurich\"\nmissed = \"skip\"\n\
                 missed_grace = \"0\"\ntimeout = \"2 days\"\ntargets = [\"erased\"]\n";
     let job = parse_job(Path::new("jobs/again.toml"), text, ZONE).unwrap();
     assert_eq!((job.name.as_str(), job.missed), ("again", Missed::Skip));
-    assert_eq!(job.task, Task::Verify { targets: vec![VerifyTarget::Erased] });
+    assert_eq!(job.task, Task::Verify { targets: vec![VerifyTarget::Erased], sample: None });
     assert_eq!((job.missed_grace, job.timeout), (Duration::ZERO, Duration::from_hours(48)));
     assert_eq!((job.cron.zone(), job.cron.text()), (chrono_tz::Europe::Zurich, "@monthly"));
 }

@@ -207,7 +207,7 @@ async fn the_monthly_job_finds_a_key_node_that_nobody_has_touched() {
     let world = World::standard().await;
     let mut installation = world.open().await;
     snapshot(&installation).await;
-    let job = Task::Verify { targets: vec![VerifyTarget::Keys] };
+    let job = Task::Verify { targets: vec![VerifyTarget::Keys], sample: None };
     let done = run_task(&mut installation, &job).await;
     assert!(done.state == "done" && done.summary.contains(" key nodes open"), "{done:?}");
     let state = format!("sqlite://{}", world.path("state/control.db").display());
@@ -217,7 +217,7 @@ async fn the_monthly_job_finds_a_key_node_that_nobody_has_touched() {
     connection.close().await.unwrap();
     let done = run_task(&mut installation, &job).await;
     assert!(done.state == "failed" && done.summary.contains("key nodes are missing or do not open"), "{done:?}");
-    let job = Task::Verify { targets: vec![VerifyTarget::Backups] };
+    let job = Task::Verify { targets: vec![VerifyTarget::Backups], sample: None };
     assert_eq!(run_task(&mut installation, &job).await.state, "done");
     installation.close().await.unwrap();
 }

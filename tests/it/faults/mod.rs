@@ -2,6 +2,7 @@
 //! and the next try finishes.
 
 mod cycles;
+mod matrix;
 mod moto;
 mod objects;
 

@@ -22,7 +22,12 @@ const PASSING: [Fault; 9] = [
     Fault::Refused(500, "InternalError"),
 ];
 
-async fn connect(proxy: &Proxy) -> S3Repository {
+pub async fn connect(proxy: &Proxy) -> S3Repository {
+    connect_for(proxy, 3).await
+}
+
+/// With so many tries of each operation.
+pub async fn connect_for(proxy: &Proxy, attempts: u32) -> S3Repository {
     let keys = RepositoryCredentials::Keys {
         access_key: ACCESS_KEY.to_owned(),
         secret_key: SecretText::new(SECRET_KEY.to_owned()),
@@ -37,7 +42,7 @@ async fn connect(proxy: &Proxy) -> S3Repository {
         credentials: keys,
         ca_pem: None,
         patience: Patience {
-            attempts: 3,
+            attempts,
             connect: Duration::from_secs(2),
             attempt: Duration::from_secs(2),
             operation: Duration::from_secs(20),
@@ -49,7 +54,7 @@ async fn connect(proxy: &Proxy) -> S3Repository {
 }
 
 /// An object that is named after its content, as all but probes and the installation's marker are.
-fn object(seed: u8) -> (String, Vec<u8>) {
+pub fn object(seed: u8) -> (String, Vec<u8>) {
     let bytes: Vec<u8> = (0..300_000u32).map(|at| (at >> 4) as u8 ^ seed).collect();
     (format!("packs/{}", Sha256::of(&bytes)), bytes)
 }

@@ -106,6 +106,7 @@ fn what_is_listed_while_nothing_has_happened() {
         ("backup-unneeded.nothing", ["backup", "unneeded"]),
         ("drill-list.nothing", ["drill", "list"]),
         ("drill-run.nothing", ["drill", "run"]),
+        ("drill-verify.nothing", ["drill", "verify"]),
         ("certificate-list.nothing", ["certificate", "list"]),
         ("run-list.nothing", ["run", "list"]),
         ("request-list.nothing", ["request", "list"]),
@@ -181,6 +182,7 @@ fn retention_with_a_hold_from_backup_to_proof() {
     stage.checked("drill-run", 0, &["drill", "run"]);
     stage.checked("drill-list", 0, &["drill", "list"]);
     stage.checked("drill-show", 0, &["drill", "show"]);
+    stage.checked("drill-verify", 0, &["drill", "verify"]);
     stage.checked("restore", 0, &["restore", "--to", "sqlite://restored.db"]);
     stage.checked("status", 0, &["status"]);
 }

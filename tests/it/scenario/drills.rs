@@ -1,5 +1,7 @@
 //! Restore drills of every engine: what they find, that nothing of them stays, and what they say when they cannot be run.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use wangchuan::stores::Engine;
 
@@ -11,10 +13,14 @@ stories! {
     sqlite Engine::Sqlite => [
         told_apart as who_left_stays_away_and_who_stayed_comes_back,
         killed as a_killed_drill_leaves_nothing_for_long,
+        picked as three_snapshots_are_picked_and_their_records_are_a_chain,
+        row_planted as an_erased_person_who_is_in_the_restored_database_fails_loudly,
+        key_planted as a_shredded_frame_that_opens_fails_loudly,
     ];
     postgres Engine::Postgres => [
         told_apart as who_left_stays_away_and_who_stayed_comes_back,
         killed as a_killed_drill_leaves_nothing_for_long,
+        picked as three_snapshots_are_picked_and_their_records_are_a_chain,
         set_up as what_is_missing_is_said_exactly_and_is_enough,
     ];
     mariadb Engine::Mysql => [
@@ -166,4 +172,156 @@ fn set_up(place: &Workplace, database: &Database, names: &Names) {
     assert!(said_by_doctor(&doctor.list("checks")).iter().all(|(mark, _, _)| mark == "good"), "{doctor}");
     let forget = if database.engine() == Engine::Postgres { "ROLE" } else { "USER" };
     database.run(&format!("DROP {forget} {user}"));
+}
+
+/// The agent's own database, as whoever has the host can change it.
+fn control(place: &Workplace) -> Database {
+    Database::at(&place.file("state/wangchuan.db"))
+}
+
+/// A record's number and id, as far as they are known.
+type Named = (Option<u64>, Option<String>);
+
+/// What `drill verify` names: numbers and ids.
+fn broken(place: &Workplace) -> (Option<i32>, Vec<Named>) {
+    let checked = place.program().json(&["drill", "verify"]);
+    let named = |problem: &Value| (problem["number"].as_u64(), problem["drill"].as_str().map(str::to_owned));
+    (checked.code(), checked.list("problems").iter().map(named).collect())
+}
+
+fn picked(place: &Workplace, database: &Database, names: &Names) {
+    let first = begin(place, database, names, None);
+    let mut taken = vec![first];
+    for _ in 0..3 {
+        let backup = place.good(&["backup", "run"]);
+        taken.push(backup.list("snapshots")[0]["snapshot"].as_str().unwrap().to_owned());
+    }
+    let drilled = place.good(&["drill", "run"]);
+    let drills = drilled.list("drills");
+    let said: Vec<_> = drills.iter().map(|drill| drill["picked"].as_str().unwrap()).collect();
+    assert_eq!(said, ["latest", "random", "oldest"], "{drilled}");
+    let place_drawn = u64::from_str_radix(drills[1]["pick_seed"].as_str().unwrap(), 16).unwrap() % 2;
+    assert_eq!(drills[1]["pick_among"], 2);
+    let expected = [&taken[3], &taken[1 + place_drawn as usize], &taken[0]];
+    assert_eq!(drills.iter().map(|drill| drill["snapshot"].as_str().unwrap()).collect::<Vec<_>>(), expected);
+    assert_eq!(drills.iter().map(|drill| drill["number"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
+    let job = place.good(&["job", "run", "drill"]);
+    assert!(job.out.contains("music latest: passed; music random: passed; music oldest: passed"), "{job}");
+    assert_eq!(place.good(&["drill", "run", "--pick", "oldest,latest"]).list("drills").len(), 2);
+    assert_eq!(broken(place), (Some(0), vec![]));
+
+    place.program().run(&["drill", "show", "2", "--format", "html"]).ends(0);
+    let page = std::fs::read_to_string(place.file("drill-2.html")).unwrap();
+    let id = drills[1]["drill"].as_str().unwrap();
+    assert!(page.contains(id) && page.contains(drills[1]["pick_seed"].as_str().unwrap()), "{page}");
+    // Nothing is overwritten.
+    place.program().run(&["drill", "show", "2", "--format", "html"]).ends(1);
+
+    let control = control(place);
+    let ids: Vec<String> = control.texts("SELECT id FROM drill ORDER BY number");
+    assert_eq!(ids.len(), 8);
+    let beside = "CREATE TABLE drill_beside AS SELECT * FROM drill";
+    let again = "DELETE FROM drill; INSERT INTO drill SELECT * FROM drill_beside";
+    control.run(beside);
+    for (sql, named) in [
+        ("DELETE FROM drill WHERE number = 4", vec![(Some(4), None), (None, Some(ids[3].clone()))]),
+        ("DELETE FROM drill WHERE number = 8", vec![(None, Some(ids[7].clone()))]),
+        ("UPDATE drill SET passed = 0 WHERE number = 5", vec![(Some(5), Some(ids[4].clone()))]),
+        (
+            "UPDATE drill SET record = CAST(replace(CAST(record AS TEXT), 'payload\":\"', 'payload\":\"e30') AS BLOB) \
+          WHERE number = 6",
+            vec![(Some(6), Some(ids[5].clone()))],
+        ),
+        (
+            "UPDATE drill SET record = (SELECT record FROM drill_beside WHERE number = 1) WHERE number = 2",
+            vec![(Some(2), Some(ids[1].clone()))],
+        ),
+    ] {
+        control.run(sql);
+        assert_eq!(broken(place), (Some(1), named), "{sql}");
+        control.run(again);
+    }
+    control.run("DROP TABLE drill_beside");
+    assert_eq!(broken(place), (Some(0), vec![]));
+}
+
+/// The codes of what `status` says needs somebody, about drills.
+fn alarms(place: &Workplace) -> Vec<String> {
+    let status = place.program().json(&["status"]);
+    let codes = status.list("overdue").into_iter().map(|item| item["code"].as_str().unwrap().to_owned());
+    let found: Vec<String> = codes.filter(|code| code.contains("drill")).collect();
+    assert!(found.is_empty() || status.code() == Some(5), "{status}");
+    found
+}
+
+/// Whether the newest entry of the operation log about a drill says that erased data came back.
+fn is_logged(place: &Workplace) -> bool {
+    let log = place.good(&["log", "query", "--operation", "drill.run"]);
+    log.out.contains("RESURRECTED")
+}
+
+fn row_planted(place: &Workplace, database: &Database, names: &Names) {
+    let first = begin(place, database, names, None);
+    assert_eq!(alarms(place), ["no-drill"]);
+    let customer = names.customer;
+    let leaver = database.texts(&format!("SELECT CAST(MIN({}) AS TEXT) FROM {customer}", names.customer_id)).remove(0);
+    place.write_private("ids.csv", &format!("{leaver},on paper\n"));
+    place.good(&["request", "new", "--file", "ids.csv", "--yes"]);
+    place.good(&["request", "run"]);
+    place.good(&["backup", "run"]);
+
+    let program = place.program().with("WANGCHUAN_PAUSE_AT", "drill.restored");
+    let mut running = program.start(&["drill", "run", "--snapshot", &first]);
+    assert!(running.comes_to_a_halt(Duration::from_mins(1)), "{}", running.end(Duration::from_secs(5)).1);
+    let file = std::fs::read_dir(place.file("state/drill")).unwrap().map(|entry| entry.unwrap().path());
+    let scratch = Database::at(&file.into_iter().find(|path| path.extension().is_some_and(|end| end == "db")).unwrap());
+    let columns = scratch.texts(&format!("SELECT name FROM pragma_table_info('{customer}')"));
+    let values = columns
+        .iter()
+        .map(|column| if *column == names.customer_id { format!("'{leaver}'") } else { format!("\"{column}\"") });
+    let values: Vec<String> = values.collect();
+    let columns: Vec<String> = columns.iter().map(|column| format!("\"{column}\"")).collect();
+    let (columns, values) = (columns.join(", "), values.join(", "));
+    scratch.run(&format!("INSERT INTO {customer} ({columns}) SELECT {values} FROM {customer} LIMIT 1"));
+    running.send("CONT");
+    let (code, said) = running.end(Duration::from_mins(1));
+    assert_eq!(code, Some(1), "{said}");
+    for words in
+        ["erased data came back in a drill", "rows that were erased since are in the restored database", "failed"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let shown = place.good(&["drill", "show"]);
+    assert_eq!((shown.text("result").as_str(), shown.number("erased_reappeared")), ("failed", 1), "{shown}");
+    assert_eq!(alarms(place), ["drill-erased-returned"]);
+    assert!(is_logged(place));
+    // A good drill of another snapshot does not make up for it, one of the same does.
+    place.good(&["drill", "run", "--pick", "latest"]);
+    assert_eq!(alarms(place), ["drill-erased-returned"]);
+    place.good(&["drill", "run", "--pick", "oldest"]);
+    assert_eq!(alarms(place), Vec::<String>::new());
+}
+
+fn key_planted(place: &Workplace, database: &Database, names: &Names) {
+    let first = begin(place, database, names, None);
+    let control = control(place);
+    // A key that counts as destroyed, and is not: the cell's name leads to a destroyed pin, and another cell to the living key.
+    let cell = control.number(
+        "SELECT MIN(id) FROM cell WHERE state = 'live' AND subject IS NOT NULL AND pin IS NULL AND fresh IS NULL",
+    );
+    control.run(&format!(
+        "INSERT INTO pin (slot, cell, lookup, bucket_name, kind, reason, state, run, rows) \
+         VALUES (60000, {cell}, x'00', 'b', 'preserving', 'r', 'destroyed', 'r', 0); \
+         INSERT INTO cell (subject, bucket, fresh, pin, state) SELECT subject, bucket, 60000, NULL, 'live' FROM cell \
+         WHERE id = {cell}; UPDATE cell SET pin = 60000 WHERE id = {cell}"
+    ));
+    let drilled = place.program().json(&["drill", "run", "--snapshot", &first]);
+    assert_eq!(drilled.code(), Some(1), "{drilled}");
+    let drill = &drilled.list("drills")[0];
+    assert!(drill["resurrected"].as_u64() > Some(0) && drill["result"] == "failed", "{drilled}");
+    assert!(drilled.err.contains("erased data came back in a drill"), "{drilled}");
+    assert_eq!(alarms(place), ["drill-erased-returned"]);
+    assert!(is_logged(place));
+    let job = place.program().json(&["job", "run", "drill"]);
+    assert!(job.code() != Some(0) && job.out.contains("ERASED DATA CAME BACK"), "{job}");
 }

@@ -31,6 +31,7 @@ mod increments;
 mod keys;
 mod lint;
 mod music;
+mod mutations;
 mod partial;
 mod quickstart;
 mod recheck;

@@ -30,6 +30,10 @@ pub enum Fault {
     Slow(Duration),
     /// The server answers with this status and error code, without doing anything.
     Refused(u16, &'static str),
+    /// Something between answers `200 OK` and an error's text, and the server never hears of it.
+    ErrorInside200,
+    /// The request reaches the server twice; the second answer comes back.
+    Doubled,
     /// A server that does not know `If-None-Match`: what is there is overwritten.
     PreconditionIgnored,
 }
@@ -220,7 +224,19 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
             client.write_all(head.as_bytes()).await?;
             client.write_all(body.as_bytes()).await
         }
+        Some(Fault::ErrorInside200) if method != "HEAD" => {
+            let body = "<?xml version=\"1.0\"?><Error><Code>InternalError</Code><Message>as planned</Message></Error>";
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+            );
+            client.write_all(head.as_bytes()).await?;
+            client.write_all(body.as_bytes()).await
+        }
         _ => {
+            if fault == Some(Fault::Doubled) {
+                ask(shared, &request).await?;
+            }
             if fault == Some(Fault::PreconditionIgnored) && seen.stores() {
                 let name = seen.target.split('?').next().unwrap_or_default();
                 let _ = std::fs::remove_file(shared.folder.join(name));
