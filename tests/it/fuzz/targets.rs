@@ -215,7 +215,7 @@ fn proof_targets() -> Vec<Target> {
             Envelope::parse(bytes).ok().map(|envelope| envelope.payload().to_vec())
         }),
         sealed("certify/mod.rs::verify", vec![certificate], move |bytes| {
-            wangchuan::certify::verify(bytes, &trusted).ok().map(|verified| shown(&verified.statement))
+            wangchuan::certify::verify(bytes, &trusted).ok().map(|verified| shown(&verified.said))
         }),
         open("certify/signer.rs::from_spki", vec![spki], |bytes| {
             PublicKey::from_spki(bytes).ok().map(|key| key.key_id().as_bytes().to_vec())
