@@ -12,6 +12,7 @@ pub mod digest;
 pub mod graph;
 pub mod model;
 pub mod returned;
+pub mod scans;
 pub mod unregistered;
 
 use chrono::{DateTime, Utc};

@@ -1,6 +1,6 @@
 //! `retention` and the carrying-out of every plan: preconditions, batches, read-back, fate of the keys.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -8,10 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::control::{ChunkCounts, ChunkRow, LedgerKind, PlanRow, RunRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
-use crate::erase::batch::{RunKeys, run_chunk, withhold_chunk};
+use crate::erase::batch::RunKeys;
 use crate::erase::chunk::place_of;
 use crate::erase::fate::seal_fate;
-use crate::erase::knot::run_knot;
 use crate::erase::planner::{PlanUse, StoredPlan, is_intact, make_plan};
 use crate::erase::read_back::read_back;
 use crate::erase::survey::Target;
@@ -27,13 +26,14 @@ use super::finality::Residual;
 use super::request::WAITING;
 use super::{Result, TaskError};
 
+mod batches;
 mod changes;
 mod checks;
 mod resume;
 mod rights;
 
 pub use checks::changes_since;
-pub use resume::{Resumed, resume_runs};
+pub use resume::{Resumed, resume_run, resume_runs};
 
 /// The public part of a run, kept as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -88,9 +88,17 @@ pub struct RunBody {
     /// When it became final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_at: Option<DateTime<Utc>>,
+    /// Rows that stay because somebody stopped the run; they count as kept, and the next plan has them again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stopped: i64,
     /// Whether its end is in the operation log and its markers are removed.
     #[serde(default)]
     pub closed: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 impl RunBody {
@@ -333,37 +341,9 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
     }
     let mut body = RunBody::of(run)?;
     (body.erased, body.stripped, body.kept, body.failed) = (0, 0, 0, 0);
-    let left_out = body.skipped.clone();
-    let mut knotted: HashMap<i64, ChunkCounts> = HashMap::new();
-    for chunk in &chunks {
-        body.add(match (chunk.verdict.as_str(), chunk.state.as_str()) {
-            ("keep", _) => ChunkCounts { kept: chunk.rows, ..ChunkCounts::default() },
-            (_, "done") => chunk.counts,
-            _ if knotted.contains_key(&chunk.number) => knotted.remove(&chunk.number).unwrap_or_default(),
-            _ => {
-                installation.may_destroy().await?;
-                let _whole = installation.begin_piece()?;
-                let all = |kept, failed| ChunkCounts { kept, failed, ..ChunkCounts::default() };
-                let left_out = left_out.iter().find(|(store, _)| *store == chunk.store);
-                let withheld = match (left_out, checks::withheld(ground, &planned, &chunk.store)) {
-                    (Some((_, why)), _) => Some((all(0, chunk.rows), why.clone())),
-                    (None, why) => why.map(|why| (all(chunk.rows, 0), why)),
-                };
-                match (withheld, chunk.knot) {
-                    (Some(outcome), _) => {
-                        withhold_chunk(ground, run, installation.token, chunk, &keys, outcome).await?.counts
-                    }
-                    (None, None) => run_chunk(ground, run, installation.token, chunk, &keys, target).await?.counts,
-                    (None, Some(_)) => {
-                        let together: Vec<&ChunkRow> = chunks.iter().filter(|other| other.knot == chunk.knot).collect();
-                        let done = run_knot(ground, (run, installation.token), &together, &keys, target).await?;
-                        knotted.extend(done.into_iter().map(|(number, outcome)| (number, outcome.counts)));
-                        knotted.remove(&chunk.number).unwrap_or_default()
-                    }
-                }
-            }
-        });
-    }
+    body.stopped = 0;
+    let work = batches::Work { installation, ground, run, planned: &planned, keys: &keys, target };
+    batches::carry_out(&work, chunks, &mut body).await?;
     body.notes.extend(installation.control.read().await?.chunk_notes(&plan).await?);
     body.notes.sort();
     body.notes.dedup();
@@ -472,6 +452,11 @@ async fn close_request(
     let before = tx.request(number).await?.and_then(|request| request.waits);
     if before.as_deref() == Some(ASKED_AGAIN) {
         tx.clear_request_waits(number).await?;
+        tx.step_request(number, "running", "received", Some(&run.id), None).await?;
+        return Ok(());
+    }
+    if body.stopped > 0 {
+        // It waits to be carried out again, as far as it was to be.
         tx.step_request(number, "running", "received", Some(&run.id), None).await?;
         return Ok(());
     }

@@ -3,6 +3,7 @@
 mod approvals;
 mod circles;
 mod generated;
+mod gentle;
 pub mod ground;
 mod names;
 mod references;

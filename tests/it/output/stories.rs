@@ -115,6 +115,36 @@ fn what_is_listed_while_nothing_has_happened() {
     }
 }
 
+/// A run that was begun and not yet carried out.
+fn begun(stage: &Stage) -> String {
+    stage.run(&["backup", "run"]).ends(0);
+    let hash = stage.run(&["plan"]).ends(0).text("hash");
+    let killed = stage.program().with("WANGCHUAN_CRASH_AT", "run.added").json(&["erase", "--plan", &hash]);
+    assert!(killed.was_killed(), "{killed}");
+    stage.run(&["run", "list"]).list("runs")[0]["run"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_run_that_is_paused_tuned_resumed_or_stopped() {
+    let stage = Stage::set();
+    let run = begun(&stage);
+    stage.checked("run-pause", 0, &["run", "pause", &run]);
+    stage.checked("run-tune", 0, &["run", "tune", &run, "--rows-per-second", "2000", "--transaction-ms", "50"]);
+    stage.checked("run-show.paused", 0, &["run", "show", &run]);
+    // Nobody goes on with it by himself.
+    stage.run(&["agent", "--once"]);
+    assert_eq!(stage.run(&["run", "show", &run]).text("state"), "approved");
+    stage.checked("run-resume", 0, &["run", "resume", &run]);
+    stage.checked("run-pause.refused", 3, &["run", "pause", &run]);
+
+    let stage = Stage::set();
+    let run = begun(&stage);
+    stage.checked("run-stop", 4, &["run", "stop", &run]);
+    stage.checked("run-show.stopped", 0, &["run", "show", &run]);
+    let again = stage.run(&["plan"]).ends(0);
+    assert_eq!(again.number("due"), small::DUE, "the next plan has what stays");
+}
+
 #[test]
 fn retention_with_a_hold_from_backup_to_proof() {
     let stage = Stage::set();
