@@ -10,8 +10,6 @@ use super::context::{Context, certify_and_say, local_time, task_error};
 use super::output::shapes::RunEntry;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use super::stage::{meaning_of_run, show_remaining};
-pub use order::OrderDocument;
-use order::PaceEntry;
 use crate::config::Configuration;
 use crate::control::{OrderRow, PaceRow, RunRow};
 use crate::installation::{Installation, Needs};
@@ -20,6 +18,8 @@ use crate::tasks::erasure::RunBody;
 use crate::tasks::finality::{Remaining, Residual};
 use crate::tasks::orders::{Tuning, Wish};
 use crate::tasks::undo::{UndoReport, undo_run};
+pub use order::OrderDocument;
+use order::PaceEntry;
 
 /// Runs.
 #[derive(Debug, clap::Subcommand)]
@@ -52,7 +52,9 @@ pub enum RunCommand {
         id: String,
     },
     /// Another pace for a run, from its next batch on.
-    #[command(after_help = "Examples:\n  wangchuan run tune 01a200dd --rows-per-second 2000\n  wangchuan run tune 01a200dd --reset")]
+    #[command(
+        after_help = "Examples:\n  wangchuan run tune 01a200dd --rows-per-second 2000\n  wangchuan run tune 01a200dd --reset"
+    )]
     Tune(TuneArgs),
     /// Take an erasure back within its grace: rows return as they were, never over a living row, and their keys live on.
     #[command(after_help = "Example:\n  wangchuan run undo 01a200dd")]

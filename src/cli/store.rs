@@ -209,6 +209,7 @@ pub(super) async fn check_store(config: &Configuration, spec: &StoreSpec) -> Che
             };
         let mut found = relevant(spec, findings, problems);
         found.extend(scans);
+        found.extend(replicas_of(config, spec).await?);
         Ok::<_, StoreError>((unregistered, found))
     };
     let mut loose = Vec::new();
@@ -220,6 +221,28 @@ pub(super) async fn check_store(config: &Configuration, spec: &StoreSpec) -> Che
         Err(error) => (Some(error.to_string()), Vec::new()),
     };
     CheckedStore { store: spec.name.clone(), unreachable, findings, unregistered: loose }
+}
+
+/// Replicas that cannot be asked how far they are behind. One that has no heartbeat yet is none of them.
+async fn replicas_of(config: &Configuration, spec: &StoreSpec) -> Result<Vec<FoundProblem>, StoreError> {
+    let mut found = Vec::new();
+    for replica in &spec.replicas {
+        let store = crate::stores::open(&StoreAddress {
+            name: format!("{} (replica {})", spec.name, replica.name),
+            url: replica.url.clone(),
+            read_url: None,
+            base: config.base_dir.clone(),
+            create: false,
+            limits: Limits::default(),
+        })?;
+        if let Err(error @ (StoreError::Unreachable { .. } | StoreError::Login { .. })) = store.last_beat().await {
+            let remedy =
+                "see to the replica, or take it out of the configuration: nothing is erased while its lag is not known";
+            let what = format!("replica {}: {error}", replica.name);
+            found.push(FoundProblem { code: "replica", table: None, what, r#do: remedy.to_owned() });
+        }
+    }
+    Ok(found)
 }
 
 /// Large tables that plans would refuse to read from end to end.

@@ -64,13 +64,7 @@ pub enum Lag {
 
 /// The worst of what was seen decides. `log_rate` is in bytes a second, `work` how long the last transaction took.
 #[must_use]
-pub fn judge(
-    load: &Load,
-    log_rate: Option<u64>,
-    lags: &[(String, u32, Lag)],
-    budget: &Budget,
-    work: Duration,
-) -> Room {
+pub fn judge(load: &Load, log_rate: Option<u64>, lags: &[(String, u32, Lag)], budget: &Budget, work: Duration) -> Room {
     for (name, _, lag) in lags {
         if let Lag::Unknown(why) = lag {
             return Room::Unknown { why: format!("how far replica {name} is behind is not known: {why}") };

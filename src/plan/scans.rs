@@ -42,7 +42,9 @@ impl Scan {
             ScanFor::Subject => "every request",
             ScanFor::Reference => "every row that is deleted above it",
         };
-        format!("table {table} has some {rows} rows and no index that begins with {columns}: {why} would read all of it")
+        format!(
+            "table {table} has some {rows} rows or more and no index that begins with {columns}: {why} would read all of it"
+        )
     }
 
     /// What to do.
@@ -89,9 +91,7 @@ pub fn scans(
     let mut finder = Finder { facts, engine, most_rows, found: Vec::new() };
     for collection in &model.collections {
         let reach = match looking {
-            Looking::Retention => {
-                collection.governed.as_ref().map(|governed| (&governed.start, ScanFor::Start))
-            }
+            Looking::Retention => collection.governed.as_ref().map(|governed| (&governed.start, ScanFor::Start)),
             Looking::Subject => collection.owner.as_ref().map(|owner| (owner, ScanFor::Subject)),
         };
         let Some((reach, purpose)) = reach else { continue };
@@ -120,17 +120,14 @@ impl Finder<'_> {
     /// A column of its own, or the foreign key by which its rows hang on the parent that has it.
     fn by_reach(&mut self, collection: &Collection, reach: &Reach, purpose: ScanFor) {
         let table = &collection.table.name;
-        match reach.path.first() {
+        if let Some(hop) = reach.path.first() {
             // The parent has a turn of its own.
-            Some(hop) => self.look(table, &hop.columns, purpose, true),
-            None => {
-                // A time in a text column is compared by its form, which only SQLite's statements let an index help.
-                let is_usable = purpose != ScanFor::Start
-                    || self.engine == Engine::Sqlite
-                    || reach.kind != ColumnKind::Text;
-                self.look(table, std::slice::from_ref(&reach.column.column), purpose, is_usable);
-            }
+            self.look(table, &hop.columns, purpose, true);
+            return;
         }
+        // A time in a text column is compared by its form, which only SQLite's statements let an index help.
+        let is_usable = purpose != ScanFor::Start || self.engine == Engine::Sqlite || reach.kind != ColumnKind::Text;
+        self.look(table, std::slice::from_ref(&reach.column.column), purpose, is_usable);
     }
 
     fn look(&mut self, table: &str, columns: &[String], purpose: ScanFor, is_usable: bool) {
@@ -186,9 +183,8 @@ mod tests {
 
     #[test]
     fn an_index_helps_when_it_begins_with_the_columns() {
-        let lacks = |indexes: &[&[&str]], columns: &[&str]| {
-            !found(Engine::Postgres, indexes, 1001, columns, true).is_empty()
-        };
+        let lacks =
+            |indexes: &[&[&str]], columns: &[&str]| !found(Engine::Postgres, indexes, 1001, columns, true).is_empty();
         assert!(lacks(&[], &["order_id"]));
         assert!(lacks(&[&["line", "order_id"], &[""]], &["order_id"]));
         assert!(!lacks(&[&["order_id", "line"]], &["order_id"]));

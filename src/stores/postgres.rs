@@ -224,10 +224,10 @@ impl DataStore for PostgresStore {
     }
 
     async fn table_facts(&self, tables: &[String], _up_to: u64) -> Result<BTreeMap<String, TableFacts>> {
-        let mut session = self.writer().await?;
+        let mut session = self.reader().await?;
         let schema = self.load_schema(&mut session).await?;
         let facts = facts::read(&mut session, &schema, tables).await?;
-        self.writers.put(session);
+        self.readers.put(session);
         Ok(facts)
     }
 

@@ -74,12 +74,9 @@ pub async fn tune(installation: &Installation, run: &RunRow, tuning: Tuning) -> 
     let number = |name: &str, number: Option<i64>| {
         (name.to_owned(), number.map_or_else(|| "default".to_owned(), |number| number.to_string()))
     };
-    let references = vec![
-        number("rows_per_second", order.rows_per_second),
-        number("transaction_ms", order.transaction_ms),
-    ];
-    let tuned =
-        Operation { name: "run.tune", object: &run.id, outcome: "success", references, ..Operation::default() };
+    let references =
+        vec![number("rows_per_second", order.rows_per_second), number("transaction_ms", order.transaction_ms)];
+    let tuned = Operation { name: "run.tune", object: &run.id, outcome: "success", references, ..Operation::default() };
     installation.log(tuned).await?;
     Ok(order)
 }

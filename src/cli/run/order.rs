@@ -96,7 +96,9 @@ pub async fn ask(context: &mut Context<'_>, run: &RunRow, wish: Wish) -> Command
     let id = &run.id;
     match (wish, working) {
         (Wish::Pause, _) => context.output.say(&Words::new(
-            format!("Run {id} is paused behind the batch in hand, also after a restart; `wangchuan run resume` goes on."),
+            format!(
+                "Run {id} is paused behind the batch in hand, also after a restart; `wangchuan run resume` goes on."
+            ),
             format!("运行 {id} 将在当前批次后暂停，重启后仍然有效；`wangchuan run resume` 可继续。"),
         ))?,
         (Wish::Go, Some(pid)) => context.output.say(&Words::new(
@@ -186,7 +188,9 @@ pub fn say_pace(
         let rows = told(Some(pace.rows_per_second));
         let (batches, longest, next) = (pace.batches, pace.longest_ms, pace.batch_rows);
         context.output.say(&Words::new(
-            format!("{batches} batches, {rows} rows/s, longest transaction {longest} ms, {next} rows a batch at the end"),
+            format!(
+                "{batches} batches, {rows} rows/s, longest transaction {longest} ms, {next} rows a batch at the end"
+            ),
             format!("{batches} 个批次，每秒 {rows} 行，最长事务 {longest} 毫秒，最后每批 {next} 行"),
         ))?;
     }

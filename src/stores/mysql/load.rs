@@ -7,7 +7,8 @@ use crate::stores::{Load, Result};
 use crate::value::{Row, Value};
 
 pub(super) async fn read(session: &mut MysqlSession) -> Result<Load> {
-    let place = if session.is_mariadb { "information_schema.GLOBAL_STATUS" } else { "performance_schema.global_status" };
+    let place =
+        if session.is_mariadb { "information_schema.GLOBAL_STATUS" } else { "performance_schema.global_status" };
     let sql = format!(
         "SELECT CAST(upper(VARIABLE_NAME) AS CHAR), CAST(VARIABLE_VALUE AS CHAR) FROM {place} WHERE VARIABLE_NAME IN \
          ('THREADS_RUNNING', 'INNODB_OS_LOG_WRITTEN', 'INNODB_HISTORY_LIST_LENGTH')"

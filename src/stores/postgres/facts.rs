@@ -28,8 +28,11 @@ pub(super) async fn read(
     let mut facts = BTreeMap::new();
     for name in tables.iter().filter(|name| schema.catalogue.table(name).is_some()) {
         let place = schema.place(name);
-        let asked =
-            |sql: &str| Statement { sql: sql.to_owned(), arguments: vec![Argument::Text(place.clone())], outputs: Vec::new() };
+        let asked = |sql: &str| Statement {
+            sql: sql.to_owned(),
+            arguments: vec![Argument::Text(place.clone())],
+            outputs: Vec::new(),
+        };
         let rows = fetch_integer(session, asked(ROWS)).await?.and_then(|rows| u64::try_from(rows).ok()).unwrap_or(0);
         let columns = session.fetch(asked(INDEXES)).await?;
         let indexes = group(columns.iter().map(|row| (text(row, 0), text(row, 1))));

@@ -26,7 +26,8 @@ pub(super) async fn read(
     for name in tables.iter().filter(|name| schema.catalogue.table(name).is_some()) {
         let place = schema.place(name);
         let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {place} LIMIT {most})");
-        let rows = fetch_integer(session, Statement { sql, arguments: Vec::new(), outputs: vec![Output::Integer] }).await?;
+        let rows =
+            fetch_integer(session, Statement { sql, arguments: Vec::new(), outputs: vec![Output::Integer] }).await?;
         let mut indexes = Vec::new();
         for sql in [KEY, INDEXES] {
             let statement = Statement {

@@ -24,6 +24,8 @@ use super::{RunBody, checks};
 
 /// Between two looks at a replica that is behind, and at what was asked meanwhile.
 const LOOK: Duration = Duration::from_millis(500);
+/// While a run waits, the lease is renewed so often.
+const LEASE: Duration = Duration::from_mins(1);
 /// So often it is looked whether a lag is known that was not.
 const UNKNOWN_TRIES: u32 = 3;
 /// How fast a run goes is noted no more often than this.
@@ -76,6 +78,7 @@ pub(super) async fn carry_out(work: &Work<'_>, chunks: Vec<ChunkRow>, body: &mut
         body.add(counts);
     }
     body.stopped += batches.stopped;
+    batches.figures.waits_for = None;
     batches.note(true).await
 }
 
@@ -232,7 +235,12 @@ impl Batches<'_> {
         let patience = Duration::from_secs(u64::from(site.model.spec.budget.patience_s));
         let mut unknown = 0;
         let mut is_first = true;
+        let mut renewed = begun;
         loop {
+            if since(installation, renewed) >= LEASE {
+                installation.renew_lease().await?;
+                renewed = installation.clock.now();
+            }
             let Some(handling) = self.stores.get_mut(store) else { return Ok(true) };
             let clock = installation.clock.as_ref();
             let room = handling.throttle.room(site, clock, handling.work, !is_first).await?;

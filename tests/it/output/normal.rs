@@ -41,9 +41,8 @@ fn is_measured(name: &str) -> bool {
         || of_tree
         || name.ends_with("_seconds")
         || name.ends_with("Ms")
-        || name.ends_with("_ms") && name != "transaction_ms"
         // A batch follows what the one before took.
-        || ["rows_per_second", "batch_rows"].contains(&name)
+        || ["paused_ms", "longest_ms", "rows_per_second", "batch_rows"].contains(&name)
         || name.starts_with("bytes")
         || name == "working"
         // Slots are drawn at random.

@@ -88,6 +88,11 @@ fn a_new_installation_and_what_is_configured() {
     stage.checked("completions", 0, &["completions", "bash"]);
     stage.checked("manual", 0, &["manual", "backup", "run"]);
 
+    let tight = "name = \"shop\"\nbudget = { scan_rows = 2 }";
+    stage.place.reconfigure("name = \"shop\"", tight);
+    stage.checked("store-check.no-index", 3, &["store", "check"]);
+    stage.checked("error.no-index", 3, &["plan"]);
+    stage.place.reconfigure(tight, "name = \"shop\"");
     stage.place.reconfigure("timezone", "timezon");
     stage.checked("config-check.invalid", 2, &["config", "check"]);
     stage.checked("doctor.missing", 5, &["doctor"]);
@@ -131,11 +136,12 @@ fn a_run_that_is_paused_tuned_resumed_or_stopped() {
     stage.checked("run-pause", 0, &["run", "pause", &run]);
     stage.checked("run-tune", 0, &["run", "tune", &run, "--rows-per-second", "2000", "--transaction-ms", "50"]);
     stage.checked("run-show.paused", 0, &["run", "show", &run]);
+    assert!(stage.run(&["status"]).ends(5).to_string().contains("run-paused"));
     // Nobody goes on with it by himself.
     stage.run(&["agent", "--once"]);
     assert_eq!(stage.run(&["run", "show", &run]).text("state"), "approved");
     stage.checked("run-resume", 0, &["run", "resume", &run]);
-    stage.checked("run-pause.refused", 3, &["run", "pause", &run]);
+    stage.checked("error.run-is-done", 3, &["run", "pause", &run]);
 
     let stage = Stage::set();
     let run = begun(&stage);

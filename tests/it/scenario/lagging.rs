@@ -83,7 +83,10 @@ fn a_paused_replica_stops_the_rows_and_a_resumed_one_lets_them_go() {
 
     // Nobody answers: it is not known, so nothing goes.
     fill_more(&shop, 5000, 5);
+    place.good(&["store", "check"]);
     drop(replica);
+    let checked = place.program().json(&["store", "check"]).ends(3);
+    assert!(checked.to_string().contains("replica r1"), "{checked}");
     erase(&place).refuses(3, &["how far replica r1 is behind is not known"]);
     assert_eq!(due(&shop), 5);
 }
