@@ -5,6 +5,7 @@
 
 mod back_up;
 mod backups;
+mod going_on;
 mod verified;
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,6 +27,7 @@ use crate::tasks::certify::{certify_or_wait, roll_up_due};
 use crate::tasks::drill::{picks_of, remove_leftovers, run_picked};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
 use crate::tasks::finality::finalise_or_wait;
+use crate::tasks::orders::paused_run;
 use crate::tasks::outbox::file_due;
 use crate::tasks::outcome::{note_outcome, note_retention_well};
 use crate::tasks::outside::{OutsideReport, destroy_outside_keys};
@@ -33,6 +35,7 @@ use crate::tasks::request::reopen_waiting;
 use crate::tasks::shred::{barrier_stores, shred_due};
 use crate::tasks::{Result, TaskError};
 use back_up::back_up;
+use going_on::GoingOn;
 use verified::Verified;
 
 pub use backups::{Coverage, verify_backups, verify_part};
@@ -82,7 +85,11 @@ impl Done {
     fn of(work: &str, result: Result<Self>) -> Self {
         result.unwrap_or_else(|error| Self {
             work: work.to_owned(),
-            state: if matches!(error, TaskError::Refused { .. } | TaskError::Stopping) { "refused" } else { "failed" },
+            state: match error {
+                TaskError::Refused { .. } | TaskError::Stopping => "refused",
+                TaskError::Paused { .. } => "partial",
+                _ => "failed",
+            },
             summary: error.with_causes(),
             details: Vec::new(),
         })
@@ -138,6 +145,10 @@ fn chosen(installation: &Installation, stores: &[String]) -> Vec<String> {
 }
 
 async fn retention(installation: &Installation) -> Result<Done> {
+    // Its rows would be planned twice.
+    if let Some(run) = paused_run(installation, "retention").await? {
+        return Err(TaskError::Paused { run });
+    }
     // What somebody was asked to agree to is not replaced under their eyes by another plan.
     let plan = match waiting_plan(installation, "retention", None).await? {
         Some((row, body, _)) => StoredPlan { row, body },
@@ -175,7 +186,7 @@ async fn retention(installation: &Installation) -> Result<Done> {
 fn state_of(body: &RunBody) -> &'static str {
     match body {
         body if body.is_failed() => "failed",
-        body if body.failed > 0 || !body.skipped.is_empty() => "partial",
+        body if body.failed > 0 || !body.skipped.is_empty() || body.stopped > 0 => "partial",
         _ => "done",
     }
 }
@@ -479,6 +490,7 @@ pub async fn serve(
     resumed_now(installation, resumed).await.iter().for_each(&mut *said);
     let (waker, mut wakes) = Waker::start(1).await?;
     let mut renewed = started;
+    let mut going_on = GoingOn::since(started);
     loop {
         tokio::select! {
             () = stop.asked() => break,
@@ -490,6 +502,11 @@ pub async fn serve(
                 break;
             }
             run_due(installation, jobs, &due, said).await?;
+        }
+        tokio::select! {
+            biased;
+            done = going_on.look(installation) => done.iter().for_each(&mut *said),
+            () = stop.ready() => break,
         }
         if now - renewed >= chrono::TimeDelta::minutes(1) {
             installation.renew_lease().await?;

@@ -80,6 +80,12 @@ pub enum TaskError {
     /// The process was asked to stop; what was begun is finished by the next start.
     #[error("stopped before the next batch; the next start goes on")]
     Stopping,
+    /// Somebody paused the run; it goes on when somebody resumes it.
+    #[error("run {run} is paused; nothing more of it is erased until somebody resumes it")]
+    Paused {
+        /// The run.
+        run: String,
+    },
     /// A certificate could not be made or filed.
     #[error("{0}")]
     Proof(String),

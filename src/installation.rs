@@ -42,7 +42,7 @@ use crate::certify::statement::Limitation;
 use crate::clock::Clock;
 use crate::config::{AuditService, Configuration, StateLocation};
 use crate::control::{Control, shared_holder};
-use crate::erase::{Ground, Site};
+use crate::erase::{Ground, Replica, Site};
 use crate::error::{Result, TaskError};
 use crate::keyring::Keyring;
 use crate::plan::model::resolve;
@@ -260,8 +260,25 @@ impl Installation {
             read_url: spec.read_url.clone(),
             base: self.config.base_dir.clone(),
             create: false,
-            limits: Limits::default(),
+            limits: limits_of(spec),
         })?)
+    }
+
+    /// The replicas of a store.
+    fn replicas(&self, spec: &StoreSpec) -> Result<Vec<Replica>> {
+        let mut replicas = Vec::new();
+        for replica in &spec.replicas {
+            let store = crate::stores::open(&StoreAddress {
+                name: format!("{} (replica {})", spec.name, replica.name),
+                url: replica.url.clone(),
+                read_url: None,
+                base: self.config.base_dir.clone(),
+                create: false,
+                limits: limits_of(spec),
+            })?;
+            replicas.push(Replica { spec: replica.clone(), store });
+        }
+        Ok(replicas)
     }
 
     async fn connect_stores(&mut self) -> Result<()> {
@@ -276,7 +293,10 @@ impl Installation {
             };
             // A registry that does not fit this database stops this store only; what does not fit is said with it.
             match resolve(spec, &catalogue, &self.config.registry.policies, &self.config.catalogue) {
-                Ok(model) => self.sites.push(Site { model: Arc::new(model), store }),
+                Ok(model) => {
+                    let replicas = self.replicas(spec)?;
+                    self.sites.push(Site { model: Arc::new(model), store, replicas });
+                }
                 Err(sentences) => {
                     self.skipped.push((spec.name.clone(), sentences.join("; ")));
                     self.misfits.extend(sentences);
@@ -495,6 +515,12 @@ fn policy_digest(config: &Configuration) -> String {
         registry.stores.iter().map(|store| (store.name.as_str(), store.timezone, &store.collections)).collect();
     let text = format!("{:?}", (&registry.policies, rules, stores));
     hex::encode(digest(&SHA256, text.as_bytes()))
+}
+
+/// The limits of a store's batches.
+fn limits_of(spec: &StoreSpec) -> Limits {
+    let lock_wait = std::time::Duration::from_millis(u64::from(spec.budget.lock_ms));
+    Limits { lock_wait, ..Limits::default() }
 }
 
 fn host_name() -> String {

@@ -216,6 +216,10 @@ pub fn task_error(error: TaskError) -> UserError {
             "check the credentials of the bucket and what they may do; nothing was lost, and the next run goes on",
             "请检查存储桶的凭证及其权限；没有丢失任何数据，下次运行会继续",
         ),
+        TaskError::Paused { run } => user.advise(
+            format!("`wangchuan run resume {run}` goes on, `wangchuan run stop {run}` ends it"),
+            format!("`wangchuan run resume {run}` 可继续，`wangchuan run stop {run}` 可结束"),
+        ),
         _ if retry => user.advise("try again; nothing was lost", "请重试；没有丢失任何数据"),
         _ => user.advise(
             "see `wangchuan doctor`; nothing was lost, and the next run goes on",
@@ -271,6 +275,7 @@ fn class_of(error: &TaskError) -> (Exit, &'static str) {
         TaskError::Repository(_) => (Exit::Failed, "BUCKET"),
         TaskError::Proof(_) => (Exit::Failed, "PROOF"),
         TaskError::Stopping => (Exit::Interrupted, "INTERRUPTED"),
+        TaskError::Paused { .. } => (Exit::Partial, "PAUSED"),
         _ => (Exit::Failed, "FAILED"),
     }
 }

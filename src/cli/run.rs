@@ -1,5 +1,7 @@
 //! `run`: runs of any kind.
 
+mod order;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -9,12 +11,15 @@ use super::output::shapes::RunEntry;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use super::stage::{meaning_of_run, show_remaining};
 use crate::config::Configuration;
-use crate::control::RunRow;
+use crate::control::{OrderRow, PaceRow, RunRow};
 use crate::installation::{Installation, Needs};
 use crate::tasks::TaskError;
 use crate::tasks::erasure::RunBody;
 use crate::tasks::finality::{Remaining, Residual};
+use crate::tasks::orders::{Tuning, Wish};
 use crate::tasks::undo::{UndoReport, undo_run};
+pub use order::OrderDocument;
+use order::PaceEntry;
 
 /// Runs.
 #[derive(Debug, clap::Subcommand)]
@@ -28,12 +33,51 @@ pub enum RunCommand {
         /// Its id or the beginning of it.
         id: String,
     },
+    /// Begin no further batch of a run, also after a restart, until it is resumed.
+    #[command(after_help = "Example:\n  wangchuan run pause 01a200dd")]
+    Pause {
+        /// Its id or the beginning of it.
+        id: String,
+    },
+    /// Go on with a run that is paused or waits: the agent does, or this command if none works.
+    #[command(after_help = "Example:\n  wangchuan run resume 01a200dd")]
+    Resume {
+        /// Its id or the beginning of it.
+        id: String,
+    },
+    /// End a run behind the batch in hand: what is erased goes its way, the other rows stay and are in the next plan.
+    #[command(after_help = "Example:\n  wangchuan run stop 01a200dd")]
+    Stop {
+        /// Its id or the beginning of it.
+        id: String,
+    },
+    /// Another pace for a run, from its next batch on.
+    #[command(
+        after_help = "Examples:\n  wangchuan run tune 01a200dd --rows-per-second 2000\n  wangchuan run tune 01a200dd --reset"
+    )]
+    Tune(TuneArgs),
     /// Take an erasure back within its grace: rows return as they were, never over a living row, and their keys live on.
     #[command(after_help = "Example:\n  wangchuan run undo 01a200dd")]
     Undo {
         /// Its id or the beginning of it.
         id: String,
     },
+}
+
+/// Arguments of `run tune`.
+#[derive(Debug, clap::Args)]
+pub struct TuneArgs {
+    /// The run's id or the beginning of it.
+    id: String,
+    /// At most so many rows in a second.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), required_unless_present_any = ["transaction_ms", "reset"])]
+    rows_per_second: Option<u32>,
+    /// The length in milliseconds that a transaction aims at.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(5..=60_000))]
+    transaction_ms: Option<u32>,
+    /// What was asked before counts no more; what the configuration says does.
+    #[arg(long)]
+    reset: bool,
 }
 
 /// The JSON of `run list`.
@@ -58,6 +102,12 @@ pub struct ShowDocument {
     entry: RunEntry,
     /// What the state means for the erased rows, in English.
     meaning: String,
+    /// How fast its batches went; null when none was begun.
+    pace: Option<PaceEntry>,
+    /// What was asked of it while its batches went: `go`, `pause` or `stop`; null when nothing was.
+    wish: Option<String>,
+    /// Rows that stay because it was stopped; they count as kept.
+    stopped: i64,
     /// What keeps a shredded run from being final.
     residuals: Vec<Residual>,
     /// What the stores say about their own files after the deletion.
@@ -132,7 +182,23 @@ pub async fn run(context: &mut Context<'_>, command: RunCommand) -> CommandResul
     let runs = read.await.map_err(|error| task_error(TaskError::Control(error)))?;
     match command {
         RunCommand::List => list(context, &config, &runs),
-        RunCommand::Show { id } => show(context, &config, find(&runs, &id)?),
+        RunCommand::Show { id } => {
+            let run = find(&runs, &id)?;
+            let read = async {
+                let mut tx = control.read().await?;
+                Ok((tx.pace(&run.id).await?, tx.order(&run.id).await?))
+            };
+            let (pace, order) = read.await.map_err(|error| task_error(TaskError::Control(error)))?;
+            show(context, &config, run, (pace, order))
+        }
+        RunCommand::Pause { id } => order::ask(context, find(&runs, &id)?, Wish::Pause).await,
+        RunCommand::Resume { id } => order::ask(context, find(&runs, &id)?, Wish::Go).await,
+        RunCommand::Stop { id } => order::ask(context, find(&runs, &id)?, Wish::Stop).await,
+        RunCommand::Tune(args) => {
+            let TuneArgs { id, rows_per_second, transaction_ms, reset } = args;
+            let tuning = Tuning { rows_per_second, transaction_ms, is_reset: reset };
+            order::tune(context, find(&runs, &id)?, tuning).await
+        }
         RunCommand::Undo { id } => {
             let run = find(&runs, &id)?;
             context.only_now()?;
@@ -241,7 +307,12 @@ fn list(context: &mut Context<'_>, config: &Configuration, runs: &[RunRow]) -> C
     Ok(Exit::Done)
 }
 
-fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> CommandResult {
+fn show(
+    context: &mut Context<'_>,
+    config: &Configuration,
+    run: &RunRow,
+    (pace, order): (Option<PaceRow>, Option<OrderRow>),
+) -> CommandResult {
     let body = RunBody::of(run).map_err(task_error)?;
     let (due, erased, kept, failed) = (body.due, body.erased, body.kept + body.stripped, body.failed);
     let (more, zh_more) = super::plan::also_anonymised(body.anonymised);
@@ -255,6 +326,7 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
             run.kind, run.id, run.state, body.stripped
         ),
     ))?;
+    order::say_pace(context, run, (pace.as_ref(), order.as_ref()), &body)?;
     let meaning = meaning_of_run(run, &body);
     context.output.say(&meaning)?;
     let remaining = Remaining::of(run).map_err(task_error)?;
@@ -292,6 +364,9 @@ fn show(context: &mut Context<'_>, config: &Configuration, run: &RunRow) -> Comm
         result: Outcome::Complete,
         entry: RunEntry::of(run, &body),
         meaning: meaning.en,
+        pace: pace.as_ref().map(PaceEntry::of),
+        wish: order.map(|order| order.wish),
+        stopped: body.stopped,
         residuals: remaining.map(|remaining| remaining.residuals).unwrap_or_default(),
         files: body.physical.iter().map(files).collect(),
         notes: body.notes,

@@ -46,6 +46,7 @@ published! {
     run::ListDocument,
     run::ShowDocument,
     run::UndoDocument,
+    run::OrderDocument,
     approve::ApproveDocument,
     plan::PlanDocument,
     plan::ErasureDocument,

@@ -166,6 +166,7 @@ fn next_step(code: &str) -> (&'static str, &'static str) {
         "rows-failed" => ("有行未能擦除", "wangchuan run list"),
         "store-skipped" => ("有数据源未纳入", "wangchuan store check"),
         "task-failed" => ("任务未顺利完成", "wangchuan doctor"),
+        "run-paused" => ("运行已暂停", "wangchuan run list"),
         "certificate-quarantined" => ("证书被拒", "wangchuan certificate list"),
         "filing-alarm" => ("存证服务须由人处理", "wangchuan audit status"),
         "filing-overdue" => ("存证逾期", "wangchuan agent --once"),

@@ -10,7 +10,8 @@ use super::CommandResult;
 use super::context::{Context, usage};
 use super::output::{Document, Exit, Grid, Outcome, Output, UserError, Words, say};
 use crate::config::Configuration;
-use crate::plan::model::resolve;
+use crate::plan::model::{Model, resolve};
+use crate::plan::scans::{Looking, scans, tables_of};
 use crate::plan::unregistered::{UNREGISTERED_ADVICE, UnregisteredTable};
 use crate::policy::registry::{BackupMode, CollectionSpec, Policy, StoreSpec};
 use crate::stores::{DataStore, Finding, FindingKind, Limits, StoreAddress, StoreError};
@@ -215,22 +216,64 @@ pub(super) async fn check_store(config: &Configuration, spec: &StoreSpec) -> Che
         let store = adapter(config, spec)?;
         let catalogue = store.catalogue().await?;
         let tables: Vec<String> = spec.collections.iter().map(|collection| collection.table.clone()).collect();
-        Ok::<_, StoreError>((catalogue, store.check(&tables).await?))
+        let findings = store.check(&tables).await?;
+        let (unregistered, problems, scans) =
+            match resolve(spec, &catalogue, &config.registry.policies, &config.catalogue) {
+                Ok(model) => (model.unregistered.clone(), Vec::new(), scans_of(store.as_ref(), &model).await?),
+                Err(problems) => (Vec::new(), problems, Vec::new()),
+            };
+        let mut found = relevant(spec, findings, problems);
+        found.extend(scans);
+        found.extend(replicas_of(config, spec).await?);
+        Ok::<_, StoreError>((unregistered, found))
     };
     let mut loose = Vec::new();
     let (unreachable, findings) = match asked.await {
-        Ok((catalogue, findings)) => {
-            let (unregistered, problems) = match resolve(spec, &catalogue, &config.registry.policies, &config.catalogue)
-            {
-                Ok(model) => (model.unregistered, Vec::new()),
-                Err(problems) => (Vec::new(), problems),
-            };
+        Ok((unregistered, found)) => {
             loose = unregistered;
-            (None, relevant(spec, findings, problems))
+            (None, found)
         }
         Err(error) => (Some(error.to_string()), Vec::new()),
     };
     CheckedStore { store: spec.name.clone(), unreachable, findings, unregistered: loose }
+}
+
+/// Replicas that cannot be asked how far they are behind. One that has no heartbeat yet is none of them.
+async fn replicas_of(config: &Configuration, spec: &StoreSpec) -> Result<Vec<FoundProblem>, StoreError> {
+    let mut found = Vec::new();
+    for replica in &spec.replicas {
+        let store = crate::stores::open(&StoreAddress {
+            name: format!("{} (replica {})", spec.name, replica.name),
+            url: replica.url.clone(),
+            read_url: None,
+            base: config.base_dir.clone(),
+            create: false,
+            limits: Limits::default(),
+        })?;
+        if let Err(error @ (StoreError::Unreachable { .. } | StoreError::Login { .. })) = store.last_beat().await {
+            let remedy =
+                "see to the replica, or take it out of the configuration: nothing is erased while its lag is not known";
+            let what = format!("replica {}: {error}", replica.name);
+            found.push(FoundProblem { code: "replica", table: None, what, r#do: remedy.to_owned() });
+        }
+    }
+    Ok(found)
+}
+
+/// Large tables that plans would refuse to read from end to end.
+async fn scans_of(store: &dyn DataStore, model: &Model) -> Result<Vec<FoundProblem>, StoreError> {
+    let most_rows = model.spec.budget.scan_rows;
+    let facts = store.table_facts(&tables_of(model), most_rows).await?;
+    let mut found: Vec<FoundProblem> = Vec::new();
+    for looking in [Looking::Retention, Looking::Subject] {
+        for scan in scans(model, &facts, (store.engine(), most_rows), looking) {
+            let (what, remedy) = (scan.what(), scan.remedy());
+            if !found.iter().any(|known| known.r#do == remedy && known.table.as_ref() == Some(&scan.table)) {
+                found.push(FoundProblem { code: "no-index", table: Some(scan.table), what, r#do: remedy });
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The findings that the configuration does not answer already, and what does not fit between it and the schema.

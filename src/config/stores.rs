@@ -10,7 +10,7 @@ use super::agent::Agent;
 use super::secret::SecretUrl;
 use super::section::{Reading, host_of, is_loopback, sqlite_file};
 use crate::policy::calendar::Period;
-use crate::policy::registry::{BackupMode, CollectionSpec, CopySpec, SecretText, StoreSpec};
+use crate::policy::registry::{BackupMode, Budget, CollectionSpec, CopySpec, ReplicaSpec, SecretText, StoreSpec};
 
 const SERVER_SCHEMES: [&str; 4] = ["postgres", "postgresql", "mysql", "mariadb"];
 
@@ -51,6 +51,30 @@ pub(super) struct RawStore {
     /// Tables that hold nothing of a customer although their columns or foreign keys look so; no finding is made of them.
     #[serde(default)]
     ignored: Vec<String>,
+    /// How hard it may be worked on.
+    #[serde(default)]
+    budget: Budget,
+    /// Its replicas that must not fall behind while rows are erased.
+    #[serde(default)]
+    replica: Vec<RawReplica>,
+}
+
+/// A replica of a store.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RawReplica {
+    /// Its name, unique in the store.
+    name: String,
+    /// Where to read from it; the login needs to read the marker table `wangchuan_batch` and nothing else.
+    #[schemars(with = "String")]
+    url: SecretUrl,
+    /// How far it may be behind, in milliseconds.
+    #[serde(default = "max_lag_ms")]
+    max_lag_ms: u32,
+}
+
+fn max_lag_ms() -> u32 {
+    500
 }
 
 impl RawStore {
@@ -62,6 +86,8 @@ impl RawStore {
         if self.read_url.as_ref().is_some_and(SecretUrl::is_literal) {
             places.push(place.key("read_url"));
         }
+        let replicas = self.replica.iter().enumerate().filter(|(_, replica)| replica.url.is_literal());
+        places.extend(replicas.map(|(number, _)| place.key("replica").index(number).key("url")));
         places
     }
 
@@ -79,6 +105,8 @@ impl RawStore {
         };
         self.check_copies(place, reading);
         self.check_collections(place, reading);
+        self.check_budget(&place.key("budget"), reading);
+        let replicas = self.replicas(place, url.as_ref(), reading);
         named?;
         Some(StoreSpec {
             name: self.name.clone(),
@@ -92,7 +120,45 @@ impl RawStore {
             copies: self.copy.clone(),
             collections: self.collection.clone(),
             ignored: self.ignored.clone(),
+            budget: self.budget,
+            replicas,
         })
+    }
+
+    fn check_budget(&self, place: &Place, reading: &mut Reading<'_>) {
+        let Budget { transaction_ms, rows_per_second, lock_ms, .. } = self.budget;
+        for (key, value) in [("transaction_ms", transaction_ms), ("lock_ms", lock_ms)] {
+            if !(5..=60_000).contains(&value) {
+                let what = format!("{value} ms is no length for a transaction or a wait");
+                reading.fault(&place.key(key), what, "write 5 to 60000");
+            }
+        }
+        if rows_per_second == Some(0) {
+            let advice = "write 1 or more; `wangchuan run pause` and `wangchuan agent hold` stop the work";
+            reading.fault(&place.key("rows_per_second"), "no row in a second erases nothing", advice);
+        }
+    }
+
+    fn replicas(&self, place: &Place, own: Option<&SecretText>, reading: &mut Reading<'_>) -> Vec<ReplicaSpec> {
+        let mut found: Vec<ReplicaSpec> = Vec::new();
+        for (number, replica) in self.replica.iter().enumerate() {
+            let place = place.key("replica").index(number);
+            reading.name(&place.key("name"), &replica.name);
+            if found.iter().any(|known| known.name == replica.name) {
+                let what = format!("two replicas of the store are called `{}`", replica.name);
+                reading.fault(&place.key("name"), what, "give each its own name");
+            }
+            let Some(url) = self.address(&place.key("url"), &replica.url, reading) else { continue };
+            // An address of the store that is wrong itself is reported there.
+            let is_same = own.is_none_or(|own| engine_of(own) == engine_of(&url));
+            if engine_of(&url) == "sqlite" || !is_same {
+                let what = "a replica is a server of the same engine as its store";
+                reading.fault(&place.key("url"), what, "give the replica's own address, or take it out");
+                continue;
+            }
+            found.push(ReplicaSpec { name: replica.name.clone(), url, max_lag_ms: replica.max_lag_ms });
+        }
+        found
     }
 
     fn address(&self, place: &Place, source: &SecretUrl, reading: &mut Reading<'_>) -> Option<SecretText> {
@@ -197,6 +263,15 @@ impl RawStore {
             };
             at = next;
         }
+    }
+}
+
+/// The engine that an address speaks of; some have two names.
+fn engine_of(url: &SecretText) -> &str {
+    match url.dangerous_text().split(':').next().unwrap_or_default() {
+        "postgresql" => "postgres",
+        "mariadb" => "mysql",
+        other => other,
     }
 }
 

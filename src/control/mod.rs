@@ -8,6 +8,7 @@
 //! write-ahead log and replicas as well: they keep sealed nodes of the key tree, whose root is gone.
 
 mod approvals;
+mod batches;
 mod built;
 mod burial;
 mod catalogue;
@@ -35,6 +36,7 @@ mod snapshots;
 mod tree;
 
 pub use approvals::ApprovalRow;
+pub use batches::{OrderRow, PaceRow};
 pub use cells::{BucketName, CellRow, DyingKeys, PinKind, PinRow};
 pub use change_index::{ChangeBase, IndexEntry, IndexedRow};
 pub use doomed::DoomedRoot;

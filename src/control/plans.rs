@@ -31,7 +31,7 @@ pub struct PlanRow {
 /// A chunk of a plan: rows of one collection with one verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkRow {
-    /// Its number; chunks run in this order.
+    /// Its number, the place of its first row in the plan; chunks run in this order.
     pub number: i64,
     /// The store.
     pub store: String,
@@ -133,12 +133,16 @@ impl Tx {
         .bind(&plan.state)
         .execute(&mut *self.inner)
         .await?;
+        self.add_chunks(&plan.id, chunks).await
+    }
+
+    pub(super) async fn add_chunks(&mut self, plan: &str, chunks: &[ChunkRow]) -> Result<()> {
         for chunk in chunks {
             sqlx::query(
                 "INSERT INTO plan_chunk (plan, number, store, collection, verdict, rows, sealed, state, erased, anonymised, stripped, kept, failed, knot) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, 'planned', 0, 0, 0, 0, 0, $8)",
             )
-            .bind(&plan.id)
+            .bind(plan)
             .bind(chunk.number)
             .bind(&chunk.store)
             .bind(&chunk.collection)

@@ -125,6 +125,17 @@ CREATE TABLE run (
     body TEXT NOT NULL
 );
 
+-- What somebody asked of a run, looked at between its batches. wish: go | pause | stop.
+CREATE TABLE run_order (
+    run TEXT PRIMARY KEY, wish TEXT NOT NULL, rows_per_second BIGINT, transaction_ms BIGINT, asked_by TEXT NOT NULL,
+    asked_at TEXT NOT NULL
+);
+-- How fast a run goes. waits_for: what it waits for between batches.
+CREATE TABLE run_pace (
+    run TEXT PRIMARY KEY, batches BIGINT NOT NULL, rows BIGINT NOT NULL, worked_ms BIGINT NOT NULL, paused_ms BIGINT NOT NULL,
+    longest_ms BIGINT NOT NULL, batch_rows BIGINT NOT NULL, waits_for TEXT
+);
+
 -- Rows of runs that have a grace, as they were before, sealed under a work leaf of the run that dies when grace is over.
 CREATE TABLE pre_image (
     run TEXT NOT NULL, chunk BIGINT NOT NULL, part BIGINT NOT NULL, sealed BLOB NOT NULL, PRIMARY KEY (run, chunk, part)

@@ -1,6 +1,7 @@
 //! Carries out one chunk of a plan as one transaction in its store.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -33,6 +34,8 @@ pub struct ChunkOutcome {
     pub counts: ChunkCounts,
     /// A problem, as one sentence without values.
     pub note: Option<String>,
+    /// How long its transaction was open; none when there was none.
+    pub took: Option<Duration>,
 }
 
 /// Keys that a run needs, opened once.
@@ -101,13 +104,21 @@ pub async fn run_chunk(
     }
     work.intend().await?;
     crash_point::reached("batch.intended");
+    let begun = ground.clock.now();
     match work.transaction(target).await {
         Ok((marker, gone, note)) => {
+            let took = since(ground, begun);
             crash_point::reached("batch.committed");
-            work.record(&marker, &gone, note).await
+            let recorded = work.record(&marker, &gone, note).await?;
+            Ok(ChunkOutcome { took: Some(took), ..recorded })
         }
         Err(error) => work.fail(error).await,
     }
+}
+
+/// How long it is since then; nothing when the clock was put back.
+pub(super) fn since(ground: &Ground<'_>, begun: DateTime<Utc>) -> Duration {
+    (ground.clock.now() - begun).to_std().unwrap_or_default()
 }
 
 /// Leaves a chunk undone because the plan it belongs to must not go on, or not in this store; its rows stay, and count as the
@@ -131,7 +142,7 @@ pub async fn withhold_chunk(
             return work.settle(&marker).await;
         }
     }
-    let outcome = ChunkOutcome { counts, note: Some(why) };
+    let outcome = ChunkOutcome { counts, note: Some(why), took: None };
     let mut tx = ground.control.begin().await?;
     tx.end_chunk(run, chunk, outcome.counts, &[], outcome.note.as_deref()).await?;
     tx.commit().await?;
@@ -257,7 +268,12 @@ impl Work<'_> {
             contents.insert(encode_values(&row.key.0), content);
             found.push((row, values));
         }
-        let found = found.into_iter().filter(|(row, _)| self.is_doomed(row, &terms.holds));
+        let planned: HashMap<Vec<u8>, &ChunkItem> =
+            self.items.iter().map(|item| (encode_values(&item.row.key.0), item)).collect();
+        let found = found.into_iter().filter(|(row, _)| {
+            let item = planned.get(&encode_values(&row.key.0)).copied();
+            self.is_doomed(row, item, &terms.holds)
+        });
         let before: Vec<(RowKey, Vec<Value>)> = found.map(|(row, values)| (row.key, values)).collect();
         let doomed: Vec<RowKey> = before.iter().map(|(key, _)| key.clone()).collect();
         self.keep_pre_images(before).await?;
@@ -281,8 +297,7 @@ impl Work<'_> {
     }
 
     /// Whether a row is still the one that was planned, and no hold covers it.
-    fn is_doomed(&self, row: &ReadRow, holds: &ActiveHolds) -> bool {
-        let planned = self.items.iter().find(|item| item.row.key == row.key);
+    fn is_doomed(&self, row: &ReadRow, planned: Option<&ChunkItem>, holds: &ActiveHolds) -> bool {
         let unchanged = planned.is_some_and(|item| item.row.start == row.start && item.row.subject == row.subject);
         let subject = row.subject.as_ref();
         let is_lost = !self.keys.too_few.is_empty() && self.keys.too_few.contains(&self.mac(&row.key));
@@ -441,7 +456,7 @@ impl Work<'_> {
         tx.end_chunk(self.run, self.chunk, counts, gone, note.as_deref()).await?;
         tx.commit().await?;
         crash_point::reached("batch.recorded");
-        Ok(ChunkOutcome { counts, note })
+        Ok(ChunkOutcome { counts, note, took: None })
     }
 
     /// After a crash: the marker says that the transaction was committed; which rows it took shows in the store.
@@ -479,7 +494,7 @@ impl Work<'_> {
         let mut tx = self.ground.control.begin().await?;
         tx.end_chunk(self.run, self.chunk, counts, &[], Some(&note)).await?;
         tx.commit().await?;
-        Ok(ChunkOutcome { counts, note: Some(note) })
+        Ok(ChunkOutcome { counts, note: Some(note), took: None })
     }
 }
 

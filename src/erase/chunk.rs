@@ -9,8 +9,10 @@ use crate::plan::{PlannedRow, Subject};
 use crate::random::Random;
 use crate::value::{MalformedValues, RowKey, Value, decode_value, encode_value};
 
-/// Rows per chunk, and so per transaction.
-pub const CHUNK_ROWS: usize = 500;
+/// Rows per chunk of a plan; a batch takes one, or the piece of it that its [pace](super::pace) allows.
+pub const CHUNK_ROWS: usize = 2000;
+/// Rows of several circles that are put together into one transaction.
+pub const KNOT_ROWS: usize = 500;
 
 /// A row of a chunk with the reason that goes with its verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,35 @@ pub fn seal_items(
     random: &dyn Random,
 ) -> Result<Vec<u8>, EraseError> {
     Ok(seal_column(key, &[b"plan", plan.as_bytes(), &number.to_be_bytes()], &encode_items(items), random)?)
+}
+
+/// Cuts a chunk into pieces of so many rows each, in its order. A chunk's number is the place of its first row in the plan, so
+/// the pieces stand where the chunk stood, and the plan's digest of rows stays what it was.
+///
+/// # Errors
+/// When the list does not open, has another length, or no randomness is to be had.
+pub fn cut(
+    key: &Key,
+    plan: &str,
+    chunk: &ChunkRow,
+    pieces: &[usize],
+    random: &dyn Random,
+) -> Result<Vec<ChunkRow>, EraseError> {
+    let items = open_items(key, plan, chunk.number, &chunk.sealed)?;
+    if items.len() != pieces.iter().sum::<usize>() {
+        return Err(EraseError::Inconsistent("a chunk of the plan has another number of rows than it says".to_owned()));
+    }
+    let mut rows = items.as_slice();
+    let mut number = chunk.number;
+    let mut cut = Vec::new();
+    for piece in pieces {
+        let (own, rest) = rows.split_at(*piece);
+        rows = rest;
+        let sealed = seal_items(key, plan, number, own, random)?;
+        cut.push(ChunkRow { number, rows: own.len() as i64, sealed, ..chunk.clone() });
+        number += own.len() as i64;
+    }
+    Ok(cut)
 }
 
 /// Opens what [`seal_items`] sealed.

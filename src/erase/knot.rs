@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::batch::{ChunkOutcome, Gone, Locked, RunKeys, Terms, Work};
+use super::batch::{ChunkOutcome, Gone, Locked, RunKeys, Terms, Work, since};
 use super::chunk::{ChunkItem, open_items, place_of};
 use super::referrers::{references_to, referred_to, still_refer};
 use super::survey::Target;
@@ -56,11 +56,14 @@ pub async fn run_knot(
         work.intend().await?;
     }
     crash_point::reached("batch.intended");
+    let begun = ground.clock.now();
     match transaction(ground, run, &works, target).await {
         Ok((done, note)) => {
+            let took = Some(since(ground, begun));
             crash_point::reached("batch.committed");
             for (work, (marker, gone)) in works.iter().zip(done) {
-                outcomes.push((work.chunk.number, work.record(&marker, &gone, note.clone()).await?));
+                let recorded = work.record(&marker, &gone, note.clone()).await?;
+                outcomes.push((work.chunk.number, ChunkOutcome { took, ..recorded }));
             }
         }
         Err(error) => fail(&works, error, &mut outcomes).await?,

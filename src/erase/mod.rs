@@ -12,6 +12,7 @@ pub mod crowds;
 pub mod fate;
 pub mod knot;
 pub mod neutral;
+pub mod pace;
 pub mod planner;
 pub mod pre_image;
 pub mod put_back;
@@ -20,6 +21,7 @@ pub mod referrers;
 mod stripped;
 mod surrogate;
 pub mod survey;
+pub mod throttle;
 pub mod waits;
 
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use crate::keyring::{Keyring, KeyringError};
 use crate::keys::sealed::ColumnError;
 use crate::plan::model::Model;
 use crate::policy::calendar::CalendarError;
+use crate::policy::registry::ReplicaSpec;
 use crate::policy::statute::CatalogueVersion;
 use crate::random::{Random, RandomUnavailable};
 use crate::stores::{DataStore, StoreError};
@@ -43,6 +46,17 @@ pub struct Site {
     /// Registry and catalogue joined.
     pub model: Arc<Model>,
     /// The adapter.
+    pub store: Arc<dyn DataStore>,
+    /// Its replicas that must not fall behind.
+    pub replicas: Vec<Replica>,
+}
+
+/// A replica of a store.
+#[derive(Clone)]
+pub struct Replica {
+    /// Its declaration.
+    pub spec: ReplicaSpec,
+    /// The adapter that reads from it.
     pub store: Arc<dyn DataStore>,
 }
 

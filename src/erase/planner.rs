@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 
 use super::anonymise::{Telling, mark_settled};
-use super::chunk::{CHUNK_ROWS, ChunkItem, open_items, seal_items};
+use super::chunk::{CHUNK_ROWS, ChunkItem, KNOT_ROWS, open_items, seal_items};
 use super::crowds::{LeftRows, decide_in_crowds, known_in};
 use super::stripped::{filled_again, keep_stripped};
 use super::survey::{Surveyor, Target};
@@ -17,11 +17,12 @@ use crate::keys::{Key, cell::pseudonym};
 use crate::plan::decide::Candidate;
 use crate::plan::digest::{RowsDigest, plan_hash, row_mac};
 use crate::plan::model::Model;
+use crate::plan::scans::{Looking, scans, tables_of};
 use crate::plan::{CollectionCounts, Decision, PlanBody, PlanKind, Reason, Subject, Verdict};
 use crate::policy::hold::{ActiveHolds, Hold, HoldScope, Owners, SubjectDigest};
 use crate::policy::statute::rules::PolicyRule;
 use crate::random::uuid7;
-use crate::stores::Snapshot;
+use crate::stores::{Snapshot, StoreError};
 use crate::value::{RowKey, encode_values};
 
 /// A plan with its public part.
@@ -280,6 +281,22 @@ impl Asked<'_> {
     }
 }
 
+/// Nothing of a store is planned whose large tables would be read from end to end for want of an index.
+async fn refuse_scans(site: &Site, target: &Target) -> Result<(), EraseError> {
+    let most_rows = site.model.spec.budget.scan_rows;
+    let facts = site.store.table_facts(&tables_of(&site.model), most_rows).await?;
+    let looking = match target {
+        Target::Retention => Looking::Retention,
+        Target::Request(_) => Looking::Subject,
+    };
+    let found = scans(&site.model, &facts, (site.store.engine(), most_rows), looking);
+    if found.is_empty() {
+        return Ok(());
+    }
+    let each: Vec<String> = found.iter().map(|scan| format!("{} ({})", scan.what(), scan.remedy())).collect();
+    Err(StoreError::Refused { store: site.model.spec.name.clone(), what: each.join("; ") }.into())
+}
+
 async fn plan_site(
     site: &Site,
     (holds, left): (&[HoldRow], &LeftRows),
@@ -288,6 +305,7 @@ async fn plan_site(
     kind: PlanKind,
 ) -> Result<(Vec<Decision>, Vec<CollectionCounts>), EraseError> {
     let (target, cutoff) = (asked.target, asked.cutoff);
+    refuse_scans(site, target).await?;
     let holds = active_holds(holds, cutoff);
     let held_by =
         |subject: Option<&Subject>, collection: &str| covering_hold(&holds, lookup, site, collection, subject);
@@ -354,7 +372,7 @@ fn lists_of(site: &Site, decisions: &[Decision]) -> Vec<PlannedList> {
         }
         let mut rows = 0;
         for circle in tied.chunk_by(|one, next| one.component == next.component) {
-            if rows > 0 && rows + circle.len() > CHUNK_ROWS {
+            if rows > 0 && rows + circle.len() > KNOT_ROWS {
                 (rows, knots) = (0, knots + 1);
             }
             rows += circle.len();
@@ -424,8 +442,11 @@ async fn store_plan(
     let mut chunks = Vec::new();
     // Numbers of knots are those of their first chunks, so that those of different stores differ.
     let mut knots: HashMap<(String, usize), i64> = HashMap::new();
-    for (number, list) in lists.into_iter().enumerate() {
-        let number = number as i64;
+    // A chunk's number is the place of its first row, so that a chunk can be cut into pieces without moving the others.
+    let mut next = 0;
+    for list in lists {
+        let number = next;
+        next += list.items.len() as i64;
         let sealed = seal_items(&key, &row.id, number, &list.items, ground.random)?;
         let knot = list.knot.map(|knot| *knots.entry((list.store.clone(), knot)).or_insert(number));
         chunks.push(ChunkRow {

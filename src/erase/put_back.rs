@@ -65,7 +65,7 @@ pub async fn put_back(place: &Place<'_>, image: &PreImage) -> Result<PutBack, Er
     loop {
         let mut left = Vec::new();
         for row in &waiting {
-            number -= 1 << 20;
+            number -= 1 << 40;
             match place.attempt(number, &image.columns, &[row]).await {
                 Ok(one) => {
                     done.restored.extend(one.restored);

@@ -15,6 +15,7 @@ pub mod graph;
 pub mod lint;
 pub mod model;
 pub mod returned;
+pub mod scans;
 pub mod unregistered;
 
 use chrono::{DateTime, Utc};

@@ -35,6 +35,62 @@ pub struct StoreSpec {
     pub collections: Vec<CollectionSpec>,
     /// Tables that hold nothing of a subject although their columns may look so.
     pub ignored: Vec<String>,
+    /// How hard it may be worked on.
+    pub budget: Budget,
+    /// Replicas whose lag counts.
+    pub replicas: Vec<ReplicaSpec>,
+}
+
+/// How hard a store may be worked on: batches are kept so short, and pauses between them so long, that it stays within.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    /// The length in milliseconds that the transaction of a batch aims at; the batch size follows it.
+    pub transaction_ms: u32,
+    /// At most so many rows in a second; without it as many as the rest allows.
+    pub rows_per_second: Option<u32>,
+    /// How long a batch waits for a lock, in milliseconds; then it gives up and comes back smaller. MariaDB counts whole seconds.
+    pub lock_ms: u32,
+    /// Other sessions at work (PostgreSQL: active, MariaDB: `Threads_running`) beyond which it slows down.
+    pub active_sessions: u32,
+    /// Log written by all sessions, in megabytes a second, beyond which it slows down.
+    pub log_mb_per_second: u32,
+    /// Deleted row versions that are not cleared away yet (PostgreSQL: dead rows, MariaDB: length of the history list) beyond which
+    /// it slows down.
+    pub unpurged: u64,
+    /// Age in seconds of another session's transaction (PostgreSQL) beyond which it slows down: nothing is cleared away behind it.
+    pub oldest_transaction_s: u32,
+    /// A table with more rows than this is not read from end to end for want of an index, unless its collection says `allow_scan`.
+    pub scan_rows: u64,
+    /// How long, in seconds, it waits for a replica that is too far behind before the run stops, to go on later.
+    pub patience_s: u32,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            transaction_ms: 100,
+            rows_per_second: None,
+            lock_ms: 5000,
+            active_sessions: 32,
+            log_mb_per_second: 64,
+            unpurged: 10_000_000,
+            oldest_transaction_s: 3600,
+            scan_rows: 100_000,
+            patience_s: 600,
+        }
+    }
+}
+
+/// A replica of a store that must not fall behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaSpec {
+    /// Its name, unique in the store.
+    pub name: String,
+    /// Where to read from it.
+    pub url: SecretText,
+    /// How far it may be behind, in milliseconds.
+    pub max_lag_ms: u32,
 }
 
 /// Whether a store is backed up by the agent.
@@ -84,6 +140,9 @@ pub struct CollectionSpec {
     /// Triggers on DELETE or UPDATE that are known and harmless, by name.
     #[serde(default)]
     pub triggers: Vec<String>,
+    /// Whether plans and batches may read the whole table although it is large, because an index is missing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_scan: bool,
 }
 
 /// What a field holds.

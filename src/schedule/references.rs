@@ -52,6 +52,8 @@ mod tests {
             copies: Vec::new(),
             collections: Vec::new(),
             ignored: Vec::new(),
+            budget: crate::policy::registry::Budget::default(),
+            replicas: Vec::new(),
         };
         let registry = Registry { stores: vec![store], policies: Vec::new() };
         let job = |name: &str, text: &str| {

@@ -10,7 +10,9 @@
 //! * No error text contains a value or a password.
 
 mod definitions;
+mod facts;
 mod findings;
+mod load;
 mod open;
 mod scratch;
 mod session;
@@ -24,7 +26,9 @@ pub use definitions::{
     CreateTable, Definitions, ObjectDefinition, ObjectKind, PartDefinition, PartKind, Position, ReferenceDefinition,
     TableDefinition,
 };
+pub use facts::TableFacts;
 pub use findings::{Finding, FindingKind};
+pub use load::Load;
 pub use open::{Limits, StoreAddress, open};
 pub use scratch::{SCRATCH_PREFIX, ScratchServer, open_scratch};
 pub use sql::MAX_BOUND_VALUES;
@@ -385,6 +389,26 @@ pub trait DataStore: Send + Sync {
     /// still be committed by the server; doing the chunk again is safe all the same, because a run and chunk commit
     /// only once: the later one waits for the earlier and then fails with [`StoreError::Constraint`].
     async fn batch_outcome(&self, run: &str, chunk: i64) -> Result<Option<BatchMarker>>;
+
+    /// Sizes and indexes of these tables, without those that are not there. An engine that must count does so no further than behind
+    /// `up_to`.
+    async fn table_facts(&self, tables: &[String], up_to: u64) -> Result<BTreeMap<String, TableFacts>>;
+
+    /// How busy the server is. An engine without a server says nothing.
+    async fn load(&self) -> Result<Load> {
+        Ok(Load::default())
+    }
+
+    /// Writes a heartbeat, which replicas get like any other row, and returns it: the server's time in microseconds. None for an
+    /// engine that has no replicas.
+    async fn beat(&self) -> Result<Option<i64>> {
+        Ok(None)
+    }
+
+    /// The newest heartbeat that can be read here, of a replica too; none when none has arrived yet.
+    async fn last_beat(&self) -> Result<Option<i64>> {
+        Ok(None)
+    }
 
     /// Removes markers of a finished run.
     async fn forget_markers(&self, run: &str) -> Result<()>;

@@ -11,11 +11,14 @@ mod catalogue;
 mod check;
 mod definitions;
 mod errors;
+mod facts;
+mod load;
 mod restore;
 mod scratch;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,11 +31,12 @@ use sqlx::{Connection, Row as _, ValueRef};
 
 use self::errors::error_of;
 pub(super) use self::scratch::MysqlServer;
+use super::load::{read_beat, write_beat};
 use super::session::{self, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
 use super::sql::{Argument, Output, Schema, Statement, trusted};
 use super::{
-    Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, Finding, Limits, PhysicalState, Restore, Result,
-    Snapshot, StoreError, Table,
+    Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, Finding, Limits, Load, PhysicalState, Restore,
+    Result, Snapshot, StoreError, Table, TableFacts,
 };
 use crate::policy::registry::SecretText;
 use crate::value::{Row, Value};
@@ -45,6 +49,9 @@ const CONNECT_WAIT: Duration = Duration::from_secs(10);
 const SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,\
      NO_BACKSLASH_ESCAPES', time_zone = '+00:00', autocommit = 1, foreign_key_checks = 1, unique_checks = 1, \
      sql_auto_is_null = 0";
+
+/// The server's time.
+const MICROS: &str = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)";
 
 /// A MariaDB database.
 pub struct MysqlStore {
@@ -116,6 +123,17 @@ impl MysqlStore {
         Open { session, schema, store: self.name.clone(), lane: Arc::clone(lane) }
     }
 
+    /// Makes the marker table if it is missing.
+    async fn prepare_marker(&self, session: &mut MysqlSession) -> Result<()> {
+        if !self.marker_ready.load(Ordering::Relaxed) {
+            if !catalogue::has_marker_table(session).await? {
+                session.script(&session::create_marker_table(Engine::Mysql)).await?;
+            }
+            self.marker_ready.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// The settings of a batch. InnoDB counts its wait in whole seconds.
     fn batch_settings(&self, session: &MysqlSession) -> String {
         let (lock, statement) = (self.limits.lock_wait.as_secs().max(1), self.limits.statement);
@@ -141,8 +159,7 @@ impl DataStore for MysqlStore {
 
     async fn server_time(&self) -> Result<DateTime<Utc>> {
         let mut session = self.writer().await?;
-        let sql = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)".to_owned();
-        let statement = Statement { sql, arguments: Vec::new(), outputs: vec![Output::Integer] };
+        let statement = Statement { sql: MICROS.to_owned(), arguments: Vec::new(), outputs: vec![Output::Integer] };
         let micros = fetch_integer(&mut session, statement).await?;
         self.writers.put(session);
         let time = micros.and_then(DateTime::from_timestamp_micros);
@@ -183,12 +200,7 @@ impl DataStore for MysqlStore {
 
     async fn begin_batch(&self) -> Result<Box<dyn Batch>> {
         let mut session = self.writer().await?;
-        if !self.marker_ready.load(Ordering::Relaxed) {
-            if !catalogue::has_marker_table(&mut session).await? {
-                session.script(&session::create_marker_table(Engine::Mysql)).await?;
-            }
-            self.marker_ready.store(true, Ordering::Relaxed);
-        }
+        self.prepare_marker(&mut session).await?;
         let schema = match self.schema.get() {
             Some(schema) => schema,
             None => self.load_schema(&mut session).await?,
@@ -210,6 +222,40 @@ impl DataStore for MysqlStore {
         };
         self.writers.put(session);
         Ok(marker)
+    }
+
+    async fn table_facts(&self, tables: &[String], _up_to: u64) -> Result<BTreeMap<String, TableFacts>> {
+        let mut session = self.writer().await?;
+        let schema = self.load_schema(&mut session).await?;
+        let facts = facts::read(&mut session, &schema, tables).await?;
+        self.writers.put(session);
+        Ok(facts)
+    }
+
+    async fn load(&self) -> Result<Load> {
+        let mut session = self.writer().await?;
+        let load = load::read(&mut session).await?;
+        self.writers.put(session);
+        Ok(load)
+    }
+
+    async fn beat(&self) -> Result<Option<i64>> {
+        let mut session = self.writer().await?;
+        self.prepare_marker(&mut session).await?;
+        let statement = Statement { sql: MICROS.to_owned(), arguments: Vec::new(), outputs: vec![Output::Integer] };
+        let micros = fetch_integer(&mut session, statement).await?;
+        let failed = || StoreError::Failed { store: self.name.clone(), what: "the clock gave no time".to_owned() };
+        let micros = micros.ok_or_else(failed)?;
+        write_beat(&mut session, Engine::Mysql, micros).await?;
+        self.writers.put(session);
+        Ok(Some(micros))
+    }
+
+    async fn last_beat(&self) -> Result<Option<i64>> {
+        let mut session = self.reader().await?;
+        let beat = read_beat(&mut session, Engine::Mysql).await?;
+        self.readers.put(session);
+        Ok(beat)
     }
 
     async fn forget_markers(&self, run: &str) -> Result<()> {

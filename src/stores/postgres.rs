@@ -11,11 +11,14 @@ mod catalogue;
 mod check;
 mod definitions;
 mod errors;
+mod facts;
+mod load;
 mod restore;
 mod scratch;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,11 +31,12 @@ use sqlx::{Column as _, Connection, Row as _, TypeInfo, ValueRef};
 
 use self::errors::error_of;
 pub(super) use self::scratch::PostgresServer;
+use super::load::{read_beat, write_beat};
 use super::session::{self, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
 use super::sql::{Argument, Schema, Statement, trusted};
 use super::{
-    Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, Finding, Limits, PhysicalState, Restore, Result,
-    Snapshot, StoreError, Table,
+    Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, Finding, Limits, Load, PhysicalState, Restore,
+    Result, Snapshot, StoreError, Table, TableFacts,
 };
 use crate::policy::registry::SecretText;
 use crate::value::{Row, Value};
@@ -45,6 +49,9 @@ const SESSION: &str = "SET extra_float_digits = 1; SET DateStyle = 'ISO, YMD'; S
      SET IntervalStyle = 'postgres'; SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET xmlbinary = 'base64'; \
      SET xmloption = 'content'; SET standard_conforming_strings = on; SET row_security = off; \
      SET client_min_messages = warning";
+
+/// The server's time.
+const MICROS: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)";
 
 /// A PostgreSQL database.
 pub struct PostgresStore {
@@ -155,8 +162,7 @@ impl DataStore for PostgresStore {
 
     async fn server_time(&self) -> Result<DateTime<Utc>> {
         let mut session = self.writer().await?;
-        let sql = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)";
-        let micros = fetch_integer(&mut session, Statement::plain(sql)).await?;
+        let micros = fetch_integer(&mut session, Statement::plain(MICROS)).await?;
         self.writers.put(session);
         let time = micros.and_then(DateTime::from_timestamp_micros);
         time.ok_or_else(|| StoreError::Failed { store: self.name.clone(), what: "the clock gave no time".to_owned() })
@@ -216,6 +222,39 @@ impl DataStore for PostgresStore {
         };
         self.writers.put(session);
         Ok(marker)
+    }
+
+    async fn table_facts(&self, tables: &[String], _up_to: u64) -> Result<BTreeMap<String, TableFacts>> {
+        let mut session = self.reader().await?;
+        let schema = self.load_schema(&mut session).await?;
+        let facts = facts::read(&mut session, &schema, tables).await?;
+        self.readers.put(session);
+        Ok(facts)
+    }
+
+    async fn load(&self) -> Result<Load> {
+        let mut session = self.writer().await?;
+        let load = load::read(&mut session).await?;
+        self.writers.put(session);
+        Ok(load)
+    }
+
+    async fn beat(&self) -> Result<Option<i64>> {
+        self.prepare_marker().await?;
+        let mut session = self.writer().await?;
+        let micros = fetch_integer(&mut session, Statement::plain(MICROS)).await?;
+        let failed = || StoreError::Failed { store: self.name.clone(), what: "the clock gave no time".to_owned() };
+        let micros = micros.ok_or_else(failed)?;
+        write_beat(&mut session, Engine::Postgres, micros).await?;
+        self.writers.put(session);
+        Ok(Some(micros))
+    }
+
+    async fn last_beat(&self) -> Result<Option<i64>> {
+        let mut session = self.reader().await?;
+        let beat = read_beat(&mut session, Engine::Postgres).await?;
+        self.readers.put(session);
+        Ok(beat)
     }
 
     async fn forget_markers(&self, run: &str) -> Result<()> {

@@ -7,8 +7,10 @@
 
 mod catalogue;
 mod definitions;
+mod facts;
 mod restore;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +25,7 @@ use super::session::{self, Lane, Open, OpenBatch, SchemaCache, Session, fetch_in
 use super::sql::{Argument, Output, Schema, Statement, quote, trusted};
 use super::{
     Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, Finding, FindingKind, Limits, PhysicalState,
-    Restore, Result, Snapshot, StoreError, Table,
+    Restore, Result, Snapshot, StoreError, Table, TableFacts,
 };
 use crate::value::{Row, Value};
 
@@ -186,6 +188,14 @@ impl DataStore for SqliteStore {
         let marker = session::fetch_marker(&mut session, Engine::Sqlite, run, chunk).await?;
         self.writers.put(session);
         Ok(marker)
+    }
+
+    async fn table_facts(&self, tables: &[String], up_to: u64) -> Result<BTreeMap<String, TableFacts>> {
+        let mut session = self.reader().await?;
+        let schema = self.load_schema(&mut session).await?;
+        let facts = facts::read(&mut session, &schema, tables, up_to).await?;
+        self.readers.put(session);
+        Ok(facts)
     }
 
     async fn forget_markers(&self, run: &str) -> Result<()> {

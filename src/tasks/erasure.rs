@@ -1,15 +1,14 @@
 //! `retention` and the carrying-out of every plan: preconditions, batches, read-back, fate of the keys.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use crate::control::{ChunkCounts, ChunkRow, LedgerKind, PlanRow, RunRow, Tx};
+use crate::control::{ChunkRow, LedgerKind, PlanRow, RunRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
-use crate::erase::batch::{RunKeys, run_chunk, withhold_chunk};
+use crate::erase::batch::RunKeys;
 use crate::erase::chunk::place_of;
 use crate::erase::crowds::{rows_in_small_groups, smallest_groups};
 use crate::erase::fate::seal_fate;
-use crate::erase::knot::run_knot;
 use crate::erase::planner::{PlanUse, StoredPlan, is_intact, make_plan};
 use crate::erase::read_back::read_back;
 use crate::erase::survey::Target;
@@ -24,6 +23,7 @@ use crate::random::uuid7;
 use super::request::WAITING;
 use super::{Result, TaskError};
 
+mod batches;
 mod body;
 mod changes;
 mod checks;
@@ -32,7 +32,7 @@ mod rights;
 
 pub use body::{RunBody, SmallestGroup};
 pub use checks::changes_since;
-pub use resume::{Resumed, resume_runs};
+pub use resume::{Resumed, resume_run, resume_runs};
 
 /// Plans retention over all reachable stores.
 ///
@@ -238,38 +238,9 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
     keys.too_few = rows_in_small_groups(ground, &plan, &chunks, &keys).await?;
     let mut body = RunBody::of(run)?;
     body.recount(&[]);
-    let left_out = body.skipped.clone();
-    let mut knotted: HashMap<i64, ChunkCounts> = HashMap::new();
-    for chunk in &chunks {
-        body.add(match (chunk.verdict.as_str(), chunk.state.as_str()) {
-            ("settled", _) => ChunkCounts::default(),
-            ("keep", _) => ChunkCounts { kept: chunk.rows, ..ChunkCounts::default() },
-            (_, "done") => chunk.counts,
-            _ if knotted.contains_key(&chunk.number) => knotted.remove(&chunk.number).unwrap_or_default(),
-            _ => {
-                installation.may_destroy().await?;
-                let _whole = installation.begin_piece()?;
-                let all = |kept, failed| ChunkCounts { kept, failed, ..ChunkCounts::default() };
-                let left_out = left_out.iter().find(|(store, _)| *store == chunk.store);
-                let withheld = match (left_out, checks::withheld(ground, &planned, &chunk.store)) {
-                    (Some((_, why)), _) => Some((all(0, chunk.rows), why.clone())),
-                    (None, why) => why.map(|why| (all(chunk.rows, 0), why)),
-                };
-                match (withheld, chunk.knot) {
-                    (Some(outcome), _) => {
-                        withhold_chunk(ground, run, installation.token, chunk, &keys, outcome).await?.counts
-                    }
-                    (None, None) => run_chunk(ground, run, installation.token, chunk, &keys, target).await?.counts,
-                    (None, Some(_)) => {
-                        let together: Vec<&ChunkRow> = chunks.iter().filter(|other| other.knot == chunk.knot).collect();
-                        let done = run_knot(ground, (run, installation.token), &together, &keys, target).await?;
-                        knotted.extend(done.into_iter().map(|(number, outcome)| (number, outcome.counts)));
-                        knotted.remove(&chunk.number).unwrap_or_default()
-                    }
-                }
-            }
-        });
-    }
+    body.stopped = 0;
+    let work = batches::Work { installation, ground, run, planned: &planned, keys: &keys, target };
+    batches::carry_out(&work, chunks, &mut body).await?;
     body.notes.extend(installation.control.read().await?.chunk_notes(&plan).await?);
     body.notes.sort();
     body.notes.dedup();
@@ -391,6 +362,11 @@ async fn close_request(
     let before = tx.request(number).await?.and_then(|request| request.waits);
     if before.as_deref() == Some(ASKED_AGAIN) {
         tx.clear_request_waits(number).await?;
+        tx.step_request(number, "running", "received", Some(&run.id), None).await?;
+        return Ok(());
+    }
+    if body.stopped > 0 {
+        // It waits to be carried out again, as far as it was to be.
         tx.step_request(number, "running", "received", Some(&run.id), None).await?;
         return Ok(());
     }

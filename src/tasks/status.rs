@@ -16,6 +16,7 @@ use crate::policy::registry::BackupMode;
 use super::Result;
 use super::erasure::RunBody;
 use super::finality::FinalitySummary;
+use super::orders::Wish;
 use super::outbox::filing_circuit;
 use super::outcome::{retention_well, troubles};
 use super::outside::{OutsideWait, list_outside_keys};
@@ -159,6 +160,11 @@ async fn look_at_work(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> R
             status.add("shred-overdue", format!("the keys of run {} should be destroyed", run.id), shred_due);
         }
         look_at_rest(run, now, status)?;
+        if run.state == "approved"
+            && let Some(order) = tx.order(&run.id).await?.filter(|order| order.wish == Wish::Pause.name())
+        {
+            status.add("run-paused", format!("run {} was paused by {}", run.id, order.asked_by), Some(order.asked_at));
+        }
     }
     let well = retention_well(tx).await?;
     for (run, body) in not_made_good(&runs, &subjects, well)? {

@@ -43,6 +43,8 @@ macro_rules! every_check {
                 facts::clock_is_near_ours as clock_is_near_ours,
                 facts::nobody_answers as nobody_answers,
                 facts::settle_says_what_remains as settle_says_what_remains,
+                facts::load_and_heartbeat as load_and_heartbeat,
+                facts::sizes_and_indexes as sizes_and_indexes,
                 reading::pages_over_a_composite_key as pages_over_a_composite_key,
                 reading::filters_and_nulls as filters_and_nulls,
                 reading::start_events_before_a_bound as start_events_before_a_bound,

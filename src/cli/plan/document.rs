@@ -231,6 +231,8 @@ pub enum PartialCode {
     RowsFailed,
     /// Some stores were not reached; exit code 4.
     TargetsUnreached,
+    /// Somebody stopped a run before all of its rows were erased; exit code 4. Certificates say `ROWS_RETAINED`.
+    RunStopped,
     /// Everything is gone from the live stores; backups open it until their keys die. Exit code 0.
     KeyShredPending,
     /// All that was due is kept, with reasons; exit code 0.
@@ -301,6 +303,8 @@ impl ErasureDocument {
             (Outcome::Partial, Some(PartialCode::RowsFailed), Exit::Partial)
         } else if !skipped.is_empty() {
             (Outcome::Partial, Some(PartialCode::TargetsUnreached), Exit::Partial)
+        } else if runs.iter().any(|(_, body)| body.stopped > 0) {
+            (Outcome::Partial, Some(PartialCode::RunStopped), Exit::Partial)
         } else if gone {
             (Outcome::Partial, Some(PartialCode::KeyShredPending), Exit::Done)
         } else if counts.due > 0 {

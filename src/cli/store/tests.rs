@@ -11,6 +11,7 @@ fn spec() -> StoreSpec {
         minimum: Vec::new(),
         fields: std::collections::BTreeMap::new(),
         triggers: vec!["note_change".to_owned()],
+        allow_scan: false,
     };
     StoreSpec {
         name: "shop".to_owned(),
@@ -24,6 +25,8 @@ fn spec() -> StoreSpec {
         copies: Vec::new(),
         collections: vec![collection],
         ignored: Vec::new(),
+        budget: crate::policy::registry::Budget::default(),
+        replicas: Vec::new(),
     }
 }
 

@@ -61,6 +61,8 @@ fn model(tables: &[Table], collections: &[&str], policies: &[Policy]) -> Result<
         timezone: chrono_tz::Tz::UTC,
         backup: BackupMode::None,
         copies: Vec::new(),
+        budget: crate::policy::registry::Budget::default(),
+        replicas: Vec::new(),
         collections: collections.iter().map(|text| toml::from_str::<CollectionSpec>(text).unwrap()).collect(),
         ignored: Vec::new(),
     };

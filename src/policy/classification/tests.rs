@@ -19,6 +19,8 @@ fn store(purpose: Option<&str>, fields: &[(&str, FieldSpec)]) -> StoreSpec {
         backup: BackupMode::Bucket,
         copies: Vec::new(),
         ignored: Vec::new(),
+        budget: crate::policy::registry::Budget::default(),
+        replicas: Vec::new(),
         collections: vec![CollectionSpec {
             table: "customers".to_owned(),
             subject: None,
@@ -27,6 +29,7 @@ fn store(purpose: Option<&str>, fields: &[(&str, FieldSpec)]) -> StoreSpec {
             minimum: Vec::new(),
             fields: fields.iter().map(|(name, field)| ((*name).to_owned(), field.clone())).collect::<BTreeMap<_, _>>(),
             triggers: Vec::new(),
+            allow_scan: false,
         }],
     }
 }

@@ -237,6 +237,7 @@ fn result_of(facts: &Facts) -> ErasureResult {
         && body.failed == 0
         && body.residual == 0
         && body.skipped.is_empty()
+        && body.stopped == 0
     {
         ErasureResult::Complete
     } else {

@@ -53,6 +53,8 @@ fn store(backup: BackupMode, copies: &[(&str, &str)]) -> StoreSpec {
         copies: copies.iter().map(copy).collect(),
         collections: Vec::new(),
         ignored: Vec::new(),
+        budget: crate::policy::registry::Budget::default(),
+        replicas: Vec::new(),
     }
 }
 

@@ -69,6 +69,9 @@ pub struct RunBody {
     /// When it became final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_at: Option<DateTime<Utc>>,
+    /// Rows that stay because somebody stopped the run; they count as kept, and the next plan has them again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stopped: i64,
     /// Whether its end is in the operation log and its markers are removed.
     #[serde(default)]
     pub closed: bool,

@@ -34,10 +34,14 @@ pub async fn resume_runs(installation: &Installation) -> Result<Resumed> {
     drop(tx);
     let mut resumed = Resumed::default();
     for run in waiting {
+        if is_paused(installation, &run).await? {
+            continue;
+        }
         let id = run.id.clone();
         match resume(installation, run).await {
             Ok(run) => resumed.done.push(run),
             Err(TaskError::Stopping) => return Err(TaskError::Stopping),
+            Err(TaskError::Paused { .. }) => {}
             Err(error) => resumed.failed.push((id, error)),
         }
     }
@@ -55,6 +59,23 @@ pub async fn resume_runs(installation: &Installation) -> Result<Resumed> {
         }
     }
     Ok(resumed)
+}
+
+/// Whether somebody paused a run whose batches are not done.
+async fn is_paused(installation: &Installation, run: &RunRow) -> Result<bool> {
+    let order = installation.control.read().await?.order(&run.id).await?;
+    Ok(run.state == "approved" && order.is_some_and(|order| order.wish == "pause"))
+}
+
+/// Goes on with one interrupted run.
+///
+/// # Errors
+/// [`TaskError::Paused`] when somebody paused it, and what stops it.
+pub async fn resume_run(installation: &Installation, run: RunRow) -> Result<RunRow> {
+    if is_paused(installation, &run).await? {
+        return Err(TaskError::Paused { run: run.id });
+    }
+    resume(installation, run).await
 }
 
 async fn resume(installation: &Installation, run: RunRow) -> Result<RunRow> {

@@ -4,6 +4,7 @@ mod anonymise;
 mod approvals;
 mod circles;
 mod generated;
+mod gentle;
 pub mod ground;
 mod names;
 mod references;

@@ -41,6 +41,8 @@ fn is_measured(name: &str) -> bool {
         || of_tree
         || name.ends_with("_seconds")
         || name.ends_with("Ms")
+        // A batch follows what the one before took.
+        || ["paused_ms", "longest_ms", "rows_per_second", "batch_rows"].contains(&name)
         || name.starts_with("bytes")
         || name == "working"
         // Slots are drawn at random.

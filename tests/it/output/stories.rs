@@ -89,6 +89,11 @@ fn a_new_installation_and_what_is_configured() {
     stage.checked("completions", 0, &["completions", "bash"]);
     stage.checked("manual", 0, &["manual", "backup", "run"]);
 
+    let tight = "name = \"shop\"\nbudget = { scan_rows = 2 }";
+    stage.place.reconfigure("name = \"shop\"", tight);
+    stage.checked("store-check.no-index", 3, &["store", "check"]);
+    stage.checked("error.no-index", 3, &["plan"]);
+    stage.place.reconfigure(tight, "name = \"shop\"");
     stage.place.reconfigure("timezone", "timezon");
     stage.checked("config-check.invalid", 2, &["config", "check"]);
     stage.checked("doctor.missing", 5, &["doctor"]);
@@ -115,6 +120,37 @@ fn what_is_listed_while_nothing_has_happened() {
     ] {
         stage.checked(name, 0, &command);
     }
+}
+
+/// A run that was begun and not yet carried out.
+fn begun(stage: &Stage) -> String {
+    stage.run(&["backup", "run"]).ends(0);
+    let hash = stage.run(&["plan"]).ends(0).text("hash");
+    let killed = stage.program().with("WANGCHUAN_CRASH_AT", "run.added").json(&["erase", "--plan", &hash]);
+    assert!(killed.was_killed(), "{killed}");
+    stage.run(&["run", "list"]).list("runs")[0]["run"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_run_that_is_paused_tuned_resumed_or_stopped() {
+    let stage = Stage::set();
+    let run = begun(&stage);
+    stage.checked("run-pause", 0, &["run", "pause", &run]);
+    stage.checked("run-tune", 0, &["run", "tune", &run, "--rows-per-second", "2000", "--transaction-ms", "50"]);
+    stage.checked("run-show.paused", 0, &["run", "show", &run]);
+    assert!(stage.run(&["status"]).ends(5).to_string().contains("run-paused"));
+    // Nobody goes on with it by himself.
+    stage.run(&["agent", "--once"]);
+    assert_eq!(stage.run(&["run", "show", &run]).text("state"), "approved");
+    stage.checked("run-resume", 0, &["run", "resume", &run]);
+    stage.checked("error.run-is-done", 3, &["run", "pause", &run]);
+
+    let stage = Stage::set();
+    let run = begun(&stage);
+    stage.checked("run-stop", 4, &["run", "stop", &run]);
+    stage.checked("run-show.stopped", 0, &["run", "show", &run]);
+    let again = stage.run(&["plan"]).ends(0);
+    assert_eq!(again.number("due"), small::DUE, "the next plan has what stays");
 }
 
 #[test]

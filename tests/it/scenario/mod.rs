@@ -29,6 +29,7 @@ mod failover;
 mod honest;
 mod increments;
 mod keys;
+mod lagging;
 mod lint;
 mod music;
 mod mutations;

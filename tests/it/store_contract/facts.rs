@@ -246,3 +246,84 @@ pub async fn missing_rights_come_with_their_grant(lab: &Lab) {
         _ => lab.run(&format!("DROP USER {}", mariadb_account(lab, &user).await)).await,
     }
 }
+
+pub async fn load_and_heartbeat(lab: &Lab) {
+    let store = lab.store();
+    if lab.engine() == Engine::Sqlite {
+        assert_eq!(store.load().await.unwrap(), wangchuan::stores::Load::default());
+        assert_eq!((store.beat().await.unwrap(), store.last_beat().await.unwrap()), (None, None));
+        return;
+    }
+    assert!(store.last_beat().await.is_err(), "nobody wrote a heartbeat yet");
+    let first = store.beat().await.unwrap().unwrap();
+    assert_eq!(store.last_beat().await.unwrap(), Some(first));
+    let now = store.server_time().await.unwrap().timestamp_micros();
+    assert!((0..60_000_000).contains(&(now - first)), "{first} is not the server's time {now}");
+    let second = store.beat().await.unwrap().unwrap();
+    assert!(second > first);
+    assert_eq!(store.last_beat().await.unwrap(), Some(second));
+    assert_eq!(lab.number("SELECT count(*) FROM wangchuan_batch").await, 1, "older heartbeats stay");
+
+    let sleeping = match lab.engine() {
+        Engine::Postgres => "SELECT pg_sleep(3)",
+        _ => "SELECT SLEEP(3)",
+    };
+    let before = store.load().await.unwrap();
+    let busy = async {
+        let mut most = 0;
+        for _ in 0..50 {
+            most = store.load().await.unwrap().active.unwrap().max(most);
+            if most > 0 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        most
+    };
+    let ((), active) = tokio::join!(lab.run(sleeping), busy);
+    assert!(active > 0, "a session at work is not seen");
+    lab.run("CREATE TABLE many (a int); INSERT INTO many VALUES (1), (2), (3)").await;
+    lab.run("INSERT INTO many SELECT x.a FROM many x, many y, many z").await;
+    let after = store.load().await.unwrap();
+    assert!(after.log_bytes > before.log_bytes, "{before:?} {after:?}");
+    assert!(after.unpurged.is_some());
+}
+
+pub async fn sizes_and_indexes(lab: &Lab) {
+    make_shop(lab).await;
+    let series = match lab.engine() {
+        Engine::Sqlite => {
+            "(WITH RECURSIVE n (a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM n WHERE a < 3000) SELECT a FROM n) AS s"
+        }
+        Engine::Postgres => "generate_series(1, 3000) AS s (a)",
+        Engine::Mysql => "(SELECT seq AS a FROM seq_1_to_3000) AS s",
+    };
+    lab.run("CREATE TABLE big (a int, b int); CREATE INDEX by_both ON big (b, a)").await;
+    lab.run(&format!("INSERT INTO big SELECT a, a FROM {series}")).await;
+    let partial = lab.engine() != Engine::Mysql;
+    if partial {
+        lab.run("CREATE INDEX in_part ON big (a) WHERE b > 5").await;
+    }
+    let store = lab.store();
+    let facts = store.table_facts(&names(&["big", "orders", "nowhere"]), 1000).await.unwrap();
+    assert_eq!(facts.keys().collect::<Vec<_>>(), ["big", "orders"]);
+    let big = &facts["big"];
+    // Nobody analysed it, and still it is not taken for empty.
+    assert!(big.rows > 1000, "{big:?}");
+    assert_eq!(big.indexes, [names(&["b", "a"])], "an index over some rows counts for none");
+    assert!(facts["orders"].indexes.contains(&names(&["customer_id"])), "{facts:?}");
+    assert!(facts["orders"].indexes.contains(&names(&["id"])), "{facts:?}");
+    assert!(facts["orders"].rows < 1000, "{facts:?}");
+    if lab.engine() == Engine::Postgres {
+        lab.run(
+            "CREATE TABLE parts (a int, at timestamp) PARTITION BY RANGE (at);
+             CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+             CREATE INDEX ON parts (at); CREATE INDEX ON big ((a + 1), b);
+             INSERT INTO parts SELECT a, '2020-02-02' FROM generate_series(1, 3000) AS s (a); ANALYZE parts",
+        )
+        .await;
+        let facts = store.table_facts(&names(&["big", "parts"]), 1000).await.unwrap();
+        assert_eq!((facts["parts"].rows, facts["parts"].indexes.clone()), (3000, vec![names(&["at"])]));
+        assert!(facts["big"].indexes.contains(&names(&["", "b"])), "an expression is no column: {facts:?}");
+    }
+}

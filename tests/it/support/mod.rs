@@ -8,6 +8,7 @@ pub mod moto;
 pub mod ports;
 pub mod program;
 pub mod proxy;
+pub mod replica;
 pub mod rgw;
 pub mod softhsm;
 pub mod source;
