@@ -1,9 +1,9 @@
 //! Bad input is pinned by the full text of its error; every shipped file loads; secrets show nowhere.
 
 #[cfg(test)]
-mod audit;
-#[cfg(test)]
 mod anonymise;
+#[cfg(test)]
+mod audit;
 #[cfg(test)]
 mod law;
 #[cfg(test)]

@@ -47,7 +47,7 @@ async fn every_certificate_stands_in_one_roll_up_and_each_day_has_one() {
     assert_eq!((first.receipt_totals.grade_b, first.receipt_totals.waiting, first.previous_roll_up), (2, 0, None));
     assert_eq!(first.result, wangchuan::certify::codes::ErasureResult::Complete);
     assert_eq!(roll_up_due(&installation).await.unwrap(), None, "one a day");
-    assert_eq!(file_due(&installation, true).await.unwrap().receipted, [first.certificate_id.clone()]);
+    assert_eq!(file_due(&installation, true).await.unwrap().receipted, std::slice::from_ref(&first.certificate_id));
 
     next_day(&world, &installation).await;
     forget(&installation, &customers(&world)[5]).await;
