@@ -295,12 +295,13 @@ impl Round<'_> {
                 self.report.quarantined.push((row.certificate.clone(), reason.to_string()));
             }
             FiledOutcome::Retry { after, alarm, reason } => {
-                // What the service cannot do now, it can do for all of them later: the circuit knows when.
-                if !reason.is_of_service() {
-                    let own =
-                        || backoff(u32::try_from(row.attempts).unwrap_or(u32::MAX), self.installation.random.as_ref());
-                    let delay = after.map_or_else(own, Ok)?;
-                    row.next_at = now + TimeDelta::from_std(delay).unwrap_or(TimeDelta::minutes(15));
+                // What the service cannot do now, it can do for all of them later: the circuit knows when. Only not again at once.
+                let is_of_service = reason.is_of_service();
+                let attempt = if is_of_service { 1 } else { u32::try_from(row.attempts).unwrap_or(u32::MAX) };
+                let own = || backoff(attempt, self.installation.random.as_ref());
+                let delay = after.filter(|_| !is_of_service).map_or_else(own, Ok)?;
+                row.next_at = now + TimeDelta::from_std(delay).unwrap_or(TimeDelta::minutes(15));
+                if !is_of_service {
                     row.alarm = alarm;
                     if alarm {
                         self.report.alarm = Some(reason.to_string());

@@ -237,6 +237,9 @@ fn proof_targets() -> Vec<Target> {
             let receipt = receipt::verify(bytes, &envelope, &signer, &log).ok()?;
             Some(shown(&(receipt.index, receipt.tree_size, receipt.root)))
         }),
+        open("audit/webhook.rs::parse", vec![b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n".to_vec()], |bytes| {
+            wangchuan::audit::webhook::WebhookSecret::parse(&as_text(bytes)).ok().map(|_| Vec::new())
+        }),
         open("audit/trust.rs::parse", vec![trust], |bytes| Trust::parse(bytes).ok().map(|_| Vec::new())),
     ]
 }

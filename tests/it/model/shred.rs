@@ -118,14 +118,7 @@ fn runs_in_dying_cells(world: &World, run: u8) -> BTreeSet<u8> {
     let dying = world.dying_cells(&[run]);
     let mut found = BTreeSet::new();
     for ((row, cell), (first, _)) in &world.sealed {
-        let known = &world.cells[*cell as usize];
-        let of = world.cell_row(*cell);
-        let is_spared = world.pins.iter().any(|pin| {
-            let stands = pin.state == State::Active || matches!(pin.state, State::Dying(other) if other != run);
-            pin.cell == *cell && !pin.is_fresh && stands
-        });
-        let dies = dying.takes(of.subject, of.bucket, of.pin) && (of.pin.is_some() || !is_spared);
-        if known.is_dead || !dies {
+        if !closes(world, run, &dying, *cell) {
             continue;
         }
         let position = world.snapshots[*first as usize - 1].position as usize;
@@ -136,9 +129,21 @@ fn runs_in_dying_cells(world: &World, run: u8) -> BTreeSet<u8> {
     found
 }
 
+/// Whether a cell that is alive is closed by the keys which die with a run. One that a pin takes over is not.
+fn closes(world: &World, run: u8, dying: &DyingKeys, cell: u8) -> bool {
+    let of = world.cell_row(cell);
+    let is_spared = world.pins.iter().any(|pin| {
+        let stands = pin.state == State::Active || matches!(pin.state, State::Dying(other) if other != run);
+        pin.cell == cell && !pin.is_fresh && stands
+    });
+    let dies = dying.takes(of.subject, of.bucket, of.pin) && (of.pin.is_some() || !is_spared);
+    dies && !world.cells[cell as usize].is_dead
+}
+
 fn is_behind_barrier(world: &World, run: u8) -> bool {
     let dying = world.dying_cells(&[run]);
-    if !dying.has_cells() {
+    // Where the keys close no cell nothing can be lost, and no snapshot is waited for.
+    if !(0..world.cells.len() as u8).any(|cell| closes(world, run, &dying, cell)) {
         return true;
     }
     let Some(newest) = world.newest().filter(|newest| *newest as u8 + 1 > world.runs[run as usize].barrier) else {
