@@ -16,6 +16,11 @@ const DYING_CELL: &str = "c.state = 'live' AND ((c.pin IS NULL AND (\
      AND (p.state = 'active' OR (p.state = 'dying' AND p.dies_with <> $1)))) \
      OR c.pin IN (SELECT slot FROM pin WHERE state = 'dying' AND dies_with = $1))";
 
+/// Cells that the keys of a run reach: those that it closes, and those whose pin it lets die before that has taken the cell over. The
+/// keys of such a cell die with another run, which relies on the pin, so together they close it.
+const REACHED_CELL: &str = "c.state = 'live' AND c.id IN \
+     (SELECT cell FROM pin WHERE state = 'dying' AND dies_with = $1 AND kind = 'preserving')";
+
 const PIN: &str = "SELECT slot, cell, lookup, bucket_name, kind, reason, rows, run, dies_with FROM pin";
 
 impl Tx {
@@ -167,7 +172,8 @@ impl Tx {
     /// The collections, as (store, collection), of the cells that lose their keys with `run`.
     pub async fn collections_of_dying_cells(&mut self, run: &str) -> Result<Vec<(String, String)>> {
         let text = format!(
-            "SELECT DISTINCT b.store, b.collection FROM cell c JOIN bucket b ON b.slot = c.bucket WHERE {DYING_CELL} ORDER BY 1, 2"
+            "SELECT DISTINCT b.store, b.collection FROM cell c JOIN bucket b ON b.slot = c.bucket \
+             WHERE ({DYING_CELL}) OR ({REACHED_CELL}) ORDER BY 1, 2"
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(run).fetch_all(&mut *self.inner).await?;
         rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()

@@ -266,7 +266,7 @@ async fn roll_ups(
         }
         checked += 1;
     }
-    Ok((checked > 0).then(|| line("roll-ups", true, format!("{checked} roll-ups count what is there"))))
+    Ok((checked > 0).then(|| line("roll-ups", true, format!("{checked}, what they count is there"))))
 }
 
 /// No two receipts show different roots for one size of one log.

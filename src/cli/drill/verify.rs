@@ -59,7 +59,7 @@ pub async fn verify(context: &mut Context<'_>) -> CommandResult {
             "还没有演练；`wangchuan drill run` 可以做一次",
         ))?,
         shapes::Verification::Valid => output.say(&Words::new(
-            format!("✓ {} records, signed and without a gap", grouped(records)),
+            format!("✓ records: {}, signed and without a gap", grouped(records)),
             format!("✓ {} 份记录，签名有效，没有缺漏", grouped(records)),
         ))?,
         _ => {}

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use wangchuan::control::DyingKeys;
 use wangchuan::erase::fate::rules::{CellNames, SealedCell, forbids_death};
 
-use super::world::{BY_CRASH, Fate, Outcome, Rule, Run, Shred, ShredStep, Stage, State, Who, World};
+use super::world::{BY_CRASH, Fate, Outcome, Pin, Rule, Run, Shred, ShredStep, Stage, State, Who, World};
 
 /// Looks which runs are ready.
 pub fn check(world: &mut World, off: Option<Rule>) {
@@ -140,10 +140,16 @@ fn closes(world: &World, run: u8, dying: &DyingKeys, cell: u8) -> bool {
     dies && !world.cells[cell as usize].is_dead
 }
 
+/// The same, or its pin dies with the run before it took the cell over: another run, whose keys close the cell, relies on that pin.
+fn reaches(world: &World, run: u8, dying: &DyingKeys, cell: u8) -> bool {
+    let lets_go = |pin: &Pin| pin.state == State::Dying(run) && pin.cell == cell && !pin.is_fresh;
+    closes(world, run, dying, cell) || (!world.cells[cell as usize].is_dead && world.pins.iter().any(lets_go))
+}
+
 fn is_behind_barrier(world: &World, run: u8) -> bool {
     let dying = world.dying_cells(&[run]);
-    // Where the keys close no cell nothing can be lost, and no snapshot is waited for.
-    if !(0..world.cells.len() as u8).any(|cell| closes(world, run, &dying, cell)) {
+    // Where the keys reach no cell nothing can be lost, and no snapshot is waited for.
+    if !(0..world.cells.len() as u8).any(|cell| reaches(world, run, &dying, cell)) {
         return true;
     }
     let Some(newest) = world.newest().filter(|newest| *newest as u8 + 1 > world.runs[run as usize].barrier) else {
