@@ -78,7 +78,7 @@ const COLUMNS: [(&str, &str, &str, &str, &[&str]); 11] = [
 ];
 /// Tables whose rows nothing signs: the agent's own notes, and what is sealed and found out when it is opened. Against whoever changes
 /// these stands the sealed state in the second place.
-const NOTES: [&str; 23] = [
+const NOTES: [&str; 25] = [
     "meta",
     "lease",
     "tree_root",
@@ -97,6 +97,8 @@ const NOTES: [&str; 23] = [
     "plan",
     "plan_chunk",
     "run",
+    "run_order",
+    "run_pace",
     "ledger",
     "request",
     "hold",
