@@ -95,7 +95,7 @@ pub fn reached(name: &str) {
     if is_wanted("WANGCHUAN_PAUSE_AT", name, pauses) {
         let _ = Command::new("kill").args(["-STOP", &id().to_string()]).status();
         // What was sent meanwhile is heard by other threads before this one goes on.
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        std::thread::sleep(std::time::Duration::from_millis(100));
     }
 }
 
