@@ -27,7 +27,7 @@ use crate::tasks::unfinished::{Unfinished, UnfinishedRun, find_unfinished};
 
 /// A command that has nothing in hand and does not answer for so long waits for something outside of the program: a key
 /// press at a prompt, a name server. It is ended then.
-const DEAF_AFTER: Duration = Duration::from_secs(1);
+const DEAF_AFTER: Duration = Duration::from_secs(3);
 
 /// Listens for signals from now on.
 pub struct Listener {
