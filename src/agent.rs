@@ -27,7 +27,7 @@ use crate::tasks::certify::{certify_or_wait, roll_up_due};
 use crate::tasks::drill::{picks_of, remove_leftovers, run_picked};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
 use crate::tasks::finality::finalise_or_wait;
-use crate::tasks::orders::paused_run;
+use crate::tasks::orders::{open_run, paused_run};
 use crate::tasks::outbox::file_due;
 use crate::tasks::outcome::{note_outcome, note_retention_well};
 use crate::tasks::outside::{OutsideReport, destroy_outside_keys};
@@ -148,6 +148,10 @@ async fn retention(installation: &Installation) -> Result<Done> {
     // Its rows would be planned twice.
     if let Some(run) = paused_run(installation, "retention").await? {
         return Err(TaskError::Paused { run });
+    }
+    if let Some(run) = open_run(installation, "retention").await? {
+        let summary = format!("run {run} is not finished; nothing is planned until it is");
+        return Ok(Done { state: "partial", ..Done::good("retention", summary) });
     }
     // What somebody was asked to agree to is not replaced under their eyes by another plan.
     let plan = match waiting_plan(installation, "retention", None).await? {
@@ -325,17 +329,28 @@ async fn outbox(installation: &Installation) -> Result<Done> {
 
 /// First everything is certified and filed that can be, so that what the roll-up misses is really missing.
 async fn roll_up(installation: &Installation) -> Result<Done> {
-    let (_, waiting) = certify_or_wait(installation).await?;
-    file_due(installation, true).await?;
-    let summary = match roll_up_due(installation).await? {
-        Some(id) => {
-            let filed = file_due(installation, true).await?;
-            let filing = if filed.receipted.contains(&id) { "filed" } else { "not filed yet" };
-            format!("certificate {id}, {filing}")
-        }
-        None => "there is one of today".to_owned(),
+    let (waiting, fault) = match certify_or_wait(installation).await {
+        Ok((_, waiting)) => (waiting, None),
+        Err(TaskError::Stopping) => return Err(TaskError::Stopping),
+        // What cannot be certified is what a roll-up is to show.
+        Err(error) => (None, Some(error.to_string())),
     };
-    Ok(Done::good("roll-up", summary).with_certificate(waiting))
+    let mut doubt = file_due(installation, true).await?.doubt;
+    let mut summary = "there is one of today".to_owned();
+    if let Some(id) = roll_up_due(installation).await? {
+        let filed = file_due(installation, true).await?;
+        let is_taken = filed.receipted.contains(&id) || filed.acknowledged.contains(&id);
+        summary = format!("certificate {id}, {}", if is_taken { "filed" } else { "not filed yet" });
+        doubt = doubt.or(filed.doubt);
+    }
+    if let Some(doubt) = doubt {
+        return Ok(Done { state: "failed", ..Done::good("roll-up", doubt) });
+    }
+    let state = if fault.is_some() { "partial" } else { "done" };
+    if let Some(fault) = fault {
+        summary = format!("{summary}; a certificate could not be issued: {fault}");
+    }
+    Ok(Done { state, ..Done::good("roll-up", summary) }.with_certificate(waiting))
 }
 
 async fn drill(installation: &Installation, stores: &[String]) -> Result<Done> {

@@ -73,9 +73,10 @@ pub fn totals(lines: &[ListLine], waiting_before: u64) -> Totals {
         let lines = lines.iter().filter(|line| line.certificate.is_some() == is_certified);
         lines.filter_map(|line| line.about.as_deref()).collect()
     };
-    let (certified, without) = (about(true), about(false));
-    let without = without.difference(&certified).count() as u64;
-    let certified = certified.len() as u64;
+    // One that has a certificate, and not the one that its present state wants, is without.
+    let without = about(false);
+    let certified = about(true).difference(&without).count() as u64;
+    let without = without.len() as u64;
     Totals {
         runs: RunTotals { ended: certified + without, certified, without_certificate: without },
         certificates: CertificateTotals {
@@ -169,7 +170,7 @@ mod tests {
             known,
         ];
         let found = totals(&lines, 7);
-        assert_eq!(found.runs, RunTotals { ended: 3, certified: 2, without_certificate: 1 });
+        assert_eq!(found.runs, RunTotals { ended: 3, certified: 1, without_certificate: 2 });
         let range = (found.certificates.issued, found.certificates.first_sequence, found.certificates.last_sequence);
         assert_eq!(range, (3, Some(2), Some(4)));
         let receipts = found.receipts;

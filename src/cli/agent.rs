@@ -11,7 +11,7 @@ use super::job::checked_jobs;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use crate::agent::{AgentError, Done, once, serve};
 use crate::control::time_text;
-use crate::installation::{Installation, Needs, who_works};
+use crate::installation::{Installation, Needs, Operation, who_works};
 use crate::tasks::TaskError;
 
 /// Arguments of `agent`.
@@ -128,10 +128,11 @@ pub(super) fn outcome_of(done: &Done) -> (Outcome, Exit) {
 
 async fn hold(context: &mut Context<'_>, set: bool) -> CommandResult {
     let installation = context.open(Needs::STATE).await?;
-    installation
-        .log_operation(if set { "agent.hold" } else { "agent.resume" }, "agent", "success")
-        .await
-        .map_err(task_error)?;
+    let name = if set { "agent.hold" } else { "agent.resume" };
+    let wish = Operation { name, object: "agent", outcome: "success", ..Operation::default() };
+    // To destroy nothing can be asked of an old copy too.
+    let logged = if set { installation.log_look(wish).await } else { installation.log(wish).await };
+    logged.map_err(task_error)?;
     let mut tx = installation.control.begin().await.map_err(control)?;
     if set {
         tx.set_meta("agent_hold", &time_text(context.clock.now())).await.map_err(control)?;

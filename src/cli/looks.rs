@@ -3,8 +3,6 @@
 //! Commands that change something log it themselves. What names nobody and is asked by monitoring every minute (`status`, `doctor`,
 //! lists of jobs, stores, snapshots and keys) is not logged: entries of that kind would hide the others.
 
-use chrono::{DateTime, Utc};
-
 use super::Command;
 use super::certificate::CertificateCommand;
 use super::context::{Context, task_error};
@@ -13,62 +11,64 @@ use super::output::UserError;
 use super::request::RequestCommand;
 use super::run::RunCommand;
 use crate::clock::{Clock as _, SystemClock};
-use crate::installation::{Needs, Operation};
+use crate::control::{CertificateRow, ControlError, RunRow};
+use crate::installation::{Installation, Needs, Operation};
 
-/// A look: its name in the log, and at what.
-struct Look {
-    name: &'static str,
-    object: String,
-}
-
-/// The look that a command is; none for one that names nobody or logs by itself.
-fn look_of(command: &Command) -> Option<Look> {
-    let (name, object) = match command {
-        Command::Request(RequestCommand::List) => ("request.list", "requests".to_owned()),
-        Command::Request(RequestCommand::Show { number }) => ("request.show", format!("request-{number}")),
-        Command::Hold(HoldCommand::List) => ("hold.list", "holds".to_owned()),
-        Command::Run(RunCommand::List) => ("run.list", "runs".to_owned()),
-        Command::Run(RunCommand::Show { id }) => ("run.show", typed(id)),
-        Command::Certificate(CertificateCommand::List) => ("certificate.list", "certificates".to_owned()),
-        Command::Certificate(CertificateCommand::Show { id }) => ("certificate.show", typed(id)),
-        Command::Certificate(CertificateCommand::Export(args)) => ("certificate.export", typed(args.id())),
+/// The name in the log of the look that a command is, and at what if that is always the same; none for one that names nobody or logs
+/// by itself.
+fn look_of(command: &Command) -> Option<(&'static str, Option<&'static str>)> {
+    Some(match command {
+        Command::Request(RequestCommand::List) => ("request.list", Some("requests")),
+        Command::Request(RequestCommand::Show { .. }) => ("request.show", None),
+        Command::Hold(HoldCommand::List) => ("hold.list", Some("holds")),
+        Command::Run(RunCommand::List) => ("run.list", Some("runs")),
+        Command::Run(RunCommand::Show { .. }) => ("run.show", None),
+        Command::Certificate(CertificateCommand::List) => ("certificate.list", Some("certificates")),
+        Command::Certificate(CertificateCommand::Show { .. }) => ("certificate.show", None),
+        Command::Certificate(CertificateCommand::Export(_)) => ("certificate.export", None),
         _ => return None,
-    };
-    Some(Look { name, object })
+    })
 }
 
-/// An id as it was typed, unless it is none: who mistakes the place for a customer's number must not have it logged. Ids are
-/// hexadecimal and begin with the time; a short number is a certificate's.
-fn typed(id: &str) -> String {
-    let is_number = id.len() <= 7 && id.bytes().all(|byte| byte.is_ascii_digit());
-    let is_id =
-        id.len() <= 36 && id.starts_with("01") && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-    if is_number || is_id || id == "latest" { id.to_owned() } else { "unknown".to_owned() }
+/// What was typed, if it names something that there is: who mistakes the place for a customer's number must not have that logged.
+async fn known(installation: &Installation, command: &Command) -> Result<Option<String>, ControlError> {
+    let mut tx = installation.control.read().await?;
+    let certificate = match command {
+        Command::Request(RequestCommand::Show { number }) => {
+            return Ok(tx.request(*number).await?.map(|_| format!("request-{number}")));
+        }
+        Command::Run(RunCommand::Show { id }) => {
+            let is_meant = |run: &RunRow| !id.is_empty() && run.id.starts_with(id.as_str());
+            return Ok(tx.runs(None).await?.into_iter().find(is_meant).map(|run| run.id));
+        }
+        Command::Certificate(CertificateCommand::Show { id }) => id,
+        Command::Certificate(CertificateCommand::Export(args)) => args.id(),
+        _ => return Ok(None),
+    };
+    let mut certificates = tx.certificates(None).await?;
+    if certificate == "latest" {
+        return Ok(certificates.pop().map(|row| row.id));
+    }
+    let number = certificate.parse().ok();
+    let is_meant = |row: &CertificateRow| {
+        number == Some(row.sequence) || (!certificate.is_empty() && row.id.starts_with(certificate))
+    };
+    Ok(certificates.into_iter().find(is_meant).map(|row| row.id))
 }
 
 /// Logs a look before anything is shown; with `--at` under the real time.
 pub async fn note_look(context: &Context<'_>, command: &Command) -> Result<(), UserError> {
-    let Some(look) = look_of(command) else { return Ok(()) };
+    let Some((name, always)) = look_of(command) else { return Ok(()) };
     let installation = context.open(Needs::STATE).await?;
-    let at: DateTime<Utc> = SystemClock.now();
-    let operation =
-        Operation { name: look.name, object: &look.object, outcome: "success", at: Some(at), ..Operation::default() };
-    let logged = installation.log_look(operation).await;
+    let logged = async {
+        let object = match always {
+            Some(object) => object.to_owned(),
+            None => known(&installation, command).await?.unwrap_or_else(|| "unknown".to_owned()),
+        };
+        let look = Operation { name, object: &object, outcome: "success", ..Operation::default() };
+        installation.log_look(Operation { at: Some(SystemClock.now()), ..look }).await
+    };
+    let logged = logged.await;
     installation.close().await.map_err(task_error)?;
     logged.map_err(task_error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_can_be_an_id_is_logged() {
-        for id in ["3", "latest", "01a200dd", "01a200dd-ae98-7942-a219-b5ae24273a9e"] {
-            assert_eq!(typed(id), id);
-        }
-        for other in ["13912345678", "C-1001", "110101199003074258", "张三", ""] {
-            assert_eq!(typed(other), if other.is_empty() { "" } else { "unknown" });
-        }
-    }
 }

@@ -393,6 +393,18 @@ impl Tx {
         rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
+    /// How many rows of a plan's finished chunks stay for the reason of this note.
+    pub async fn rows_kept_with_note(&mut self, plan: &str, note: &str) -> Result<i64> {
+        let row = sqlx::query(
+            "SELECT CAST(COALESCE(SUM(kept), 0) AS BIGINT) FROM plan_chunk WHERE plan = $1 AND state = 'done' AND note = $2",
+        )
+        .bind(plan)
+        .bind(note)
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok(row.try_get(0)?)
+    }
+
     /// Stores a new run.
     pub async fn add_run(&mut self, run: &RunRow) -> Result<()> {
         sqlx::query(

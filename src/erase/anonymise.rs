@@ -153,8 +153,9 @@ impl Work<'_> {
         if !matches!(change.how, How::Surrogate(_) | How::Nobody) {
             return settled_value(change, old, engine);
         }
-        if *old == Value::Null {
-            return Ok(Value::Null);
+        // Of nothing a surrogate is nothing, too.
+        if *old == Value::Null || *old == Value::Text(String::new()) {
+            return Ok(old.clone());
         }
         for _ in 0..TRIES {
             let new = random_value(change, old, engine, self.ground.random)?;

@@ -40,27 +40,29 @@ impl Installation {
         self.log(Operation { name: operation, object, outcome, ..Operation::default() }).await
     }
 
-    /// Logs a look at what is kept, before anything of it is shown. In a control database that was found to be an old copy it may go on
-    /// without: one more entry would give the log a second history.
+    /// Logs a look at what is kept, before anything of it is shown, or the wish to destroy nothing. In a control database that was found to
+    /// be an old copy it may go on without.
     ///
     /// # Errors
     /// As [`Self::log`]; what cannot be logged is not shown.
     pub async fn log_look(&self, operation: Operation<'_>) -> Result<()> {
-        match self.refuse_old_copy().await {
-            Ok(()) => self.log(operation).await,
+        let name = operation.name.to_owned();
+        match self.log(operation).await {
             Err(TaskError::OldCopy { .. }) => {
-                tracing::warn!(operation = operation.name, "a look at an old copy of the state is not logged");
+                tracing::warn!(operation = name, "what happens in an old copy of the state is not logged");
                 Ok(())
             }
-            Err(error) => Err(error),
+            logged => logged,
         }
     }
 
-    /// The same with everything that is known.
+    /// The same with everything that is known. Never in a control database that was found to be an old copy: one more entry would give
+    /// the log a second history.
     ///
     /// # Errors
-    /// When the log cannot be written, or there is no key for the customer's pseudonym.
+    /// When the log cannot be written, or there is no key for the customer's pseudonym; [`TaskError::OldCopy`] there.
     pub async fn log(&self, operation: Operation<'_>) -> Result<()> {
+        self.refuse_old_copy().await?;
         let customer = match operation.subject {
             Some(subject) => Some(self.log_pseudonym(subject).await?),
             None => None,

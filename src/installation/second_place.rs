@@ -30,6 +30,15 @@ const FOUND_OLD: &str = "second_place.old_copy";
 /// Certificates at the end of the audit log that are looked for in the control database.
 const LAST_FILED: u64 = 1000;
 
+/// Who said that this control database is the newest.
+#[derive(PartialEq, Eq)]
+enum Answered {
+    /// The second place and the audit log.
+    Both,
+    /// Not both of them.
+    NotAll,
+}
+
 /// Reads what travels.
 fn travelling(installation: &Installation) -> Result<Vec<StateFile>> {
     let folder = state_folder(&installation.config);
@@ -140,13 +149,15 @@ impl Installation {
         let asked = self.ask_about_state().await;
         let found = match &asked {
             Err(TaskError::OldCopy { what }) => Some(what.as_str()),
-            Ok(()) if self.doubt().is_none() => None,
-            _ => return asked,
+            Ok(Answered::Both) => None,
+            // What was found once stands until whoever may have found it has been asked again.
+            Ok(Answered::NotAll) => return self.refuse_old_copy().await,
+            Err(_) => return asked.map(drop),
         };
         if let Err(error) = self.note_old_copy(found).await {
             tracing::warn!(error = %error, "whether this control database is an old copy could not be noted");
         }
-        asked
+        asked.map(drop)
     }
 
     async fn note_old_copy(&self, found: Option<&str>) -> Result<()> {
@@ -172,7 +183,7 @@ impl Installation {
         }
     }
 
-    async fn ask_about_state(&self) -> Result<()> {
+    async fn ask_about_state(&self) -> Result<Answered> {
         let second = match self.keyring.compare_state(&self.control).await {
             Ok(Comparison::Behind(head)) => {
                 tracing::warn!(number = head.number, "the second place lost the newest state; it is stored again");
@@ -187,9 +198,10 @@ impl Installation {
             Err(error) => return Err(error.into()),
         };
         let is_filed = self.compare_audit_log().await?;
+        let answered = if second.is_ok() && is_filed { Answered::Both } else { Answered::NotAll };
         let doubt = second.err().filter(|_| !is_filed);
         *self.doubt.lock().unwrap_or_else(PoisonError::into_inner) = doubt;
-        Ok(())
+        Ok(answered)
     }
 
     /// Whether the audit log could be compared, and holds nothing that this control database does not know. The embedded log is

@@ -335,6 +335,10 @@ fn how_of(column: &Column, method: &Method, kind: Option<FieldKind>) -> Result<H
             Some(FieldKind::CustomerId | FieldKind::PurchaseFrequency) => {
                 Err(format!("`{name}` is of a kind that masks show whole; write \"null\" or \"surrogate\""))
             }
+            // Of these a mask hides addresses of e-mail and numbers, and no name.
+            Some(FieldKind::FreeText | FieldKind::Complaint | FieldKind::Preference | FieldKind::History) => {
+                Err(format!("`{name}` holds text in which a mask leaves names; write \"null\" or {{ fixed = \"…\" }}"))
+            }
             Some(kind) => Ok(How::Mask(kind)),
         },
         Method::Surrogate if matches!(held, Text | Integer) => Ok(How::Surrogate(kind)),

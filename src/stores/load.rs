@@ -24,8 +24,9 @@ pub struct Load {
 /// The run under which heartbeats stand in the marker table; no run has such an id.
 const HEARTBEAT: &str = "heartbeat";
 
-/// Writes a heartbeat: the server's time, as the only row of its kind.
-pub(super) async fn write_beat<S: Session>(session: &mut S, engine: Engine, micros: i64) -> Result<()> {
+/// Writes a heartbeat and returns it: the server's time, and always later than the one before, whatever the clock did since.
+pub(super) async fn write_beat<S: Session>(session: &mut S, engine: Engine, micros: i64) -> Result<i64> {
+    let micros = read_beat(session, engine).await?.map_or(micros, |before| micros.max(before.saturating_add(1)));
     let table = quote(engine, MARKER_TABLE);
     let place = |n: usize| if engine == Engine::Postgres { format!("${n}") } else { "?".to_owned() };
     let arguments = || vec![Argument::Text(HEARTBEAT.to_owned()), Argument::Integer(micros)];
@@ -37,7 +38,7 @@ pub(super) async fn write_beat<S: Session>(session: &mut S, engine: Engine, micr
     let delete = format!("DELETE FROM {table} WHERE run = {} AND chunk < {}", place(1), place(2));
     session.execute(Statement { sql: insert, arguments: arguments(), outputs: Vec::new() }).await?;
     session.execute(Statement { sql: delete, arguments: arguments(), outputs: Vec::new() }).await?;
-    Ok(())
+    Ok(micros)
 }
 
 /// The newest heartbeat that arrived here.

@@ -246,9 +246,9 @@ impl DataStore for MysqlStore {
         let micros = fetch_integer(&mut session, statement).await?;
         let failed = || StoreError::Failed { store: self.name.clone(), what: "the clock gave no time".to_owned() };
         let micros = micros.ok_or_else(failed)?;
-        write_beat(&mut session, Engine::Mysql, micros).await?;
+        let beat = write_beat(&mut session, Engine::Mysql, micros).await?;
         self.writers.put(session);
-        Ok(Some(micros))
+        Ok(Some(beat))
     }
 
     async fn last_beat(&self) -> Result<Option<i64>> {

@@ -245,9 +245,9 @@ impl DataStore for PostgresStore {
         let micros = fetch_integer(&mut session, Statement::plain(MICROS)).await?;
         let failed = || StoreError::Failed { store: self.name.clone(), what: "the clock gave no time".to_owned() };
         let micros = micros.ok_or_else(failed)?;
-        write_beat(&mut session, Engine::Postgres, micros).await?;
+        let beat = write_beat(&mut session, Engine::Postgres, micros).await?;
         self.writers.put(session);
-        Ok(Some(micros))
+        Ok(Some(beat))
     }
 
     async fn last_beat(&self) -> Result<Option<i64>> {

@@ -128,6 +128,7 @@ pub async fn check_agreement(installation: &Installation, plan: &PlanRow, body: 
 /// Refused when the plan does not wait to be carried out, its policies, schema or holds changed, nobody needs to agree, or
 /// the same person agreed already.
 pub async fn approve(installation: &Installation, prefix: &str, operator: &str) -> Result<(PlanRow, Agreement)> {
+    installation.refuse_old_copy().await?;
     let operator = operator_name(operator)?;
     let plan = find_plan(installation, prefix).await?;
     let (hash, body) = (&plan.hash[..12], super::erasure::plan_body(&plan)?);

@@ -60,31 +60,7 @@ fn proof(error: impl std::fmt::Display) -> TaskError {
 /// # Errors
 /// When the control database fails; the first failure, when nothing at all could be issued.
 pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
-    let mut tx = installation.control.read().await?;
-    let mut waiting = tx.runs(Some("shred-pending")).await?;
-    for state in [SHREDDED, FINAL, UNDONE] {
-        waiting.extend(tx.runs(Some(state)).await?);
-    }
-    // What was given up half-way has no certificate; that nothing at all went has one.
-    for run in tx.runs(Some(FAILED)).await? {
-        if RunBody::of(&run)?.is_failed() {
-            waiting.push(run);
-        }
-    }
-    drop(tx);
-    let mut due = Vec::new();
-    let is_blind = !installation.ground()?.skipped.is_empty();
-    for run in waiting {
-        let body = RunBody::of(&run)?;
-        if is_blind && run.state == SHRED_PENDING && body.irrevocable_at.is_none() && body.certified.is_some() {
-            // Without its store no date can be computed; what was said of it stands until it is reached.
-            continue;
-        }
-        let until = open_until(installation, &run, &body).await?;
-        if body.certified.as_deref() != Some(claim_of(&run, &body, until.as_deref()).as_str()) {
-            due.push(run);
-        }
-    }
+    let due = uncertified_runs(installation).await?;
     let keys = outside::uncertified(installation).await?;
     if due.is_empty() && keys.is_empty() {
         return Ok(Vec::new());
@@ -121,6 +97,36 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
         Some(error) if ids.is_empty() => Err(error),
         _ => Ok(ids),
     }
+}
+
+/// The runs that have no certificate for their present state.
+async fn uncertified_runs(installation: &Installation) -> Result<Vec<RunRow>> {
+    let mut tx = installation.control.read().await?;
+    let mut waiting = tx.runs(Some("shred-pending")).await?;
+    for state in [SHREDDED, FINAL, UNDONE] {
+        waiting.extend(tx.runs(Some(state)).await?);
+    }
+    // What was given up half-way has no certificate; that nothing at all went has one.
+    for run in tx.runs(Some(FAILED)).await? {
+        if RunBody::of(&run)?.is_failed() {
+            waiting.push(run);
+        }
+    }
+    drop(tx);
+    let mut due = Vec::new();
+    let is_blind = !installation.ground()?.skipped.is_empty();
+    for run in waiting {
+        let body = RunBody::of(&run)?;
+        if is_blind && run.state == SHRED_PENDING && body.irrevocable_at.is_none() && body.certified.is_some() {
+            // Without its store no date can be computed; what was said of it stands until it is reached.
+            continue;
+        }
+        let until = open_until(installation, &run, &body).await?;
+        if body.certified.as_deref() != Some(claim_of(&run, &body, until.as_deref()).as_str()) {
+            due.push(run);
+        }
+    }
+    Ok(due)
 }
 
 /// The same, but certificates wait while the second place cannot be reached: what was erased is erased, and every pass tries

@@ -238,7 +238,6 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
     keys.too_few = rows_in_small_groups(ground, &plan, &chunks, &keys).await?;
     let mut body = RunBody::of(run)?;
     body.recount(&[]);
-    body.stopped = 0;
     let work = batches::Work { installation, ground, run, planned: &planned, keys: &keys, target };
     batches::carry_out(&work, chunks, &mut body).await?;
     body.notes.extend(installation.control.read().await?.chunk_notes(&plan).await?);

@@ -82,6 +82,7 @@ pub async fn tune(installation: &Installation, run: &RunRow, tuning: Tuning) -> 
 }
 
 async fn store(installation: &Installation, run: &RunRow, change: impl FnOnce(&mut OrderRow)) -> Result<OrderRow> {
+    installation.refuse_old_copy().await?;
     let mut tx = installation.control.begin().await?;
     let state = tx.run(&run.id).await?.map_or_else(|| "gone".to_owned(), |run| run.state);
     if state != "approved" {
@@ -111,6 +112,20 @@ async fn store(installation: &Installation, run: &RunRow, change: impl FnOnce(&m
     tx.set_order(&order).await?;
     tx.commit().await?;
     Ok(order)
+}
+
+/// A run of this kind that was begun and is not finished, if there is one.
+///
+/// # Errors
+/// When the control database fails.
+pub async fn open_run(installation: &Installation, kind: &str) -> Result<Option<String>> {
+    let mut tx = installation.control.read().await?;
+    for state in ["approved", "deleted", "verified"] {
+        if let Some(run) = tx.runs(Some(state)).await?.into_iter().find(|run| run.kind == kind) {
+            return Ok(Some(run.id));
+        }
+    }
+    Ok(None)
 }
 
 /// The run of this kind that somebody paused, if one is.

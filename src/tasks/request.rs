@@ -235,6 +235,7 @@ pub async fn plan_request(installation: &Installation, number: i64) -> Result<St
 /// # Errors
 /// Refused when it was begun: what is gone cannot be withdrawn.
 pub async fn cancel(installation: &Installation, number: i64) -> Result<()> {
+    installation.refuse_old_copy().await?;
     let now = installation.clock.now();
     let mut tx = installation.control.begin().await?;
     let Some(request) = tx.request(number).await? else {

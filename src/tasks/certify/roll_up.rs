@@ -1,14 +1,12 @@
 //! The roll-up: once a day, what was certified and filed since the one before, under one signature and in the same sequence. What
 //! counts as the period is the sequence itself, from the roll-up before on; so no clock decides what is in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
 use super::predicate::ENVIRONMENT;
-use super::{
-    FAILED, FINAL, SHRED_PENDING, SHREDDED, UNDONE, announced, next_reserved, proof, reserve, result_name, told,
-};
+use super::{announced, next_reserved, outside, proof, reserve, result_name, told, uncertified_runs};
 use crate::certify::codes::ErasureResult;
 use crate::certify::issue_roll_up;
 use crate::certify::roll_up::{Filed, ListLine, ListedCertificate, totals, write};
@@ -18,12 +16,12 @@ use crate::crash_point;
 use crate::installation::{Installation, operation_log};
 use crate::random::uuid7;
 use crate::tasks::Result;
-use crate::tasks::erasure::RunBody;
 
 /// What stands in the place of a run in the row of a roll-up.
 pub const ROLL_UP: &str = "roll-up";
 
-/// Issues the roll-up, when none was issued on this day of the agent's zone; returns its id.
+/// Issues the roll-up, when the last one is not of this day of the agent's zone; returns its id. One from a clock that was ahead keeps no
+/// other back.
 ///
 /// # Errors
 /// When the second place, the operation log or the control database fails.
@@ -31,19 +29,20 @@ pub async fn roll_up_due(installation: &Installation) -> Result<Option<String>> 
     let zone = installation.config.agent.timezone;
     let today = installation.clock.now().with_timezone(&zone).date_naive();
     let last = installation.control.read().await?.newest_certificate_of(ROLL_UP).await?;
-    if last.is_some_and(|last| last.issued_at.with_timezone(&zone).date_naive() >= today) {
+    if last.is_some_and(|last| last.issued_at.with_timezone(&zone).date_naive() == today) {
         return Ok(None);
     }
     roll_up(installation).await.map(Some)
 }
 
 async fn roll_up(installation: &Installation) -> Result<String> {
+    let owed = owed(installation).await?;
     reserve(installation, 1).await?;
     let head = operation_log(installation).await?.sequencer().checkpoint().await.checkpoint;
     let mut tx = installation.control.begin().await?;
     let now = installation.clock.now();
     let before = tx.newest_certificate_of(ROLL_UP).await?;
-    let (lines, waiting_before) = lines(&mut tx, before.as_ref().map_or(1, |row| row.sequence)).await?;
+    let (lines, waiting_before) = lines(&mut tx, before.as_ref().map_or(1, |row| row.sequence), owed).await?;
     let (list, list_digest) = write(&lines).map_err(proof)?;
     let found = totals(&lines, waiting_before);
     let (sequence, previous) = next_reserved(&mut tx).await?;
@@ -105,14 +104,19 @@ async fn lines_begin(tx: &mut Tx) -> Result<Option<DateTime<Utc>>> {
     Ok(tx.runs(None).await?.iter().map(|run| run.begun_at).min())
 }
 
-/// The certificates from a number on and the runs without any, and how many certificates before that number wait.
-async fn lines(tx: &mut Tx, first: i64) -> Result<(Vec<ListLine>, u64)> {
+/// Runs and outside keys without the certificate that their present state wants.
+async fn owed(installation: &Installation) -> Result<Vec<String>> {
+    let runs = uncertified_runs(installation).await?.into_iter().map(|run| run.id);
+    let keys = outside::uncertified(installation).await?.into_iter().map(|key| key.id);
+    Ok(runs.chain(keys).collect())
+}
+
+/// The certificates from a number on and what has none, and how many certificates before that number wait.
+async fn lines(tx: &mut Tx, first: i64, owed: Vec<String>) -> Result<(Vec<ListLine>, u64)> {
     let outbox: BTreeMap<String, OutboxRow> =
         tx.outbox(None).await?.into_iter().map(|row| (row.certificate.clone(), row)).collect();
     let (mut lines, mut waiting_before) = (Vec::new(), 0);
-    let mut certified = BTreeSet::new();
     for row in tx.certificates(None).await? {
-        certified.insert(row.run.clone());
         let filed = filed(outbox.get(&row.id));
         if row.sequence < first {
             waiting_before += u64::from(matches!(filed, Filed::Waiting | Filed::Refused));
@@ -123,14 +127,7 @@ async fn lines(tx: &mut Tx, first: i64) -> Result<(Vec<ListLine>, u64)> {
         let about = (row.run != ROLL_UP).then_some(row.run);
         lines.push(ListLine { about, certificate: Some(certificate) });
     }
-    for state in [SHRED_PENDING, SHREDDED, FINAL, UNDONE, FAILED] {
-        for run in tx.runs(Some(state)).await? {
-            let is_owed = state != FAILED || RunBody::of(&run)?.is_failed();
-            if is_owed && !certified.contains(&run.id) {
-                lines.push(ListLine { about: Some(run.id), certificate: None });
-            }
-        }
-    }
+    lines.extend(owed.into_iter().map(|about| ListLine { about: Some(about), certificate: None }));
     Ok((lines, waiting_before))
 }
 

@@ -57,7 +57,6 @@ pub(super) async fn carry_out(work: &Work<'_>, chunks: Vec<ChunkRow>, body: &mut
         order: None,
         figures: PaceRow { waits_for: None, ..pace.unwrap_or_default() },
         noted: None,
-        stopped: 0,
     };
     let mut queue = VecDeque::from(chunks);
     while let Some(chunk) = queue.pop_front() {
@@ -78,7 +77,9 @@ pub(super) async fn carry_out(work: &Work<'_>, chunks: Vec<ChunkRow>, body: &mut
         };
         body.add(counts);
     }
-    body.stopped += batches.stopped;
+    // Of an earlier start of this run too.
+    let plan = work.run.plan.as_deref().unwrap_or_default();
+    body.stopped = work.installation.control.read().await?.rows_kept_with_note(plan, STOPPED).await?;
     batches.figures.waits_for = None;
     batches.note(true).await
 }
@@ -120,19 +121,16 @@ struct Batches<'a> {
     order: Option<OrderRow>,
     figures: PaceRow,
     noted: Option<DateTime<Utc>>,
-    /// Rows that stay because somebody stopped the run.
-    stopped: i64,
 }
 
 impl Batches<'_> {
     async fn step(&mut self, chunk: ChunkRow) -> Result<Step> {
         self.look().await?;
         let Work { installation, ground, run, keys, .. } = *self.work;
-        if let Some((outcome, is_stopped)) = self.withheld(&chunk) {
+        if let Some(outcome) = self.withheld(&chunk) {
             installation.may_destroy().await?;
             let _whole = installation.begin_piece()?;
             let done = withhold_chunk(ground, run, installation.token, &chunk, keys, outcome).await?;
-            self.stopped += if is_stopped { done.counts.kept } else { 0 };
             return Ok(Step::Done(done.counts));
         }
         let (site, _) = place_of(ground, &chunk)?;
@@ -176,17 +174,17 @@ impl Batches<'_> {
         Ok(())
     }
 
-    /// What becomes of a chunk that must not be carried out, and whether that is because the run was stopped.
-    fn withheld(&self, chunk: &ChunkRow) -> Option<((ChunkCounts, String), bool)> {
+    /// What becomes of a chunk that must not be carried out.
+    fn withheld(&self, chunk: &ChunkRow) -> Option<(ChunkCounts, String)> {
         let all = |kept, failed| ChunkCounts { kept, failed, ..ChunkCounts::default() };
         if let Some((_, why)) = self.left_out.iter().find(|(store, _)| *store == chunk.store) {
-            return Some(((all(0, chunk.rows), why.clone()), false));
+            return Some((all(0, chunk.rows), why.clone()));
         }
         if let Some(why) = checks::withheld(self.work.ground, self.work.planned, &chunk.store) {
-            return Some(((all(chunk.rows, 0), why), false));
+            return Some((all(chunk.rows, 0), why));
         }
         let is_stopped = self.order.as_ref().is_some_and(|order| order.wish == "stop");
-        is_stopped.then(|| ((all(chunk.rows, 0), STOPPED.to_owned()), true))
+        is_stopped.then(|| (all(chunk.rows, 0), STOPPED.to_owned()))
     }
 
     fn handling(&mut self, store: &str, budget: &Budget) -> &mut Handling {
@@ -301,15 +299,23 @@ impl Batches<'_> {
     }
 
     /// A batch could not have its locks: its intent is taken back, so that nobody waits for it, and it comes back smaller. After
-    /// some tries the run stops, to go on later.
+    /// some tries the run stops, to go on later. The intent of one that an earlier start of the run had begun stays: its transaction may
+    /// still be committing somewhere.
     async fn give_way(&mut self, chunk: &ChunkRow, error: StoreError) -> Result<ChunkRow> {
         let Work { installation, ground, run, .. } = *self.work;
         let Some(handling) = self.stores.get_mut(&chunk.store) else { return Err(error.into()) };
         handling.blocked += 1;
         handling.pace.blocked();
+        let is_last = handling.blocked > LOCK_TRIES;
         let (site, _) = place_of(ground, chunk)?;
         // What was committed after all is settled by its marker.
-        if site.store.batch_outcome(&run.id, chunk.number).await?.is_some() {
+        if chunk.state == "running" || site.store.batch_outcome(&run.id, chunk.number).await?.is_some() {
+            if is_last {
+                return Err(error.into());
+            }
+            for other in self.knots.iter_mut().filter(|other| chunk.knot.is_some() && other.knot == chunk.knot) {
+                "running".clone_into(&mut other.state);
+            }
             return Ok(ChunkRow { state: "running".to_owned(), ..chunk.clone() });
         }
         let mut tx = installation.control.begin().await?;
@@ -318,7 +324,7 @@ impl Batches<'_> {
             tx.release_chunk(run, chunk).await?;
         }
         tx.commit().await?;
-        if self.blocked(&chunk.store) > LOCK_TRIES {
+        if is_last {
             return Err(error.into());
         }
         tracing::info!(store = %chunk.store, error = %error, "a batch gives way, and comes back smaller");
@@ -356,7 +362,17 @@ impl Batches<'_> {
         }
         self.note(is_new).await?;
         let begun = self.work.installation.clock.now();
-        tokio::time::sleep(time).await;
+        let mut left = time;
+        while !left.is_zero() {
+            let part = left.min(LOOK);
+            tokio::time::sleep(part).await;
+            left -= part;
+            let order = self.work.installation.control.read().await?.order(&self.work.run.id).await?;
+            if order != self.order {
+                // The next look acts on it.
+                break;
+            }
+        }
         self.figures.paused_ms += millis(since(self.work.installation, begun));
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::policy::registry::BackupMode;
 use crate::stores::Trigger;
 
 use super::super::approval::check_agreement;
+use super::super::orders::open_run;
 use super::super::{Result, TaskError};
 
 /// Everything that must hold before a plan becomes a run.
@@ -25,6 +26,7 @@ pub(super) async fn check_all(installation: &Installation, plan: &PlanRow, body:
     }
     installation.may_destroy().await?;
     check_no_snapshot(installation).await?;
+    check_alone(installation, plan).await?;
     check_unchanged(installation, plan, body).await?;
     check_backups(installation).await?;
     check_agreement(installation, plan, body).await?;
@@ -38,6 +40,20 @@ pub(super) async fn check_all(installation: &Installation, plan: &PlanRow, body:
         ));
     }
     check_triggers(&ground, &chunks)
+}
+
+/// A retention that waits on its way has rows which the plan of another would have too: neither could be undone then.
+async fn check_alone(installation: &Installation, plan: &PlanRow) -> Result<()> {
+    if plan.kind != "retention" {
+        return Ok(());
+    }
+    match open_run(installation, "retention").await? {
+        None => Ok(()),
+        Some(run) => Err(TaskError::refused(
+            format!("retention run {run} is not finished; its rows would be erased twice"),
+            format!("`wangchuan run resume {run}` goes on with it, `wangchuan run stop {run}` ends it where it is"),
+        )),
+    }
 }
 
 /// A trigger may keep or copy what is deleted, so one that nobody declared harmless stops everything before the first batch.
