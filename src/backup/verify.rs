@@ -164,9 +164,9 @@ pub async fn verify_store(
     report.listed = objects.iter().map(|(name, object)| (name.clone(), object.bytes())).collect();
     if let Some(sample) = scope.sample {
         sample::look_for(repository, &mut report, &objects).await?;
-        objects = sample.choose(objects);
-        // What the listing has already told is not told twice.
+        // What the listing has already told is not told twice, and takes nobody's turn.
         objects.retain(|(name, _)| report.problems.iter().all(|problem| problem.object != *name));
+        objects = sample.choose(objects);
     }
     for (name, object) in objects {
         if verify_object(repository, &mut report, &name, object).await {

@@ -113,7 +113,7 @@ impl Tx {
     pub async fn left_by_run(&mut self, run: &str) -> Result<HashMap<[u8; 16], Left>> {
         let rows = sqlx::query(
             "SELECT row_mac, left_mac, left_columns, left_lookup FROM ledger \
-             WHERE run = $1 AND kind = 'anonymised' AND state IN ('done', 'intended')",
+             WHERE run = $1 AND kind = 'anonymised' AND state IN ('done', 'intended', 'failed')",
         )
         .bind(run)
         .fetch_all(&mut *self.inner)

@@ -327,7 +327,8 @@ impl Tx {
     }
 
     /// Rows of a finished chunk turned out not to be erased (or anonymised, or stripped): their ledger entries are void, and they count
-    /// as failed. Returns how many there were.
+    /// as failed. Returns how many there were. An entry of a row that was anonymised is `failed` instead: an undo finds by it what was
+    /// changed, and for everything else it is void.
     pub async fn fail_rows(
         &mut self,
         run: &RunRow,
@@ -338,7 +339,8 @@ impl Tx {
         let mut failed = 0;
         for mac in rows {
             let done = sqlx::query(
-                "UPDATE ledger SET state = 'void' WHERE run = $1 AND chunk = $2 AND row_mac = $3 AND state = 'done'",
+                "UPDATE ledger SET state = CASE WHEN left_mac IS NULL THEN 'void' ELSE 'failed' END \
+                 WHERE run = $1 AND chunk = $2 AND row_mac = $3 AND state = 'done'",
             )
             .bind(&run.id)
             .bind(chunk)

@@ -49,13 +49,15 @@ impl Tx {
         self.retire_work("pre-image", run).await
     }
 
-    /// Digests of the rows of a chunk that its run erased or stripped, and that were not put back.
+    /// Digests of the rows of a chunk that its run erased or changed, and that were not put back: those that the read-back took for
+    /// failed as well.
     pub async fn done_entries(&mut self, run: &str, chunk: i64) -> Result<Vec<[u8; 16]>> {
-        let rows = sqlx::query("SELECT row_mac FROM ledger WHERE run = $1 AND chunk = $2 AND state = 'done'")
-            .bind(run)
-            .bind(chunk)
-            .fetch_all(&mut *self.inner)
-            .await?;
+        let rows =
+            sqlx::query("SELECT row_mac FROM ledger WHERE run = $1 AND chunk = $2 AND state IN ('done', 'failed')")
+                .bind(run)
+                .bind(chunk)
+                .fetch_all(&mut *self.inner)
+                .await?;
         rows.into_iter()
             .map(|row| {
                 let mac: Vec<u8> = row.try_get(0)?;
@@ -88,20 +90,22 @@ impl Tx {
         rows: &[[u8; 16]],
         now: DateTime<Utc>,
     ) -> Result<()> {
-        let mut undone = 0;
+        // Those that counted as done, and those that counted as failed.
+        let (mut undone, mut mended) = (0, 0);
         for mac in rows {
-            let done = sqlx::query(
-                "UPDATE ledger SET state = 'undone' WHERE run = $1 AND chunk = $2 AND row_mac = $3 AND state = 'done'",
-            )
-            .bind(&run.id)
-            .bind(chunk.number)
-            .bind(&mac[..])
-            .execute(&mut *self.inner)
-            .await?;
-            if done.rows_affected() == 0 {
+            let mut changed = [0; 2];
+            for (state, changed) in ["done", "failed"].into_iter().zip(&mut changed) {
+                let sql =
+                    "UPDATE ledger SET state = 'undone' WHERE run = $1 AND chunk = $2 AND row_mac = $3 AND state = $4";
+                let query = sqlx::query(sql).bind(&run.id).bind(chunk.number).bind(&mac[..]).bind(state);
+                *changed = query.execute(&mut *self.inner).await?.rows_affected() as i64;
+            }
+            let [done, failed] = changed;
+            if done + failed == 0 {
                 continue;
             }
-            undone += done.rows_affected() as i64;
+            undone += done;
+            mended += failed;
             sqlx::query(
                 "INSERT INTO ledger (run, chunk, store, collection, row_mac, kind, state, at) VALUES ($1, $2, $3, $4, $5, 'put-back', 'reversal', $6)",
             )
@@ -115,12 +119,14 @@ impl Tx {
             .await?;
         }
         let count = LedgerKind::of_verdict(&chunk.verdict).text();
-        let text =
-            format!("UPDATE plan_chunk SET {count} = {count} - $3, kept = kept + $3 WHERE plan = $1 AND number = $2");
+        let text = format!(
+            "UPDATE plan_chunk SET {count} = {count} - $3, failed = failed - $4, kept = kept + $3 + $4 WHERE plan = $1 AND number = $2"
+        );
         sqlx::query(sqlx::AssertSqlSafe(text))
             .bind(&run.plan)
             .bind(chunk.number)
             .bind(undone)
+            .bind(mended)
             .execute(&mut *self.inner)
             .await?;
         Ok(())

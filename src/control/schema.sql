@@ -141,8 +141,8 @@ CREATE TABLE pre_image (
     run TEXT NOT NULL, chunk BIGINT NOT NULL, part BIGINT NOT NULL, sealed BLOB NOT NULL, PRIMARY KEY (run, chunk, part)
 );
 
--- The ledger of erasures: append-only but for the outcome of an entry. state: intended | done | void | undone. An undone
--- entry is followed by a reversing one (kind put-back, state reversal), which stands for no erasure.
+-- The ledger of erasures: append-only but for the outcome of an entry. state: intended | done | void | undone | failed,
+-- which is void too, and stands for a row that was anonymised and did not pass the read-back. An undone entry is followed by a reversing one (kind put-back, state reversal), which stands for no erasure.
 -- left_*, of rows that were anonymised: the keyed digest of what the changed columns were left with, their names (a list in JSON), and
 -- the digest of the subject that the row leads to now, empty for none.
 CREATE TABLE ledger (

@@ -307,15 +307,14 @@ pub(super) async fn mark_settled(
     for (index, collection) in site.model.collections.iter().enumerate() {
         let Some(changes) = &collection.anonymise else { continue };
         let (store, table) = (&site.model.spec.name, &collection.table.name);
-        let wanted = changes.columns();
         let own = candidates.iter().filter(|candidate| candidate.collection == index);
         let known = own.filter_map(|candidate| {
             let left = ledger.get(&row_mac(keys.suppression, store, table, &candidate.row.key))?;
-            let is_enough = wanted.iter().all(|column| left.columns.contains(column));
-            is_enough.then(|| (candidate.row.key.clone(), left))
+            Some((candidate.row.key.clone(), left))
         });
         let known: Vec<(RowKey, &Left)> = known.collect();
-        let found = rows_as_left(view, collection, &known, keys.certificate).await?;
+        let wanted = Some((changes, site.store.engine()));
+        let found = rows_as_left(view, collection, &known, keys.certificate, wanted).await?;
         settled.extend(found.into_iter().map(|key| (index, key)));
     }
     for candidate in candidates {
@@ -326,12 +325,29 @@ pub(super) async fn mark_settled(
     Ok(())
 }
 
-/// The encoded keys of those rows that are still as their anonymisation left them.
+/// Whether an earlier anonymisation went as far as today's rules: it changed every column that they change, and what it left is not made
+/// coarser by them. A mask of a mask is another one, and a random value says nothing, so of those only the column counts.
+pub(super) fn is_far_enough<'v>(
+    changes: &Anonymise,
+    engine: Engine,
+    left: &Left,
+    value: impl Fn(&str) -> Option<&'v Value>,
+) -> bool {
+    changes.changes.iter().all(|change| {
+        let is_told = matches!(change.how, How::Mask(_) | How::Surrogate(_) | How::Nobody);
+        let is_coarse = |now: &Value| settled_value(change, now, engine).is_ok_and(|new| is_same(change, now, &new));
+        left.columns.contains(&change.column.name) && (is_told || value(&change.column.name).is_some_and(is_coarse))
+    })
+}
+
+/// The encoded keys of those rows that are still as their anonymisation left them; with `wanted` of those that today's rules would
+/// leave so, too.
 pub(super) async fn rows_as_left(
     view: &mut dyn Snapshot,
     collection: &Collection,
     rows: &[(RowKey, &Left)],
     certificate: &Key,
+    wanted: Option<(&Anonymise, Engine)>,
 ) -> Result<HashSet<Vec<u8>>, EraseError> {
     let columns: Vec<&str> = collection.table.columns.iter().map(|column| column.name.as_str()).collect();
     let mut found = HashSet::new();
@@ -346,7 +362,11 @@ pub(super) async fn rows_as_left(
             let values = row.split_off(shape.width());
             let id = encode_values(&shape.read(row).key.0);
             let value = |name: &str| values.get(columns.iter().position(|column| *column == name)?);
-            if left.get(&id).is_some_and(|left| is_as_left(certificate, left, value)) {
+            let is_settled = |left: &&Left| {
+                let is_enough = wanted.is_none_or(|(changes, engine)| is_far_enough(changes, engine, left, value));
+                is_enough && is_as_left(certificate, left, value)
+            };
+            if left.get(&id).is_some_and(is_settled) {
                 found.insert(id);
             }
         }

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::anonymise::{Telling, is_as_left, settled_value};
+use super::anonymise::{Telling, is_as_left, is_far_enough, settled_value};
 use super::batch::RunKeys;
 use super::chunk::open_items;
 use super::survey::{Shape, read_all};
@@ -70,10 +70,9 @@ async fn crowds_of(
         let value = |name: &str| values.get(columns.iter().position(|column| *column == name)?);
         if coming.contains(&id) {
             crowds.coming.insert(id, alike(changes, engine, true, value));
-        } else if known
-            .get(&row_mac(keys.suppression, store, table, &key))
-            .is_some_and(|left| is_as_left(keys.certificate, left, value))
-            && let Some(alike) = alike(changes, engine, false, value)
+        } else if known.get(&row_mac(keys.suppression, store, table, &key)).is_some_and(|left| {
+            is_far_enough(changes, engine, left, value) && is_as_left(keys.certificate, left, value)
+        }) && let Some(alike) = alike(changes, engine, false, value)
         {
             *crowds.settled.entry(alike).or_default() += 1;
         }

@@ -172,7 +172,7 @@ async fn recognisable(
     keys: &RunKeys,
 ) -> Result<(Vec<RowKey>, Vec<Leading>), EraseError> {
     let known = items.iter().filter_map(|(item, mac)| Some((item.row.key.clone(), left.get(mac)?)));
-    let as_left = rows_as_left(view, collection, &known.collect::<Vec<_>>(), &keys.certificate).await?;
+    let as_left = rows_as_left(view, collection, &known.collect::<Vec<_>>(), &keys.certificate, None).await?;
     let planned: HashMap<Vec<u8>, &(&ChunkItem, [u8; 16])> =
         items.iter().map(|entry| (encode_values(&entry.0.row.key.0), entry)).collect();
     let shape = Shape::of(collection);

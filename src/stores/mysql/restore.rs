@@ -241,17 +241,26 @@ impl MysqlRestore {
             literal(table)
         );
         let mut notes = Vec::new();
-        for row in self.session.fetch(Statement::plain(sql)).await? {
+        let checks = self.session.fetch(Statement::plain(sql)).await?;
+        // Clauses are shown with backslashes as escapes, as tables are.
+        self.session.script(AS_SHOWN).await?;
+        for row in checks {
             let (name, clause) = (catalogue::text(&row, 0), catalogue::text(&row, 1));
             let sql = format!("SELECT count(*) FROM {} WHERE NOT ({clause})", quote(Engine::Mysql, table));
             let statement = Statement { sql, arguments: Vec::new(), outputs: vec![Output::Integer] };
-            let rows = fetch_count(&mut self.session, &self.store, statement).await?;
-            if rows > 0 {
-                notes.push(format!(
+            match fetch_count(&mut self.session, &self.store, statement).await {
+                Ok(0) => {}
+                Ok(rows) => notes.push(format!(
                     "table {table}: the check {name} is in force for new rows only: {rows} rows do not meet it"
-                ));
+                )),
+                Err(error @ (StoreError::Unreachable { .. } | StoreError::Busy { .. })) => return Err(error),
+                Err(_) => notes.push(format!(
+                    "table {table}: the check {name} is in force for new rows; which of the others meet it could not be counted"
+                )),
             }
         }
+        self.session.script(SESSION).await?;
+        self.session.script("SET SESSION foreign_key_checks = 0").await?;
         Ok(notes)
     }
 }

@@ -3,6 +3,8 @@
 //! The DETAIL of an error quotes rows and is never used. The message itself is passed on only for classes whose
 //! messages hold names alone; conversion errors (class 22) quote the value, and what a function raises is free text.
 
+use sqlx::postgres::PgDatabaseError;
+
 use crate::stores::StoreError;
 use crate::stores::session::transport_error;
 
@@ -13,6 +15,11 @@ pub(super) fn error_of(store: &str, error: &sqlx::Error) -> StoreError {
     let code = database.code().unwrap_or_default().into_owned();
     let message = database.message().to_owned();
     let class = code.get(..2).unwrap_or_default();
+    // What a function raises is free text, under whatever code it likes.
+    let raised = database.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
+    if raised.is_some_and(|routine| routine == "exec_stmt_raise") && !["08", "28", "40", "53"].contains(&class) {
+        return StoreError::Constraint { store, what: format!("a trigger or function refused (SQLSTATE {code})") };
+    }
     match (class, code.as_str()) {
         ("28", _) => StoreError::Login { store, detail: message },
         ("08", _) | (_, "57P01" | "57P02" | "57P03" | "57P05") => StoreError::Unreachable { store, detail: message },

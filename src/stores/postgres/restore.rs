@@ -265,7 +265,10 @@ impl PgRestore {
                 self.renumber(&name, column).await?;
             }
         }
-        set_positions(&mut self.session, &self.positions).await
+        for note in set_positions(&mut self.session, &self.positions).await? {
+            tracing::warn!(store = %self.store, "{note}");
+        }
+        Ok(())
     }
 }
 

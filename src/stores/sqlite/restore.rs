@@ -71,7 +71,7 @@ async fn create(
         let why = if left_out.is_empty() {
             let mut why = None;
             for create in &definition.create {
-                match session.script(&create.statement).await {
+                match run_one(session, &create.statement).await {
                     Ok(()) => {}
                     Err(StoreError::Refused { what, .. } | StoreError::Failed { what, .. }) => why = Some(what),
                     Err(error) => return Err(error),
@@ -95,6 +95,51 @@ async fn create(
     Ok((false, notes))
 }
 
+/// Runs a statement of a snapshot's schema. Whoever may write to a store's file may write into its schema as well, where SQLite itself
+/// never looks behind the first statement; here a second one would be carried out with the rights of the restore.
+async fn run_one(session: &mut SqliteSession, statement: &str) -> Result<()> {
+    if !is_one_definition(statement) {
+        return Err(StoreError::Refused {
+            store: session.store.clone(),
+            what: "a definition in the snapshot is more than one CREATE TABLE or CREATE INDEX".to_owned(),
+        });
+    }
+    session.script(statement).await
+}
+
+/// Whether a text is one definition of a table or an index. Neither has a semicolon outside of quotes and comments.
+fn is_one_definition(statement: &str) -> bool {
+    let begin = statement.split_whitespace().take(3).map(str::to_ascii_uppercase).collect::<Vec<_>>();
+    let begin: Vec<&str> = begin.iter().map(String::as_str).collect();
+    let is_definition = matches!(
+        begin[..],
+        ["CREATE", "TABLE" | "INDEX", ..] | ["CREATE", "UNIQUE", "INDEX"] | ["CREATE", "VIRTUAL", "TABLE"]
+    );
+    let mut rest = statement.trim_end().trim_end_matches(';');
+    loop {
+        let Some(at) = rest.find(['\'', '"', '`', '[', ';', '-', '/']) else { return is_definition };
+        let (sign, behind) = (&rest[at..=at], &rest[at + 1..]);
+        let end = match sign {
+            ";" => return false,
+            "-" if behind.starts_with('-') => match behind.find('\n') {
+                None => return is_definition,
+                end => end,
+            },
+            "/" if behind.starts_with('*') => behind[1..].find("*/").map(|end| end + 2),
+            "-" | "/" => {
+                rest = behind;
+                continue;
+            }
+            "[" => behind.find(']'),
+            // A doubled quote ends one text and begins the next.
+            quote => behind.find(quote),
+        };
+        // What is not closed is no definition that SQLite ever made.
+        let Some(end) = end else { return false };
+        rest = &behind[end + 1..];
+    }
+}
+
 #[async_trait]
 impl Restore for SqliteRestore {
     async fn count(&mut self, table: &str) -> Result<u64> {
@@ -111,7 +156,7 @@ impl Restore for SqliteRestore {
 
     async fn complete(&mut self) -> Result<Vec<String>> {
         for statement in std::mem::take(&mut self.index_statements) {
-            match self.session.script(&statement).await {
+            match run_one(&mut self.session, &statement).await {
                 Err(StoreError::Constraint { what, .. }) => self.violations.push(what),
                 done => done?,
             }
@@ -171,5 +216,33 @@ impl SqliteRestore {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_one_definition;
+
+    #[test]
+    fn only_one_definition_is_carried_out() {
+        for good in [
+            "CREATE TABLE a (b TEXT DEFAULT 'x;y' CHECK (b <> 'it''s;'))",
+            "create table \"a;b\" ([c;d] TEXT, `e;f` TEXT) -- a; comment\n",
+            "CREATE TABLE a /* one; two */ (b INTEGER CHECK (b - 1 > 2 / 3));",
+            "CREATE UNIQUE INDEX i ON a (b) WHERE b <> ';'",
+        ] {
+            assert!(is_one_definition(good), "{good}");
+        }
+        for bad in [
+            "CREATE TABLE a (b); ATTACH 'c.db' AS c",
+            "CREATE TABLE a (b DEFAULT ''); COMMIT",
+            "CREATE TABLE a (b) /* */; DELETE FROM a",
+            "CREATE TABLE a (b) -- x\n; DELETE FROM a",
+            "CREATE TABLE a (b DEFAULT 'open",
+            "ATTACH 'c.db' AS c",
+            "CREATE TRIGGER t AFTER INSERT ON a BEGIN DELETE FROM a; END",
+        ] {
+            assert!(!is_one_definition(bad), "{bad}");
+        }
     }
 }

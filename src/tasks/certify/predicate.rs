@@ -502,6 +502,19 @@ fn joined(mut sum: Target, other: Target) -> Target {
     };
     sum.records_selected += other.records_selected;
     sum.records_erased += other.records_erased;
+    sum.records_anonymized += other.records_anonymized;
+    sum.anonymization = match (sum.anonymization.take(), other.anonymization) {
+        (Some(mut both), Some(more)) => {
+            for field in more.changed.into_iter().filter(|field| !both.changed.contains(field)).collect::<Vec<_>>() {
+                both.changed.push(field);
+            }
+            // 0 where no fields were declared that could tell people apart.
+            both.k_min = both.k_min.min(more.k_min);
+            both.reversible |= more.reversible;
+            Some(both)
+        }
+        (one, other) => one.or(other),
+    };
     sum.records_retained += other.records_retained;
     sum.records_failed += other.records_failed;
     if sum.sanitization != other.sanitization {

@@ -293,6 +293,25 @@ fn hundreds_of_collections_fit_with_their_sums() {
 }
 
 #[test]
+fn hundreds_of_anonymised_collections_fit_with_their_sums() {
+    let chunks = (0..450).map(|number| {
+        let mut changed = chunk(&format!("t{number}"), "anonymise", [0, 0, 0, 0]);
+        (changed.rows, changed.counts.anonymised) = (4, 4);
+        changed
+    });
+    let mut facts = facts(true, store(BackupMode::Bucket, &[]), chunks.collect());
+    (facts.body.due, facts.body.anonymised) = (4 * 450, 4 * 450);
+    for (number, counts) in facts.plan.collections.iter_mut().enumerate() {
+        counts.changes = vec![(format!("f{}", number % 3), Technique::Generalise)];
+    }
+    let said = issued(&facts);
+    let rows: u64 = said.targets.iter().map(|target| target.records_anonymized).sum();
+    assert_eq!((said.targets.len() <= 200, rows), (true, 4 * 450));
+    let others = said.targets.iter().find(|target| target.target_id == "others").unwrap();
+    assert_eq!(others.anonymization.as_ref().unwrap().changed.len(), 3);
+}
+
+#[test]
 fn anonymised_rows_are_counted_apart_with_what_was_changed() {
     let mut changed = chunk("surveys", "anonymise", [0, 0, 0, 0]);
     (changed.rows, changed.counts.anonymised) = (4, 4);

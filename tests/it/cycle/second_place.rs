@@ -113,6 +113,30 @@ async fn an_old_state_folder_is_refused_and_can_still_be_read() {
 }
 
 #[tokio::test]
+async fn what_was_found_an_old_copy_stays_one_while_the_finder_is_away() {
+    let world = small().await;
+    let installation = world.open().await;
+    snapshot(&installation).await;
+    installation.close().await.unwrap();
+    keep(&world, "old");
+    let installation = world.open().await;
+    snapshot(&installation).await;
+    installation.close().await.unwrap();
+    keep(&world, "newest");
+    put_back(&world, "old");
+    old_copy(&world, "with everybody there").await;
+    // The audit log has nothing against it: no certificate was filed since.
+    take_bucket_away(&world);
+    old_copy(&world, "with the bucket away").await;
+    world.edit_config(AWAY, EMBEDDED);
+    let reader = world.open_state().await;
+    assert!(reader.log_operation("test", "x", "success").await.is_err(), "it signs nothing");
+    reader.close().await.unwrap();
+    put_back(&world, "newest");
+    world.open().await.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn with_the_second_place_away_holds_act_and_nothing_is_committed() {
     let world = small().await;
     let installation = world.open().await;

@@ -272,6 +272,80 @@ fn a_trigger_that_swallows_the_change_fails_the_rows() {
     assert_eq!(dump(&database)[..4], before[..4]);
 }
 
+#[test]
+fn a_column_that_moves_by_itself_keeps_no_undo_back() {
+    let (place, database) = people(Engine::Sqlite).unwrap();
+    database.run(
+        "ALTER TABLE people ADD COLUMN touched INTEGER NOT NULL DEFAULT 0;
+         CREATE TRIGGER touch AFTER UPDATE OF mail ON people BEGIN UPDATE people SET touched = touched + 1 WHERE id = NEW.id; END;
+         UPDATE people SET mail = '' WHERE id = 3;",
+    );
+    place.edit_config("subject = \"person\"", "subject = \"person\"\ntriggers = [\"touch\"]");
+    let before = dump(&database);
+    wait_for(async {
+        let installation = place.open().await;
+        let run = retain(&installation).await;
+        assert_eq!((counts(&run), anonymised(&run)), ([6, 0, 0, 0, 0], 6), "of nothing a surrogate is nothing");
+        let report = undo_run(&installation, &run).await.unwrap();
+        assert_eq!((report.restored, report.superseded, report.refused), (6, 0, 0), "{report:?}");
+        installation.close().await.unwrap();
+    });
+    assert!(database.number("SELECT sum(touched) FROM people") > 3, "it moved");
+    assert_eq!(dump(&database), before);
+}
+
+#[test]
+fn rows_that_follow_one_that_could_not_be_anonymised_come_back_too() {
+    let (place, database) = people(Engine::Sqlite).unwrap();
+    // Something else goes, so that the run is not one of which everything failed.
+    database.run(
+        "CREATE TABLE letters (id INTEGER PRIMARY KEY, person TEXT, ended TEXT);
+         INSERT INTO letters VALUES (1, 'a', '2001-01-01');
+         CREATE TRIGGER refuse BEFORE UPDATE ON people BEGIN SELECT RAISE(ABORT, 'no'); END;",
+    );
+    place.edit_config("subject = \"person\"", "subject = \"person\"\ntriggers = [\"refuse\"]");
+    let more = "[[store.collection]]\ntable = \"letters\"\nsubject = \"person\"\n\n[[policy]]\nid = \"letters\"\ncollections = [\"letters\"]\n\
+        retention = \"1 year\"\nstart = \"ended\"\naction = \"delete\"\nbasis = \"contract\"\ngrace = \"1 hour\"\n\
+        max = { rows = 100000, percent = 100 }\n\n[[policy]]\nid = \"old-people\"";
+    place.edit_config("[[policy]]\nid = \"old-people\"", more);
+    let before = dump(&database);
+    let run = wait_for(async {
+        let installation = place.open().await;
+        let run = retain(&installation).await;
+        installation.close().await.unwrap();
+        run
+    });
+    assert_eq!((counts(&run), anonymised(&run)), ([7, 1, 0, 0, 6], 0), "{:?}", RunBody::of(&run).unwrap());
+    assert_ne!(dump(&database), before, "the visits were anonymised all the same");
+    wait_for(async {
+        let installation = place.open().await;
+        let report = undo_run(&installation, &run).await.unwrap();
+        assert_eq!((report.superseded, report.refused), (0, 0), "{report:?}");
+        let run = installation.control.read().await.unwrap().run(&run.id).await.unwrap().unwrap();
+        assert_eq!((counts(&run), anonymised(&run)), ([7, 0, 0, 4, 3], 0), "{:?}", RunBody::of(&run).unwrap());
+        installation.close().await.unwrap();
+    });
+    assert_eq!(dump(&database), before);
+}
+
+#[test]
+fn what_today_s_rules_make_coarser_is_due_again() {
+    let (place, _database) = people(Engine::Sqlite).unwrap();
+    wait_for(async {
+        let installation = place.open().await;
+        assert_eq!(anonymised(&retain(&installation).await), 6);
+        assert_eq!(plan_retention(&installation).await.unwrap().body.to_do(), 0);
+        installation.close().await.unwrap();
+        place.edit_config("income = { generalise = 1000 }", "income = { generalise = 100000 }");
+        let installation = place.open().await;
+        let plan = plan_retention(&installation).await.unwrap();
+        // 12,000 and -1,000; what is NULL stays so.
+        let again: Vec<u64> = plan.body.collections.iter().map(|counts| counts.anonymise).collect();
+        assert_eq!(again.iter().sum::<u64>(), 2, "{again:?}");
+        installation.close().await.unwrap();
+    });
+}
+
 /// Ten people whose time is over, seven of one city and year and three of another.
 fn crowd(engine: Engine, more: &str) -> Option<(Place, Database)> {
     let folder = tempfile::tempdir().unwrap().keep();

@@ -97,6 +97,9 @@ async fn a_run_is_paused_between_batches_survives_a_restart_and_is_tuned_and_res
     let done = run_task(&mut installation, &Task::Retention { policies: Vec::new() }).await;
     assert!(done.state == "partial" && done.summary.contains("is paused"), "{done:?}");
 
+    let beside_it = plan_retention(&installation).await.unwrap();
+    assert!(refusal(execute(&installation, &beside_it.row).await).contains(&run.id), "nor carried out");
+
     let tuning = Tuning { rows_per_second: Some(100_000), ..Tuning::default() };
     assert_eq!(tune(&installation, &run, tuning).await.unwrap().wish, "pause", "another pace is no wish to go on");
     ask(&installation, &run, Wish::Go).await.unwrap();
@@ -141,6 +144,36 @@ async fn a_stopped_run_keeps_the_rest_and_the_next_plan_has_it() {
     assert_eq!(certificate, "partial");
     let next = plan_retention(&installation).await.unwrap();
     assert_eq!(next.body.due() as i64, left);
+    beside.close().await.unwrap();
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_killed_start_had_stopped_counts_as_stopped_for_the_next() {
+    let place = place(300, "rows_per_second = 50").await;
+    let installation = place.open().await;
+    let beside = place.open_beside().await;
+    let plan = plan_retention(&installation).await.unwrap();
+    let pausing = async {
+        while place.ask(LEFT).await == "300" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let run = only_run(&beside).await;
+        ask(&beside, &run, Wish::Pause).await.unwrap();
+    };
+    let (paused, ()) = tokio::join!(execute(&installation, &plan.row), pausing);
+    assert!(matches!(paused, Err(TaskError::Paused { .. })));
+    let left: i64 = place.ask(LEFT).await.parse().unwrap();
+    // As a start leaves it that was told to stop, kept the rest, and was killed before the run went on to its next state.
+    let killed = "UPDATE plan_chunk SET state = 'done', kept = rows, \
+        note = 'the run was stopped before these rows; the next plan has them again' WHERE state = 'planned';
+        UPDATE run_order SET wish = 'stop'";
+    place.sql_in("state/control.db", killed).await;
+    let run = resume_run(&installation, only_run(&installation).await).await.unwrap();
+    assert_eq!(counts(&run), [300, 300 - left, 0, left, 0]);
+    assert_eq!(RunBody::of(&run).unwrap().stopped, left);
+    certify_or_wait(&installation).await.unwrap();
+    assert_eq!(place.ask_in("state/control.db", "SELECT result FROM certificate").await, "partial");
     beside.close().await.unwrap();
     installation.close().await.unwrap();
 }

@@ -216,7 +216,9 @@ async fn every_look_at_requests_runs_holds_and_certificates_is_logged() {
     let world = filed(Making { customers: 12, ..Making::default() }, 1).await;
     let program = Program::in_directory(world.folder.path());
     let run = program.json(&["run", "list"]).ends(0).list("runs")[0]["run"].as_str().unwrap().to_owned();
-    let words: [&[&str]; 8] = [
+    let certificate = program.json(&["certificate", "list"]).ends(0).list("certificates")[0].clone();
+    let certificate = certificate.as_str().unwrap();
+    let words: [&[&str]; 10] = [
         &["request", "list"],
         &["request", "show", "1"],
         &["hold", "list"],
@@ -225,6 +227,8 @@ async fn every_look_at_requests_runs_holds_and_certificates_is_logged() {
         &["certificate", "show", "1"],
         &["certificate", "export", "1", "--output", "one.json"],
         &["run", "show", "13912345678"],
+        &["certificate", "show", "010-88886666"],
+        &["request", "show", "13912345678"],
     ];
     for command in &words {
         let _ = program.json(command);
@@ -239,14 +243,17 @@ async fn every_look_at_requests_runs_holds_and_certificates_is_logged() {
         .collect();
     let expected = [
         ("run.list", "runs"),
+        ("certificate.list", "certificates"),
         ("request.list", "requests"),
         ("request.show", "request-1"),
         ("hold.list", "holds"),
         ("run.show", run.as_str()),
         ("certificate.list", "certificates"),
-        ("certificate.show", "1"),
-        ("certificate.export", "1"),
+        ("certificate.show", certificate),
+        ("certificate.export", certificate),
         ("run.show", "unknown"),
+        ("certificate.show", "unknown"),
+        ("request.show", "unknown"),
         ("log.query", "operations"),
     ];
     assert_eq!(looks, expected);

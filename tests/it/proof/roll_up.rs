@@ -8,10 +8,11 @@ use wangchuan::installation::Installation;
 use wangchuan::tasks::audit::verify_all;
 use wangchuan::tasks::certify::{ROLL_UP, certify_due, roll_up_due};
 use wangchuan::tasks::outbox::file_due;
+use wangchuan::tasks::shred::shred_due;
 use wangchuan::tasks::trust::{GivenReceipt, trust, verify_with};
 
 use super::tools::{customers, filed};
-use crate::support::world::{Making, World, forget};
+use crate::support::world::{Making, World, forget, snapshot};
 
 fn small() -> Making {
     Making { customers: 30, ..Making::default() }
@@ -91,6 +92,35 @@ async fn a_run_without_a_certificate_and_a_refused_one_are_missed() {
     assert_eq!((said.run_totals.ended, said.run_totals.certified, said.run_totals.without_certificate), (2, 1, 1));
     assert_eq!((said.receipt_totals.refused, said.receipt_totals.grade_b), (1, 0));
     assert_eq!(said.result, wangchuan::certify::codes::ErasureResult::Partial);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_newest_state_is_not_certified_is_missed_although_an_older_one_is() {
+    let world = filed(small(), 1).await;
+    let installation = world.open().await;
+    forget(&installation, &customers(&world)[9]).await;
+    assert_eq!(certify_due(&installation).await.unwrap().len(), 1);
+    file_due(&installation, true).await.unwrap();
+    snapshot(&installation).await;
+    assert_eq!(shred_due(&installation).await.unwrap().shredded.len(), 1);
+    let said = rolled_up(&installation).await;
+    assert_eq!((said.run_totals.ended, said.run_totals.certified, said.run_totals.without_certificate), (2, 1, 1));
+    assert_eq!((said.receipt_totals.waiting, said.result), (0, wangchuan::certify::codes::ErasureResult::Partial));
+    installation.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_from_a_clock_that_was_ahead_keeps_no_other_back() {
+    let world = filed(small(), 1).await;
+    let installation = world.open().await;
+    for days in [40, -40] {
+        world.clock.advance(TimeDelta::days(days));
+        installation.confirm_clock().await.unwrap();
+        rolled_up(&installation).await;
+        file_due(&installation, true).await.unwrap();
+    }
+    assert_eq!(roll_up_due(&installation).await.unwrap(), None);
     installation.close().await.unwrap();
 }
 

@@ -123,6 +123,7 @@ pub(super) async fn make_parts(session: &mut PgSession, parts: &[Part]) -> Resul
         match (&error, kind, condition) {
             (StoreError::Constraint { .. }, PartKind::Check, Some(condition)) => {
                 let rows = count_against(session, statement, condition).await?;
+                let rows = rows.map_or_else(|| "an unknown number of".to_owned(), |rows| rows.to_string());
                 let for_new_rows = format!("{statement} NOT VALID");
                 match attempt(session, &[&for_new_rows]).await? {
                     Ok(()) => notes.push(format!(
@@ -144,16 +145,30 @@ fn left_out(table: &str, name: &str, error: &StoreError) -> String {
     format!("table {table}: {name} was not made: {}", what_of(error))
 }
 
-/// How many rows do not meet a check. The statement that adds it names the table.
-async fn count_against(session: &mut PgSession, statement: &str, condition: &str) -> Result<i64> {
+/// How many rows do not meet a check; none when it cannot be told, for a function that the check calls may refuse to answer. The
+/// statement that adds it names the table.
+async fn count_against(session: &mut PgSession, statement: &str, condition: &str) -> Result<Option<i64>> {
     let place = statement.strip_prefix("ALTER TABLE ").and_then(|rest| rest.split_once(" ADD CONSTRAINT "));
-    let Some((place, _)) = place else { return Ok(0) };
+    let Some((place, _)) = place else { return Ok(None) };
     let sql = format!("SELECT count(*) FROM {place} WHERE NOT ({condition})");
-    Ok(session.fetch(Statement::plain(sql)).await?.first().map_or(0, |row| integer(row, 0)))
+    session.script("SAVEPOINT count").await?;
+    match session.fetch(Statement::plain(sql)).await {
+        Ok(rows) => {
+            session.script("RELEASE SAVEPOINT count").await?;
+            Ok(rows.first().map(|row| integer(row, 0)))
+        }
+        Err(error @ (StoreError::Unreachable { .. } | StoreError::Busy { .. })) => Err(error),
+        Err(_) => {
+            session.script("ROLLBACK TO SAVEPOINT count").await?;
+            Ok(None)
+        }
+    }
 }
 
-/// Sets sequences to where they stood: those that are new exactly, others only forward.
-pub(super) async fn set_positions(session: &mut PgSession, positions: &[(Position, bool)]) -> Result<()> {
+/// Sets sequences to where they stood: those that are new exactly, others only forward, and where this login may. Returns sentences
+/// about those that stay where they are.
+pub(super) async fn set_positions(session: &mut PgSession, positions: &[(Position, bool)]) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
     for (Position { sequence, last, is_used, .. }, is_new) in positions {
         let name = literal(sequence);
         let set = format!("SELECT setval(to_regclass({name}), {last}, {is_used})");
@@ -165,9 +180,11 @@ pub(super) async fn set_positions(session: &mut PgSession, positions: &[(Positio
             "{set} FROM pg_sequence s WHERE s.seqrelid = to_regclass({name}) AND s.seqincrement > 0 AND {is_used} \
              AND {last} BETWEEN s.seqmin AND s.seqmax AND {last} > coalesce(pg_sequence_last_value(s.seqrelid), s.seqmin - 1)"
         );
-        session.script(&forward).await?;
+        if let Err(error) = attempt(session, &[&forward]).await? {
+            notes.push(format!("sequence {sequence} was not set forward: {}", what_of(&error)));
+        }
     }
-    Ok(())
+    Ok(notes)
 }
 
 /// `schema.table` of a table that is not there yet lies in that schema.
