@@ -3,12 +3,14 @@
 //! First the tree alone, as the pure core computes it; beside it what it replaces, one list of keys under one master key, in
 //! which forgetting any key means to wrap all others again. Then the whole generation change as the program does it: control
 //! database, root slot, reading back; and again with a second place. `keytree quick` takes a tenth of the customers, `keytree
-//! large` ten times as many. With `WANGCHUAN_TEST_OPENBAO` (see `tests/run`) the operations of a root slot in OpenBao as well.
+//! large` ten times as many. With `WANGCHUAN_TEST_OPENBAO`, `WANGCHUAN_TEST_SOFTHSM` and `SOFTHSM2_CONF` (see `tests/run`) the
+//! operations of root slots in OpenBao and in a PKCS#11 token as well.
 
 mod harness;
 mod openbao;
 
 use std::hint::black_box;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,9 +25,11 @@ use wangchuan::keyring::second_place::{Second, SecondPlace};
 use wangchuan::keyring::{self, Fence, Keyring, ShredOrder};
 use wangchuan::keys::Key;
 use wangchuan::keys::file_slot::FileSlot;
-use wangchuan::keys::slot::RootSlot;
+use wangchuan::keys::pkcs11_slot::{Pkcs11Setup, Pkcs11Slot};
+use wangchuan::keys::slot::{Device, RootSlot};
 use wangchuan::keys::transit_slot::TransitSlot;
 use wangchuan::keys::tree::{KeyTree, NodeSet, SealedGeneration, Slot, Subtree};
+use wangchuan::policy::registry::SecretText;
 use wangchuan::random::{Random, SystemRandom};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -426,8 +430,30 @@ async fn slots_table() -> Outcome {
         let slot = TransitSlot::prepare(&bao.setup(&bao.folder().join("root")), INSTALLATION)?;
         slot_operations("transit slot, OpenBao on this host (raft, one node)", &slot, 31, &mut table).await?;
     }
+    if let Some(module) = std::env::var_os("WANGCHUAN_TEST_SOFTHSM").filter(|module| !module.is_empty()) {
+        let slot = Pkcs11Slot::prepare(&token(module.into(), &folder.path().join("token"))?, INSTALLATION)?;
+        slot_operations("PKCS#11 slot, SoftHSM", &slot, 31, &mut table).await?;
+    }
     table.print();
     Ok(())
+}
+
+/// A new token among those that `SOFTHSM2_CONF` names.
+fn token(module: PathBuf, folder: &Path) -> Result<Pkcs11Setup> {
+    let (token_label, pin) = ("bench".to_owned(), "271828");
+    let init = ["--init-token", "--free", "--label", &token_label, "--pin", pin, "--so-pin", "314159265"];
+    let made = std::process::Command::new("softhsm2-util").args(init).output()?;
+    if !made.status.success() {
+        return Err(format!("no token: {}", String::from_utf8_lossy(&made.stderr)).into());
+    }
+    Ok(Pkcs11Setup {
+        module,
+        token_label,
+        pin: SecretText::new(pin.to_owned()),
+        device: Device::Software,
+        snapshot_retention_days: None,
+        folder: folder.to_owned(),
+    })
 }
 
 fn main() -> Outcome {

@@ -2,6 +2,7 @@
 #
 #   bao secrets enable transit
 #   bao write -f transit/keys/wangchuan type=aes256-gcm96
+#   bao write -f transit/keys/wangchuan-signing type=ecdsa-p256        only with kind = "transit" under [signing]
 #   bao policy write wangchuan openbao-policy.hcl
 #   bao auth enable approle
 #   bao write auth/approle/role/wangchuan token_policies=wangchuan token_ttl=1h token_max_ttl=24h
@@ -41,6 +42,20 @@ path "transit/keys/wangchuan/config" {
 
 # Destroys old versions.
 path "transit/keys/wangchuan/trim" {
+  capabilities = ["update"]
+}
+
+# The key that signs certificates, where [signing] says that it is here: its public halves, a version for each key, signatures. Without
+# [signing] leave these three out.
+path "transit/keys/wangchuan-signing" {
+  capabilities = ["read"]
+}
+
+path "transit/keys/wangchuan-signing/rotate" {
+  capabilities = ["update"]
+}
+
+path "transit/sign/wangchuan-signing" {
   capabilities = ["update"]
 }
 

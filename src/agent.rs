@@ -26,13 +26,14 @@ use crate::tasks::approval::{plan_of_request, waiting_plan};
 use crate::tasks::certify::{certify_or_wait, roll_up_due};
 use crate::tasks::drill::{picks_of, remove_leftovers, run_picked};
 use crate::tasks::erasure::{Resumed, RunBody, drop_plan, execute, has_due_buckets, plan_retention, resume_runs};
-use crate::tasks::finality::finalise_or_wait;
 use crate::tasks::orders::{open_run, paused_run};
 use crate::tasks::outbox::file_due;
 use crate::tasks::outcome::{note_outcome, note_retention_well};
 use crate::tasks::outside::{OutsideReport, destroy_outside_keys};
 use crate::tasks::request::reopen_waiting;
+use crate::tasks::settle::{FollowUp, follow_up};
 use crate::tasks::shred::{barrier_stores, shred_due};
+use crate::tasks::stamps::stamp_due;
 use crate::tasks::{Result, TaskError};
 use back_up::back_up;
 use going_on::GoingOn;
@@ -265,15 +266,14 @@ async fn shred(installation: &Installation) -> Result<Done> {
     let outside = destroy_outside_keys(installation).await;
     let report = shred_due(installation).await?;
     let outside = outside?;
-    let (_, mut certificate) = certify_or_wait(installation).await?;
-    let (ended, doubt) = finalise_or_wait(installation).await?;
-    if !ended.is_empty() {
-        (_, certificate) = certify_or_wait(installation).await?;
-    }
+    let FollowUp { waiting: certificate, ended, settled, doubt, .. } = follow_up(installation).await?;
     let (shredded, waiting) = (report.shredded.len(), report.waiting.len());
     let mut summary = format!("{} keys destroyed, {shredded} runs shredded, {waiting} waiting", report.keys);
     if !ended.is_empty() {
         summary = format!("{summary}, {} final", ended.len());
+    }
+    if !settled.is_empty() {
+        summary = format!("{summary}, {} settled in the files of their stores", settled.len());
     }
     if let Some(doubt) = &doubt {
         summary = format!("{summary}; {doubt}");
@@ -323,7 +323,10 @@ async fn outbox(installation: &Installation) -> Result<Done> {
         report.waiting.len(),
         report.quarantined.len()
     );
-    let summary = report.alarm.into_iter().fold(summary, |summary, alarm| format!("{summary}; {alarm}"));
+    let stamps = stamp_due(installation, false).await?;
+    let state = if stamps.alarm { "partial" } else { state };
+    let more = report.alarm.into_iter().chain(stamps.told());
+    let summary = more.fold(summary, |summary, more| format!("{summary}; {more}"));
     Ok(Done { state, ..Done::good("outbox", summary) })
 }
 
@@ -343,6 +346,8 @@ async fn roll_up(installation: &Installation) -> Result<Done> {
         summary = format!("certificate {id}, {}", if is_taken { "filed" } else { "not filed yet" });
         doubt = doubt.or(filed.doubt);
     }
+    // Nothing waits for these; what is missing, the job of the outbox and `status` tell.
+    stamp_due(installation, false).await?;
     if let Some(doubt) = doubt {
         return Ok(Done { state: "failed", ..Done::good("roll-up", doubt) });
     }

@@ -61,9 +61,18 @@ pub const PRUNE_POINTS: &[&str] = &["prune.marked", "prune.destroyed", "prune.ob
 /// The points of the end of an outside key, which a cycle without such keys does not pass.
 pub const OUTSIDE_POINTS: &[&str] = &["outside.intended", "outside.deleted", "outside.recorded", "outside.certified"];
 
+/// The points of a change of the signing key, which a cycle does not pass.
+pub const SIGNING_POINTS: &[&str] = &["signing.made", "signing.recorded"];
+
 /// Points beside the cycle, where nothing durable of it was begun or changed.
-pub const BESIDE: &[&str] =
-    &["quickstart.shop-filled", "quickstart.installed", "restore.rows-written", "drill.restored", "drill.recorded"];
+pub const BESIDE: &[&str] = &[
+    "quickstart.shop-filled",
+    "quickstart.installed",
+    "restore.rows-written",
+    "restore.filled",
+    "drill.restored",
+    "drill.recorded",
+];
 
 /// Passes the point `name`, or dies or pauses there when a test wants it.
 #[cfg(debug_assertions)]
@@ -78,6 +87,7 @@ pub fn reached(name: &str) {
         DELAYED_POINTS,
         SERVICE_POINTS,
         FINAL_POINTS,
+        SIGNING_POINTS,
         PRUNE_POINTS,
         OUTSIDE_POINTS,
         OUTSIDE_DELAYED_POINTS,
@@ -110,3 +120,18 @@ fn is_wanted(variable: &str, name: &str, passed: &std::sync::atomic::AtomicU32) 
 /// Passes the point `name`.
 #[cfg(not(debug_assertions))]
 pub fn reached(_name: &str) {}
+
+/// A bound of bytes that tests make smaller by an environment variable.
+#[cfg(debug_assertions)]
+#[must_use]
+pub fn smaller(variable: &str, usual: usize) -> usize {
+    let wanted = std::env::var(variable).ok().and_then(|text| text.parse::<usize>().ok());
+    wanted.map_or(usual, |wanted| wanted.min(usual))
+}
+
+/// The bound.
+#[cfg(not(debug_assertions))]
+#[must_use]
+pub fn smaller(_variable: &str, usual: usize) -> usize {
+    usual
+}

@@ -13,6 +13,7 @@ use crate::backup::pack::PackError;
 use crate::control::ControlError;
 use crate::erase::EraseError;
 use crate::keyring::KeyringError;
+use crate::keys::signing::SigningError;
 use crate::random::RandomUnavailable;
 use crate::stores::StoreError;
 
@@ -28,6 +29,9 @@ pub enum TaskError {
     /// A key is missing or damaged, or the root slot failed.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    /// The signing key cannot be used.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// A store failed or refused.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -114,6 +118,7 @@ impl TaskError {
             Self::Erase(error) => error.is_retryable(),
             Self::Control(error) => error.is_retryable(),
             Self::Keyring(error) => error.is_retryable(),
+            Self::Signing(error) => error.is_retryable(),
             Self::Store(error) => error.is_retryable(),
             Self::Repository(error) => error.is_retryable(),
             Self::Random(_) => true,

@@ -15,6 +15,8 @@ mod root_slot;
 mod second_place;
 mod serve;
 mod services;
+mod signing;
+mod stamps;
 #[cfg(test)]
 mod tests;
 mod work_lock;
@@ -29,6 +31,9 @@ pub use services::{
     AuditConnection, BackupConnection, LogView, audit_log_key, audit_log_keys, audit_log_operator, operation_log,
     prove_bucket, settle_interrupted, view_certificate_log, view_operation_log,
 };
+pub use stamps::{StampConnection, stamp_connection, stamp_trust};
+
+pub use signing::{ManifestSigner, end_of, placed_key_id};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,7 +42,6 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::audit::receipt::LogOperator;
 use crate::backup::object_store::RepositoryError;
-use crate::certify::signer::{CertificateSigner, SignerError, TrustedKeys};
 use crate::certify::statement::Limitation;
 use crate::clock::Clock;
 use crate::config::{AuditService, Configuration, StateLocation};
@@ -60,53 +64,6 @@ pub const WORK_LEASE: &str = "work";
 pub const LEASE_SECONDS: i64 = 600;
 /// Tenths of a second that the hold barrier waits: longer than a batch may run.
 const BARRIER_TRIES: u32 = 1200;
-
-/// Signs manifests, certificates and drill records with the installation's one signing key.
-pub struct ManifestSigner {
-    signer: CertificateSigner,
-    trusted: TrustedKeys,
-}
-
-impl ManifestSigner {
-    fn open(path: &Path, create: bool) -> Result<Self, SignerError> {
-        let signer =
-            if create && !path.exists() { CertificateSigner::create(path)? } else { CertificateSigner::open(path)? };
-        let trusted = TrustedKeys::from_iter([signer.public().clone()]);
-        Ok(Self { signer, trusted })
-    }
-
-    /// The key's id.
-    #[must_use]
-    pub fn key_id(&self) -> &str {
-        self.signer.public().key_id()
-    }
-
-    /// Signs.
-    ///
-    /// # Errors
-    /// When the crypto library refuses.
-    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, crate::backup::manifest::SignerError> {
-        Ok(self.signer.sign(message)?)
-    }
-
-    /// Whether the signature is by a key that this installation trusts.
-    #[must_use]
-    pub fn verifies(&self, key_id: &str, message: &[u8], signature: &[u8]) -> bool {
-        self.trusted.get(key_id).is_some_and(|key| key.verifies(message, signature))
-    }
-
-    /// The signer for certificates.
-    #[must_use]
-    pub fn certificates(&self) -> &CertificateSigner {
-        &self.signer
-    }
-
-    /// All keys whose signatures count.
-    #[must_use]
-    pub fn trusted(&self) -> &TrustedKeys {
-        &self.trusted
-    }
-}
 
 /// An opened installation.
 pub struct Installation {
@@ -184,12 +141,10 @@ impl Installation {
         random: Arc<dyn Random>,
     ) -> Result<Self> {
         let control = Control::open_at(&config.agent.state).await?;
-        let folder = state_folder(&config);
         let installation = control.read().await?.installation().await?;
         let slot = root_slot::open(&config.root, installation)?;
         let keyring = Keyring::new(installation, slot, random.clone());
-        let signer = ManifestSigner::open(&folder.join("signing-key.pem"), false)
-            .map_err(|error| TaskError::Proof(error.to_string()))?;
+        let signer = ManifestSigner::open(&config, &control, installation).await?;
         let mut holder = uuid7(clock.now(), random.as_ref())?;
         if control.is_shared() {
             holder = shared_holder(&holder, &host_name());
@@ -233,6 +188,8 @@ impl Installation {
     async fn open_needed(&mut self, needs: Needs) -> Result<()> {
         if needs.lease {
             self.take_lease().await?;
+            // Whoever held the lease before may have put another key into use since it was read.
+            self.signer = ManifestSigner::open(&self.config, &self.control, self.id).await?;
         }
         if needs.stores {
             self.connect_stores().await?;
@@ -482,6 +439,19 @@ impl Installation {
             "the hold is in force, but a batch that began before it is still running",
             "look at `wangchuan run list`; rows of that batch may be gone",
         ))
+    }
+
+    /// Signs with another key from now on; what files certificates must know it too.
+    ///
+    /// # Errors
+    /// When the audit service cannot be opened again.
+    pub(crate) async fn sign_with(&mut self, signer: ManifestSigner) -> Result<()> {
+        self.signer = signer;
+        if let Some(audit) = self.audit.take() {
+            audit.close().await?;
+            self.audit = Some(AuditConnection::open(self).await?);
+        }
+        Ok(())
     }
 
     /// Stops embedded services, gives the lease back and closes the control database.

@@ -46,8 +46,38 @@ pub struct Protection {
     pub is_closed: bool,
     /// All of it is locked into memory.
     pub is_locked: bool,
-    /// The host swaps to a disk or file; swap in compressed memory alone does not count.
-    pub host_swaps: bool,
+    /// What the host does with memory.
+    pub host: HostMemory,
+}
+
+/// What a host may do with the memory of its processes, as far as it can be read here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HostMemory {
+    /// It swaps to a disk or file; swap in compressed memory alone does not count.
+    pub swaps: bool,
+    /// It can write all memory, locked or not, to a swap that is not known to be encrypted, and be switched off.
+    pub hibernates_in_clear: bool,
+    /// Any process of a user may debug any other one of the same user (`kernel.yama.ptrace_scope = 0`).
+    pub lets_debug: bool,
+}
+
+impl HostMemory {
+    /// From the host's own files, by their paths; what cannot be read is empty.
+    fn of(text: &dyn Fn(&str) -> String) -> Self {
+        let table = text("/proc/swaps");
+        let is_clear = |device: &str| {
+            // Only device-mapper devices can say that they are encrypted; a file lies on a device that nobody names here.
+            let name = device.strip_prefix("/dev/").unwrap_or_default();
+            !text(&format!("/sys/class/block/{name}/dm/uuid")).starts_with("CRYPT-")
+        };
+        let disk = text("/sys/power/disk");
+        let can_hibernate = !disk.trim().is_empty() && !disk.contains("[disabled]");
+        Self {
+            swaps: swap_devices(&table).next().is_some(),
+            hibernates_in_clear: can_hibernate && swap_devices(&table).any(is_clear),
+            lets_debug: text("/proc/sys/kernel/yama/ptrace_scope").trim() == "0",
+        }
+    }
 }
 
 impl Protection {
@@ -60,7 +90,7 @@ impl Protection {
         Self {
             is_closed,
             is_locked: getrlimit(Resource::Memlock).current.is_none() && locks_memory(&text("/proc/self/status")),
-            host_swaps: swaps(&text("/proc/swaps")),
+            host: HostMemory::of(&text),
         }
     }
 }
@@ -71,9 +101,10 @@ fn locks_memory(status: &str) -> bool {
     locked.and_then(|line| line.split_whitespace().next()).is_some_and(|kilobytes| kilobytes != "0")
 }
 
-/// Whether `/proc/swaps` names anything but compressed memory.
-fn swaps(table: &str) -> bool {
-    table.lines().skip(1).any(|line| !line.trim().is_empty() && !line.starts_with("/dev/zram"))
+/// What `/proc/swaps` names but compressed memory.
+fn swap_devices(table: &str) -> impl Iterator<Item = &str> {
+    let named = table.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+    named.filter(|device| !device.starts_with("/dev/zram"))
 }
 
 #[cfg(test)]
@@ -83,9 +114,42 @@ mod tests {
     #[test]
     fn swap_on_disk_counts_and_compressed_memory_does_not() {
         let head = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
+        let swaps = |table: &str| swap_devices(table).next().is_some();
         let with = |lines: &str| swaps(&format!("{head}{lines}"));
         assert!(!swaps("") && !with("") && !with("/dev/zram0 partition 4 0 100\n"));
         assert!(with("/dev/zram0 partition 4 0 100\n/dev/vda2 partition 4 0 -2\n") && with("/swapfile file 4 0 -2\n"));
+    }
+
+    #[test]
+    fn a_host_that_writes_memory_to_a_clear_disk_or_lets_it_be_debugged_is_told() {
+        let host = |disk: &str, swaps: &str, uuid: &str, scope: &str| {
+            HostMemory::of(&|path| match path {
+                "/proc/swaps" => format!("Filename Type Size Used Priority\n{swaps}"),
+                "/sys/power/disk" => disk.to_owned(),
+                "/sys/class/block/dm-1/dm/uuid" => uuid.to_owned(),
+                "/proc/sys/kernel/yama/ptrace_scope" => scope.to_owned(),
+                _ => String::new(),
+            })
+        };
+        let (able, off) = ("[platform] shutdown reboot suspend test_resume\n", "[disabled]\n");
+        let (plain, mapped) = ("/dev/vda2 partition 4 0 -2\n", "/dev/dm-1 partition 4 0 -2\n");
+        for (disk, swaps, uuid, expected) in [
+            (able, plain, "", true),
+            (able, "/swapfile file 4 0 -2\n", "", true),
+            (able, mapped, "LVM-abc\n", true),
+            (able, mapped, "CRYPT-LUKS2-abc\n", false),
+            (able, &format!("{mapped}{plain}")[..], "CRYPT-LUKS2-abc\n", true),
+            (able, "/dev/zram0 partition 4 0 100\n", "", false),
+            (able, "", "", false),
+            (off, plain, "", false),
+            // It cannot be read in many containers: nothing is said of what is not known.
+            ("", plain, "", false),
+        ] {
+            assert_eq!(host(disk, swaps, uuid, "1\n").hibernates_in_clear, expected, "{disk}{swaps}{uuid}");
+        }
+        let scopes = ["0\n", "1\n", "2\n", ""].map(|scope| host(off, "", "", scope).lets_debug);
+        assert_eq!(scopes, [true, false, false, false]);
+        assert_eq!(host("", "", "", ""), HostMemory::default());
     }
 
     #[test]

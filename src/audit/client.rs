@@ -4,6 +4,7 @@
 //! replies are read up to a bound and never logged.
 
 pub mod conformance;
+pub mod stamp;
 pub mod webhook;
 pub mod witness;
 
@@ -216,13 +217,17 @@ impl Access {
     }
 }
 
-/// Checks a base address, and begins a client that never leaves it: no redirects, https to everywhere but this host.
-fn base_address(text: &str) -> Result<(Url, ClientBuilder), ClientError> {
+/// An address without user, query and fragment.
+fn plain_address(text: &str) -> Result<Url, ClientError> {
     let base = Url::parse(text).map_err(|_| ClientError::Url)?;
     let no_user = base.username().is_empty() && base.password().is_none();
-    if !no_user || base.query().is_some() || base.fragment().is_some() || base.cannot_be_a_base() {
-        return Err(ClientError::Url);
-    }
+    let is_plain = no_user && base.query().is_none() && base.fragment().is_none() && !base.cannot_be_a_base();
+    if is_plain { Ok(base) } else { Err(ClientError::Url) }
+}
+
+/// Checks a base address, and begins a client that never leaves it: no redirects, https to everywhere but this host.
+fn base_address(text: &str) -> Result<(Url, ClientBuilder), ClientError> {
+    let base = plain_address(text)?;
     let loopback = is_loopback(&base);
     match base.scheme() {
         "https" => {}

@@ -75,7 +75,7 @@ async fn the_contract_tells_good_services_from_bad_ones() {
     let open = start(ServiceSetup {
         bind: "127.0.0.1:0".parse().unwrap(),
         sequencer: Sequencer::open(store, log_signer(path), None).await.unwrap(),
-        trusted: trusted(&certificate_signer(path)),
+        signers: trusted(&certificate_signer(path)).into(),
         token: None,
         operator: LogOperator::Independent,
         witnesses: Witnesses::default(),

@@ -11,10 +11,12 @@ pub mod circuit;
 pub mod client;
 #[cfg(test)]
 mod contract_tests;
+pub mod key_history;
 #[cfg(test)]
 mod kill_tests;
 pub mod receipt;
 pub mod service;
+pub mod stamp;
 #[cfg(test)]
 mod tests;
 pub mod trust;

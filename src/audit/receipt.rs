@@ -268,12 +268,24 @@ pub fn head(receipt: &[u8], log: &CheckpointKey) -> Result<Checkpoint, ReceiptEr
     Ok(log.open(&entry.inclusion_proof.checkpoint.envelope)?.checkpoint)
 }
 
-/// Envelope and receipt in one file, a Sigstore bundle v0.3 with a public-key hint, for stock verifiers.
-pub fn bundle(envelope: &Envelope, receipt: &[u8]) -> Result<Vec<u8>, ReceiptError> {
+/// The place in its log that a receipt which was verified before is about.
+pub fn place(receipt: &[u8], log: &CheckpointKey) -> Result<u64, ReceiptError> {
+    let entry: Entry = serde_json::from_slice(receipt).map_err(ReceiptError::Json)?;
+    log.open(&entry.inclusion_proof.checkpoint.envelope)?;
+    Ok(entry.log_index.0)
+}
+
+/// Envelope, receipt and time stamp, if there is one, in one file, a Sigstore bundle v0.3 with a public-key hint, for stock verifiers.
+pub fn bundle(envelope: &Envelope, receipt: &[u8], stamp: Option<&[u8]>) -> Result<Vec<u8>, ReceiptError> {
     let entry: serde_json::Value = serde_json::from_slice(receipt).map_err(ReceiptError::Json)?;
+    let mut material = serde_json::json!({"publicKey": {"hint": envelope.key_id()}, "tlogEntries": [entry]});
+    if let Some(stamp) = stamp {
+        let stamps = serde_json::json!([{"signedTimestamp": STANDARD.encode(stamp)}]);
+        material["timestampVerificationData"] = serde_json::json!({"rfc3161Timestamps": stamps});
+    }
     let bundle = serde_json::json!({
         "mediaType": BUNDLE_MEDIA_TYPE,
-        "verificationMaterial": {"publicKey": {"hint": envelope.key_id()}, "tlogEntries": [entry]},
+        "verificationMaterial": material,
         "dsseEnvelope": {
             "payload": STANDARD.encode(envelope.payload()),
             "payloadType": envelope.payload_type(),

@@ -23,8 +23,8 @@ use self::routes::{State, router};
 use self::witnesses::{Cosigned, beat};
 use super::BearerToken;
 use super::receipt::LogOperator;
+use super::trust::Signers;
 use super::witness::Witnesses;
-use crate::certify::signer::TrustedKeys;
 use crate::clock::Clock;
 use crate::log::sequencer::Sequencer;
 
@@ -37,8 +37,8 @@ pub struct ServiceSetup {
     pub bind: SocketAddr,
     /// The opened log. Its store also keeps the envelopes.
     pub sequencer: Sequencer,
-    /// Keys whose certificates are taken.
-    pub trusted: TrustedKeys,
+    /// Keys whose certificates are taken, with their times.
+    pub signers: Signers,
     /// Demanded of everything under `/v1/certificates`; none only where nobody else can connect.
     pub token: Option<BearerToken>,
     /// Who runs this log, for `/v1/trust`.
@@ -118,7 +118,8 @@ pub async fn start(setup: ServiceSetup) -> Result<ServiceHandle, ServiceError> {
     let state = State {
         sequencer,
         filings,
-        trusted: setup.trusted,
+        trusted: setup.signers.keys(),
+        signers: setup.signers,
         token: setup.token,
         operator: setup.operator,
         quorum,

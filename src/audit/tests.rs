@@ -66,7 +66,7 @@ pub(super) async fn serve(folder: &Path) -> ServiceHandle {
     let setup = ServiceSetup {
         bind: "127.0.0.1:0".parse().unwrap(),
         sequencer,
-        trusted: trusted(&certificate_signer(folder)),
+        signers: trusted(&certificate_signer(folder)).into(),
         token: Some(BearerToken::new(TOKEN).unwrap()),
         operator: LogOperator::SelfHosted,
         witnesses: Witnesses::default(),
@@ -220,7 +220,7 @@ fn golden_receipt() {
     let stored = std::fs::read(vector("receipt.json")).unwrap();
     assert_eq!(receipt::verify(&stored, &envelope, &key, &log).unwrap().index, 3);
     assert_eq!(make_receipt(&envelope, &key, &golden_log()), stored);
-    let bundle = receipt::bundle(&envelope, &stored).unwrap();
+    let bundle = receipt::bundle(&envelope, &stored, None).unwrap();
     assert_eq!(bundle, std::fs::read(vector("bundle.json")).unwrap());
 }
 
@@ -236,7 +236,7 @@ fn write_golden_vectors() {
     std::fs::write(vector("certificate.json"), envelope.as_bytes()).unwrap();
     std::fs::write(vector("certificate-key.pem"), signer.public().to_pem()).unwrap();
     std::fs::write(vector("receipt.json"), &receipt).unwrap();
-    std::fs::write(vector("bundle.json"), receipt::bundle(&envelope, &receipt).unwrap()).unwrap();
+    std::fs::write(vector("bundle.json"), receipt::bundle(&envelope, &receipt, None).unwrap()).unwrap();
 }
 
 #[tokio::test]
@@ -559,7 +559,7 @@ async fn a_service_for_others_needs_a_token() {
     let setup = ServiceSetup {
         bind: "0.0.0.0:0".parse().unwrap(),
         sequencer: Sequencer::open(store, log_signer(path), None).await.unwrap(),
-        trusted: trusted(&certificate_signer(path)),
+        signers: trusted(&certificate_signer(path)).into(),
         token: None,
         operator: LogOperator::SelfHosted,
         witnesses: Witnesses::default(),

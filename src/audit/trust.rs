@@ -5,6 +5,8 @@
 //! certificate. The same is written in the forms that stock tools read: a Sigstore trusted root, C2SP verifier keys, a C2SP
 //! tlog-policy, PEM.
 
+mod signers;
+
 use std::fmt::Write as _;
 
 use base64::Engine;
@@ -14,10 +16,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+pub use self::signers::Signers;
+use super::key_history::{Ended, EndedBy};
 use super::receipt::LogOperator;
+use super::stamp::{StampTrust, TimeStamp};
 use crate::certify::signer::{PublicKey, TrustedKeys};
 use crate::log::checkpoint::CheckpointKey;
 use crate::log::cosignature::{CosignatureError, Quorum, WitnessKey};
+use crate::log::key_file::{decode_pem, encode_pem};
 use crate::log::tree::Hash;
 
 /// The media type of the file.
@@ -39,6 +45,9 @@ pub enum TrustError {
     /// A key in it cannot be read, or does not have the id it should have.
     #[error("the {0} key in it is not usable")]
     Key(&'static str),
+    /// A certificate of a time-stamping authority in it is not usable.
+    #[error("the time-stamping authorities in it are not usable")]
+    Stamps(#[from] super::stamp::StampError),
     /// Its witnesses cannot make a quorum.
     #[error("its witnesses are not usable")]
     Witnesses(#[from] CosignatureError),
@@ -94,14 +103,41 @@ pub enum Standing {
     Unproved(DateTime<Utc>),
     /// It was not good at the time that it signed with.
     Outside,
+    /// It ended at this time; the log held the certificate by then.
+    Logged(DateTime<Utc>),
+    /// It ended at this time; the certificate was signed by then, and still to be filed.
+    Listed(DateTime<Utc>),
+    /// It ended at this time; the certificate stands before that in the installation's own chain.
+    Chained(DateTime<Utc>),
+    /// It says itself that it was signed after the key's end.
+    After(EndedBy, DateTime<Utc>),
+    /// Its log took it only after the key's end.
+    LoggedAfter(EndedBy, DateTime<Utc>),
 }
 
 impl Standing {
     /// Whether the key is to be believed.
     #[must_use]
     pub fn is_good(self) -> bool {
-        matches!(self, Self::Good | Self::Seen(_))
+        matches!(self, Self::Good | Self::Seen(_) | Self::Logged(_) | Self::Listed(_) | Self::Chained(_))
     }
+}
+
+/// What is known of a certificate when its key is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Signed<'s> {
+    /// The id of its key.
+    pub key_id: &'s str,
+    /// Its digest.
+    pub digest: &'s Hash,
+    /// When it says that it was signed.
+    pub said: DateTime<Utc>,
+    /// When witnesses had seen it.
+    pub seen: Option<DateTime<Utc>>,
+    /// The log that holds it, and its place there.
+    pub logged: Option<(Hash, u64)>,
+    /// Whether it stands in the installation's own chain before what was there when the key ended.
+    pub is_chained: bool,
 }
 
 /// A log that certificates are filed in.
@@ -120,11 +156,45 @@ pub struct TrustedLog {
 pub struct Trust {
     /// Keys that sign certificates, the retired ones too.
     pub signers: Vec<(PublicKey, Window)>,
+    /// How those of them ended that did, by the id of the key.
+    pub ended: Vec<(String, Ended)>,
     /// Logs that certificates are filed in, the present one first; lost ones stay as long as any receipt of theirs.
     pub logs: Vec<TrustedLog>,
     /// The witnesses of the logs.
     pub quorum: Quorum,
+    /// Whose time stamps are believed.
+    pub stamps: StampTrust,
+    /// The chains of certificates that signed time stamps, from the signer to the root: stock verifiers want them all. They are trusted
+    /// only through the roots.
+    pub stamp_chains: Vec<StampChain>,
 }
+
+/// A chain of certificates in DER that signed time stamps, and when the first of them is valid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StampChain {
+    /// The certificates, PEM.
+    certificates: Vec<String>,
+    /// When the signer's is valid.
+    valid_for: Window,
+}
+
+impl StampChain {
+    /// The chain of a verified time stamp.
+    #[must_use]
+    pub fn of(stamp: &TimeStamp) -> Self {
+        let certificates = stamp.chain.iter().map(|der| encode_pem(CERTIFICATE, der)).collect();
+        let (start, end) = stamp.signer_valid;
+        Self { certificates, valid_for: Window { start, end } }
+    }
+
+    fn ders(&self) -> Vec<Vec<u8>> {
+        self.certificates.iter().filter_map(|pem| decode_pem(CERTIFICATE, pem)).collect()
+    }
+}
+
+/// What a certificate's PEM is called.
+const CERTIFICATE: &str = "CERTIFICATE";
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -138,6 +208,11 @@ struct Wire {
     witnesses: Vec<String>,
     #[serde(default)]
     quorum: usize,
+    /// Roots of time-stamping authorities, PEM.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    timestamp_roots: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    timestamp_chains: Vec<StampChain>,
     /// The same for tools that read a C2SP tlog-policy; not read back.
     #[serde(default)]
     tlog_policy: String,
@@ -154,6 +229,8 @@ struct WireSigner {
     public_key: String,
     #[serde(default)]
     valid_for: Window,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended: Option<Ended>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -192,6 +269,31 @@ impl Trust {
         good.or_else(unproved).copied().unwrap_or(Standing::Outside)
     }
 
+    /// The same with all that is known of the certificate: what a key signed before its end stays good where something else than the
+    /// key's own word shows that it was before.
+    #[must_use]
+    pub fn judge_signed(&self, signed: Signed<'_>, now: DateTime<Utc>) -> Standing {
+        let plain = self.judge(signed.key_id, signed.said, signed.seen, now);
+        let Some((_, ended)) = self.ended.iter().find(|(id, _)| id == signed.key_id) else { return plain };
+        let windows = self.signers.iter().filter(|(key, _)| key.key_id() == signed.key_id);
+        let end = windows.filter_map(|(_, window)| window.end).max();
+        match (plain, end) {
+            (Standing::Outside, Some(end)) if end < signed.said => Standing::After(ended.by, end),
+            (Standing::Unproved(end), _) if signed.is_chained => Standing::Chained(end),
+            (Standing::Unproved(end), _) if ended.unfiled.contains(&hex::encode(signed.digest)) => {
+                Standing::Listed(end)
+            }
+            (Standing::Unproved(end), _) => {
+                match signed.logged.and_then(|(log, index)| ended.had_logged(&log, index)) {
+                    Some(true) => Standing::Logged(end),
+                    Some(false) => Standing::LoggedAfter(ended.by, end),
+                    None => plain,
+                }
+            }
+            _ => plain,
+        }
+    }
+
     /// Who runs the logs: others only when all of them are run by others.
     #[must_use]
     pub fn operator(&self) -> LogOperator {
@@ -206,6 +308,7 @@ impl Trust {
             key_id: key.key_id().to_owned(),
             public_key: key.to_pem(),
             valid_for: *window,
+            ended: self.ended.iter().find(|(id, _)| id == key.key_id()).map(|(_, ended)| ended.clone()),
         });
         let logs = self.logs.iter().map(|TrustedLog { key, window, operator }| WireLog {
             origin: key.origin().to_owned(),
@@ -221,6 +324,8 @@ impl Trust {
             logs: logs.collect(),
             witnesses: self.quorum.witnesses().iter().map(WitnessKey::verifier_key).collect(),
             quorum: self.quorum.needed(),
+            timestamp_roots: self.stamps.roots().map(|root| encode_pem(CERTIFICATE, root)).collect(),
+            timestamp_chains: self.stamp_chains.clone(),
             tlog_policy: self.tlog_policy(),
             trusted_root: self.trusted_root(),
         };
@@ -245,10 +350,17 @@ impl Trust {
             Ok(TrustedLog { key: key.ok_or(TrustError::Key("log"))?, window: log.valid_for, operator })
         };
         let witnesses: Result<Vec<_>, _> = wire.witnesses.iter().map(|text| WitnessKey::parse(text)).collect();
+        let ended = |wire: &WireSigner| Some((wire.key_id.clone(), wire.ended.clone()?));
         let trust = Self {
+            ended: wire.certificate_keys.iter().filter_map(ended).collect(),
             signers: wire.certificate_keys.into_iter().map(signer).collect::<Result<_, TrustError>>()?,
             logs: wire.logs.into_iter().map(log).collect::<Result<_, TrustError>>()?,
             quorum: Quorum::new(witnesses?, wire.quorum)?,
+            stamps: match &wire.timestamp_roots[..] {
+                [] => StampTrust::default(),
+                roots => StampTrust::from_pem(roots.concat().as_bytes())?,
+            },
+            stamp_chains: wire.timestamp_chains,
         };
         if trust.signers.is_empty() || trust.logs.is_empty() { Err(TrustError::Empty) } else { Ok(trust) }
     }
@@ -272,16 +384,12 @@ impl Trust {
         text
     }
 
-    /// A Sigstore `TrustedRoot`: the logs. Certificate keys have no place in it; they are given beside it, by their hint.
+    /// A Sigstore `TrustedRoot`: the logs, and the time-stamping authorities by the chains that are known of them. Certificate keys
+    /// have no place in it; they are given beside it, by their hint.
     #[must_use]
     pub fn trusted_root(&self) -> Value {
-        let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
         let log = |TrustedLog { key, window, .. }: &TrustedLog| {
-            // Readers of Sigstore take a missing start for an error, so an unknown one is the beginning of time.
-            let mut valid_for = json!({"start": time(window.start.unwrap_or(DateTime::UNIX_EPOCH))});
-            if let Some(end) = window.end {
-                valid_for["end"] = time(end).into();
-            }
+            let valid_for = valid_for(*window);
             let id = json!({"keyId": STANDARD.encode(key.log_id())});
             json!({
                 "baseUrl": format!("https://{}", key.origin()),
@@ -295,10 +403,20 @@ impl Trust {
                 "checkpointKeyId": id,
             })
         };
+        let authority = |chain: &StampChain| {
+            let raw = |der: Vec<u8>| json!({"rawBytes": STANDARD.encode(der)});
+            json!({
+                "subject": {"organization": "", "commonName": ""},
+                "uri": "",
+                "certChain": {"certificates": chain.ders().into_iter().map(raw).collect::<Vec<_>>()},
+                "validFor": valid_for(chain.valid_for),
+            })
+        };
         json!({
             "mediaType": TRUSTED_ROOT_MEDIA_TYPE,
             "tlogs": self.logs.iter().map(log).collect::<Vec<_>>(),
-            "certificateAuthorities": [], "ctlogs": [], "timestampAuthorities": [],
+            "certificateAuthorities": [], "ctlogs": [],
+            "timestampAuthorities": self.stamp_chains.iter().map(authority).collect::<Vec<_>>(),
         })
     }
 
@@ -318,8 +436,23 @@ impl Trust {
         for (number, log) in self.logs.iter().enumerate() {
             parts.push((name("log", number, "vkey"), format!("{}\n", log.key.verifier_key()).into_bytes()));
         }
+        let roots: String = self.stamps.roots().map(|root| encode_pem(CERTIFICATE, root)).collect();
+        if !roots.is_empty() {
+            parts.push(("timestamp-roots.pem".to_owned(), roots.into_bytes()));
+        }
         parts
     }
+}
+
+/// A window as Sigstore writes it.
+fn valid_for(window: Window) -> Value {
+    let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    // Readers of Sigstore take a missing start for an error, so an unknown one is the beginning of time.
+    let mut valid_for = json!({"start": time(window.start.unwrap_or(DateTime::UNIX_EPOCH))});
+    if let Some(end) = window.end {
+        valid_for["end"] = time(end).into();
+    }
+    valid_for
 }
 
 mod hash_text {
@@ -341,109 +474,4 @@ mod hash_text {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::certify::tests::signer;
-    use crate::log::checkpoint::CheckpointSigner;
-    use crate::random::SystemRandom;
-
-    fn trust() -> Trust {
-        let pkcs8 = CheckpointSigner::make_pkcs8(&SystemRandom).unwrap();
-        let log = CheckpointSigner::from_pkcs8("log.example/certificates", &pkcs8).unwrap().key().clone();
-        let at = |text: &str| Some(text.parse().unwrap());
-        let window = Window { start: at("2026-03-01T00:00:00Z"), end: at("2026-09-01T00:00:00Z") };
-        Trust {
-            signers: vec![(signer().public().clone(), window)],
-            logs: vec![TrustedLog {
-                key: log,
-                window: Window { end: None, ..window },
-                operator: LogOperator::SelfHosted,
-            }],
-            quorum: Quorum::new(vec![WitnessKey::new("w.example/1", [7; 32]).unwrap()], 1).unwrap(),
-        }
-    }
-
-    #[test]
-    fn a_trust_file_is_read_back_whole() {
-        let trust = trust();
-        assert_eq!(Trust::parse(trust.to_json().to_string().as_bytes()).unwrap(), trust);
-        let (id, at) = (trust.signers[0].0.key_id(), |text: &str| text.parse::<DateTime<Utc>>().unwrap());
-        let good = |id: &str, said: &str| trust.judge(id, at(said), None, at("2026-09-01T00:00:00Z")).is_good();
-        assert!(good(id, "2026-09-01T00:00:00Z"));
-        assert!(!good(id, "2026-09-01T00:00:01Z"));
-        assert!(!good(id, "2026-02-28T23:59:59Z"));
-        assert!(!good("other", "2026-05-01T00:00:00Z"));
-    }
-
-    #[test]
-    fn a_key_that_has_ended_is_believed_only_with_a_witness_s_time() {
-        let at = |text: &str| format!("{text}T00:00:00Z").parse::<DateTime<Utc>>().unwrap();
-        let window = Window { start: Some(at("2026-03-01")), end: Some(at("2026-09-01")) };
-        let judge = |said: Option<&str>, seen: Option<&str>, now| window.judge(said.map(at), seen.map(at), at(now));
-        let (said, later) = (Some("2026-05-01"), "2027-01-01");
-        assert_eq!(judge(said, None, "2026-08-01"), Standing::Good, "not ended yet");
-        assert_eq!(judge(said, None, later), Standing::Unproved(at("2026-09-01")));
-        assert_eq!(judge(said, Some("2026-05-02"), later), Standing::Seen(at("2026-05-02")));
-        for outside in ["2026-09-02", "2026-02-01"] {
-            assert_eq!(judge(said, Some(outside), later), Standing::Unproved(at("2026-09-01")), "seen {outside}");
-            assert_eq!(judge(Some(outside), Some("2026-05-02"), later), Standing::Outside, "said {outside}");
-        }
-        // A log says no time of its own.
-        assert_eq!(judge(None, None, later), Standing::Unproved(at("2026-09-01")));
-        assert_eq!(judge(None, Some("2026-05-02"), later), Standing::Seen(at("2026-05-02")));
-        assert_eq!(judge(None, None, "2026-02-01"), Standing::Outside, "not begun yet");
-        assert_eq!(Window::default().judge(said.map(at), None, at(later)), Standing::Good);
-    }
-
-    #[test]
-    fn a_misspelt_window_opens_nothing() {
-        for place in ["/certificateKeys/0", "/logs/0", "/certificateKeys/0/validFor", "/logs/0/validFor"] {
-            let mut file = trust().to_json();
-            file.pointer_mut(place).unwrap()["validfor"] = json!({"end": "2026-01-01T00:00:00Z"});
-            let refused = Trust::parse(file.to_string().as_bytes()).unwrap_err();
-            assert!(matches!(refused, TrustError::Json(_)), "{place}: {refused}");
-        }
-    }
-
-    #[test]
-    fn each_log_says_who_runs_it() {
-        let mut trust = trust();
-        let own = trust.logs[0].clone();
-        trust.logs[0].operator = LogOperator::Independent;
-        assert_eq!(trust.to_json()["operator"], "independent");
-        trust.logs.push(own);
-        let mut file = trust.to_json();
-        assert_eq!(file["operator"], "self-hosted", "one log of several");
-        assert_eq!(Trust::parse(file.to_string().as_bytes()).unwrap(), trust);
-        file["logs"][0].as_object_mut().unwrap().remove("operator");
-        assert_eq!(Trust::parse(file.to_string().as_bytes()).unwrap().logs[0].operator, LogOperator::SelfHosted);
-    }
-
-    #[test]
-    fn a_trust_file_whose_parts_do_not_fit_is_refused() {
-        let good = trust().to_json();
-        let altered = |pointer: &str, value: Value| {
-            let mut file = good.clone();
-            *file.pointer_mut(pointer).unwrap() = value;
-            Trust::parse(file.to_string().as_bytes()).unwrap_err()
-        };
-        assert!(matches!(altered("/mediaType", "other".into()), TrustError::OtherKind));
-        assert!(matches!(altered("/certificateKeys/0/keyId", "00".into()), TrustError::Key("certificate")));
-        assert!(matches!(altered("/logs/0/origin", "other.example".into()), TrustError::Key("log")));
-        assert!(matches!(altered("/logs/0/logId", STANDARD.encode([0; 32]).into()), TrustError::Key("log")));
-        assert!(matches!(altered("/logs", json!([])), TrustError::Empty));
-        assert!(matches!(altered("/quorum", 2.into()), TrustError::Witnesses(_)));
-        assert!(matches!(altered("/witnesses/0", "x".into()), TrustError::Witnesses(_)));
-        assert!(matches!(Trust::parse(b"[]").unwrap_err(), TrustError::OtherKind));
-    }
-
-    #[test]
-    fn the_policy_names_logs_witnesses_and_quorum() {
-        let trust = trust();
-        let (log, witness) = (trust.logs[0].key.verifier_key(), trust.quorum.witnesses()[0].verifier_key());
-        let expected = format!("log {log}\nwitness w1 {witness}\ngroup witnesses 1 w1\nquorum witnesses\n");
-        assert_eq!(trust.tlog_policy(), expected);
-        let alone = Trust { quorum: Quorum::default(), ..trust };
-        assert_eq!(alone.tlog_policy(), format!("log {log}\nquorum none\n"));
-    }
-}
+mod tests;

@@ -210,6 +210,31 @@ impl<'a> DirectoryBuilder<'a> {
     }
 }
 
+/// Entries as they are kept while their snapshot is not committed: as in a part, compressed.
+#[must_use]
+pub fn write_entries(entries: &[FrameEntry]) -> Vec<u8> {
+    let mut content = Vec::with_capacity(4 + entries.len() * ENTRY_BYTES);
+    content.extend_from_slice(&(entries.len() as u32).to_be_bytes());
+    encode_entries(entries, &mut content);
+    wrap_content(&content)
+}
+
+/// Reads what [`write_entries`] wrote.
+///
+/// # Errors
+/// When it is not that. Never panics.
+pub fn read_entries(bytes: &[u8]) -> Result<Vec<FrameEntry>, DirectoryError> {
+    let content = unwrap_content(bytes, MAX_PART_CONTENT_BYTES)?;
+    let mut reader = Reader::new(&content);
+    let count = reader.u32()? as usize;
+    if count > MAX_ENTRIES_PER_PART {
+        return Err(reader.malformed("more entries than the format allows").into());
+    }
+    let entries = decode_entries(&mut reader, count)?;
+    reader.expect_end()?;
+    Ok(entries)
+}
+
 /// Columnar, each column as differences from what the previous entry suggests: mostly zeros, which compress.
 fn encode_entries(entries: &[FrameEntry], out: &mut Vec<u8>) {
     let mut column = |value: &dyn Fn(&FrameEntry, &FrameEntry) -> u32| {

@@ -241,12 +241,45 @@ impl Manifest {
     /// # Errors
     /// When its members contradict each other, it is too large, or the signer fails.
     pub fn sign(&self, key_id: &str, sign: Sign<'_>) -> Result<SignedManifest, ManifestError> {
+        let draft = self.draft()?;
+        let signature = sign(&draft.message()).map_err(ManifestError::Signer)?;
+        draft.signed(key_id, &signature)
+    }
+
+    /// The manifest in the bytes that are to be signed, wherever the key is.
+    ///
+    /// # Errors
+    /// When its members contradict each other.
+    pub fn draft(&self) -> Result<ManifestDraft, ManifestError> {
         self.check()?;
         let payload = serde_json::to_vec(self).map_err(|_| ManifestError::Corrupt("not writable as JSON"))?;
-        let signature = sign(&pre_authentication_encoding(&payload)).map_err(ManifestError::Signer)?;
+        Ok(ManifestDraft { store: self.store, sequence: self.sequence, payload })
+    }
+}
+
+/// A manifest that is to be signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestDraft {
+    store: Id128,
+    sequence: u64,
+    payload: Vec<u8>,
+}
+
+impl ManifestDraft {
+    /// The bytes to sign.
+    #[must_use]
+    pub fn message(&self) -> Vec<u8> {
+        pre_authentication_encoding(&self.payload)
+    }
+
+    /// The manifest with a signature over [`ManifestDraft::message`].
+    ///
+    /// # Errors
+    /// When it is too large.
+    pub fn signed(&self, key_id: &str, signature: &[u8]) -> Result<SignedManifest, ManifestError> {
         let envelope = Envelope {
             payload_type: PAYLOAD_TYPE.to_owned(),
-            payload: STANDARD.encode(&payload),
+            payload: STANDARD.encode(&self.payload),
             signatures: vec![Signature { keyid: key_id.to_owned(), sig: STANDARD.encode(signature) }],
         };
         let bytes = serde_json::to_vec(&envelope).map_err(|_| ManifestError::Corrupt("not writable as JSON"))?;
@@ -256,7 +289,9 @@ impl Manifest {
         let sha256 = Sha256::of(&bytes);
         Ok(SignedManifest { name: manifest_name(&self.store, self.sequence, &sha256), sha256, bytes })
     }
+}
 
+impl Manifest {
     /// Reads the manifest object `name`: digest, signature, then content, and that content and name agree.
     ///
     /// # Errors

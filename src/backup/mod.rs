@@ -27,7 +27,8 @@
 //! | `state/<number>-<generation>-<sha256>`, `state-parts/<sha256>` | the agent's own state: [`state_record`] |
 //! | `probes/<id>` | left by the proof of the endpoint's abilities; means nothing |
 //!
-//! A snapshot exists when its manifest does. Order of writing: packs, directory parts, manifest.
+//! A snapshot exists when its manifest does. Order of writing: a directory part behind the packs that it names, the manifest behind
+//! all of them.
 //!
 //! ## Envelope (a frame, or a part of a directory)
 //!
@@ -90,7 +91,7 @@
 //! ## Pack
 //!
 //! `[4]` magic `WCPK` ‖ `u8` version 1 ‖ `[3]` zeros ‖ `[16]` random pack id ‖ frames, one behind the other, to the end.
-//! A pack is closed at 16 MiB or 65,536 frames, so it has less than 16 MiB plus one frame.
+//! A pack is closed at 16 MiB or 65,536 frames at the latest, so it has less than 16 MiB plus one frame.
 //!
 //! ## Directory part content
 //!

@@ -144,6 +144,12 @@ impl PackBuilder {
         self.bytes.len() >= FULL_AT_BYTES || self.frames >= MAX_FRAMES
     }
 
+    /// Whether so many frames of so many bytes in all fit before it is full at this size.
+    #[must_use]
+    pub fn has_room(&self, frames: usize, bytes: usize, full_at: usize) -> bool {
+        self.frames as usize + frames < MAX_FRAMES as usize && self.bytes.len() + bytes < full_at
+    }
+
     /// Whether it holds no frame yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -357,8 +357,9 @@ fn check_read_back(slot: &RootSlot, predicate: &Predicate) -> Result {
 }
 
 /// What may not be said beside `finalSince`: each means that something opens still, or has no end.
-const NOT_FINAL: [Limitation; 5] = [
+const NOT_FINAL: [Limitation; 6] = [
     Limitation::KeyShredPending,
+    Limitation::ResiduePending,
     Limitation::ErasureUndone,
     Limitation::RootSlotClassD,
     Limitation::CopyUnread,
@@ -422,7 +423,8 @@ fn check_result(predicate: &Predicate) -> Result {
 
 fn check_complete(predicate: &Predicate) -> Result {
     let told = |code| predicate.limitations.contains(&code);
-    let unfinished = [Limitation::KeyShredPending, Limitation::RowsFailed, Limitation::TargetsUnreached];
+    let unfinished =
+        [Limitation::KeyShredPending, Limitation::ResiduePending, Limitation::RowsFailed, Limitation::TargetsUnreached];
     let finished = unfinished.into_iter().all(|code| !told(code));
     require(finished, "result", "is complete although something is pending, failed or unreached")?;
     require(!predicate.targets.is_empty(), "result", "is complete without a target")?;

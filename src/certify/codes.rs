@@ -58,6 +58,40 @@ codes! {
     }
 }
 
+impl TriggerKind {
+    /// Why a customer's data may be asked to go: what a request can name.
+    pub const OF_REQUESTS: [Self; 6] = [
+        Self::SubjectRequest,
+        Self::ConsentWithdrawn,
+        Self::ServiceEnd,
+        Self::ContractEnd,
+        Self::AuthorityOrder,
+        Self::Manual,
+    ];
+
+    /// Its name, as certificates have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RetentionExpiry => "retention-expiry",
+            Self::SubjectRequest => "subject-request",
+            Self::ConsentWithdrawn => "consent-withdrawn",
+            Self::ServiceEnd => "service-end",
+            Self::ContractEnd => "contract-end",
+            Self::AuthorityOrder => "authority-order",
+            Self::HoldRelease => "hold-release",
+            Self::Manual => "manual",
+        }
+    }
+
+    /// The reason of a request by its name; without one the person asked.
+    #[must_use]
+    pub fn of_request(name: Option<&str>) -> Option<Self> {
+        let name = name.unwrap_or(Self::SubjectRequest.name());
+        Self::OF_REQUESTS.into_iter().find(|reason| reason.name() == name)
+    }
+}
+
 codes! {
     /// What was done to a target.
     Action, "kebab-case" {
@@ -273,6 +307,9 @@ codes! {
         IdentityNotChecked,
         /// Deleted rows may still stand in the database's own log or free pages.
         ResidualInDatabaseLog,
+        /// Deleted rows still stand in the database's own files because something there keeps them, a reader or an old transaction; it
+        /// passes, and another certificate says so.
+        ResiduePending,
         /// A declared further copy dies by its own date.
         CopyDeclared,
         /// Rows were kept, with reasons.

@@ -12,6 +12,9 @@ use thiserror::Error;
 use super::check::is_sha256_hex;
 use super::statement::{Action, Statement, Timestamp, VerificationMethod, evidence_name};
 
+/// The target that sums up collections which do not fit into a certificate; the evidence file names each of them.
+pub const OTHERS: &str = "others";
+
 /// The longest line, in bytes.
 const MAX_LINE_BYTES: usize = 4096;
 
@@ -60,6 +63,18 @@ pub enum EvidenceError {
         line: u64,
         /// What is wrong.
         what: &'static str,
+    },
+    /// The file shows less, or more, than the certificate claims.
+    #[error("the evidence of {target} shows {shown} rows, and the certificate claims {claimed} {what}")]
+    OtherCount {
+        /// The target.
+        target: String,
+        /// Which rows.
+        what: &'static str,
+        /// How many the file has.
+        shown: u64,
+        /// How many the certificate has.
+        claimed: u64,
     },
     /// The file is not the one the certificate is about.
     #[error("the evidence file does not have the digest in the certificate")]
@@ -138,5 +153,40 @@ pub fn verify_evidence(file: &[u8], statement: &Statement) -> Result<EvidenceTot
         let counts = if row.after == After::Absent { &mut totals.absent } else { &mut totals.present };
         *counts.entry(row.target_id).or_default() += 1;
     }
+    check_totals(&totals, statement)?;
     Ok(totals)
+}
+
+/// Every row that is said to be erased has a line that says absent, and every anonymised one a line that says present; stripped rows,
+/// which are counted as retained, have one of those too.
+fn check_totals(totals: &EvidenceTotals, statement: &Statement) -> Result<(), EvidenceError> {
+    let predicate = &statement.predicate;
+    let listed = |id: &str| predicate.targets.iter().any(|target| target.target_id == id);
+    let of = |counts: &BTreeMap<String, u64>, target: &str| {
+        let is_meant = |id: &str| if target == OTHERS { !listed(id) || id == OTHERS } else { id == target };
+        counts.iter().filter(|(id, _)| is_meant(id)).map(|(_, rows)| *rows).sum::<u64>()
+    };
+    for target in &predicate.targets {
+        // The end of an outside key is the end of one object.
+        let erased = if predicate.outside_key.is_some() { target.objects_erased } else { target.records_erased };
+        let (absent, present) = (of(&totals.absent, &target.target_id), of(&totals.present, &target.target_id));
+        let wrong = |what, shown, claimed| {
+            Err(EvidenceError::OtherCount { target: target.target_id.clone(), what, shown, claimed })
+        };
+        if absent != erased {
+            return wrong("erased", absent, erased);
+        }
+        let changed = target.records_anonymized;
+        if present < changed || present > changed.saturating_add(target.records_retained) {
+            return wrong("anonymized", present, changed);
+        }
+    }
+    let has_others = listed(OTHERS);
+    let mut strays = totals.absent.iter().chain(&totals.present).filter(|(id, _)| !listed(id) && !has_others);
+    match strays.next() {
+        Some((target, shown)) => {
+            Err(EvidenceError::OtherCount { target: target.clone(), what: "at all", shown: *shown, claimed: 0 })
+        }
+        None => Ok(()),
+    }
 }

@@ -129,23 +129,62 @@ impl VerifiedCertificate {
     }
 }
 
-/// Checks the statement, signs it and returns the envelope: the bytes to store, send and verify.
+/// A statement that may be signed: checked, and in the very bytes that are signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    payload: Vec<u8>,
+}
+
+impl Draft {
+    /// Checks a statement.
+    ///
+    /// # Errors
+    /// When it contradicts itself or says what it must not.
+    pub fn of(statement: &Statement) -> Result<Self, IssueError> {
+        check::check(statement)?;
+        Self::of_payload(serde_json::to_vec(statement).map_err(IssueError::Encode)?)
+    }
+
+    /// The same for a roll-up.
+    ///
+    /// # Errors
+    /// As [`Draft::of`].
+    pub fn of_roll_up(statement: &RollUpStatement) -> Result<Self, IssueError> {
+        check::check_roll_up(statement)?;
+        Self::of_payload(serde_json::to_vec(statement).map_err(IssueError::Encode)?)
+    }
+
+    fn of_payload(payload: Vec<u8>) -> Result<Self, IssueError> {
+        check::check_size(payload.len())?;
+        lint::check_payload(&payload)?;
+        Ok(Self { payload })
+    }
+
+    /// The bytes to sign.
+    #[must_use]
+    pub fn message(&self) -> Vec<u8> {
+        dsse::pae(PAYLOAD_TYPE, &self.payload)
+    }
+
+    /// The envelope with a signature (ASN.1 DER) over [`Draft::message`]: the bytes to store, send and verify.
+    #[must_use]
+    pub fn signed(self, signature: Vec<u8>, key_id: &str) -> Envelope {
+        Envelope::make(PAYLOAD_TYPE, self.payload, signature, key_id)
+    }
+}
+
+/// Checks the statement and signs it with a key of this process.
 pub fn issue(statement: &Statement, signer: &CertificateSigner) -> Result<Envelope, IssueError> {
-    check::check(statement)?;
-    sign(serde_json::to_vec(statement).map_err(IssueError::Encode)?, signer)
+    let draft = Draft::of(statement)?;
+    let signature = signer.sign(&draft.message())?;
+    Ok(draft.signed(signature, signer.public().key_id()))
 }
 
 /// The same for a roll-up.
 pub fn issue_roll_up(statement: &RollUpStatement, signer: &CertificateSigner) -> Result<Envelope, IssueError> {
-    check::check_roll_up(statement)?;
-    sign(serde_json::to_vec(statement).map_err(IssueError::Encode)?, signer)
-}
-
-fn sign(payload: Vec<u8>, signer: &CertificateSigner) -> Result<Envelope, IssueError> {
-    check::check_size(payload.len())?;
-    lint::check_payload(&payload)?;
-    let signature = signer.sign(&dsse::pae(PAYLOAD_TYPE, &payload))?;
-    Ok(Envelope::make(PAYLOAD_TYPE, payload, signature, signer.public().key_id()))
+    let draft = Draft::of_roll_up(statement)?;
+    let signature = signer.sign(&draft.message())?;
+    Ok(draft.signed(signature, signer.public().key_id()))
 }
 
 /// Checks an envelope against trusted keys and reads the statement from the very bytes that were verified.

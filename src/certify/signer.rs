@@ -1,4 +1,5 @@
-//! The certificate key: ECDSA P-256 with SHA-256, in an owner-only PKCS#8 file.
+//! The certificate key: ECDSA P-256 with SHA-256, in an owner-only PKCS#8 file; where it lies in a key service or a token instead,
+//! only its public half is known here ([`crate::keys::signing`]).
 //!
 //! P-256 because hardware modules, Rekor and every stock verifier do it. The key draws its nonces from the crypto
 //! library's own generator, as it does itself when it is made; so signing twice gives two signatures, and only the
@@ -55,6 +56,11 @@ impl PublicKey {
         // Parsing proves that the point lies on the curve.
         ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point).map_err(|_| SignerError::NotPublicKey)?;
         Ok(Self { spki: spki.to_vec(), key_id: hex::encode(sha256(spki)) })
+    }
+
+    /// A key from its uncompressed point.
+    pub fn from_point(point: &[u8]) -> Result<Self, SignerError> {
+        Self::from_spki(&[&SPKI_HEADER, point].concat())
     }
 
     /// A key from PEM (`PUBLIC KEY`).

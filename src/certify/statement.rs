@@ -144,16 +144,16 @@ object! {
 object! {
     /// The policy that was applied.
     PolicyRef {
-        /// Its id.
+        /// Its id; of several, all ids with `+` between them.
         id: String,
-        /// Its version.
+        /// Version of the catalogue of statutes that it was read with; behind a `+` that of an own one.
         version: String,
-        /// Digest of its text.
+        /// Digest of the policies, statutes and registered stores that decided.
         digest: Digest,
-        /// ISO 8601 duration.
+        /// Its retention as an ISO 8601 duration; absent of several.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retention_period: Option<String>,
-        /// The start event.
+        /// The start event. The program writes none: it has one for each collection.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retention_anchor: Option<String>,
     }
@@ -188,12 +188,12 @@ object! {
         targets_declared: u64,
         /// Targets reached.
         targets_reached: u64,
-        /// People concerned.
+        /// People whose rows were to go; of rows that lead to nobody it counts none.
         subjects_count: u64,
         /// Keyed pseudonyms, `hmac-sha256:<key id>:<hex>`.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         subject_refs: Vec<String>,
-        /// Categories of data.
+        /// Kinds of the fields that are declared of the tables that rows were taken from (`name`, `id_card`, …).
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         data_categories: Vec<String>,
     }
@@ -288,7 +288,7 @@ object! {
         system: System,
         /// Where: a template ([`super::check::location`]), never a key value.
         location: String,
-        /// Category of data.
+        /// Category of data; the program writes `registered`, and the kinds of fields into the scope.
         data_category: String,
         /// What was done.
         action: Action,
@@ -348,10 +348,11 @@ object! {
         /// Its provision.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         provision: Option<String>,
-        /// Until when, if known.
+        /// Until when, if known. The program writes none: rows that one reason keeps end on days of their own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<NaiveDate>,
-        /// Whether all processing but storage has stopped.
+        /// Whether all processing but storage has stopped. The program writes `false`: that a maximum has ended, so that it ought to stop, stands
+        /// in the plan; that it did nobody shows.
         restricted: bool,
     }
 }
@@ -494,7 +495,7 @@ object! {
         /// When absence was checked last.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         absence_checked_at: Option<Timestamp>,
-        /// How long that check is meant to stand.
+        /// How long that check is meant to stand. The program writes none: it looks again by a job, and promises nothing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         absence_valid_until: Option<Timestamp>,
         /// How good the clock was.
@@ -503,7 +504,7 @@ object! {
         result: ErasureResult,
         /// Why.
         trigger: Trigger,
-        /// Under which policy.
+        /// By which policies rows fell due; absent when somebody asked for it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         policy: Option<PolicyRef>,
         /// Under which law.
@@ -519,7 +520,7 @@ object! {
         /// What was kept.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         retained: Vec<Retained>,
-        /// Who was told.
+        /// Who was told. The program writes none: it does not know to whom data was given.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         recipients: Vec<Recipient>,
         /// The root slot.

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod flush;
+mod key;
 mod serve;
 mod status;
 mod trust;
@@ -14,6 +15,7 @@ use super::context::Context;
 
 pub use conformance::ConformanceDocument;
 pub use flush::FlushDocument;
+pub use key::{AuditKeyChangeDocument, AuditKeyListDocument};
 pub use serve::ServeDocument;
 pub use status::StatusDocument;
 pub use trust::TrustDocument;
@@ -36,6 +38,9 @@ pub enum AuditCommand {
   wangchuan audit trust --output trust.json
   wangchuan audit trust --output trust.json --parts trust-parts")]
     Trust(trust::TrustArgs),
+    /// The keys that sign certificates: which one is in use, which were, another one in their place.
+    #[command(subcommand)]
+    Key(key::AuditKeyCommand),
     /// Serve the embedded log to others, or run an audit service for several agents, until SIGTERM or Ctrl-C.
     ///
     /// It speaks plain HTTP: leave it on this host, or put a proxy that ends TLS before it.
@@ -68,6 +73,7 @@ pub async fn audit(context: &mut Context<'_>, command: AuditCommand) -> CommandR
         AuditCommand::Flush(args) => flush::flush(context, args).await,
         AuditCommand::Verify => verify::verify(context).await,
         AuditCommand::Trust(args) => trust::trust(context, args).await,
+        AuditCommand::Key(command) => key::key(context, command).await,
         AuditCommand::Serve(args) => serve::serve(context, args).await,
         AuditCommand::Conformance(args) => conformance::conformance(context, args).await,
     }

@@ -205,12 +205,6 @@ pub(super) fn newest_of_each<'r>(rows: impl DoubleEndedIterator<Item = &'r Snaps
     newest
 }
 
-/// Writes the outcome of something to the operation log.
-async fn log(installation: &Installation, operation: &str, object: &str, is_good: bool) -> Result<(), UserError> {
-    let outcome = if is_good { "success" } else { "failure" };
-    installation.log_operation(operation, object, outcome).await.map_err(task_error)
-}
-
 /// `backup …`.
 pub async fn backup(context: &mut Context<'_>, command: BackupCommand) -> CommandResult {
     match command {
@@ -275,7 +269,6 @@ async fn run(context: &mut Context<'_>, store: Option<&str>, full: bool) -> Comm
         match take(&installation, name, full).await {
             Ok((row, unlocked)) => {
                 progress.done(&format!("{} {}", grouped(row.rows.unsigned_abs()), say(context.lang(), "rows", "行")));
-                log(&installation, "backup.run", &row.id, true).await?;
                 taken.push(row);
                 if let Some(error) = unlocked {
                     let (what, retry) = (error.with_causes(), error.is_retryable());
@@ -287,7 +280,6 @@ async fn run(context: &mut Context<'_>, store: Option<&str>, full: bool) -> Comm
                 let retry = skipped.is_some() || error.is_retryable();
                 let what = skipped.map_or_else(|| error.to_string(), |(_, reason)| reason.clone());
                 let what = what.strip_prefix(&format!("store {name}: ")).unwrap_or(&what).to_owned();
-                log(&installation, "backup.run", name, false).await?;
                 failed.push(FailedStore { store: name.clone(), what, retry });
             }
         }

@@ -18,7 +18,7 @@ use super::CommandResult;
 use super::context::{Context, local_time, task_error, usage};
 use super::output::shapes::Time;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words, say};
-use crate::control::{CertificateRow, OutboxRow};
+use crate::control::{CertificateRow, OutboxRow, TimeStampRow};
 use crate::installation::{Installation, Needs};
 
 pub use export::ExportDocument;
@@ -41,7 +41,7 @@ pub enum CertificateCommand {
         #[arg(default_value = "latest")]
         id: String,
     },
-    /// Check signature, evidence and receipt, with public keys alone.
+    /// Check signature, evidence, receipt and time stamp, with public keys alone.
     ///
     /// With --trust neither an installation nor a network is needed: a stranger can run it, with a trust file (see
     /// `wangchuan audit trust`) that came another way than the certificate.
@@ -49,7 +49,7 @@ pub enum CertificateCommand {
   wangchuan certificate verify 3
   wangchuan certificate verify case-17.sigstore.json --trust trust.json")]
     Verify(VerifyArgs),
-    /// Write a certificate with its receipt into one file (a Sigstore bundle), or into another form.
+    /// Write a certificate with its receipt and time stamp into one file (a Sigstore bundle), or into another form.
     #[command(after_help = "Examples:
   wangchuan certificate export latest
   wangchuan certificate export 3 --output case-17.sigstore.json
@@ -122,6 +122,7 @@ struct Stored {
     installation: Installation,
     certificates: Vec<CertificateRow>,
     outbox: Vec<OutboxRow>,
+    stamps: Vec<TimeStampRow>,
 }
 
 impl Stored {
@@ -130,12 +131,18 @@ impl Stored {
         let mut tx = installation.control.read().await.map_err(|error| task_error(error.into()))?;
         let certificates = tx.certificates(None).await.map_err(|error| task_error(error.into()))?;
         let outbox = tx.outbox(None).await.map_err(|error| task_error(error.into()))?;
+        let stamps = tx.time_stamps().await.map_err(|error| task_error(error.into()))?;
         drop(tx);
-        Ok(Self { installation, certificates, outbox })
+        Ok(Self { installation, certificates, outbox, stamps })
     }
 
     fn filing(&self, certificate: &str) -> Option<&OutboxRow> {
         self.outbox.iter().find(|row| row.certificate == certificate)
+    }
+
+    /// The time stamp of a certificate, as it was verified when it came.
+    fn stamp(&self, certificate: &str) -> Option<&TimeStampRow> {
+        self.stamps.iter().find(|row| row.certificate == certificate)
     }
 
     /// The certificate that replaces this one.

@@ -12,7 +12,7 @@ use super::context::{Context, config_error, usage};
 use super::output::shapes::Verification;
 use super::output::{Document, Exit, Outcome, Output, UserError, Words};
 use super::schemas;
-use crate::config::schema::{catalogue_schema, configuration_schema, schema_text};
+use crate::config::schema::{catalogue_schema, certificate_schema, configuration_schema, roll_up_schema, schema_text};
 use crate::config::{ConfigError, Configuration, Fault, Faults, Found, Origin, load};
 use crate::schedule::{Job, ScheduleError, check_references, job_schema, load_folder};
 
@@ -28,6 +28,7 @@ pub enum ConfigCommand {
     /// The published JSON Schemas: of the configuration, of a job file, of a catalogue, of what commands print with --json.
     #[command(after_help = "Examples:
   wangchuan config schema > wangchuan.schema.json     for an editor
+  wangchuan config schema certificate                 of a certificate's statement
   wangchuan config schema output backup list          of one command
   wangchuan config schema output error                of every error
   wangchuan config schema output                      all of them")]
@@ -49,6 +50,10 @@ pub enum SchemaOf {
     Job,
     /// Of a catalogue of statutes.
     Statutes,
+    /// Of what a certificate says: the statement in its envelope.
+    Certificate,
+    /// Of what a roll-up says.
+    RollUp,
     /// Of the JSON that commands print.
     Output,
 }
@@ -258,6 +263,8 @@ fn schema(output: &mut Output, what: SchemaOf, command: &[String]) -> CommandRes
         SchemaOf::Config => configuration_schema(),
         SchemaOf::Job => job_schema(),
         SchemaOf::Statutes => catalogue_schema(),
+        SchemaOf::Certificate => certificate_schema(),
+        SchemaOf::RollUp => roll_up_schema(),
     };
     if output.json() {
         let members = serde_json::from_str(&text).map_err(|error| UserError::from_any(error.into()))?;
@@ -338,6 +345,8 @@ mod tests {
             (SchemaOf::Config, "wangchuan.schema.json"),
             (SchemaOf::Job, "job.schema.json"),
             (SchemaOf::Statutes, "statutes.schema.json"),
+            (SchemaOf::Certificate, "certificate.schema.json"),
+            (SchemaOf::RollUp, "roll-up.schema.json"),
         ] {
             let (mut output, out, _) = testing::output(false);
             schema(&mut output, what, &[]).unwrap();

@@ -190,6 +190,7 @@ pub fn task_error(error: TaskError) -> UserError {
     let slot_advice = match &error {
         TaskError::Keyring(KeyringError::Slot(fault))
         | TaskError::Erase(EraseError::Keyring(KeyringError::Slot(fault))) => slot_words::advice(fault),
+        TaskError::Signing(fault) => Some(slot_words::signing::advice(fault)),
         _ => None,
     };
     let user = match &error {
@@ -243,6 +244,7 @@ fn place_of(error: &TaskError) -> Option<String> {
             Some(format!("store {}", error.store()))
         }
         TaskError::Repository(_) => Some("bucket".to_owned()),
+        TaskError::Signing(_) => Some("signing key".to_owned()),
         TaskError::Control(_) | TaskError::Erase(EraseError::Control(_)) => Some("control database".to_owned()),
         TaskError::Keyring(_) | TaskError::Erase(EraseError::Keyring(_)) => Some("key tree and root slot".to_owned()),
         _ => None,
@@ -274,6 +276,7 @@ fn class_of(error: &TaskError) -> (Exit, &'static str) {
         TaskError::Store(error) | TaskError::Erase(EraseError::Store(error)) => (Exit::Failed, store_code(error)),
         TaskError::Repository(_) => (Exit::Failed, "BUCKET"),
         TaskError::Proof(_) => (Exit::Failed, "PROOF"),
+        TaskError::Signing(_) => (Exit::Failed, "SIGNING"),
         TaskError::Stopping => (Exit::Interrupted, "INTERRUPTED"),
         TaskError::Paused { .. } => (Exit::Partial, "PAUSED"),
         _ => (Exit::Failed, "FAILED"),

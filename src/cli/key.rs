@@ -1,5 +1,6 @@
 //! `key …`: the key tree and its root slot.
 
+mod abilities;
 mod advice;
 mod list;
 mod moving;
@@ -8,6 +9,7 @@ mod shred;
 mod verify;
 mod words;
 
+use abilities::AbilitiesEntry;
 pub use advice::KeyAdviceDocument;
 pub use list::KeyListDocument;
 pub use moving::KeyMoveDocument;
@@ -32,7 +34,7 @@ use crate::control::RunRow;
 use crate::installation::{Installation, Needs};
 use crate::keyring::KeyringError;
 use crate::keyring::second_place::Memory;
-use crate::keys::slot::{ClaimSentence, Presence, PresentGeneration, Residual, SlotClaim, SlotClass};
+use crate::keys::slot::{ClaimSentence, Presence, PresentGeneration, Residual, RootSlot, SlotClaim, SlotClass};
 use crate::tasks;
 use crate::tasks::erasure::RunBody;
 use crate::tasks::finality::FinalitySummary;
@@ -101,6 +103,8 @@ pub struct StatusDocument {
     slot_generations: Vec<i64>,
     /// What may be claimed of a destruction in this slot.
     claim: SlotClaim,
+    /// What the slot can do.
+    abilities: AbilitiesEntry,
     /// How many keys there are, by subtree and state.
     keys: BTreeMap<String, BTreeMap<String, i64>>,
     /// Old root keys that open nothing any more and are irrevocably gone only at a date.
@@ -178,7 +182,7 @@ async fn status(context: &mut Context<'_>) -> CommandResult {
     let installation = context.open(Needs::STATE).await?;
     let slot = installation.keyring.slot();
     let present = slot.list().await.map_err(|error| task_error(KeyringError::from(error).into()))?;
-    let (document, runs) = read(&installation, &present, slot.claim()).await.map_err(task_error)?;
+    let (document, runs) = read(&installation, &present, slot.as_ref()).await.map_err(task_error)?;
     show(context.output, &installation.config, &document, &runs)?;
     context.output.document(&document)?;
     installation.close().await.map_err(task_error)?;
@@ -188,7 +192,7 @@ async fn status(context: &mut Context<'_>) -> CommandResult {
 async fn read(
     installation: &Installation,
     present: &[PresentGeneration],
-    claim: SlotClaim,
+    slot: &dyn RootSlot,
 ) -> tasks::Result<(StatusDocument, Vec<RunRow>)> {
     let mut tx = installation.control.read().await?;
     let generation = tx.tree_root().await?.map(|(generation, _)| generation);
@@ -218,7 +222,8 @@ async fn read(
         result,
         generation,
         slot_generations,
-        claim,
+        claim: slot.claim(),
+        abilities: AbilitiesEntry::of(&slot.abilities()),
         keys,
         doomed_roots,
         outside_keys,
@@ -267,6 +272,7 @@ fn show(
         ))?,
     }
     show_claim(output, &document.claim)?;
+    document.abilities.show(output)?;
     for root in &document.doomed_roots {
         output.say(&root.words())?;
     }

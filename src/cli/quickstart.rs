@@ -18,10 +18,11 @@ use crate::keyring::Purpose;
 use crate::plan::Subject;
 use crate::quickstart::shop::Shop;
 use crate::quickstart::{Prepared, QuickstartError, prepare};
-use crate::tasks::backup::{Wanted, take_snapshot};
+use crate::tasks::backup::Wanted;
 use crate::tasks::certify::certify_due;
 use crate::tasks::drill::{DrillRecord, run_drill};
 use crate::tasks::erasure::{RunBody, execute, plan_retention};
+use crate::tasks::locks::take_and_lock;
 use crate::tasks::outbox::{FilingReport, file_due, verify_certificate};
 use crate::tasks::request::{plan_request, receive};
 use crate::tasks::shred::{ShredReport, shred_due};
@@ -301,10 +302,9 @@ fn summarise(
 }
 
 async fn back_up(installation: &Installation) -> Result<SnapshotRow, UserError> {
-    let ground = installation.ground().map_err(task_error)?;
-    let bucket = installation.backup().map_err(task_error)?;
     let wanted = Wanted::increment(&installation.config);
-    take_snapshot(&ground, bucket.repository.as_ref(), &installation.signer, "shop", wanted).await.map_err(task_error)
+    let (row, _) = take_and_lock(installation, "shop", wanted).await.map_err(task_error)?;
+    Ok(row)
 }
 
 fn snapshot_line(row: &SnapshotRow, rows: &str) -> String {

@@ -14,13 +14,14 @@ use super::plan::{ErasureDocument, NotRun, show_run};
 use super::run::{UndoDocument, show_undo};
 use super::stage::{meaning_of_run, show_remaining};
 use super::subject_input::{GivenId, parse, read_file, titles, typed};
+use crate::certify::codes::TriggerKind;
 use crate::control::RequestRow;
-use crate::installation::{Installation, Needs};
+use crate::installation::{Installation, Needs, Operation};
 use crate::tasks::TaskError;
 use crate::tasks::approval::plan_of_request;
 use crate::tasks::erasure::{RunBody, execute};
 use crate::tasks::finality::{Remaining, Residual};
-use crate::tasks::request::{Received, SubjectCard, WAITING, cancel, look_up, receive, reopen_waiting};
+use crate::tasks::request::{Received, SubjectCard, WAITING, cancel, look_up, receive_for, reopen_waiting};
 use crate::tasks::undo::undo_request;
 
 /// Requests of customers.
@@ -31,6 +32,7 @@ pub enum RequestCommand {
   wangchuan request new                         asks for the id
   wangchuan request new - --yes < ids.txt
   wangchuan request new --file ids.csv --yes
+  wangchuan request new --reason consent-withdrawn
 
 Lists are CSV in UTF-8, one customer a line, the id in the first column; a first line with the column's name is passed over,
 blanks around an id are dropped. Nothing is recorded when a line is no plain id.")]
@@ -41,6 +43,9 @@ blanks around an id are dropped. Nothing is recorded when a line is no plain id.
         /// Read ids from the first column of a CSV file, one request each.
         #[arg(long, conflicts_with = "from")]
         file: Option<PathBuf>,
+        /// Why their data is to go; it stands in the certificate.
+        #[arg(long, value_enum, value_name = "CODE", default_value_t = Reason::SubjectRequest)]
+        reason: Reason,
         /// Do not ask.
         #[arg(long)]
         yes: bool,
@@ -66,6 +71,36 @@ blanks around an id are dropped. Nothing is recorded when a line is no plain id.
         /// Its number.
         number: i64,
     },
+}
+
+/// Why a customer's data is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Reason {
+    /// The person asked for it.
+    SubjectRequest,
+    /// The person withdrew the consent that it rested on.
+    ConsentWithdrawn,
+    /// The product or service ended, or what it was for is reached.
+    ServiceEnd,
+    /// The contract ended.
+    ContractEnd,
+    /// An authority or court ordered it, or it was processed against the law.
+    AuthorityOrder,
+    /// Another reason, which the company has on file.
+    Manual,
+}
+
+impl Reason {
+    fn code(self) -> TriggerKind {
+        match self {
+            Self::SubjectRequest => TriggerKind::SubjectRequest,
+            Self::ConsentWithdrawn => TriggerKind::ConsentWithdrawn,
+            Self::ServiceEnd => TriggerKind::ServiceEnd,
+            Self::ContractEnd => TriggerKind::ContractEnd,
+            Self::AuthorityOrder => TriggerKind::AuthorityOrder,
+            Self::Manual => TriggerKind::Manual,
+        }
+    }
 }
 
 /// The JSON of `request new`.
@@ -120,6 +155,8 @@ struct RequestEntry {
     request: i64,
     /// What is asked for: `erase`.
     kind: String,
+    /// Why: `subject-request`, `consent-withdrawn`, `service-end`, `contract-end`, `authority-order` or `manual`.
+    reason: String,
     /// `received`, `running`, `done`, `waiting`, `partly-kept`, `nothing-found`, `failed` or `cancelled`.
     state: String,
     /// When it was received.
@@ -139,6 +176,7 @@ impl RequestEntry {
         Self {
             request: row.number,
             kind: row.kind,
+            reason: row.reason.unwrap_or_else(|| TriggerKind::SubjectRequest.name().to_owned()),
             state: row.state,
             received_at: row.received_at.into(),
             due_at: row.due_at.into(),
@@ -152,7 +190,7 @@ impl RequestEntry {
 /// Runs the command.
 pub async fn request(context: &mut Context<'_>, command: RequestCommand) -> CommandResult {
     match command {
-        RequestCommand::New { from, file, yes } => new(context, from.is_some(), file, yes).await,
+        RequestCommand::New { from, file, reason, yes } => new(context, from.is_some(), file, (reason, yes)).await,
         RequestCommand::Run { number } => run(context, number).await,
         RequestCommand::List => list(context).await,
         RequestCommand::Show { number } => show(context, number).await,
@@ -160,7 +198,12 @@ pub async fn request(context: &mut Context<'_>, command: RequestCommand) -> Comm
     }
 }
 
-async fn new(context: &mut Context<'_>, from_stdin: bool, file: Option<PathBuf>, yes: bool) -> CommandResult {
+async fn new(
+    context: &mut Context<'_>,
+    from_stdin: bool,
+    file: Option<PathBuf>,
+    (reason, yes): (Reason, bool),
+) -> CommandResult {
     context.only_now()?;
     let subjects = match file {
         Some(file) => read_file(&file, &titles(&context.configuration()?))?,
@@ -173,13 +216,15 @@ async fn new(context: &mut Context<'_>, from_stdin: bool, file: Option<PathBuf>,
         if is_list {
             context.output.say(&Words::new(format!("Line {line}:"), format!("第 {line} 行：")))?;
         }
+        let look = Operation { name: "request.look", object: "card", outcome: "success", ..Operation::default() };
+        installation.log_look(Operation { subject: Some(&subject), ..look }).await.map_err(task_error)?;
         let card = look_up(&installation, &subject).await.map_err(task_error)?;
         show_card(context, &card)?;
         if !yes && !confirm(context)? {
             context.output.say(&Words::new("Nothing was recorded.", "未登记任何请求。"))?;
             continue;
         }
-        let received = receive(&installation, &subject).await.map_err(task_error)?;
+        let received = receive_for(&installation, &subject, reason.code()).await.map_err(task_error)?;
         receipt(context, &installation, &received)?;
         numbers.push(received.request.number);
     }

@@ -10,6 +10,7 @@ use super::context::{Context, certify_and_say, local_time, task_error};
 use super::output::shapes::RunEntry;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use super::stage::{meaning_of_run, show_remaining};
+use super::store::settle::{self, FilesEntry};
 use crate::config::Configuration;
 use crate::control::{OrderRow, PaceRow, RunRow};
 use crate::installation::{Installation, Needs};
@@ -110,7 +111,7 @@ pub struct ShowDocument {
     stopped: i64,
     /// What keeps a shredded run from being final.
     residuals: Vec<Residual>,
-    /// What the stores say about their own files after the deletion.
+    /// What the files of the stores may still hold of the rows.
     files: Vec<FilesEntry>,
     /// Problems, without values.
     notes: Vec<String>,
@@ -159,17 +160,6 @@ impl UndoDocument {
             certificates: Vec::new(),
         }
     }
-}
-
-/// What a store says about its own files.
-#[derive(Debug, Serialize, JsonSchema)]
-struct FilesEntry {
-    /// The store.
-    store: String,
-    /// Whether nothing of the deleted rows is left in its files.
-    clean: bool,
-    /// What it does, or what is left where.
-    what: String,
 }
 
 /// Runs the command.
@@ -352,14 +342,9 @@ fn show(
             format!("{rows} 行在备份中仍可打开，直到 {until}"),
         ))?;
     }
-    for (store, clean, note) in &body.physical {
-        context.output.line(&format!("  {} {store}: {note}", if *clean { "✓" } else { "…" }))?;
+    for files in &body.physical {
+        context.output.say(&settle::line(&files.store, &files.residues))?;
     }
-    let files = |(store, clean, what): &(String, bool, String)| FilesEntry {
-        store: store.clone(),
-        clean: *clean,
-        what: what.clone(),
-    };
     context.output.document(&ShowDocument {
         result: Outcome::Complete,
         entry: RunEntry::of(run, &body),
@@ -368,7 +353,7 @@ fn show(
         wish: order.map(|order| order.wish),
         stopped: body.stopped,
         residuals: remaining.map(|remaining| remaining.residuals).unwrap_or_default(),
-        files: body.physical.iter().map(files).collect(),
+        files: body.physical.iter().map(FilesEntry::of).collect(),
         notes: body.notes,
     })?;
     Ok(Exit::Done)

@@ -1,5 +1,6 @@
 //! What to do when a root slot fails, in words for people.
 
+pub mod signing;
 mod token;
 
 use super::output::Words;

@@ -170,6 +170,8 @@ fn next_step(code: &str) -> (&'static str, &'static str) {
         "certificate-quarantined" => ("证书被拒", "wangchuan certificate list"),
         "filing-alarm" => ("存证服务须由人处理", "wangchuan audit status"),
         "filing-overdue" => ("存证逾期", "wangchuan agent --once"),
+        "stamp-alarm" => ("时间戳服务须由人处理", "wangchuan audit status"),
+        "stamp-overdue" => ("缺少时间戳", "wangchuan audit flush"),
         "drill-failed" => ("演练未通过", "wangchuan drill show"),
         "drill-erased-returned" => ("演练发现已删除的数据重新出现", "wangchuan drill show"),
         "drill-overdue" | "no-drill" => ("需要演练", "wangchuan drill run"),

@@ -1,5 +1,6 @@
 //! `store …`: the registered stores, and whether they can be worked on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::Subcommand;
@@ -13,10 +14,13 @@ use crate::config::Configuration;
 use crate::plan::model::{Model, resolve};
 use crate::plan::scans::{Looking, scans, tables_of};
 use crate::plan::unregistered::{UNREGISTERED_ADVICE, UnregisteredTable};
-use crate::policy::registry::{BackupMode, CollectionSpec, Policy, StoreSpec};
+use crate::policy::classification::{Category, FieldKind, Level, classify, declared_approval};
+use crate::policy::registry::{BackupMode, CollectionSpec, FieldSpec, Policy, StoreSpec};
 use crate::stores::{DataStore, Finding, FindingKind, Limits, StoreAddress, StoreError};
+use crate::tasks::backup::suite_of;
 
 mod lint;
+pub(super) mod settle;
 
 pub use lint::LintDocument;
 
@@ -35,6 +39,19 @@ pub enum StoreCommand {
         /// The store; otherwise all.
         name: Option<String>,
     },
+    /// Clean up the store's own files behind erasures: full-text indexes, pages, logs; and tell what may still hold deleted rows.
+    ///
+    /// Erasures do that by themselves, without getting in anybody's way, and the hourly job `shred` looks again for what passes by itself: a
+    /// reader, an old transaction, a purge that lags. Exit code 4 while something of that kind is left.
+    #[command(after_help = "Examples:\n  wangchuan store settle shop\n  wangchuan store settle shop --rewrite")]
+    Settle {
+        /// The store.
+        name: String,
+        /// Write the tables of unsettled erasures anew (VACUUM FULL, ALTER TABLE … FORCE, VACUUM), so that unused parts of pages
+        /// go. Locks each table while it goes on, and needs room for a copy of it.
+        #[arg(long)]
+        rewrite: bool,
+    },
     /// Look for gaps of the registry: columns that look personal and are not declared, collections without a policy, tables that are
     /// not registered, missing indexes, copies without a date.
     ///
@@ -52,6 +69,7 @@ pub async fn store(context: &mut Context<'_>, command: StoreCommand) -> CommandR
     match command {
         StoreCommand::List => list(context),
         StoreCommand::Check { name } => check(context, name.as_deref()).await,
+        StoreCommand::Settle { name, rewrite } => settle::settle(context, &name, rewrite).await,
         StoreCommand::Lint { name } => lint::lint(context, name.as_deref()).await,
     }
 }
@@ -113,6 +131,35 @@ struct ListedCollection<'c> {
     via: &'c [String],
     /// The policies that govern it.
     policies: Vec<&'c str>,
+    /// Its declared fields. A column that nobody declared is sealed with AES-256-GCM.
+    fields: Vec<ListedField<'c>>,
+}
+
+/// A declared field and what follows from it.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ListedField<'c> {
+    /// The column.
+    field: &'c str,
+    /// What it holds.
+    kind: FieldKind,
+    /// The category that counts: the declared one, or the kind's own if that is stricter.
+    category: Category,
+    /// The level that counts, in the same way.
+    level: Level,
+    /// What its backups are sealed with.
+    cipher: &'static str,
+    /// How many operators must agree to a plan that takes rows of it: 0 unless category or level is declared.
+    approvals_needed: usize,
+}
+
+impl<'c> ListedField<'c> {
+    fn of(field: &'c str, spec: &FieldSpec) -> Self {
+        let class = classify(spec);
+        let cipher = suite_of(class.cipher).cipher_name();
+        let alone = BTreeMap::from([(field.to_owned(), spec.clone())]);
+        let approvals_needed = declared_approval(&alone).map_or(0, |(approval, _)| approval.persons());
+        Self { field, kind: class.kind, category: class.category, level: class.level, cipher, approvals_needed }
+    }
 }
 
 /// The kind of database, from the scheme alone: the rest of the address may hold a password.
@@ -133,6 +180,7 @@ fn listed<'c>(spec: &'c StoreSpec, policies: &'c [Policy]) -> ListedStore<'c> {
         subject: collection.subject.as_deref(),
         via: &collection.via,
         policies: policies_of(policies, &spec.name, &collection.table),
+        fields: collection.fields.iter().map(|(name, field)| ListedField::of(name, field)).collect(),
     };
     ListedStore {
         store: &spec.name,
@@ -179,9 +227,43 @@ fn list(context: &mut Context<'_>) -> CommandResult {
         ))?;
     } else {
         output.table(&grid)?;
+        show_fields(output, &stores)?;
     }
     output.document(&ListDocument { result: Outcome::of_list(stores.is_empty()), stores })?;
     Ok(Exit::Done)
+}
+
+/// The name under which the configuration knows a value.
+fn word(value: impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// The declared fields, with what each is sealed with.
+fn show_fields(output: &mut Output, stores: &[ListedStore<'_>]) -> Result<(), UserError> {
+    let lang = output.lang();
+    let titles = [
+        ("collection", "集合"),
+        ("field", "字段"),
+        ("kind", "种类"),
+        ("category", "类别"),
+        ("level", "级别"),
+        ("sealed with", "备份加密"),
+        ("must agree", "须批准人数"),
+    ];
+    let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh))).right(6);
+    for (store, collection) in stores.iter().flat_map(|store| store.collections.iter().map(move |found| (store, found)))
+    {
+        let place = format!("{}.{}", store.store, collection.collection);
+        for field in &collection.fields {
+            let ListedField { field, kind, category, level, cipher, approvals_needed } = field;
+            let needed = approvals_needed.to_string();
+            grid.row([place.as_str(), field, &word(kind), &word(category), &word(level), cipher, &needed]);
+        }
+    }
+    if !grid.is_empty() {
+        output.table(&grid)?;
+    }
+    Ok(())
 }
 
 /// What was found out about a store.

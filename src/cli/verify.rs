@@ -1,4 +1,8 @@
-//! `verify erased`: looks again for what was erased.
+//! `verify …`: looks again for what was erased.
+
+mod residue;
+
+pub use residue::ResidueDocument;
 
 use clap::Subcommand;
 use schemars::JsonSchema;
@@ -29,6 +33,15 @@ pub enum VerifyCommand {
         #[arg(long)]
         keys: bool,
     },
+    /// Look into the raw files of stores for values that were erased: database files, journals, logs.
+    ///
+    /// The values are those of runs in grace, as long as their pre-images can be opened, or come from standard input. Values that living rows
+    /// have as well are left out. Compressed, encrypted and cut values are not recognised, and numbers are not looked for. Exit code 1 when
+    /// something was found, 4 when something was not looked into.
+    #[command(
+        after_help = "Examples:\n  wangchuan verify residue\n  wangchuan verify residue shop --values < values.txt"
+    )]
+    Residue(residue::ResidueArgs),
 }
 
 /// The JSON of `verify erased`.
@@ -87,7 +100,13 @@ impl FoundEntry {
 
 /// Runs the command.
 pub async fn verify(context: &mut Context<'_>, command: VerifyCommand) -> CommandResult {
-    let VerifyCommand::Erased { keys } = command;
+    match command {
+        VerifyCommand::Erased { keys } => erased(context, keys).await,
+        VerifyCommand::Residue(args) => residue::residue(context, args).await,
+    }
+}
+
+async fn erased(context: &mut Context<'_>, keys: bool) -> CommandResult {
     context.only_now()?;
     // The second place tells an old copy of the state, whose ledger lacks what was erased since.
     let installation = open_bucket_with(context, true).await?;

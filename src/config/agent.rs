@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::secret::SecretUrl;
 use super::section::{Reading, sqlite_file};
-use super::stores::warn_unencrypted;
+use super::stores::check_transport;
 pub use crate::control::StateLocation;
 use crate::policy::mask;
 
@@ -17,6 +17,8 @@ use crate::policy::mask;
 pub struct Agent {
     /// The installation's name; part of object names, so it must not identify anybody.
     pub name: String,
+    /// What its certificates are about: `prod` for the real thing, `test`, `demo`, … otherwise.
+    pub environment: String,
     /// Where the control database lies.
     pub state: StateLocation,
     /// The folder of the key files and of the work lock; an SQLite control database lies in it as well.
@@ -62,10 +64,16 @@ pub enum LogLevel {
 pub(super) struct RawAgent {
     /// Name of the installation: letters, digits, `-`, `_`; at most 64.
     name: String,
+    /// What certificates say they are about: `prod`, `test`, `demo`, …; as a name.
+    #[serde(default = "default_environment")]
+    environment: String,
     /// Control database, `sqlite://PATH` or `postgres://USER@HOST/DATABASE`.
     #[serde(default = "default_state")]
     #[schemars(with = "String")]
     state: SecretUrl,
+    /// Whether a control database may be on another host without TLS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    insecure: bool,
     /// Folder of the agent's key files, beside a control database on a server; an SQLite file's own folder otherwise.
     #[serde(default)]
     folder: Option<PathBuf>,
@@ -97,6 +105,10 @@ pub(super) struct RawAgent {
 /// The folder of key files beside a control database on a server.
 const DEFAULT_FOLDER: &str = "state";
 
+fn default_environment() -> String {
+    "prod".to_owned()
+}
+
 fn default_state() -> SecretUrl {
     SecretUrl::new("sqlite://wangchuan.db")
 }
@@ -113,12 +125,14 @@ impl RawAgent {
     pub(super) fn check(&self, reading: &mut Reading<'_>) -> Option<Agent> {
         let place = super::Place::of("agent");
         let named = reading.name(&place.key("name"), &self.name);
+        let environment = reading.name(&place.key("environment"), &self.environment);
         let timezone = reading.zone(&place.key("timezone"), &self.timezone);
         let state = self.state(&place, reading);
-        named?;
+        named.and(environment)?;
         let state = state?;
         Some(Agent {
             name: self.name.clone(),
+            environment: self.environment.clone(),
             folder: self.folder(&place, &state, reading)?,
             state,
             timezone: timezone?,
@@ -136,7 +150,7 @@ impl RawAgent {
         let url = reading.url(&place.key("state"), &self.state)?;
         let text = url.dangerous_text();
         if ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme)) {
-            warn_unencrypted(text, "the control database", reading);
+            check_transport((&place.key("state"), "the control database"), &url, self.insecure, reading)?;
             return Some(StateLocation::Postgres(url));
         }
         let file = sqlite_file(text, reading.base_dir()).map(StateLocation::Sqlite);

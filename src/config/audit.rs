@@ -27,6 +27,17 @@ pub struct Audit {
     pub quorum: Quorum,
     /// Where each of those witnesses is asked, in the same order; only the embedded service asks.
     pub witness_urls: Vec<String>,
+    /// Who stamps certificates with the time.
+    pub timestamp: Option<Timestamping>,
+}
+
+/// A time-stamping authority (RFC 3161).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timestamping {
+    /// Its address.
+    pub url: String,
+    /// The file of its root, and of those before it, PEM.
+    pub trust: PathBuf,
 }
 
 /// A client certificate and its key.
@@ -104,6 +115,19 @@ pub(super) struct RawAudit {
     /// How many witnesses make a head witnessed; all of them unless said otherwise.
     #[serde(default)]
     quorum: Option<usize>,
+    /// A time-stamping authority, which shows others when each certificate was there.
+    #[serde(default)]
+    timestamp: Option<RawTimestamping>,
+}
+
+/// A time-stamping authority (RFC 3161).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RawTimestamping {
+    /// Its address; plain http is allowed, since nothing goes out but a hash and what comes back is signed.
+    url: String,
+    /// File of its root certificate, PEM. Each certificate in it is trusted: keep former roots there for old time stamps.
+    trust: PathBuf,
 }
 
 /// A witness.
@@ -136,7 +160,18 @@ impl RawAudit {
         let client = self.client(reading).ok()?;
         let (quorum, witness_urls) = self.witnesses(reading)?;
         let ca = self.ca.as_ref().map(|ca| reading.path(ca));
-        Some(Audit { service: service?, token, ca, client, quorum, witness_urls })
+        let timestamp = match &self.timestamp {
+            Some(raw) => Some(Self::timestamp(raw, reading)?),
+            None => None,
+        };
+        Some(Audit { service: service?, token, ca, client, quorum, witness_urls, timestamp })
+    }
+
+    fn timestamp(raw: &RawTimestamping, reading: &mut Reading<'_>) -> Option<Timestamping> {
+        let place = Place::of("audit").key("timestamp").key("url");
+        // To the letter: some authorities tell paths with a last slash from others.
+        let url = reading.open_endpoint(&place, &raw.url)?;
+        Some(Timestamping { url, trust: reading.path(&raw.trust) })
     }
 
     fn service(&self, reading: &mut Reading<'_>) -> Option<AuditService> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Place;
 use super::secret::SecretUrl;
 use super::section::Reading;
-use super::stores::warn_unencrypted;
+use super::stores::check_transport;
 use crate::policy::registry::{SecretText, StoreSpec};
 
 /// `[drill]`, checked.
@@ -27,6 +27,9 @@ pub(super) struct RawDrill {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]
     scratch: BTreeMap<String, SecretUrl>,
+    /// Whether these servers may be on another host without TLS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    insecure: bool,
 }
 
 /// The engine that a scheme stands for.
@@ -40,7 +43,7 @@ fn family(url: &str) -> Option<&'static str> {
 
 impl RawDrill {
     pub(super) fn is_empty(&self) -> bool {
-        self.scratch.is_empty()
+        self.scratch.is_empty() && !self.insecure
     }
 
     pub(super) fn literals(&self) -> Vec<Place> {
@@ -52,7 +55,7 @@ impl RawDrill {
         let mut scratch = BTreeMap::new();
         let mut is_good = true;
         for (store, source) in &self.scratch {
-            match Self::server(store, source, stores, reading) {
+            match Self::server(store, (source, self.insecure), stores, reading) {
                 Some(url) => {
                     scratch.insert(store.clone(), url);
                 }
@@ -62,7 +65,12 @@ impl RawDrill {
         is_good.then_some(Drill { scratch })
     }
 
-    fn server(store: &str, source: &SecretUrl, stores: &[StoreSpec], reading: &mut Reading<'_>) -> Option<SecretText> {
+    fn server(
+        store: &str,
+        (source, insecure): (&SecretUrl, bool),
+        stores: &[StoreSpec],
+        reading: &mut Reading<'_>,
+    ) -> Option<SecretText> {
         let place = Place::of("drill").key("scratch").key(store);
         let Some(spec) = stores.iter().find(|spec| spec.name == store) else {
             let near = super::diagnostic::suggest(store, &stores.iter().map(|spec| &*spec.name).collect::<Vec<_>>());
@@ -80,7 +88,7 @@ impl RawDrill {
             reading.fault(&place, what, format!("begin with {wanted}://"));
             return None;
         }
-        warn_unencrypted(url.dangerous_text(), &format!("the scratch of store {store}"), reading);
+        check_transport((&place, &format!("the scratch of store {store}")), &url, insecure, reading)?;
         Some(url)
     }
 }

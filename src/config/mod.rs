@@ -33,7 +33,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use agent::{Agent, LogLevel, StateLocation};
-pub use audit::{Audit, AuditService, ClientFiles};
+pub use audit::{Audit, AuditService, ClientFiles, Timestamping};
 pub use backup::{Backup, ChainBounds, Credentials, Endpoint, Lock, LockMode, PruneMode};
 pub(crate) use diagnostic::suggest;
 pub use diagnostic::{Fault, Faults, Position};
@@ -43,6 +43,7 @@ pub use find::{Found, Origin, Surroundings, find};
 pub use law::read_catalogue;
 pub use outside::{BoundTo, OutsideAccess, OutsideKey, SealedField};
 pub use policies::{Registry, UnknownCollection};
+pub use root::signing::SigningSettings;
 pub use root::{Root, SlotSettings};
 pub use secret::secret_file;
 pub(crate) use section::zone_advice;
@@ -66,6 +67,8 @@ pub struct Configuration {
     pub agent: Agent,
     /// The root slot.
     pub root: Root,
+    /// Where the signing key lies.
+    pub signing: SigningSettings,
     /// Where backups go, if any store is backed up.
     pub backup: Option<Backup>,
     /// Where certificates go.
@@ -129,6 +132,9 @@ struct RawConfiguration {
     agent: agent::RawAgent,
     /// Where the root key lies.
     root: root::RawRoot,
+    /// Where the key lies that signs certificates.
+    #[serde(default, skip_serializing_if = "root::signing::RawSigning::is_default")]
+    signing: root::signing::RawSigning,
     /// Where backups go.
     #[serde(default)]
     backup: Option<backup::RawBackup>,
@@ -151,7 +157,7 @@ struct RawConfiguration {
 /// A larger file is not what was meant. In bytes.
 const FILE_LIMIT: u64 = 1 << 20;
 
-const SECTIONS: [&str; 8] = ["agent", "root", "backup", "audit", "drill", "store", "policy", "outside_key"];
+const SECTIONS: [&str; 9] = ["agent", "root", "signing", "backup", "audit", "drill", "store", "policy", "outside_key"];
 
 /// Reads and checks the configuration file at `path`.
 ///
@@ -193,6 +199,7 @@ fn parse(text: &str, file: &File<'_>, variable: &dyn Fn(&str) -> Option<String>)
     }
     let agent = raw.agent.check(&mut reading);
     let root = raw.root.check(&mut reading);
+    let signing = raw.signing.check(&mut reading);
     let backup = raw.backup.as_ref().map(|backup| backup.check(&mut reading));
     let audit = raw.audit.check(&mut reading);
     let mut stores = Vec::new();
@@ -215,13 +222,14 @@ fn parse(text: &str, file: &File<'_>, variable: &dyn Fn(&str) -> Option<String>)
     let (
         Some(agent),
         Some(root),
+        Some(signing),
         Some(backup),
         Some(audit),
         Some(drill),
         Some((registry, catalogue)),
         Ok(effective),
         true,
-    ) = (agent, root, backup, audit, drill, registry, effective, reading.faults.is_empty())
+    ) = (agent, root, signing, backup, audit, drill, registry, effective, reading.faults.is_empty())
     else {
         return Err(sorted(reading.faults));
     };
@@ -232,6 +240,7 @@ fn parse(text: &str, file: &File<'_>, variable: &dyn Fn(&str) -> Option<String>)
         base_dir,
         agent,
         root,
+        signing,
         backup,
         audit,
         drill,
@@ -248,6 +257,11 @@ fn read_sections(document: &Document<'_>) -> Result<RawConfiguration, Vec<Fault>
     let mut note = |more: Vec<Fault>| faults.extend(more);
     let agent = document.section(&Place::of("agent")).map_err(&mut note).ok();
     let root = document.section(&Place::of("root")).map_err(&mut note).ok();
+    let signing = if document.has("signing") {
+        document.section(&Place::of("signing")).map_err(&mut note).ok()
+    } else {
+        Some(root::signing::RawSigning::default())
+    };
     let backup = if document.has("backup") {
         document.section(&Place::of("backup")).map_err(&mut note).ok().map(Some)
     } else {
@@ -263,16 +277,17 @@ fn read_sections(document: &Document<'_>) -> Result<RawConfiguration, Vec<Fault>
     let policy = document.elements("policy").map_err(&mut note).ok();
     let outside_key = document.elements("outside_key").map_err(&mut note).ok();
     let repeated = (store, policy, outside_key);
-    match (agent, root, backup, audit, drill, repeated, faults.is_empty()) {
+    match (agent, root, signing, backup, audit, drill, repeated, faults.is_empty()) {
         (
             Some(agent),
             Some(root),
+            Some(signing),
             Some(backup),
             Some(audit),
             Some(drill),
             (Some(store), Some(policy), Some(outside_key)),
             true,
-        ) => Ok(RawConfiguration { agent, root, backup, audit, drill, store, policy, outside_key }),
+        ) => Ok(RawConfiguration { agent, root, signing, backup, audit, drill, store, policy, outside_key }),
         _ => Err(sorted(faults)),
     }
 }
@@ -282,6 +297,7 @@ fn check_literals(raw: &RawConfiguration, file: &File<'_>, reading: &mut Reading
     let mut places = raw.agent.literals();
     places.extend(raw.backup.iter().flat_map(backup::RawBackup::literals));
     places.extend(raw.root.literals());
+    places.extend(raw.signing.literals());
     places.extend(raw.audit.literals());
     places.extend(raw.drill.literals());
     for (number, store) in raw.store.iter().enumerate() {

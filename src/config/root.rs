@@ -1,5 +1,6 @@
 //! `[root]`: the slot that holds the root key, and `[root.previous]`: the one it is moved away from.
 
+pub(super) mod signing;
 mod token;
 
 use std::path::{Path, PathBuf};

@@ -1,8 +1,10 @@
 //! The published JSON Schema of the configuration file, for editors and for checks elsewhere.
 
-use schemars::schema_for;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, schema_for};
 
 use super::RawConfiguration;
+use crate::certify::statement::{RollUpStatement, Statement};
 use crate::policy::statute::CatalogueFile;
 
 /// The schema as pretty-printed JSON with a final newline.
@@ -15,6 +17,23 @@ pub fn configuration_schema() -> String {
 #[must_use]
 pub fn catalogue_schema() -> String {
     schema_text(&schema_for!(CatalogueFile))
+}
+
+/// The schema of what a certificate says: the in-toto statement that stands in its envelope, as the program writes it.
+#[must_use]
+pub fn certificate_schema() -> String {
+    schema_text(&written::<Statement>())
+}
+
+/// The schema of a roll-up, in the same way.
+#[must_use]
+pub fn roll_up_schema() -> String {
+    schema_text(&written::<RollUpStatement>())
+}
+
+/// Of what is written: a member that is always there is required.
+fn written<T: JsonSchema>() -> schemars::Schema {
+    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>()
 }
 
 /// A schema as it is published.
@@ -40,5 +59,7 @@ mod tests {
     fn schema_is_published() {
         super::check_published("wangchuan.schema.json", &super::configuration_schema());
         super::check_published("statutes.schema.json", &super::catalogue_schema());
+        super::check_published("certificate.schema.json", &super::certificate_schema());
+        super::check_published("roll-up.schema.json", &super::roll_up_schema());
     }
 }

@@ -88,6 +88,27 @@ impl<'a> Reading<'a> {
 
     /// Checks the address of a service: encrypted, unless it never leaves this host, and without a password.
     pub(super) fn endpoint(&mut self, place: &Place, address: &str) -> Option<String> {
+        let host = self.host(place, address, NO_ENDPOINT)?;
+        if address.starts_with("http://") && !is_loopback(host) {
+            let what = "plain http would carry data unprotected across the network";
+            self.fault(place, what, "use https://; plain http is for 127.0.0.1, ::1 and localhost only");
+            return None;
+        }
+        Some(address.trim_end_matches('/').to_owned())
+    }
+
+    /// Checks the address of a service to which nothing goes that must be hidden, and of which nothing is believed that is not
+    /// signed: plain http will do.
+    pub(super) fn open_endpoint(&mut self, place: &Place, address: &str) -> Option<String> {
+        if address.contains(['?', '#']) {
+            self.fault(place, "the address has a `?` or `#` in it", "write scheme, host and path alone");
+            return None;
+        }
+        self.host(place, address, NO_ADDRESS).map(|_| address.to_owned())
+    }
+
+    /// The host of an address; a fault when there is none, or a password.
+    fn host<'t>(&mut self, place: &Place, address: &'t str, without: (&str, &str)) -> Option<&'t str> {
         let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
         let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
         if authority.contains('@') {
@@ -97,18 +118,17 @@ impl<'a> Reading<'a> {
         }
         let host = host_of(authority);
         if host.is_empty() {
-            let what = "neither `embedded` nor an address with https://";
-            self.fault(place, what, "write `embedded` or `https://HOST`");
+            self.fault(place, without.0, without.1);
             return None;
         }
-        if address.starts_with("http://") && !is_loopback(host) {
-            let what = "plain http would carry data unprotected across the network";
-            self.fault(place, what, "use https://; plain http is for 127.0.0.1, ::1 and localhost only");
-            return None;
-        }
-        Some(address.trim_end_matches('/').to_owned())
+        Some(host)
     }
 }
+
+/// Said of what is no address, and what to write instead: of a service that may be embedded, and of another one.
+const NO_ENDPOINT: (&str, &str) =
+    ("neither `embedded` nor an address with https://", "write `embedded` or `https://HOST`");
+const NO_ADDRESS: (&str, &str) = ("not an address with http:// or https://", "write `https://HOST/PATH`");
 
 /// What to write instead of an unknown zone.
 pub(crate) fn zone_advice(name: &str) -> String {

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::Place;
 use super::agent::Agent;
 use super::secret::SecretUrl;
-use super::section::{Reading, host_of, is_loopback, sqlite_file};
+use super::section::{Reading, sqlite_file};
 use crate::policy::calendar::Period;
-use crate::policy::registry::{BackupMode, Budget, CollectionSpec, CopySpec, ReplicaSpec, SecretText, StoreSpec};
+use crate::policy::registry::{
+    BackupMode, Budget, CollectionSpec, CopySpec, FilesSpec, ReplicaSpec, SecretText, StoreSpec,
+};
+use crate::stores::{Transport, transport};
 
 const SERVER_SCHEMES: [&str; 4] = ["postgres", "postgresql", "mysql", "mariadb"];
 
@@ -27,6 +30,9 @@ pub(super) struct RawStore {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     read_url: Option<SecretUrl>,
+    /// Whether its servers may be on another host without TLS: what is said to them can be read on the way, and changed.
+    #[serde(default)]
+    insecure: bool,
     /// The responsible person or department.
     #[serde(default)]
     owner: Option<String>,
@@ -57,6 +63,9 @@ pub(super) struct RawStore {
     /// Its replicas that must not fall behind while rows are erased.
     #[serde(default)]
     replica: Vec<RawReplica>,
+    /// Its own files.
+    #[serde(default)]
+    files: FilesSpec,
 }
 
 /// A replica of a store.
@@ -106,6 +115,10 @@ impl RawStore {
         self.check_copies(place, reading);
         self.check_collections(place, reading);
         self.check_budget(&place.key("budget"), reading);
+        if self.files.data.as_ref().is_some_and(|data| data.is_relative()) {
+            let what = "the data folder of a server is no path relative to this file";
+            reading.fault(&place.key("files").key("data"), what, "write the whole path, or leave it out");
+        }
         let replicas = self.replicas(place, url.as_ref(), reading);
         named?;
         Some(StoreSpec {
@@ -122,6 +135,7 @@ impl RawStore {
             ignored: self.ignored.clone(),
             budget: self.budget,
             replicas,
+            files: self.files.clone(),
         })
     }
 
@@ -178,7 +192,7 @@ impl RawStore {
             reading.fault(place, what, advice);
             return None;
         }
-        warn_unencrypted(text, &format!("store {}", self.name), reading);
+        check_transport((place, &format!("store {}", self.name)), &url, self.insecure, reading)?;
         Some(url)
     }
 
@@ -275,23 +289,33 @@ fn engine_of(url: &SecretText) -> &str {
     }
 }
 
-/// Warns of a connection to another host that may carry data in clear.
-pub(super) fn warn_unencrypted(url: &str, whose: &str, reading: &mut Reading<'_>) {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let host = host_of(rest.rsplit('@').next().and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default());
-    let is_encrypted = rest.to_ascii_lowercase().split_once('?').is_some_and(|(_, query)| {
-        query.split('&').any(|pair| {
-            pair.split_once('=').is_some_and(|(key, value)| {
-                ["sslmode", "ssl-mode"].contains(&key)
-                    && !["disable", "disabled", "prefer", "preferred", "allow"].contains(&value)
-            })
-        })
-    });
-    if !host.is_empty() && !is_loopback(host) && !is_encrypted {
-        reading.warn(format!(
-            "{whose}: the connection may be unencrypted; add `sslmode=verify-full` (MariaDB: \
-             `ssl-mode=VERIFY_IDENTITY`) to its address"
-        ));
+/// Refuses the address of a server on another host that may carry data in clear, unless its section says `insecure = true`; then
+/// it is warned of.
+pub(super) fn check_transport(
+    (place, whose): (&Place, &str),
+    url: &SecretText,
+    insecure: bool,
+    reading: &mut Reading<'_>,
+) -> Option<()> {
+    match transport(url) {
+        Some(Transport::Local | Transport::Encrypted) => Some(()),
+        Some(Transport::MayBeClear) if insecure => {
+            reading.warn(format!("{whose}: `insecure = true`: the connection may be unencrypted"));
+            Some(())
+        }
+        Some(Transport::MayBeClear) => {
+            let what = format!("{whose}: the connection to another host may be unencrypted");
+            let advice = "add `sslmode=verify-full` (MariaDB: `ssl-mode=VERIFY_IDENTITY`) to the address; where the network \
+                          itself is protected, write `insecure = true` in the section of the store, [drill] or [agent]";
+            reading.fault(place, what, advice);
+            None
+        }
+        None => {
+            let what = format!("{whose}: the database URL cannot be read");
+            let advice = "encode signs such as `@`, `/` and `%` in user and password; see the modes of TLS in config/default.toml";
+            reading.fault(place, what, advice);
+            None
+        }
     }
 }
 

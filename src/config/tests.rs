@@ -14,6 +14,8 @@ mod root;
 mod secrets;
 #[cfg(test)]
 mod shipped;
+#[cfg(test)]
+mod signing;
 
 use std::path::Path;
 
@@ -380,19 +382,110 @@ fn store_without_a_bucket_must_say_so() {
 fn doubtful_things_are_warned_about() {
     let text = format!("{HEAD}{SHOP}").replace(
         "url = \"sqlite://data/shop.db\"",
-        "url = \"postgres://u@db.example.com/shop\"\nsite = \"beijing\"\n\n[[store.copy]]\nname = \"tape\"\nkind = \"dump\"\ndies = \"never\"",
+        "url = \"postgres://u@db.example.com/shop\"\ninsecure = true\nsite = \"beijing\"\n\n[[store.copy]]\nname = \"tape\"\nkind = \"dump\"\ndies = \"never\"",
     );
     assert_eq!(
         read(&text).unwrap().warnings,
         [
-            "store shop: the connection may be unencrypted; add `sslmode=verify-full` (MariaDB: \
-             `ssl-mode=VERIFY_IDENTITY`) to its address",
+            "store shop: `insecure = true`: the connection may be unencrypted",
             "store shop: copy tape never dies, so no certificate about this store can promise that all copies are gone",
             "store shop: its backups stand at the same site, beijing: not off site",
         ]
     );
     let dies = error(&text.replace("\"never\"", "\"some day\""));
     assert!(dies.contains("`some day` is no period"), "{dies}");
+}
+
+/// What is refused of servers on other hosts without TLS; what an address comes to is told by `stores::transport`.
+#[test]
+fn what_may_cross_a_network_in_clear_is_refused_unless_its_section_says_so() {
+    let shop =
+        |url: &str, more: &str| format!("{HEAD}{}", SHOP.replace("sqlite://data/shop.db\"", &format!("{url}\"{more}")));
+    let (far, near) = ("postgres://u@db.example.com/shop", "postgres://u@127.0.0.1/shop");
+    let replica = |url: &str| shop(near, "") + &format!("\n[[store.replica]]\nname = \"r\"\nurl = \"{url}\"\n");
+    let scratch = |more: &str| {
+        format!(
+            "{HEAD}\n[drill]\n{more}\n[drill.scratch]\nshop = \"{far}\"\n{}",
+            SHOP.replace("sqlite://data/shop.db", near)
+        )
+    };
+    let state = |url: &str, more: &str| {
+        format!("{HEAD}{SHOP}").replace("timezone", &format!("state = \"{url}\"\n{more}\ntimezone"))
+    };
+    let consent = "\ninsecure = true";
+    for (text, whose) in [
+        (shop(far, ""), "store shop"),
+        (shop("mariadb://u@10.0.0.7/shop?ssl-mode=PREFERRED", ""), "store shop"),
+        (shop("postgres://u@localhost/shop?host=db.example.com", ""), "store shop"),
+        (shop(&format!("{far}?sslmode=require"), &format!("\nread_url = \"{far}\"")), "store shop"),
+        (replica(far), "store shop"),
+        (scratch(""), "the scratch of store shop"),
+        (state(far, ""), "the control database"),
+    ] {
+        let found = error(&text);
+        assert!(
+            found.contains(&format!("{whose}: the connection to another host may be unencrypted")),
+            "{text}\n{found}"
+        );
+        assert!(found.contains("insecure = true") && found.contains("sslmode=verify-full"), "{found}");
+    }
+    for (text, warned) in [
+        (shop(far, consent), 1),
+        (shop(far, &format!("{consent}\nread_url = \"{far}\"")), 2),
+        (scratch("insecure = true"), 1),
+        (state(far, "insecure = true"), 1),
+        (shop(near, ""), 0),
+        (shop("mysql://u@[::1]:3306/shop", ""), 0),
+        (shop("postgres://u@%2Frun%2Fpostgresql/shop", ""), 0),
+        (shop(&format!("{far}?sslmode=verify-full"), ""), 0),
+        (replica(near), 0),
+        (state(&format!("{far}?sslmode=require"), ""), 0),
+    ] {
+        let warnings = read(&text).unwrap().warnings;
+        let found = warnings.iter().filter(|warning| warning.contains("may be unencrypted")).count();
+        assert_eq!(found, warned, "{text}\n{warnings:?}");
+    }
+    let unread = error(&shop("postgres://u:p@ss/w@db/shop?sslmode=perhaps", ""));
+    assert!(unread.contains("store shop: the database URL cannot be read") && !unread.contains("p@ss"), "{unread}");
+}
+
+/// Encryption, access control and audit have no switch: what would take one of them away is refused before anything starts.
+#[test]
+fn nothing_that_protects_can_be_configured_away() {
+    let whole = format!("{HEAD}{SHOP}");
+    let with = |old: &str, new: &str| {
+        assert!(whole.contains(old), "{old}");
+        whole.replacen(old, new, 1)
+    };
+    let audit = "[audit]\nurl = \"https://audit.example.com\"\n";
+    let cases = [
+        ("encryption", with("[backup]", "[backup]\nencryption = false"), "unknown key `encryption`"),
+        ("encryption", with("[backup]", "[backup]\ncipher = \"none\""), "unknown key `cipher`"),
+        (
+            "encryption",
+            with("table = \"orders\"", "table = \"orders\"\nfields.a = { kind = \"name\", cipher = \"none\" }"),
+            "unknown key `cipher`",
+        ),
+        ("encryption", with("kind = \"file\"", "kind = \"none\""), "none"),
+        ("encryption", with("https://s3.example.com", "http://s3.example.com"), "plain http"),
+        ("encryption", with("https://audit.example.com", "http://audit.example.com"), "plain http"),
+        ("encryption", with("sqlite://data/shop.db", "postgres://u@db.example.com/shop"), "may be unencrypted"),
+        ("access", with("accept_host_loss = true", "accept_host_loss = false"), "accept_host_loss"),
+        (
+            "access",
+            with("https://s3.example.com", "https://key:word@s3.example.com"),
+            "must not hold a user or password",
+        ),
+        ("audit", with(audit, ""), "audit"),
+        ("audit", with(audit, "[audit]\n"), "url"),
+        ("audit", with("https://audit.example.com", "none"), "neither `embedded` nor an address"),
+        ("audit", with("[audit]", "[audit]\nenabled = false"), "unknown key `enabled`"),
+    ];
+    assert!(read(&whole).is_ok());
+    for (what, text, expected) in cases {
+        let found = error(&text);
+        assert!(found.contains(expected), "{what}: {found}");
+    }
 }
 
 #[test]
@@ -420,8 +513,6 @@ fn a_scratch_server_belongs_to_a_store_of_its_engine() {
     let good = read(&with("shop = \"postgres://drill@127.0.0.1/postgres\"")).unwrap();
     assert_eq!(good.drill.scratch["shop"].dangerous_text(), "postgres://drill@127.0.0.1/postgres");
     assert!(good.warnings.is_empty(), "{:?}", good.warnings);
-    let far = read(&with("shop = \"postgres://drill@db.example.com/postgres\"")).unwrap();
-    assert!(far.warnings.iter().any(|warning| warning.contains("the scratch of store shop")), "{:?}", far.warnings);
     let secret = read(&with("shop = \"postgres://drill:word@127.0.0.1/postgres\"")).unwrap();
     assert!(!secret.show().contains("word") && secret.show().contains("[drill.scratch]"), "{}", secret.show());
     assert!(error(&with("crm = \"postgres://drill@127.0.0.1/postgres\"")).contains("there is no store `crm`"));

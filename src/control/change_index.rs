@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use sqlx::Row as _;
 
 use super::built::Built;
+use super::stored_packs::EnteredRow;
 use super::{ControlError, ROWS_PER_STATEMENT, Result, Tx};
 
 /// Entries read at once when all are looked through.
@@ -31,8 +32,8 @@ pub struct IndexedRow {
 pub struct IndexEntry {
     /// The row's digest.
     pub row_mac: [u8; 16],
-    /// The cell it is sealed in now, and the digest of its content; `None` when the row is there no more.
-    pub sealed: Option<(i64, [u8; 16])>,
+    /// Where it is sealed now; `None` when the row is there no more.
+    pub sealed: Option<EnteredRow>,
 }
 
 /// What a snapshot was taken with: whether another one can continue it.
@@ -118,11 +119,12 @@ impl Tx {
     pub async fn enter_changes(&mut self, snapshot: i64, entries: &[IndexEntry]) -> Result<()> {
         for part in entries.chunks(ROWS_PER_STATEMENT) {
             let mut query =
-                Built::new(self.engine, "INSERT INTO change_index (row_mac, snapshot, cell, content) VALUES ");
+                Built::new(self.engine, "INSERT INTO change_index (row_mac, snapshot, cell, content, chunk) VALUES ");
             query.list(part, |query, entry| {
-                let (cell, content) = entry.sealed.map_or((0, None), |(cell, content)| (cell, Some(content.to_vec())));
+                let cell = entry.sealed.map_or(0, |sealed| sealed.cell);
+                let content = entry.sealed.map(|sealed| sealed.content.to_vec());
                 query.push("(").bind(&entry.row_mac[..])?.push(", ").bind(snapshot)?.push(", ").bind(cell)?;
-                query.push(", ").bind(content)?.push(")");
+                query.push(", ").bind(content)?.push(", ").bind(entry.sealed.map(|sealed| sealed.chunk))?.push(")");
                 Ok(())
             })?;
             query.done_kept(part.len() == ROWS_PER_STATEMENT).execute(&mut *self.inner).await?;
@@ -144,14 +146,24 @@ impl Tx {
             "DELETE FROM change_index WHERE {OTHERS} AND ({is_full} OR row_mac IN (SELECT row_mac FROM change_index WHERE snapshot = $1))"
         );
         let others = format!("DELETE FROM change_base WHERE {OTHERS}");
-        for text in [&replaced, "DELETE FROM change_index WHERE snapshot = $1 AND content IS NULL", &others] {
+        // Nobody takes over what this snapshot, or a try before it, has stored.
+        let stored = "DELETE FROM snapshot_pack WHERE snapshot IN (SELECT o.number FROM snapshot o JOIN snapshot n ON n.store = o.store \
+                      WHERE n.number = $1)";
+        let tries = format!(
+            "DELETE FROM change_index WHERE {OTHERS} AND snapshot IN (SELECT number FROM snapshot WHERE state = 'cancelled')"
+        );
+        let removed = "DELETE FROM change_index WHERE snapshot = $1 AND content IS NULL";
+        for text in [&tries, &replaced, removed, &others, stored] {
             sqlx::query(sqlx::AssertSqlSafe(text.to_owned())).bind(snapshot).execute(&mut *self.inner).await?;
         }
         Ok(())
     }
 
-    /// Forgets the entries of a snapshot that was cancelled.
+    /// Forgets the entries of a snapshot that was cancelled, unless another try may take over packs of it.
     pub(super) async fn forget_changes(&mut self, snapshot: i64) -> Result<()> {
+        if !self.stored_packs(snapshot).await?.is_empty() {
+            return Ok(());
+        }
         for text in ["DELETE FROM change_index WHERE snapshot = $1", "DELETE FROM change_base WHERE snapshot = $1"] {
             sqlx::query(text).bind(snapshot).execute(&mut *self.inner).await?;
         }
@@ -159,7 +171,7 @@ impl Tx {
     }
 }
 
-fn digest(bytes: Vec<u8>) -> Result<[u8; 16]> {
+pub(super) fn digest(bytes: Vec<u8>) -> Result<[u8; 16]> {
     let damaged = |_| ControlError::Inconsistent("a digest of the change index has a wrong length".to_owned());
     bytes.try_into().map_err(damaged)
 }

@@ -3,7 +3,8 @@
 //! Tables are found in the schema, not listed by hand, so a new one cannot be forgotten. An image says nothing of the engine: it
 //! holds portable statements and rows in the order of their keys, so one taken from PostgreSQL makes an SQLite file, and the other
 //! way round. What is not in the image:
-//! * the change index, which can be made again by a full snapshot and is as large as all other tables together;
+//! * the change index, which can be made again by a full snapshot and is as large as all other tables together, and the packs of
+//!   snapshots that are not committed;
 //! * `lease` — who works is not state; only its fencing token is, and that stands in the heads;
 //! * `meta` entries about the second place itself ([`OWN`]) and the last time seen ([`CLOCK`]), which change all the time;
 //! * crowns of former generations.
@@ -30,7 +31,7 @@ pub const OWN: &str = "second_place.";
 /// The `meta` entry with the last time seen.
 pub const CLOCK: &str = "clock_seen";
 /// Tables whose rows stay behind.
-const LEFT_BEHIND: [&str; 4] = ["lease", "change_index", "change_base", "read_back"];
+const LEFT_BEHIND: [&str; 5] = ["lease", "change_index", "change_base", "snapshot_pack", "read_back"];
 /// A recovered lease begins so far behind the last known token: more takings than any host makes between two records.
 const TOKEN_STEP: i64 = 1_000_000;
 

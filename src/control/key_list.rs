@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
+use sqlx::any::AnyRow;
 
-use super::{ControlError, Result, Tx, parse_time};
+use super::{BucketName, ControlError, Result, Tx, parse_time};
 
 /// Crowns of earlier generations that are kept. They are noise once their roots are gone; that is tried on them.
 const KEPT_CROWNS: i64 = 16;
@@ -86,6 +87,23 @@ impl Tx {
             }
         }
         Ok(groups)
+    }
+
+    /// The buckets whose keys are not destroyed, each with its state and the run that it dies with.
+    pub async fn bucket_states(&mut self) -> Result<Vec<(BucketName, String, Option<String>)>> {
+        let text =
+            "SELECT store, collection, policy, period, state, run FROM bucket WHERE state <> 'destroyed' ORDER BY slot";
+        let rows = sqlx::query(text).fetch_all(&mut *self.inner).await?;
+        let read = |row: AnyRow| -> Result<(BucketName, String, Option<String>)> {
+            let name = BucketName {
+                store: row.try_get(0)?,
+                collection: row.try_get(1)?,
+                policy: row.try_get(2)?,
+                period: row.try_get(3)?,
+            };
+            Ok((name, row.try_get(4)?, row.try_get(5)?))
+        };
+        rows.into_iter().map(read).collect()
     }
 
     /// How many slots are in each state, per table. Those that are destroyed, while an older root that leads to them could be brought

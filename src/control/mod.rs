@@ -29,10 +29,14 @@ mod people;
 mod pins;
 mod plans;
 mod pre_images;
+mod private;
 mod proof;
 mod pruned;
 mod read_back;
+mod signing_keys;
 mod snapshots;
+mod stored_packs;
+mod time_stamps;
 mod tree;
 
 pub use approvals::ApprovalRow;
@@ -53,6 +57,8 @@ pub use plans::{ChunkCounts, ChunkRow, PlanRow, RunRow};
 pub use proof::{CertificateRow, DrillRow, OutboxRow, Unfiled};
 pub use pruned::PrunedChain;
 pub use snapshots::SnapshotRow;
+pub use stored_packs::{EnteredRow, StoredPack};
+pub use time_stamps::{TimeStampRow, Unstamped};
 pub use tree::{ABANDONED, NodeRow, SlotTable};
 
 use std::path::Path;
@@ -89,6 +95,19 @@ pub enum ControlError {
         found: i64,
         /// The newest version known here.
         known: i64,
+    },
+    /// Others than the owner can read one of its files, and that could not be changed.
+    #[error(
+        "{path} can be read by others (mode {mode:03o}): {why}; run as its owner: chmod 600 {path}, or move the state to a \
+         file system that keeps modes"
+    )]
+    ReadableByOthers {
+        /// The file.
+        path: String,
+        /// Its mode.
+        mode: u32,
+        /// Why it stays so.
+        why: String,
     },
     /// The disk is full. Nothing was changed; make room and run again.
     #[error("the disk that holds the control database is full; nothing was changed: make room and run again")]
@@ -244,8 +263,13 @@ impl Control {
     async fn connect(place: &StateLocation, create: bool) -> Result<Self> {
         match place {
             StateLocation::Sqlite(path) => {
+                if create {
+                    private::make(path)?;
+                }
+                // The engine gives new files beside it the database's own mode; those that are there are looked at again.
+                private::restrict(path)?;
                 let database = engine::open_sqlite(path, create, BUSY_TIMEOUT).await?;
-                restrict_to_owner(path);
+                private::restrict(path)?;
                 Ok(Self { database })
             }
             StateLocation::Postgres(url) => {
@@ -289,12 +313,6 @@ impl Control {
     pub async fn close(self) {
         self.database.pool.close().await;
     }
-}
-
-/// State files are for their owner only; a file system without modes is the operator's business.
-fn restrict_to_owner(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
 }
 
 impl Tx {

@@ -29,6 +29,8 @@ pub struct RequestRow {
     pub closed_at: Option<DateTime<Utc>>,
     /// What it waits for, as JSON.
     pub waits: Option<String>,
+    /// Why it was asked for, by the code that certificates have; none means that the person asked.
+    pub reason: Option<String>,
 }
 
 /// A legal hold as stored.
@@ -55,7 +57,7 @@ pub struct HoldRow {
 }
 
 const REQUEST: &str =
-    "SELECT number, kind, lookup, sealed, state, received_at, due_at, run, closed_at, waits FROM request";
+    "SELECT number, kind, lookup, sealed, state, received_at, due_at, run, closed_at, waits, reason FROM request";
 
 impl Tx {
     /// Stores a new request with a sealed subject id that is set afterwards; returns its number.
@@ -84,6 +86,16 @@ impl Tx {
         sqlx::query("UPDATE request SET sealed = $2 WHERE number = $1")
             .bind(number)
             .bind(sealed)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Notes why a request was made, by a code of certificates.
+    pub async fn set_request_reason(&mut self, number: i64, reason: &str) -> Result<()> {
+        sqlx::query("UPDATE request SET reason = $2 WHERE number = $1")
+            .bind(number)
+            .bind(reason)
             .execute(&mut *self.inner)
             .await?;
         Ok(())
@@ -236,6 +248,7 @@ fn request_row(row: &sqlx::any::AnyRow) -> Result<RequestRow> {
         run: row.try_get(7)?,
         closed_at: optional_time(row.try_get(8)?)?,
         waits: row.try_get(9)?,
+        reason: row.try_get(10)?,
     })
 }
 

@@ -75,15 +75,21 @@ CREATE TABLE sealed_row (
 CREATE INDEX sealed_row_cell ON sealed_row (cell);
 
 -- The change index: where the living rows of a store's newest snapshot lie, with a digest of their content under a subkey of the cell.
--- Entries of a running snapshot count from its commit on; content NULL: the row was removed. Not part of an image.
+-- Entries of a running snapshot count from its commit on; content NULL: the row was removed. chunk: where in the snapshot the row is sealed.
+-- Not part of an image.
 CREATE TABLE change_index (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, row_mac BLOB NOT NULL, snapshot BIGINT NOT NULL, cell BIGINT NOT NULL, content BLOB
+    id INTEGER PRIMARY KEY AUTOINCREMENT, row_mac BLOB NOT NULL, snapshot BIGINT NOT NULL, cell BIGINT NOT NULL, content BLOB, chunk BIGINT
 );
 CREATE UNIQUE INDEX change_index_row ON change_index (row_mac, snapshot);
 CREATE INDEX change_index_cell ON change_index (cell);
 -- What its entries belong to. state: growing | whole. Not part of an image.
 CREATE TABLE change_base (
     snapshot BIGINT PRIMARY KEY, store TEXT NOT NULL, schema_digest TEXT NOT NULL, layout_digest TEXT NOT NULL, state TEXT NOT NULL
+);
+-- Packs that a snapshot has stored and that is not committed, with what its directory is to say of them. Not part of an image.
+CREATE TABLE snapshot_pack (
+    snapshot BIGINT NOT NULL, number BIGINT NOT NULL, sha256 TEXT NOT NULL, bytes BIGINT NOT NULL, frames BIGINT NOT NULL,
+    first_chunk BIGINT NOT NULL, last_chunk BIGINT NOT NULL, entries BLOB NOT NULL, PRIMARY KEY (snapshot, number)
 );
 
 -- kind: full | incremental. begins_with: the id of the full snapshot of its chain, its own for a full one. parent: the id of the snapshot that an increment continues. rows: versions sealed in it; living: rows that the store
@@ -156,7 +162,7 @@ CREATE INDEX ledger_row ON ledger (row_mac);
 CREATE TABLE request (
     number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, lookup BLOB NOT NULL, sealed BLOB NOT NULL,
     state TEXT NOT NULL, received_at TEXT NOT NULL, due_at TEXT NOT NULL, run TEXT, closed_at TEXT,
-    waits TEXT
+    waits TEXT, reason TEXT
 );
 CREATE TABLE hold (
     id TEXT PRIMARY KEY, scope TEXT NOT NULL, store TEXT, collection TEXT, subject BLOB, reason TEXT NOT NULL,
@@ -171,6 +177,8 @@ CREATE TABLE outbox (
     certificate TEXT PRIMARY KEY, state TEXT NOT NULL, attempts BIGINT NOT NULL, next_at TEXT NOT NULL,
     problem TEXT, receipt BLOB, grade TEXT, receipted_at TEXT, alarm BIGINT NOT NULL
 );
+-- Verified time stamps (RFC 3161) over the signatures of certificates. reply: the authority's answer as it came. at: the time it says.
+CREATE TABLE time_stamp (certificate TEXT PRIMARY KEY, reply BLOB NOT NULL, at TEXT NOT NULL, authority TEXT NOT NULL);
 
 CREATE TABLE job_run (
     job TEXT NOT NULL, scheduled_for TEXT NOT NULL, state TEXT NOT NULL, begun_at TEXT NOT NULL, ended_at TEXT,
@@ -185,6 +193,10 @@ CREATE TABLE drill (
     id TEXT PRIMARY KEY, number BIGINT NOT NULL UNIQUE, store TEXT NOT NULL, snapshot TEXT NOT NULL, passed BIGINT NOT NULL,
     returned BIGINT NOT NULL, at TEXT NOT NULL, record BLOB NOT NULL
 );
+
+-- Which keys sign certificates, manifests and drill records, and which did, with their times: the newest record counts, and is signed by
+-- the key in use. None as long as the first key, in a file, is the only one.
+CREATE TABLE signing_keys (number BIGINT PRIMARY KEY, recorded_at TEXT NOT NULL, record BLOB NOT NULL);
 
 -- Keys in a key service that applications seal fields with and that the agent answers for. name: the entry of the configuration.
 -- state: active | ended (nothing relies on it since ended_at) | destroying (intent) | doubtful (an intent whose outcome is not

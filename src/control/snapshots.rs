@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use super::{Result, Tx, optional_time, parse_time, time_text};
 
 /// A snapshot as stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SnapshotRow {
     /// Its number, rising over the whole installation.
     pub number: i64,
@@ -143,7 +143,8 @@ impl Tx {
         Ok(is_done)
     }
 
-    /// Cancels a running snapshot. The chain of a full one dies with the next re-key; that of an increment goes on without it.
+    /// Cancels a running snapshot. The chain of a full one dies with the next re-key, unless another try takes over what it stored before;
+    /// that of an increment goes on without it.
     pub async fn cancel_snapshot(&mut self, number: i64) -> Result<()> {
         sqlx::query(
             "UPDATE chain SET state = 'dying' WHERE slot IN (SELECT chain FROM snapshot WHERE number = $1 AND state = 'running' AND kind = 'full')",
@@ -177,7 +178,7 @@ impl Tx {
         self.snapshots_in("running", None).await
     }
 
-    async fn snapshots_in(&mut self, state: &str, store: Option<&str>) -> Result<Vec<SnapshotRow>> {
+    pub(super) async fn snapshots_in(&mut self, state: &str, store: Option<&str>) -> Result<Vec<SnapshotRow>> {
         let text = format!("{COLUMNS} WHERE state = $1 AND ($2 IS NULL OR store = $2) ORDER BY number");
         let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(state).bind(store);
         query.fetch_all(&mut *self.inner).await?.iter().map(snapshot_row).collect()

@@ -95,10 +95,12 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, made_for: PlanUse) 
         salt: salt(ground)?,
         rows_digest: String::new(),
         collections: Vec::new(),
+        subjects: 0,
         skipped: ground.skipped.to_vec(),
         unregistered: ground.sites.iter().flat_map(|site| site.model.unregistered.clone()).collect(),
     };
     let mut lists: Vec<PlannedList> = Vec::new();
+    let mut subjects = HashSet::new();
     for site in ground.sites {
         let is_changed = site.model.collections.iter().any(|collection| collection.anonymise.is_some());
         let left = if is_changed { known_in(ground, site).await? } else { LeftRows::new() };
@@ -107,6 +109,7 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, made_for: PlanUse) 
                 body.schema_digest.push((site.model.spec.name.clone(), site.model.schema_digest.clone()));
                 body.collections.extend(counts);
                 lists.extend(lists_of(site, &decisions));
+                add_subjects(&mut subjects, &decisions);
             }
             Err(EraseError::Store(error)) => body.skipped.push((site.model.spec.name.clone(), error.to_string())),
             Err(other) => return Err(other),
@@ -119,12 +122,23 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, made_for: PlanUse) 
             advice: "see `wangchuan store check`".to_owned(),
         });
     }
+    body.subjects = subjects.len() as u64;
     let mut digest = RowsDigest::new(&suppression);
     for list in &lists {
         add_list(&mut digest, &list.store, &list.collection, list.verdict, &list.items);
     }
     body.rows_digest = digest.finish();
     store_plan(ground, body, (made_for, waits), lists).await
+}
+
+/// Adds the owners of rows that are to go.
+fn add_subjects(subjects: &mut HashSet<Subject>, decisions: &[Decision]) {
+    let goes = |decision: &&Decision| !matches!(decision.verdict, Verdict::Keep(_) | Verdict::Settled);
+    for subject in decisions.iter().filter(goes).filter_map(|decision| decision.row.subject.as_ref()) {
+        if !subjects.contains(subject) {
+            subjects.insert(subject.clone());
+        }
+    }
 }
 
 /// The rules of every policy that governs something here, once each.

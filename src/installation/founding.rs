@@ -39,8 +39,7 @@ impl Installation {
         let installation = control.read().await?.installation().await?;
         let slot = root_slot::prepare(&config.root, installation)?;
         Keyring::new(installation, slot, random.clone()).create_tree(&control, clock.now()).await?;
-        ManifestSigner::open(&folder.join("signing-key.pem"), true)
-            .map_err(|error| TaskError::Proof(error.to_string()))?;
+        ManifestSigner::found(config, &control, installation, clock.now()).await?;
         services::create_operation_log_key(&folder, installation, random.as_ref())?;
         control.close().await;
         Ok(is_new)

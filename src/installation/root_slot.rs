@@ -90,7 +90,7 @@ fn one(settings: &SlotSettings, installation: InstallationId, folder: Folder) ->
     Ok(made.map_err(KeyringError::from)?)
 }
 
-fn with_authorities(setup: &TransitSetup, ca: Option<&Path>) -> Result<TransitSetup> {
+pub(super) fn with_authorities(setup: &TransitSetup, ca: Option<&Path>) -> Result<TransitSetup> {
     let read = |path: &Path| std::fs::read(path).map_err(|error| super::cannot("read", path, &error));
     let ca_pem = ca.map(read).transpose()?;
     Ok::<_, TaskError>(TransitSetup { ca_pem, ..setup.clone() })

@@ -20,9 +20,9 @@ use crate::keyring::second_place::{Comparison, Second, SecondPlace, memory};
 use crate::keyring::{Fence, KeyringError, Shredded, recover};
 use crate::log::store::LeafStore as _;
 
-/// The files of the state folder that travel with the state: without the first, no manifest or certificate is believed; without
+/// The files of the state folder that travel with the state: without the first, where the signing key is in a file, nothing is signed; without
 /// the second, the operation log cannot go on; the others are public keys.
-const FILES: [&str; 4] = ["signing-key.pem", "operation-log-key.pem", "audit-log.vkey", FORMER_AUDIT_KEYS];
+const FILES: [&str; 4] = [super::signing::KEY_FILE, "operation-log-key.pem", "audit-log.vkey", FORMER_AUDIT_KEYS];
 /// The name under which the public key of the embedded audit log travels.
 pub(super) const EMBEDDED_AUDIT_KEY: &str = "audit-log-embedded.vkey";
 /// `meta`: what showed that this control database is an old copy; not part of an image.

@@ -12,8 +12,8 @@ use super::{Installation, state_folder};
 use crate::audit::BearerToken;
 use crate::audit::receipt::LogOperator;
 use crate::audit::service::{ServiceHandle, ServiceSetup, start};
+use crate::audit::trust::Signers;
 use crate::audit::witness::Witnesses;
-use crate::certify::signer::TrustedKeys;
 use crate::clock::Clock;
 use crate::config::AuditService;
 use crate::control::log_store::SqlLogStore;
@@ -30,8 +30,8 @@ pub struct LogService {
     pub origin: String,
     /// Where it listens.
     pub bind: SocketAddr,
-    /// The keys whose certificates it takes.
-    pub trusted: TrustedKeys,
+    /// The keys whose certificates it takes, with their times.
+    pub signers: Signers,
     /// What it demands of those who file.
     pub token: BearerToken,
     /// Who runs it.
@@ -59,7 +59,7 @@ pub async fn start_service(
     let service = start(ServiceSetup {
         bind: setup.bind,
         sequencer,
-        trusted: setup.trusted,
+        signers: setup.signers,
         token: Some(setup.token),
         operator: setup.operator,
         witnesses: setup.witnesses,
@@ -114,7 +114,7 @@ pub async fn serve_embedded(installation: &Installation, bind: SocketAddr) -> Re
         data: data.clone(),
         origin: log_origin(installation.id(), "certificates"),
         bind,
-        trusted: installation.signer.trusted().clone(),
+        signers: installation.signer.history().signers(),
         token: BearerToken::new(&token).map_err(proof)?,
         operator: LogOperator::SelfHosted,
         witnesses: witnesses(config)?,

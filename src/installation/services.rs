@@ -443,7 +443,7 @@ async fn start_embedded(
         data: data.to_owned(),
         origin: log_origin(installation.id(), "certificates"),
         bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        trusted: installation.signer.trusted().clone(),
+        signers: installation.signer.history().signers(),
         token: BearerToken::new(&token).map_err(proof)?,
         operator: LogOperator::SelfHosted,
         witnesses: witnesses(&installation.config.audit)?,

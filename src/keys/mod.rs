@@ -6,7 +6,8 @@
 //! The way down: a root slot ([`slot`]) holds one root key per generation; it opens the crown of the key tree ([`tree`]), whose
 //! leaves are the keys of subjects, buckets, chains, pins and works. Cells and frames ([`cell`]) are computed from those;
 //! sealed columns of the control database ([`sealed`]) hang on one of them. [`rekey`] names the steps in which leaves are shredded.
-//! Beside the tree are keys that applications seal fields with, in a key service ([`outside`]).
+//! Beside the tree are keys that applications seal fields with, in a key service ([`outside`]), and those that sign certificates
+//! where they are not in a file ([`signing`]).
 
 pub mod cell;
 pub mod file_slot;
@@ -17,6 +18,7 @@ pub mod pkcs11_slot;
 pub mod rekey;
 pub mod sealed;
 mod shelf_files;
+pub mod signing;
 pub mod slot;
 mod slot_folder;
 mod slot_shelf;

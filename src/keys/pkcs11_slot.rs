@@ -23,6 +23,7 @@
 mod fault;
 mod module;
 mod pin;
+mod signing;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -38,6 +39,7 @@ use async_trait::async_trait;
 use cryptoki::object::ObjectHandle;
 
 use self::pin::Notes;
+pub use self::signing::Pkcs11Signing;
 use self::token::{Names, Opened, Token, unfit};
 use super::slot::{
     ClaimSentence, DestroyEvidence, DestroyStep, Destroys, Device, GoneCheck, GoneEvidence, Presence,
@@ -134,24 +136,28 @@ impl Pkcs11Slot {
         Self { inner: Arc::new(Inner { setup: setup.clone(), installation, shelf, destroyed: Mutex::default() }) }
     }
 
-    /// Runs blocking work. Whoever stops waiting for it does not stop the work, nor does work that hangs keep the process.
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> Result<T> + Send + 'static) -> Result<T> {
         let inner = self.inner.clone();
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let run = move || {
-            // Nobody listens any more: the caller was dropped.
-            let _ = tell.send(work(&inner));
-        };
-        let lost = |what: &str| TokenError::Lost { place: self.inner.setup.place(), what: what.to_owned() };
-        std::thread::Builder::new()
-            .name("pkcs11".to_owned())
-            .spawn(run)
-            .map_err(|_| lost("this host gives no thread for it"))?;
-        match tokio::time::timeout(PATIENCE, told).await {
-            Ok(Ok(done)) => done,
-            Ok(Err(_)) => Err(lost("the module broke off").into()),
-            Err(_) => Err(lost("no answer within a minute").into()),
-        }
+        on_a_thread(&self.inner.setup.place(), move || work(&inner)).await
+    }
+}
+
+/// Runs blocking work. Whoever stops waiting for it does not stop the work, nor does work that hangs keep the process.
+async fn on_a_thread<T: Send + 'static>(place: &str, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let run = move || {
+        // Nobody listens any more: the caller was dropped.
+        let _ = tell.send(work());
+    };
+    let lost = |what: &str| TokenError::Lost { place: place.to_owned(), what: what.to_owned() };
+    std::thread::Builder::new()
+        .name("pkcs11".to_owned())
+        .spawn(run)
+        .map_err(|_| lost("this host gives no thread for it"))?;
+    match tokio::time::timeout(PATIENCE, told).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(_)) => Err(lost("the module broke off").into()),
+        Err(_) => Err(lost("no answer within a minute").into()),
     }
 }
 

@@ -18,6 +18,7 @@
 
 mod client;
 mod outside;
+mod signing;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -30,6 +31,7 @@ use async_trait::async_trait;
 
 use self::client::TransitClient;
 pub use self::outside::TransitKeys;
+pub use self::signing::TransitSigning;
 use self::wire::KeyState;
 use super::slot::{
     ClaimSentence, DestroyEvidence, DestroyStep, Destroys, GoneCheck, GoneEvidence, Presence, PresentGeneration,

@@ -49,11 +49,13 @@ impl Activity {
         match operation {
             "run.begin" | "run.end" => Self::Delete,
             "run.undo" | "restore" => Self::Update,
-            "explain" | "request.show" => Self::Read,
+            "explain" | "request.show" | "request.look" => Self::Read,
             "log.export" | "certificate.export" => Self::Export,
             "log.query" | "request.list" | "hold.list" | "run.list" | "run.show" | "certificate.list"
             | "certificate.show" => Self::EntityRead,
-            "request.new" | "hold.place" | "backup.run" | "drill.run" | "key.register" => Self::EntityCreate,
+            "request.new" | "hold.place" | "backup.run" | "drill.run" | "key.register" | "certificate.issue" => {
+                Self::EntityCreate
+            }
             "key.shred" | "key.destroy-root" | "key.root-gone" | "key.outside" | "log.prune" => Self::EntityDelete,
             "command.refused" => Self::Call,
             _ => Self::EntityUpdate,

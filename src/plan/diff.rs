@@ -166,6 +166,7 @@ mod tests {
             salt: String::new(),
             rows_digest: String::new(),
             collections: vec![counts],
+            subjects: 0,
             skipped: Vec::new(),
             unregistered: Vec::new(),
         }

@@ -254,6 +254,9 @@ pub struct PlanBody {
     pub rows_digest: String,
     /// Counts by collection.
     pub collections: Vec<CollectionCounts>,
+    /// How many different customers own rows that are to go; rows that lead to nobody are not counted.
+    #[serde(default)]
+    pub subjects: u64,
     /// Stores that could not be surveyed, with the reason; while there are any the result is never complete.
     pub skipped: Vec<(String, String)>,
     /// Tables that seem to hold a subject's data and are not registered.

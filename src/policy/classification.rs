@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -111,7 +113,7 @@ pub struct Classification {
     pub level: Level,
     /// Its cipher.
     pub cipher: Cipher,
-    /// Who must agree before it is destroyed by hand.
+    /// Who must agree before it is destroyed, once its category or level is declared: see [`declared_approval`].
     pub approval: Approval,
 }
 
@@ -205,6 +207,18 @@ pub fn classify(field: &FieldSpec) -> Classification {
         Level::Internal | Level::Confidential => Approval::One,
     };
     Classification { kind: field.kind, category, level, cipher, approval }
+}
+
+/// Who must agree to a plan that takes rows with these fields, and the field that wants the most of all: the approval of the
+/// strictest class. Only a field whose category or level is declared counts; of one that has only a kind, the policy alone says who
+/// must agree.
+#[must_use]
+pub fn declared_approval(fields: &BTreeMap<String, FieldSpec>) -> Option<(Approval, &str)> {
+    let is_declared = |field: &FieldSpec| field.category.is_some() || field.level.is_some();
+    let declared = fields.iter().filter(|(_, field)| is_declared(field));
+    let wanted = declared.map(|(name, field)| (classify(field).approval, name.as_str()));
+    // Of several the first by name, so that the reason is always the same one.
+    wanted.rev().max_by_key(|(approval, _)| *approval)
 }
 
 /// The cipher of a column that nobody declared: it may hold anything, so it is treated like basic information.

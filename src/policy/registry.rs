@@ -1,6 +1,7 @@
 //! The registry: stores, collections and policies as the configuration declares them, already typed.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use chrono_tz::Tz;
 use schemars::JsonSchema;
@@ -39,6 +40,27 @@ pub struct StoreSpec {
     pub budget: Budget,
     /// Replicas whose lag counts.
     pub replicas: Vec<ReplicaSpec>,
+    /// What is known of its own files.
+    pub files: FilesSpec,
+}
+
+/// What becomes of deleted rows in a store's own files, and where those are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FilesSpec {
+    /// How long something that passes by itself (a reader, an old transaction) may keep deleted rows in the files before `status` names it.
+    pub settle_within: Period,
+    /// A SQLite file up to this size, in megabytes, is looked through after an erasure and written anew (VACUUM) where unused parts of
+    /// pages hold something; 0: never.
+    pub vacuum_mb: u32,
+    /// The data folder of the database server, where `verify residue` may read its files; otherwise the server is asked.
+    pub data: Option<PathBuf>,
+}
+
+impl Default for FilesSpec {
+    fn default() -> Self {
+        Self { settle_within: Period::of_days(7), vacuum_mb: 64, data: None }
+    }
 }
 
 /// How hard a store may be worked on: batches are kept so short, and pauses between them so long, that it stays within.
@@ -151,7 +173,8 @@ pub struct CollectionSpec {
 pub struct FieldSpec {
     /// Its kind, which decides mask and cipher.
     pub kind: FieldKind,
-    /// Its category, if stricter than the kind's own.
+    /// Its category, if stricter than the kind's own. Who must agree to a plan follows from it, or from the level, once one of them
+    /// is declared.
     #[serde(default)]
     pub category: Option<Category>,
     /// Its level, if stricter than the kind's own.
@@ -170,7 +193,7 @@ pub enum Action {
 }
 
 /// Who must agree before a plan of the policy runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Approval {
     /// Nobody: the policy itself is the approval.
@@ -180,6 +203,18 @@ pub enum Approval {
     One,
     /// Two different persons.
     Two,
+}
+
+impl Approval {
+    /// How many persons must agree, all different.
+    #[must_use]
+    pub fn persons(self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
 }
 
 /// The largest harm a single run may do; beyond it the run is refused.

@@ -54,6 +54,7 @@ mod tests {
             ignored: Vec::new(),
             budget: crate::policy::registry::Budget::default(),
             replicas: Vec::new(),
+            files: crate::policy::registry::FilesSpec::default(),
         };
         let registry = Registry { stores: vec![store], policies: Vec::new() };
         let job = |name: &str, text: &str| {

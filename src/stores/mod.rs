@@ -14,8 +14,10 @@ mod facts;
 mod findings;
 mod load;
 mod open;
+mod physical;
 mod scratch;
 mod session;
+mod transport;
 
 pub mod mysql;
 pub mod postgres;
@@ -30,10 +32,13 @@ pub use facts::TableFacts;
 pub use findings::{Finding, FindingKind};
 pub use load::Load;
 pub use open::{Limits, StoreAddress, open};
+pub use physical::{FileKind, FileMap, FileSearch, PhysicalStage, PhysicalState, Residue, ResidueCode, Settling};
 pub use scratch::{SCRATCH_PREFIX, ScratchServer, open_scratch};
 pub use sql::MAX_BOUND_VALUES;
+pub use transport::{Transport, transport};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDateTime, Utc};
@@ -268,15 +273,6 @@ pub struct BatchMarker {
     pub changed: i64,
 }
 
-/// How far the erasure of deleted rows got inside the store's own files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PhysicalState {
-    /// Whether the store's own files hold no deleted rows any more, as far as this engine can promise.
-    pub clean: bool,
-    /// What was done, and what remains and until when, as one sentence.
-    pub note: String,
-}
-
 /// What a store answers when it cannot do what it was asked.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -413,9 +409,13 @@ pub trait DataStore: Send + Sync {
     /// Removes markers of a finished run.
     async fn forget_markers(&self, run: &str) -> Result<()>;
 
-    /// Makes deleted rows unreadable in the store's own files as far as the engine can (SQLite: checkpoint with
-    /// truncation; others: say what remains).
-    async fn settle(&self) -> Result<PhysicalState>;
+    /// Makes deleted rows unreadable in the store's own files as far as the engine can without disturbing others, and tells what is
+    /// left. Tables that are gone are passed over.
+    async fn settle(&self, asked: &Settling<'_>) -> Result<PhysicalState>;
+
+    /// Where the files lie that may hold rows of these tables. `data` is the server's data folder as somebody declared it; otherwise the
+    /// server is asked, which may need a right.
+    async fn file_map(&self, tables: &[String], data: Option<&Path>) -> Result<FileMap>;
 
     /// Begins putting rows back. Tables that are missing and listed in `tables` are created first, with keys and with
     /// those foreign keys whose parent exists or is in the list; the other foreign keys are returned as sentences. Rows

@@ -15,10 +15,12 @@ mod facts;
 mod load;
 mod restore;
 mod scratch;
+mod settle;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,8 +37,8 @@ use super::load::{read_beat, write_beat};
 use super::session::{self, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
 use super::sql::{Argument, Output, Schema, Statement, trusted};
 use super::{
-    Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, Finding, Limits, Load, PhysicalState, Restore,
-    Result, Snapshot, StoreError, Table, TableFacts,
+    Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, FileMap, Finding, Limits, Load, PhysicalState,
+    Restore, Result, Settling, Snapshot, StoreError, Table, TableFacts,
 };
 use crate::policy::registry::SecretText;
 use crate::value::{Row, Value};
@@ -267,10 +269,18 @@ impl DataStore for MysqlStore {
         Ok(())
     }
 
-    async fn settle(&self) -> Result<PhysicalState> {
-        let note = "InnoDB removes deleted rows from its pages when purge has run, reuses their space without overwriting it \
-                    first, and keeps them in redo, undo and binary logs and on replicas until those are recycled";
-        Ok(PhysicalState { clean: false, note: note.to_owned() })
+    async fn settle(&self, asked: &Settling<'_>) -> Result<PhysicalState> {
+        let mut session = self.connect(&self.url).await?;
+        let schema = self.load_schema(&mut session).await?;
+        settle::settle(&mut session, &schema, asked).await
+    }
+
+    async fn file_map(&self, tables: &[String], data: Option<&Path>) -> Result<FileMap> {
+        let mut session = self.writer().await?;
+        let schema = self.load_schema(&mut session).await?;
+        let map = settle::file_map(&mut session, (&schema, tables), data).await?;
+        self.writers.put(session);
+        Ok(map)
     }
 
     async fn begin_restore_as(

@@ -1,31 +1,33 @@
 //! The SQLite adapter.
 //!
 //! Values are read by their own storage class, because a column's declared type binds nobody in SQLite. Deleted content
-//! is overwritten at once (`secure_delete` on every connection); what stays in the write-ahead log goes with
-//! [`settle`](DataStore::settle). A file that does not exist is an error, never a new empty database, unless the store
+//! is overwritten at once (`secure_delete` on every connection); what stays in the write-ahead log, in copies that other connections
+//! left in unused parts of pages, and in full-text indexes goes with [`settle`](DataStore::settle). A file that does not exist is an error, never a new empty database, unless the store
 //! was opened as the target of a restore.
 
 mod catalogue;
 mod definitions;
 mod facts;
+pub mod pages;
 mod restore;
+mod settle;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteOwnedBuf, SqliteRow};
 use sqlx::{Connection, Executor, Row as _, TypeInfo, ValueRef};
 
 use super::session::{self, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
 use super::sql::{Argument, Output, Schema, Statement, quote, trusted};
 use super::{
-    Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, Finding, FindingKind, Limits, PhysicalState,
-    Restore, Result, Snapshot, StoreError, Table, TableFacts,
+    Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, FileKind, FileMap, Finding, FindingKind, Limits,
+    PhysicalState, Restore, Result, Settling, Snapshot, StoreError, Table, TableFacts,
 };
 use crate::value::{Row, Value};
 
@@ -207,25 +209,26 @@ impl DataStore for SqliteStore {
         Ok(())
     }
 
-    async fn settle(&self) -> Result<PhysicalState> {
+    async fn settle(&self, asked: &Settling<'_>) -> Result<PhysicalState> {
         // An idle reader of our own must not stand in the way of the checkpoint.
         drop(self.readers.take());
         let mut session = self.writer().await?;
         session.script(&format!("PRAGMA busy_timeout = {}", CHECKPOINT_WAIT.as_millis())).await?;
-        let rows = session.fetch(Statement::plain("PRAGMA wal_checkpoint(TRUNCATE)")).await?;
+        let state = settle::settle(&mut session, asked).await;
         session.script(&format!("PRAGMA busy_timeout = {}", self.limits.lock_wait.as_millis())).await?;
         self.writers.put(session);
-        let blocked = matches!(rows.first().and_then(|row| row.first()), Some(Value::Integer(busy)) if *busy != 0);
-        let (clean, note) = if blocked {
-            let note = "deleted rows are overwritten in the database file, but another connection keeps older pages in the \
-                        write-ahead log alive; they go with the next checkpoint after it has finished";
-            (false, note)
-        } else {
-            let note = "deleted rows are overwritten in the database file and the write-ahead log is empty; what the file \
-                        system or the drive keeps of older blocks is beyond this program";
-            (true, note)
+        state
+    }
+
+    async fn file_map(&self, _tables: &[String], _data: Option<&Path>) -> Result<FileMap> {
+        let beside = |end: &str| {
+            let mut name = self.path.clone().into_os_string();
+            name.push(end);
+            (FileKind::Journal, PathBuf::from(name))
         };
-        Ok(PhysicalState { clean, note: note.to_owned() })
+        let mut map = FileMap { parts: [beside("-wal"), beside("-journal")].into(), ..FileMap::default() };
+        map.need(FileKind::Tables, vec![self.path.clone()]);
+        Ok(map)
     }
 
     async fn begin_restore_as(
@@ -275,6 +278,13 @@ impl Session for SqliteSession {
 
     async fn definitions(&mut self, schema: &Schema, tables: &[&str]) -> Result<Definitions> {
         definitions::load(self, schema, tables).await
+    }
+}
+
+impl SqliteSession {
+    /// The whole file as a reader sees it now.
+    async fn image(&mut self) -> Result<SqliteOwnedBuf> {
+        self.connection.serialize(None).await.map_err(|error| error_of(&self.store, &error))
     }
 }
 

@@ -9,10 +9,11 @@ use chrono::TimeDelta;
 use crate::control::{ApprovalRow, PlanRow};
 use crate::erase::Ground;
 use crate::erase::caps::over_caps;
-use crate::installation::Installation;
+use crate::installation::{Installation, Operation};
 use crate::plan::{PlanBody, PlanKind};
+use crate::policy::classification::declared_approval;
 use crate::policy::free_text::check_free_text;
-use crate::policy::registry::Approval;
+use crate::policy::registry::{CollectionSpec, Policy};
 
 use super::erasure::{changes_since, find_plan};
 use super::request::plan_request;
@@ -40,21 +41,18 @@ impl Agreement {
     }
 }
 
-/// How many operators must agree to a plan, and why: as many as the strictest policy of a collection that it takes rows
-/// from wants, and two when it takes more than a policy's cap allows (a first backlog).
+/// How many operators must agree to a plan, and why: as many as the strictest policy, or the strictest declared class of a
+/// field, of a collection that it takes rows from wants, and two when it takes more than a policy's cap allows (a first
+/// backlog).
 #[must_use]
 pub fn needed(ground: &Ground<'_>, body: &PlanBody) -> (usize, String) {
     let mut strictest = (0, String::new());
     for counts in body.collections.iter().filter(|counts| counts.to_do() > 0) {
         let collection = ground.site(&counts.store).and_then(|site| site.model.collection(&counts.collection));
-        let Some(governed) = collection.and_then(|(_, collection)| collection.governed.as_ref()) else { continue };
-        let wanted = match governed.policy.approval {
-            Approval::None => 0,
-            Approval::One => 1,
-            Approval::Two => 2,
-        };
-        if wanted > strictest.0 {
-            strictest = (wanted, format!("policy {} wants it", governed.policy.id));
+        let Some((_, collection)) = collection else { continue };
+        let wanted = wanted(collection.governed.as_ref().map(|governed| &governed.policy), &collection.spec);
+        if wanted.0 > strictest.0 {
+            strictest = wanted;
         }
     }
     if strictest.0 < 2
@@ -64,6 +62,20 @@ pub fn needed(ground: &Ground<'_>, body: &PlanBody) -> (usize, String) {
         strictest = (2, over.what());
     }
     strictest
+}
+
+/// How many operators a collection wants to agree, by its policy and by the declared classes of its fields, and why. Whether rows are
+/// deleted or anonymised makes no difference: both ways the field is gone.
+fn wanted(policy: Option<&Policy>, collection: &CollectionSpec) -> (usize, String) {
+    let by_policy = policy.map_or((0, ""), |policy| (policy.approval.persons(), policy.id.as_str()));
+    match declared_approval(&collection.fields) {
+        Some((approval, field)) if approval.persons() > by_policy.0 => {
+            let field = format!("{}.{field}", collection.table);
+            (approval.persons(), format!("the class of {field} wants it"))
+        }
+        _ if by_policy.0 > 0 => (by_policy.0, format!("policy {} wants it", by_policy.1)),
+        _ => (0, String::new()),
+    }
 }
 
 /// Whose agreement a plan needs and has.
@@ -153,17 +165,27 @@ pub async fn approve(installation: &Installation, prefix: &str, operator: &str) 
     }
     let before = agreement(installation, &plan, &body).await?;
     let approval = ApprovalRow { plan: plan.id.clone(), operator: operator.clone(), at: installation.clock.now() };
+    let twice =
+        || TaskError::refused(format!("{operator} approved plan {hash} already"), "another operator must agree");
+    if before.given.contains(&operator) {
+        return Err(twice());
+    }
+    log_approval(installation, &plan, &operator, "intent").await?;
     let mut tx = installation.control.begin().await?;
-    if before.given.contains(&operator) || !tx.add_approval(&approval).await? {
-        return Err(TaskError::refused(
-            format!("{operator} approved plan {hash} already"),
-            "another operator must agree",
-        ));
+    if !tx.add_approval(&approval).await? {
+        return Err(twice());
     }
     tx.commit().await?;
-    installation.log_operation("plan.approve", &plan.id, "success").await?;
+    log_approval(installation, &plan, &operator, "success").await?;
     let agreement = agreement(installation, &plan, &body).await?;
     Ok((plan, agreement))
+}
+
+/// Logs an approval under the login that gave it, with the name that it was given under and the plan's hash.
+async fn log_approval(installation: &Installation, plan: &PlanRow, approver: &str, outcome: &str) -> Result<()> {
+    let given = Operation { name: "plan.approve", object: &plan.id, outcome, ..Operation::default() };
+    let references = vec![("approver".to_owned(), approver.to_owned()), ("plan_sha256".to_owned(), plan.hash.clone())];
+    installation.log(Operation { references, ..given }).await
 }
 
 /// The plan of a kind and request that waits for somebody's approval, or has it and can be carried out now, if it still says
@@ -195,5 +217,71 @@ pub async fn plan_of_request(installation: &Installation, number: i64) -> Result
     match waiting_plan(installation, "request", Some(number)).await? {
         Some((plan, ..)) => Ok(plan),
         None => Ok(plan_request(installation, number).await?.row),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::policy::classification::{Cipher, classify};
+
+    fn policy(action: &str, approval: &str) -> Policy {
+        serde_json::from_value(json!({
+            "id": "p", "collections": ["people"], "retention": "3 years", "start": "at", "basis": "contract",
+            "action": action, "approval": approval,
+        }))
+        .unwrap()
+    }
+
+    fn people(fields: &serde_json::Value) -> CollectionSpec {
+        serde_json::from_value(json!({ "table": "people", "subject": "id", "fields": fields })).unwrap()
+    }
+
+    #[test]
+    fn the_stricter_of_policy_and_declared_class_counts_whatever_becomes_of_the_rows() {
+        let classes = [
+            // What is declared of a field, its cipher, and how many its class wants.
+            (json!({ "kind": "customer_id" }), Cipher::Aes, 0),
+            (json!({ "kind": "email" }), Cipher::Aes, 0),
+            (json!({ "kind": "bank_card" }), Cipher::Sm4, 0),
+            (json!({ "kind": "customer_id", "level": "general" }), Cipher::Aes, 0),
+            (json!({ "kind": "customer_id", "level": "internal" }), Cipher::Aes, 1),
+            (json!({ "kind": "customer_id", "level": "confidential" }), Cipher::Sm4, 2),
+            (json!({ "kind": "email", "level": "internal" }), Cipher::Aes, 1),
+            (json!({ "kind": "email", "level": "confidential" }), Cipher::Sm4, 2),
+            (json!({ "kind": "email", "category": "basic" }), Cipher::Aes, 1),
+            (json!({ "kind": "email", "category": "sensitive" }), Cipher::Sm4, 2),
+            (json!({ "kind": "id_card", "level": "internal" }), Cipher::Sm4, 1),
+            // Less than the kind's own is not less.
+            (json!({ "kind": "email", "level": "general" }), Cipher::Aes, 1),
+            (json!({ "kind": "bank_card", "level": "general" }), Cipher::Sm4, 2),
+        ];
+        for (declared, cipher, by_class) in classes {
+            let field = serde_json::from_value(declared.clone()).unwrap();
+            assert_eq!(classify(&field).cipher, cipher, "{declared}");
+            let collection = people(&json!({ "what": declared, "other": { "kind": "name" } }));
+            assert_eq!(wanted(None, &collection).0, by_class, "{declared} without a policy");
+            for action in ["delete", "anonymise"] {
+                for (approval, by_policy) in [("none", 0), ("one", 1), ("two", 2)] {
+                    let (persons, why) = wanted(Some(&policy(action, approval)), &collection);
+                    assert_eq!(persons, by_class.max(by_policy), "{declared}, {action}, {approval}");
+                    let expected = match by_class {
+                        0 if by_policy == 0 => "",
+                        by_class if by_class > by_policy => "the class of people.what wants it",
+                        _ => "policy p wants it",
+                    };
+                    assert_eq!(why, expected, "{declared}, {action}, {approval}");
+                }
+            }
+        }
+        // Of several fields the strictest, and of equal ones the first.
+        let several = people(&json!({
+            "a": { "kind": "name", "level": "internal" },
+            "b": { "kind": "name", "level": "confidential" },
+            "c": { "kind": "name", "category": "sensitive" },
+        }));
+        assert_eq!(wanted(None, &several), (2, "the class of people.b wants it".to_owned()));
     }
 }

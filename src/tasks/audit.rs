@@ -21,8 +21,10 @@ use crate::log::tree::Hash;
 use crate::log::verify::verify_log;
 
 use super::certify::{ROLL_UP, wrong_with};
+use super::oplog::logged_key_record;
 use super::outbox::{CertificateVerdict, filing_circuit, proved_head, watch_growth};
-use super::trust::{GivenReceipt, trust, verify_with};
+use super::stamps::{StampStatus, stamp_status};
+use super::trust::{Given, GivenReceipt, anchor, trust, verify_with};
 use super::{Result, TaskError};
 
 /// How filing stands.
@@ -50,6 +52,8 @@ pub struct AuditStatus {
     pub circuit: Circuit,
     /// Whether it is left alone because of them.
     pub position: Position,
+    /// How time stamps stand; none where no authority is configured and none ever stamped.
+    pub stamps: Option<StampStatus>,
 }
 
 /// Looks at the outbox and at the embedded log, beside whatever process works.
@@ -61,6 +65,7 @@ pub async fn audit_status(installation: &Installation) -> Result<AuditStatus> {
     let certificates = tx.certificates(None).await?;
     let outbox = tx.outbox(None).await?;
     let circuit = filing_circuit(&mut tx, &installation.config.audit.service).await?;
+    let stamps = stamp_status(&installation.config, &mut tx).await?;
     drop(tx);
     let issued: HashMap<&str, DateTime<Utc>> =
         certificates.iter().map(|known| (known.id.as_str(), known.issued_at)).collect();
@@ -76,6 +81,7 @@ pub async fn audit_status(installation: &Installation) -> Result<AuditStatus> {
         log_leaves: None,
         position: circuit.position(installation.clock.now()),
         circuit,
+        stamps,
     };
     let logs = audit_log_keys(installation).unwrap_or_default();
     let logs: Vec<_> = logs.iter().map(|log| (log, audit_log_operator(installation, log))).collect();
@@ -135,10 +141,12 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
     let certificates = tx.certificates(None).await?;
     let outbox: HashMap<String, OutboxRow> =
         tx.outbox(None).await?.into_iter().map(|row| (row.certificate.clone(), row)).collect();
+    let mut stamps: HashMap<String, Vec<u8>> =
+        tx.time_stamps().await?.into_iter().map(|row| (row.certificate, row.reply)).collect();
     drop(tx);
     let mut checks = vec![sequence(&certificates), chain(installation, &certificates)];
     let trust = trust(installation).await?;
-    let (mut receipted, mut acknowledged, mut waiting) = (0, 0, 0);
+    let (mut receipted, mut acknowledged, mut waiting, mut stamped) = (0, 0, 0, 0);
     let mut bad: Vec<String> = Vec::new();
     for row in &certificates {
         let given = match filed(outbox.get(&row.id)) {
@@ -159,7 +167,13 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
                 GivenReceipt::NotInThisForm
             }
         };
-        let (verdict, _) = verify_with(&trust, &row.envelope, &given, Some(&row.evidence), installation.clock.now());
+        let stamps: Vec<Vec<u8>> = stamps.remove(&row.id).into_iter().collect();
+        stamped += stamps.len();
+        // That each names the one before is a check of its own.
+        let is_chained = anchor(installation, &certificates, row).is_some();
+        let (envelope, evidence) = (row.envelope.as_slice(), Some(row.evidence.as_slice()));
+        let given = Given { envelope, receipt: given, stamps, evidence, is_chained };
+        let (verdict, _) = verify_with(&trust, &given, installation.clock.now());
         let wrong = verdict.checks.iter().filter(|(_, good, _)| !good);
         bad.extend(wrong.map(|(check, _, said)| format!("no. {}, {check}: {said}", row.sequence)));
     }
@@ -172,7 +186,13 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
         None => line("certificates", true, format!("{receipted} with good receipts, {waiting} not filed yet")),
         Some(first) => line("certificates", false, format!("{} wrong, first {first}", bad.len())),
     });
+    // One that is wrong was counted among the certificates.
+    if !trust.stamps.is_empty() {
+        let without = certificates.len() - stamped;
+        checks.push(line("timestamps", true, format!("{stamped} certificates with a time stamp, {without} without")));
+    }
     checks.extend(roll_ups(installation, &certificates).await?);
+    checks.extend(key_record(installation).await?);
     checks.push(heads(installation, outbox.values()));
     match view_certificate_log(installation).await {
         Ok(Some(view)) => {
@@ -267,6 +287,19 @@ async fn roll_ups(
         checked += 1;
     }
     Ok((checked > 0).then(|| line("roll-ups", true, format!("{checked}, what they count is there"))))
+}
+
+/// The record of signing keys is not older than the operation log says: with the newest one a revocation would be gone.
+async fn key_record(installation: &Installation) -> Result<Option<(String, bool, String)>> {
+    let Some(logged) = logged_key_record(installation).await? else { return Ok(None) };
+    let there = installation.signer.history().number;
+    let said = match there {
+        there if there < logged => {
+            format!("record {there} is the newest, and record {logged} was logged: it was removed")
+        }
+        there => format!("record {there}, none that was logged is missing"),
+    };
+    Ok(Some(line("signing-keys", there >= logged, said)))
 }
 
 /// No two receipts show different roots for one size of one log.
@@ -428,8 +461,8 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
             continue;
         }
         row.grade = Some(format!("{grade:?}: {}", grade.describe(connection.operator)));
+        row.receipted_at = Some(since_when(&row, &filed.bytes, &logs, installation.clock.now()));
         row.receipt = Some(filed.bytes);
-        row.receipted_at = Some(installation.clock.now());
         let mut tx = installation.control.begin().await?;
         let replaced = tx.better_receipt(&row).await?;
         tx.commit().await?;
@@ -439,6 +472,16 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
     }
     refiled.doubt = watch_growth(installation, before, after).await?;
     Ok(refiled)
+}
+
+/// Since when a certificate is known to have stood where a new receipt shows it: as long as before, when the one before shows the same
+/// place of the same log. A revocation relies on that time.
+fn since_when(row: &OutboxRow, receipt: &[u8], logs: &[CheckpointKey], now: DateTime<Utc>) -> DateTime<Utc> {
+    let is_there = |log: &CheckpointKey| {
+        let before = row.receipt.as_deref().and_then(|before| receipt::place(before, log).ok());
+        before.is_some() && before == receipt::place(receipt, log).ok()
+    };
+    row.receipted_at.filter(|_| logs.iter().any(is_there)).unwrap_or(now)
 }
 
 #[cfg(test)]
@@ -480,6 +523,34 @@ mod tests {
             assert!(filed(Some(&wrong)).is_err(), "{wrong:?}");
         }
         assert!(filed(None).is_err());
+    }
+
+    #[test]
+    fn a_better_receipt_of_the_same_place_keeps_the_time_of_the_first() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/proof");
+        let text = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+        let logs = [CheckpointKey::parse(&text("checkpoint.vkey")).unwrap()];
+        let receipt = text("receipt.json").into_bytes();
+        let place = receipt::place(&receipt, &logs[0]).unwrap();
+        let moved = text("receipt.json").replacen(&format!("\"logIndex\":\"{place}\""), "\"logIndex\":\"999\"", 1);
+        assert_eq!(receipt::place(moved.as_bytes(), &logs[0]).unwrap(), 999);
+        let (first, now) = (DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH + chrono::TimeDelta::hours(1));
+        let mut row = OutboxRow {
+            certificate: "c".to_owned(),
+            state: "receipted".to_owned(),
+            attempts: 1,
+            next_at: first,
+            problem: None,
+            receipt: Some(receipt.clone()),
+            grade: None,
+            receipted_at: Some(first),
+            alarm: false,
+        };
+        assert_eq!(since_when(&row, &receipt, &logs, now), first);
+        assert_eq!(since_when(&row, moved.as_bytes(), &logs, now), now, "another place of the log");
+        assert_eq!(since_when(&row, &receipt, &[], now), now, "a log that nobody knows");
+        row.receipt = None;
+        assert_eq!(since_when(&row, &receipt, &logs, now), now, "it was taken without a receipt");
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! `backup`: takes a snapshot of a store: an increment that continues the newest chain, or a full one that begins a chain.
 //!
-//! Order of durability: slots, sealing history and change index, then packs, then directory, then the agent's state in the second
+//! Order of durability: slots, sealing history and change index, then packs, each with the parts of the directory that it fills, then
+//! the rest of the directory, then the agent's state in the second
 //! place, then manifest, then the control-database row that commits it. A crash anywhere leaves a snapshot that is not committed; the
-//! chain key of a full one dies with the next re-key, an increment's chain goes on without it.
+//! chain key of a full one dies with the next re-key, an increment's chain goes on without it. Another try within a day takes over the
+//! packs whose rows are still what they were (`again`).
 //!
 //! An increment is as good a barrier as a full snapshot (rule of dying 2): a row whose cell is not the one that it would be sealed in
 //! today, because its key is to die or a pin holds it, is sealed anew.
 
+mod again;
 mod cells;
 mod changes;
 mod seal;
@@ -29,9 +32,13 @@ use crate::erase::{Ground, Site};
 use crate::installation::{LEASE_SECONDS, ManifestSigner, WORK_LEASE, settle_interrupted};
 use crate::keyring::{KeyringError, Purpose};
 use crate::keys::Key;
+use crate::keys::cell::derive_chain_part_key;
+use crate::keys::suite::Suite;
 use crate::keys::tree::{Slot, Subtree};
 use crate::plan::model::Collection;
+use again::Earlier;
 use changes::Changes;
+pub use seal::suite_of;
 use seal::{Sealed, Sealer};
 
 use super::{Result, TaskError};
@@ -111,10 +118,18 @@ async fn seal_and_commit(
         Kind::Increment(parent) => Some(Changes::since(ground, parent).await?),
     };
     let mut view = site.store.open_snapshot().await?;
-    let mut sealer = Sealer::new(ground, repository, &begun, changes);
+    let part_key = |id: &Id128| derive_chain_part_key(Suite::Intl, &begun.chain_key, DIRECTORY_PURPOSE, &id.0);
+    let mut sealer = Sealer::new(ground, repository, &begun, &part_key, changes);
+    if let Some(earlier) = &begun.earlier {
+        let mut earlier = Earlier::load(ground, repository, site, earlier).await?;
+        for (number, collection) in site.model.collections.iter().enumerate() {
+            sealer.read_collection(site, (number as u32, collection), view.as_mut(), Some(&mut earlier)).await?;
+        }
+        sealer.go_on(earlier).await?;
+    }
     let mut captured = Vec::new();
     for (number, collection) in site.model.collections.iter().enumerate() {
-        let rows = sealer.seal_collection(site, collection, number as u32, view.as_mut()).await?;
+        let rows = sealer.read_collection(site, (number as u32, collection), view.as_mut(), None).await?;
         captured.push(CapturedCollection { number: number as u32, table: collection.table.name.clone(), rows });
     }
     let tables: Vec<String> = site.model.collections.iter().map(|collection| collection.table.name.clone()).collect();
@@ -152,6 +167,8 @@ struct Begun {
     /// The token of the work lease when it began: whoever takes the lease over settles it, and it must not commit then.
     token: Option<i64>,
     pinned: HashMap<(Vec<u8>, String), i64>,
+    /// The try that did not come to its end, if this one goes on with it.
+    earlier: Option<SnapshotRow>,
 }
 
 /// The opaque id by which the bucket knows a store.
@@ -208,9 +225,13 @@ async fn begin(ground: &Ground<'_>, store: &str, kind: &Kind, today: ChangeBase)
     let last = earlier.last();
     let sequence = last.map_or(1, |row| row.sequence + 1);
     let previous = last.map(manifest_digest).transpose()?;
-    let (chain, chain_key) = match kind {
-        Kind::Full(_) => make_chain(ground, &mut tx, store).await?,
-        Kind::Increment(parent) => {
+    let earlier = again::earlier_try(ground, &mut tx, store, (kind, &today)).await?;
+    tx.forget_tries(store, earlier.as_ref().map(|(row, _)| row.number)).await?;
+    let (earlier, kept) = earlier.unzip();
+    let (chain, chain_key) = match (kind, &earlier, kept) {
+        (Kind::Full(_), Some(earlier), Some(key)) => (earlier.chain, key),
+        (Kind::Full(_), ..) => make_chain(ground, &mut tx, store).await?,
+        (Kind::Increment(parent), ..) => {
             let key = ground.keyring.key(&mut tx, Subtree::Chains, parent.chain).await?;
             (parent.chain, key.ok_or_else(|| KeyringError::Lost("a chain that is in use".to_owned()))?)
         }
@@ -253,6 +274,7 @@ async fn begin(ground: &Ground<'_>, store: &str, kind: &Kind, today: ChangeBase)
         lookup: ground.keyring.work_key(&mut tx, Purpose::Lookup, "").await?,
         token: tx.held_token(WORK_LEASE).await?,
         pinned: tx.pinned_cells().await?,
+        earlier,
     };
     tx.commit().await?;
     Ok(begun)
@@ -298,7 +320,9 @@ async fn commit(
         directory: sealed.directory,
         frames: sealed.frames,
     };
-    let signed = manifest.sign(signer.key_id(), &|pae| signer.sign(pae))?;
+    let draft = manifest.draft()?;
+    let signature = signer.sign(&draft.message()).await?;
+    let signed = draft.signed(signer.key_id(), &signature)?;
     let mut row = begun.row.clone();
     row.bytes = (manifest.stored_bytes() + signed.bytes.len() as u64) as i64;
     row.rows = sealed.rows;

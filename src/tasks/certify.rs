@@ -10,23 +10,26 @@ mod outside;
 mod predicate;
 mod residual;
 mod roll_up;
+mod root;
 
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 
-use self::predicate::{Facts, predicate};
+use self::predicate::{AskedFor, Facts, predicate};
 use self::residual::residuals;
 pub use self::roll_up::{ROLL_UP, roll_up_due, wrong_with};
+use self::root::root_facts;
+use crate::certify::Draft;
 use crate::certify::check::location;
-use crate::certify::codes::{Action, ErasureResult, SlotClass, SupersedesReason, VerificationMethod};
+use crate::certify::codes::{Action, ErasureResult, SupersedesReason, TriggerKind, VerificationMethod};
+use crate::certify::dsse::Envelope;
 use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
-use crate::certify::issue;
-use crate::certify::statement::{KeyEvidence, RootSlot, SlotReadBack, SlotToken, Statement, Supersedes, Timestamp};
+use crate::certify::statement::{Approval, KeyEvidence, Statement, Supersedes, Timestamp};
 use crate::control::{CertificateRow, LedgerEntry, LedgerKind, RunRow, Tx};
 use crate::crash_point;
-use crate::installation::Installation;
+use crate::installation::{Installation, Operation};
 use crate::keyring::{KeyringError, Purpose};
 use crate::keys::Key;
-use crate::keys::slot::{self, GoneEvidence, RootEvidence, SlotClaim};
+use crate::keys::signing::SigningError;
 use crate::keys::suite::{Suite, mac};
 use crate::random::uuid7;
 
@@ -41,6 +44,9 @@ const RESERVED: &str = "certificates_reserved";
 pub(super) const SHREDDED: &str = "shredded";
 /// The state of a run whose every residual date is past as well.
 pub(super) const FINAL: &str = "final";
+/// What stands behind the state that a certificate tells of, while the files of a store still hold rows because of something that
+/// passes.
+pub(super) const UNSETTLED: &str = " unsettled";
 /// The state of a run whose rows were put back.
 const UNDONE: &str = "undone";
 /// The state of a run of which every row failed.
@@ -129,7 +135,7 @@ async fn uncertified_runs(installation: &Installation) -> Result<Vec<RunRow>> {
     Ok(due)
 }
 
-/// The same, but certificates wait while the second place cannot be reached: what was erased is erased, and every pass tries
+/// The same, but certificates wait while the second place or the place of the signing key cannot be reached: what was erased is erased, and every pass tries
 /// again. Returns the ids, and why others wait.
 ///
 /// # Errors
@@ -138,6 +144,9 @@ pub async fn certify_or_wait(installation: &Installation) -> Result<(Vec<String>
     match certify_due(installation).await {
         Ok(ids) => Ok((ids, None)),
         Err(TaskError::Keyring(KeyringError::SecondPlace(error))) if error.is_retryable() => {
+            Ok((Vec::new(), Some(format!("the certificate waits: {error}"))))
+        }
+        Err(TaskError::Signing(error)) if error.is_retryable() => {
             Ok((Vec::new(), Some(format!("the certificate waits: {error}"))))
         }
         Err(error) => Err(error),
@@ -175,6 +184,45 @@ async fn next_reserved(tx: &mut Tx) -> Result<(i64, Option<String>)> {
     Ok((sequence, previous))
 }
 
+/// The number of the certificate that is being issued.
+struct Number {
+    sequence: i64,
+    previous: Option<String>,
+    id: String,
+}
+
+impl Number {
+    /// What is kept of the certificate with this number.
+    fn row(&self, run: &str, result: &str, envelope: &Envelope, evidence: String, at: DateTime<Utc>) -> CertificateRow {
+        CertificateRow {
+            id: self.id.clone(),
+            sequence: self.sequence,
+            run: run.to_owned(),
+            result: result.to_owned(),
+            digest: hex::encode(envelope.digest()),
+            envelope: envelope.as_bytes().to_vec(),
+            evidence: evidence.into_bytes(),
+            issued_at: at,
+            supersedes: None,
+        }
+    }
+}
+
+/// Signs a certificate, in no transaction: the key may lie in a service or a token that takes its time, and a hold must not wait for
+/// it. Returns a transaction in which the number is still the next one.
+async fn sign(installation: &Installation, draft: Draft, at: DateTime<Utc>, number: &Number) -> Result<(Envelope, Tx)> {
+    let envelope = installation.signer.issue(draft, at).await?;
+    let mut tx = installation.control.begin().await?;
+    if tx.signing_keys_number().await? != installation.signer.history().number {
+        return Err(SigningError::Replaced.into());
+    }
+    let next = next_reserved(&mut tx).await?;
+    if next != (number.sequence, number.previous.clone()) || announced(&mut tx).await? != number.id {
+        return Err(TaskError::Inconsistent(format!("certificate number {} was issued meanwhile", number.sequence)));
+    }
+    Ok((envelope, tx))
+}
+
 /// The id that the next certificate was announced with.
 async fn announced(tx: &mut Tx) -> Result<String> {
     let id = tx.announced_certificate().await?;
@@ -185,8 +233,38 @@ async fn reserved(tx: &mut Tx) -> Result<i64> {
     Ok(tx.meta(RESERVED).await?.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
-/// Issues the certificate of a run if one is due for its state.
+/// Logs that a certificate is issued, and about what: before with `intent`, for what cannot be logged is not issued.
+async fn log_issue(installation: &Installation, about: &str, id: &str, outcome: &str) -> Result<()> {
+    let issued = Operation { name: "certificate.issue", object: id, outcome, ..Operation::default() };
+    installation.log(Operation { references: vec![("about".to_owned(), about.to_owned())], ..issued }).await
+}
+
+/// Logs the intent to issue the certificate whose id was announced; returns that id.
+async fn begin_issue(installation: &Installation, about: &str) -> Result<String> {
+    let id = announced(&mut installation.control.read().await?).await?;
+    log_issue(installation, about, &id, "intent").await?;
+    Ok(id)
+}
+
+/// Issues the certificate of a run if one is due for its state, with entries in the operation log around it.
 async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
+    let body = RunBody::of(run)?;
+    if body.certified.as_deref() == Some(UNPROVEN) {
+        let facts = gather(installation, &mut installation.control.read().await?, run).await?;
+        if is_unproven(run, facts.key_evidence.as_ref()) {
+            return Ok(None);
+        }
+    }
+    let announced = begin_issue(installation, &run.id).await?;
+    let issued = issue_for_run(installation, run).await;
+    let outcome = if matches!(issued, Ok(Some(_))) { "success" } else { "failure" };
+    let logged = log_issue(installation, &run.id, &announced, outcome).await;
+    let issued = issued?;
+    logged?;
+    Ok(issued)
+}
+
+async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
     let mut body = RunBody::of(run)?;
     let until = open_until(installation, run, &body).await?;
     let claim = claim_of(run, &body, until.as_deref());
@@ -203,16 +281,15 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
     let run = &run;
     let mut facts = gather(installation, &mut tx, run).await?;
     let unproven = is_unproven(run, facts.key_evidence.as_ref());
-    if unproven && body.certified.as_deref() == Some(UNPROVEN) {
-        return Ok(None);
-    }
     let now = facts.now;
+    let taken_from = tx.run(&run.id).await?;
     let reference_key = installation.keyring.work_key(&mut tx, Purpose::Certificate, "").await?;
     let checked_at = Timestamp::from(run.verified_at.unwrap_or(now));
     let (evidence, evidence_digest) = evidence(&tx.ledger_of_run(&run.id).await?, checked_at, &reference_key)?;
     let (sequence, previous) = next_reserved(&mut tx).await?;
     let id = announced(&mut tx).await?;
     facts.id.clone_from(&id);
+    facts.approvals = approvals(&mut tx, run, &reference_key).await?;
     facts.open_until = until;
     (facts.sequence, facts.previous) = (sequence as u64, previous);
     facts.supersedes =
@@ -220,18 +297,16 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
     let predicate = predicate(&facts)?;
     let left = residuals(&facts, std::slice::from_ref(&predicate));
     let statement = Statement::new(&evidence_digest, predicate);
-    let envelope = issue(&statement, installation.signer.certificates()).map_err(|error| proof(told(&error)))?;
-    let row = CertificateRow {
-        id: id.clone(),
-        sequence,
-        run: run.id.clone(),
-        result: result_name(statement.predicate.result).to_owned(),
-        digest: hex::encode(envelope.digest()),
-        envelope: envelope.as_bytes().to_vec(),
-        evidence: evidence.into_bytes(),
-        issued_at: now,
-        supersedes: earlier,
-    };
+    let draft = Draft::of(&statement).map_err(|error| proof(told(&error)))?;
+    // The reference key may be new.
+    tx.commit().await?;
+    let number = Number { sequence, previous: facts.previous.clone(), id: id.clone() };
+    let (envelope, mut tx) = sign(installation, draft, now, &number).await?;
+    let result = result_name(statement.predicate.result);
+    let row = CertificateRow { supersedes: earlier, ..number.row(&run.id, result, &envelope, evidence, now) };
+    if tx.run(&run.id).await? != taken_from {
+        return Err(TaskError::Inconsistent(format!("run {} changed while it was certified", run.id)));
+    }
     tx.add_certificate(&row).await?;
     tx.announce_certificate(&uuid7(now, installation.random.as_ref())?).await?;
     let mut certified = run.clone();
@@ -259,6 +334,7 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
         .map_err(|_| TaskError::Inconsistent("a plan's public part is damaged".to_owned()))?;
     Ok(Facts {
         controller: installation.config.agent.name.clone(),
+        environment: installation.config.agent.environment.clone(),
         agent: hex::encode(installation.id()),
         stores: installation.config.registry.stores.clone(),
         engines: installation.sites().iter().map(|site| (site.model.spec.name.clone(), site.store.engine())).collect(),
@@ -269,6 +345,7 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
         chunks,
         plan,
         request: request_of(tx, run.request).await?,
+        approvals: Vec::new(),
         now: installation.clock.now(),
         key_evidence,
         root_slot,
@@ -279,6 +356,20 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
         open_until: None,
         lists_irrevocable_at,
     })
+}
+
+/// Who agreed to the plan of a run, in that order: no names, but pseudonyms under the key of the certificates.
+async fn approvals(tx: &mut Tx, run: &RunRow, key: &Key) -> Result<Vec<Approval>> {
+    let given = tx.approvals(run.plan.as_deref().unwrap_or_default()).await?;
+    let pseudonym = |name: &str| hex::encode(mac(Suite::Intl, key, &[b"actor", name.as_bytes()]));
+    Ok(given
+        .into_iter()
+        .map(|approval| Approval {
+            role: "operator".to_owned(),
+            actor_ref: format!("hmac-sha256:{}:{}", predicate::REFERENCE_KEY, pseudonym(&approval.operator)),
+            approved_at: Timestamp::from(approval.at),
+        })
+        .collect())
 }
 
 /// Whether a shredded run cannot show the destruction of its keys.
@@ -341,174 +432,20 @@ fn claim_of(run: &RunRow, body: &RunBody, until: Option<&str>) -> String {
     if let Some(at) = body.irrevocable_at.filter(|_| run.state == SHRED_PENDING) {
         return format!("{} irrevocable at {}", run.state, crate::control::time_text(at));
     }
-    until.map_or_else(|| run.state.clone(), |until| format!("{} until {until}", run.state))
+    let mut claim = until.map_or_else(|| run.state.clone(), |until| format!("{} until {until}", run.state));
+    if body.is_residue_pending() {
+        claim.push_str(UNSETTLED);
+    }
+    claim
 }
 
-/// Number, receipt and due date of a request.
-async fn request_of(tx: &mut Tx, number: Option<i64>) -> Result<Option<(i64, DateTime<Utc>, DateTime<Utc>)>> {
+/// What is told of a request.
+async fn request_of(tx: &mut Tx, number: Option<i64>) -> Result<Option<AskedFor>> {
     let Some(number) = number else { return Ok(None) };
-    Ok(tx.request(number).await?.map(|request| (number, request.received_at, request.due_at)))
-}
-
-/// The destroyed root of the run's own generation change, and the slot that it was destroyed in. Without one, before the change
-/// is finished, or when the destruction on record is older than the run and so cannot be of its keys, the slot is the
-/// configured one.
-///
-/// What was sealed for the run itself may have gone with a later generation, `forgotten`: then the slot answers for that as well,
-/// once it can no longer be called off; until then only the date of that is told.
-async fn root_facts(
-    installation: &Installation,
-    tx: &mut Tx,
-    run: &RunRow,
-    forgotten: Option<i64>,
-) -> Result<(Option<KeyEvidence>, RootSlot, Option<DateTime<Utc>>)> {
-    let claim = installation.keyring.slot().claim();
-    let (mut destroyed, mut slot) = match run.generation {
-        Some(generation) => root_end(tx, run, generation, &claim).await?.unzip(),
-        None => (None, None),
-    };
-    let mut lists_irrevocable_at = None;
-    if let Some(forgotten) =
-        forgotten.filter(|forgotten| run.generation.is_none_or(|generation| *forgotten > generation))
-    {
-        match root_end(tx, run, forgotten, &claim).await? {
-            Some((Some((at, _)), later)) => {
-                // What is said of that slot holds of the keys no sooner than its date.
-                if let (true, Some(Some((own, _)))) = (later.irrevocable_at.is_some(), destroyed.as_mut()) {
-                    *own = at.max(*own);
-                }
-                slot = Some(later);
-            }
-            Some((None, later)) => lists_irrevocable_at = later.irrevocable_at.map(Timestamp::instant),
-            None => {}
-        }
-    }
-    let slot = slot.unwrap_or_else(|| slot_of(&claim, None));
-    let key = destroyed.flatten().zip(run.generation).map(|((at, kind), generation)| {
-        // The root that the change to this generation destroyed is the one before.
-        key_evidence(&installation.id(), generation - 1, at, &kind)
-    });
-    Ok((key, slot, lists_irrevocable_at))
-}
-
-/// When a root was destroyed and in what kind of slot, if it is, and the slot.
-type RootEnd = (Option<(DateTime<Utc>, String)>, RootSlot);
-
-/// When the root before a generation was destroyed and in what kind of slot, and what the weakest destruction so far is worth.
-/// While one of them can be called off, only until when: in the slot that is configured, with its `claim`.
-async fn root_end(tx: &mut Tx, run: &RunRow, generation: i64, claim: &SlotClaim) -> Result<Option<RootEnd>> {
-    let Some((at, _)) = tx.rekey_evidence(generation).await? else { return Ok(None) };
-    let at: DateTime<Utc> = crate::control::parse_time(&at)?;
-    if at < run.begun_at {
-        return Ok(None);
-    }
-    if let Some(irrevocable) = tx.irrevocable_before(generation).await? {
-        let mut slot = slot_of(claim, None);
-        slot.irrevocable_at = Some(Timestamp::from(irrevocable));
-        return Ok(Some((None, slot)));
-    }
-    let past = destructions(tx, generation).await?;
-    let damaged = || TaskError::Inconsistent(format!("the evidence of key generation {generation} is missing"));
-    // Every root under which something was sealed opened the destroyed keys, with the control database of its time. So the
-    // weakest of their destructions decides, and the longest-lived copies of a service.
-    let (_, weakest) = past.iter().max_by_key(|(_, found)| found.claim.class).ok_or_else(damaged)?;
-    let is_shown = |found: &RootEvidence| found.claim.class == weakest.claim.class;
-    let (_, shown) = past.iter().rev().find(|(_, found)| is_shown(found)).ok_or_else(damaged)?;
-    let mut slot = slot_of(&shown.claim, Some(&shown.gone));
-    slot.reopenable_until = past.iter().filter_map(|(at, found)| reopenable_until(*at, &found.claim)).max();
-    // A root that was destroyed at a date is gone from there on, and not since the change of generation.
-    slot.irrevocable_at =
-        past.iter().filter_map(|(_, found)| found.destroyed.irrevocable_at).max().map(Timestamp::from);
-    let at = past.iter().map(|(at, _)| *at).fold(at, DateTime::max);
-    Ok(Some((Some((at, slot.kind.clone())), slot)))
-}
-
-/// The destructions of roots up to a generation, oldest first, from the first chain on and always with that generation's own.
-async fn destructions(tx: &mut Tx, generation: i64) -> Result<Vec<(DateTime<Utc>, RootEvidence)>> {
-    let first = tx.first_chain_at().await?.map(|at| crate::control::parse_time(&at)).transpose()?;
-    let changes = tx.rekeys_until(generation).await?;
-    let mut past = Vec::new();
-    for (number, (at, text)) in changes.iter().enumerate() {
-        let at: DateTime<Utc> = crate::control::parse_time(at)?;
-        if number + 1 < changes.len() && first.is_none_or(|first| at < first) {
-            continue;
-        }
-        let found: Vec<RootEvidence> = serde_json::from_str(text)
-            .map_err(|_| TaskError::Inconsistent("the evidence of a generation change is damaged".to_owned()))?;
-        past.extend(found.into_iter().map(|found| (at, found)));
-    }
-    past.extend(delayed(tx, generation, first).await?);
-    past.sort_by_key(|(at, _)| *at);
-    Ok(past)
-}
-
-/// The same for roots that were destroyed at a date, each with the time when it was read back as gone.
-async fn delayed(
-    tx: &mut Tx,
-    generation: i64,
-    first: Option<DateTime<Utc>>,
-) -> Result<Vec<(DateTime<Utc>, RootEvidence)>> {
-    let mut past = Vec::new();
-    for root in tx.doomed_roots().await?.into_iter().filter(|root| root.generation < generation) {
-        let is_last = root.generation + 1 == generation;
-        let (Some(at), Some(text)) = (root.gone_at, root.evidence) else { continue };
-        if is_last || first.is_some_and(|first| root.begun_at >= first) {
-            let found = serde_json::from_str(&text)
-                .map_err(|_| TaskError::Inconsistent("the evidence of a doomed root is damaged".to_owned()))?;
-            past.push((at, found));
-        }
-    }
-    Ok(past)
-}
-
-/// Until when a copy of the service could bring the key back. A destruction of class D has no date after which it would be
-/// more than it is.
-fn reopenable_until(at: DateTime<Utc>, claim: &SlotClaim) -> Option<NaiveDate> {
-    // Neither has a provider that keeps nothing.
-    let days = claim.residual_days.filter(|_| !matches!(claim.class, slot::SlotClass::C | slot::SlotClass::D))?;
-    // The day on which the last hour of it falls counts as a whole.
-    at.date_naive().checked_add_days(Days::new(u64::from(days) + 1))
-}
-
-/// A slot as certificates show it, with the read-back of a destruction in it.
-fn slot_of(claim: &SlotClaim, gone: Option<&GoneEvidence>) -> RootSlot {
-    let class = match claim.class {
-        slot::SlotClass::A => SlotClass::A,
-        slot::SlotClass::B => SlotClass::B,
-        slot::SlotClass::C => SlotClass::C,
-        slot::SlotClass::D => SlotClass::D,
-    };
-    let mut shown = RootSlot::new(class, claim.kind.name());
-    // Of a provider, nobody declares it.
-    shown.snapshot_retention_days = claim.residual_days.filter(|_| claim.class != slot::SlotClass::C).map(u64::from);
-    let Some(gone) = gone else { return shown };
-    shown.checks = gone.checks.iter().map(|check| check.code().to_owned()).collect();
-    shown.read_back = gone.read_back.map(|found| SlotReadBack {
-        key_version: found.key_version,
-        min_available_version: found.min_available_version,
-        exportable: found.exportable,
-        allow_plaintext_backup: found.allow_plaintext_backup,
-        deletion_allowed: found.deletion_allowed,
-    });
-    shown.token = gone.token.map(|found| SlotToken {
-        never_extractable: found.marks.never_extractable,
-        always_sensitive: found.marks.always_sensitive,
-        local: found.marks.local,
-        objects_left: found.objects_left,
-    });
-    shown
-}
-
-fn key_evidence(installation: &[u8; 16], generation: i64, destroyed_at: DateTime<Utc>, kms: &str) -> KeyEvidence {
-    let name = format!("{}/root-generation/{generation}", hex::encode(installation));
-    KeyEvidence {
-        key_id_sha256: hex::encode(crate::log::tree::sha256(name.as_bytes())),
-        kms: kms.to_owned(),
-        algorithm: "AES-256-GCM".to_owned(),
-        destroyed_at: Some(Timestamp::from(destroyed_at)),
-        copies_known: 0,
-        escrow: false,
-    }
+    let Some(request) = tx.request(number).await? else { return Ok(None) };
+    let reason = TriggerKind::of_request(request.reason.as_deref())
+        .ok_or_else(|| TaskError::Inconsistent(format!("the reason of request {number} is damaged")))?;
+    Ok(Some(AskedFor { number, reason, received: request.received_at, due: request.due_at }))
 }
 
 /// The evidence file and its digest. Stripped rows stand in it as present: they are counted as retained, and the digest of

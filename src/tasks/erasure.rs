@@ -21,6 +21,7 @@ use crate::plan::{PlanBody, Subject};
 use crate::random::uuid7;
 
 use super::request::WAITING;
+use super::settle::settle_after;
 use super::{Result, TaskError};
 
 mod batches;
@@ -30,7 +31,7 @@ mod checks;
 mod resume;
 mod rights;
 
-pub use body::{RunBody, SmallestGroup};
+pub use body::{RunBody, SmallestGroup, StoreFiles};
 pub use checks::changes_since;
 pub use resume::{Resumed, resume_run, resume_runs};
 
@@ -244,10 +245,7 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
     body.notes.sort();
     body.notes.dedup();
     check_sum(run, &body)?;
-    for site in ground.sites {
-        let state = site.store.settle().await?;
-        body.physical.push((site.model.spec.name.clone(), state.clean, state.note));
-    }
+    body.physical = settle_after(ground, &plan).await?;
     body.put(run)?;
     step(installation, run, "approved", "deleted").await
 }

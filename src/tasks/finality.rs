@@ -216,7 +216,6 @@ pub async fn finalise_or_wait(installation: &Installation) -> Result<(Vec<String
 
 /// Judges one run. Whether it is final now.
 async fn finalise(installation: &Installation, run: &RunRow) -> Result<bool> {
-    settle_files(installation, run).await?;
     let hold = held(installation, run).await?.map(|_| Residual::undated(ResidualCode::Hold, None));
     let mut tx = installation.control.begin().await?;
     // Read again under the write lock, with what the store has said just now.
@@ -244,27 +243,6 @@ async fn finalise(installation: &Installation, run: &RunRow) -> Result<bool> {
     }
     tx.commit().await?;
     Ok(is_final)
-}
-
-/// Asks stores again whose files were not clean when the run ended: with some engines that passes by itself.
-async fn settle_files(installation: &Installation, run: &RunRow) -> Result<()> {
-    let mut body = RunBody::of(run)?;
-    let mut changed = false;
-    for (store, clean, note) in body.physical.iter_mut().filter(|(_, clean, _)| !clean) {
-        let Some(site) = installation.sites().iter().find(|site| site.model.spec.name == *store) else { continue };
-        let state = site.store.settle().await?;
-        if state.clean {
-            (*clean, *note, changed) = (true, state.note, true);
-        }
-    }
-    if !changed {
-        return Ok(());
-    }
-    let mut run = run.clone();
-    body.put(&mut run)?;
-    let mut tx = installation.control.begin().await?;
-    tx.step_run(&run, SHREDDED).await?;
-    Ok(tx.commit().await?)
 }
 
 /// The generation in force, once nothing that was sealed for a run itself opens any more and the end of the root before it is on

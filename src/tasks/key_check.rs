@@ -2,7 +2,8 @@
 //!
 //! Roots of earlier generations are read back as gone; crowns that were put aside are tried with every root in the slot; slots
 //! that are recorded as destroyed must be empty in the tree, and those in use must not be; shredded frames of every snapshot
-//! are tried with every key that can be reached. Services are asked again for outside keys that policies ended.
+//! are tried with every key that can be reached. Wrapped roots in the bucket and in the slot are tried at the slot as it is.
+//! Services are asked again for outside keys that policies ended.
 
 use std::sync::Arc;
 
@@ -13,8 +14,10 @@ use serde::Serialize;
 use crate::control::SlotTable;
 use crate::installation::Installation;
 use crate::keyring::KeyringError;
-use crate::keys::slot::{Presence, RootSlot, SlotError};
+use crate::keyring::second_place::{fetch_root, root_names};
+use crate::keys::slot::{Presence, RootSlot, SlotError, TokenError};
 use crate::keys::tree::{KeyTree, NodeSet, Slot, Subtree, Survey};
+use crate::keys::wrapped_root::WrappingSlot;
 use crate::keys::{Generation, Key};
 
 use super::doomed;
@@ -38,6 +41,9 @@ pub struct KeyCheck {
     pub crowns_tried: u64,
     /// Of them opened; any is a fault.
     pub crowns_opened: u64,
+    /// Wrapped roots in the bucket and in the slot's own folder, each tried at the slot as it is; empty where the root itself
+    /// lies in the slot. One of an earlier generation that opened is a fault.
+    pub wrapped_roots: Vec<WrappedRootCheck>,
     /// Nodes of the present tree that opened.
     pub nodes_opened: u64,
     /// Nodes that lie in the control database and belong to no present key.
@@ -65,6 +71,27 @@ pub struct KeyCheck {
     pub problems: Vec<String>,
 }
 
+/// A wrapped root that was tried at the slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct WrappedRootCheck {
+    /// Its generation.
+    pub generation: Generation,
+    /// Where its wrapped form lies.
+    pub lies: WrappedRootPlace,
+    /// Whether the slot opened it; otherwise what it was wrapped under is gone or cannot be used any more.
+    pub opened: bool,
+}
+
+/// Where a wrapped root lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WrappedRootPlace {
+    /// In the second place, `state-roots/`.
+    Bucket,
+    /// In the slot's folder on this host.
+    Slot,
+}
+
 /// Tries everything.
 ///
 /// # Errors
@@ -81,6 +108,7 @@ pub async fn check_keys(installation: &Installation) -> Result<KeyCheck> {
     let roots = check_roots(slot, &crowns, &mut check).await.map_err(KeyringError::from)?;
     check_crowns(installation.id(), &crowns, &roots, &mut check);
     drop(roots);
+    check_copies(installation, slot.as_ref(), &mut check).await?;
     check_tree(installation, &mut check).await?;
     let outside = super::outside::check_gone(installation).await?;
     (check.outside_keys_gone, check.outside_keys_replaced) = (outside.gone, outside.replaced);
@@ -168,6 +196,61 @@ fn check_crowns(
     }
 }
 
+/// Tries every wrapped root that lies in the bucket or in the slot's folder.
+async fn check_copies(installation: &Installation, slot: &dyn RootSlot, check: &mut KeyCheck) -> Result<()> {
+    let Some(wrapping) = slot.wrapping() else { return Ok(()) };
+    let store = installation.backup()?.repository.clone();
+    for name in root_names(store.as_ref()).await.map_err(KeyringError::from)? {
+        let place = WrappedRootPlace::Bucket;
+        match fetch_root(store.as_ref(), &name).await {
+            Ok(copy) => try_copy(wrapping, (copy.generation, place), &copy.bytes, check).await?,
+            Err(error) if error.is_retryable() => return Err(KeyringError::from(error).into()),
+            Err(error) => check.problems.push(format!("{} cannot be tried: {error}", name.text())),
+        }
+    }
+    for generation in 1..=check.generation {
+        match wrapping.wrapped(generation).await {
+            Ok(Some(own)) => try_copy(wrapping, (generation, WrappedRootPlace::Slot), own.bytes(), check).await?,
+            Ok(None) => {}
+            Err(error) if error.is_retryable() => return Err(KeyringError::from(error).into()),
+            Err(error) => check.problems.push(error.to_string()),
+        }
+    }
+    Ok(())
+}
+
+async fn try_copy(
+    wrapping: &dyn WrappingSlot,
+    (generation, lies): (Generation, WrappedRootPlace),
+    bytes: &[u8],
+    check: &mut KeyCheck,
+) -> Result<()> {
+    let opened = match wrapping.open_copy(generation, bytes).await {
+        Ok(_) => true,
+        // The last is what a slot says of a copy from an attempt at the generation that was given up.
+        Err(
+            SlotError::VersionGone { .. }
+            | SlotError::KeyUnusable { .. }
+            | SlotError::Token(TokenError::KeyGone { .. })
+            | SlotError::Damaged { .. },
+        ) => false,
+        Err(error) if error.is_retryable() => return Err(KeyringError::from(error).into()),
+        Err(error) => {
+            check.problems.push(format!("a wrapped root of generation {generation} cannot be tried: {error}"));
+            return Ok(());
+        }
+    };
+    check.wrapped_roots.push(WrappedRootCheck { generation, lies, opened });
+    if opened && generation < check.generation {
+        let place = match lies {
+            WrappedRootPlace::Bucket => "in the bucket",
+            WrappedRootPlace::Slot => "in the slot's folder",
+        };
+        check.problems.push(format!("the wrapped root of generation {generation} {place} still opens"));
+    }
+    Ok(())
+}
+
 async fn check_tree(installation: &Installation, check: &mut KeyCheck) -> Result<()> {
     let tables = [
         (SlotTable::Subject, Subtree::Subjects),
@@ -246,4 +329,56 @@ async fn check_frames(installation: &Installation, check: &mut KeyCheck) -> Resu
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::keys::wrapped_root::WrappedRoot;
+
+    /// Opens what begins with `o`, has destroyed what begins with `g`, and cannot be reached for the rest.
+    struct Service;
+
+    #[async_trait]
+    impl WrappingSlot for Service {
+        async fn wrapped(&self, _: Generation) -> std::result::Result<Option<WrappedRoot>, SlotError> {
+            Ok(None)
+        }
+
+        async fn open_copy(&self, generation: Generation, copy: &[u8]) -> std::result::Result<Key, SlotError> {
+            let place = "here".to_owned();
+            match copy[0] {
+                b'o' => Ok(Key::dangerous_from_bytes(&[1; 32])),
+                b'g' => Err(SlotError::VersionGone { generation, place, version: 1, lowest: 2 }),
+                b'x' => Err(SlotError::Missing { generation, place }),
+                _ => Err(SlotError::Sealed { place }),
+            }
+        }
+
+        async fn put_back(&self, _: Generation, _: &[u8]) -> std::result::Result<bool, SlotError> {
+            Ok(false)
+        }
+    }
+
+    #[tokio::test]
+    async fn an_old_wrapped_root_that_opens_is_a_fault_and_one_that_cannot_be_asked_about_is_an_error() {
+        use WrappedRootPlace::{Bucket, Slot};
+        let mut check = KeyCheck { generation: 3, ..KeyCheck::default() };
+        for (generation, lies, copy) in [(1, Bucket, b"g"), (2, Bucket, b"g"), (3, Bucket, b"o"), (3, Slot, b"o")] {
+            try_copy(&Service, (generation, lies), copy, &mut check).await.unwrap();
+        }
+        assert!(check.problems.is_empty(), "{check:?}");
+        let opened: Vec<_> = check.wrapped_roots.iter().map(|root| (root.generation, root.opened)).collect();
+        assert_eq!(opened, [(1, false), (2, false), (3, true), (3, true)]);
+
+        try_copy(&Service, (2, Bucket), b"o", &mut check).await.unwrap();
+        try_copy(&Service, (1, Slot), b"o", &mut check).await.unwrap();
+        try_copy(&Service, (1, Bucket), b"x", &mut check).await.unwrap();
+        assert_eq!(check.problems[0], "the wrapped root of generation 2 in the bucket still opens");
+        assert_eq!(check.problems[1], "the wrapped root of generation 1 in the slot's folder still opens");
+        assert!(check.problems[2].contains("cannot be tried"), "{check:?}");
+        assert!(try_copy(&Service, (1, Bucket), b"?", &mut check).await.unwrap_err().is_retryable());
+    }
 }

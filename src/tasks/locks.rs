@@ -8,7 +8,7 @@ use crate::installation::Installation;
 use super::backup::{Wanted, take_snapshot};
 use super::{Result, TaskError};
 
-/// Takes a snapshot and locks what it depends on for as long. The locks that an earlier snapshot still lacks, because its process was
+/// Takes a snapshot and locks what it depends on for as long; the operation log has how it ended, whoever asked. The locks that an earlier snapshot still lacks, because its process was
 /// killed or the server was away, are made up first: a new chain would not touch them again. Why that did not succeed is beside the
 /// snapshot, which is stored all the same.
 ///
@@ -19,17 +19,30 @@ pub async fn take_and_lock(
     store: &str,
     wanted: Wanted,
 ) -> Result<(SnapshotRow, Option<TaskError>)> {
+    let taken = take(installation, store, wanted).await;
+    let (object, outcome) = match &taken {
+        Ok((row, _)) => (row.id.as_str(), "success"),
+        Err(_) => (store, "failure"),
+    };
+    let logged = installation.log_operation("backup.run", object, outcome).await;
+    // A failure is told as it was, also when the log has failed as well.
+    let taken = taken?;
+    logged?;
+    match extend_chain(installation, &taken.0).await {
+        Err(TaskError::Stopping) => Err(TaskError::Stopping),
+        own => Ok((taken.0, own.err().or(taken.1))),
+    }
+}
+
+/// The snapshot, behind the locks that an earlier one lacks, and why those could not be had.
+async fn take(installation: &Installation, store: &str, wanted: Wanted) -> Result<(SnapshotRow, Option<TaskError>)> {
     let newest = installation.control.read().await?.snapshots(Some(store)).await?.pop();
     let late = match newest {
         Some(row) => extend_chain(installation, &row).await.err(),
         None => None,
     };
     let (ground, repository) = (installation.ground()?, installation.backup()?.repository.clone());
-    let row = take_snapshot(&ground, repository.as_ref(), &installation.signer, store, wanted).await?;
-    match extend_chain(installation, &row).await {
-        Err(TaskError::Stopping) => Err(TaskError::Stopping),
-        own => Ok((row, own.err().or(late))),
-    }
+    Ok((take_snapshot(&ground, repository.as_ref(), &installation.signer, store, wanted).await?, late))
 }
 
 /// Extends the locks of everything in the chain of a committed snapshot to the end of the lock of its own manifest. Returns how many

@@ -139,6 +139,17 @@ pub(super) async fn logged_objects(installation: &Installation, operation: &str)
     Ok(named.flat_map(Entry::objects).map(str::to_owned).collect())
 }
 
+/// The reference of an entry to the number of a record of signing keys.
+pub(super) const KEY_RECORD: &str = "record";
+
+/// The highest number of a record of signing keys that any entry names whose content is still there.
+pub(super) async fn logged_key_record(installation: &Installation) -> Result<Option<u64>> {
+    let all = entries(&view_operation_log(installation).await?).await?;
+    let of_keys = all.iter().filter(|entry| entry.operation().starts_with("signing."));
+    let number = |entry: &Entry| entry.record.pointer("/unmapped/references")?.get(KEY_RECORD)?.as_str()?.parse().ok();
+    Ok(of_keys.filter_map(number).max())
+}
+
 /// What a pruning did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pruned {

@@ -5,6 +5,9 @@
 
 mod growth;
 
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -21,16 +24,19 @@ use crate::crash_point;
 use crate::installation::{AuditConnection, Installation};
 use crate::log::checkpoint::Checkpoint;
 
-use super::trust::{GivenReceipt, trust, verify_with};
+use super::trust::{Given, GivenReceipt, is_chained, trust, verify_with};
 use super::{Result, TaskError};
 
 use self::growth::{contradiction, note_seen};
 pub(super) use self::growth::{proved_head, watch_growth};
 
-/// Filings at the same time.
-const IN_FLIGHT: usize = 8;
+/// Filings at the same time: how many to begin with, and at most. A service that commits many together answers 32 of them in the
+/// time of a few.
+const IN_FLIGHT: RangeInclusive<usize> = 8..=32;
+/// A service that answers each within this time is given more at once, any other fewer.
+const QUICK: Duration = Duration::from_millis(200);
 /// Filings whose outcomes are stored together.
-const GROUP: usize = 64;
+const GROUP: usize = 128;
 /// The `meta` entry with what is known of the service's failures.
 const CIRCUIT: &str = "audit_circuit";
 
@@ -85,7 +91,14 @@ pub async fn file_due(installation: &Installation, now_all: bool) -> Result<Fili
         Some(log) => proved_head(installation, log).await?,
         None => None,
     };
-    Round { installation, connection, circuit, before, report }.run(due).await
+    Round { installation, connection, circuit, before, in_flight: *IN_FLIGHT.start(), report }.run(due).await
+}
+
+/// How many to file at once after so many took so long.
+fn next_in_flight(now: usize, filed: usize, took: Duration) -> usize {
+    let each = took * now as u32 / filed.max(1) as u32;
+    let wanted = if each <= QUICK { now * 2 } else { now / 2 };
+    wanted.clamp(*IN_FLIGHT.start(), *IN_FLIGHT.end())
 }
 
 fn wait_with(report: &mut FilingReport, rows: Vec<Unfiled>, reason: &str) {
@@ -123,6 +136,7 @@ struct Round<'i> {
     circuit: Circuit,
     /// The head from which the log's growth is to be proved.
     before: Option<Checkpoint>,
+    in_flight: usize,
     report: FilingReport,
 }
 
@@ -138,8 +152,12 @@ impl Round<'_> {
         let mut group: Vec<Unfiled> = rest.by_ref().take(1).collect();
         let mut head = None;
         while !group.is_empty() {
-            let is_full = group.len() == GROUP;
+            let (count, begun) = (group.len(), Instant::now());
+            let is_full = count == GROUP;
             head = self.file_group(group).await?.or(head);
+            if is_full {
+                self.in_flight = next_in_flight(self.in_flight, count, begun.elapsed());
+            }
             group = rest.by_ref().take(GROUP).collect();
             // A long round asks on the way, too.
             if is_full && !group.is_empty() {
@@ -201,7 +219,7 @@ impl Round<'_> {
                     Ok(Tried { row, outcome })
                 }
             })
-            .buffer_unordered(IN_FLIGHT)
+            .buffer_unordered(self.in_flight)
             .collect()
             .await;
         let number = tried.len();
@@ -255,11 +273,7 @@ impl Round<'_> {
     }
 
     /// An answer of whatever kind closes the circuit; a failure counts against the service.
-    fn judge_service(
-        &mut self,
-        worked: bool,
-        failure: Option<(Option<std::time::Duration>, bool, RetryReason)>,
-    ) -> Result<()> {
+    fn judge_service(&mut self, worked: bool, failure: Option<(Option<Duration>, bool, RetryReason)>) -> Result<()> {
         if worked {
             self.circuit = Circuit::default();
         }
@@ -331,7 +345,7 @@ pub struct CertificateVerdict {
     pub checks: Vec<(String, bool, String)>,
 }
 
-/// Verifies a stored certificate, its evidence and its receipt, with nothing but public keys. Neither the audit service
+/// Verifies a stored certificate, its evidence, its receipt and its time stamp, with nothing but public keys. Neither the audit service
 /// nor the lease is needed.
 ///
 /// # Errors
@@ -343,14 +357,18 @@ pub async fn verify_certificate(installation: &Installation, id: &str) -> Result
         advice: "see `wangchuan certificate list`".to_owned(),
     })?;
     let row = tx.outbox(None).await?.into_iter().find(|row| row.certificate == id);
+    let stamps = tx.time_stamp(id).await?.map(|row| row.reply).into_iter().collect();
     drop(tx);
     let trust = trust(installation).await?;
-    let given = match row {
+    let receipt = match row {
         Some(OutboxRow { receipt: Some(receipt), .. }) => GivenReceipt::Entry(receipt),
         Some(row) if row.state == "acknowledged" => GivenReceipt::Acknowledged,
         _ => GivenReceipt::Missing,
     };
-    Ok(verify_with(&trust, &certificate.envelope, &given, Some(&certificate.evidence), installation.clock.now()).0)
+    let is_chained = is_chained(installation, &certificate).await?;
+    let (envelope, evidence) = (certificate.envelope.as_slice(), Some(certificate.evidence.as_slice()));
+    let given = Given { envelope, receipt, stamps, evidence, is_chained };
+    Ok(verify_with(&trust, &given, installation.clock.now()).0)
 }
 
 impl CertificateVerdict {
@@ -383,5 +401,20 @@ fn line<E: std::fmt::Display>(what: &str, outcome: &std::result::Result<String, 
     match outcome {
         Ok(text) => (what.to_owned(), true, text.clone()),
         Err(error) => (what.to_owned(), false, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod pace_tests {
+    use super::*;
+
+    #[test]
+    fn a_quick_service_is_given_more_at_once_and_a_slow_one_fewer() {
+        let milliseconds = Duration::from_millis;
+        assert_eq!(next_in_flight(8, 128, milliseconds(16 * 50)), 16, "50 ms each");
+        assert_eq!(next_in_flight(32, 128, milliseconds(4 * 50)), 32);
+        assert_eq!(next_in_flight(32, 128, milliseconds(4 * 900)), 16, "900 ms each");
+        assert_eq!(next_in_flight(8, 128, milliseconds(16 * 900)), 8);
+        assert_eq!(next_in_flight(8, 0, milliseconds(0)), 16);
     }
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use crate::certify::codes::TriggerKind;
 use crate::control::{RequestRow, Tx};
 use crate::erase::batch::subject_in;
 use crate::erase::planner::{PlanUse, StoredPlan, make_plan, subject_lookup};
@@ -138,6 +139,20 @@ pub fn canonical_subject(installation: &Installation, text: &str) -> Subject {
 /// # Errors
 /// When the id is empty, or keys or control database fail.
 pub async fn receive(installation: &Installation, subject: &Subject) -> Result<Received> {
+    receive_for(installation, subject, TriggerKind::SubjectRequest).await
+}
+
+/// The same for a reason, which the certificate names. One that is open already keeps the reason it has.
+///
+/// # Errors
+/// As [`receive`]; refused for a reason that no request can have.
+pub async fn receive_for(installation: &Installation, subject: &Subject, reason: TriggerKind) -> Result<Received> {
+    if !TriggerKind::OF_REQUESTS.contains(&reason) {
+        return Err(TaskError::refused(
+            format!("`{}` is not why a customer's data is asked to go", reason.name()),
+            "see `wangchuan request new --help`",
+        ));
+    }
     if subject.dangerous_text().trim().is_empty() {
         return Err(TaskError::Unknown {
             what: "the customer's id is empty".to_owned(),
@@ -163,13 +178,16 @@ pub async fn receive(installation: &Installation, subject: &Subject) -> Result<R
     )
     .map_err(EraseError::from)?;
     tx.set_request_subject(number, &sealed).await?;
+    tx.set_request_reason(number, reason.name()).await?;
     let request = tx
         .request(number)
         .await?
         .ok_or_else(|| TaskError::Inconsistent("a request just stored is missing".to_owned()))?;
     tx.commit().await?;
     let object = format!("request-{number}");
-    let received = Operation { name: "request.new", object: &object, outcome: "success", ..Operation::default() };
+    let references = vec![("reason".to_owned(), reason.name().to_owned())];
+    let received =
+        Operation { name: "request.new", object: &object, outcome: "success", references, ..Operation::default() };
     installation.log(Operation { subject: Some(subject), ..received }).await?;
     Ok(Received { request, existing: false, renewed: false })
 }

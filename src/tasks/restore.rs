@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::backup::frame::value_bytes;
 use crate::backup::object_store::ObjectStore;
 use crate::control::SnapshotRow;
 use crate::crash_point;
@@ -37,6 +38,8 @@ use super::{Result, TaskError};
 
 /// Rows inserted at once.
 const INSERT_ROWS: usize = 500;
+/// Bytes of rows that wait to be inserted, beyond which they are.
+const INSERT_BYTES: usize = 8 << 20;
 /// Missing parents asked for at once.
 const STUBS_AT_ONCE: u32 = 1000;
 
@@ -130,6 +133,11 @@ impl Ledger {
         Ok(Self { store: snapshot.store.clone(), suppression, gone })
     }
 
+    /// Whether these are all erasures still.
+    async fn is_that_of(&self, ground: &Ground<'_>, chain: &OpenChain) -> Result<bool> {
+        Ok(Self::since(ground, chain).await?.gone == self.gone)
+    }
+
     /// A ledger that erased these rows.
     #[cfg(test)]
     pub(super) fn for_test(store: &str, suppression: Key, rows: &[(&str, RowKey)]) -> Self {
@@ -154,7 +162,8 @@ pub(super) type Stubs = HashSet<[u8; 16]>;
 /// Opens a snapshot and puts its rows into a database.
 ///
 /// # Errors
-/// When it cannot be read; refused when a table of the target holds rows already. Nothing is changed then, nor at any failure.
+/// When it cannot be read; refused when a table of the target holds rows already, or when rows of the store were erased while it ran.
+/// Nothing is changed then, nor at any other failure but one: an erasure in the moment of the commit, which the error names.
 pub async fn restore_snapshot(
     ground: &Ground<'_>,
     repository: &dyn ObjectStore,
@@ -168,7 +177,7 @@ pub async fn restore_snapshot(
 /// The same for the wanted part of it, given up when a stop is asked for.
 ///
 /// # Errors
-/// As [`restore_snapshot`], and [`TaskError::Stopping`]; nothing is changed at any of them.
+/// As [`restore_snapshot`], and [`TaskError::Stopping`].
 pub async fn restore_until(
     stop: &Stop,
     ground: &Ground<'_>,
@@ -198,7 +207,32 @@ pub async fn restore_watched(
     };
     let ledger = Ledger::since(ground, &snapshot).await?;
     let counted = if wanted.subject.is_none() { Counted::Rows } else { Counted::Nothing };
-    Ok(fill_target((stop, meter), (&snapshot, counted), &ledger, repository, target).await?.0)
+    let unchanged = async || ledger.is_that_of(ground, &snapshot).await;
+    let may_commit = async || {
+        if !unchanged().await? {
+            return Err(erased_meanwhile("nothing was put in", "run the same command again"));
+        }
+        crash_point::reached("restore.filled");
+        Ok(())
+    };
+    let (report, _) = fill_target((stop, meter), (&snapshot, counted), &ledger, repository, target, may_commit).await?;
+    // Between that look and the commit there is a moment, too.
+    let again = "empty the target and run the same command again";
+    match unchanged().await {
+        Ok(true) => Ok(report),
+        Ok(false) => Err(erased_meanwhile("the target holds rows of what was erased while it was committed", again)),
+        Err(error) => Err(TaskError::refused(
+            format!(
+                "the target is filled, and whether rows were erased meanwhile cannot be told: {}",
+                error.with_causes()
+            ),
+            again,
+        )),
+    }
+}
+
+fn erased_meanwhile(state: &str, advice: &'static str) -> TaskError {
+    TaskError::refused(format!("rows were erased while the restore was running; {state}"), advice)
 }
 
 /// What a snapshot says of how many rows are to be found.
@@ -218,15 +252,18 @@ pub(super) async fn bring_back(
     repository: &dyn ObjectStore,
     target: &dyn DataStore,
 ) -> Result<(RestoreReport, Stubs)> {
-    fill_target((stop, &Meter::default()), (chain, Counted::Rows), ledger, repository, target).await
+    let stop = (stop, &Meter::default());
+    fill_target(stop, (chain, Counted::Rows), ledger, repository, target, async || Ok(())).await
 }
 
+/// Puts it all in, and commits when `may_commit` has nothing against it.
 async fn fill_target(
     (stop, meter): (&Stop, &Meter),
     (chain, counted): (&OpenChain, Counted),
     ledger: &Ledger,
     repository: &dyn ObjectStore,
     target: &dyn DataStore,
+    may_commit: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<(RestoreReport, Stubs)> {
     let snapshot = chain.newest()?;
     let engine = snapshot.schema.engine;
@@ -242,7 +279,11 @@ async fn fill_target(
     }
     let (waiting, done) = (None, BTreeMap::new());
     let mut filling = Filling { stop, meter, snapshot, counted, ledger, into: into.as_mut(), waiting, done };
-    match filling.fill(chain, repository).await {
+    let filled = match filling.fill(chain, repository).await {
+        Ok(filled) => may_commit().await.map(|()| filled),
+        Err(error) => Err(error),
+    };
+    match filled {
         Ok((mut report, stubs)) => {
             report.notes.extend(notes);
             let violations = into.finish(false).await?;
@@ -266,6 +307,7 @@ struct Waiting {
     table: String,
     columns: Vec<String>,
     rows: Vec<Row>,
+    bytes: usize,
 }
 
 /// Rows put back, and rows left out because they were erased since.
@@ -342,7 +384,7 @@ impl Filling<'_> {
     }
 
     async fn flush(&mut self) -> Result<()> {
-        if let Some(Waiting { table, columns, rows }) = self.waiting.take() {
+        if let Some(Waiting { table, columns, rows, .. }) = self.waiting.take() {
             for rows in rows.chunks(INSERT_ROWS) {
                 self.insert(&table, &columns, rows).await?;
             }
@@ -403,14 +445,19 @@ impl VersionSink for Filling<'_> {
         let done = self.done.entry(collection).or_default();
         done.restored += staying.len() as u64;
         done.erased_since += before - staying.len() as u64;
+        let grown: usize = staying.iter().flatten().map(value_bytes).sum();
         match &mut self.waiting {
-            Some(waiting) if waiting.table == table.name && waiting.columns == names => waiting.rows.extend(staying),
+            Some(waiting) if waiting.table == table.name && waiting.columns == names => {
+                waiting.rows.extend(staying);
+                waiting.bytes += grown;
+            }
             _ => {
                 self.flush().await?;
-                self.waiting = Some(Waiting { table: table.name.clone(), columns: names, rows: staying });
+                self.waiting = Some(Waiting { table: table.name.clone(), columns: names, rows: staying, bytes: grown });
             }
         }
-        if self.waiting.as_ref().is_some_and(|waiting| waiting.rows.len() >= INSERT_ROWS) {
+        let is_enough = |waiting: &Waiting| waiting.rows.len() >= INSERT_ROWS || waiting.bytes >= INSERT_BYTES;
+        if self.waiting.as_ref().is_some_and(is_enough) {
             self.flush().await?;
         }
         Ok(())

@@ -12,6 +12,7 @@ use crate::control::{Control, DoomedRoot, DrillRow, RunRow, Tx};
 use crate::installation::WORK_LEASE;
 use crate::keyring::second_place::Memory;
 use crate::policy::registry::BackupMode;
+use crate::stores::PhysicalStage;
 
 use super::Result;
 use super::erasure::RunBody;
@@ -20,6 +21,8 @@ use super::orders::Wish;
 use super::outbox::filing_circuit;
 use super::outcome::{retention_well, troubles};
 use super::outside::{OutsideWait, list_outside_keys};
+use super::settle::{is_settling, settle_by};
+use super::stamps::stamp_status;
 
 /// Something that needs a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -103,9 +106,10 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
     let memory = Memory::read(&mut tx).await?;
     status.second_place = memory.head.map(|head| (head.number, head.generation, memory.at));
     look_at_snapshots(&mut tx, config, now, &mut status).await?;
-    look_at_work(&mut tx, now, &mut status).await?;
+    look_at_work(&mut tx, config, now, &mut status).await?;
     look_at_doomed_roots(&mut tx, now, &mut status).await?;
     look_at_certificates(&mut tx, &config.audit.service, now, &mut status).await?;
+    look_at_time_stamps(&mut tx, config, now, &mut status).await?;
     look_at_drills(&mut tx, now, &mut status).await?;
     look_at_outside_keys(&mut tx, now, &mut status).await?;
     Ok(status)
@@ -138,7 +142,12 @@ async fn look_at_snapshots(
     Ok(())
 }
 
-async fn look_at_work(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> Result<()> {
+async fn look_at_work(
+    tx: &mut Tx,
+    config: &crate::config::Configuration,
+    now: DateTime<Utc>,
+    status: &mut Status,
+) -> Result<()> {
     let mut subjects = HashMap::new();
     for request in tx.requests(None).await? {
         count(&mut status.requests, &request.state);
@@ -160,6 +169,7 @@ async fn look_at_work(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> R
             status.add("shred-overdue", format!("the keys of run {} should be destroyed", run.id), shred_due);
         }
         look_at_rest(run, now, status)?;
+        look_at_files(run, config, now, status)?;
         if run.state == "approved"
             && let Some(order) = tx.order(&run.id).await?.filter(|order| order.wish == Wish::Pause.name())
         {
@@ -188,6 +198,31 @@ fn look_at_rest(run: &RunRow, now: DateTime<Utc>, status: &mut Status) -> Result
     if let Some(day) = day.filter(|day| now - *day > TimeDelta::days(1) + SHRED_AGE) {
         let what = format!("{rows} erased rows of run {} still open in backups, although their period is over", run.id);
         status.add("shred-overdue", what, Some(day));
+    }
+    Ok(())
+}
+
+/// Stores whose files still hold rows of a run behind their deadline, because of something that should have passed.
+fn look_at_files(
+    run: &RunRow,
+    config: &crate::config::Configuration,
+    now: DateTime<Utc>,
+    status: &mut Status,
+) -> Result<()> {
+    if !is_settling(run) {
+        return Ok(());
+    }
+    for files in RunBody::of(run)?.physical.iter().filter(|files| files.stage() == PhysicalStage::Pending) {
+        let spec = config.registry.stores.iter().find(|spec| spec.name == files.store);
+        let Some(due) = spec.and_then(|spec| settle_by(files.since, spec.files.settle_within)) else { continue };
+        if now > due {
+            let what = format!(
+                "the files of store {} still hold deleted rows of run {}, for something that should have passed: \
+                 `wangchuan run show` names it",
+                files.store, run.id
+            );
+            status.add("residue-overdue", what, Some(due));
+        }
     }
     Ok(())
 }
@@ -280,6 +315,27 @@ async fn look_at_certificates(
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// Certificates that an authority was to stamp with the time, and did not.
+async fn look_at_time_stamps(
+    tx: &mut Tx,
+    config: &crate::config::Configuration,
+    now: DateTime<Utc>,
+    status: &mut Status,
+) -> Result<()> {
+    let Some(stamps) = stamp_status(config, tx).await? else { return Ok(()) };
+    let reason = stamps.circuit.reason.unwrap_or_else(|| "not asked yet".to_owned());
+    if stamps.circuit.alarm && !stamps.missing.is_empty() {
+        status.add("stamp-alarm", format!("certificates get no time stamps: {reason}"), stamps.circuit.since);
+    }
+    let late = stamps.missing.iter().filter(|missing| now - missing.issued_at > FILING_AGE);
+    let late: Vec<_> = late.map(|missing| missing.issued_at).collect();
+    if let Some(oldest) = late.iter().min() {
+        let what = format!("{} certificates have no time stamp: {reason}", late.len());
+        status.add("stamp-overdue", what, Some(*oldest));
     }
     Ok(())
 }

@@ -2,15 +2,20 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use crate::audit::key_history::EndedBy;
 use crate::audit::receipt;
-use crate::audit::trust::{Standing, Trust, TrustedLog, Window};
+use crate::audit::stamp::{self, StampError, TimeStamp};
+use crate::audit::trust::{Signed, Signers, StampChain, Standing, Trust, TrustedLog, Window};
 use crate::certify::dsse::Envelope;
-use crate::installation::{Installation, audit_log_keys, audit_log_operator};
+use crate::control::CertificateRow;
+use crate::installation::{Installation, audit_log_keys, audit_log_operator, stamp_trust};
+use crate::log::tree::Hash;
 
 use super::Result;
 use super::outbox::{CertificateVerdict, check_envelope};
 
-/// Whom this installation's certificates ask to trust. The keys count from the earliest certificate on, by the time that it says.
+/// Whom this installation's certificates ask to trust. The first key counts from the earliest certificate on, by the time that it says;
+/// every other from the end of the one before it.
 ///
 /// Without logs as long as the log's key cannot be read: the embedded service makes it when it is first started.
 ///
@@ -19,17 +24,66 @@ use super::outbox::{CertificateVerdict, check_envelope};
 pub async fn trust(installation: &Installation) -> Result<Trust> {
     let mut tx = installation.control.read().await?;
     // Not that of number 1: the clock may have been wrong then, and set back later.
-    let earliest = tx.certificates(None).await?.iter().map(|row| row.issued_at).min();
+    let certificates = tx.certificates(None).await?;
+    let earliest = certificates.iter().map(|row| row.issued_at).min();
+    let stamps = stamp_trust(installation)?;
+    let mut stamp_chains: Vec<StampChain> = Vec::new();
+    for kept in if stamps.is_empty() { Vec::new() } else { tx.time_stamps().await? } {
+        let envelope = certificates.iter().find(|row| row.id == kept.certificate).map(|row| row.envelope.as_slice());
+        let signature = envelope.and_then(|envelope| Envelope::parse(envelope).ok());
+        let stamp = signature.and_then(|found| stamp::verify(&kept.reply, found.signature(), &stamps, None).ok());
+        let chain = stamp.map(|stamp| StampChain::of(&stamp));
+        stamp_chains.extend(chain.filter(|chain| !stamp_chains.contains(chain)));
+    }
     drop(tx);
-    let window = Window { start: earliest, end: None };
-    let signers = installation.signer.trusted().iter().map(|key| (key.clone(), window)).collect();
+    // The key in use first, as with logs: stock tools are given that one by its plain name.
+    let Signers { keys: mut signers, ended } = installation.signer.history().signers();
+    for (_, window) in &mut signers {
+        window.start = window.start.or(earliest);
+    }
     let logs = audit_log_keys(installation).unwrap_or_default();
     let trusted = |key| {
         let operator = audit_log_operator(installation, &key);
         TrustedLog { key, window: Window::default(), operator }
     };
     let logs = logs.into_iter().map(trusted).collect();
-    Ok(Trust { signers, logs, quorum: installation.config.audit.quorum.clone() })
+    Ok(Trust { signers, ended, logs, quorum: installation.config.audit.quorum.clone(), stamps, stamp_chains })
+}
+
+/// Up to which number certificates were there when the key of this one ended, if it has that number or a lower one, and the one with
+/// that number is still the one that the record of signing keys names. With a chain that is whole it was there then.
+pub(super) fn anchor(installation: &Installation, all: &[CertificateRow], row: &CertificateRow) -> Option<i64> {
+    let envelope = Envelope::parse(&row.envelope).ok()?;
+    let held = installation.signer.history().keys.iter().find(|key| key.key_id == envelope.key_id())?;
+    let last = held.ended.as_ref()?.last_certificate.as_ref()?;
+    // Numbers have no gap, and stand in order.
+    let place = usize::try_from(last.sequence.checked_sub(1)?).ok()?;
+    let anchor = all.get(place).filter(|anchor| anchor.sequence.unsigned_abs() == last.sequence)?;
+    let digest = hex::encode(Envelope::parse(&anchor.envelope).ok()?.digest());
+    (digest == last.digest && row.sequence <= anchor.sequence).then_some(anchor.sequence)
+}
+
+/// Whether a certificate stands in the chain before what was there when its key ended.
+///
+/// # Errors
+/// When the control database cannot be read.
+pub(super) async fn is_chained(installation: &Installation, row: &CertificateRow) -> Result<bool> {
+    if installation.signer.history().keys.len() < 2 {
+        return Ok(false);
+    }
+    let mut tx = installation.control.read().await?;
+    let all = tx.certificates(None).await?;
+    drop(tx);
+    let Some(until) = anchor(installation, &all, row) else { return Ok(false) };
+    let mut wanted: Option<String> = None;
+    for link in all.iter().rev().filter(|link| (row.sequence..=until).contains(&link.sequence)) {
+        let Ok(found) = crate::certify::verify(&link.envelope, installation.signer.trusted()) else { return Ok(false) };
+        if wanted.is_some_and(|wanted| wanted != hex::encode(found.digest)) {
+            return Ok(false);
+        }
+        wanted = Some(found.previous().unwrap_or_default().to_owned());
+    }
+    Ok(true)
 }
 
 /// The receipt beside an envelope, as a file holds it.
@@ -47,15 +101,27 @@ pub enum GivenReceipt {
     NotInThisForm,
 }
 
-/// Verifies a certificate with public keys alone, at a time; returns its id when its signature fits.
+/// What is given of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given<'g> {
+    /// The DSSE envelope.
+    pub envelope: &'g [u8],
+    /// The receipt beside it.
+    pub receipt: GivenReceipt,
+    /// The time stamps beside it, as their authorities gave them.
+    pub stamps: Vec<Vec<u8>>,
+    /// The evidence file.
+    pub evidence: Option<&'g [u8]>,
+    /// Whether it stands in the installation's own chain before what was there when its key ended.
+    pub is_chained: bool,
+}
+
+/// Verifies a certificate with public keys alone, at a time; returns its id when its signature fits. Time stamps are checked where any
+/// authority is trusted; otherwise nothing is said of them, and nothing follows from them.
 #[must_use]
-pub fn verify_with(
-    trust: &Trust,
-    envelope: &[u8],
-    receipt: &GivenReceipt,
-    evidence: Option<&[u8]>,
-    now: DateTime<Utc>,
-) -> (CertificateVerdict, Option<String>) {
+pub fn verify_with(trust: &Trust, given: &Given<'_>, now: DateTime<Utc>) -> (CertificateVerdict, Option<String>) {
+    let Given { envelope, receipt, stamps, evidence, is_chained } = given;
+    let (envelope, evidence) = (*envelope, *evidence);
     let keys = trust.keys();
     let mut checks = check_envelope(envelope, evidence, &keys);
     let verified = crate::certify::verify(envelope, &keys).ok();
@@ -68,6 +134,7 @@ pub fn verify_with(
             good: true,
             said: "none: it was taken without one, which proves nothing (grade D)".to_owned(),
             seen: None,
+            logged: None,
         }),
         given => {
             let tried = trust.logs.iter().map(|log| check_receipt(trust, envelope, given, log, now));
@@ -77,25 +144,87 @@ pub fn verify_with(
             Some(if tried.is_empty() { bad("no log is trusted".to_owned()) } else { tried.swap_remove(at) })
         }
     };
+    let stamps = match &verified {
+        Some(found) if !trust.stamps.is_empty() => check_stamps(trust, envelope, stamps, found.issued_at(), now),
+        _ => Vec::new(),
+    };
     if let Some(found) = &verified {
+        // Whoever stamped it saw the signature as well as witnesses of the log do. Their clocks need not agree with ours to the second.
         let said = found.issued_at();
-        let seen = receipt.as_ref().and_then(|receipt| receipt.seen);
-        let standing = trust.judge(&found.key_id, said, seen, now);
+        let stamped = stamps.iter().filter_map(|stamp| stamp.as_ref().ok()).map(|stamp| stamp.at);
+        let seen = receipt.as_ref().and_then(|receipt| receipt.seen).into_iter().chain(stamped);
+        let signed = Signed {
+            key_id: &found.key_id,
+            digest: &found.digest,
+            said,
+            seen: seen.map(|seen| seen.max(said)).min(),
+            logged: receipt.as_ref().and_then(|receipt| receipt.logged),
+            is_chained: *is_chained,
+        };
+        let standing = trust.judge_signed(signed, now);
         checks.push(("key".to_owned(), standing.is_good(), standing_words(standing)));
     }
     checks.extend(receipt.map(|receipt| ("receipt".to_owned(), receipt.good, receipt.said)));
+    checks.extend(stamps.iter().map(|stamp| match stamp {
+        Ok(stamp) => (TIME_STAMP.to_owned(), true, stamp_words(stamp)),
+        Err(error) => (TIME_STAMP.to_owned(), false, crate::error::with_causes(error)),
+    }));
     (CertificateVerdict::of(checks), verified.map(|found| found.id().to_owned()))
+}
+
+/// What the check of a time stamp is called.
+const TIME_STAMP: &str = "timestamp";
+
+fn stamp_words(stamp: &TimeStamp) -> String {
+    let at = stamp.at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    format!("it was there at {at}, as {} signed", stamp.authority)
+}
+
+fn check_stamps(
+    trust: &Trust,
+    envelope: &[u8],
+    stamps: &[Vec<u8>],
+    signed: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Vec<std::result::Result<TimeStamp, StampError>> {
+    let Ok(envelope) = Envelope::parse(envelope) else { return Vec::new() };
+    let check = |reply: &Vec<u8>| {
+        let stamp = stamp::verify(reply, envelope.signature(), &trust.stamps, None)?;
+        stamp.check_time(signed, now)?;
+        Ok(stamp)
+    };
+    stamps.iter().map(check).collect()
 }
 
 fn standing_words(standing: Standing) -> String {
     let day = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
     match standing {
         Standing::Good => "signed while its key was good".to_owned(),
-        Standing::Seen(seen) => format!("signed while its key was good: witnesses had seen it by {}", day(seen)),
+        Standing::Seen(seen) => format!("signed while its key was good: it was seen by {}", day(seen)),
         Standing::Unproved(end) => {
             format!("its key was good until {} only, and no witness shows that it was signed before", day(end))
         }
         Standing::Outside => "signed when its key was not good".to_owned(),
+        Standing::Logged(end) => {
+            format!("signed while its key was good: the log held it before the key ended at {}", day(end))
+        }
+        Standing::Listed(end) => {
+            format!("signed while its key was good: it was still to be filed when the key ended at {}", day(end))
+        }
+        Standing::Chained(end) => {
+            format!("signed while its key was good: it stands in the chain before the key's end at {}", day(end))
+        }
+        Standing::After(by, end) => format!("signed after its key was {} at {}", ended_words(by), day(end)),
+        Standing::LoggedAfter(by, end) => {
+            format!("logged after its key was {} at {}, whatever date it says", ended_words(by), day(end))
+        }
+    }
+}
+
+fn ended_words(by: EndedBy) -> &'static str {
+    match by {
+        EndedBy::Retired => "retired",
+        EndedBy::Revoked => "revoked",
     }
 }
 
@@ -105,10 +234,12 @@ struct CheckedReceipt {
     said: String,
     /// When enough witnesses had signed the head that it proves to contain the certificate.
     seen: Option<DateTime<Utc>>,
+    /// The log that holds it, and its place there.
+    logged: Option<(Hash, u64)>,
 }
 
 fn bad(said: String) -> CheckedReceipt {
-    CheckedReceipt { good: false, said, seen: None }
+    CheckedReceipt { good: false, said, seen: None, logged: None }
 }
 
 fn check_receipt(
@@ -149,7 +280,7 @@ fn check_receipt(
                 found.origin,
                 grade.describe(log.operator)
             );
-            CheckedReceipt { good: true, said, seen }
+            CheckedReceipt { good: true, said, seen, logged: Some((log.key.log_id(), found.index)) }
         }
         Err(error) => bad(crate::error::with_causes(&error)),
     }
@@ -191,11 +322,16 @@ mod tests {
         let now = issued + TimeDelta::days(90);
         let check = |of_signer: Window, of_log: Window, receipt: &GivenReceipt, at: DateTime<Utc>| {
             let trust = Trust {
+                stamps: crate::audit::stamp::StampTrust::default(),
+                stamp_chains: Vec::new(),
                 signers: vec![(signer.public().clone(), of_signer)],
+                ended: Vec::new(),
                 logs: vec![TrustedLog { key: log.key().clone(), window: of_log, operator: LogOperator::Independent }],
                 quorum: Quorum::new(vec![witness.clone()], 1).unwrap(),
             };
-            let (verdict, _) = verify_with(&trust, envelope.as_bytes(), receipt, None, at);
+            let (envelope, receipt) = (envelope.as_bytes(), receipt.clone());
+            let given = Given { envelope, receipt, stamps: Vec::new(), evidence: None, is_chained: false };
+            let (verdict, _) = verify_with(&trust, &given, at);
             let wrong = verdict.checks.iter().filter(|(_, good, _)| !good);
             wrong.map(|(check, _, said)| format!("{check}: {said}")).collect::<Vec<_>>()
         };

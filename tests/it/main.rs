@@ -6,6 +6,7 @@ mod erase;
 mod faults;
 mod fuzz;
 mod kms;
+mod life;
 mod model;
 mod output;
 mod pkcs11;

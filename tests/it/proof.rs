@@ -1,14 +1,19 @@
 //! Proof that others can check: what the program hands out, given to verifiers that were not written for it.
 
-mod bundles;
+pub mod bundles;
+mod closed;
 mod contract;
 mod delivery;
 mod filing;
 mod kills;
 mod live;
+mod missing;
 mod mutual_tls;
 mod operations;
 mod reader;
 mod roll_up;
-mod tools;
+pub mod signing_keys;
+mod stamps;
+mod told;
+pub mod tools;
 mod webhooks;

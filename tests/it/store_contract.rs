@@ -43,6 +43,8 @@ macro_rules! every_check {
                 facts::clock_is_near_ours as clock_is_near_ours,
                 facts::nobody_answers as nobody_answers,
                 facts::settle_says_what_remains as settle_says_what_remains,
+                facts::settle_removes_what_secure_delete_leaves as settle_removes_what_secure_delete_leaves,
+                facts::settle_waits_for_whoever_keeps_rows as settle_waits_for_whoever_keeps_rows,
                 facts::load_and_heartbeat as load_and_heartbeat,
                 facts::sizes_and_indexes as sizes_and_indexes,
                 reading::pages_over_a_composite_key as pages_over_a_composite_key,
@@ -75,6 +77,7 @@ macro_rules! every_check {
                 schemas::everything_comes_back_as_it_was as everything_comes_back_as_it_was,
                 schemas::what_is_there_is_left_alone as what_is_there_is_left_alone,
                 schemas::checks_that_rows_do_not_meet_hold_for_new_rows as checks_that_rows_do_not_meet_hold_for_new_rows,
+                schemas::checks_that_refuse_to_answer_are_told as checks_that_refuse_to_answer_are_told,
                 schemas::what_cannot_be_made_is_told as what_cannot_be_made_is_told,
             ];
         )*}

@@ -23,7 +23,7 @@ use super::reply::{Problem, json, unchanging, with_type};
 use super::witnesses::Cosigned;
 use crate::audit::BearerToken;
 use crate::audit::receipt::{self, BUNDLE_MEDIA_TYPE, LogOperator};
-use crate::audit::trust::{TRUST_MEDIA_TYPE, Trust, TrustedLog, Window};
+use crate::audit::trust::{Signers, TRUST_MEDIA_TYPE, Trust, TrustedLog, Window};
 use crate::certify::check::{MAX_PAYLOAD_BYTES, is_uuid};
 use crate::certify::dsse::Envelope;
 use crate::certify::signer::TrustedKeys;
@@ -54,6 +54,8 @@ pub(super) struct State {
     pub sequencer: Arc<Sequencer>,
     pub filings: mpsc::Sender<Filing>,
     pub trusted: TrustedKeys,
+    /// When those keys count.
+    pub signers: Signers,
     pub token: Option<BearerToken>,
     pub operator: LogOperator,
     pub quorum: Quorum,
@@ -211,6 +213,9 @@ fn leaf_of(state: &State, id: &str, bytes: &[u8]) -> Result<NewLeaf, Problem> {
     if verified.id() != id {
         return Err(unprocessable("the certificate has another id than the path"));
     }
+    if state.signers.is_after_end(&verified.key_id, verified.issued_at()) {
+        return Err(unprocessable("the certificate says that it was signed after its key had ended"));
+    }
     let envelope = Envelope::parse(bytes).map_err(|_| unprocessable("the body is not a DSSE envelope"))?;
     let key = state.trusted.get(&verified.key_id).ok_or_else(|| unprocessable("the key is not known"))?;
     Ok(NewLeaf {
@@ -257,7 +262,7 @@ async fn certificate(Extract(state): Shared, Path(id): Path<String>, headers: He
     }
     let receipt = receipt_of(&state, &leaf).await?;
     let parsed = Envelope::parse(envelope).map_err(|_| Problem::log_failed(false))?;
-    let bundle = receipt::bundle(&parsed, &receipt).map_err(|_| Problem::log_failed(false))?;
+    let bundle = receipt::bundle(&parsed, &receipt, None).map_err(|_| Problem::log_failed(false))?;
     Ok(with_type(StatusCode::OK, BUNDLE_MEDIA_TYPE, bundle))
 }
 
@@ -269,12 +274,9 @@ async fn latest_receipt(Extract(state): Shared, Path(id): Path<String>) -> Reply
 /// What an auditor pins: the log's key, its witnesses and the certificate keys. Whoever relies on it must have it from somewhere
 /// else too; what a log says of itself proves nothing.
 async fn trust(Extract(state): Shared) -> Response {
-    let open = Window::default();
-    let trust = Trust {
-        signers: state.trusted.iter().map(|key| (key.clone(), open)).collect(),
-        logs: vec![TrustedLog { key: state.sequencer.key().clone(), window: open, operator: state.operator }],
-        quorum: state.quorum.clone(),
-    };
+    let key = state.sequencer.key().clone();
+    let log = TrustedLog { key, window: Window::default(), operator: state.operator };
+    let trust = Trust { logs: vec![log], quorum: state.quorum.clone(), ..state.signers.trust() };
     with_type(StatusCode::OK, TRUST_MEDIA_TYPE, trust.to_json().to_string().into_bytes())
 }
 

@@ -285,6 +285,12 @@ async fn a_sample_reads_a_part_and_looks_for_all_by_name_and_length() {
             store.put_if_absent(name, original.clone()).await.unwrap();
         }
     }
+    // What the listing misses takes nobody's turn.
+    let first = report.good.first().unwrap();
+    let original = store.get(first, usize::MAX).await.unwrap();
+    store.tamper(first, |_| None);
+    assert!(!verify(&store, sampled(&none)).await.good.is_empty());
+    store.put_if_absent(first, original).await.unwrap();
     // A changed byte is found by the run whose turn the object is, within as many as are promised.
     let name = unread.last().unwrap();
     store.tamper(name, |mut bytes| {

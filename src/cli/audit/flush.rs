@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error};
-use super::super::output::{Document, Exit, Outcome, UserError, Words};
+use super::super::output::{Document, Exit, Outcome, Output, UserError, Words};
 use crate::installation::Needs;
 use crate::tasks::audit::{Refiled, file_again};
 use crate::tasks::outbox::{FilingReport, file_due};
+use crate::tasks::stamps::{StampReport, stamp_due};
 
 /// What to file.
 #[derive(Debug, Args)]
@@ -43,13 +44,19 @@ pub struct FlushDocument {
     same: u64,
     /// Certificates that were not filed, and why.
     problems: Vec<NotFiled>,
+    /// How many certificates were stamped with the time now.
+    stamped: u64,
+    /// How many have no time stamp, where an authority is configured.
+    unstamped: u64,
+    /// Why.
+    stamp_problem: Option<String>,
 }
 
 impl Document for FlushDocument {
     const OF: &'static [&'static str] = &["audit flush"];
 }
 
-/// Exit code 4 when something was not filed.
+/// Exit code 4 when something was not filed, or not stamped.
 pub async fn flush(context: &mut Context<'_>, args: FlushArgs) -> CommandResult {
     context.only_now()?;
     let installation = context.open(Needs { stores: false, ..Needs::ALL }).await?;
@@ -59,6 +66,7 @@ pub async fn flush(context: &mut Context<'_>, args: FlushArgs) -> CommandResult 
     } else {
         Refiled::default()
     };
+    let stamps = stamp_due(&installation, true).await.map_err(task_error)?;
     installation.close().await.map_err(task_error)?;
     let FilingReport { receipted, acknowledged, waiting, quarantined, doubt, .. } = report;
     if let Some(doubt) = doubt.or(again.doubt) {
@@ -89,12 +97,14 @@ pub async fn flush(context: &mut Context<'_>, args: FlushArgs) -> CommandResult 
     for problem in &problems {
         output.line(&format!("  {}: {}", problem.certificate, problem.problem))?;
     }
-    let result = match (problems.is_empty(), filed + again.better.len() + again.same as usize) {
+    say_stamps(output, &stamps)?;
+    let result = match (problems.is_empty(), filed + again.better.len() + again.same as usize + stamps.stamped.len()) {
+        _ if stamps.missing > 0 => Outcome::Partial,
         (false, _) => Outcome::Partial,
         (true, 0) => Outcome::NothingFound,
         (true, _) => Outcome::Complete,
     };
-    let exit = if problems.is_empty() { Exit::Done } else { Exit::Partial };
+    let exit = if problems.is_empty() && stamps.missing == 0 { Exit::Done } else { Exit::Partial };
     let document = FlushDocument {
         result,
         certificates: receipted,
@@ -102,7 +112,24 @@ pub async fn flush(context: &mut Context<'_>, args: FlushArgs) -> CommandResult 
         better: again.better,
         same: again.same,
         problems,
+        stamped: stamps.stamped.len() as u64,
+        unstamped: stamps.missing,
+        stamp_problem: stamps.problem,
     };
     output.document(&document)?;
     Ok(exit)
+}
+
+fn say_stamps(output: &mut Output, stamps: &StampReport) -> Result<(), UserError> {
+    let (stamped, missing) = (stamps.stamped.len(), stamps.missing);
+    if stamped > 0 {
+        output.say(&Words::new(format!("{stamped} stamped with the time"), format!("已加盖时间戳 {stamped} 份")))?;
+    }
+    if missing > 0 {
+        let why = stamps.problem.as_ref();
+        let (en, zh) = why.map_or_else(Default::default, |why| (format!(": {why}"), format!("：{why}")));
+        output
+            .say(&Words::new(format!("{missing} without a time stamp{en}"), format!("尚无时间戳 {missing} 份{zh}")))?;
+    }
+    Ok(())
 }

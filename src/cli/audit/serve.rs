@@ -109,7 +109,7 @@ async fn stand_alone(context: &Context<'_>, args: ServeArgs) -> Result<(ServiceH
         data: args.data.unwrap_or_default(),
         origin: args.origin.unwrap_or_default(),
         bind: args.listen,
-        trusted: TrustedKeys::from_iter(keys?),
+        signers: TrustedKeys::from_iter(keys?).into(),
         token,
         operator: args.operator.into(),
         witnesses: Witnesses::default(),

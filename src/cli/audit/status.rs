@@ -6,11 +6,12 @@ use serde::Serialize;
 use super::super::CommandResult;
 use super::super::context::{Context, local_time, task_error};
 use super::super::output::shapes::Time;
-use super::super::output::{Document, Exit, Outcome, Words};
+use super::super::output::{Document, Exit, Outcome, Output, UserError, Words};
 use crate::audit::circuit::{Circuit, Position};
 use crate::audit::receipt::{Grade, LogOperator};
 use crate::installation::Needs;
 use crate::tasks::audit::{AuditStatus, audit_status};
+use crate::tasks::stamps::StampStatus;
 
 /// Receipts of one grade from logs of one kind.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -52,7 +53,7 @@ struct CircuitState {
 /// The JSON of `audit status`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct StatusDocument {
-    /// `complete` when all certificates are filed, `partial` while some wait or were refused, `nothing-found` without any.
+    /// `complete` when all certificates are filed, and stamped where an authority is configured; `partial` while some are not, `nothing-found` without any.
     result: Outcome,
     /// All certificates.
     issued: u64,
@@ -74,13 +75,19 @@ pub struct StatusDocument {
     leaves: Option<u64>,
     /// Whether the service is left alone because it failed.
     circuit: CircuitState,
+    /// How many certificates have a time stamp.
+    stamped: u64,
+    /// How many have none, where an authority is configured.
+    unstamped: u64,
+    /// Why the authority failed last; null when it did not.
+    stamp_problem: Option<String>,
 }
 
 impl Document for StatusDocument {
     const OF: &'static [&'static str] = &["audit status"];
 }
 
-/// Exit code 4 while something waits or was refused.
+/// Exit code 4 while something waits, was refused, or has no time stamp although an authority is configured.
 pub async fn status(context: &mut Context<'_>) -> CommandResult {
     let installation = context.open(Needs::STATE).await?;
     let status = audit_status(&installation).await.map_err(task_error)?;
@@ -105,13 +112,7 @@ pub async fn status(context: &mut Context<'_>) -> CommandResult {
     if status.circuit.failures > 0 {
         output.say(&circuit_words(&status, retry_at))?;
     }
-    for (grade, operator, receipts) in &status.grades {
-        let name = grade.describe(*operator);
-        output.say(&Words::new(
-            format!("{receipts} receipts of grade {grade:?}: {name}"),
-            format!("{grade:?} 级回执 {receipts} 份：{name}"),
-        ))?;
-    }
+    say_grades(output, &status.grades)?;
     if let Some(oldest) = oldest {
         output.say(&Words::new(
             format!("the oldest that waits was issued {oldest}"),
@@ -121,7 +122,8 @@ pub async fn status(context: &mut Context<'_>) -> CommandResult {
     for (certificate, problem) in &status.problems {
         output.line(&format!("  {certificate}: {problem}"))?;
     }
-    let is_filed = pending == 0 && quarantined == 0;
+    let (stamped, unstamped, stamp_problem) = stamps(output, status.stamps)?;
+    let is_filed = pending == 0 && quarantined == 0 && unstamped == 0;
     let result = match (issued, is_filed) {
         (0, _) => Outcome::NothingFound,
         (_, true) => Outcome::Complete,
@@ -145,8 +147,39 @@ pub async fn status(context: &mut Context<'_>) -> CommandResult {
         problems: status.problems.into_iter().map(unfiled).collect(),
         leaves: status.log_leaves,
         circuit: circuit_state(status.circuit, status.position),
+        stamped,
+        unstamped,
+        stamp_problem,
     })?;
     Ok(if is_filed { Exit::Done } else { Exit::Partial })
+}
+
+fn say_grades(output: &mut Output, grades: &[(Grade, LogOperator, u64)]) -> Result<(), UserError> {
+    for (grade, operator, receipts) in grades {
+        let name = grade.describe(*operator);
+        output.say(&Words::new(
+            format!("{receipts} receipts of grade {grade:?}: {name}"),
+            format!("{grade:?} 级回执 {receipts} 份：{name}"),
+        ))?;
+    }
+    Ok(())
+}
+
+/// Says how time stamps stand; returns how many there are, how many are missing, and why.
+fn stamps(output: &mut Output, stamps: Option<StampStatus>) -> Result<(u64, u64, Option<String>), UserError> {
+    let Some(StampStatus { stamped, missing, circuit }) = stamps else { return Ok((0, 0, None)) };
+    let unstamped = missing.len() as u64;
+    output.say(&Words::new(
+        format!("{stamped} with a time stamp, {unstamped} without"),
+        format!("有时间戳 {stamped} 份，尚无 {unstamped} 份"),
+    ))?;
+    if let Some(reason) = &circuit.reason {
+        output.say(&Words::new(
+            format!("the time-stamping authority failed {} rounds in succession: {reason}", circuit.failures),
+            format!("时间戳服务已连续 {} 轮失败：{reason}", circuit.failures),
+        ))?;
+    }
+    Ok((stamped, unstamped, circuit.reason))
 }
 
 fn circuit_state(circuit: Circuit, position: Position) -> CircuitState {

@@ -24,7 +24,7 @@ use crate::control::SnapshotRow;
 use crate::installation::{Installation, Operation};
 use crate::plan::Subject;
 use crate::policy::registry::SecretText;
-use crate::stores::{DataStore, Limits, StoreAddress};
+use crate::stores::{DataStore, Limits, StoreAddress, Transport, transport};
 use crate::tasks;
 use crate::tasks::restore::{Meter, RestoreReport, RestoredCollection, Standing, restore_watched};
 use crate::tasks::selection::{Selection, cells_of_subject};
@@ -58,6 +58,9 @@ pub struct RestoreArgs {
     /// password does not show in the list of processes.
     #[arg(long, value_name = "URL", env = "WANGCHUAN_RESTORE_TO", hide_env_values = true)]
     to: String,
+    /// The target may be on another host without TLS: what is restored can be read on the way.
+    #[arg(long)]
+    insecure: bool,
 }
 
 /// The JSON of `restore`.
@@ -123,7 +126,7 @@ pub async fn restore(context: &mut Context<'_>, args: RestoreArgs) -> CommandRes
     let wanted = selection(&installation, args.collection, subject.as_ref()).await.map_err(task_error)?;
     // Whatever was made in the target is taken back before the command ends.
     let _whole = installation.begin_piece().map_err(task_error)?;
-    let target = Target::open(url)?;
+    let target = Target::open(url, args.insecure)?;
     let wrote = |name, outcome| Operation {
         name,
         object: &row.id,
@@ -257,7 +260,10 @@ struct Target {
 }
 
 impl Target {
-    fn open(url: SecretText) -> Result<Self, UserError> {
+    fn open(url: SecretText, insecure: bool) -> Result<Self, UserError> {
+        if transport(&url) == Some(Transport::MayBeClear) && !insecure {
+            return Err(unencrypted());
+        }
         let made = match sqlite_path(url.dangerous_text()) {
             Some(path) => make_private(path)?,
             None => None,
@@ -288,6 +294,15 @@ impl Target {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+fn unencrypted() -> UserError {
+    let (en, zh) = ("the connection to the target may be unencrypted", "到目标库的连接可能未加密");
+    usage("TARGET_IN_CLEAR", en, zh).advise(
+        "add `sslmode=verify-full` (MariaDB: `ssl-mode=VERIFY_IDENTITY`) to the address; where the network itself is \
+         protected, say `--insecure`",
+        "请在地址中加入 `sslmode=verify-full`（MariaDB：`ssl-mode=VERIFY_IDENTITY`）；若网络本身受保护，请加 `--insecure`",
+    )
 }
 
 /// The file that an SQLite address names.
@@ -411,6 +426,16 @@ mod tests {
         assert_eq!(make_private(&path).unwrap(), None);
         assert_eq!(std::fs::read(&path).unwrap(), b"there");
         assert_eq!(make_private(&folder.path().join("no/new.db")).unwrap_err().code, "TARGET");
+    }
+
+    #[test]
+    fn a_target_on_another_host_is_reached_with_tls_or_by_consent() {
+        let open = |url: &str, insecure| Target::open(SecretText::new(url.to_owned()), insecure).err().map(|e| e.code);
+        assert_eq!(open("postgres://me@db.example.com/shop", false), Some("TARGET_IN_CLEAR"));
+        assert_eq!(open("mysql://me@db.example.com/shop", false), Some("TARGET_IN_CLEAR"));
+        assert_eq!(open("postgres://me@db.example.com/shop", true), None);
+        assert_eq!(open("postgres://me@db.example.com/shop?sslmode=require", false), None);
+        assert_eq!(open("mysql://me@127.0.0.1/shop", false), None);
     }
 
     fn report(lost: u64) -> RestoreReport {

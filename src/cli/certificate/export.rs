@@ -14,10 +14,11 @@ use super::super::output::{Document, Exit, Lang, Outcome, UserError, Words};
 use super::page::Page;
 use super::{ExportArgs, Format, Stored, find};
 use crate::audit::receipt::{Grade, LogOperator, bundle, to_proof_text, verify};
+use crate::audit::stamp;
 use crate::certify::dsse::Envelope;
 use crate::control::CertificateRow;
 use crate::error::with_causes;
-use crate::installation::{audit_log_keys, audit_log_operator};
+use crate::installation::{audit_log_keys, audit_log_operator, stamp_trust};
 use crate::tasks::TaskError;
 
 /// The JSON of `certificate export`.
@@ -53,7 +54,7 @@ impl Format {
     /// What a file of this form holds.
     fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Bundle => ("certificate and receipt", "证书和回执"),
+            Self::Bundle => ("certificate, receipt and, if there is one, time stamp", "证书、回执及时间戳（如有）"),
             Self::Proof => ("the proof that it is in the log", "已写入日志的证明"),
             Self::Envelope => ("the certificate without its receipt", "不含回执的证书"),
             Self::Html => ("a page to read and print", "供阅读和打印的页面"),
@@ -74,9 +75,10 @@ pub async fn export(context: &mut Context<'_>, args: ExportArgs) -> CommandResul
     let stored = Stored::open(context).await?;
     let row = find(&stored.certificates, &args.id)?;
     let receipt = stored.filing(&row.id).and_then(|filing| filing.receipt.as_deref());
+    let stamp = stored.stamp(&row.id);
     let bytes = match args.format {
         Format::Html => page(&stored, row, receipt, context.lang())?.into_bytes(),
-        format => content(format, row, receipt)?,
+        format => content(format, row, receipt, stamp.map(|stamp| stamp.reply.as_slice()))?,
     };
     let name = || PathBuf::from(format!("certificate-{}.{}", row.sequence, args.format.ending()));
     let file = args.output.unwrap_or_else(name);
@@ -98,6 +100,12 @@ pub async fn export(context: &mut Context<'_>, args: ExportArgs) -> CommandResul
             format!("{shown}：被删除内容的带密钥摘要，由您自己保存"),
         ))?;
     }
+    if args.format == Format::Bundle && stamp.is_none() && stored.installation.config.audit.timestamp.is_some() {
+        output.note(&Words::new(
+            "the certificate has no time stamp yet; `wangchuan audit flush` asks for it",
+            "该证书尚无时间戳；可用 `wangchuan audit flush` 申请",
+        ))?;
+    }
     output.note(&Words::new(
         "whoever checks it needs your public keys too (`wangchuan audit trust`), by another way than the certificate",
         "核查者还需要您的公钥（`wangchuan audit trust`），请以不同于证书的途径交付",
@@ -107,7 +115,12 @@ pub async fn export(context: &mut Context<'_>, args: ExportArgs) -> CommandResul
     Ok(Exit::Done)
 }
 
-fn content(format: Format, row: &CertificateRow, receipt: Option<&[u8]>) -> Result<Vec<u8>, UserError> {
+fn content(
+    format: Format,
+    row: &CertificateRow,
+    receipt: Option<&[u8]>,
+    stamp: Option<&[u8]>,
+) -> Result<Vec<u8>, UserError> {
     if format == Format::Envelope {
         return Ok(row.envelope.clone());
     }
@@ -117,7 +130,7 @@ fn content(format: Format, row: &CertificateRow, receipt: Option<&[u8]>) -> Resu
         return to_proof_text(receipt).map(String::into_bytes).map_err(|error| proof(&error));
     }
     let envelope = Envelope::parse(&row.envelope).map_err(|error| proof(&error))?;
-    bundle(&envelope, receipt).map_err(|error| proof(&error))
+    bundle(&envelope, receipt, stamp).map_err(|error| proof(&error))
 }
 
 /// The page; one that is not filed yet says so.
@@ -138,7 +151,11 @@ fn page(stored: &Stored, row: &CertificateRow, receipt: Option<&[u8]>, lang: Lan
     let receipt = verified.as_ref().map(|(found, operator)| (found, grade_words(found.grade, *operator)));
     let replaced_by = stored.successor(&row.id).map(|later| later.sequence);
     let config = &installation.config;
-    Ok(Page { certificate: &certificate, receipt, replaced_by, config, lang }.render())
+    let trusted = stamp_trust(installation).map_err(task_error)?;
+    let stamp = stored.stamp(&row.id).filter(|_| !trusted.is_empty());
+    let stamp = stamp.and_then(|stamp| stamp::verify(&stamp.reply, envelope.signature(), &trusted, None).ok());
+    let stamp = stamp.map(|stamp| (stamp.at, stamp.authority));
+    Ok(Page { certificate: &certificate, receipt, stamp, replaced_by, config, lang }.render())
 }
 
 /// What a grade is called; the English is what documents hold.

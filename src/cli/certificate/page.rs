@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use chrono::{DateTime, Utc};
 use qrcodegen::{QrCode, QrCodeEcc};
 
 use super::super::context::local_time;
@@ -25,6 +26,8 @@ pub struct Page<'a> {
     pub certificate: &'a VerifiedCertificate,
     /// The verified receipt, and what its grade is called; none while it is not filed.
     pub receipt: Option<(&'a VerifiedReceipt, Words)>,
+    /// When it was stamped with the time, and by whom, verified.
+    pub stamp: Option<(DateTime<Utc>, String)>,
     /// The number of the certificate that replaces this one.
     pub replaced_by: Option<i64>,
     /// For local times.
@@ -187,6 +190,11 @@ impl Page<'_> {
             self.word("key", "密钥"),
             self.certificate.key_id
         );
+        if let Some((at, by)) = &self.stamp {
+            let at = self.time(Timestamp::from(*at));
+            let words = Words::new(format!("Stamped {at} by {by}."), format!("由 {by} 于 {at} 加盖时间戳。"));
+            let _ = writeln!(out, "<p>{}</p>", escape(words.in_lang(self.lang)));
+        }
         let Some((receipt, grade)) = &self.receipt else {
             let _ = writeln!(out, "<p><strong>{}</strong></p>", self.word("not filed yet", "尚未存证"));
             return;

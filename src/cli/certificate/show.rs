@@ -36,10 +36,21 @@ pub struct ShowDocument {
     superseded_by: Option<String>,
     /// Whether it is filed.
     filing: Filing,
+    /// When the time-stamping authority saw it, and who that is; null without a time stamp.
+    time_stamp: Option<Stamped>,
     /// Whether the signature fits; with `invalid`, exit code 1.
     signature: Verification,
     /// What was signed: an in-toto Statement v1. Null when the signature does not fit.
     statement: Option<Signed>,
+}
+
+/// A time stamp, as it was verified when it came; `certificate verify` checks it again.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Stamped {
+    /// The time that the authority signed.
+    at: Time,
+    /// Its name, as its certificate says.
+    authority: String,
 }
 
 /// A signed statement: of an erasure, or a roll-up.
@@ -63,6 +74,7 @@ pub async fn show(context: &mut Context<'_>, id: &str) -> CommandResult {
     let verified = crate::certify::verify(&row.envelope, stored.installation.signer.trusted());
     let filing = Filing::of(stored.filing(&row.id));
     let successor = stored.successor(&row.id);
+    let stamp = stored.stamp(&row.id);
     let output = &mut *context.output;
     match &verified {
         Ok(found) => {
@@ -77,6 +89,10 @@ pub async fn show(context: &mut Context<'_>, id: &str) -> CommandResult {
                 }
             }
             output.say(&filing.words())?;
+            if let Some(stamp) = stamp {
+                let (at, by) = (local_time(config, stamp.at), &stamp.authority);
+                output.say(&Words::new(format!("stamped {at} by {by}"), format!("{by} 于 {at} 加盖时间戳")))?;
+            }
             if let Some(later) = successor {
                 output.say(&Words::new(
                     format!("replaced by certificate {} (no. {})", later.id, later.sequence),
@@ -97,6 +113,7 @@ pub async fn show(context: &mut Context<'_>, id: &str) -> CommandResult {
         supersedes: row.supersedes.clone(),
         superseded_by: successor.map(|later| later.id.clone()),
         filing,
+        time_stamp: stamp.map(|stamp| Stamped { at: stamp.at.into(), authority: stamp.authority.clone() }),
         signature: Verification::of(is_valid),
         statement: verified.ok().map(|found| match found.said {
             Said::Erasure(statement) => Signed::Erasure(statement),
@@ -311,6 +328,20 @@ fn explain_filing(limitation: Limitation) -> (&'static str, &'static str) {
     }
 }
 
+/// What the files of a store may still hold.
+fn explain_files(limitation: Limitation) -> (&'static str, &'static str) {
+    match limitation {
+        Limitation::ResiduePending => (
+            "deleted rows still stand in the database's own files until something there passes; another certificate will follow",
+            "已删除的行因数据库中尚未结束的事务或读取仍留在其文件中；清除后将另发证书",
+        ),
+        _ => (
+            "deleted rows may still stand in the database's own log or free pages",
+            "已删除的行可能仍在数据库自身的日志或空闲页中",
+        ),
+    }
+}
+
 /// What a limitation means.
 pub(super) fn explain(limitation: Limitation) -> (&'static str, &'static str) {
     match limitation {
@@ -321,10 +352,7 @@ pub(super) fn explain(limitation: Limitation) -> (&'static str, &'static str) {
         | Limitation::RootSlotClassD => explain_slot(limitation),
         Limitation::NotOffSite => ("the backups stand at the same place as the store", "备份与数据源在同一地点"),
         Limitation::IdentityNotChecked => ("who asked was not identified", "没有核实请求人的身份"),
-        Limitation::ResidualInDatabaseLog => (
-            "deleted rows may still stand in the database's own log or free pages",
-            "已删除的行可能仍在数据库自身的日志或空闲页中",
-        ),
+        Limitation::ResidualInDatabaseLog | Limitation::ResiduePending => explain_files(limitation),
         Limitation::CopyDeclared => {
             ("a declared further copy dies by its own date", "另有声明的副本，按其自身日期失效")
         }

@@ -43,6 +43,7 @@ fn bundles_and_envelopes_are_taken_apart() {
     };
     let filed = read_parts(&bundle(json!([{"logIndex": "7"}]))).unwrap();
     assert_eq!((filed.envelope, filed.receipt), (bare, GivenReceipt::Entry(br#"{"logIndex":"7"}"#.to_vec())));
+    assert!(filed.stamps.is_empty());
     // A bundle without a receipt is told from a bare envelope: it fails, instead of passing with less.
     assert_eq!(read_parts(&bundle(json!([]))).unwrap().receipt, GivenReceipt::Missing);
     for bad in [&b"no"[..], b"{}", b"[1]", br#"{"mediaType":"other"}"#] {

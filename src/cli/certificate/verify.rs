@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -17,8 +19,10 @@ use crate::audit::trust::{Trust, TrustError};
 use crate::error::with_causes;
 use crate::installation::Needs;
 use crate::tasks::outbox::{CertificateVerdict, verify_certificate};
-use crate::tasks::trust::{GivenReceipt, trust, verify_with};
+use crate::tasks::trust::{Given, GivenReceipt, trust, verify_with};
 
+/// Nobody stamps a certificate more often.
+const MOST_STAMPS: usize = 16;
 /// No certificate file comes near this many bytes; evidence files may.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
@@ -29,7 +33,7 @@ pub struct VerifyDocument {
     result: Verification,
     /// The certificate's id; null when a file's signature does not fit.
     certificate: Option<String>,
-    /// What was checked: `signature`, `evidence`, `key`, `receipt`.
+    /// What was checked: `signature`, `evidence`, `key`, `receipt`, `timestamp`.
     checks: Vec<Checked>,
 }
 
@@ -110,7 +114,15 @@ async fn verify_file(
             "没有给出证据文件，因此没有核查其中各行",
         ))?;
     }
-    Ok(verify_with(&trust, &parts.envelope, &parts.receipt, evidence.as_deref(), context.clock.now()))
+    if !parts.stamps.is_empty() && trust.stamps.is_empty() {
+        context.output.note(&Words::new(
+            "the file holds a time stamp that was not checked: the trust file names no time-stamping authority",
+            "文件中的时间戳未经核查：信任文件没有指定时间戳机构",
+        ))?;
+    }
+    let Parts { envelope, receipt, stamps } = parts;
+    let given = Given { envelope: &envelope, receipt, stamps, evidence: evidence.as_deref(), is_chained: false };
+    Ok(verify_with(&trust, &given, context.clock.now()))
 }
 
 async fn trust_of_installation(context: &Context<'_>) -> Result<Trust, UserError> {
@@ -136,13 +148,15 @@ pub(super) struct Parts {
     pub envelope: Vec<u8>,
     /// The receipt beside it.
     pub receipt: GivenReceipt,
+    /// The time stamps beside it.
+    pub stamps: Vec<Vec<u8>>,
 }
 
 /// Takes a bundle or an envelope apart. Nothing is verified here.
 pub(super) fn read_parts(bytes: &[u8]) -> Result<Parts, &'static str> {
     let value: Value = serde_json::from_slice(bytes).map_err(|_| "not JSON")?;
     if value.get("payloadType").is_some() {
-        return Ok(Parts { envelope: bytes.to_vec(), receipt: GivenReceipt::NotInThisForm });
+        return Ok(Parts { envelope: bytes.to_vec(), receipt: GivenReceipt::NotInThisForm, stamps: Vec::new() });
     }
     if value.get("mediaType").and_then(Value::as_str) != Some(BUNDLE_MEDIA_TYPE) {
         return Err("neither a Sigstore bundle v0.3 nor a DSSE envelope");
@@ -150,7 +164,12 @@ pub(super) fn read_parts(bytes: &[u8]) -> Result<Parts, &'static str> {
     let envelope = value.get("dsseEnvelope").ok_or("a bundle without an envelope")?;
     let entry = value.pointer("/verificationMaterial/tlogEntries/0");
     let receipt = entry.map_or(GivenReceipt::Missing, |entry| GivenReceipt::Entry(entry.to_string().into_bytes()));
-    Ok(Parts { envelope: envelope.to_string().into_bytes(), receipt })
+    let stamps = value.pointer("/verificationMaterial/timestampVerificationData/rfc3161Timestamps");
+    let stamps = stamps.and_then(Value::as_array).into_iter().flatten();
+    let decode = |stamp: &Value| STANDARD.decode(stamp.get("signedTimestamp")?.as_str()?).ok();
+    let stamps: Option<Vec<Vec<u8>>> = stamps.take(MOST_STAMPS).map(decode).collect();
+    let stamps = stamps.ok_or("a time stamp in it is not base64")?;
+    Ok(Parts { envelope: envelope.to_string().into_bytes(), receipt, stamps })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, UserError> {

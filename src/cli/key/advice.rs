@@ -7,6 +7,7 @@ use super::super::CommandResult;
 use super::super::context::{Context, task_error};
 use super::super::output::{Document, Exit, Grid, Outcome, UserError, Words, say};
 use crate::installation::Needs;
+use crate::keys::signing::SigningKind;
 use crate::keys::slot::{SlotClaim, SlotClass, SlotKind};
 
 /// What `key advice --json` prints.
@@ -67,7 +68,7 @@ fn line(about: &'static str, may: May, en: &'static str, zh: &'static str) -> Ad
 }
 
 /// What may be copied, for a slot.
-fn advice(claim: &SlotClaim) -> Vec<AdviceLine> {
+fn advice(claim: &SlotClaim, signing: SigningKind) -> Vec<AdviceLine> {
     let mut lines = match claim.kind {
         SlotKind::Pkcs11 => token(claim.class),
         SlotKind::File | SlotKind::Transit | SlotKind::AwsKms => vec![root_slot(claim.class)],
@@ -79,12 +80,7 @@ fn advice(claim: &SlotClaim) -> Vec<AdviceLine> {
             "an old copy is useless after the next shred by design, and the agent refuses it; live data is not affected",
             "按设计，旧副本在下次销毁后即无用，代理会拒绝；在线数据不受影响",
         ),
-        line(
-            "signing-keys",
-            May::CopyWithin,
-            "the public halves may and should lie elsewhere, so that certificates verify without this host; the private halves stay",
-            "公钥可以且应当另存，以便脱离本主机验证证书；私钥不要离开",
-        ),
+        signing_key(signing),
         line(
             "bucket",
             May::Copy,
@@ -117,6 +113,27 @@ fn advice(claim: &SlotClaim) -> Vec<AdviceLine> {
         ),
     ]);
     lines
+}
+
+/// The key that signs certificates.
+fn signing_key(kind: SigningKind) -> AdviceLine {
+    let (en, zh) = match kind {
+        SigningKind::File => (
+            "the public halves may and should lie elsewhere, so that certificates verify without this host; the private halves stay",
+            "公钥可以且应当另存，以便脱离本主机验证证书；私钥不要离开",
+        ),
+        SigningKind::Transit => (
+            "the public halves may and should lie elsewhere; the private one never leaves the key service, whose backups may be kept: if \
+             it is lost, `wangchuan audit key rotate` makes another and no certificate is lost",
+            "公钥可以且应当另存；私钥从不离开密钥服务，其备份可以保留：若丢失，`wangchuan audit key rotate` 会另生成一个，不丢失任何证书",
+        ),
+        SigningKind::Pkcs11 => (
+            "the public halves may and should lie elsewhere; the private one never leaves the token, which needs no backup for it: if it \
+             is lost, `wangchuan audit key rotate` makes another and no certificate is lost",
+            "公钥可以且应当另存；私钥从不离开令牌，也无需为其备份：若丢失，`wangchuan audit key rotate` 会另生成一个，不丢失任何证书",
+        ),
+    };
+    line("signing-keys", May::CopyWithin, en, zh)
 }
 
 /// A token and the wrapped roots beside it.
@@ -183,8 +200,9 @@ fn root_slot(class: SlotClass) -> AdviceLine {
 pub async fn show(context: &mut Context<'_>) -> CommandResult {
     let installation = context.open(Needs::STATE).await?;
     let claim = installation.keyring.slot().claim();
+    let signing = installation.signer.history().in_use().map(|key| key.kind).unwrap_or_default();
     installation.close().await.map_err(task_error)?;
-    let (class, lines) = (claim.class, advice(&claim));
+    let (class, lines) = (claim.class, advice(&claim, signing));
     table(context, class, &lines)?;
     context.output.document(&KeyAdviceDocument { result: Outcome::Complete, class, advice: lines })?;
     Ok(Exit::Done)
@@ -219,11 +237,13 @@ mod tests {
         for (class, kind) in
             classes.into_iter().zip([SlotKind::Pkcs11, SlotKind::Transit, SlotKind::Transit, SlotKind::File])
         {
-            let lines = advice(&SlotClaim { kind, class, ..SlotClaim::of_a_file() });
+            let lines = advice(&SlotClaim { kind, class, ..SlotClaim::of_a_file() }, SigningKind::File);
             assert_eq!(lines.iter().any(|line| line.about == "wrapped-roots"), kind == SlotKind::Pkcs11);
             let old_copy = lines.iter().find(|line| line.about == "control-database").unwrap();
             assert_eq!(old_copy.may, May::NeverPutBack);
         }
+        let of_keys = [SigningKind::File, SigningKind::Transit, SigningKind::Pkcs11].map(|kind| signing_key(kind).en);
+        assert_eq!(of_keys.iter().collect::<std::collections::HashSet<_>>().len(), 3);
         assert_eq!(root_slot(SlotClass::D).may, May::NeverCopy);
     }
 }

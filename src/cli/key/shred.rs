@@ -11,8 +11,8 @@ use crate::control::time_text;
 use crate::installation::{Installation, Needs};
 use crate::tasks;
 use crate::tasks::certify::certify_or_wait;
-use crate::tasks::finality::finalise_or_wait;
 use crate::tasks::outside::{OutsideReport, Waiting, destroy_outside_keys};
+use crate::tasks::settle::{FollowUp, follow_up};
 use crate::tasks::shred::{ShredReport, WaitCode, WaitingRun, next_group_commit, shred_due, waiting_runs};
 
 /// What `key shred --json` prints.
@@ -145,13 +145,7 @@ async fn run(installation: &Installation, now: bool) -> tasks::Result<KeyShredDo
         return Ok(KeyShredDocument::waiting(waiting).with_outside(outside, certificates));
     }
     let report = shred_due(installation).await?;
-    let (mut certificates, mut waiting) = certify_or_wait(installation).await?;
-    let (ended, doubt) = finalise_or_wait(installation).await?;
-    if !ended.is_empty() {
-        let (more, still) = certify_or_wait(installation).await?;
-        certificates.extend(more);
-        waiting = still;
-    }
+    let FollowUp { certificates, waiting, ended, doubt, .. } = follow_up(installation).await?;
     for reason in waiting.into_iter().chain(doubt) {
         tracing::warn!("{reason}");
     }

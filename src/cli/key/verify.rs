@@ -10,7 +10,7 @@ use super::super::output::shapes::Verification;
 use super::super::output::table::grouped;
 use super::super::output::{Document, Exit, Output, UserError, Words};
 use crate::keys::slot::{SlotClaim, SlotClass, SlotKind};
-use crate::tasks::key_check::{KeyCheck, check_keys};
+use crate::tasks::key_check::{KeyCheck, WrappedRootPlace, check_keys};
 
 /// What `key verify --json` prints.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -22,6 +22,8 @@ pub struct KeyVerifyDocument {
     /// How long a destroyed key may still lie somewhere: `none-known`, `copies-of-the-service`, `until-irrevocable`,
     /// `copies-of-the-host` or `copies-of-the-token`.
     horizon: &'static str,
+    /// For how many days after a destruction that is, where it is not a date (`irrevocable_at`); null where nobody can say.
+    residual_days: Option<u32>,
     #[serde(flatten)]
     check: KeyCheck,
 }
@@ -39,7 +41,13 @@ impl KeyVerifyDocument {
             (SlotClass::C, _) => "until-irrevocable",
             (SlotClass::D, _) => "copies-of-the-host",
         };
-        Self { result: Verification::of(check.problems.is_empty()), class: claim.class, horizon, check }
+        Self {
+            result: Verification::of(check.problems.is_empty()),
+            class: claim.class,
+            horizon,
+            residual_days: claim.residual_days,
+            check,
+        }
     }
 }
 
@@ -108,18 +116,67 @@ fn lines(check: &KeyCheck) -> [Words; 4] {
     ]
 }
 
+/// What became of the wrapped roots: how many of each place were refused, and each that opened.
+fn wrapped_lines(check: &KeyCheck) -> Vec<Words> {
+    let mut lines = Vec::new();
+    for (place, en, zh) in [
+        (WrappedRootPlace::Bucket, "in the bucket", "存储桶中"),
+        (WrappedRootPlace::Slot, "in the slot's folder", "密钥槽目录中"),
+    ] {
+        let of_place = || check.wrapped_roots.iter().filter(|root| root.lies == place);
+        let opened: Vec<String> =
+            of_place().filter(|root| root.opened).map(|root| root.generation.to_string()).collect();
+        let (tried, refused) = (of_place().count(), of_place().filter(|root| !root.opened).count());
+        if tried == 0 {
+            continue;
+        }
+        let opened = if opened.is_empty() { "-".to_owned() } else { opened.join(", ") };
+        lines.push(Words::new(
+            format!("{tried} wrapped roots {en} tried at the slot: {refused} refused; opened: generation {opened}"),
+            format!("{zh}的 {tried} 个已包裹根密钥已在密钥槽上尝试：拒绝 {refused} 个；打开：第 {opened} 代"),
+        ));
+    }
+    lines
+}
+
+/// How long a destroyed key may still lie somewhere: in days, until a date, or that nobody can say.
+fn horizon_words(document: &KeyVerifyDocument) -> Words {
+    let KeyVerifyDocument { class, horizon, residual_days, check, .. } = document;
+    if let Some(at) = &check.irrevocable_at {
+        return Words::new(
+            format!("horizon of class {class:?}: an earlier root is irrevocably gone only at {at}"),
+            format!("{class:?} 级的期限：旧根密钥到 {at} 才不可恢复"),
+        );
+    }
+    match (*horizon, residual_days) {
+        ("until-irrevocable", _) => Words::new(
+            format!("horizon of class {class:?}: no destruction waits for its date"),
+            format!("{class:?} 级的期限：没有等待生效日期的销毁"),
+        ),
+        (_, Some(days)) => Words::new(
+            format!("horizon of class {class:?}: {days} days after a destruction ({horizon})"),
+            format!("{class:?} 级的期限：销毁后 {days} 天（{horizon}）"),
+        ),
+        ("none-known", None) => {
+            Words::new(format!("horizon of class {class:?}: no copy known"), format!("{class:?} 级的期限：未知有副本"))
+        }
+        (_, None) => Words::new(
+            format!("horizon of class {class:?}: no date can be given ({horizon})"),
+            format!("{class:?} 级的期限：无法给出日期（{horizon}）"),
+        ),
+    }
+}
+
 fn show(output: &mut Output, document: &KeyVerifyDocument, claim: &SlotClaim) -> Result<(), UserError> {
     let check = &document.check;
     for words in &lines(check) {
         output.say(words)?;
     }
-    super::show_claim(output, claim)?;
-    if let Some(at) = &check.irrevocable_at {
-        output.say(&Words::new(
-            format!("an earlier root is irrevocably gone only at {at}"),
-            format!("旧根密钥到 {at} 才不可恢复"),
-        ))?;
+    for words in wrapped_lines(check) {
+        output.say(&words)?;
     }
+    super::show_claim(output, claim)?;
+    output.say(&horizon_words(document))?;
     if check.outside_keys_replaced > 0 {
         let count = check.outside_keys_replaced;
         output.say(&Words::new(
@@ -136,4 +193,55 @@ fn show(output: &mut Output, document: &KeyVerifyDocument, claim: &SlotClaim) ->
         Words::new("✗ invalid", "✗ 无效")
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::slot::{ClaimSentence, Residual};
+    use crate::tasks::key_check::WrappedRootCheck;
+
+    fn claim(kind: SlotKind, class: SlotClass, residual_days: Option<u32>) -> SlotClaim {
+        let (sentence, residuals) = (ClaimSentence::LogicalRemovalOnly, vec![Residual::MemoryCapture]);
+        SlotClaim { kind, class, sentence, residuals, residual_days }
+    }
+
+    #[test]
+    fn the_horizon_is_days_or_a_date_or_said_to_be_unknown() {
+        let date = "2026-12-01T00:00:00Z";
+        for (claim, until, expected) in [
+            (claim(SlotKind::Transit, SlotClass::B, Some(7)), None, "class B: 7 days after a destruction"),
+            (claim(SlotKind::AwsKms, SlotClass::C, Some(0)), Some(date), "only at 2026-12-01T00:00:00Z"),
+            (claim(SlotKind::AwsKms, SlotClass::C, Some(0)), None, "no destruction waits"),
+            (claim(SlotKind::Pkcs11, SlotClass::A, None), None, "class A: no copy known"),
+            (claim(SlotKind::File, SlotClass::D, None), None, "class D: no date can be given (copies-of-the-host)"),
+        ] {
+            let check = KeyCheck { irrevocable_at: until.map(str::to_owned), ..KeyCheck::default() };
+            let document = KeyVerifyDocument::of(&claim, check);
+            let words = horizon_words(&document);
+            assert!(words.en.contains(expected) && !words.zh.is_empty(), "{}: {expected}", words.en);
+            assert_eq!(
+                serde_json::to_value(&document).unwrap()["residual_days"],
+                serde_json::json!(claim.residual_days)
+            );
+        }
+    }
+
+    #[test]
+    fn wrapped_roots_are_counted_by_place_and_those_that_opened_are_named() {
+        let root = |generation, lies, opened| WrappedRootCheck { generation, lies, opened };
+        let (bucket, slot) = (WrappedRootPlace::Bucket, WrappedRootPlace::Slot);
+        let wrapped_roots =
+            vec![root(1, bucket, false), root(2, bucket, false), root(3, bucket, true), root(3, slot, true)];
+        let lines = wrapped_lines(&KeyCheck { wrapped_roots, ..KeyCheck::default() });
+        let en: Vec<&str> = lines.iter().map(|words| &*words.en).collect();
+        assert_eq!(
+            en,
+            [
+                "3 wrapped roots in the bucket tried at the slot: 2 refused; opened: generation 3",
+                "1 wrapped roots in the slot's folder tried at the slot: 0 refused; opened: generation 3",
+            ]
+        );
+        assert!(wrapped_lines(&KeyCheck::default()).is_empty(), "a root that lies in its slot has no wrapped form");
+    }
 }

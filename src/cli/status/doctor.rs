@@ -308,8 +308,13 @@ async fn retry_pin(context: &mut Context<'_>) -> Result<(), UserError> {
     let installation = context.open(Needs::STATE).await?;
     installation.log_operation("token.retry-pin", "root-slot", "success").await.map_err(task_error)?;
     let allowed = installation.keyring.slot().allow_another_try().await;
+    let allowed_to_sign = match installation.signer.place() {
+        Some((place, _)) => place.allow_another_try().await,
+        None => Ok(()),
+    };
     installation.close().await.map_err(task_error)?;
-    allowed.map_err(|error| task_error(KeyringError::from(error).into()))
+    allowed.map_err(|error| task_error(KeyringError::from(error).into()))?;
+    allowed_to_sign.map_err(|error| task_error(error.into()))
 }
 
 #[cfg(test)]

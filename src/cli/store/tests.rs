@@ -27,6 +27,7 @@ fn spec() -> StoreSpec {
         ignored: Vec::new(),
         budget: crate::policy::registry::Budget::default(),
         replicas: Vec::new(),
+        files: crate::policy::registry::FilesSpec::default(),
     }
 }
 

@@ -56,3 +56,24 @@ fn a_client_certificate_has_its_key_and_is_shown_over_tls_only() {
         assert!(error.contains(said), "{said}\nnot in\n{error}");
     }
 }
+
+#[test]
+fn a_time_stamping_authority_may_be_asked_over_plain_http_and_to_the_letter() {
+    let good = format!("{HERE}\ntimestamp = {{ url = \"http://tsa.example.com/tsr/\", trust = \"roots.pem\" }}");
+    let stamps = with(&good).unwrap().audit.timestamp.unwrap();
+    assert_eq!(
+        (stamps.url.as_str(), stamps.trust.as_path()),
+        ("http://tsa.example.com/tsr/", Path::new("/srv/w/roots.pem"))
+    );
+    assert_eq!(with(HERE).unwrap().audit.timestamp, None);
+    let cases = [
+        (good.replace("/tsr/", "/tsr?x=1"), "the address has a `?` or `#` in it"),
+        (good.replace("http://tsa", "http://me:secret@tsa"), "must not hold a user or password"),
+        (good.replace("http://", "ftp://"), "not an address with http:// or https://"),
+        (good.replace("trust", "root"), "root"),
+    ];
+    for (lines, said) in cases {
+        let error = with(&lines).unwrap_err();
+        assert!(error.contains(said), "{said}\nnot in\n{error}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error, RvError};
-use cryptoki::mechanism::Mechanism;
+use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
@@ -55,9 +55,14 @@ impl<'m> Token<'m> {
         Ok(Self { library, slot, info, place })
     }
 
+    /// What it can do.
+    pub(super) fn mechanisms(&self) -> Result<Vec<MechanismType>> {
+        self.library.get_mechanism_list(self.slot).map_err(|error| fault::of(&self.place, &error))
+    }
+
     /// How roots are wrapped here.
     pub(super) fn wrapping(&self) -> Result<Wrapping> {
-        let mechanisms = self.library.get_mechanism_list(self.slot).map_err(|error| fault::of(&self.place, &error))?;
+        let mechanisms = self.mechanisms()?;
         let none = "it has neither AES-GCM nor AES key wrap, with keys that it makes itself";
         Wrapping::of(&mechanisms).ok_or_else(|| unfit(&self.place, none))
     }
@@ -107,12 +112,12 @@ impl Names {
 
 /// A session that is logged in; it ends, and with it the login, when it is dropped.
 pub(super) struct Opened<'t> {
-    session: Session,
+    pub(super) session: Session,
     place: &'t str,
 }
 
 impl Opened<'_> {
-    fn fault(&self, error: &Error) -> SlotError {
+    pub(super) fn fault(&self, error: &Error) -> SlotError {
         fault::of(self.place, error)
     }
 

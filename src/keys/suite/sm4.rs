@@ -1,8 +1,9 @@
 //! SM4 (GB/T 32907-2016), encryption only, which is all that counter mode needs.
 //!
 //! No part of it looks a secret up in a table or branches on one, so its time tells nothing about keys or data, whoever else
-//! runs on the processor. On x86-64 with GFNI (Intel from 2019, AMD from 2022 on) the S-box is two instructions; everywhere else a
-//! circuit of logic gates on bit planes does the same. The tests compare them with each other and with an independent implementation.
+//! runs on the processor. On x86-64 with GFNI (Intel from 2019, AMD from 2022 on) the S-box is two instructions; on those with
+//! AES-NI and SSSE3 (from 2010 on) it is the one of AES between shuffles; everywhere else a circuit of logic gates on bit planes does
+//! the same. The tests compare them with each other and with an independent implementation.
 
 mod algebra;
 #[cfg(not(target_arch = "x86_64"))]
@@ -17,7 +18,7 @@ mod x86;
 #[cfg(not(target_arch = "x86_64"))]
 use lanes::Lanes;
 #[cfg(target_arch = "x86_64")]
-use x86::{Gfni, Lanes};
+use x86::{Lanes, Vectors};
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -54,7 +55,7 @@ pub struct Engine(Kind);
 enum Kind {
     Sliced,
     #[cfg(target_arch = "x86_64")]
-    Gfni(Gfni),
+    Vectors(Vectors),
 }
 
 impl Engine {
@@ -65,8 +66,8 @@ impl Engine {
     #[must_use]
     pub fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if let Some(gfni) = Gfni::widest() {
-            return Self(Kind::Gfni(gfni));
+        if let Some(vectors) = Vectors::best() {
+            return Self(Kind::Vectors(vectors));
         }
         Self::PORTABLE
     }
@@ -76,7 +77,7 @@ impl Engine {
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::PORTABLE];
         #[cfg(target_arch = "x86_64")]
-        all.extend(Gfni::all().map(|gfni| Self(Kind::Gfni(gfni))));
+        all.extend(Vectors::all().map(|vectors| Self(Kind::Vectors(vectors))));
         all
     }
 
@@ -86,7 +87,7 @@ impl Engine {
         match self.0 {
             Kind::Sliced => "bit planes",
             #[cfg(target_arch = "x86_64")]
-            Kind::Gfni(gfni) => gfni.name(),
+            Kind::Vectors(vectors) => vectors.name(),
         }
     }
 }
@@ -110,7 +111,7 @@ impl Sm4 {
         let round_keys = match engine.0 {
             Kind::Sliced => sliced::expand_key(words, &ROUND_CONSTANTS),
             #[cfg(target_arch = "x86_64")]
-            Kind::Gfni(gfni) => gfni.expand_key(words, &ROUND_CONSTANTS),
+            Kind::Vectors(vectors) => vectors.expand_key(words, &ROUND_CONSTANTS),
         };
         words.zeroize();
         Self { engine, round_keys }
@@ -121,7 +122,7 @@ impl Sm4 {
         match self.engine.0 {
             Kind::Sliced => sliced::encrypt(&self.round_keys, blocks),
             #[cfg(target_arch = "x86_64")]
-            Kind::Gfni(gfni) => gfni.encrypt(&self.round_keys, blocks),
+            Kind::Vectors(vectors) => vectors.encrypt(&self.round_keys, blocks),
         }
     }
 }

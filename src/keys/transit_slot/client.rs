@@ -136,6 +136,15 @@ impl TransitClient {
         }
     }
 
+    /// Signs a SHA-256 with one version; `None` when the service will not.
+    pub(super) async fn sign(&self, digest: &[u8], version: u64) -> Result<Option<Vec<u8>>> {
+        let path = format!("{}/sign/{}", self.mount, self.key);
+        match self.call(Method::POST, &path, Some(wire::sign_body(digest, version)), "update").await? {
+            Answer::Done(reply) => Ok(Some(self.understood(wire::signature_in(&reply, version))?)),
+            Answer::Rejected | Answer::Absent => Ok(None),
+        }
+    }
+
     /// Forbids the use of versions below `version`; reversible by itself, and needed before [`TransitClient::trim`].
     pub(super) async fn forbid_below(&self, version: u64) -> Result<()> {
         let body = serde_json::json!({"min_decryption_version": version, "min_encryption_version": version});

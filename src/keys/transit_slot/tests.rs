@@ -72,6 +72,15 @@ fn requests_and_replies_are_exactly_these() {
     assert!(wire::root_in(long.as_bytes()).is_none());
     assert!(wire::is_of_version("vault:v12:AA", 12) && !wire::is_of_version("vault:v12:AA", 1));
     assert!(wire::says_sealed(b"{\"errors\":[\"Vault is sealed\"]}") && !wire::says_sealed(b"{\"errors\":[]}"));
+    let body = wire::sign_body(b"digest", 3);
+    let asked: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&asked["prehashed"], &asked["key_version"]), (&true.into(), &3.into()), "{asked}");
+    assert_eq!((&asked["input"], &asked["marshaling_algorithm"]), (&"ZGlnZXN0".into(), &"asn1".into()), "{asked}");
+    let reply = |text: &str| format!("{{\"data\":{{\"signature\":\"{text}\"}}}}");
+    assert_eq!(wire::signature_in(reply("vault:v3:AQID").as_bytes(), 3), Some(vec![1, 2, 3]));
+    for bad in ["vault:v2:AQID", "vault:v3:x:AQID", "vault:v3:?", "AQID"] {
+        assert_eq!(wire::signature_in(reply(bad).as_bytes(), 3), None, "{bad}");
+    }
     let login = wire::login_body("a\"b", "c");
     assert_eq!(std::str::from_utf8(&login).unwrap(), "{\"role_id\":\"a\\\"b\",\"secret_id\":\"c\"}");
 }
@@ -91,6 +100,9 @@ fn a_key_is_fit_only_with_every_switch_off() {
         assert!(state(&on).unfit().is_some(), "{switch}");
     }
     assert!(state(&text.replace("aes256-gcm96", "rsa-4096")).unfit().is_some());
+    let signs = text.replace("aes256-gcm96", "ecdsa-p256");
+    assert!(state(&signs).unfit_for_signing().is_none() && state(text).unfit_for_signing().is_some());
+    assert!(state(&signs.replace("\"exportable\":false", "\"exportable\":true")).unfit_for_signing().is_some());
 }
 
 #[test]

@@ -58,9 +58,22 @@ impl KeyState {
 
     /// Why no new root may rest on the key.
     pub(super) fn unfit(&self) -> Option<&'static str> {
-        if self.kind != "aes256-gcm96" {
-            Some("its type is not aes256-gcm96")
-        } else if self.derived {
+        if self.kind == "aes256-gcm96" { self.loose() } else { Some("its type is not aes256-gcm96") }
+    }
+
+    /// Why no certificate may rest on the key.
+    pub(super) fn unfit_for_signing(&self) -> Option<&'static str> {
+        if self.kind == "ecdsa-p256" { self.loose() } else { Some("its type is not ecdsa-p256") }
+    }
+
+    /// The public half of a version, in PEM.
+    pub(super) fn public_key(&self, version: u64) -> Option<String> {
+        self.keys.get(&version.to_string())?.get("public_key")?.as_str().map(str::to_owned)
+    }
+
+    /// What lets key material out, or the key go.
+    fn loose(&self) -> Option<&'static str> {
+        if self.derived {
             Some("it is a derived key")
         } else if self.imported_key {
             Some("it was imported, so a copy of it may exist outside of the service")
@@ -153,6 +166,25 @@ pub(super) fn encrypt_body(root: &Key, associated_data: &[u8], version: u64) -> 
 pub(super) fn decrypt_body(wrapped: &str, associated_data: &[u8]) -> Secret {
     let associated_data = STANDARD.encode(associated_data);
     json(&serde_json::json!({"ciphertext": wrapped, "associated_data": associated_data}))
+}
+
+/// Asks for a signature over a SHA-256, in ASN.1 DER.
+pub(super) fn sign_body(digest: &[u8], version: u64) -> Secret {
+    json(&serde_json::json!({
+        "input": STANDARD.encode(digest), "prehashed": true, "hash_algorithm": "sha2-256", "marshaling_algorithm": "asn1",
+        "key_version": version,
+    }))
+}
+
+/// The signature out of a reply, which must be by this version.
+pub(super) fn signature_in(reply: &[u8], version: u64) -> Option<Vec<u8>> {
+    #[derive(Deserialize)]
+    struct Signature {
+        signature: String,
+    }
+    let text = data::<Signature>(reply)?.signature;
+    let (prefix, encoded) = text.rsplit_once(':')?;
+    STANDARD.decode(encoded).ok().filter(|_| is_of_version(&text, version) && prefix.matches(':').count() == 1)
 }
 
 /// Asks for a token by role. The text goes straight into a buffer that is wiped.

@@ -63,6 +63,7 @@ fn model(tables: &[Table], collections: &[&str], policies: &[Policy]) -> Result<
         copies: Vec::new(),
         budget: crate::policy::registry::Budget::default(),
         replicas: Vec::new(),
+        files: crate::policy::registry::FilesSpec::default(),
         collections: collections.iter().map(|text| toml::from_str::<CollectionSpec>(text).unwrap()).collect(),
         ignored: Vec::new(),
     };

@@ -21,6 +21,7 @@ fn store(purpose: Option<&str>, fields: &[(&str, FieldSpec)]) -> StoreSpec {
         ignored: Vec::new(),
         budget: crate::policy::registry::Budget::default(),
         replicas: Vec::new(),
+        files: crate::policy::registry::FilesSpec::default(),
         collections: vec![CollectionSpec {
             table: "customers".to_owned(),
             subject: None,

@@ -2,20 +2,21 @@
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 
-use super::predicate::{ENVIRONMENT, LINT_RULES, REFERENCE_KEY, REFERENCE_YEARS, copies};
-use super::{announced, next_reserved, proof, reopenable_until, request_of, result_name, told};
+use super::predicate::{AskedFor, LINT_RULES, REFERENCE_KEY, REFERENCE_YEARS, copies};
+use super::root::reopenable_until;
+use super::{Number, announced, begin_issue, log_issue, next_reserved, proof, request_of, result_name, sign, told};
+use crate::certify::Draft;
 use crate::certify::check::{as_id, location};
 use crate::certify::codes::{
     Action, BackupState, CopyState, ErasureResult, Limitation, OutsideBinding, Sanitization, SlotClass, System,
     TriggerKind, VerificationMethod,
 };
 use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
-use crate::certify::issue;
 use crate::certify::statement::{
     Backups, ClockQuality, Digest, Issuer, KeyEvidence, OutsideKeyEnd, OutsideReadBack, Predicate, Privacy,
     PrivacyScan, Scope, Statement, Target, Timestamp, Trigger, Verification,
 };
-use crate::control::{CertificateRow, OutsideKeyRow};
+use crate::control::OutsideKeyRow;
 use crate::installation::Installation;
 use crate::keyring::Purpose;
 use crate::keys::outside::OutsideEvidence;
@@ -50,17 +51,27 @@ struct Facts<'f> {
     destroyed: DateTime<Utc>,
     now: DateTime<Utc>,
     controller: String,
+    environment: String,
     agent: String,
     stores: &'f [StoreSpec],
     audit_limitation: Option<Limitation>,
-    request: Option<(i64, DateTime<Utc>, DateTime<Utc>)>,
+    request: Option<AskedFor>,
     id: String,
     sequence: u64,
     previous: Option<String>,
 }
 
-/// Issues the certificate of one key.
+/// Issues the certificate of one key, with entries in the operation log around it.
 pub(super) async fn certify_key(installation: &Installation, row: &OutsideKeyRow) -> Result<String> {
+    let announced = begin_issue(installation, &row.id).await?;
+    let issued = issue_for_key(installation, row).await;
+    let logged = log_issue(installation, &row.id, &announced, if issued.is_ok() { "success" } else { "failure" }).await;
+    let issued = issued?;
+    logged?;
+    Ok(issued)
+}
+
+async fn issue_for_key(installation: &Installation, row: &OutsideKeyRow) -> Result<String> {
     let body = OutsideBody::of(row)?;
     let lost = || TaskError::Inconsistent(format!("the evidence of outside key {} is missing", row.id));
     let (declared, evidence) = body.declared.as_ref().zip(body.evidence.as_ref()).ok_or_else(lost)?;
@@ -79,13 +90,14 @@ pub(super) async fn certify_key(installation: &Installation, row: &OutsideKeyRow
         destroyed,
         now,
         controller: installation.config.agent.name.clone(),
+        environment: installation.config.agent.environment.clone(),
         agent: hex::encode(installation.id()),
         stores: &installation.config.registry.stores,
         audit_limitation: installation.audit_limitation(),
         request,
         id: id.clone(),
         sequence: sequence as u64,
-        previous,
+        previous: previous.clone(),
     };
     let reference_key = installation.keyring.work_key(&mut tx, Purpose::Certificate, "").await?;
     let said = serde_json::to_vec(&evidence.before).map_err(proof)?;
@@ -102,21 +114,17 @@ pub(super) async fn certify_key(installation: &Installation, row: &OutsideKeyRow
     let file = writer.line(&line).map_err(proof)?;
     let (digest, _) = writer.finish();
     let predicate = predicate(&facts);
-    let result = result_name(predicate.result).to_owned();
+    let result = result_name(predicate.result);
     let statement = Statement::new(&digest, predicate);
-    let envelope = issue(&statement, installation.signer.certificates()).map_err(|error| proof(told(&error)))?;
-    tx.add_certificate(&CertificateRow {
-        id: id.clone(),
-        sequence,
-        run: row.id.clone(),
-        result,
-        digest: hex::encode(envelope.digest()),
-        envelope: envelope.as_bytes().to_vec(),
-        evidence: file.into_bytes(),
-        issued_at: now,
-        supersedes: None,
-    })
-    .await?;
+    let draft = Draft::of(&statement).map_err(|error| proof(told(&error)))?;
+    // The reference key may be new.
+    tx.commit().await?;
+    let number = Number { sequence, previous, id: id.clone() };
+    let (envelope, mut tx) = sign(installation, draft, now, &number).await?;
+    if tx.outside_key(&row.id).await?.as_ref() != Some(row) {
+        return Err(TaskError::Inconsistent(format!("outside key {} changed while it was certified", row.id)));
+    }
+    tx.add_certificate(&number.row(&row.id, result, &envelope, file, now)).await?;
     tx.announce_certificate(&uuid7(now, installation.random.as_ref())?).await?;
     let mut certified = row.clone();
     OutsideBody { certified: true, ..body.clone() }.put(&mut certified)?;
@@ -148,7 +156,7 @@ fn predicate(facts: &Facts<'_>) -> Predicate {
             controller: as_id(&facts.controller),
             agent_id: facts.agent.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            environment: ENVIRONMENT.to_owned(),
+            environment: facts.environment.clone(),
         },
         started_at: Timestamp::from(begun),
         finished_at: Timestamp::from(facts.destroyed),
@@ -192,8 +200,8 @@ fn predicate(facts: &Facts<'_>) -> Predicate {
 fn trigger(facts: &Facts<'_>) -> Trigger {
     let nothing = Trigger { kind: TriggerKind::RetentionExpiry, request_ref: None, received_at: None, due_at: None };
     match facts.request {
-        Some((number, received, due)) => Trigger {
-            kind: TriggerKind::SubjectRequest,
+        Some(AskedFor { number, reason, received, due }) => Trigger {
+            kind: reason,
             request_ref: Some(format!("request-{number}")),
             received_at: Some(Timestamp::from(received)),
             due_at: Some(Timestamp::from(due)),

@@ -3,7 +3,9 @@
 //! Nothing is said that the facts do not show: a date only where one is known, `erased` only with the destroyed key, `clear`
 //! only where the store says that its own files are clean.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+pub(super) mod basis;
+
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 
@@ -12,39 +14,52 @@ use crate::certify::codes::{
     Action, AnonymizationTechnique, BackupState, CopyState, ErasureResult, Limitation, RetainedReason, Sanitization,
     SlotClass, System, TriggerKind, VerificationMethod,
 };
+use crate::certify::evidence::OTHERS;
 use crate::certify::statement::{
-    Anonymization, AnonymizedField, Backups, ClockQuality, DeclaredCopy, Digest, Issuer, KeyEvidence, LegalBasis,
-    Predicate, Privacy, PrivacyScan, Retained, RootSlot, Scope, Supersedes, Target, Timestamp, Trigger, Verification,
+    Anonymization, AnonymizedField, Approval, Backups, ClockQuality, DeclaredCopy, Digest, Issuer, KeyEvidence,
+    Predicate, Privacy, PrivacyScan, Retained, RootSlot, Scope, Supersedes, Target, Timestamp, Verification,
 };
 use crate::control::{ChunkRow, RunRow};
 use crate::plan::{CollectionCounts, PlanBody, Reason, Technique};
+use crate::policy::calendar::Period;
 use crate::policy::registry::{BackupMode, StoreSpec};
 use crate::stores::Engine;
+use crate::stores::PhysicalStage;
 
+use self::basis::{data_categories, legal_basis, policy, trigger};
 use super::{FINAL, SHREDDED, UNDONE, proof};
 use crate::tasks::erasure::RunBody;
 use crate::tasks::{Result, TaskError};
 
-/// What the certificates are about: always the real thing.
-pub(super) const ENVIRONMENT: &str = "prod";
 /// The version of the personal-data scan in [`crate::certify::lint`].
 pub(super) const LINT_RULES: &str = "v1";
 
-/// Statutes that one certificate names; an own catalogue can have any number of them.
-const MOST_STATUTES: usize = 64;
 /// Certificates and request files are kept for at least three years; their pseudonyms die after twenty at the latest.
 pub(super) const REFERENCE_YEARS: u64 = 20;
 /// The name of the key that the pseudonyms are made with.
 pub(super) const REFERENCE_KEY: &str = "certificate";
 /// How many bytes of JSON the targets may take of the 256 KiB of a certificate; the rest is for everything else.
 const TARGET_BYTES: usize = 160 * 1024;
-/// The target that sums up collections which do not fit; the evidence file names each of them.
-const OTHERS: &str = "others";
+
+/// What a certificate tells of a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AskedFor {
+    /// Its number.
+    pub number: i64,
+    /// Why it was to be erased.
+    pub reason: TriggerKind,
+    /// When it was received.
+    pub received: DateTime<Utc>,
+    /// When it must be answered.
+    pub due: DateTime<Utc>,
+}
 
 /// Everything a certificate is made of.
 pub(super) struct Facts {
     /// The controller's name.
     pub controller: String,
+    /// What it is about: `prod`, `demo`, …
+    pub environment: String,
     /// The installation's id, hex.
     pub agent: String,
     /// Registered stores.
@@ -68,8 +83,10 @@ pub(super) struct Facts {
     pub chunks: Vec<ChunkRow>,
     /// Its plan's public part.
     pub plan: PlanBody,
-    /// Number, receipt and due date of the request.
-    pub request: Option<(i64, DateTime<Utc>, DateTime<Utc>)>,
+    /// The request that it answers.
+    pub request: Option<AskedFor>,
+    /// Who agreed to the plan.
+    pub approvals: Vec<Approval>,
     /// The time of issue.
     pub now: DateTime<Utc>,
     /// The destroyed root, once its destruction is on record.
@@ -138,10 +155,13 @@ impl Facts {
         self.chunks.iter().filter(lost).any(is_backed_up)
     }
 
-    /// The checked end of the erasure: what a declared copy's period counts from.
-    pub(super) fn checked(&self) -> DateTime<Utc> {
+    /// What the period of a store's declared copies counts from: the checked end of the erasure, or later, when nothing that passes by
+    /// itself kept the rows in its files any more. Copies that were made until then hold them.
+    pub(super) fn copied_until(&self, store: &str) -> DateTime<Utc> {
         let times = self.times();
-        times.checked.unwrap_or(times.issued)
+        let checked = times.checked.unwrap_or(times.issued);
+        let own = self.body.physical.iter().find(|files| files.store == store);
+        own.map_or(checked, |files| files.copied_until().max(checked))
     }
 
     /// A store that is registered.
@@ -167,7 +187,7 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
             controller: as_id(&facts.controller),
             agent_id: facts.agent.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            environment: ENVIRONMENT.to_owned(),
+            environment: facts.environment.clone(),
         },
         started_at: Timestamp::from(facts.run.begun_at),
         finished_at: Timestamp::from(times.finished),
@@ -177,20 +197,20 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
         clock: ClockQuality { source: "host".to_owned(), max_error_ms: 300_000 },
         result: result_of(facts),
         trigger: trigger(facts),
-        policy: None,
+        policy: policy(facts),
         legal_basis: legal_basis(facts),
-        approvals: Vec::new(),
+        approvals: facts.approvals.clone(),
         scope: Scope {
             targets_declared: declared as u64,
             targets_reached: facts.plan.collections.len() as u64,
-            subjects_count: u64::from(facts.run.request.is_some()),
+            subjects_count: if facts.run.request.is_some() { 1 } else { facts.plan.subjects },
             subject_refs: facts
                 .body
                 .subject_ref
                 .iter()
                 .map(|digest| format!("hmac-sha256:{REFERENCE_KEY}:{digest}"))
                 .collect(),
-            data_categories: Vec::new(),
+            data_categories: data_categories(facts),
         },
         residual_date: residual_date(facts, &targets, &limitations),
         final_since: facts.body.final_at.filter(|_| facts.is_final()).map(Timestamp::from),
@@ -212,18 +232,6 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
     })
 }
 
-fn trigger(facts: &Facts) -> Trigger {
-    match facts.request {
-        Some((number, received, due)) => Trigger {
-            kind: TriggerKind::SubjectRequest,
-            request_ref: Some(format!("request-{number}")),
-            received_at: Some(Timestamp::from(received)),
-            due_at: Some(Timestamp::from(due)),
-        },
-        None => Trigger { kind: TriggerKind::RetentionExpiry, request_ref: None, received_at: None, due_at: None },
-    }
-}
-
 /// Complete only when rows are gone, none failed, everything was reached and the keys are destroyed.
 fn result_of(facts: &Facts) -> ErasureResult {
     let body = &facts.body;
@@ -238,6 +246,7 @@ fn result_of(facts: &Facts) -> ErasureResult {
         && body.residual == 0
         && body.skipped.is_empty()
         && body.stopped == 0
+        && !body.is_residue_pending()
     {
         ErasureResult::Complete
     } else {
@@ -276,7 +285,7 @@ fn targets(facts: &Facts) -> Result<Vec<Target>> {
             .ok_or_else(|| TaskError::Inconsistent(format!("store {} is not registered any more", counts.store)))?;
         let sums = sums(facts, &counts.store, &counts.collection);
         let backups = backups(facts, spec.backup, sums.erased + sums.anonymised + sums.stripped > 0);
-        let clean = facts.body.physical.iter().any(|(store, clean, _)| *store == counts.store && *clean);
+        let clean = facts.body.is_settled(&counts.store);
         let place = location(&counts.store, &counts.collection);
         targets.push(Target {
             target_id: place.clone(),
@@ -307,7 +316,7 @@ fn targets(facts: &Facts) -> Result<Vec<Target>> {
             anonymization: anonymization(facts, counts, sums.anonymised),
             verification: verification(facts, &times),
             backups,
-            copies: copies(spec, facts.checked()),
+            copies: copies(spec, facts.copied_until(&spec.name)),
             media: None,
         });
     }
@@ -365,7 +374,7 @@ pub(super) fn copies(spec: &StoreSpec, from: DateTime<Utc>) -> Vec<DeclaredCopy>
 
 /// The day by which a declared copy is gone; none for `never`.
 fn copy_end(from: DateTime<Utc>, dies: &str) -> Option<NaiveDate> {
-    use crate::policy::calendar::{Bias, Period, end_of_period};
+    use crate::policy::calendar::{Bias, end_of_period};
     let period = Period::try_from(dies.to_owned()).ok()?;
     end_of_period(from, period, chrono_tz::Tz::UTC, Bias::Minimum).ok().map(|end| end.date_naive())
 }
@@ -397,14 +406,6 @@ fn backups(facts: &Facts, mode: BackupMode, touched: bool) -> Backups {
         },
         None => expires(grace),
     }
-}
-
-/// The statutes that the plan checked every row against, by their keys in the catalogue.
-fn legal_basis(facts: &Facts) -> Vec<LegalBasis> {
-    let checked = facts.plan.rules.iter().flat_map(|rule| &rule.statutes);
-    let keys: BTreeSet<&str> = checked.map(|statute| statute.key.as_str()).collect();
-    let provision = |key| LegalBasis { regime: "statute".to_owned(), provision: as_id(key) };
-    keys.into_iter().take(MOST_STATUTES).map(provision).collect()
 }
 
 fn retained(facts: &Facts) -> Vec<Retained> {
@@ -573,7 +574,9 @@ fn limitations(facts: &Facts, targets: &[Target]) -> Vec<Limitation> {
     when(body.failed > 0, Limitation::RowsFailed);
     when(!body.skipped.is_empty() || !facts.plan.skipped.is_empty(), Limitation::TargetsUnreached);
     when(!facts.plan.unregistered.is_empty(), Limitation::TablesNotRegistered);
-    when(body.physical.iter().any(|(_, clean, _)| !clean), Limitation::ResidualInDatabaseLog);
+    let is_left = body.physical.iter().any(|files| files.stage() != PhysicalStage::Settled);
+    when(is_left, Limitation::ResidualInDatabaseLog);
+    when(body.is_residue_pending(), Limitation::ResiduePending);
     when(targets.iter().any(|target| !target.copies.is_empty()), Limitation::CopyDeclared);
     when(any_copy(CopyState::Unread), Limitation::CopyUnread);
     when(targets.iter().any(|target| target.backups.state == BackupState::Chain), Limitation::BackupNotCovered);

@@ -7,6 +7,7 @@ use super::predicate::{Facts, copies};
 use crate::certify::check::location;
 use crate::certify::codes::SlotClass;
 use crate::certify::statement::Predicate;
+use crate::stores::PhysicalStage;
 use crate::tasks::finality::{CopyDates, DATABASE_LOG, Residual, ResidualCode};
 
 /// Everything that is left of a shredded run, holds apart.
@@ -65,10 +66,12 @@ fn store_residuals(facts: &Facts) -> Vec<Residual> {
         .filter(|store| facts.spec(store).is_none())
         .map(|store| Residual::undated(ResidualCode::Unregistered, Some(store)))
         .collect();
-    let is_clean = |store: &str| facts.body.physical.iter().any(|(known, clean, _)| known == store && *clean);
-    for store in touched.into_iter().filter(|store| !is_clean(store)) {
+    for store in touched.into_iter().filter(|store| !facts.body.is_settled(store)) {
         let is_dated = facts.spec(store).is_some_and(|spec| spec.copies.iter().any(|copy| copy.kind == DATABASE_LOG));
-        if !is_dated {
+        // What keeps rows in the files now may keep them beyond any date.
+        let is_kept =
+            facts.body.physical.iter().any(|files| files.store == store && files.stage() == PhysicalStage::Pending);
+        if !is_dated || is_kept {
             found.push(Residual::undated(ResidualCode::DatabaseLog, Some(store)));
         }
     }
@@ -80,7 +83,7 @@ fn copy_dates(facts: &Facts, earlier: &[Predicate]) -> CopyDates {
     let mut dates = CopyDates::default();
     let stores: BTreeSet<&str> = facts.plan.collections.iter().map(|counts| counts.store.as_str()).collect();
     for spec in stores.into_iter().filter_map(|store| facts.spec(store)) {
-        for copy in copies(spec, facts.checked()) {
+        for copy in copies(spec, facts.copied_until(&spec.name)) {
             dates.declared(store_of(&location(&spec.name, "-")), &copy.copy_ref, copy.dies_by);
         }
     }

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use super::predicate::ENVIRONMENT;
-use super::{announced, next_reserved, outside, proof, reserve, result_name, told, uncertified_runs};
+use super::{
+    Number, announced, begin_issue, log_issue, next_reserved, outside, proof, reserve, result_name, sign, told,
+    uncertified_runs,
+};
+use crate::certify::Draft;
 use crate::certify::codes::ErasureResult;
-use crate::certify::issue_roll_up;
 use crate::certify::roll_up::{Filed, ListLine, ListedCertificate, totals, write};
 use crate::certify::statement::{Digest, EarlierRollUp, Issuer, LogHead, RollUp, RollUpStatement, Timestamp};
 use crate::control::{CertificateRow, OutboxRow, Tx};
@@ -38,6 +40,7 @@ pub async fn roll_up_due(installation: &Installation) -> Result<Option<String>> 
 async fn roll_up(installation: &Installation) -> Result<String> {
     let owed = owed(installation).await?;
     reserve(installation, 1).await?;
+    begin_issue(installation, ROLL_UP).await?;
     let head = operation_log(installation).await?.sequencer().checkpoint().await.checkpoint;
     let mut tx = installation.control.begin().await?;
     let now = installation.clock.now();
@@ -58,7 +61,7 @@ async fn roll_up(installation: &Installation) -> Result<String> {
         RollUp {
             certificate_id: id.clone(),
             sequence: sequence as u64,
-            previous_certificate: previous.map(|sha256| Digest { sha256 }),
+            previous_certificate: previous.clone().map(|sha256| Digest { sha256 }),
             issuer: issuer(installation),
             from: Timestamp::from(from),
             until: Timestamp::from(now),
@@ -71,23 +74,15 @@ async fn roll_up(installation: &Installation) -> Result<String> {
             previous_roll_up: before.map(|row| EarlierRollUp { certificate_id: row.id, sequence: row.sequence as u64 }),
         },
     );
-    let signer = installation.signer.certificates();
-    let envelope = issue_roll_up(&statement, signer).map_err(|error| proof(told(&error)))?;
-    tx.add_certificate(&CertificateRow {
-        id: id.clone(),
-        sequence,
-        run: ROLL_UP.to_owned(),
-        result: result_name(result).to_owned(),
-        digest: hex::encode(envelope.digest()),
-        envelope: envelope.as_bytes().to_vec(),
-        evidence: list.into_bytes(),
-        issued_at: now,
-        supersedes: None,
-    })
-    .await?;
+    let draft = Draft::of_roll_up(&statement).map_err(|error| proof(told(&error)))?;
+    drop(tx);
+    let number = Number { sequence, previous, id: id.clone() };
+    let (envelope, mut tx) = sign(installation, draft, now, &number).await?;
+    tx.add_certificate(&number.row(ROLL_UP, result_name(result), &envelope, list, now)).await?;
     tx.announce_certificate(&uuid7(now, installation.random.as_ref())?).await?;
     tx.commit().await?;
     crash_point::reached("roll-up.issued");
+    log_issue(installation, ROLL_UP, &id, "success").await?;
     Ok(id)
 }
 
@@ -96,7 +91,7 @@ fn issuer(installation: &Installation) -> Issuer {
         controller: crate::certify::check::as_id(&installation.config.agent.name),
         agent_id: hex::encode(installation.id()),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        environment: ENVIRONMENT.to_owned(),
+        environment: installation.config.agent.environment.clone(),
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
+use super::evidence;
 use super::predicate::{Facts, predicate};
 use super::residual::residuals;
-use super::{evidence, key_evidence};
+use super::root::key_evidence;
 use crate::certify::codes::{
     Action, AnonymizationTechnique, BackupState, CopyState, ErasureResult, Limitation, RetainedReason, Sanitization,
     SlotClass,
@@ -22,8 +23,8 @@ use crate::policy::registry::{BackupMode, CopySpec, SecretText, StoreSpec};
 use crate::policy::statute::Catalogue;
 use crate::policy::statute::rules::{PolicyRule, StatuteRule};
 use crate::random::{SystemRandom, uuid7};
-use crate::stores::Engine;
-use crate::tasks::erasure::{RunBody, SmallestGroup};
+use crate::stores::{Engine, Residue, ResidueCode};
+use crate::tasks::erasure::{RunBody, SmallestGroup, StoreFiles};
 use crate::tasks::finality::ResidualCode;
 
 fn time(hours: i64) -> DateTime<Utc> {
@@ -55,6 +56,7 @@ fn store(backup: BackupMode, copies: &[(&str, &str)]) -> StoreSpec {
         ignored: Vec::new(),
         budget: crate::policy::registry::Budget::default(),
         replicas: Vec::new(),
+        files: crate::policy::registry::FilesSpec::default(),
     }
 }
 
@@ -77,6 +79,38 @@ fn chunk(collection: &str, verdict: &str, counts: [i64; 4]) -> ChunkRow {
     }
 }
 
+fn files(left: &[ResidueCode]) -> StoreFiles {
+    StoreFiles {
+        store: "shop".to_owned(),
+        since: time(0),
+        asked_at: time(0),
+        passed_at: None,
+        residues: left.iter().copied().map(Residue::new).collect(),
+        mark: None,
+        is_rewritten: false,
+        searched: None,
+    }
+}
+
+/// A plan of retention with these counts.
+fn plan_of(collections: Vec<CollectionCounts>) -> PlanBody {
+    PlanBody {
+        kind: PlanKind::Retention,
+        cutoff: time(0),
+        policy_digest: String::new(),
+        catalogue: None,
+        rules: Vec::new(),
+        schema_digest: Vec::new(),
+        holds: Vec::new(),
+        salt: String::new(),
+        rows_digest: String::new(),
+        collections,
+        subjects: 0,
+        skipped: Vec::new(),
+        unregistered: Vec::new(),
+    }
+}
+
 /// A run of ten hours ago over these chunks; `shredded` with generation 2, or waiting for its grace.
 fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
     let sum = |of: fn(&ChunkRow) -> i64| chunks.iter().map(of).sum::<i64>();
@@ -87,7 +121,7 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
         stripped: sum(|chunk| chunk.counts.stripped),
         kept: sum(kept),
         failed: sum(|chunk| chunk.counts.failed),
-        physical: vec![("shop".to_owned(), true, "clean".to_owned())],
+        physical: vec![files(&[])],
         ..RunBody::default()
     };
     let collections = chunks.iter().map(|chunk| CollectionCounts {
@@ -99,6 +133,8 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
     });
     Facts {
         controller: "示例 shop".to_owned(),
+        environment: "test".to_owned(),
+        approvals: Vec::new(),
         agent: hex::encode([7; 16]),
         stores: vec![spec],
         engines: HashMap::from([("shop".to_owned(), Engine::Sqlite)]),
@@ -119,20 +155,7 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
             shredded_at: shredded.then(|| time(5)),
             body: String::new(),
         },
-        plan: PlanBody {
-            kind: PlanKind::Retention,
-            cutoff: time(0),
-            policy_digest: String::new(),
-            catalogue: None,
-            rules: Vec::new(),
-            schema_digest: Vec::new(),
-            holds: Vec::new(),
-            salt: String::new(),
-            rows_digest: String::new(),
-            collections: collections.collect(),
-            skipped: Vec::new(),
-            unregistered: Vec::new(),
-        },
+        plan: plan_of(collections.collect()),
         body,
         open_until: None,
         lists_irrevocable_at: None,
@@ -232,10 +255,17 @@ fn kept_and_stripped_rows_alone_are_not_complete_and_unclean_files_are_not_clear
         assert!(said.limitations.contains(&Limitation::RowsRetained));
     }
     let mut unclean = facts(true, spec(), vec![chunk("orders", "erase", [5, 0, 0, 0])]);
-    unclean.body.physical[0].1 = false;
+    unclean.body.physical[0] = files(&[ResidueCode::TransactionLog]);
     assert_eq!(issued(&unclean).targets[0].sanitization, Sanitization::None);
     unclean.body.physical.clear();
     assert_eq!(issued(&unclean).targets[0].sanitization, Sanitization::None);
+    // What passes by itself is waited for: until then the erasure is not complete.
+    unclean.body.physical = vec![files(&[ResidueCode::TransactionLog])];
+    let said = issued(&unclean);
+    assert!(said.result == ErasureResult::Complete && !said.limitations.contains(&Limitation::ResiduePending));
+    unclean.body.physical = vec![files(&[ResidueCode::TransactionLog, ResidueCode::OldTransaction])];
+    let said = issued(&unclean);
+    assert!(said.result == ErasureResult::Partial && said.limitations.contains(&Limitation::ResiduePending));
 }
 
 #[test]
@@ -354,7 +384,7 @@ fn evidence_says_present_of_a_stripped_row() {
     let entries = [entry(LedgerKind::Erased, 1), entry(LedgerKind::Stripped, 2)];
     let key = Key::make(&SystemRandom).unwrap();
     let (file, digest) = evidence(&entries, Timestamp::from(time(1)), &key).unwrap();
-    let facts = facts(true, store(BackupMode::Bucket, &[]), vec![chunk("customers", "erase", [1, 0, 0, 0])]);
+    let facts = facts(true, store(BackupMode::Bucket, &[]), vec![chunk("customers", "erase", [1, 1, 0, 0])]);
     let statement = Statement::new(&digest, predicate(&facts).unwrap());
     let totals = verify_evidence(file.as_bytes(), &statement).unwrap();
     assert_eq!((totals.absent["shop/customers"], totals.present["shop/customers"]), (1, 1));
@@ -406,13 +436,33 @@ fn each_thing_that_is_left_is_named_with_its_date() {
     assert!(left(&lost, &[]).contains(&(Code::Unregistered, None)));
     // A store's own log has a date only where one is declared for it.
     let mut unclean = service(store(BackupMode::Bucket, &[("log", "30 days")]));
-    unclean.body.physical[0].1 = false;
+    unclean.body.physical[0] = files(&[ResidueCode::TransactionLog]);
     assert!(left(&unclean, &[]).contains(&(Code::DatabaseLog, None)));
     unclean.stores[0].copies[0].kind = "database-log".to_owned();
     assert_eq!(
         left(&unclean, &[]),
         [(Code::ServiceCopies, day("2026-03-23")), (Code::DeclaredCopy, day("2026-04-14"))]
     );
+    // Whatever keeps rows in the files may keep them beyond that date.
+    unclean.body.physical[0] = files(&[ResidueCode::OpenReader]);
+    assert!(left(&unclean, &[]).contains(&(Code::DatabaseLog, None)));
+}
+
+#[test]
+fn copies_count_from_the_day_on_which_nothing_kept_the_rows_any_more() {
+    use ResidualCode as Code;
+    let mut late = service(store(BackupMode::Bucket, &[("volume", "30 days")]));
+    late.body.physical[0].passed_at = Some(time(24 * 60));
+    late.now = time(24 * 60);
+    let volume = (Code::DeclaredCopy, day("2026-06-13"));
+    assert!(left(&late, &[]).contains(&volume), "{:?}", left(&late, &[]));
+    assert_eq!(issued(&late).targets[0].copies[0].dies_by, volume.1);
+    // What passed before the read-back does not make it earlier.
+    late.body.physical[0].passed_at = Some(time(-24 * 60));
+    assert!(left(&late, &[]).contains(&(Code::DeclaredCopy, day("2026-04-14"))));
+    // While something keeps them, nothing is promised that counts from before the last look.
+    late.body.physical[0] = StoreFiles { asked_at: time(24 * 60), ..files(&[ResidueCode::OpenReader]) };
+    assert!(left(&late, &[]).contains(&volume));
 }
 
 #[test]
@@ -444,4 +494,52 @@ fn a_final_certificate_says_so_and_names_no_date_to_come() {
     ended.body.final_at = Some(time(24 * 20));
     let statement = Statement::new(&"00".repeat(32), predicate(&ended).unwrap());
     issue(&statement, &crate::certify::tests::signer()).unwrap_err();
+}
+
+#[test]
+fn what_the_plan_knows_of_policies_people_and_kinds_is_told() {
+    let mut spec = store(BackupMode::Bucket, &[]);
+    let of = |table: &str, kind: &str| {
+        let text =
+            format!("table = \"{table}\"\nfields.a = {{ kind = \"{kind}\" }}\nfields.b = {{ kind = \"email\" }}");
+        toml::from_str(&text).unwrap()
+    };
+    spec.collections = vec![of("customers", "id_card"), of("orders", "address"), of("notes", "mobile")];
+    let mut facts = facts(true, spec, vec![chunk("customers", "erase", [3, 0, 0, 0])]);
+    assert_eq!(predicate(&facts).unwrap().policy, None, "no policy made anything due");
+    let counts = &mut facts.plan.collections[0];
+    (counts.policy, counts.erase) = (Some("closed".to_owned()), 3);
+    facts.plan.subjects = 2;
+    facts.plan.policy_digest = "ab".repeat(32);
+    let retention = Period { months: 14, days: 3 };
+    let rule = |policy: &str| PolicyRule { policy: policy.to_owned(), retention, statutes: Vec::new() };
+    facts.plan.rules = vec![rule("closed"), rule("left")];
+    let said = predicate(&facts).unwrap();
+    let policy = said.policy.unwrap();
+    assert_eq!((policy.id.as_str(), policy.version.as_str()), ("closed", "none"));
+    assert_eq!((policy.retention_period.as_deref(), policy.digest.sha256), (Some("P1Y2M3D"), "ab".repeat(32)));
+    assert_eq!((said.scope.subjects_count, said.scope.data_categories), (2, vec!["email".into(), "id_card".into()]));
+    assert_eq!(said.issuer.environment, "test");
+    // Of several policies neither has the period of all.
+    facts.plan.collections.push(CollectionCounts {
+        store: "shop".to_owned(),
+        collection: "orders".to_owned(),
+        policy: Some("left".to_owned()),
+        due: 1,
+        keep: vec![("restricted:cn.ecl.31:cn.pipl.47".to_owned(), 1)],
+        ..CollectionCounts::default()
+    });
+    facts.chunks.push(chunk("orders", "keep", [0, 0, 1, 0]));
+    let said = predicate(&facts).unwrap();
+    let policy = said.policy.unwrap();
+    assert_eq!((policy.id.as_str(), policy.retention_period), ("closed+left", None));
+    let kept: Vec<_> = said.retained.iter().map(|kept| (kept.provision.as_deref(), kept.restricted)).collect();
+    assert_eq!(kept, [(Some("cn.ecl.31"), false)]);
+    assert_eq!(said.scope.data_categories, ["email", "id_card"], "nothing was taken from the other");
+    facts.run.request = Some(3);
+    let said = predicate(&facts).unwrap();
+    assert_eq!((said.policy, said.scope.subjects_count), (None, 1));
+    for (period, text) in [((36, 0), "P3Y"), ((0, 180), "P180D"), ((5, 0), "P5M"), ((0, 0), "P0D")] {
+        assert_eq!(super::predicate::basis::iso(Period { months: period.0, days: period.1 }), text);
+    }
 }

@@ -101,12 +101,15 @@ impl DrillRecord {
 /// Gives a record its number and what it continues, signs and stores it, and logs it. Erased data that was there again is an error in
 /// the log of the process too.
 pub(in crate::tasks) async fn keep(installation: &Installation, record: &mut DrillRecord) -> Result<()> {
-    // A writing transaction: nobody else's record can come between.
-    let mut tx = installation.control.begin().await?;
-    let last = tx.last_drill().await?;
+    let last = installation.control.read().await?.last_drill().await?;
     record.number = last.as_ref().map_or(0, |last| last.number.unsigned_abs()) + 1;
-    record.previous = last.map(|last| Sha256::of(&last.record).to_string());
-    let row = sign(installation, record)?;
+    record.previous = last.as_ref().map(|last| Sha256::of(&last.record).to_string());
+    // In no transaction: the key may lie where it takes its time. Nobody else's record can have come between all the same.
+    let row = sign(installation, record).await?;
+    let mut tx = installation.control.begin().await?;
+    if tx.last_drill().await?.map(|row| row.id) != last.map(|row| row.id) {
+        return Err(TaskError::Inconsistent("another drill was recorded meanwhile".to_owned()));
+    }
     tx.add_drill(&row).await?;
     tx.commit().await?;
     if row.returned > 0 {
@@ -125,11 +128,10 @@ pub(in crate::tasks) async fn keep(installation: &Installation, record: &mut Dri
     installation.log(operation).await
 }
 
-fn sign(installation: &Installation, record: &DrillRecord) -> Result<DrillRow> {
+async fn sign(installation: &Installation, record: &DrillRecord) -> Result<DrillRow> {
     let payload = serde_json::to_vec(record).map_err(|error| TaskError::Proof(error.to_string()))?;
     let signed = pae(RECORD_TYPE, &payload);
-    let signature =
-        installation.signer.certificates().sign(&signed).map_err(|error| TaskError::Proof(error.to_string()))?;
+    let signature = installation.signer.sign(&signed).await?;
     let envelope = Envelope::make(RECORD_TYPE, payload, signature, installation.signer.key_id());
     Ok(DrillRow {
         id: record.drill.clone(),

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::control::{ChunkCounts, ChunkRow, RunRow};
+use crate::stores::{FileSearch, PhysicalStage, PhysicalState, Residue};
 use crate::tasks::finality::Residual;
 use crate::tasks::{Result, TaskError};
 
@@ -37,7 +38,7 @@ pub struct RunBody {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub smallest_groups: Vec<SmallestGroup>,
     /// What the stores say about their own files, by store.
-    pub physical: Vec<(String, bool, String)>,
+    pub physical: Vec<StoreFiles>,
     /// Stores that were left out, with the reason.
     pub skipped: Vec<(String, String)>,
     /// Problems, without values.
@@ -75,6 +76,45 @@ pub struct RunBody {
     /// Whether its end is in the operation log and its markers are removed.
     #[serde(default)]
     pub closed: bool,
+}
+
+/// What the files of a store may still hold of the rows of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreFiles {
+    /// The store.
+    pub store: String,
+    /// When it was first asked, behind the deletion.
+    pub since: DateTime<Utc>,
+    /// When it was last asked.
+    pub asked_at: DateTime<Utc>,
+    /// What may hold them.
+    pub residues: Vec<Residue>,
+    /// Since when nothing that passes by itself holds them; none while something does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_at: Option<DateTime<Utc>>,
+    /// See [`crate::stores::PhysicalState::mark`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
+    /// Whether the tables were written anew since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_rewritten: bool,
+    /// What the last look into the raw files found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub searched: Option<FileSearch>,
+}
+
+impl StoreFiles {
+    /// How far the physical stage got.
+    #[must_use]
+    pub fn stage(&self) -> PhysicalStage {
+        PhysicalState::stage_of(&self.residues)
+    }
+
+    /// From when on copies of the store's files do not hold the rows as such any more, as far as is known.
+    #[must_use]
+    pub fn copied_until(&self) -> DateTime<Utc> {
+        self.passed_at.unwrap_or(self.asked_at)
+    }
 }
 
 /// The smallest group of anonymised rows of a collection that have the same values in the columns that could tell people apart.
@@ -119,6 +159,18 @@ impl RunBody {
         self.failed > 0 && self.gone() == 0
     }
 
+    /// Whether nothing of its rows is left in the files of a store.
+    #[must_use]
+    pub fn is_settled(&self, store: &str) -> bool {
+        self.physical.iter().any(|files| files.store == store && files.stage() == PhysicalStage::Settled)
+    }
+
+    /// Whether something that passes by itself still holds rows in the files of a store.
+    #[must_use]
+    pub fn is_residue_pending(&self) -> bool {
+        self.physical.iter().any(|files| files.stage() == PhysicalStage::Pending)
+    }
+
     pub(in crate::tasks) fn add(&mut self, counts: ChunkCounts) {
         self.erased += counts.erased;
         self.anonymised += counts.anonymised;
@@ -127,7 +179,7 @@ impl RunBody {
         self.failed += counts.failed;
     }
 
-    pub(super) fn text(&self) -> Result<String> {
+    pub(in crate::tasks) fn text(&self) -> Result<String> {
         serde_json::to_string(self).map_err(|_| TaskError::Inconsistent("a run's record cannot be written".to_owned()))
     }
 

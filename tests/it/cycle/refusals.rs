@@ -221,7 +221,7 @@ async fn certificates_wait_for_the_audit_service_and_go_later() {
     let service = start(ServiceSetup {
         bind: SocketAddr::from(([127, 0, 0, 1], port)),
         sequencer: Sequencer::open(Arc::new(store), signer, None).await.unwrap(),
-        trusted: installation.signer.trusted().clone(),
+        signers: installation.signer.trusted().clone().into(),
         token: None,
         operator: LogOperator::Independent,
         witnesses: Witnesses::default(),

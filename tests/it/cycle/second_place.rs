@@ -201,7 +201,7 @@ async fn other_service(world: &World, port: u16, signer: CheckpointSigner) -> Se
     let service = start(ServiceSetup {
         bind: ([127, 0, 0, 1], port).into(),
         sequencer: Sequencer::open(Arc::new(store), signer, None).await.unwrap(),
-        trusted: installation.signer.trusted().clone(),
+        signers: installation.signer.trusted().clone().into(),
         token: None,
         operator: LogOperator::Independent,
         witnesses: Witnesses::default(),

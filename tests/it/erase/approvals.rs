@@ -52,6 +52,35 @@ async fn a_plan_runs_when_two_different_operators_agreed_to_this_very_plan() {
     installation.close().await.unwrap();
 }
 
+/// A policy that wants nobody's agreement does not make a declared class less strict; a kind alone asks for nobody.
+#[tokio::test]
+async fn a_field_that_is_declared_confidential_wants_two_operators() {
+    let place = notes("none").await;
+    place.edit_config("subject = \"person\"", "subject = \"person\"\nfields.person = { kind = \"bank_card\" }");
+    let installation = place.open().await;
+    let plan = plan_retention(&installation).await.unwrap();
+    assert_eq!(agreement(&installation, &plan.row, &plan.body).await.unwrap().needed, 0);
+    installation.close().await.unwrap();
+
+    place.edit_config("kind = \"bank_card\" }", "kind = \"name\", level = \"confidential\" }");
+    let mut installation = place.open().await;
+    let done = run_task(&mut installation, &RETENTION).await;
+    assert_eq!(done.state, "refused");
+    assert!(done.summary.contains("the class of notes.person wants it"), "{}", done.summary);
+    let plan = newest(&installation, "retention").await;
+    for operator in ["ann", "bob"] {
+        assert_eq!(place.ask("SELECT count(*) FROM notes").await, "4");
+        approve(&installation, &plan.hash, operator).await.unwrap();
+    }
+    assert_eq!(run_task(&mut installation, &RETENTION).await.summary, "3 due, 3 erased, 0 kept, 0 failed");
+    // A customer's request takes rows with the same field.
+    receive(&installation, &Subject::new("d")).await.unwrap();
+    let waiting = run_task(&mut installation, &Task::Requests).await;
+    assert!(waiting.summary.contains("approval"), "{}", waiting.summary);
+    assert_eq!(place.ask("SELECT count(*) FROM notes").await, "1");
+    installation.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn nobody_agrees_twice_by_writing_a_name_in_another_way() {
     let place = notes("two").await;

@@ -1,11 +1,12 @@
 //! Whole cycles through a proxy that fails now and then, and one that stops answering at each step.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use wangchuan::agent::verify_backups;
 use wangchuan::backup::embedded::EmbeddedServer;
-use wangchuan::installation::recover_site;
+use wangchuan::installation::{Installation, recover_site};
 use wangchuan::random::SystemRandom;
 use wangchuan::tasks::TaskError;
 use wangchuan::tasks::drill::run_drill;
@@ -127,4 +128,39 @@ async fn a_shred_that_is_refused_at_any_step_is_done_by_the_next_try() {
     assert_eq!(run_now(&installation, &run.id).await.state, "shredded");
     installation.close().await.unwrap();
     end(world, server).await;
+}
+
+/// The file slot's roots, by generation.
+async fn roots(installation: &Installation) -> Vec<i64> {
+    installation.keyring.slot().list().await.unwrap().iter().map(|root| root.generation).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shred_whose_sealed_state_is_lost_or_spoilt_destroys_no_root() {
+    for fault in [Fault::Forgotten, Fault::Rotten] {
+        let (world, server, proxy) = world_behind_proxy(20).await;
+        let installation = world.open().await;
+        let first = snapshot(&installation).await;
+        let run = forget(&installation, &world.shop.picks.leaver.clone()).await;
+        snapshot(&installation).await;
+        let mut tries = 0;
+        loop {
+            // The first object that a try stores, then the second one, and so on.
+            let stored = AtomicUsize::new(0);
+            proxy.fail(move |seen| (seen.stores() && stored.fetch_add(1, Ordering::SeqCst) == tries).then_some(fault));
+            let tried = shred_due(&installation).await;
+            let Some((_, seen)) = proxy.faults().pop() else { break };
+            assert!(tried.is_err(), "{fault:?} {}: {tried:?}", seen.target);
+            assert_eq!(roots(&installation).await, [1], "{fault:?} {}", seen.target);
+            assert_eq!(run_now(&installation, &run.id).await.state, "shred-pending");
+            tries += 1;
+        }
+        assert!(tries > 0, "nothing was stored");
+        assert_eq!(roots(&installation).await, [2]);
+        assert_eq!(run_now(&installation, &run.id).await.state, "shredded");
+        let report = restore(&world, &installation, &first, "restored.db").await.unwrap();
+        assert!(report.is_whole(), "{fault:?}: {report:?}");
+        installation.close().await.unwrap();
+        end(world, server).await;
+    }
 }

@@ -5,6 +5,7 @@ mod cycles;
 mod matrix;
 mod moto;
 mod objects;
+mod old_tls;
 
 use std::path::Path;
 

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use serde_json::Value as Json;
+use wangchuan::audit::key_history::{HeldKey, KeyHistory};
 use wangchuan::audit::receipt::{self, LogOperator};
+use wangchuan::audit::stamp::{self, StampTrust};
 use wangchuan::audit::trust::{Trust, TrustedLog, Window};
 use wangchuan::backup::codec::{Id128, Sha256};
 use wangchuan::backup::directory;
@@ -13,9 +15,10 @@ use wangchuan::backup::pack::{pack_id, read_pack};
 use wangchuan::backup::removed::open_removed;
 use wangchuan::backup::state_record::{self, RecordName, RootName, StateHeads, StateRecord};
 use wangchuan::certify::dsse::Envelope;
-use wangchuan::certify::signer::PublicKey;
+use wangchuan::certify::signer::{CertificateSigner, PublicKey};
 use wangchuan::keys::Key;
 use wangchuan::keys::sealed::open_column;
+use wangchuan::keys::signing::SigningKind;
 use wangchuan::keys::suite::{self, Suite, derive_key, mac};
 use wangchuan::keys::tree::{KeyTree, NodeSet};
 use wangchuan::log::checkpoint::CheckpointKey;
@@ -130,6 +133,9 @@ fn backup_targets() -> Vec<Target> {
             let part = directory::open_part(bytes, INSTALLATION, SNAPSHOT, 0, &vector_key).ok()?;
             Some(shown(&part.entries))
         }),
+        open("backup/directory.rs::read_entries", vec![entries()], |bytes| {
+            directory::read_entries(bytes).ok().map(|entries| shown(&entries))
+        }),
         sealed("backup/manifest.rs::open", vec![manifest.clone()], move |bytes| {
             Manifest::open(&name, bytes, &trusted).ok().map(|manifest| shown(&manifest))
         }),
@@ -138,6 +144,12 @@ fn backup_targets() -> Vec<Target> {
             Manifest::open(&name, bytes, &|_, _, _| true).ok().map(|manifest| shown(&manifest))
         }),
     ]
+}
+
+/// The entries of the golden directory, as they are kept while a snapshot is taken.
+fn entries() -> Vec<u8> {
+    let part = directory::open_part(&vector("backup/directory.bin"), INSTALLATION, SNAPSHOT, 0, &vector_key).unwrap();
+    directory::write_entries(&part.entries)
 }
 
 fn state_targets() -> Vec<Target> {
@@ -240,8 +252,39 @@ fn proof_targets() -> Vec<Target> {
         open("audit/webhook.rs::parse", vec![b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n".to_vec()], |bytes| {
             wangchuan::audit::webhook::WebhookSecret::parse(&as_text(bytes)).ok().map(|_| Vec::new())
         }),
+        sealed("audit/stamp.rs::verify", stamps(), {
+            let envelope = Envelope::parse(&vector("proof/certificate.json")).unwrap();
+            let roots = StampTrust::from_pem(&vector("proof/time-stamp-roots.pem")).unwrap();
+            move |bytes| {
+                let stamp = stamp::verify(bytes, envelope.signature(), &roots, None).ok()?;
+                Some(shown(&(stamp.at, stamp.authority, stamp.chain)))
+            }
+        }),
+        open("audit/stamp/asn1.rs::read_granted", stamps(), |bytes| {
+            wangchuan::audit::stamp::asn1::Reply::read_granted(bytes).ok().map(|token| shown(&token))
+        }),
+        open("audit/stamp.rs::from_pem", vec![vector("proof/time-stamp-roots.pem")], |bytes| {
+            StampTrust::from_pem(bytes).ok().map(|roots| shown(&roots.roots().map(<[u8]>::to_vec).collect::<Vec<_>>()))
+        }),
+        sealed("audit/key_history.rs::open", vec![record_of_keys()], |bytes| {
+            KeyHistory::open(bytes).ok().map(|history| shown(&history.keys))
+        }),
         open("audit/trust.rs::parse", vec![trust], |bytes| Trust::parse(bytes).ok().map(|_| Vec::new())),
     ]
+}
+
+/// A record of signing keys with one key.
+fn record_of_keys() -> Vec<u8> {
+    let signer = CertificateSigner::in_memory().unwrap();
+    let start = chrono::DateTime::from_timestamp(1_800_000_000, 0);
+    let history = KeyHistory::of(HeldKey::new(signer.public(), SigningKind::File, "", start));
+    let (payload, message) = history.to_sign().unwrap();
+    KeyHistory::signed(payload, signer.sign(&message).unwrap(), signer.public().key_id())
+}
+
+/// Replies of time-stamping authorities.
+fn stamps() -> Vec<Vec<u8>> {
+    ["rsa", "ec", "sha1-name"].map(|kind| vector(&format!("proof/time-stamp-{kind}.tsr"))).to_vec()
 }
 
 /// A trust file of one signer and one log.
@@ -249,7 +292,10 @@ fn trust_file(key: &PublicKey, log: &CheckpointKey) -> Vec<u8> {
     let window = Window { start: chrono::DateTime::from_timestamp(1_800_000_000, 0), end: None };
     let log = TrustedLog { key: log.clone(), window, operator: LogOperator::SelfHosted };
     let quorum = Quorum::new(Vec::new(), 0).unwrap();
-    Trust { signers: vec![(key.clone(), window)], logs: vec![log], quorum }.to_json().to_string().into_bytes()
+    let (stamps, stamp_chains) = (StampTrust::default(), Vec::new());
+    let signers = vec![(key.clone(), window)];
+    let trust = Trust { ended: Vec::new(), signers, logs: vec![log], quorum, stamps, stamp_chains };
+    trust.to_json().to_string().into_bytes()
 }
 
 fn files_in(folder: &str, ending: &str) -> Vec<Vec<u8>> {

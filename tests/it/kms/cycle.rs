@@ -15,7 +15,7 @@ use wangchuan::keys::tree::KeyTree;
 use wangchuan::tasks::TaskError;
 use wangchuan::tasks::certify::certify_due;
 use wangchuan::tasks::drill::run_drill;
-use wangchuan::tasks::key_check::check_keys;
+use wangchuan::tasks::key_check::{KeyCheck, check_keys};
 use wangchuan::tasks::outbox::{file_due, verify_certificate};
 use wangchuan::tasks::read_snapshot::open;
 use wangchuan::tasks::shred::{ShredReport, WaitCode, shred_due};
@@ -78,6 +78,7 @@ async fn rows_are_shredded_only_at_the_date_and_everything_says_so_until_then() 
     assert!(!codes(&shown).iter().any(|code| ["shred-overdue", "root-not-gone"].contains(code)), "{shown:?}");
     let check = check_keys(&installation).await.unwrap();
     assert_eq!((check.problems.len(), check.irrevocable_at.clone()), (0, Some(text(date))), "{check:?}");
+    assert_eq!(tried_roots(&check), [(1, false), (2, true), (2, true)], "the old root opens no more before its date");
 
     // No hold comes in time any more: nobody could keep the keys.
     pass_time(&world, &installation, days(3)).await;
@@ -122,6 +123,11 @@ async fn rows_are_shredded_only_at_the_date_and_everything_says_so_until_then() 
     }
     backups_are_good(&world, &installation, [first, second]).await;
     installation.close().await.unwrap();
+}
+
+/// The wrapped roots that were tried, in the bucket and then in the slot: their generations, and whether they opened.
+fn tried_roots(check: &KeyCheck) -> Vec<(i64, bool)> {
+    check.wrapped_roots.iter().map(|root| (root.generation, root.opened)).collect()
 }
 
 /// Drills of both snapshots pass, and the newer one restores what the shop holds.

@@ -17,6 +17,11 @@ pub fn violation(before: &World, after: &World, scene: &Scene, event: Event, off
     {
         return Some(what);
     }
+    if event == Event::Deliver
+        && let Some(frame) = before.delivered(off).into_iter().find(|frame| is_erased(before, *frame))
+    {
+        return Some(format!("row {} was erased and a restore that was running returns it", frame.row));
+    }
     survivor_lost(after, off).or_else(|| victim_kept(after)).or_else(|| victim_restored(after, off))
 }
 
@@ -85,16 +90,18 @@ fn opens_with_an_old_root(world: &World, snapshot: &Snapshot, frame: Frame) -> b
     revocable.into_iter().any(|(generation, _)| world.opens_under(*generation, snapshot, frame))
 }
 
+/// Whether the ledger says that this version was erased.
+fn is_erased(world: &World, frame: Frame) -> bool {
+    world.ledger.iter().any(|entry| {
+        let is_version = entry.lost.is_some_and(|lost| lost.version == frame.version);
+        entry.row == frame.row && is_version && entry.outcome == Outcome::Done
+    })
+}
+
 /// No restore brings back a version that was erased, whether its keys are dead yet or not.
 fn victim_restored(world: &World, off: Option<Rule>) -> Option<String> {
-    let is_erased = |frame: &Frame| {
-        world.ledger.iter().any(|entry| {
-            let is_version = entry.lost.is_some_and(|lost| lost.version == frame.version);
-            entry.row == frame.row && is_version && entry.outcome == Outcome::Done
-        })
-    };
     let back = frames(world).find(|(_, snapshot, frame)| {
-        is_erased(frame) && world.opens(snapshot, *frame) && !is_gone(world, *frame, snapshot, off)
+        is_erased(world, *frame) && world.opens(snapshot, *frame) && !is_gone(world, *frame, snapshot, off)
     });
     back.map(|(number, _, frame)| format!("row {} was erased and a restore of snapshot {number} returns it", frame.row))
 }

@@ -11,8 +11,8 @@ use wangchuan::policy::statute::{Catalogue, Earliest, bucket_due_with};
 use wangchuan::value::{RowKey, Value, encode_values};
 
 use super::world::{
-    BY_CRASH, Bucket, BucketKey, Cell, Entry, Fate, Frame, Live, Outcome, Period, Plan, Planned, RowId, Rule, Run,
-    Scene, ShredStep, Snapshot, Stage, State, SubjectKey, Taking, Target, Who, World,
+    BY_CRASH, Bucket, BucketKey, Cell, Entry, Fate, Frame, Live, Outcome, Period, Plan, Planned, Reader, RowId, Rule,
+    Run, Scene, ShredStep, Snapshot, Stage, State, SubjectKey, Taking, Target, Who, World,
 };
 
 /// One thing that happens.
@@ -46,6 +46,10 @@ pub enum Event {
     Date(u8),
     /// Somebody calls the destruction of an old root off.
     CallOff(u8),
+    /// A restore of a snapshot looks at the ledger and opens what opens.
+    Read(u8),
+    /// It commits.
+    Deliver,
 }
 
 /// The times of the worlds: today, after the grace, and when the part-due bucket is wholly due.
@@ -164,6 +168,12 @@ fn people_at_work(world: &World, scene: &Scene, events: &mut Vec<Event>) {
             events.push(Event::CallOff(*generation));
         }
     }
+    if world.reader.is_some() {
+        events.push(Event::Deliver);
+    } else if left.reads > 0 {
+        let taken = world.snapshots.iter().enumerate().filter(|(_, snapshot)| snapshot.taking == Taking::Committed);
+        events.extend(taken.map(|(number, _)| Event::Read(number as u8)));
+    }
     for (at, run) in world.runs.iter().enumerate() {
         let at = at as u8;
         let has_image = world.ledger.iter().any(|entry| entry.run == at && entry.lost.is_some());
@@ -242,7 +252,17 @@ pub fn apply(world: &mut World, scene: &Scene, event: Event, off: Option<Rule>) 
             world.left.call_offs -= 1;
             world.old_roots.insert(generation, Fate::CalledOff);
         }
+        Event::Read(number) => read(world, number),
+        Event::Deliver => world.reader = None,
     }
+}
+
+/// Frames open one after the other; at the beginning most of them do.
+fn read(world: &mut World, number: u8) {
+    world.left.reads -= 1;
+    let snapshot = &world.snapshots[number as usize];
+    let opened = snapshot.frames.iter().copied().filter(|frame| world.opens(snapshot, *frame)).collect();
+    world.reader = Some(Reader { snapshot: number, opened, erased: world.erased_since(snapshot) });
 }
 
 fn key_of(row: RowId) -> RowKey {

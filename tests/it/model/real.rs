@@ -185,7 +185,9 @@ impl<'s> Twin<'s> {
             | Event::Finish
             | Event::Crash
             | Event::Date(_)
-            | Event::CallOff(_) => {
+            | Event::CallOff(_)
+            | Event::Read(_)
+            | Event::Deliver => {
                 panic!("{event:?} is no step of its own here");
             }
         }

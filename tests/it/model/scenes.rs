@@ -80,6 +80,14 @@ pub fn delayed() -> Scene {
     Scene { name: "delayed", rows, absent: Vec::new(), budget, grace: false, coarse: false, delayed: true }
 }
 
+/// A restore that runs while rows are erased, undone and shredded.
+pub fn reader() -> Scene {
+    let budget =
+        Budget { writes: 1, snapshots: 2, requests: 1, shreds: 1, ticks: 1, undos: 1, reads: 1, ..Budget::default() };
+    let rows = vec![note(0, Period::Past), note(0, Period::Recent)];
+    Scene { name: "reader", rows, absent: Vec::new(), budget, grace: true, coarse: false, delayed: false }
+}
+
 /// All of them whose slot destroys at once.
 pub fn all() -> [Scene; 5] {
     [hold(), request(), grace(), retention(), long_life()]

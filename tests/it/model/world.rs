@@ -50,10 +50,12 @@ pub enum Rule {
     Delay,
     /// 5 (keys): what still opened is noted before the change that closes it, so that a crash in between does not lose it.
     Remember,
+    /// A restore looks at the ledger again before it commits, and puts nothing in when rows were erased meanwhile.
+    Reread,
 }
 
 impl Rule {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Pins,
         Self::Barrier,
         Self::Fence,
@@ -65,12 +67,8 @@ impl Rule {
         Self::Order,
         Self::Delay,
         Self::Remember,
+        Self::Reread,
     ];
-
-    /// Whether only a slot that destroys at a date needs it.
-    pub fn is_about_delay(self) -> bool {
-        matches!(self, Self::Delay | Self::Remember)
-    }
 }
 
 /// What a row is.
@@ -101,6 +99,8 @@ pub struct Budget {
     pub dates: u8,
     /// Destructions that somebody calls off.
     pub call_offs: u8,
+    /// Restores.
+    pub reads: u8,
 }
 
 /// Which world is explored, and how far.
@@ -340,6 +340,17 @@ impl Fate {
     }
 }
 
+/// A restore under way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Reader {
+    /// The snapshot that it reads.
+    pub snapshot: u8,
+    /// Frames that opened.
+    pub opened: Vec<Frame>,
+    /// Rows that the ledger had erased when it looked.
+    pub erased: Vec<RowId>,
+}
+
 /// Everything.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct World {
@@ -365,6 +376,7 @@ pub struct World {
     pub is_delayed: bool,
     /// What became of old roots, by generation.
     pub old_roots: BTreeMap<u8, Fate>,
+    pub reader: Option<Reader>,
     pub left: Budget,
 }
 
@@ -398,6 +410,7 @@ impl World {
             shred: None,
             is_delayed: scene.delayed,
             old_roots: BTreeMap::new(),
+            reader: None,
             left: scene.budget,
         }
     }
@@ -457,6 +470,21 @@ impl World {
     pub fn is_erased_after(&self, row: RowId, position: u8, of: impl Fn(u8) -> bool) -> bool {
         let behind = self.ledger.iter().skip(position as usize);
         behind.into_iter().any(|entry| entry.row == row && entry.outcome == Outcome::Done && of(entry.run))
+    }
+
+    /// The rows that a restore of a snapshot leaves out.
+    pub fn erased_since(&self, snapshot: &Snapshot) -> Vec<RowId> {
+        (0..self.rows.len() as RowId).filter(|row| self.is_erased_after(*row, snapshot.position, |_| true)).collect()
+    }
+
+    /// What a restore puts in when it ends now; nothing, when rows were erased since it looked.
+    pub fn delivered(&self, off: Option<Rule>) -> Vec<Frame> {
+        let Some(reader) = &self.reader else { return Vec::new() };
+        let is_same = self.erased_since(&self.snapshots[reader.snapshot as usize]) == reader.erased;
+        if !is_same && off != Some(Rule::Reread) {
+            return Vec::new();
+        }
+        reader.opened.iter().copied().filter(|frame| !reader.erased.contains(&frame.row)).collect()
     }
 
     /// Whether a frame opens with the keys of the generation in force.

@@ -153,6 +153,13 @@ fn a_run_that_is_paused_tuned_resumed_or_stopped() {
     assert_eq!(again.number("due"), small::DUE, "the next plan has what stays");
 }
 
+fn signing_keys(stage: &Stage) {
+    stage.checked("audit-key-rotate", 0, &["audit", "key", "rotate"]);
+    let keys = stage.checked("audit-key-list", 0, &["audit", "key", "list"]);
+    let retired = keys.list("signing_keys")[0]["key_id"].as_str().unwrap().to_owned();
+    stage.checked("audit-key-revoke", 0, &["audit", "key", "revoke", &retired]);
+}
+
 #[test]
 fn retention_with_a_hold_from_backup_to_proof() {
     let stage = Stage::set();
@@ -192,6 +199,8 @@ fn retention_with_a_hold_from_backup_to_proof() {
     let filed = stage.run(&["certificate", "export", "1"]).ends(1);
     stage.check("error.failed", &filed);
     stage.checked("verify-erased", 0, &["verify", "erased"]);
+    stage.checked("verify-residue", 4, &["verify", "residue"]);
+    stage.checked("store-settle", 0, &["store", "settle", "shop"]);
     stage.checked("audit-flush", 0, &["audit", "flush"]);
     stage.checked("audit-status", 0, &["audit", "status"]);
     stage.checked("audit-verify", 0, &["audit", "verify"]);
@@ -205,6 +214,7 @@ fn retention_with_a_hold_from_backup_to_proof() {
     stage.checked("log-query", 0, &["log", "query", "--operation", "run.begin"]);
     stage.checked("log-export", 0, &["log", "export", "--output", "operations.ndjson"]);
     stage.checked("log-prune.nothing", 0, &["log", "prune"]);
+    signing_keys(&stage);
     let port = crate::support::ports::free_port();
     let served = stage.program().start(&["audit", "serve", "--listen", &format!("127.0.0.1:{port}"), "--json"]);
     served.wait_for("verifier_key", std::time::Duration::from_secs(30));
@@ -214,13 +224,18 @@ fn retention_with_a_hold_from_backup_to_proof() {
     fits_schema("audit-serve", &document);
     compare("audit-serve", &normal(&document, &[(&port.to_string(), "‹port›")]));
 
+    comes_back(&stage);
+    stage.checked("status", 0, &["status"]);
+}
+
+/// What is told of restores.
+fn comes_back(stage: &Stage) {
     stage.checked("recover", 0, &["recover", "--into", "look"]);
     stage.checked("drill-run", 0, &["drill", "run"]);
     stage.checked("drill-list", 0, &["drill", "list"]);
     stage.checked("drill-show", 0, &["drill", "show"]);
     stage.checked("drill-verify", 0, &["drill", "verify"]);
     stage.checked("restore", 0, &["restore", "--to", "sqlite://restored.db"]);
-    stage.checked("status", 0, &["status"]);
 }
 
 #[test]

@@ -6,5 +6,6 @@ mod burnt;
 mod cycle;
 mod moving;
 mod pin;
+mod signing;
 mod slot;
 mod trouble;

@@ -48,7 +48,7 @@ impl Others {
         start(ServiceSetup {
             bind: SocketAddr::from(([127, 0, 0, 1], self.port)),
             sequencer: Sequencer::open(Arc::new(store), signer, None).await.unwrap(),
-            trusted: self.trusted.clone(),
+            signers: self.trusted.clone().into(),
             token: None,
             operator: LogOperator::Independent,
             witnesses: Witnesses::default(),

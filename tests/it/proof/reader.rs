@@ -114,7 +114,7 @@ async fn keys_of(installation: &Installation, row: &SnapshotRow, folder: &Path) 
     tx.commit().await.unwrap();
     let secrets: Vec<String> = opened.secrets().map(|secret| hex::encode(secret.to_pin().dangerous_bytes())).collect();
     let signer = folder.join("signer.pem");
-    fs::write(&signer, installation.signer.certificates().public().to_pem()).unwrap();
+    fs::write(&signer, installation.signer.public().to_pem()).unwrap();
     json!({
         "installation": hex::encode(installation.id()), "chain_key": hex::encode(chain.dangerous_bytes()),
         "cell_secrets": secrets, "signer": signer,

@@ -9,7 +9,7 @@ use wangchuan::tasks::audit::verify_all;
 use wangchuan::tasks::certify::{ROLL_UP, certify_due, roll_up_due};
 use wangchuan::tasks::outbox::file_due;
 use wangchuan::tasks::shred::shred_due;
-use wangchuan::tasks::trust::{GivenReceipt, trust, verify_with};
+use wangchuan::tasks::trust::{Given, GivenReceipt, trust, verify_with};
 
 use super::tools::{customers, filed};
 use crate::support::world::{Making, World, forget, snapshot};
@@ -160,8 +160,12 @@ async fn a_stranger_checks_a_roll_up_and_its_list() {
     let receipt = tx.outbox(None).await.unwrap().into_iter().find(|filed| filed.certificate == row.id).unwrap().receipt;
     drop(tx);
     let trust = trust(&installation).await.unwrap();
-    let given = GivenReceipt::Entry(receipt.unwrap());
-    let judge = |evidence: &[u8]| verify_with(&trust, &row.envelope, &given, Some(evidence), world.clock.now()).0;
+    let receipt = GivenReceipt::Entry(receipt.unwrap());
+    let judge = |evidence: &[u8]| {
+        let (receipt, stamps) = (receipt.clone(), Vec::new());
+        let given = Given { envelope: &row.envelope, receipt, stamps, evidence: Some(evidence), is_chained: false };
+        verify_with(&trust, &given, world.clock.now()).0
+    };
     assert_eq!(judge(&row.evidence).result, "valid", "{:?}", judge(&row.evidence));
     let mut other = row.evidence.clone();
     other[20] ^= 1;

@@ -49,7 +49,10 @@ fn finish(place: &Workplace) {
     place.good(&["backup", "run"]);
     let shredded = place.good(&["job", "run", "shred"]);
     let summary = shredded.text("summary");
-    assert!(!summary.starts_with("0 keys destroyed") && summary.ends_with(" 0 waiting"), "{shredded}");
+    assert!(
+        !summary.starts_with("0 keys destroyed") && summary.split(", ").any(|part| part == "0 waiting"),
+        "{shredded}"
+    );
     place.good(&["job", "run", "outbox"]);
     assert!(place.verify_certificates() > 0);
     let verified = place.good(&["backup", "verify"]);

@@ -21,6 +21,7 @@ macro_rules! stories {
 
 mod agent;
 mod bad_input;
+mod beside;
 mod chinook;
 mod crashes;
 pub mod database;
@@ -37,6 +38,7 @@ mod partial;
 mod quickstart;
 mod recheck;
 mod recovery;
+mod residue;
 mod shared;
 pub mod small;
 mod statutes;

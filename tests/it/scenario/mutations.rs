@@ -63,7 +63,8 @@ const OTHER_FILES: [&str; 5] =
 
 /// A column of the control database (or, with `audit`, of the audit service's) that holds something signed or sealed: table, column,
 /// the column that names the row, who must find a change, with `%` for the row's name.
-const COLUMNS: [(&str, &str, &str, &str, &[&str]); 11] = [
+const COLUMNS: [(&str, &str, &str, &str, &[&str]); 12] = [
+    ("state", "signing_keys", "record", "number", &["audit", "verify"]),
     ("state", "certificate", "envelope", "id", &["certificate", "verify", "%"]),
     ("state", "certificate", "evidence", "id", &["certificate", "verify", "%"]),
     ("state", "outbox", "receipt", "certificate", &["certificate", "verify", "%"]),
@@ -116,7 +117,13 @@ impl Life {
         let place = Workplace::new();
         place.good(&["quickstart", "--dir", "try", "--customers", "60"]);
         let life = Self { place };
-        for command in [&["backup", "run"][..], &["drill", "run"], &["job", "run", "verify"], &["doctor"]] {
+        for command in [
+            &["audit", "key", "rotate"][..],
+            &["backup", "run"],
+            &["drill", "run"],
+            &["job", "run", "verify"],
+            &["doctor"],
+        ] {
             life.program().json(command);
         }
         life

@@ -1,6 +1,7 @@
 //! The first ten minutes: the sample cycle, what it promises to work next, and that nobody's data is left lying about.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use wangchuan::clock::{Clock, SystemClock};
 use wangchuan::quickstart::shop::{Settings, Shop};
@@ -9,6 +10,7 @@ use super::database::Database;
 use super::music::rows_as_text;
 use super::workplace::Workplace;
 use crate::support::program::{Outcome, Program};
+use crate::support::search::{BEGINNING, Search};
 
 const CUSTOMERS: u32 = 200;
 
@@ -89,37 +91,6 @@ fn it_speaks_chinese() {
     assert!(refused.err.contains("不为空"), "{refused}");
 }
 
-/// Finds any of many texts in bytes, in one pass: by their first bytes.
-struct Search<'t> {
-    by_beginning: HashMap<&'t [u8], Vec<&'t str>>,
-}
-
-/// The shortest text looked for: two Chinese letters.
-const BEGINNING: usize = 6;
-
-impl<'t> Search<'t> {
-    fn of(texts: impl Iterator<Item = &'t str>) -> Self {
-        let mut by_beginning: HashMap<&[u8], Vec<&str>> = HashMap::new();
-        for text in texts.filter(|text| text.len() >= BEGINNING) {
-            by_beginning.entry(&text.as_bytes()[..BEGINNING]).or_default().push(text);
-        }
-        Self { by_beginning }
-    }
-
-    fn hits(&self, bytes: &[u8]) -> Vec<&'t str> {
-        let mut found: Vec<&str> = bytes
-            .windows(BEGINNING)
-            .enumerate()
-            .filter_map(|(at, window)| self.by_beginning.get(window).map(|texts| (at, texts)))
-            .flat_map(|(at, texts)| texts.iter().filter(move |text| bytes[at..].starts_with(text.as_bytes())))
-            .copied()
-            .collect();
-        found.sort_unstable();
-        found.dedup();
-        found
-    }
-}
-
 #[test]
 fn nothing_that_identifies_a_customer_leaves_the_shop() {
     let place = Workplace::new();
@@ -134,7 +105,8 @@ fn nothing_that_identifies_a_customer_leaves_the_shop() {
     let all = shop.canaries().count();
     assert!(live * 10 > all * 7, "only {live} of {all} known texts are in the shop");
 
-    for folder in ["try/state", "try/bucket", "try/audit", "try/root", "try/jobs", "try/wangchuan.toml"] {
+    let folders = ["try/state", "try/bucket", "try/audit", "try/root", "try/jobs", "try/wangchuan.toml", "try/taken"];
+    for folder in folders {
         let bytes = place.bytes_under(folder);
         assert!(!bytes.is_empty(), "{folder} is empty");
         assert_eq!(canaries.hits(&bytes), Vec::<&str>::new(), "in {folder}");
@@ -157,52 +129,159 @@ fn nothing_that_identifies_a_customer_leaves_the_shop() {
     }
 }
 
-/// Every command that shows something, in words and as JSON, each of which must end well.
+/// Commands that say something of the shop or of what is kept of it: in words and as JSON, with how they must end. `RUN` is a run, `ID`
+/// a customer's id.
+const SPOKEN: [(&[&str], i32); 61] = [
+    (&["plan"], 0),
+    (&["status"], 0),
+    (&["agent", "--once"], 0),
+    (&["agent", "hold"], 0),
+    (&["agent", "resume"], 0),
+    (&["explain", "shop", "customers", "ID"], 0),
+    (&["request", "list"], 0),
+    (&["request", "show", "1"], 0),
+    (&["request", "cancel", "1"], 3),
+    (&["hold", "place", "case-1", "--store", "shop", "--collection", "orders", "--reason", "lawsuit"], 0),
+    (&["hold", "list"], 0),
+    (&["hold", "release", "case-1"], 0),
+    (&["run", "list"], 0),
+    (&["run", "show", "RUN"], 0),
+    (&["run", "pause", "RUN"], 3),
+    (&["run", "resume", "RUN"], 3),
+    (&["run", "stop", "RUN"], 3),
+    (&["run", "tune", "RUN", "--reset"], 3),
+    (&["run", "undo", "RUN"], 3),
+    (&["job", "list"], 0),
+    (&["job", "preview"], 0),
+    (&["job", "run", "retention"], 0),
+    (&["certificate", "list"], 0),
+    (&["certificate", "show", "latest"], 0),
+    (&["certificate", "verify", "latest"], 0),
+    (&["certificate", "export", "1", "--format", "bundle", "--output", "taken/FORM.1.json"], 0),
+    (&["certificate", "export", "1", "--format", "proof", "--output", "taken/FORM.2.txt"], 0),
+    (&["certificate", "export", "1", "--format", "envelope", "--output", "taken/FORM.3.json"], 0),
+    (&["certificate", "export", "1", "--format", "html", "--output", "taken/FORM.4.html"], 0),
+    (&["audit", "status"], 0),
+    (&["audit", "verify"], 0),
+    (&["audit", "trust", "--output", "taken/FORM.trust.json", "--parts", "taken/FORM.parts"], 0),
+    (&["audit", "flush", "--again"], 0),
+    (&["audit", "key", "list"], 0),
+    (&["log", "verify"], 0),
+    (&["log", "query"], 0),
+    (&["log", "export", "--output", "taken/FORM.log.json"], 0),
+    (&["log", "prune"], 0),
+    (&["verify", "erased"], 0),
+    (&["backup", "run"], 0),
+    (&["backup", "list"], 0),
+    (&["backup", "verify"], 0),
+    (&["backup", "prune"], 0),
+    (&["backup", "unneeded"], 0),
+    (&["drill", "run"], 0),
+    (&["drill", "list"], 0),
+    (&["drill", "show"], 0),
+    (&["drill", "verify"], 0),
+    (&["key", "status"], 0),
+    (&["key", "list"], 0),
+    (&["key", "verify"], 0),
+    (&["key", "advice"], 0),
+    (&["key", "shred"], 0),
+    (&["store", "list"], 0),
+    (&["store", "check"], 0),
+    (&["store", "lint"], 5),
+    (&["store", "settle", "shop"], 0),
+    (&["verify", "residue"], 4),
+    (&["config", "check"], 0),
+    (&["config", "show"], 0),
+    (&["doctor"], 0),
+];
+
+/// Commands that [`say_everything`] runs one after the other, because each needs what the one before made.
+const IN_ORDER: [&str; 10] = [
+    "request new",
+    "request run",
+    "approve",
+    "run undo",
+    "plan",
+    "erase",
+    "restore",
+    "statute list",
+    "statute diff",
+    "quickstart",
+];
+
+/// Commands that are left out, and why.
+const LEFT_OUT: [(&str, &str); 13] = [
+    ("error", "not a command: refusals are among what is said"),
+    ("agent", "runs until it is stopped; a pass of it is `agent --once`"),
+    ("audit serve", "serves what `audit flush` files, until it is stopped"),
+    ("audit conformance", "speaks with a service, and knows no installation"),
+    ("audit key rotate", "tells the ids and dates of signing keys, and of no row"),
+    ("audit key revoke", "the same"),
+    ("init", "writes a configuration before there is a shop"),
+    ("recover", "ends with what `status` says, in an empty folder"),
+    ("key move", "needs a second root slot; moves keys and no rows"),
+    ("key register", "needs a key service; the slots' own suites look at it"),
+    ("key unregister", "the same"),
+    ("completions", "the same text everywhere"),
+    ("manual", "the same text everywhere"),
+];
+
+/// The same text everywhere, made without an installation.
+const SCHEMA: &str = "config schema";
+
+#[test]
+fn every_command_is_searched_for_customers_or_named_as_left_out() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schema/output");
+    let documents = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let slug = |command: &str| command.replace(" --", "-").replace(' ', "-");
+    let named: Vec<String> = SPOKEN
+        .iter()
+        .flat_map(|(words, _)| (1..=words.len().min(3)).map(|count| words[..count].join(" ")))
+        .chain(IN_ORDER.map(ToOwned::to_owned))
+        .chain(LEFT_OUT.map(|(command, _)| command.to_owned()))
+        .chain([SCHEMA.to_owned()])
+        .collect();
+    let known: BTreeSet<String> = named.iter().map(|command| slug(command)).collect();
+    let missing: Vec<String> =
+        documents.map(|name| name.trim_end_matches(".json").to_owned()).filter(|name| !known.contains(name)).collect();
+    assert!(missing.is_empty(), "nobody looks whether these tell a customer's data: {missing:?}");
+    for (command, why) in LEFT_OUT {
+        let is_spoken = SPOKEN.iter().any(|(words, _)| words.join(" ") == command);
+        assert!(!is_spoken && why.len() > 5, "{command} is left out for no reason");
+    }
+}
+
+/// Every command that shows something, in words and as JSON, each of which must end as it should. What is written goes to `taken`.
 fn say_everything(within: &Program, shop: &Shop) -> Vec<Outcome> {
+    std::fs::create_dir(within.file("taken")).unwrap();
     let run = within.json(&["run", "list"]).ends(0).list("runs")[0]["run"].as_str().unwrap().to_owned();
     let keeper = shop.picks.keeper.as_str();
-    let commands = [
-        &["plan"][..],
-        &["status"],
-        &["agent", "--once"],
-        &["explain", "shop", "customers", keeper],
-        &["request", "list"],
-        &["request", "show", "1"],
-        &["hold", "list"],
-        &["run", "list"],
-        &["run", "show", &run],
-        &["job", "list"],
-        &["job", "preview"],
-        &["job", "run", "retention"],
-        &["certificate", "list"],
-        &["certificate", "show", "latest"],
-        &["certificate", "verify", "latest"],
-        &["log", "verify"],
-        &["backup", "run"],
-        &["backup", "list"],
-        &["backup", "verify"],
-        &["drill", "run"],
-        &["drill", "list"],
-        &["drill", "show"],
-        &["key", "status"],
-        &["key", "list"],
-        &["key", "verify"],
-        &["key", "advice"],
-        &["key", "shred"],
-        &["store", "list"],
-        &["store", "check"],
-        &["statute", "list"],
-        &["config", "check"],
-        &["config", "show"],
-        &["doctor"],
-    ];
     let mut said = Vec::new();
-    for command in commands {
-        said.push(within.run(command).ends(0));
-        let shown = within.json(command).ends(0);
-        assert!(shown.document()["result"].is_string(), "{shown}");
-        said.push(shown);
+    for (words, exit) in SPOKEN {
+        for form in ["words", "json"] {
+            let meant = |word: &&str| word.replace("RUN", &run).replace("FORM", form).replace("ID", keeper);
+            let words: Vec<String> = words.iter().map(meant).collect();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            if form == "words" {
+                said.push(within.run(&words).ends(exit));
+                continue;
+            }
+            let shown = within.json(&words);
+            // A hold that there was has its id for good, and was released once.
+            let shown = match words[..2.min(words.len())] {
+                ["hold", "place"] => shown.ends(3),
+                ["hold", "release"] => shown.ends(2),
+                _ => shown.ends(exit),
+            };
+            assert!(shown.document()["result"].is_string(), "{shown}");
+            said.push(shown);
+        }
     }
+    said.push(within.clone().reading(keeper).json(&["log", "query", "--customer", "-"]).ends(0));
+    let subject = ["hold", "place", "case-2", "--subject", "-", "--reason", "lawsuit"];
+    said.push(within.clone().reading(keeper).json(&subject).ends(0));
+    said.push(within.json(&["hold", "list"]).ends(0));
+    said.push(within.json(&["hold", "release", "case-2"]).ends(0));
     // The keeper's request waits for a statute, and is asked again.
     for (id, number) in [(keeper, "2"), ("C20240101000001", "3")] {
         said.push(within.clone().reading(id).json(&["request", "new", "-", "--yes"]).ends(0));
@@ -212,5 +291,39 @@ fn say_everything(within: &Program, shop: &Shop) -> Vec<Outcome> {
     said.push(within.json(&["erase", "--plan", &plan.text("hash")]).ends(0));
     said.push(plan);
     said.push(within.json(&["restore", "--to", "sqlite://brought_back.db"]).ends(0));
+    said.push(within.run(&["statute", "list"]).ends(0));
+    said.push(within.run(&["statute", "diff"]).ends(0));
+    said.extend(agreed_and_undone(within, shop));
     said
+}
+
+/// Somebody agrees to the plan of a request; it is carried out, and taken back within its grace.
+fn agreed_and_undone(within: &Program, shop: &Shop) -> Vec<Outcome> {
+    let file = within.file("wangchuan.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("grace = \"0\"", "grace = \"3 days\"\napproval = \"one\"")).unwrap();
+    // The newest first: of them most is left.
+    let living = shop.rows_of("customers").iter().rev().filter_map(|row| match &row[0] {
+        wangchuan::value::Value::Text(id) => Some(id.as_str()),
+        _ => None,
+    });
+    let somebody = living.filter(|id| ![shop.picks.keeper.as_str(), shop.picks.leaver.as_str()].contains(id));
+    let mut said = Vec::new();
+    for id in somebody.take(60) {
+        let asked = within.clone().reading(id).json(&["request", "new", "-", "--yes"]).ends(0);
+        let number = asked.number("request").to_string();
+        let again = within.clone().reading(id).run(&["request", "new", "-", "--yes"]).ends(0);
+        let refused = within.json(&["request", "run", &number]);
+        said.extend([asked, again, refused.clone()]);
+        let Some(hash) = refused.err.split("approve ").nth(1).and_then(|rest| rest.split_whitespace().next()) else {
+            continue;
+        };
+        said.push(within.run(&["approve", hash, "--as", "ann"]).ends(0));
+        let done = within.json(&["request", "run", &number]).ends(0);
+        let run = done.list("runs")[0].as_str().unwrap().to_owned();
+        said.push(done);
+        said.push(within.run(&["run", "undo", &run]).ends(0));
+        return said;
+    }
+    panic!("nobody's request needed an approval: {said:?}");
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use wangchuan::control::{Control, StateLocation};
+use wangchuan::crash_point::POINTS;
 use wangchuan::keyring::stored_nodes;
 use wangchuan::keys::file_slot::FileSlot;
 use wangchuan::keys::slot::RootSlot as _;
@@ -19,7 +20,8 @@ use super::small;
 use super::workplace::Workplace;
 use crate::support::program::{Outcome, Program, Running};
 
-const SOON: Duration = Duration::from_secs(40);
+/// Long enough for a busy host; who waits in vain fails later, not otherwise.
+const SOON: Duration = Duration::from_mins(2);
 
 /// An SQLite shop and a control database on the private server; `None` without one.
 struct Shared {
@@ -308,4 +310,46 @@ fn a_host_that_was_stopped_behind_its_copy_past_its_lease_writes_nothing_more() 
 #[test]
 fn a_host_that_was_stopped_behind_its_commit_past_its_lease_writes_nothing_more() {
     stopped_past_its_lease("rekey.committed");
+}
+
+/// A shred on the shared database, killed at a point: the next start finishes it, survivors open, and what was to die does not.
+fn killed_in_a_change(point: &str) -> Option<()> {
+    let shared = Shared::installed()?;
+    shared.erased();
+    let killed = shared.place.program().with("WANGCHUAN_CRASH_AT", point).run(&["key", "shred", "--now", "--json"]);
+    assert!(killed.was_killed(), "{point}: the shred never came there\n{killed}");
+    shared.place.good(&["agent", "--once"]);
+    assert_eq!(shared.control.number("SELECT COUNT(*) FROM rekey WHERE ended_at IS NULL"), 0, "{point}");
+    assert_eq!(shared.control.number("SELECT COUNT(*) FROM run WHERE state = 'shredded'"), 1, "{point}");
+    let status = shared.place.good(&["key", "status"]);
+    assert_eq!(status.list("slot_generations"), [shared.generation()], "{point}: {status}");
+    let verified = shared.place.good(&["key", "verify"]);
+    assert!(verified.number("frames_tried") > 0 && verified.number("frames_opened") == 0, "{point}: {verified}");
+    // The snapshot from before the erasure holds them all, and gives back those that live.
+    let first = shared.place.program().json(&["backup", "list"]).list("snapshots").remove(0);
+    let id = first["snapshot"].as_str().unwrap();
+    let restored = shared.place.good(&["restore", id, "--to", "sqlite://back.db"]);
+    let orders = restored.list("collections").into_iter().find(|counts| counts["collection"] == "orders").unwrap();
+    let count = |name: &str| orders[name].as_i64().unwrap();
+    assert_eq!(
+        (count("restored"), count("shredded"), count("lost"), count("corrupt")),
+        (small::ORDERS - small::DUE, small::DUE, 0, 0),
+        "{point}: {restored}"
+    );
+    assert_eq!(shared.place.good(&["drill", "run"]).text("result"), "passed", "{point}");
+    shared.place.good(&["log", "verify"]);
+    Some(())
+}
+
+#[test]
+fn a_change_that_is_killed_at_any_step_is_finished_by_the_next_start() {
+    let points = POINTS.iter().filter(|point| point.starts_with("rekey."));
+    let mut tried = 0;
+    for point in points {
+        if killed_in_a_change(point).is_none() {
+            return;
+        }
+        tried += 1;
+    }
+    assert!(tried >= 8, "{tried} points of a change");
 }

@@ -73,11 +73,17 @@ subject = "customer_id"
 
 /// An installation over a new SQLite shop.
 pub fn installed() -> (Workplace, Database) {
+    let (place, database) = prepared();
+    place.install();
+    (place, database)
+}
+
+/// The same before `init`.
+pub fn prepared() -> (Workplace, Database) {
     let place = Workplace::new();
     let database = Database::create(Engine::Sqlite, place.path()).unwrap();
     fill(&database);
     place.configure(&format!("{}{POLICY}", store(&database.url())));
-    place.install();
     (place, database)
 }
 

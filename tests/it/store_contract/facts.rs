@@ -1,7 +1,9 @@
 //! The catalogue, checks before work, and what a store says about itself.
 
 use wangchuan::clock::{Clock, SystemClock};
-use wangchuan::stores::{ColumnKind, Engine, Finding, FindingKind, OnDelete, StoreError};
+use wangchuan::stores::{
+    ColumnKind, Engine, Finding, FindingKind, OnDelete, PhysicalStage, PhysicalState, ResidueCode, Settling, StoreError,
+};
 
 use super::servers::Lab;
 use super::*;
@@ -136,12 +138,23 @@ pub async fn nobody_answers(lab: &Lab) {
     }
 }
 
+fn asked(tables: &[String]) -> Settling<'_> {
+    Settling { tables, vacuum_bytes: 64 << 20, ..Settling::default() }
+}
+
+fn codes(state: &PhysicalState) -> Vec<ResidueCode> {
+    state.residues.iter().map(|residue| residue.code).collect()
+}
+
 pub async fn settle_says_what_remains(lab: &Lab) {
     make_shop(lab).await;
-    let store = lab.store();
     if lab.engine() != Engine::Sqlite {
-        let state = store.settle().await.unwrap();
-        assert!(!state.clean && state.note.len() > 20, "{state:?}");
+        let tables = names(&["orders", "not there"]);
+        let state = lab.store().settle(&asked(&tables)).await.unwrap();
+        assert!(state.stage() != PhysicalStage::Settled && state.mark.is_some(), "{state:?}");
+        for code in [ResidueCode::PageRemains, ResidueCode::TransactionLog] {
+            assert!(codes(&state).contains(&code), "{state:?}");
+        }
         return;
     }
     lab.run("PRAGMA journal_mode = WAL; CREATE TABLE secrets (id int NOT NULL PRIMARY KEY, s text)").await;
@@ -152,20 +165,114 @@ pub async fn settle_says_what_remains(lab: &Lab) {
     let mut batch = store.begin_batch().await.unwrap();
     assert_eq!(batch.delete("secrets", &[], &Filter::All).await.unwrap(), 1);
     batch.commit(&marker(1, 1)).await.unwrap();
-    let blocked = store.settle().await.unwrap();
-    assert!(!blocked.clean, "a reader holds older pages: {blocked:?}");
+    let tables = names(&["secrets"]);
+    let blocked = store.settle(&asked(&tables)).await.unwrap();
+    assert_eq!(blocked.stage(), PhysicalStage::Pending, "a reader holds older pages: {blocked:?}");
+    assert_eq!(codes(&blocked), [ResidueCode::OpenReader]);
     assert_eq!(reading.count(&query("secrets", &["id"], &["id"])).await.unwrap(), 1);
     reading.close().await.unwrap();
-    let state = store.settle().await.unwrap();
-    assert!(state.clean, "{state:?}");
-    let mut seen = 0;
-    for entry in std::fs::read_dir(lab.folder()).unwrap() {
-        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        seen += bytes.len();
-        let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-        assert!(!found, "the deleted value is still in a file");
+    let state = store.settle(&asked(&tables)).await.unwrap();
+    assert_eq!(state.stage(), PhysicalStage::Settled, "{state:?}");
+    assert_eq!(found_in(lab.folder(), &[secret.to_owned()]), 0, "the deleted value is still in a file");
+}
+
+/// How many of the values stand in the files of a folder.
+fn found_in(folder: &std::path::Path, values: &[String]) -> usize {
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        seen.extend(std::fs::read(entry.unwrap().path()).unwrap());
+        seen.push(0);
     }
-    assert!(seen > 4096);
+    assert!(seen.len() > 4096);
+    let is_there = |value: &&String| seen.windows(value.len()).any(|window| window == value.as_bytes());
+    values.iter().filter(is_there).count()
+}
+
+/// Copies of rows that a page split left behind, and words in full-text indexes: `secure_delete` reaches neither.
+pub async fn settle_removes_what_secure_delete_leaves(lab: &Lab) {
+    if lab.engine() != Engine::Sqlite {
+        return;
+    }
+    let values: Vec<String> =
+        (0..1500u32).map(|n| format!("{:08x}canary{n:05}", n.wrapping_mul(2_654_435_761))).collect();
+    lab.run(
+        "PRAGMA journal_mode = WAL; CREATE TABLE people (id INTEGER PRIMARY KEY, email text, note text); \
+         CREATE INDEX by_email ON people (email); \
+         CREATE VIRTUAL TABLE words5 USING fts5 (note, content=people, content_rowid=id); \
+         CREATE VIRTUAL TABLE words4 USING fts4 (note); \
+         CREATE TRIGGER gone AFTER DELETE ON people BEGIN \
+           INSERT INTO words5 (words5, rowid, note) VALUES ('delete', old.id, old.note); \
+           DELETE FROM words4 WHERE docid = old.id; END",
+    )
+    .await;
+    let mut script = vec!["BEGIN;".to_owned()];
+    for (n, value) in values.iter().enumerate() {
+        // Not in the order of the key: pages are split in the middle, and copies stay behind.
+        let id = (n * 7919) % 1500;
+        script.push(format!("INSERT INTO people VALUES ({id}, '{value}', 'zz{value}');"));
+        script.push(format!("INSERT INTO words5 (rowid, note) VALUES ({id}, 'zz{value}');"));
+        script.push(format!("INSERT INTO words4 (docid, note) VALUES ({id}, 'zz{value}');"));
+    }
+    lab.run(&format!("{} COMMIT; PRAGMA wal_checkpoint(TRUNCATE)", script.concat())).await;
+    let store = lab.store();
+    let mut batch = store.begin_batch().await.unwrap();
+    let gone = Filter::In(names(&["id"]), (0..400).map(|id| RowKey(vec![Value::Integer(id)])).collect());
+    assert_eq!(batch.delete("people", &[], &gone).await.unwrap(), 400);
+    batch.commit(&marker(1, 1)).await.unwrap();
+    let erased: Vec<String> =
+        values.iter().enumerate().filter(|(n, _)| (n * 7919) % 1500 < 400).map(|(_, value)| value.clone()).collect();
+    lab.run("PRAGMA wal_checkpoint(TRUNCATE)").await;
+    assert!(found_in(lab.folder(), &erased) > 10, "nothing is left that settling could remove");
+    let tables = names(&["people"]);
+    let only_named = Settling { vacuum_bytes: 0, ..asked(&tables) };
+    let state = store.settle(&only_named).await.unwrap();
+    assert_eq!(codes(&state), [ResidueCode::PageRemains], "{state:?}");
+    let state = store.settle(&asked(&tables)).await.unwrap();
+    assert_eq!(state.stage(), PhysicalStage::Settled, "{state:?}");
+    assert_eq!(found_in(lab.folder(), &erased), 0, "deleted values are still in the file");
+    let living: Vec<String> = values.into_iter().filter(|value| !erased.contains(value)).collect();
+    assert_eq!(found_in(lab.folder(), &living), 1100);
+    // A table whose rows have no number of their own is not written anew without being asked.
+    lab.run("CREATE TABLE loose (s text); CREATE INDEX by_s ON loose (s)").await;
+    let mut script = vec!["BEGIN;".to_owned()];
+    for value in &erased {
+        script.push(format!("INSERT INTO loose VALUES ('{value}');"));
+    }
+    lab.run(&format!("{} COMMIT; PRAGMA secure_delete = OFF; DELETE FROM loose", script.concat())).await;
+    let state = store.settle(&asked(&tables)).await.unwrap();
+    assert_eq!(codes(&state), [ResidueCode::PageRemains], "{state:?}");
+    let state = store.settle(&Settling { rewrite: true, ..asked(&tables) }).await.unwrap();
+    assert_eq!(state.stage(), PhysicalStage::Settled, "{state:?}");
+    assert_eq!(found_in(lab.folder(), &erased), 0);
+}
+
+/// Who keeps old versions is named for as long as it does, and another mark makes no difference to it.
+pub async fn settle_waits_for_whoever_keeps_rows(lab: &Lab) {
+    if lab.engine() == Engine::Sqlite {
+        return;
+    }
+    make_shop(lab).await;
+    let store = lab.store();
+    let reading = store.open_snapshot().await.unwrap();
+    lab.run("UPDATE orders SET total = 3").await;
+    let tables = names(&["orders"]);
+    let first = store.settle(&asked(&tables)).await.unwrap();
+    let keeper = if lab.engine() == Engine::Postgres { ResidueCode::OldTransaction } else { ResidueCode::PurgeBehind };
+    assert!(codes(&first).contains(&keeper) && first.stage() == PhysicalStage::Pending, "{first:?}");
+    let again = Settling { mark: first.mark.as_deref(), ..asked(&tables) };
+    assert!(codes(&store.settle(&again).await.unwrap()).contains(&keeper));
+    reading.close().await.unwrap();
+    let mut state = store.settle(&again).await.unwrap();
+    for _ in 0..100 {
+        if state.stage() != PhysicalStage::Pending {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        state = store.settle(&again).await.unwrap();
+    }
+    assert_eq!(state.stage(), PhysicalStage::Residual, "{state:?}");
+    let state = store.settle(&Settling { rewrite: true, ..again }).await.unwrap();
+    assert!(!codes(&state).contains(&ResidueCode::PageRemains) && state.is_rewritten, "{state:?}");
 }
 
 /// The account that a login from here is: by name or by address, depending on the server's name resolution. Only one of

@@ -10,6 +10,8 @@ pub mod program;
 pub mod proxy;
 pub mod replica;
 pub mod rgw;
+pub mod search;
 pub mod softhsm;
 pub mod source;
+pub mod tsa;
 pub mod world;

@@ -33,6 +33,11 @@ impl Program {
         Self { directory: directory.to_owned(), environment: Vec::new(), input: Vec::new(), through: Vec::new() }
     }
 
+    /// A file of that directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
     /// The same with a variable set.
     pub fn with(mut self, variable: &str, value: &str) -> Self {
         self.environment.push((variable.to_owned(), value.to_owned()));

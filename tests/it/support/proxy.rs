@@ -2,7 +2,7 @@
 //! what becomes of each is decided by a plan that the test gives.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -36,6 +36,10 @@ pub enum Fault {
     Doubled,
     /// A server that does not know `If-None-Match`: what is there is overwritten.
     PreconditionIgnored,
+    /// The server stores it and says so, and has lost it a moment later.
+    Forgotten,
+    /// The server stores it and says so, and one bit of it is another one a moment later.
+    Rotten,
 }
 
 /// What a plan is told of a request.
@@ -242,9 +246,24 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 let _ = std::fs::remove_file(shared.folder.join(name));
             }
             let answer = ask(shared, &request).await?;
+            if matches!(fault, Some(Fault::Forgotten | Fault::Rotten)) && seen.stores() {
+                spoil(&shared.folder.join(&seen.target), fault == Some(Fault::Forgotten))?;
+            }
             reply(&mut client, answer, fault, method == "HEAD").await
         }
     }
+}
+
+/// Removes or changes a file of the server behind its back.
+fn spoil(file: &Path, is_lost: bool) -> std::io::Result<()> {
+    let file = PathBuf::from(file.to_string_lossy().split('?').next().unwrap_or_default());
+    if is_lost {
+        return std::fs::remove_file(file);
+    }
+    let mut bytes = std::fs::read(&file)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(file, bytes)
 }
 
 /// The server's answer to the whole request.

@@ -128,7 +128,7 @@ impl World {
             }
         }
         assert_eq!(into.finish(false).await.unwrap(), Vec::<String>::new());
-        store.settle().await.unwrap();
+        store.settle(&stores::Settling::default()).await.unwrap();
     }
 
     /// An adapter on a database file of the world, made when it is missing.
@@ -381,7 +381,7 @@ pub async fn restore(
     let store = world.store(file);
     let (ground, signer) = (installation.ground()?, &installation.signer);
     let report = restore_snapshot(&ground, repository.as_ref(), signer, row.clone(), store.as_ref()).await?;
-    store.settle().await?;
+    store.settle(&stores::Settling::default()).await?;
     Ok(report)
 }
 

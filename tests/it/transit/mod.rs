@@ -1,6 +1,6 @@
 //! The root slot in OpenBao, on real servers with raft storage: the slot by itself, the shipped policy, the whole cycle, what
-//! happens when something stops in the middle, moving the root, what an old copy of the service can do, and
-//! the keys of applications.
+//! happens when something stops in the middle, moving the root, what an old copy of the service can do, the
+//! keys of applications, and the key that signs certificates.
 
 mod burnt;
 mod copies;
@@ -10,5 +10,6 @@ mod lives;
 mod moving;
 pub mod outside;
 mod policy;
+mod signing;
 mod slot;
 pub mod trouble;

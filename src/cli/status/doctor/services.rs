@@ -15,8 +15,9 @@ use super::outside::check_outside_keys;
 use crate::backup::repository::abilities::{Abilities, Ability};
 use crate::clock::Clock;
 use crate::config::{AuditService, Configuration};
-use crate::installation::{Installation, MAX_CLOCK_DIFFERENCE, Needs, audit_log_key, prove_bucket};
+use crate::installation::{Installation, MAX_CLOCK_DIFFERENCE, Needs, audit_log_key, placed_key_id, prove_bucket};
 use crate::keyring::{KeyringError, second_place};
+use crate::keys::signing::SigningError;
 use crate::keys::slot::{Presence, RootSlot};
 use crate::policy::registry::{BackupMode, StoreSpec};
 
@@ -76,6 +77,7 @@ pub async fn check_installation(context: &Context<'_>, holder: Option<i64>, find
         Err(error) => return findings.failed("keys", &error),
     };
     check_keys(&installation, findings).await;
+    check_signing_key(&installation, findings).await;
     check_outside_keys(&installation, findings).await;
     check_bucket(&installation, holder, findings).await;
     if installation.config.backup.is_some() {
@@ -111,10 +113,15 @@ async fn check_keys(installation: &Installation, findings: &mut Findings) {
         Some(generation) if is_there(generation) => findings.good(
             "keys",
             format!(
-                "generation {generation} in a root slot of class {class:?}; signing key {}",
-                short(installation.signer.key_id())
+                "generation {generation} in a root slot of class {class:?}; signing key {} ({})",
+                short(installation.signer.key_id()),
+                signing_place(installation)
             ),
-            format!("第 {generation} 代，{class:?} 级根密钥槽；签名密钥 {}", short(installation.signer.key_id())),
+            format!(
+                "第 {generation} 代，{class:?} 级根密钥槽；签名密钥 {}（{}）",
+                short(installation.signer.key_id()),
+                signing_place(installation)
+            ),
         ),
         Some(generation) => findings.missing(
             "keys",
@@ -129,6 +136,39 @@ async fn check_keys(installation: &Installation, findings: &mut Findings) {
             Words::new("there is no key tree", "没有密钥树"),
             Words::new("run `wangchuan init`", "请运行 `wangchuan init`"),
         ),
+    }
+}
+
+/// Whether the signing key is where the record says, and where the configuration wants it.
+async fn check_signing_key(installation: &Installation, findings: &mut Findings) {
+    let Some(key) = installation.signer.history().in_use() else { return };
+    let wanted = installation.config.signing.kind();
+    if key.kind != wanted {
+        let (is, wanted) = (key.kind.name(), wanted.name());
+        findings.doubtful(
+            "keys",
+            Words::new(
+                format!("[signing] says {wanted}, and the signing key in use is still in {is}"),
+                format!("[signing] 为 {wanted}，而使用中的签名密钥仍在 {is}"),
+            ),
+            Words::new("run `wangchuan audit key rotate`", "请运行 `wangchuan audit key rotate`"),
+        );
+    }
+    let Some((place, name)) = installation.signer.place() else { return };
+    let looked = async {
+        let there = placed_key_id(place, name).await?;
+        if there != installation.signer.key_id() {
+            return Err(SigningError::OtherKey { place: place.place() });
+        }
+        place.shortcomings().await
+    };
+    match looked.await {
+        Ok(found) => {
+            for (what, advice) in found.iter().map(shortcoming) {
+                findings.missing("keys", what, advice);
+            }
+        }
+        Err(error) => findings.failed("keys", &task_error(error.into())),
     }
 }
 
@@ -154,6 +194,11 @@ async fn check_slot(slot: &dyn RootSlot, findings: &mut Findings) {
         ),
         Err(error) => findings.failed("keys", &task_error(KeyringError::from(error).into())),
     }
+}
+
+/// The kind of place that the signing key lies in.
+fn signing_place(installation: &Installation) -> &'static str {
+    installation.signer.history().in_use().map_or("?", |key| key.kind.name())
 }
 
 fn short(id: &str) -> String {

@@ -3,7 +3,7 @@
 //! GB/T 32907 prints the S-box as a table. It is affine ∘ inversion ∘ affine, with one affine map twice: `S(x) = M(M(x)⁻¹)`,
 //! the inversion in GF(2)\[t\] / (t⁸+t⁷+t⁶+t⁵+t⁴+t²+1), 0 staying 0 (F. Liu et al., Analysis of the SMS4 block cipher, ACISP 2007).
 //! Fields of 256 elements are isomorphic, so the inversion may be done in any other one, with the change of field folded into
-//! the two affine maps: in the field of AES, for which processors have an instruction, or in a tower of small fields, which
+//! the two affine maps: in the field of AES, for which processors have instructions (some of them with AES's own affine map behind it), or in a tower of small fields, which
 //! needs few logic gates. The tests compare every value with the reference implementation's table.
 
 /// The coefficients of SM4's field polynomial.
@@ -117,6 +117,17 @@ impl Affine {
         Self::linear(columns)
     }
 
+    /// Images of the numbers below 16, and of their sixteenfolds without the constant: `of(x)` is the sum of one of each.
+    pub(super) const fn of_nibbles(self) -> [[u8; 16]; 2] {
+        let (mut images, mut nibble) = ([[0; 16]; 2], 0);
+        while nibble < 16 {
+            images[0][nibble] = self.of(nibble as u8);
+            images[1][nibble] = self.of((nibble as u8) << 4) ^ self.constant;
+            nibble += 1;
+        }
+        images
+    }
+
     const fn weight(self) -> u32 {
         u64::from_be_bytes(self.rows).count_ones()
     }
@@ -126,6 +137,17 @@ impl Affine {
         i64::from_be_bytes(self.rows)
     }
 }
+
+/// The affine map behind the inversion in the S-box of AES (FIPS 197, 5.1.1), undone.
+const AES_AFFINE_UNDONE: Affine = {
+    let (mut rows, mut bit) = ([0; 8], 0);
+    while bit < 8 {
+        rows[bit] = 0xf1_u8.rotate_left(bit as u32);
+        bit += 1;
+    }
+    let linear = Affine { rows, constant: 0 }.inverse();
+    Affine { constant: linear.of(0x63), ..linear }
+};
 
 /// M.
 const SM4_AFFINE: Affine = {
@@ -184,6 +206,9 @@ const fn s_box_in(field: Field) -> SBox {
 
 /// The S-box with the inversion in the field of AES.
 pub(super) const IN_AES_FIELD: SBox = s_box_in(Field::Polynomials(AES_POLYNOMIAL));
+/// The S-box with that of AES in place of the inversion.
+pub(super) const AROUND_AES: SBox =
+    SBox { before: IN_AES_FIELD.before, after: AES_AFFINE_UNDONE.then(IN_AES_FIELD.after) };
 /// The S-box with the inversion in the tower of [`tower_times`].
 pub(super) const IN_TOWER: SBox = s_box_in(Field::Tower);
 
@@ -204,6 +229,15 @@ mod tests {
         assert_eq!(hex::encode(&table[..16]), "d690e9fecce13db716b614c228fb2c05");
         assert_eq!(hex::encode(&table[240..]), "18f07dec3adc4d2079ee5f3ed7cb3948");
         assert!(through(IN_AES_FIELD, Field::Polynomials(AES_POLYNOMIAL)).eq(table.iter().copied()));
+        // FIPS 197, 5.1.1: bit i of the S-box is bit i of the inverse and its four predecessors, and of 0x63.
+        let aes = |x: u8| [0, 1, 2, 3, 4].iter().fold(0x63, |sum, by| sum ^ x.rotate_left(*by));
+        let of_aes = |x| aes(inverse(Field::Polynomials(AES_POLYNOMIAL), x));
+        assert_eq!((of_aes(0), of_aes(0x53)), (0x63, 0xed));
+        assert!((0..=255).map(|x| AROUND_AES.after.of(of_aes(AROUND_AES.before.of(x)))).eq(table.iter().copied()));
+        for map in [AROUND_AES.before, AROUND_AES.after] {
+            let [low, high] = map.of_nibbles();
+            assert!((0..=255_u8).all(|x| map.of(x) == low[usize::from(x & 15)] ^ high[usize::from(x >> 4)]));
+        }
         assert!(through(IN_TOWER, Field::Tower).eq(table.iter().copied()));
     }
 

@@ -14,7 +14,8 @@ use crate::scenario::small;
 use crate::scenario::workplace::Workplace;
 use crate::support::program::{Program, Running};
 
-const SOON: Duration = Duration::from_secs(30);
+/// Long enough for a busy host; who waits in vain fails later, not otherwise.
+const SOON: Duration = Duration::from_mins(2);
 /// Points that are tried side by side.
 const WORKERS: usize = 3;
 

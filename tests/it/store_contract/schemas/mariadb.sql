@@ -9,6 +9,7 @@ CREATE TABLE `chil``d, (ren` (id bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY
   b1 bit(1), b64 bit(64), y year, t time(6), d date DEFAULT '0000-00-00', dt datetime(3) DEFAULT '2020-01-01', z timestamp(3) NULL DEFAULT current_timestamp(3) ON UPDATE current_timestamp(3),
   m decimal(65,30), f float, g double, bin binary(4), vb varbinary(9), bl longblob, txt mediumtext CHARACTER SET utf16, ch char(4) CHARACTER SET utf8mb3,
   u uuid, i6 inet6, i4 inet4, pt point, geo geometry, coll geometrycollection,
+  CONSTRAINT quoted CHECK (c <> 'it''s' AND c NOT REGEXP '^a\\.b$'),
   CONSTRAINT `ch,k` CHECK (n > 0 AND c <> 'CONSTRAINT `x` FOREIGN KEY (\\'),
   CONSTRAINT `to p` FOREIGN KEY (parent, part) REFERENCES parents (id, part) ON UPDATE CASCADE ON DELETE SET NULL,
   UNIQUE KEY beginning (c(5), n), FULLTEXT KEY words (c), KEY (j(20))) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;

@@ -1,0 +1,430 @@
+//! `settle`: the physical stage of an erasure, behind the deletion and again until nothing that passes by itself is left.
+//!
+//! Rows that are deleted stay in the files of a store for a while: for a reader, for an old transaction, until a purge. A run keeps what
+//! its stores said of it; whoever asks again later writes the answer into the run, and the next certificate supersedes the one before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use crate::clock::Clock;
+use crate::control::RunRow;
+use crate::erase::{Ground, Site};
+use crate::installation::Installation;
+use crate::policy::calendar::{Bias, Period, end_of_period};
+use crate::stores::{Engine, FileSearch, PhysicalStage, PhysicalState, Residue, ResidueCode, Settling};
+
+use super::certify::{FINAL, SHREDDED, certify_or_wait};
+use super::erasure::{RunBody, StoreFiles};
+use super::finality::finalise_or_wait;
+use super::{Result, TaskError};
+
+/// What became of the files of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettledStore {
+    /// The store.
+    pub store: String,
+    /// How far it got.
+    pub stage: PhysicalStage,
+    /// What is left.
+    pub residues: Vec<Residue>,
+    /// The runs of which that was noted.
+    pub runs: Vec<String>,
+}
+
+/// Whether the files of a run's stores are still asked for its rows.
+#[must_use]
+pub fn is_settling(run: &RunRow) -> bool {
+    matches!(run.state.as_str(), "shred-pending" | SHREDDED | FINAL)
+}
+
+/// By when what passes by itself should have passed; none beyond the end of the calendar.
+#[must_use]
+pub fn settle_by(since: DateTime<Utc>, within: Period) -> Option<DateTime<Utc>> {
+    end_of_period(since, within, chrono_tz::Tz::UTC, Bias::Minimum).ok()
+}
+
+/// Asks the stores of a plan whose rows are gone, for the first time. A store that cannot answer is asked again later.
+pub(super) async fn settle_after(ground: &Ground<'_>, plan: &str) -> Result<Vec<StoreFiles>> {
+    let mut files = Vec::new();
+    for (store, tables) in touched(ground.control.read().await?.chunks(plan).await?) {
+        let now = ground.clock.now();
+        let before = StoreFiles {
+            store,
+            since: now,
+            asked_at: now,
+            residues: Vec::new(),
+            passed_at: None,
+            mark: None,
+            is_rewritten: false,
+            searched: None,
+        };
+        let site = ground.sites.iter().find(|site| site.model.spec.name == before.store);
+        files.push(ask(site, &before, &tables, ground.clock).await);
+    }
+    Ok(files)
+}
+
+/// Tables that rows went from or were changed in, by store.
+fn touched(chunks: Vec<crate::control::ChunkRow>) -> BTreeMap<String, Vec<String>> {
+    let mut tables: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for chunk in chunks.into_iter().filter(|chunk| chunk.counts.gone() > 0) {
+        tables.entry(chunk.store).or_default().insert(chunk.collection);
+    }
+    tables.into_iter().map(|(store, tables)| (store, tables.into_iter().collect())).collect()
+}
+
+/// One store's answer for the rows of one run.
+async fn ask(site: Option<&Site>, before: &StoreFiles, tables: &[String], clock: &dyn Clock) -> StoreFiles {
+    let state = match site {
+        Some(site) => {
+            let asked = Settling {
+                tables,
+                mark: before.mark.as_deref(),
+                is_rewritten: before.is_rewritten,
+                vacuum_bytes: vacuum_bytes(site),
+                ..Settling::default()
+            };
+            site.store.settle(&asked).await.map_err(|error| error.to_string())
+        }
+        None => Err("the store cannot be reached".to_owned()),
+    };
+    // Behind the clean-up, which may take long.
+    let now = clock.now();
+    match state {
+        Ok(state) => noted(before, state, now),
+        Err(error) => {
+            tracing::warn!(store = %before.store, error, "the files of a store were not cleaned up; it is tried again");
+            let mut residues = before.residues.clone();
+            if !residues.iter().any(|residue| residue.code.passes()) {
+                residues.push(Residue::new(ResidueCode::Unfinished));
+            }
+            StoreFiles { residues, asked_at: now, passed_at: None, ..before.clone() }
+        }
+    }
+}
+
+fn vacuum_bytes(site: &Site) -> u64 {
+    u64::from(site.model.spec.files.vacuum_mb) << 20
+}
+
+/// An answer beside what was known: a day that was named stands.
+fn noted(before: &StoreFiles, state: PhysicalState, now: DateTime<Utc>) -> StoreFiles {
+    let mut residues = state.residues;
+    for residue in &mut residues {
+        let same = |known: &&Residue| (known.code, &known.of) == (residue.code, &residue.of);
+        if let Some(until) = before.residues.iter().find(same).and_then(|known| known.until) {
+            residue.until = Some(until);
+        }
+    }
+    let is_pending = PhysicalState::stage_of(&residues) == PhysicalStage::Pending;
+    StoreFiles {
+        store: before.store.clone(),
+        since: before.since,
+        asked_at: now,
+        passed_at: (!is_pending).then(|| before.passed_at.unwrap_or(now)),
+        residues,
+        mark: before.mark.clone().or(state.mark),
+        is_rewritten: state.is_rewritten,
+        searched: before.searched.clone(),
+    }
+}
+
+/// Notes in a run what a look into the raw files of a store found.
+pub(super) async fn note_search(
+    installation: &Installation,
+    run: &str,
+    store: &str,
+    search: &FileSearch,
+) -> Result<()> {
+    let row = installation.control.read().await?.run(run).await?;
+    let Some(row) = row else { return Ok(()) };
+    let own = RunBody::of(&row)?.physical.into_iter().find(|files| files.store == store);
+    let Some(files) = own else { return Ok(()) };
+    note(installation, run, &[StoreFiles { searched: Some(search.clone()), ..files }]).await?;
+    Ok(())
+}
+
+/// A run whose rows may still be in the files of a store.
+struct Waiting {
+    run: String,
+    files: StoreFiles,
+    tables: Vec<String>,
+}
+
+/// The runs whose rows may still be in files that `is_wanted`, by store. What is final is not asked about again.
+async fn waiting(
+    installation: &Installation,
+    is_wanted: impl Fn(&StoreFiles) -> bool,
+) -> Result<BTreeMap<String, Vec<Waiting>>> {
+    let mut waiting: BTreeMap<String, Vec<Waiting>> = BTreeMap::new();
+    let runs = installation.control.read().await?.runs(None).await?;
+    for run in runs.into_iter().filter(|run| is_settling(run) && run.state != FINAL) {
+        let wanted: Vec<StoreFiles> =
+            RunBody::of(&run)?.physical.into_iter().filter(|files| is_wanted(files)).collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        let chunks = installation.control.read().await?.chunks(run.plan.as_deref().unwrap_or_default()).await?;
+        let mut tables = touched(chunks);
+        for files in wanted {
+            let tables = tables.remove(&files.store).unwrap_or_default();
+            waiting.entry(files.store.clone()).or_default().push(Waiting { run: run.id.clone(), files, tables });
+        }
+    }
+    Ok(waiting)
+}
+
+/// What a store says of each run by itself, and of all tables together behind their clean-up.
+struct Answers {
+    state: PhysicalState,
+    of_runs: Vec<PhysicalState>,
+}
+
+/// Cleans up a store once, for all who wait, and asks for each run by its own mark and its own tables.
+async fn clean_once(
+    site: &Site,
+    waiting: &[Waiting],
+    (tables, rewrite): (&[String], bool),
+) -> crate::stores::Result<Answers> {
+    let is_marked = site.store.engine() != Engine::Sqlite;
+    let mut of_runs = Vec::new();
+    if is_marked {
+        // Before the clean-up: what is not kept now is not kept when it begins.
+        for run in waiting {
+            let asked = Settling {
+                tables: &run.tables,
+                mark: run.files.mark.as_deref(),
+                is_rewritten: run.files.is_rewritten,
+                look_only: true,
+                ..Settling::default()
+            };
+            of_runs.push(site.store.settle(&asked).await?);
+        }
+    }
+    // Without a mark, whoever keeps anything now counts: that is more than enough for whoever asks.
+    let asked = Settling { tables, rewrite, vacuum_bytes: vacuum_bytes(site), ..Settling::default() };
+    let state = site.store.settle(&asked).await?;
+    if !is_marked {
+        of_runs = waiting.iter().map(|_| state.clone()).collect();
+        return Ok(Answers { state, of_runs });
+    }
+    for (own, run) in of_runs.iter_mut().zip(waiting) {
+        take_over(own, &state, (&run.tables, rewrite));
+    }
+    Ok(Answers { state, of_runs })
+}
+
+/// What the clean-up of all tables means for a run with some of them.
+fn take_over(own: &mut PhysicalState, all: &PhysicalState, (tables, rewrite): (&[String], bool)) {
+    let is_kept = own.residues.iter().any(|residue| residue.code.passes() || residue.code == ResidueCode::UnseenPurge);
+    let is_own = |residue: &&Residue| {
+        matches!(residue.code, ResidueCode::NoRight | ResidueCode::Unfinished)
+            && residue.of.as_ref().is_some_and(|of| tables.contains(of))
+    };
+    let stood_in_the_way: Vec<Residue> = all.residues.iter().filter(is_own).cloned().collect();
+    if rewrite && !is_kept && stood_in_the_way.is_empty() {
+        own.is_rewritten = true;
+        own.residues.retain(|residue| residue.code != ResidueCode::PageRemains);
+    }
+    own.residues.extend(stood_in_the_way);
+    own.residues.sort_unstable();
+    own.residues.dedup();
+}
+
+/// Asks again for every run that waits for something to pass: each store is cleaned up once. Returns the runs that do not wait any more.
+///
+/// # Errors
+/// When the control database fails. A store that cannot answer is asked again the next time.
+async fn settle_due(installation: &Installation) -> Result<Vec<String>> {
+    let mut done = Vec::new();
+    for (store, waiting) in waiting(installation, |files| files.stage() == PhysicalStage::Pending).await? {
+        let Some(site) = installation.sites().iter().find(|site| site.model.spec.name == store) else {
+            tracing::warn!(store, "the files of a store were not cleaned up: it cannot be reached; it is tried again");
+            continue;
+        };
+        let tables: BTreeSet<String> = waiting.iter().flat_map(|run| run.tables.clone()).collect();
+        let tables: Vec<String> = tables.into_iter().collect();
+        let answers = match clean_once(site, &waiting, (&tables, false)).await {
+            Ok(answers) => answers.of_runs,
+            Err(error) => {
+                tracing::warn!(store, error = %error, "the files of a store were not cleaned up; it is tried again");
+                continue;
+            }
+        };
+        let now = installation.clock.now();
+        for (run, state) in waiting.iter().zip(answers) {
+            if note(installation, &run.run, &[noted(&run.files, state, now)]).await? {
+                done.push(run.run.clone());
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// What was done behind a shred.
+#[derive(Debug, Default)]
+pub struct FollowUp {
+    /// The certificates that were issued.
+    pub certificates: Vec<String>,
+    /// Why some wait, if they do.
+    pub waiting: Option<String>,
+    /// The runs that became final.
+    pub ended: Vec<String>,
+    /// The runs that wait for nothing in the files of their stores any more.
+    pub settled: Vec<String>,
+    /// Why nobody knows whether runs are final, if so.
+    pub doubt: Option<String>,
+}
+
+/// Certifies and finalises what it can, and only then asks for the files of stores, for cleaning up may take long.
+///
+/// # Errors
+/// When the control database fails, or something cannot be certified for a reason that does not pass.
+pub async fn follow_up(installation: &Installation) -> Result<FollowUp> {
+    let (mut certificates, mut waiting) = certify_or_wait(installation).await?;
+    let (ended, doubt) = finalise_or_wait(installation).await?;
+    if !ended.is_empty() {
+        let (more, still) = certify_or_wait(installation).await?;
+        certificates.extend(more);
+        waiting = still;
+    }
+    let settled = settle_due(installation).await?;
+    if !settled.is_empty() {
+        let (more, still) = certify_or_wait(installation).await?;
+        certificates.extend(more);
+        waiting = still;
+    }
+    Ok(FollowUp { certificates, waiting, ended, settled, doubt })
+}
+
+/// Writes answers into a run, unless it is undone meanwhile. Whether it waits for nothing any more.
+async fn note(installation: &Installation, run: &str, answers: &[StoreFiles]) -> Result<bool> {
+    let mut tx = installation.control.begin().await?;
+    let Some(mut run) = tx.run(run).await?.filter(is_settling) else { return Ok(false) };
+    let mut body = RunBody::of(&run)?;
+    for answer in answers {
+        for known in body.physical.iter_mut().filter(|known| known.store == answer.store) {
+            known.clone_from(answer);
+        }
+    }
+    body.put(&mut run)?;
+    let state = run.state.clone();
+    if !tx.step_run(&run, &state).await? {
+        return Err(TaskError::Inconsistent(format!("run {} changed while its stores were asked", run.id)));
+    }
+    tx.commit().await?;
+    Ok(!body.is_residue_pending())
+}
+
+/// Whether an answer says nothing worse of a run than what is known: no residue that was not there, or something that passes is waited for
+/// anyway.
+fn is_no_worse(known: &StoreFiles, answer: &StoreFiles) -> bool {
+    let is_known =
+        |residue: &Residue| known.residues.iter().any(|old| (old.code, &old.of) == (residue.code, &residue.of));
+    known.stage() == PhysicalStage::Pending || answer.residues.iter().all(is_known)
+}
+
+/// Cleans up the files of one store on somebody's word, with `rewrite` by writing tables anew: those of the runs whose rows may still be in
+/// them, or all that are registered. A run gets its own answer, unless that is worse than the one before; a final one gets none.
+///
+/// # Errors
+/// When the store is not registered, cannot be reached or refuses.
+pub async fn settle_store(installation: &Installation, name: &str, rewrite: bool) -> Result<SettledStore> {
+    let site = installation.sites().iter().find(|site| site.model.spec.name == name);
+    let site = site.ok_or_else(|| TaskError::Unknown {
+        what: format!("store {name} cannot be worked on"),
+        advice: "see `wangchuan store list` and `wangchuan store check`".to_owned(),
+    })?;
+    let is_wanted = |files: &StoreFiles| files.store == name && files.stage() != PhysicalStage::Settled;
+    let waiting = waiting(installation, is_wanted).await?.remove(name).unwrap_or_default();
+    let mut tables: BTreeSet<String> = waiting.iter().flat_map(|run| run.tables.clone()).collect();
+    if tables.is_empty() {
+        tables.extend(site.model.spec.collections.iter().map(|collection| collection.table.clone()));
+    }
+    installation.log_operation("store.settle", name, "intent").await?;
+    let tables: Vec<String> = tables.into_iter().collect();
+    let Answers { state, of_runs } = match clean_once(site, &waiting, (&tables, rewrite)).await {
+        Ok(answers) => answers,
+        Err(error) => {
+            installation.log_operation("store.settle", name, "failure").await?;
+            return Err(crate::erase::EraseError::from(error).into());
+        }
+    };
+    let now = installation.clock.now();
+    let mut runs = Vec::new();
+    for (run, state) in waiting.into_iter().zip(of_runs) {
+        let answer = noted(&run.files, state, now);
+        if is_no_worse(&run.files, &answer) {
+            note(installation, &run.run, &[answer]).await?;
+            runs.push(run.run);
+        }
+    }
+    installation.log_operation("store.settle", name, "success").await?;
+    Ok(SettledStore { store: name.to_owned(), stage: state.stage(), residues: state.residues, runs })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(residues: &[Residue]) -> PhysicalState {
+        PhysicalState { residues: residues.to_vec(), ..PhysicalState::default() }
+    }
+
+    fn known(residues: &[Residue]) -> StoreFiles {
+        let at = DateTime::UNIX_EPOCH;
+        let before = StoreFiles {
+            store: "shop".to_owned(),
+            since: at,
+            asked_at: at,
+            residues: Vec::new(),
+            passed_at: None,
+            mark: None,
+            is_rewritten: false,
+            searched: None,
+        };
+        noted(&before, state(residues), at)
+    }
+
+    #[test]
+    fn a_run_is_told_of_its_own_tables_only() {
+        let (remains, log) = (Residue::new(ResidueCode::PageRemains), Residue::new(ResidueCode::TransactionLog));
+        let locked = Residue::of(ResidueCode::Unfinished, "orders");
+        let all = state(&[locked.clone(), remains.clone()]);
+        let (customers, orders) = (["customers".to_owned()], ["orders".to_owned()]);
+        let mut own = state(&[remains.clone(), log.clone()]);
+        take_over(&mut own, &all, (&customers, true));
+        assert_eq!((own.residues, own.is_rewritten), (vec![log.clone()], true));
+        let mut own = state(&[remains.clone(), log.clone()]);
+        take_over(&mut own, &all, (&orders, true));
+        assert_eq!((own.residues, own.is_rewritten), (vec![locked, remains.clone(), log.clone()], false));
+        // What was kept for somebody is kept in the new table as well.
+        let reader = Residue::of(ResidueCode::OldTransaction, "7");
+        let mut own = state(&[reader.clone(), remains.clone()]);
+        take_over(&mut own, &all, (&customers, true));
+        assert_eq!((own.residues, own.is_rewritten), (vec![reader, remains], false));
+    }
+
+    #[test]
+    fn an_answer_that_is_worse_does_not_replace_what_is_known() {
+        let (remains, log) = (Residue::new(ResidueCode::PageRemains), Residue::new(ResidueCode::TransactionLog));
+        let locked = Residue::of(ResidueCode::Unfinished, "orders");
+        let before = known(&[remains.clone(), log.clone()]);
+        assert!(is_no_worse(&before, &known(std::slice::from_ref(&log))));
+        assert!(is_no_worse(&before, &before));
+        assert!(!is_no_worse(&before, &known(&[locked.clone(), log.clone()])));
+        assert!(is_no_worse(&known(std::slice::from_ref(&locked)), &known(&[remains, log])));
+    }
+
+    #[test]
+    fn the_time_when_nothing_passes_any_more_is_kept() {
+        let pending = known(&[Residue::new(ResidueCode::OpenReader)]);
+        assert_eq!(pending.passed_at, None);
+        let (then, later) =
+            (DateTime::UNIX_EPOCH + chrono::TimeDelta::days(60), DateTime::UNIX_EPOCH + chrono::TimeDelta::days(90));
+        let passed = noted(&pending, state(&[]), then);
+        assert_eq!(passed.passed_at, Some(then));
+        assert_eq!(noted(&passed, state(&[]), later).passed_at, Some(then));
+    }
+}

@@ -1,0 +1,96 @@
+//! What certificates tell beside the rows: who agreed, by which policy, of how many people, why.
+
+use chrono::TimeDelta;
+use serde_json::Value;
+use wangchuan::certify::codes::TriggerKind;
+use wangchuan::certify::dsse::Envelope;
+use wangchuan::installation::Installation;
+use wangchuan::plan::Subject;
+use wangchuan::tasks::approval::approve;
+use wangchuan::tasks::certify::certify_due;
+use wangchuan::tasks::erasure::{execute, plan_retention};
+use wangchuan::tasks::request::{plan_request, receive_for};
+use wangchuan::tasks::status::status;
+
+use crate::support::program::Program;
+use crate::support::world::{World, forget, refusal, snapshot};
+
+/// The predicate of the newest certificate.
+async fn newest(installation: &Installation) -> Value {
+    let row = installation.control.read().await.unwrap().certificates(None).await.unwrap().pop().unwrap();
+    let statement: Value = serde_json::from_slice(Envelope::parse(&row.envelope).unwrap().payload()).unwrap();
+    statement["predicate"].clone()
+}
+
+#[tokio::test]
+async fn who_agreed_is_told_by_pseudonym_and_what_the_plan_knew_with_it() {
+    let world = World::standard().await;
+    world.edit_config("action = \"delete\"", "action = \"delete\"\napproval = \"two\"");
+    world.edit_config("name = \"cycle-test\"", "name = \"cycle-test\"\nenvironment = \"test\"");
+    let installation = world.open().await;
+    snapshot(&installation).await;
+    let plan = plan_retention(&installation).await.unwrap();
+    for name in ["ann", "bob"] {
+        approve(&installation, &plan.row.hash, name).await.unwrap();
+    }
+    execute(&installation, &plan.row).await.unwrap();
+    certify_due(&installation).await.unwrap();
+    let said = newest(&installation).await;
+    let given = said["approvals"].as_array().unwrap();
+    let people: Vec<&str> = given.iter().map(|approval| approval["actorRef"].as_str().unwrap()).collect();
+    assert!(people.len() == 2 && people[0] != people[1], "{given:?}");
+    assert!(people.iter().all(|person| person.starts_with("hmac-sha256:certificate:")), "{given:?}");
+    assert!(!said.to_string().contains("\"ann\""));
+    assert_eq!(said["issuer"]["environment"], "test");
+    let people = said["scope"]["subjectsCount"].as_u64().unwrap();
+    assert!(1 < people && people <= world.shop.rows_of("customers").len() as u64, "{people}");
+    let kinds = said["scope"]["dataCategories"].as_array().unwrap();
+    assert!(["address", "id_card"].iter().all(|kind| kinds.iter().any(|known| known == kind)), "{kinds:?}");
+    assert!(said["policy"]["id"].as_str().unwrap().contains("completed-orders"), "{}", said["policy"]);
+    assert_eq!(said["policy"]["digest"]["sha256"].as_str().unwrap().len(), 64);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_customer_s_data_went_stands_in_the_certificate() {
+    let world = World::standard().await;
+    let installation = world.open().await;
+    snapshot(&installation).await;
+    let leaver = Subject::new(&world.shop.picks.leaver);
+    let refused = refusal(receive_for(&installation, &leaver, TriggerKind::RetentionExpiry).await);
+    assert!(refused.contains("retention-expiry"), "{refused}");
+    let received = receive_for(&installation, &leaver, TriggerKind::ConsentWithdrawn).await.unwrap();
+    let plan = plan_request(&installation, received.request.number).await.unwrap();
+    execute(&installation, &plan.row).await.unwrap();
+    certify_due(&installation).await.unwrap();
+    let said = newest(&installation).await;
+    assert_eq!((&said["trigger"]["kind"], &said["approvals"]), (&"consent-withdrawn".into(), &Value::Null));
+    assert_eq!(said["scope"]["subjectsCount"], 1);
+    installation.close().await.unwrap();
+
+    let program = Program::in_directory(world.folder.path());
+    let keeper = program.clone().reading(&world.shop.picks.keeper);
+    keeper.json(&["request", "new", "-", "--reason", "service-end", "--yes"]).ends(0);
+    assert_eq!(program.json(&["request", "show", "2"]).ends(0).text("reason"), "service-end");
+    keeper.run(&["request", "new", "-", "--reason", "hold-release", "--yes"]).ends(2);
+}
+
+#[tokio::test]
+async fn status_names_certificates_that_wait_too_long_or_are_refused() {
+    let world = World::standard().await;
+    let installation = world.open().await;
+    snapshot(&installation).await;
+    forget(&installation, &world.shop.picks.leaver).await;
+    let issued = certify_due(&installation).await.unwrap();
+    let codes = async || {
+        let found = status(&installation.control, &installation.config, &*world.clock).await.unwrap();
+        let about = |code: &str| found.overdue.iter().any(|item| item.code == code && item.what.contains(&issued[0]));
+        (about("filing-overdue"), about("certificate-quarantined"))
+    };
+    assert_eq!(codes().await, (false, false));
+    world.clock.advance(TimeDelta::hours(25));
+    assert_eq!(codes().await, (true, false));
+    world.run_sql_in("state/control.db", "UPDATE outbox SET state = 'quarantined', problem = 'no'").await;
+    assert_eq!(codes().await, (false, true));
+    installation.close().await.unwrap();
+}
