@@ -65,8 +65,13 @@ pub fn plain(text: &str, names: &Names<'_>) -> String {
             out.push_str(&rest[..next]);
             rest = &rest[next..];
         } else {
-            let is_pid = out.ends_with("process ") && rest[..end].bytes().all(|byte| byte.is_ascii_digit());
-            out.push_str(&if is_pid { "‹pid›".to_owned() } else { token(&rest[..end]) });
+            let is_number = rest[..end].bytes().all(|byte| byte.is_ascii_digit());
+            out.push_str(&match is_number {
+                true if out.ends_with("process ") => "‹pid›".to_owned(),
+                // What lies in a bucket is compressed, and holds dates and random numbers.
+                true if rest[end..].starts_with(" bytes") => "‹size›".to_owned(),
+                _ => token(&rest[..end]),
+            });
             rest = &rest[end..];
         }
     }
@@ -129,6 +134,7 @@ fn only_what_differs_is_replaced() {
         ("/tmp/x7/a.toml:12", "‹folder›/a.toml:12"),
         ("ready (+0 s)", "ready (‹lag› s)"),
         ("process 4711 is at work; 4711 rows", "process ‹pid› is at work; 4711 rows"),
+        ("2 rows, 3283 bytes", "2 rows, ‹size› bytes"),
         ("0 2 * * 7, cn.ecl.31, 3 years, facade, 已销毁", "0 2 * * 7, cn.ecl.31, 3 years, facade, 已销毁"),
     ] {
         assert_eq!(plain(text, &names), expected);
