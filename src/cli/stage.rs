@@ -88,8 +88,12 @@ pub fn residual_words(code: ResidualCode) -> Words {
         ResidualCode::DeclaredCopy => ("a declared copy", "已声明的副本"),
         ResidualCode::UndatedCopy => ("a declared copy that never dies", "永不失效的已声明副本"),
         ResidualCode::DatabaseLog => (
-            "the database's own log and free pages; declare a copy of kind database-log to give them a date",
-            "数据库自身的日志与空闲页；声明类型为 database-log 的副本即可设定期限",
+            "the database's own logs and free pages (a copy of kind database-log declares their date)",
+            "数据库自身的日志与空闲页（声明类型为 database-log 的副本即可设定期限）",
+        ),
+        ResidualCode::StoreFiles => (
+            "the database's own files: something keeps rows there, or this login does not see whether it does (`wangchuan run show` names it)",
+            "数据库自身的文件：其中仍有内容保留着这些行，或该账号无法看到是否如此（见 `wangchuan run show`）",
         ),
         ResidualCode::Unproven => ("keys whose destruction is not on record", "销毁未留下记录的密钥"),
         ResidualCode::OwnLists => (

@@ -32,7 +32,9 @@ pub use facts::TableFacts;
 pub use findings::{Finding, FindingKind};
 pub use load::Load;
 pub use open::{Limits, StoreAddress, open};
-pub use physical::{FileKind, FileMap, FileSearch, PhysicalStage, PhysicalState, Residue, ResidueCode, Settling};
+pub use physical::{
+    FileKind, FileMap, FileSearch, PhysicalStage, PhysicalState, Residue, ResidueCode, Settling, TextEncoding,
+};
 pub use scratch::{SCRATCH_PREFIX, ScratchServer, open_scratch};
 pub use sql::MAX_BOUND_VALUES;
 pub use transport::{Transport, transport};

@@ -35,6 +35,8 @@ pub enum ResidueCode {
     UnseenSessions,
     /// Parts of pages that are not in use were not overwritten; a rewrite of the table removes them.
     PageRemains,
+    /// A SQLite file was not written anew: its disk has no room for a second copy of it.
+    NoRoom,
     /// A full-text index (`of`) could not be tidied: words of the rows may stand in it.
     SearchIndex,
     /// The write-ahead log, or redo and undo logs, until they are recycled.
@@ -49,7 +51,7 @@ pub enum ResidueCode {
 
 impl ResidueCode {
     /// Every code.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::OpenReader,
         Self::OldTransaction,
         Self::PreparedTransaction,
@@ -60,6 +62,7 @@ impl ResidueCode {
         Self::UnseenPurge,
         Self::UnseenSessions,
         Self::PageRemains,
+        Self::NoRoom,
         Self::SearchIndex,
         Self::TransactionLog,
         Self::LogArchive,
@@ -79,6 +82,25 @@ impl ResidueCode {
                 | Self::PurgeBehind
                 | Self::Unfinished
         )
+    }
+
+    /// Whether rows may stand there as such for nobody knows how long, or nobody sees whether they do: no time of recycling is a date for
+    /// that, whoever declares it.
+    #[must_use]
+    pub fn keeps_rows(self) -> bool {
+        self.passes() || matches!(self, Self::NoRight | Self::UnseenPurge | Self::UnseenSessions | Self::SearchIndex)
+    }
+
+    /// Whether copies of the table files that are made while it is there hold something of the rows.
+    #[must_use]
+    pub fn is_in_tables(self) -> bool {
+        self.keeps_rows() || self == Self::PageRemains
+    }
+
+    /// Whether it is a log, whose files stay when it is switched off.
+    #[must_use]
+    pub fn is_log(self) -> bool {
+        matches!(self, Self::TransactionLog | Self::LogArchive | Self::BinaryLog | Self::StatementLog)
     }
 }
 
@@ -207,6 +229,35 @@ pub struct FileSearch {
     pub unsearched_kinds: Vec<FileKind>,
 }
 
+/// How a store writes text into its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TextEncoding {
+    /// UTF-8.
+    Utf8,
+    /// UTF-16, the low byte first.
+    Utf16Le,
+    /// UTF-16, the high byte first.
+    Utf16Be,
+    /// UTF-32, the high byte first.
+    Utf32Be,
+    /// Another one, in which ASCII is written as it is: of anything else nobody here knows the bytes.
+    OtherAscii,
+}
+
+impl TextEncoding {
+    /// The bytes of a text in files; none when they are not known.
+    #[must_use]
+    pub fn bytes_of(self, text: &str) -> Option<Vec<u8>> {
+        match self {
+            Self::Utf8 => Some(text.as_bytes().to_vec()),
+            Self::Utf16Le => Some(text.encode_utf16().flat_map(u16::to_le_bytes).collect()),
+            Self::Utf16Be => Some(text.encode_utf16().flat_map(u16::to_be_bytes).collect()),
+            Self::Utf32Be => Some(text.chars().flat_map(|letter| u32::from(letter).to_be_bytes()).collect()),
+            Self::OtherAscii => text.is_ascii().then(|| text.as_bytes().to_vec()),
+        }
+    }
+}
+
 /// Where the files of a store lie, as the store tells.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FileMap {
@@ -215,6 +266,8 @@ pub struct FileMap {
     /// Of each of these at least one file must be there, or something was not looked into: a table, a log. One without paths lies where
     /// the store does not say.
     pub needed: BTreeSet<(FileKind, Vec<PathBuf>)>,
+    /// How text is written in them.
+    pub encodings: BTreeSet<TextEncoding>,
 }
 
 impl FileMap {
@@ -222,5 +275,39 @@ impl FileMap {
     pub(super) fn need(&mut self, kind: FileKind, paths: Vec<PathBuf>) {
         self.parts.extend(paths.iter().map(|path| (kind, path.clone())));
         self.needed.insert((kind, paths));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_looked_for_in_the_bytes_of_the_store() {
+        let forms = |text| {
+            [
+                TextEncoding::Utf8,
+                TextEncoding::Utf16Le,
+                TextEncoding::Utf16Be,
+                TextEncoding::Utf32Be,
+                TextEncoding::OtherAscii,
+            ]
+            .map(|encoding: TextEncoding| encoding.bytes_of(text))
+        };
+        let ascii = [&b"a"[..], b"a\0", b"\0a", b"\0\0\0a", b"a"].map(|bytes| Some(bytes.to_vec()));
+        assert_eq!(forms("a"), ascii);
+        let chinese =
+            [&b"\xe7\x8e\x8b"[..], b"\x8b\x73", b"\x73\x8b", b"\0\0\x73\x8b"].map(|bytes| Some(bytes.to_vec()));
+        assert_eq!((&forms("王")[..4], &forms("王")[4]), (&chinese[..], &None));
+    }
+
+    #[test]
+    fn what_keeps_rows_is_neither_a_log_nor_a_remain() {
+        for code in ResidueCode::ALL {
+            assert!(!(code.keeps_rows() && code.is_log()), "{code:?}");
+            assert!(code.keeps_rows() || !code.passes(), "{code:?}");
+        }
+        let others = ResidueCode::ALL.into_iter().filter(|code| !code.keeps_rows() && !code.is_log());
+        assert_eq!(others.collect::<Vec<_>>(), [ResidueCode::PageRemains, ResidueCode::NoRoom]);
     }
 }

@@ -27,7 +27,7 @@ use super::session::{self, Lane, Open, OpenBatch, SchemaCache, Session, fetch_in
 use super::sql::{Argument, Output, Schema, Statement, quote, trusted};
 use super::{
     Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, FileKind, FileMap, Finding, FindingKind, Limits,
-    PhysicalState, Restore, Result, Settling, Snapshot, StoreError, Table, TableFacts,
+    PhysicalState, Restore, Result, Settling, Snapshot, StoreError, Table, TableFacts, TextEncoding,
 };
 use crate::value::{Row, Value};
 
@@ -78,6 +78,8 @@ impl SqliteStore {
             .foreign_keys(true)
             .pragma("secure_delete", "ON")
             .busy_timeout(self.limits.lock_wait);
+        // Pages of before a statement stand in temporary files, which nobody overwrites. Readers may sort more than fits into memory.
+        let options = if read_only { options } else { options.pragma("temp_store", "MEMORY") };
         let opened = SqliteConnection::connect_with(&options).await;
         let mut connection = opened.map_err(|error| error_of(&self.name, &error))?;
         // A file that is not a database shows only when it is read.
@@ -226,8 +228,18 @@ impl DataStore for SqliteStore {
             name.push(end);
             (FileKind::Journal, PathBuf::from(name))
         };
+        let mut session = self.reader().await?;
+        let rows = session.fetch(Statement::plain("PRAGMA encoding")).await?;
+        self.readers.put(session);
+        let own = match rows.first().and_then(|row| row.first()) {
+            Some(Value::Text(name)) if name.eq_ignore_ascii_case("UTF-16le") => TextEncoding::Utf16Le,
+            Some(Value::Text(name)) if name.eq_ignore_ascii_case("UTF-16be") => TextEncoding::Utf16Be,
+            _ => TextEncoding::Utf8,
+        };
         let mut map = FileMap { parts: [beside("-wal"), beside("-journal")].into(), ..FileMap::default() };
         map.need(FileKind::Tables, vec![self.path.clone()]);
+        // Full-text indexes hold words in UTF-8 whatever the file does.
+        map.encodings.extend([own, TextEncoding::Utf8]);
         Ok(map)
     }
 

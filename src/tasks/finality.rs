@@ -36,8 +36,11 @@ pub enum ResidualCode {
     DeclaredCopy,
     /// A declared copy of the store that never dies.
     UndatedCopy,
-    /// The store's own log and free pages; no date is declared for them (a copy of kind `database-log` does that).
+    /// The store's own logs and free pages; without a day while none is declared for them (a copy of kind `database-log` does that).
     DatabaseLog,
+    /// Something keeps rows in the store's files, or nobody sees whether it does: a reader or transaction, a missing right, a full-text
+    /// index. No declared date is one for that.
+    StoreFiles,
     /// The destruction of its keys is not on record.
     Unproven,
     /// Lists that were sealed for the run itself wait for the next change of keys.
@@ -50,12 +53,13 @@ pub enum ResidualCode {
 
 impl ResidualCode {
     /// Every code.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::HostCopies,
         Self::ServiceCopies,
         Self::DeclaredCopy,
         Self::UndatedCopy,
         Self::DatabaseLog,
+        Self::StoreFiles,
         Self::Unproven,
         Self::OwnLists,
         Self::Unregistered,

@@ -1,8 +1,9 @@
 //! `verify residue`: looks for erased values in the raw files of stores.
 //!
 //! The values are those of pre-images, while a run is in grace and their key lives, or given by somebody; they are kept in memory only. A
-//! value that stands in a living row as well is left out. Compressed, encrypted or cut values are not recognised, and numbers are not looked
-//! for.
+//! value that stands in a living row as well is left out; which do is found out on this side, from all rows there are, for a value in a
+//! statement would be written into logs of statements just when it is to be gone. Compressed, encrypted or cut values are not recognised,
+//! and numbers are not looked for.
 
 mod files;
 mod search;
@@ -22,17 +23,18 @@ use crate::keyring::Purpose;
 use crate::log::tree::sha256;
 use crate::plan::model::Collection;
 use crate::stores::{
-    ColumnKind, ColumnRef, Engine, FileKind, FileMap, FileSearch, Filter, RowQuery, Transport, transport,
+    ColumnKind, ColumnRef, Engine, FileKind, FileMap, FileSearch, Filter, RowQuery, TextEncoding, Transport, transport,
 };
 use crate::value::{RowKey, Value};
 
 use super::settle::note_search;
 use super::{Result, TaskError};
 
-/// Values that are looked for at once whether they live.
-const AT_ONCE: usize = 100;
-/// Rows read at once.
+/// Rows read at once, and with bytes in them, which may be many.
 const PAGE: u32 = 1000;
+const PAGE_WITH_BYTES: u32 = 50;
+/// The longest bytes that are looked for: longer ones do not lie in one piece.
+const LONGEST: usize = 1024;
 
 /// Why something was not, or not wholly, looked into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -50,6 +52,8 @@ pub enum Unsearched {
     Missing,
     /// The bound on bytes was reached.
     Limit,
+    /// How some of the values are written in these files is not known: other letters than ASCII in another encoding than Unicode.
+    Encoding,
     /// The store could not be asked.
     StoreFailed,
 }
@@ -124,6 +128,8 @@ pub struct Wanted<'a> {
 #[derive(Default)]
 struct Sought {
     value: Vec<u8>,
+    /// Whether it was text, which other encodings write otherwise.
+    is_text: bool,
     runs: BTreeSet<String>,
 }
 
@@ -135,10 +141,16 @@ struct Known {
 
 impl Known {
     /// Keeps the value if its salted digest is among the smallest: each value has the same chance, however often it occurs.
-    fn add(&mut self, salt: &[u8; 32], (value, run): (&[u8], Option<&str>), most: usize) {
+    fn add(&mut self, salt: &[u8; 32], (value, run): (&Value, Option<&str>), most: usize) {
+        let (value, is_text) = match value {
+            Value::Text(text) if text.len() >= SHORTEST => (text.as_bytes(), true),
+            Value::Blob(bytes) if (SHORTEST..=LONGEST).contains(&bytes.len()) => (&bytes[..], false),
+            _ => return,
+        };
         let salted: Vec<u8> = salt.iter().chain(value).copied().collect();
         let sought = self.values.entry(sha256(&salted)).or_default();
         sought.value = value.to_vec();
+        sought.is_text |= is_text;
         sought.runs.extend(run.map(str::to_owned));
         if self.values.len() > most {
             self.values.pop_last();
@@ -183,8 +195,8 @@ async fn look_into(installation: &Installation, site: &Site, wanted: &Wanted<'_>
     let most = wanted.sample.saturating_mul(4);
     match &wanted.given {
         Some(values) => {
-            for value in values.iter().filter(|value| value.len() >= SHORTEST) {
-                known.add(&salt, (value.as_bytes(), None), usize::MAX);
+            for value in values {
+                known.add(&salt, (&Value::Text(value.clone()), None), usize::MAX);
             }
         }
         None => known_of(installation, site, (&salt, most), &mut known).await?,
@@ -192,15 +204,14 @@ async fn look_into(installation: &Installation, site: &Site, wanted: &Wanted<'_>
     if known.values.is_empty() {
         return Ok(StoreSearch::nothing(name, 0, 0, Unsearched::NoValues));
     }
-    let all: Vec<Vec<u8>> = known.values.values().map(|sought| sought.value.clone()).collect();
+    let all: HashSet<&[u8]> = known.values.values().map(|sought| &sought.value[..]).collect();
     let Ok(living) = living(site, &all).await else {
         return Ok(StoreSearch::nothing(name, all.len() as u64, 0, Unsearched::StoreFailed));
     };
     let count = if wanted.given.is_some() { usize::MAX } else { wanted.sample };
     let sought = chosen(known, &living, count);
-    let needles = Needles::new(sought.iter().map(|sought| sought.value.clone()));
-    let (values, living) = (needles.len() as u64, living.len() as u64);
-    if needles.is_empty() {
+    let (values, living) = (sought.len() as u64, living.len() as u64);
+    if sought.is_empty() {
         return Ok(StoreSearch::nothing(name, 0, living, Unsearched::NoValues));
     }
     let tables: Vec<String> = site.model.collections.iter().map(|collection| collection.table.name.clone()).collect();
@@ -215,7 +226,8 @@ async fn look_into(installation: &Installation, site: &Site, wanted: &Wanted<'_>
         Ok(map) if !map.parts.is_empty() => map,
         _ => return Ok(StoreSearch::nothing(name, values, living, Unsearched::Unknown)),
     };
-    let found = search_all(map, needles, wanted.limit).await?;
+    let forms = Forms::of(&sought, &map.encodings);
+    let found = search_all(map, forms, wanted.limit).await?;
     let search = StoreSearch {
         store: name.to_owned(),
         values_sought: values,
@@ -239,13 +251,60 @@ fn chosen(known: Known, living: &HashSet<Vec<u8>>, count: usize) -> Vec<Sought> 
 /// What was read of a kind of file, and which of the values stand in it.
 type KindFound = (KindSearch, Vec<bool>);
 
+/// The values as they may stand in files.
+struct Forms {
+    needles: Needles,
+    /// Of which value each form is.
+    values: Vec<usize>,
+    count: usize,
+    /// Whether the form of some value is not known, or too short.
+    is_lacking: bool,
+}
+
+impl Forms {
+    fn of(sought: &[Sought], encodings: &BTreeSet<TextEncoding>) -> Self {
+        let (mut forms, mut values, mut is_lacking) = (Vec::new(), Vec::new(), false);
+        for (number, sought) in sought.iter().enumerate() {
+            let mut own = BTreeSet::new();
+            match std::str::from_utf8(&sought.value) {
+                Ok(text) if sought.is_text => {
+                    for form in encodings.iter().map(|encoding| encoding.bytes_of(text)) {
+                        match form {
+                            Some(form) if form.len() >= SHORTEST => _ = own.insert(form),
+                            _ => is_lacking = true,
+                        }
+                    }
+                }
+                _ => _ = own.insert(sought.value.clone()),
+            }
+            values.extend(own.iter().map(|_| number));
+            forms.extend(own);
+        }
+        Self { needles: Needles::new(forms), values, count: sought.len(), is_lacking }
+    }
+
+    /// What was found of one kind of file: by value, where the files were searched by form.
+    fn by_value(&self, (mut kind, forms): KindFound) -> KindFound {
+        let mut found = vec![false; self.count];
+        for (form, value) in forms.into_iter().zip(&self.values) {
+            found[*value] |= form;
+        }
+        kind.values_found = found.iter().filter(|found| **found).count() as u64;
+        if self.is_lacking {
+            kind.gaps.push(Unsearched::Encoding);
+        }
+        (kind, found)
+    }
+}
+
 /// Reads every kind of file; on a thread of its own, for it may take long.
-async fn search_all(map: FileMap, needles: Needles, limit: u64) -> Result<Vec<KindFound>> {
+async fn search_all(map: FileMap, forms: Forms, limit: u64) -> Result<Vec<KindFound>> {
     let work = move || {
         let kinds: BTreeSet<FileKind> =
             map.parts.iter().map(|(kind, _)| *kind).chain(map.needed.iter().map(|(kind, _)| *kind)).collect();
         let mut left = limit;
-        kinds.into_iter().map(|kind| files::search(kind, &map, &needles, &mut left)).collect()
+        let search = |kind| forms.by_value(files::search(kind, &map, &forms.needles, &mut left));
+        kinds.into_iter().map(search).collect()
     };
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_| TaskError::Inconsistent("the search of files ended early".to_owned()))
@@ -281,17 +340,13 @@ async fn known_of(
             let Some((_, collection)) = site.model.collection(&chunk.collection) else { continue };
             let parts = installation.control.read().await?.pre_images(&run.id, chunk.number).await?;
             let image = open_image(&key, (&run.id, chunk.number), &parts)?;
-            let wanted: Vec<usize> = columns(collection)
+            let wanted: Vec<usize> = columns(site, collection)
                 .into_iter()
                 .filter_map(|name| image.columns.iter().position(|column| *column == name))
                 .collect();
             for row in &image.rows {
                 for value in wanted.iter().filter_map(|at| row.values.get(*at)) {
-                    if let Value::Text(text) = value
-                        && text.len() >= SHORTEST
-                    {
-                        known.add(salt, (text.as_bytes(), Some(&run.id)), most);
-                    }
+                    known.add(salt, (value, Some(&run.id)), most);
                 }
             }
         }
@@ -305,47 +360,54 @@ async fn chunks_of(installation: &Installation, run: &RunRow, site: &Site) -> Re
     Ok(chunks.into_iter().filter(is_ours).collect())
 }
 
-/// Columns of text that are about somebody: declared fields, and the subject.
-fn columns(collection: &Collection) -> Vec<String> {
+/// Columns that are about somebody and may hold text or bytes: declared fields, and the subject. In SQLite any column may.
+fn columns(site: &Site, collection: &Collection) -> Vec<String> {
     let declared = collection.spec.fields.keys().chain(collection.spec.subject.as_ref());
-    let is_text = |name: &&String| {
-        collection.table.columns.iter().any(|column| column.name == **name && column.kind == Some(ColumnKind::Text))
+    let is_any = site.store.engine() == Engine::Sqlite;
+    let is_sought = |name: &&String| {
+        let column = collection.table.columns.iter().find(|column| column.name == **name);
+        column.is_some_and(|column| is_any || matches!(column.kind, Some(ColumnKind::Text | ColumnKind::Bytes)))
     };
-    declared.filter(is_text).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    declared.filter(is_sought).cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Those of the values that stand in living rows of a registered collection.
-async fn living(site: &Site, values: &[Vec<u8>]) -> Result<HashSet<Vec<u8>>> {
+/// Those of the values that stand in living rows of a registered collection. No value is sent to the store: all rows are read.
+async fn living(site: &Site, values: &HashSet<&[u8]>) -> Result<HashSet<Vec<u8>>> {
     let failed = |error| TaskError::Erase(crate::erase::EraseError::Store(error));
-    let texts: Vec<&str> = values.iter().filter_map(|value| std::str::from_utf8(value).ok()).collect();
     let mut living = HashSet::new();
     let mut view = site.store.open_snapshot().await.map_err(failed)?;
     for collection in &site.model.collections {
-        for column in columns(collection) {
-            for some in texts.chunks(AT_ONCE) {
-                let some = some.iter().map(|text| RowKey(vec![Value::Text((*text).to_owned())])).collect();
-                let mut query = RowQuery {
-                    table: collection.table.name.clone(),
-                    path: Vec::new(),
-                    columns: collection.key.iter().chain([&column]).map(|name| ColumnRef::own(name)).collect(),
-                    filter: Filter::In(vec![column.clone()], some),
-                    key: collection.key.clone(),
-                    after: None,
-                    limit: PAGE,
-                };
-                loop {
-                    let rows = view.read(&query).await.map_err(failed)?;
-                    let is_last = rows.len() < PAGE as usize;
-                    for mut row in rows {
-                        if let Some(Value::Text(text)) = row.pop() {
-                            living.insert(text.into_bytes());
-                        }
-                        query.after = Some(RowKey(row));
-                    }
-                    if is_last {
-                        break;
+        let columns = columns(site, collection);
+        if columns.is_empty() {
+            continue;
+        }
+        let has_bytes = columns.iter().any(|name| {
+            collection.table.columns.iter().any(|column| column.name == *name && column.kind != Some(ColumnKind::Text))
+        });
+        let mut query = RowQuery {
+            table: collection.table.name.clone(),
+            path: Vec::new(),
+            columns: collection.key.iter().chain(&columns).map(|name| ColumnRef::own(name)).collect(),
+            filter: Filter::All,
+            key: collection.key.clone(),
+            after: None,
+            limit: if has_bytes { PAGE_WITH_BYTES } else { PAGE },
+        };
+        loop {
+            let rows = view.read(&query).await.map_err(failed)?;
+            let is_last = rows.len() < query.limit as usize;
+            for mut row in rows {
+                for value in row.split_off(collection.key.len()) {
+                    match value {
+                        Value::Text(text) if values.contains(text.as_bytes()) => _ = living.insert(text.into_bytes()),
+                        Value::Blob(bytes) if values.contains(&bytes[..]) => _ = living.insert(bytes),
+                        _ => {}
                     }
                 }
+                query.after = Some(RowKey(row));
+            }
+            if is_last {
+                break;
             }
         }
     }
@@ -361,7 +423,7 @@ mod tests {
     fn a_run_is_told_of_its_own_values_only() {
         let mut known = Known::default();
         for (value, run) in [("canary-1", "a"), ("canary-1", "b"), ("canary-2", "b"), ("living-1", "c")] {
-            known.add(&[0; 32], (value.as_bytes(), Some(run)), 10);
+            known.add(&[0; 32], (&Value::Text(value.to_owned()), Some(run)), 10);
         }
         let living = HashSet::from([b"living-1".to_vec()]);
         let sought = chosen(known, &living, 10);
@@ -377,9 +439,37 @@ mod tests {
     #[test]
     fn a_value_that_is_left_out_takes_its_run_with_it() {
         let mut known = Known::default();
-        known.add(&[0; 32], (b"canary-1", Some("a")), 1);
-        known.add(&[0; 32], (b"canary-2", Some("b")), 1);
+        known.add(&[0; 32], (&Value::Blob(b"canary-1".to_vec()), Some("a")), 1);
+        known.add(&[0; 32], (&Value::Blob(b"canary-2".to_vec()), Some("b")), 1);
         let sought = chosen(known, &HashSet::new(), 1);
         assert_eq!(sought.iter().map(|sought| sought.runs.len()).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn a_value_is_found_in_any_form_and_what_has_none_is_a_gap() {
+        let mut known = Known::default();
+        for value in [
+            Value::Text("canary-1".to_owned()),
+            Value::Blob(b"\xff\xfe\0bytes".to_vec()),
+            Value::Text("short".to_owned()),
+        ] {
+            known.add(&[0; 32], (&value, None), 10);
+        }
+        let sought = chosen(known, &HashSet::new(), 10);
+        assert_eq!(sought.len(), 2, "bytes are looked for as they are");
+        let forms = Forms::of(&sought, &BTreeSet::from([TextEncoding::Utf8, TextEncoding::Utf16Le]));
+        assert_eq!((forms.needles.count(), forms.is_lacking), (3, false));
+        let kind =
+            KindSearch { kind: FileKind::Tables, files_read: 1, bytes_read: 9, values_found: 9, gaps: Vec::new() };
+        let text = sought.iter().position(|sought| sought.is_text).unwrap();
+        let hits: Vec<bool> = forms.values.iter().map(|value| *value == text).collect();
+        let (kind, found) = forms.by_value((kind, hits));
+        assert_eq!((kind.values_found, kind.gaps, found[text]), (1, Vec::new(), true));
+        let lacks = |value: &str, encoding| {
+            let sought = [Sought { value: value.as_bytes().to_vec(), is_text: true, ..Sought::default() }];
+            Forms::of(&sought, &BTreeSet::from([encoding])).is_lacking
+        };
+        assert!(lacks("王小明", TextEncoding::OtherAscii) && !lacks("wang-1", TextEncoding::OtherAscii));
+        assert!(lacks("王明", TextEncoding::Utf16Be), "its four bytes stand everywhere");
     }
 }

@@ -108,26 +108,40 @@ fn vacuum_bytes(site: &Site) -> u64 {
     u64::from(site.model.spec.files.vacuum_mb) << 20
 }
 
-/// An answer beside what was known: a day that was named stands.
+/// An answer beside what was known: a day that was named stands, and so does a log that was on, for its files stay when it is switched off.
 fn noted(before: &StoreFiles, state: PhysicalState, now: DateTime<Utc>) -> StoreFiles {
     let mut residues = state.residues;
     for residue in &mut residues {
-        let same = |known: &&Residue| (known.code, &known.of) == (residue.code, &residue.of);
-        if let Some(until) = before.residues.iter().find(same).and_then(|known| known.until) {
+        if let Some(until) = before.residues.iter().find(|known| is_same(known, residue)).and_then(|known| known.until)
+        {
             residue.until = Some(until);
         }
     }
-    let is_pending = PhysicalState::stage_of(&residues) == PhysicalStage::Pending;
+    let is_over = |residue: &Residue| residue.until.is_some_and(|until| until < now.date_naive());
+    for log in before.residues.iter().filter(|residue| residue.code.is_log() && !is_over(residue)) {
+        if !residues.iter().any(|residue| is_same(residue, log)) {
+            residues.push(log.clone());
+        }
+    }
+    residues.sort_unstable();
+    let is_kept = residues.iter().any(|residue| residue.code.keeps_rows());
+    // Copies of the files that were made until it went hold it.
+    let is_gone = |old: &Residue| old.code.is_in_tables() && !residues.iter().any(|residue| is_same(residue, old));
+    let was_cleaned = before.residues.iter().any(is_gone);
     StoreFiles {
         store: before.store.clone(),
         since: before.since,
         asked_at: now,
-        passed_at: (!is_pending).then(|| before.passed_at.unwrap_or(now)),
+        passed_at: (!is_kept).then(|| before.passed_at.filter(|_| !was_cleaned).unwrap_or(now)),
         residues,
         mark: before.mark.clone().or(state.mark),
         is_rewritten: state.is_rewritten,
         searched: before.searched.clone(),
     }
+}
+
+fn is_same(one: &Residue, other: &Residue) -> bool {
+    (one.code, &one.of) == (other.code, &other.of)
 }
 
 /// Notes in a run what a look into the raw files of a store found.
@@ -317,16 +331,23 @@ async fn note(installation: &Installation, run: &str, answers: &[StoreFiles]) ->
     Ok(!body.is_residue_pending())
 }
 
-/// Whether an answer says nothing worse of a run than what is known: no residue that was not there, or something that passes is waited for
-/// anyway.
-fn is_no_worse(known: &StoreFiles, answer: &StoreFiles) -> bool {
-    let is_known =
-        |residue: &Residue| known.residues.iter().any(|old| (old.code, &old.of) == (residue.code, &residue.of));
-    known.stage() == PhysicalStage::Pending || answer.residues.iter().all(is_known)
+/// What an answer says of the rows of a run. While something keeps them, or nobody sees whether it does, all of it. Once nothing was seen
+/// to keep them, nothing begins to: a lock, a missing right or a reader of today stands in the way of today's clean-up only, unless that
+/// took something out of a SQLite file whose older pages the reader still has.
+fn weighed(known: &StoreFiles, mut state: PhysicalState) -> PhysicalState {
+    if known.residues.iter().any(|residue| residue.code.keeps_rows()) {
+        return state;
+    }
+    let has_remains = |residues: &[Residue]| residues.iter().any(|residue| residue.code == ResidueCode::PageRemains);
+    let is_taken_out = has_remains(&known.residues) && !has_remains(&state.residues);
+    state
+        .residues
+        .retain(|residue| !residue.code.keeps_rows() || (residue.code == ResidueCode::OpenReader && is_taken_out));
+    state
 }
 
 /// Cleans up the files of one store on somebody's word, with `rewrite` by writing tables anew: those of the runs whose rows may still be in
-/// them, or all that are registered. A run gets its own answer, unless that is worse than the one before; a final one gets none.
+/// them, or all that are registered. A run gets its own answer, as far as it is about its rows; a final one gets none.
 ///
 /// # Errors
 /// When the store is not registered, cannot be reached or refuses.
@@ -354,11 +375,8 @@ pub async fn settle_store(installation: &Installation, name: &str, rewrite: bool
     let now = installation.clock.now();
     let mut runs = Vec::new();
     for (run, state) in waiting.into_iter().zip(of_runs) {
-        let answer = noted(&run.files, state, now);
-        if is_no_worse(&run.files, &answer) {
-            note(installation, &run.run, &[answer]).await?;
-            runs.push(run.run);
-        }
+        note(installation, &run.run, &[noted(&run.files, weighed(&run.files, state), now)]).await?;
+        runs.push(run.run);
     }
     installation.log_operation("store.settle", name, "success").await?;
     Ok(SettledStore { store: name.to_owned(), stage: state.stage(), residues: state.residues, runs })
@@ -407,24 +425,63 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_worse_does_not_replace_what_is_known() {
+    fn an_answer_counts_as_far_as_it_is_about_the_rows_of_the_run() {
         let (remains, log) = (Residue::new(ResidueCode::PageRemains), Residue::new(ResidueCode::TransactionLog));
-        let locked = Residue::of(ResidueCode::Unfinished, "orders");
-        let before = known(&[remains.clone(), log.clone()]);
-        assert!(is_no_worse(&before, &known(std::slice::from_ref(&log))));
-        assert!(is_no_worse(&before, &before));
-        assert!(!is_no_worse(&before, &known(&[locked.clone(), log.clone()])));
-        assert!(is_no_worse(&known(std::slice::from_ref(&locked)), &known(&[remains, log])));
+        let (locked, reader) =
+            (Residue::of(ResidueCode::Unfinished, "orders"), Residue::of(ResidueCode::OldTransaction, "7"));
+        let (unseen, archive) = (Residue::new(ResidueCode::UnseenSessions), Residue::new(ResidueCode::LogArchive));
+        let said = |before: &[Residue], answer: &[Residue]| weighed(&known(before), state(answer)).residues;
+        let before = [remains.clone(), log.clone()];
+        assert_eq!(said(&before, std::slice::from_ref(&log)), std::slice::from_ref(&log));
+        // The rows were cleaned out: what stands in the way today is not about them, what is new otherwise is.
+        assert_eq!(
+            said(&before, &[locked.clone(), unseen.clone(), archive.clone(), log.clone()]),
+            [archive, log.clone()]
+        );
+        // Whoever did not see what keeps rows is told once he does.
+        assert_eq!(said(&[unseen, log.clone()], &[reader.clone(), log.clone()]), [reader, log]);
+        // A SQLite file that was written anew behind a reader: the older pages are in place until it ends.
+        let open = Residue::new(ResidueCode::OpenReader);
+        let remains = std::slice::from_ref(&remains);
+        assert_eq!(said(remains, std::slice::from_ref(&open)), std::slice::from_ref(&open));
+        assert_eq!(said(remains, &[open.clone(), remains[0].clone()]), remains);
+        assert_eq!(said(std::slice::from_ref(&locked), std::slice::from_ref(&open)), [open]);
     }
 
     #[test]
-    fn the_time_when_nothing_passes_any_more_is_kept() {
+    fn a_log_that_was_on_is_told_of_until_its_day() {
+        let (log, statements) = (Residue::new(ResidueCode::TransactionLog), Residue::new(ResidueCode::StatementLog));
+        let day = DateTime::UNIX_EPOCH.date_naive() + chrono::TimeDelta::days(10);
+        let binary = Residue { until: Some(day), ..Residue::new(ResidueCode::BinaryLog) };
+        let before = known(&[log.clone(), binary.clone(), statements.clone()]);
+        let left = |days| {
+            let at = DateTime::UNIX_EPOCH + chrono::TimeDelta::days(days);
+            noted(&before, state(std::slice::from_ref(&log)), at).residues
+        };
+        assert_eq!(left(10), [log.clone(), binary, statements.clone()]);
+        assert_eq!(left(11), [log.clone(), statements]);
+    }
+
+    #[test]
+    fn the_time_from_which_copies_are_clean_follows_what_was_cleaned_out() {
+        let at = |days| DateTime::UNIX_EPOCH + chrono::TimeDelta::days(days);
         let pending = known(&[Residue::new(ResidueCode::OpenReader)]);
         assert_eq!(pending.passed_at, None);
-        let (then, later) =
-            (DateTime::UNIX_EPOCH + chrono::TimeDelta::days(60), DateTime::UNIX_EPOCH + chrono::TimeDelta::days(90));
-        let passed = noted(&pending, state(&[]), then);
-        assert_eq!(passed.passed_at, Some(then));
-        assert_eq!(noted(&passed, state(&[]), later).passed_at, Some(then));
+        let log = Residue::new(ResidueCode::TransactionLog);
+        let remains = [Residue::new(ResidueCode::PageRemains), log.clone()];
+        let passed = noted(&pending, state(&remains), at(60));
+        assert_eq!(passed.passed_at, Some(at(60)));
+        let again = noted(&passed, state(&remains), at(70));
+        assert_eq!(again.passed_at, Some(at(60)), "nothing happened");
+        // Copies of the files that were made until the tables were written anew hold what was removed by that.
+        let rewritten = noted(&again, state(std::slice::from_ref(&log)), at(80));
+        assert_eq!(rewritten.passed_at, Some(at(80)));
+        assert_eq!(noted(&rewritten, state(&[]), at(90)).passed_at, Some(at(80)));
+        // While nobody sees whether something keeps the rows, there is no such time.
+        let unseen = noted(&pending, state(&[Residue::new(ResidueCode::UnseenSessions)]), at(60));
+        assert_eq!((unseen.passed_at, unseen.copied_until()), (None, at(60)));
+        let unseen = StoreFiles { passed_at: Some(at(10)), ..unseen };
+        assert_eq!(unseen.copied_until(), at(60), "a time that an earlier version noted");
+        assert_eq!(noted(&unseen, state(&[]), at(90)).passed_at, Some(at(90)));
     }
 }

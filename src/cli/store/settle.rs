@@ -92,6 +92,10 @@ fn words(residue: &Residue) -> Words {
             "unused parts of pages were not overwritten (`wangchuan store settle --rewrite` writes the tables anew)",
             "页面中未使用的部分没有覆盖（`wangchuan store settle --rewrite` 可重写这些表）",
         ),
+        ResidueCode::NoRoom => (
+            "the disk has no room to write the file anew (make room, then `wangchuan store settle`)",
+            "磁盘空间不足，无法重写该文件（腾出空间后执行 `wangchuan store settle`）",
+        ),
         ResidueCode::SearchIndex => ("a full-text index could not be tidied (", "全文索引无法整理（"),
         ResidueCode::TransactionLog => {
             ("the write-ahead or redo log, until it is recycled", "预写日志或重做日志，直到被回收")

@@ -178,6 +178,10 @@ fn why_words(why: Unsearched) -> (&'static str, &'static str) {
             ("no file of a table, or of a log that is on, was found", "未找到某个表或某个已开启日志的文件")
         }
         Unsearched::Limit => ("the bound on bytes was reached", "已达到字节上限"),
+        Unsearched::Encoding => (
+            "some values have letters whose bytes in this database's encoding are not known",
+            "部分值含有在该数据库编码下字节未知的字符",
+        ),
         Unsearched::StoreFailed => ("the store cannot be asked", "无法访问该数据源"),
     }
 }

@@ -3,6 +3,7 @@
 //! Purge takes deleted rows out of the pages but does not overwrite them: bytes stay in unused parts of pages until something new is put
 //! there, or the table is written anew.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
@@ -10,7 +11,9 @@ use chrono::NaiveDate;
 use super::{MysqlSession, load};
 use crate::stores::session::Session;
 use crate::stores::sql::{Output, Schema, Statement};
-use crate::stores::{FileKind, FileMap, PhysicalState, Residue, ResidueCode, Result, Settling, StoreError};
+use crate::stores::{
+    FileKind, FileMap, PhysicalState, Residue, ResidueCode, Result, Settling, StoreError, TextEncoding,
+};
 use crate::value::Value;
 
 const INNODB: &str = "SHOW ENGINE INNODB STATUS";
@@ -145,6 +148,7 @@ pub(super) async fn file_map(
     let server = text(row, 0);
     let root = Root { server, here: data.map_or_else(|| PathBuf::from(server), Path::to_path_buf) };
     let folder = file_name(text(row, 1));
+    map.encodings = encodings(session, tables).await?;
     for table in tables {
         let all = |folder: &Path| [".ibd", "#*"].map(|end| folder.join(format!("{}{end}", file_name(table)))).to_vec();
         // Partitions have files of their own, and full-text indexes too.
@@ -182,6 +186,26 @@ pub(super) async fn file_map(
         }
     }
     Ok(map)
+}
+
+/// How the columns of the tables are written. Logs of statements are in UTF-8, as this program speaks.
+async fn encodings(session: &mut MysqlSession, tables: &[String]) -> Result<BTreeSet<TextEncoding>> {
+    let sql = "SELECT DISTINCT CAST(TABLE_NAME AS CHAR), CAST(CHARACTER_SET_NAME AS CHAR) FROM information_schema.COLUMNS \
+         WHERE TABLE_SCHEMA = DATABASE() AND CHARACTER_SET_NAME IS NOT NULL";
+    let rows =
+        session.fetch(Statement { sql: sql.to_owned(), arguments: Vec::new(), outputs: vec![Output::Text; 2] }).await?;
+    let own = rows.iter().filter(|row| tables.iter().any(|table| table.eq_ignore_ascii_case(text(row, 0))));
+    Ok(own.map(|row| encoding_of(text(row, 1))).chain([TextEncoding::Utf8]).collect())
+}
+
+fn encoding_of(character_set: &str) -> TextEncoding {
+    match character_set {
+        "utf8" | "utf8mb3" | "utf8mb4" | "ascii" => TextEncoding::Utf8,
+        "ucs2" | "utf16" => TextEncoding::Utf16Be,
+        "utf16le" => TextEncoding::Utf16Le,
+        "utf32" => TextEncoding::Utf32Be,
+        _ => TextEncoding::OtherAscii,
+    }
 }
 
 /// Folders elsewhere that a table or a partition of it was put into.

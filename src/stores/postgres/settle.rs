@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use super::PgSession;
 use crate::stores::session::{Session, fetch_integer};
 use crate::stores::sql::{Output, Schema, Statement, literal};
-use crate::stores::{FileKind, FileMap, PhysicalState, Residue, ResidueCode, Result, Settling, StoreError};
+use crate::stores::{
+    FileKind, FileMap, PhysicalState, Residue, ResidueCode, Result, Settling, StoreError, TextEncoding,
+};
 use crate::value::Value;
 
 /// Gently: short pieces of work with pauses, as autovacuum does. No statement of it is worth waiting for longer.
@@ -90,33 +92,40 @@ async fn keepers(session: &mut PgSession, mark: i64, residues: &mut Vec<Residue>
     Ok(())
 }
 
-/// Whether the table was cleaned up; what stood in the way otherwise.
+/// A table and whatever inherits from it, for a DELETE reaches all of that and a VACUUM does not; `%` is the table. What is parted itself
+/// has no file. With whether this login may clean it up: without the right, VACUUM only warns.
+const TREE: &str = "WITH RECURSIVE tree AS (SELECT CAST(CAST(% AS regclass) AS oid) AS oid \
+       UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid) \
+     SELECT quote_ident(nspname) || '.' || quote_ident(relname), CASE WHEN relkind <> 'f' AND (pg_has_role(relowner, 'USAGE') \
+       OR pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE')) THEN 'may' ELSE '' END \
+     FROM tree JOIN pg_class AS c ON c.oid = tree.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE relkind <> 'p' ORDER BY 1";
+
+/// Whether the table was cleaned up, with all that inherits from it; what stood in the way otherwise.
 async fn clean(
     session: &mut PgSession,
     place: &str,
     (table, rewrite): (&str, bool),
     residues: &mut Vec<Residue>,
 ) -> Result<bool> {
-    // Without the right, VACUUM only warns.
-    let sql = format!(
-        "SELECT CAST(count(*) AS bigint) FROM pg_class WHERE oid = CAST({} AS regclass) AND (pg_has_role(relowner, 'USAGE') \
-         OR pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE'))",
-        literal(place)
-    );
-    if fetch_integer(session, Statement::plain(sql)).await? != Some(1) {
-        residues.push(Residue::of(ResidueCode::NoRight, table));
-        return Ok(false);
-    }
-    let how = if rewrite { "FULL" } else { "INDEX_CLEANUP ON" };
-    match session.script(&format!("VACUUM ({how}) {place}")).await {
-        Ok(()) => Ok(true),
-        Err(error @ (StoreError::Unreachable { .. } | StoreError::Login { .. })) => Err(error),
-        Err(error) => {
-            tracing::warn!(table, error = %error, "the clean-up of a table was not finished");
-            residues.push(Residue::of(ResidueCode::Unfinished, table));
-            Ok(false)
+    let mut is_done = true;
+    for row in session.fetch(texts(&TREE.replace('%', &literal(place)))).await? {
+        if !is_text(&row, 1, "may") {
+            residues.push(Residue::of(ResidueCode::NoRight, table));
+            is_done = false;
+            continue;
+        }
+        let how = if rewrite { "FULL" } else { "INDEX_CLEANUP ON" };
+        match session.script(&format!("VACUUM ({how}) {}", text(&row, 0))).await {
+            Ok(()) => {}
+            Err(error @ (StoreError::Unreachable { .. } | StoreError::Login { .. })) => return Err(error),
+            Err(error) => {
+                tracing::warn!(table, error = %error, "the clean-up of a table was not finished");
+                residues.push(Residue::of(ResidueCode::Unfinished, table));
+                is_done = false;
+            }
         }
     }
+    Ok(is_done)
 }
 
 /// The files of the tables with their indexes and TOAST, the logs, and what is under way.
@@ -133,6 +142,12 @@ pub(super) async fn file_map(
         },
     };
     let mut map = FileMap::default();
+    let encoding = session.fetch(texts("SELECT 'encoding', current_setting('server_encoding')")).await?;
+    map.encodings.insert(match encoding.first().map(|row| text(row, 1)) {
+        // The latter takes bytes as they come, and they come in UTF-8.
+        Some("UTF8" | "SQL_ASCII") => TextEncoding::Utf8,
+        _ => TextEncoding::OtherAscii,
+    });
     for table in tables {
         if schema.catalogue.table(table).is_some() {
             table_files(session, &schema.place(table), (&root, &mut map)).await?;

@@ -7,7 +7,6 @@ use super::predicate::{Facts, copies};
 use crate::certify::check::location;
 use crate::certify::codes::SlotClass;
 use crate::certify::statement::Predicate;
-use crate::stores::PhysicalStage;
 use crate::tasks::finality::{CopyDates, DATABASE_LOG, Residual, ResidualCode};
 
 /// Everything that is left of a shredded run, holds apart.
@@ -67,13 +66,20 @@ fn store_residuals(facts: &Facts) -> Vec<Residual> {
         .map(|store| Residual::undated(ResidualCode::Unregistered, Some(store)))
         .collect();
     for store in touched.into_iter().filter(|store| !facts.body.is_settled(store)) {
+        let own = facts.body.physical.iter().find(|files| files.store == store);
+        let residues = own.map_or(&[][..], |files| &files.residues);
+        // What keeps rows in the files now, or nobody sees, may keep them beyond any date of logs and free pages.
+        if own.is_none() || residues.iter().any(|residue| residue.code.keeps_rows()) {
+            found.push(Residual::undated(ResidualCode::StoreFiles, Some(store)));
+        }
         let is_dated = facts.spec(store).is_some_and(|spec| spec.copies.iter().any(|copy| copy.kind == DATABASE_LOG));
-        // What keeps rows in the files now may keep them beyond any date.
-        let is_kept =
-            facts.body.physical.iter().any(|files| files.store == store && files.stage() == PhysicalStage::Pending);
-        if !is_dated || is_kept {
+        if !is_dated {
             found.push(Residual::undated(ResidualCode::DatabaseLog, Some(store)));
         }
+        // A day that the server tells of a log may be later than the one that was declared.
+        let told =
+            residues.iter().filter(|residue| is_dated && residue.code.is_log()).filter_map(|residue| residue.until);
+        found.extend(told.map(|until| Residual::until(ResidualCode::DatabaseLog, Some(store), until)));
     }
     found
 }

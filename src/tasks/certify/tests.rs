@@ -443,9 +443,17 @@ fn each_thing_that_is_left_is_named_with_its_date() {
         left(&unclean, &[]),
         [(Code::ServiceCopies, day("2026-03-23")), (Code::DeclaredCopy, day("2026-04-14"))]
     );
-    // Whatever keeps rows in the files may keep them beyond that date.
-    unclean.body.physical[0] = files(&[ResidueCode::OpenReader]);
-    assert!(left(&unclean, &[]).contains(&(Code::DatabaseLog, None)));
+    // Whatever keeps rows in the files, or hides from the login, may keep them beyond that date.
+    for code in ResidueCode::ALL {
+        unclean.body.physical[0] = files(&[ResidueCode::TransactionLog, code]);
+        assert_eq!(left(&unclean, &[]).contains(&(Code::StoreFiles, None)), code.keeps_rows(), "{code:?}");
+    }
+    unclean.body.physical.clear();
+    assert!(left(&unclean, &[]).contains(&(Code::StoreFiles, None)), "nobody asked");
+    // The server's own day for a log counts beside the declared one.
+    unclean.body.physical = vec![files(&[ResidueCode::BinaryLog])];
+    unclean.body.physical[0].residues[0].until = day("2026-12-24");
+    assert!(left(&unclean, &[]).contains(&(Code::DatabaseLog, day("2026-12-24"))));
 }
 
 #[test]

@@ -89,7 +89,8 @@ pub struct StoreFiles {
     pub asked_at: DateTime<Utc>,
     /// What may hold them.
     pub residues: Vec<Residue>,
-    /// Since when nothing that passes by itself holds them; none while something does.
+    /// Since when nothing keeps them in the tables, nor was anything of them cleaned out of there; none while something keeps them, or
+    /// nobody sees whether it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passed_at: Option<DateTime<Utc>>,
     /// See [`crate::stores::PhysicalState::mark`].
@@ -113,7 +114,8 @@ impl StoreFiles {
     /// From when on copies of the store's files do not hold the rows as such any more, as far as is known.
     #[must_use]
     pub fn copied_until(&self) -> DateTime<Utc> {
-        self.passed_at.unwrap_or(self.asked_at)
+        let is_kept = self.residues.iter().any(|residue| residue.code.keeps_rows());
+        self.passed_at.filter(|_| !is_kept).unwrap_or(self.asked_at)
     }
 }
 

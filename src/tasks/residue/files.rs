@@ -14,7 +14,7 @@ const DEEPEST: u32 = 8;
 /// Reads all files of one kind.
 pub(super) fn search(kind: FileKind, map: &FileMap, needles: &Needles, left: &mut u64) -> (KindSearch, Vec<bool>) {
     let mut result = KindSearch { kind, files_read: 0, bytes_read: 0, values_found: 0, gaps: Vec::new() };
-    let mut found = vec![false; needles.len()];
+    let mut found = vec![false; needles.count()];
     let mut files = Vec::new();
     for (_, path) in map.parts.iter().filter(|(known, _)| *known == kind) {
         if !expand(path, &mut files) {

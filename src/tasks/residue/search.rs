@@ -37,14 +37,8 @@ impl Needles {
 
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.values.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
     }
 
     /// Marks in `found` which of the values stand in what is read, up to `limit` bytes. Returns how many were read, and whether that was
@@ -100,7 +94,7 @@ mod tests {
 
     fn found(needles: &[&[u8]], text: &[u8], limit: u64) -> Vec<bool> {
         let needles = Needles::new(needles.iter().map(|needle| needle.to_vec()));
-        let mut found = vec![false; needles.len()];
+        let mut found = vec![false; needles.count()];
         needles.look(text, limit, &mut found).unwrap();
         found
     }
@@ -113,7 +107,7 @@ mod tests {
         let limit = PIECE as u64 + 10;
         assert_eq!(found(&[b"canary-one", b"canary-two"], &text, limit), [true, false]);
         let needles = Needles::new([b"canary-two".to_vec(), b"short".to_vec()]);
-        assert_eq!(needles.len(), 1, "a short value stands everywhere");
+        assert_eq!(needles.count(), 1, "a short value stands everywhere");
         assert_eq!(needles.look(&text[..], limit, &mut [false]).unwrap(), (limit, false));
         assert_eq!(needles.look(&text[..], text.len() as u64, &mut [false]).unwrap(), (text.len() as u64, true));
     }

@@ -1,5 +1,10 @@
 //! The physical stage: what the files of a store hold behind an erasure, on all three engines, with values planted in them.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
 use serde_json::Value as Json;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection};
@@ -7,7 +12,7 @@ use wangchuan::stores::Engine;
 
 use super::database::Database;
 use super::small::{self, POLICY, store};
-use super::workplace::Workplace;
+use super::workplace::{Workplace, contains};
 
 /// The person who asks; nobody else has these values.
 const GONE: &str = "c-1003\n";
@@ -156,4 +161,132 @@ fn without_values_nothing_is_claimed() {
     assert_eq!(looked.text("result"), "failed", "{looked}");
     place.program().reading("").json(&["verify", "residue", "--values"]).ends(2);
     assert_ne!(place.program().json(&["verify", "residue", "elsewhere"]).code(), Some(0));
+}
+
+/// A port that passes on whatever it is told to a server, and what it was told.
+fn listening_on_the_way(server: &str) -> (u16, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (heard, server) = (Arc::new(Mutex::new(Vec::new())), server.to_owned());
+    let told = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
+            let (mut back, mut answers, told) =
+                (client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&told));
+            std::thread::spawn(move || {
+                _ = std::io::copy(&mut answers, &mut back);
+                _ = back.shutdown(Shutdown::Both);
+            });
+            std::thread::spawn(move || {
+                let mut bytes = [0; 8192];
+                while let Ok(read @ 1..) = client.read(&mut bytes) {
+                    told.lock().unwrap().extend(&bytes[..read]);
+                    if server.write_all(&bytes[..read]).is_err() {
+                        break;
+                    }
+                }
+                _ = server.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    (port, heard)
+}
+
+/// What is sent to a server stands in its logs of statements: while erased values are looked for, none is.
+fn nothing_of_it_is_said_on(engine: Engine) {
+    let Some((place, database)) = installed(engine) else { return };
+    ask_to_be_forgotten(&place);
+    let url = database.url();
+    let address =
+        url.split(['@', '/']).find(|part| part.contains("127.0.0.1:") || part.contains("localhost:")).unwrap();
+    let (port, heard) = listening_on_the_way(&address.replace("localhost", "127.0.0.1"));
+    // In clear, so that it can be listened to.
+    let mode = if engine == Engine::Postgres { "sslmode=disable" } else { "ssl-mode=disabled" };
+    let log = log_of_statements(&database);
+    let written = log.as_ref().map_or(0, |log| std::fs::metadata(log).unwrap().len());
+    place.reconfigure(&url, &format!("{}?{mode}", url.replace(address, &format!("127.0.0.1:{port}"))));
+    let looked = place.program().json(&["verify", "residue"]);
+    assert!(looked.list("searches")[0]["values_sought"].as_u64() >= Some(3), "{looked}");
+    let given = format!("{VALUE}\n{LIVING}\n");
+    let told = place.program().reading(&given).json(&["verify", "residue", "shop", "--values"]);
+    assert_eq!(told.list("searches")[0]["living_values"], 1, "{told}");
+    let heard = heard.lock().unwrap();
+    assert!(contains(&heard, "customers"), "nothing was heard");
+    for value in [VALUE, LIVING, "Wang Canary", "c-1003"] {
+        assert!(!contains(&heard, value), "{value} was sent to the server");
+    }
+    if let Some(log) = log {
+        let said = std::fs::read(log).unwrap().split_off(usize::try_from(written).unwrap());
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.lines().any(|line| line.contains("execute") && line.contains("customers")), "the log is not on");
+        // Other databases log no parameters.
+        let bound: Vec<&str> = said.lines().filter(|line| line.contains("arameters:")).collect();
+        assert!(!bound.iter().any(|line| line.contains("canary") || line.contains("c-1003")), "{bound:#?}");
+    }
+}
+
+/// Switches the log of statements on for this database; where it is, if it is one that `tests/run` has started.
+fn log_of_statements(database: &Database) -> Option<PathBuf> {
+    if database.engine() != Engine::Postgres {
+        return None;
+    }
+    database.run(&format!("ALTER DATABASE {} SET log_statement = 'all'", database.name()));
+    let data = PathBuf::from(database.texts("SELECT current_setting('data_directory')").remove(0));
+    let log = data.parent()?.parent()?.join("postgres.log");
+    log.is_file().then_some(log)
+}
+
+#[test]
+fn erased_values_are_not_sent_to_postgresql_to_be_looked_for() {
+    nothing_of_it_is_said_on(Engine::Postgres);
+}
+
+#[test]
+fn erased_values_are_not_sent_to_mariadb_to_be_looked_for() {
+    nothing_of_it_is_said_on(Engine::Mysql);
+}
+
+/// Text in UTF-16 and bytes, on free pages; and a rewrite that leaves nothing in a temporary file.
+#[test]
+fn values_are_looked_for_as_they_stand_in_a_sqlite_file() {
+    let place = Workplace::new();
+    let database = Database::create(Engine::Sqlite, place.path()).unwrap();
+    std::fs::remove_file(database.file()).unwrap();
+    database.run("PRAGMA encoding = 'UTF-16le'; CREATE TABLE first (x)");
+    assert_eq!(database.texts("PRAGMA encoding"), ["UTF-16le"]);
+    small::fill(&database);
+    database.run("UPDATE customers SET email = CAST(email AS BLOB)");
+    database.run(
+        "CREATE TABLE more_than_a_cache AS WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 8000)
+           SELECT zeroblob(1000) FROM n;
+         CREATE TABLE old AS WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 2000)
+           SELECT customers.* FROM customers, n WHERE customer_id = 'c-1003';
+         PRAGMA secure_delete = OFF; DROP TABLE old",
+    );
+    let policy = POLICY.replace("grace = \"0\"", "grace = \"72 hours\"");
+    place.configure(&format!("{}{policy}", store(&database.url())));
+    place.install();
+    place.good(&["backup", "run"]);
+    ask_to_be_forgotten(&place);
+    let looked = place.program().json(&["verify", "residue"]).ends(1);
+    let search = &looked.list("searches")[0];
+    let tables = search["file_kinds"].as_array().unwrap().iter().find(|kind| kind["kind"] == "tables").unwrap();
+    assert_eq!((&search["values_sought"], &tables["values_found"]), (&3.into(), &3.into()), "{looked}");
+
+    let elsewhere = place.file("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let changed = || std::fs::metadata(&elsewhere).unwrap().modified().unwrap();
+    let rewrite = || {
+        let program = place.program().with("SQLITE_TMPDIR", elsewhere.to_str().unwrap());
+        let settled = program.json(&["store", "settle", "shop", "--rewrite"]).ends(0);
+        assert_eq!(settled.text("stage"), "settled", "{settled}");
+    };
+    let before = changed();
+    rewrite();
+    assert_eq!(changed(), before, "the rewrite went through a temporary file");
+    assert_eq!(found_in(&place, 0), Vec::<String>::new());
+    place.reconfigure("name = \"shop\"", "name = \"shop\"\nfiles = { vacuum_mb = 0 }");
+    rewrite();
+    assert_ne!(changed(), before, "a large file is not written anew in memory");
 }

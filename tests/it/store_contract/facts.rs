@@ -1,8 +1,11 @@
 //! The catalogue, checks before work, and what a store says about itself.
 
+use std::os::unix::fs::FileExt;
+
 use wangchuan::clock::{Clock, SystemClock};
 use wangchuan::stores::{
-    ColumnKind, Engine, Finding, FindingKind, OnDelete, PhysicalStage, PhysicalState, ResidueCode, Settling, StoreError,
+    ColumnKind, Engine, Finding, FindingKind, OnDelete, PhysicalStage, PhysicalState, Residue, ResidueCode, Settling,
+    StoreError,
 };
 
 use super::servers::Lab;
@@ -198,8 +201,8 @@ pub async fn settle_removes_what_secure_delete_leaves(lab: &Lab) {
     lab.run(
         "PRAGMA journal_mode = WAL; CREATE TABLE people (id INTEGER PRIMARY KEY, email text, note text); \
          CREATE INDEX by_email ON people (email); \
-         CREATE VIRTUAL TABLE words5 USING fts5 (note, content=people, content_rowid=id); \
-         CREATE VIRTUAL TABLE words4 USING fts4 (note); \
+         CREATE VIRTUAL TABLE words5 USING\n\tfts5(note, content=people, content_rowid=id); \
+         CREATE VIRTUAL TABLE \"Words4\" /* of notes */ USING-- words\n\"FTS4\"(note); \
          CREATE TRIGGER gone AFTER DELETE ON people BEGIN \
            INSERT INTO words5 (words5, rowid, note) VALUES ('delete', old.id, old.note); \
            DELETE FROM words4 WHERE docid = old.id; END",
@@ -244,6 +247,71 @@ pub async fn settle_removes_what_secure_delete_leaves(lab: &Lab) {
     let state = store.settle(&Settling { rewrite: true, ..asked(&tables) }).await.unwrap();
     assert_eq!(state.stage(), PhysicalStage::Settled, "{state:?}");
     assert_eq!(found_in(lab.folder(), &erased), 0);
+}
+
+/// `INTEGER PRIMARY KEY DESC` is no number of the row: a rewrite would number the rows anew.
+pub async fn settle_leaves_numbers_of_rows_alone(lab: &Lab) {
+    if lab.engine() != Engine::Sqlite {
+        return;
+    }
+    let insert = "WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 2000) \
+         INSERT INTO falling (rowid, id, s) SELECT value * 10, value, hex(randomblob(60)) || 'canary' FROM n";
+    lab.run(&format!(
+        "CREATE TABLE falling (id INTEGER PRIMARY KEY DESC, s text); {insert}; PRAGMA secure_delete = OFF; \
+         DELETE FROM falling WHERE id <= 1000"
+    ))
+    .await;
+    let tables = names(&["falling"]);
+    let numbers = "SELECT CAST(min(rowid) AS INTEGER) FROM falling";
+    assert_eq!(lab.number(numbers).await, 10_010);
+    let state = lab.store().settle(&asked(&tables)).await.unwrap();
+    assert_eq!(codes(&state), [ResidueCode::PageRemains], "{state:?}");
+    assert_eq!(lab.number(numbers).await, 10_010);
+}
+
+/// Whoever owns a table may clean up the parts of it that are his: PostgreSQL passes over the others with a warning at most.
+pub async fn settle_names_parts_of_other_owners(lab: &Lab) {
+    if lab.engine() != Engine::Postgres {
+        return;
+    }
+    let user = format!("{}_owner", lab.database());
+    lab.run(&format!(
+        "CREATE ROLE {user} LOGIN PASSWORD 'secret'; GRANT ALL ON SCHEMA public TO {user};
+         CREATE TABLE parted (id int PRIMARY KEY, s text) PARTITION BY HASH (id);
+         CREATE TABLE part_a PARTITION OF parted FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+         CREATE TABLE part_b PARTITION OF parted FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+         ALTER TABLE parted OWNER TO {user}; ALTER TABLE part_a OWNER TO {user}"
+    ))
+    .await;
+    let store = lab.store_at(&lab.url_as(&user, "secret"), false);
+    let tables = names(&["parted"]);
+    let state = store.settle(&asked(&tables)).await.unwrap();
+    assert!(state.residues.contains(&Residue::of(ResidueCode::NoRight, "parted")), "{state:?}");
+    lab.run(&format!("ALTER TABLE part_b OWNER TO {user}")).await;
+    let state = store.settle(&asked(&tables)).await.unwrap();
+    assert!(!codes(&state).contains(&ResidueCode::NoRight), "{state:?}");
+    lab.run(&format!("DROP OWNED BY {user}; DROP ROLE {user}")).await;
+}
+
+/// A file that would not fit a second time stays as it is: here one that is mostly a hole.
+pub async fn settle_asks_for_room_first(lab: &Lab) {
+    if lab.engine() != Engine::Sqlite {
+        return;
+    }
+    lab.run("CREATE TABLE people (id INTEGER PRIMARY KEY, name text); INSERT INTO people VALUES (1, 'somebody')").await;
+    let pages: u32 = 1 << 31;
+    let path = lab.folder().join(format!("{}.db", lab.database()));
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(&pages.to_be_bytes(), 28).unwrap();
+    if file.set_len(u64::from(pages) * 4096).is_err() {
+        eprintln!("not tried: this file system has no files of that size");
+        return;
+    }
+    let tables = names(&["people"]);
+    let state = lab.store().settle(&Settling { rewrite: true, ..asked(&tables) }).await.unwrap();
+    assert_eq!(codes(&state), [ResidueCode::PageRemains, ResidueCode::NoRoom], "{state:?}");
+    assert_eq!(state.stage(), PhysicalStage::Residual, "nobody waits for a disk to grow");
+    assert_eq!(lab.number("SELECT count(*) FROM people").await, 1);
 }
 
 /// Who keeps old versions is named for as long as it does, and another mark makes no difference to it.
