@@ -80,23 +80,23 @@ pub struct Ended {
     /// From when on a revoked key may have been in other hands; a key that was retired before that ended sooner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
-    /// The newest certificate there was: it and those before it were issued in time.
+    /// The newest certificate that was there, whatever date it bears: it and those before it were issued in time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_certificate: Option<LastCertificate>,
     /// How far each log had grown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logged_before: Vec<LoggedBefore>,
-    /// Digests of certificates that were signed and still to be filed, hex.
+    /// Digests of certificates that were there without a receipt, hex: still to be filed, or taken without one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unfiled: Vec<String>,
 }
 
 impl Ended {
-    /// The end of a key that is revoked from a time on, given how it had ended before. Nothing is known to have been there that was
-    /// not known then: who has the key may have filed more since.
+    /// The end of a key that is revoked from a time on: `self` is what is known to have been there by that time, `before` how it had
+    /// ended until now. Nothing is known to have been there that was not known then: who has the key may have filed more since.
     fn revoked(self, since: DateTime<Utc>, before: Option<(&Self, DateTime<Utc>)>) -> Self {
         let Some((before, end)) = before else {
-            return Self { by: EndedBy::Revoked, since: Some(since), unfiled: Vec::new(), ..self };
+            return Self { by: EndedBy::Revoked, since: Some(since), ..self };
         };
         let no_more = |known: LoggedBefore| {
             let then = before.logged_before.iter().find(|then| then.log_id == known.log_id)?;
@@ -108,8 +108,12 @@ impl Ended {
             since: Some(since),
             last_certificate: last.map(|(now, then)| if now.sequence < then.sequence { now } else { then }),
             logged_before: self.logged_before.into_iter().filter_map(no_more).collect(),
-            // What was still to be filed may be somebody else's as well, unless it was listed before that.
-            unfiled: if end < since { before.unfiled.clone() } else { Vec::new() },
+            // What was without a receipt may be somebody else's as well, unless it was listed or taken before that.
+            unfiled: if end < since {
+                before.unfiled.clone()
+            } else {
+                self.unfiled.into_iter().filter(|digest| before.unfiled.contains(digest)).collect()
+            },
         }
     }
 

@@ -26,7 +26,7 @@ use crate::log::tree::sha256;
 /// No reply comes near this size.
 pub const MAX_REPLY_BYTES: usize = 64 * 1024;
 /// How far the clocks of the authority and of this host may be apart.
-const CLOCKS_APART: TimeDelta = TimeDelta::minutes(10);
+pub const CLOCKS_APART: TimeDelta = TimeDelta::minutes(10);
 
 /// Why a reply of an authority is no time stamp for a signature. Trying again helps only where the authority mends itself.
 #[derive(Debug, Error)]

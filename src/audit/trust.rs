@@ -77,16 +77,24 @@ impl Window {
     }
 
     /// Whether a key is good for a signature that was made at the time which it says itself, seen by witnesses at another, and is
-    /// looked at `now`. A key that has ended may have come into other hands, which write any time: its word alone is not enough.
+    /// looked at `now`. A key that has ended may have come into other hands, which write any time: what it says itself makes nothing
+    /// good, and where a witness saw it in time, it takes nothing away either. No key is good for what is dated before it began.
     #[must_use]
     pub fn judge(self, said: Option<DateTime<Utc>>, seen: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Standing {
-        let begins_later = self.start.is_some_and(|start| now < start);
-        if begins_later || said.is_some_and(|said| !self.contains(said)) {
+        let begins_later = |at: DateTime<Utc>| self.start.is_some_and(|start| at < start);
+        if begins_later(now) || said.is_some_and(begins_later) {
             return Standing::Outside;
         }
+        // The clock of a witness need not agree with ours to the minute.
+        let is_empty = self.start.zip(self.end).is_some_and(|(start, end)| end <= start);
+        let in_time = |seen: DateTime<Utc>| {
+            !is_empty && self.end.is_none_or(|end| seen <= end) && !begins_later(seen + super::stamp::CLOCKS_APART)
+        };
+        let says_later = self.end.zip(said).is_some_and(|(end, said)| end < said);
         match (self.end.filter(|end| *end < now), seen) {
+            (Some(_), Some(seen)) if in_time(seen) => Standing::Seen(seen),
+            _ if says_later => Standing::Outside,
             (None, _) => Standing::Good,
-            (Some(_), Some(seen)) if self.contains(seen) => Standing::Seen(seen),
             (Some(end), _) => Standing::Unproved(end),
         }
     }
@@ -105,7 +113,7 @@ pub enum Standing {
     Outside,
     /// It ended at this time; the log held the certificate by then.
     Logged(DateTime<Utc>),
-    /// It ended at this time; the certificate was signed by then, and still to be filed.
+    /// It ended at this time; the certificate was there by then without a receipt: still to be filed, or taken without one.
     Listed(DateTime<Utc>),
     /// It ended at this time; the certificate stands before that in the installation's own chain.
     Chained(DateTime<Utc>),
@@ -269,28 +277,28 @@ impl Trust {
         good.or_else(unproved).copied().unwrap_or(Standing::Outside)
     }
 
-    /// The same with all that is known of the certificate: what a key signed before its end stays good where something else than the
-    /// key's own word shows that it was before.
+    /// The same with all that is known of the certificate. What a key signed before its end stays good where something else than the
+    /// key's own word shows that it was before: who has the key writes any date. That date counts where there is nothing better, and
+    /// then only against the certificate.
     #[must_use]
     pub fn judge_signed(&self, signed: Signed<'_>, now: DateTime<Utc>) -> Standing {
         let plain = self.judge(signed.key_id, signed.said, signed.seen, now);
         let Some((_, ended)) = self.ended.iter().find(|(id, _)| id == signed.key_id) else { return plain };
         let windows = self.signers.iter().filter(|(key, _)| key.key_id() == signed.key_id);
         let end = windows.filter_map(|(_, window)| window.end).max();
-        match (plain, end) {
-            (Standing::Outside, Some(end)) if end < signed.said => Standing::After(ended.by, end),
-            (Standing::Unproved(end), _) if signed.is_chained => Standing::Chained(end),
-            (Standing::Unproved(end), _) if ended.unfiled.contains(&hex::encode(signed.digest)) => {
-                Standing::Listed(end)
-            }
-            (Standing::Unproved(end), _) => {
-                match signed.logged.and_then(|(log, index)| ended.had_logged(&log, index)) {
-                    Some(true) => Standing::Logged(end),
-                    Some(false) => Standing::LoggedAfter(ended.by, end),
-                    None => plain,
-                }
-            }
-            _ => plain,
+        let end = match (plain, end) {
+            (Standing::Unproved(end), _) => end,
+            (Standing::Outside, Some(end)) if end < signed.said => end,
+            _ => return plain,
+        };
+        let had_logged = signed.logged.and_then(|(log, index)| ended.had_logged(&log, index));
+        match had_logged {
+            _ if signed.is_chained => Standing::Chained(end),
+            _ if ended.unfiled.contains(&hex::encode(signed.digest)) => Standing::Listed(end),
+            Some(true) => Standing::Logged(end),
+            _ if end < signed.said => Standing::After(ended.by, end),
+            Some(false) => Standing::LoggedAfter(ended.by, end),
+            None => plain,
         }
     }
 

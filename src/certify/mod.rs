@@ -180,13 +180,6 @@ pub fn issue(statement: &Statement, signer: &CertificateSigner) -> Result<Envelo
     Ok(draft.signed(signature, signer.public().key_id()))
 }
 
-/// The same for a roll-up.
-pub fn issue_roll_up(statement: &RollUpStatement, signer: &CertificateSigner) -> Result<Envelope, IssueError> {
-    let draft = Draft::of_roll_up(statement)?;
-    let signature = signer.sign(&draft.message())?;
-    Ok(draft.signed(signature, signer.public().key_id()))
-}
-
 /// Checks an envelope against trusted keys and reads the statement from the very bytes that were verified.
 pub fn verify(envelope: &[u8], trusted: &TrustedKeys) -> Result<VerifiedCertificate, VerifyError> {
     let envelope = Envelope::parse(envelope)?;

@@ -16,7 +16,7 @@ use crate::installation::{Installation, Needs, Operation};
 
 /// The name in the log of the look that a command is, and at what if that is always the same; none for one that names nobody or logs
 /// by itself.
-fn look_of(command: &Command) -> Option<(&'static str, Option<&'static str>)> {
+pub(super) fn look_of(command: &Command) -> Option<(&'static str, Option<&'static str>)> {
     Some(match command {
         Command::Request(RequestCommand::List) => ("request.list", Some("requests")),
         Command::Request(RequestCommand::Show { .. }) => ("request.show", None),
@@ -26,6 +26,7 @@ fn look_of(command: &Command) -> Option<(&'static str, Option<&'static str>)> {
         Command::Certificate(CertificateCommand::List) => ("certificate.list", Some("certificates")),
         Command::Certificate(CertificateCommand::Show { .. }) => ("certificate.show", None),
         Command::Certificate(CertificateCommand::Export(_)) => ("certificate.export", None),
+        Command::Certificate(CertificateCommand::Verify(args)) if args.id().is_some() => ("certificate.verify", None),
         _ => return None,
     })
 }
@@ -43,6 +44,7 @@ async fn known(installation: &Installation, command: &Command) -> Result<Option<
         }
         Command::Certificate(CertificateCommand::Show { id }) => id,
         Command::Certificate(CertificateCommand::Export(args)) => args.id(),
+        Command::Certificate(CertificateCommand::Verify(args)) => args.id().unwrap_or_default(),
         _ => return Ok(None),
     };
     let mut certificates = tx.certificates(None).await?;

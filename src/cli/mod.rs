@@ -390,6 +390,117 @@ mod tests {
         });
     }
 
+    /// Commands that change something or look at somebody, and log that themselves, under this name.
+    const LOG_THEMSELVES: [(&str, &str); 33] = [
+        ("agent hold", "agent.hold"),
+        ("agent resume", "agent.resume"),
+        ("job run", "run.begin"),
+        ("run pause", "run.pause"),
+        ("run resume", "run.resume"),
+        ("run stop", "run.stop"),
+        ("run tune", "run.tune"),
+        ("run undo", "run.undo"),
+        ("approve", "plan.approve"),
+        ("erase", "run.begin"),
+        ("explain", "explain"),
+        ("request new", "request.look"),
+        ("request run", "run.begin"),
+        ("request cancel", "request.cancel"),
+        ("hold place", "hold.place"),
+        ("hold release", "hold.release"),
+        ("backup run", "backup.run"),
+        ("backup prune", "backup.prune"),
+        ("restore", "restore.begin"),
+        ("drill run", "drill.run"),
+        ("recover", "state.recover"),
+        ("verify erased", "verify.erased"),
+        ("verify residue", "verify.residue"),
+        ("audit key rotate", "signing.rotate"),
+        ("audit key revoke", "signing.revoke"),
+        ("log query", "log.query"),
+        ("log export", "log.export"),
+        ("log prune", "log.prune"),
+        ("store settle", "store.settle"),
+        ("key shred", "key.shred"),
+        ("key register", "key.register"),
+        ("key unregister", "key.unregister"),
+        ("key move", "key.move"),
+    ];
+
+    /// Commands that are not logged, and why: they look at nobody.
+    const NAME_NOBODY: [(&str, &str); 36] = [
+        ("status", "counts, dates and ids of what waits"),
+        ("agent", "a pass logs each of its steps"),
+        ("job list", "declared jobs"),
+        ("job preview", "the calendar"),
+        ("plan", "counts by policy; the lists are sealed"),
+        ("statute list", "the law"),
+        ("statute diff", "the law"),
+        ("backup list", "ids and sizes of snapshots"),
+        ("backup verify", "needs no key and opens nothing"),
+        ("backup unneeded", "names of objects"),
+        ("drill list", "ids and outcomes of drills"),
+        ("drill show", "counts and hashes of one drill"),
+        ("drill verify", "signatures of drills"),
+        ("audit status", "counts, and ids of what waits"),
+        ("audit flush", "files what the log says was issued"),
+        ("audit verify", "counts, and numbers of what is wrong"),
+        ("audit trust", "public keys"),
+        ("audit serve", "what is filed, for whoever may read it"),
+        ("audit conformance", "speaks with a service about made-up certificates"),
+        ("audit key list", "public keys"),
+        ("log verify", "hashes"),
+        ("quickstart", "a sample shop"),
+        ("init", "before there is anything to look at"),
+        ("doctor", "settings; what it changes it logs itself"),
+        ("config check", "the configuration"),
+        ("config show", "the configuration"),
+        ("config schema", "the same text everywhere"),
+        ("store list", "the registry"),
+        ("store check", "rights and tables"),
+        ("store lint", "names of columns"),
+        ("key status", "counts of keys"),
+        ("key list", "groups of keys, and no person"),
+        ("key verify", "counts of what was tried"),
+        ("key advice", "what may be copied"),
+        ("completions", "the same text everywhere"),
+        ("manual", "the same text everywhere"),
+    ];
+
+    #[test]
+    fn every_command_is_logged_as_a_look_logs_itself_or_names_nobody() {
+        let mut sources = String::new();
+        let mut folders = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false if path.ends_with("cli/mod.rs") => {}
+                    false => sources += &std::fs::read_to_string(path).unwrap_or_default(),
+                }
+            }
+        }
+        for (command, operation) in LOG_THEMSELVES {
+            assert!(sources.contains(&format!("\"{operation}\"")), "`{command}` logs no `{operation}`");
+        }
+        let mut left: std::collections::BTreeSet<&str> =
+            LOG_THEMSELVES.iter().chain(&NAME_NOBODY).map(|(command, _)| *command).collect();
+        assert_eq!(left.len(), LOG_THEMSELVES.len() + NAME_NOBODY.len(), "one stands in both lists");
+        commands(&Cli::command(), "", &mut |path, command| {
+            let path = path.trim();
+            let example =
+                examples(&command.get_after_help().map(ToString::to_string).unwrap_or_default()).into_iter().next();
+            if command.has_subcommands() && path != "agent" {
+                return;
+            }
+            let example = std::iter::once("wangchuan".to_owned()).chain(example.unwrap_or_default());
+            let is_look = Cli::try_parse_from(example).is_ok_and(|cli| looks::look_of(&cli.command).is_some());
+            assert_ne!(is_look, left.remove(path), "`{path}` has a place in exactly one list, or is a look");
+        });
+        assert!(left.is_empty(), "no such commands: {left:?}");
+    }
+
     #[test]
     fn help_fits_a_terminal_of_eighty_columns() {
         let mut program = Cli::command().term_width(80);

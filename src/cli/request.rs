@@ -309,10 +309,21 @@ fn confirm(context: &mut Context<'_>) -> Result<bool, UserError> {
 fn receipt(
     context: &mut Context<'_>,
     installation: &Installation,
-    Received { request, existing, renewed }: &Received,
+    Received { request, existing, renewed, other_reason }: &Received,
 ) -> Result<(), UserError> {
     let due = local_time(&installation.config, request.due_at);
     let number = request.number;
+    if let Some(other) = other_reason {
+        let kept = request.reason.as_deref().unwrap_or(TriggerKind::SubjectRequest.name());
+        let other = other.name();
+        context.output.note(&Words::new(
+            format!(
+                "request {number} keeps its reason `{kept}`, which its certificate names; `{other}` was not taken for it and stands \
+                 in the operation log"
+            ),
+            format!("请求 {number} 保留原有事由 `{kept}`（证书将载明）；`{other}` 未被采用，仅记入操作日志"),
+        ))?;
+    }
     if *renewed {
         context.output.say(&Words::new(
             format!(

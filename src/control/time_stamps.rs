@@ -23,8 +23,8 @@ pub struct TimeStampRow {
 pub struct Unstamped {
     /// The certificate.
     pub certificate: String,
-    /// When it was issued.
-    pub issued_at: DateTime<Utc>,
+    /// When it was issued, by what stands beside it; none where that cannot be read. Nothing is proved by it.
+    pub issued_at: Option<DateTime<Utc>>,
 }
 
 const TIME_STAMP: &str = "SELECT certificate, reply, at, authority FROM time_stamp";
@@ -56,13 +56,21 @@ impl Tx {
         rows.fetch_all(&mut *self.inner).await?.iter().map(stamp_row).collect()
     }
 
+    /// The envelope of a certificate alone; none where there is none.
+    pub async fn envelope(&mut self, certificate: &str) -> Result<Option<Vec<u8>>> {
+        let row = sqlx::query("SELECT envelope FROM certificate WHERE id = $1").bind(certificate);
+        let row = row.fetch_optional(&mut *self.inner).await?;
+        row.map(|row| Ok(row.try_get(0)?)).transpose()
+    }
+
     /// Certificates without a time stamp, by number.
     pub async fn unstamped(&mut self) -> Result<Vec<Unstamped>> {
         let text = "SELECT id, issued_at FROM certificate WHERE NOT EXISTS \
                     (SELECT 1 FROM time_stamp WHERE time_stamp.certificate = certificate.id) ORDER BY sequence";
         let rows = sqlx::query(text).fetch_all(&mut *self.inner).await?;
         let row = |row: &sqlx::any::AnyRow| {
-            let issued_at = parse_time(&row.try_get::<String, _>(1)?)?;
+            // One damaged row keeps no other certificate from its time stamp.
+            let issued_at = row.try_get::<String, _>(1).ok().and_then(|text| parse_time(&text).ok());
             Ok(Unstamped { certificate: row.try_get(0)?, issued_at })
         };
         rows.iter().map(row).collect()

@@ -1,5 +1,7 @@
 //! `audit`: whether what was certified is all filed, and whether the log still holds what it signed.
 
+mod key_record;
+
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
@@ -20,8 +22,8 @@ use crate::log::store::{LeafStore, LeafStoreError};
 use crate::log::tree::Hash;
 use crate::log::verify::verify_log;
 
+use self::key_record::key_record;
 use super::certify::{ROLL_UP, wrong_with};
-use super::oplog::logged_key_record;
 use super::outbox::{CertificateVerdict, filing_circuit, proved_head, watch_growth};
 use super::stamps::{StampStatus, stamp_status};
 use super::trust::{Given, GivenReceipt, anchor, trust, verify_with};
@@ -287,19 +289,6 @@ async fn roll_ups(
         checked += 1;
     }
     Ok((checked > 0).then(|| line("roll-ups", true, format!("{checked}, what they count is there"))))
-}
-
-/// The record of signing keys is not older than the operation log says: with the newest one a revocation would be gone.
-async fn key_record(installation: &Installation) -> Result<Option<(String, bool, String)>> {
-    let Some(logged) = logged_key_record(installation).await? else { return Ok(None) };
-    let there = installation.signer.history().number;
-    let said = match there {
-        there if there < logged => {
-            format!("record {there} is the newest, and record {logged} was logged: it was removed")
-        }
-        there => format!("record {there}, none that was logged is missing"),
-    };
-    Ok(Some(line("signing-keys", there >= logged, said)))
 }
 
 /// No two receipts show different roots for one size of one log.

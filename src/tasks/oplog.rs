@@ -139,15 +139,29 @@ pub(super) async fn logged_objects(installation: &Installation, operation: &str)
     Ok(named.flat_map(Entry::objects).map(str::to_owned).collect())
 }
 
-/// The reference of an entry to the number of a record of signing keys.
+/// The reference of an entry to the number of a record of signing keys that was put into use.
 pub(super) const KEY_RECORD: &str = "record";
+/// The same of one that was only to be, or was not after all.
+pub(super) const NEXT_KEY_RECORD: &str = "next_record";
 
-/// The highest number of a record of signing keys that any entry names whose content is still there.
-pub(super) async fn logged_key_record(installation: &Installation) -> Result<Option<u64>> {
+/// What the operation log says of records of signing keys, in entries whose content is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LoggedKeyRecords {
+    /// The highest number of one that was put into use.
+    pub used: Option<u64>,
+    /// The highest number of one that was to be.
+    pub announced: Option<u64>,
+}
+
+/// What the operation log says of records of signing keys.
+pub(super) async fn logged_key_records(installation: &Installation) -> Result<LoggedKeyRecords> {
     let all = entries(&view_operation_log(installation).await?).await?;
-    let of_keys = all.iter().filter(|entry| entry.operation().starts_with("signing."));
-    let number = |entry: &Entry| entry.record.pointer("/unmapped/references")?.get(KEY_RECORD)?.as_str()?.parse().ok();
-    Ok(of_keys.filter_map(number).max())
+    let of_keys = || all.iter().filter(|entry| entry.operation().starts_with("signing."));
+    let highest = |name: &str| {
+        let number = |entry: &Entry| entry.record.pointer("/unmapped/references")?.get(name)?.as_str()?.parse().ok();
+        of_keys().filter_map(number).max()
+    };
+    Ok(LoggedKeyRecords { used: highest(KEY_RECORD), announced: highest(NEXT_KEY_RECORD) })
 }
 
 /// What a pruning did, or would do.

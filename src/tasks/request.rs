@@ -114,6 +114,8 @@ pub struct Received {
     pub existing: bool,
     /// Whether it waited, and was asked again now: with a new date, and for everything that the person owns now.
     pub renewed: bool,
+    /// The reason that was given now, where the request keeps another one, which its certificate will name.
+    pub other_reason: Option<TriggerKind>,
 }
 
 /// A subject's id in the one form in which control database and holds know it: without blanks around it, and as a number
@@ -142,7 +144,8 @@ pub async fn receive(installation: &Installation, subject: &Subject) -> Result<R
     receive_for(installation, subject, TriggerKind::SubjectRequest).await
 }
 
-/// The same for a reason, which the certificate names. One that is open already keeps the reason it has.
+/// The same for a reason, which the certificate names. One that is open already keeps the reason it has; another one that is given
+/// for it stands in the operation log.
 ///
 /// # Errors
 /// As [`receive`]; refused for a reason that no request can have.
@@ -166,7 +169,7 @@ pub async fn receive_for(installation: &Installation, subject: &Subject, reason:
     let lookup_key = installation.keyring.work_key(&mut tx, Purpose::Lookup, "").await?;
     let lookup = subject_lookup(&lookup_key, subject);
     if let Some(request) = tx.open_request_of(&lookup).await? {
-        return open_already(installation, tx, request, subject).await;
+        return open_already(installation, tx, request, (subject, reason)).await;
     }
     let number = tx.add_request("erase", &lookup, now, due_at(now)).await?;
     let key = installation.keyring.work_key(&mut tx, Purpose::Request, &number.to_string()).await?;
@@ -189,7 +192,7 @@ pub async fn receive_for(installation: &Installation, subject: &Subject, reason:
     let received =
         Operation { name: "request.new", object: &object, outcome: "success", references, ..Operation::default() };
     installation.log(Operation { subject: Some(subject), ..received }).await?;
-    Ok(Received { request, existing: false, renewed: false })
+    Ok(Received { request, existing: false, renewed: false, other_reason: None })
 }
 
 /// The same person asks while a request of theirs is open. One that waits, or goes on with what it waited for, is asked again: it
@@ -198,20 +201,35 @@ async fn open_already(
     installation: &Installation,
     mut tx: Tx,
     request: RequestRow,
-    subject: &Subject,
+    (subject, reason): (&Subject, TriggerKind),
 ) -> Result<Received> {
     let (now, number) = (installation.clock.now(), request.number);
-    if !tx.ask_again(number, now, due_at(now)).await? {
-        return Ok(Received { request, existing: true, renewed: false });
+    let other_reason =
+        Some(reason).filter(|reason| Some(*reason) != TriggerKind::of_request(request.reason.as_deref()));
+    let renewed = tx.ask_again(number, now, due_at(now)).await?;
+    let request = if renewed {
+        // A plan that is being carried out is carried out; the request is open again behind it.
+        tx.void_plans("request", Some(number)).await?;
+        let request = tx.request(number).await?.unwrap_or(request);
+        tx.commit().await?;
+        request
+    } else {
+        drop(tx);
+        request
+    };
+    if renewed || other_reason.is_some() {
+        let object = format!("request-{number}");
+        let references = vec![("reason".to_owned(), reason.name().to_owned())];
+        let again = Operation {
+            name: "request.again",
+            object: &object,
+            outcome: "success",
+            references,
+            ..Operation::default()
+        };
+        installation.log(Operation { subject: Some(subject), ..again }).await?;
     }
-    // A plan that is being carried out is carried out; the request is open again behind it.
-    tx.void_plans("request", Some(number)).await?;
-    let request = tx.request(number).await?.unwrap_or(request);
-    tx.commit().await?;
-    let object = format!("request-{number}");
-    let again = Operation { name: "request.again", object: &object, outcome: "success", ..Operation::default() };
-    installation.log(Operation { subject: Some(subject), ..again }).await?;
-    Ok(Received { request, existing: true, renewed: true })
+    Ok(Received { request, existing: true, renewed, other_reason })
 }
 
 fn due_at(received: DateTime<Utc>) -> DateTime<Utc> {

@@ -1,7 +1,8 @@
 //! `stamps`: asks the time-stamping authority for what it has not stamped yet, oldest first, for as long as it takes.
 //!
 //! Certificates and their filing never wait for it. In each round one failure ends the asking, and behind several such rounds the
-//! authority is left alone for a while ([`crate::audit::circuit`]). A certificate whose own date does not fit is passed over. A reply is kept only when all of it is good; one that is not says
+//! authority is left alone for a while ([`crate::audit::circuit`]). A certificate
+//! that cannot be read, or whose signed date does not fit, is passed over and named; the others have their turn. A reply is kept only when all of it is good; one that is not says
 //! something of the authority, and a person must look.
 
 use chrono::TimeDelta;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::backoff;
 use crate::audit::circuit::{Circuit, Position};
 use crate::audit::stamp::{self, AskError, StampError, TimeStamp};
+use crate::certify::VerifyError;
 use crate::certify::dsse::Envelope;
 use crate::config::Configuration;
 use crate::control::{TimeStampRow, Tx, Unstamped};
@@ -25,6 +27,9 @@ const A_ROUND_LASTS: TimeDelta = TimeDelta::minutes(2);
 const CIRCUIT: &str = "stamp_circuit";
 /// How long an authority is left alone whose answers are wrong.
 const WRONG: std::time::Duration = std::time::Duration::from_mins(15);
+
+/// How long a text of reasons may be before no further one is added.
+const REASONS_BYTES: usize = 1000;
 
 /// What a round did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -48,6 +53,25 @@ impl StampReport {
     }
 }
 
+impl StampReport {
+    /// A certificate cannot be stamped. That it is damaged, only a person mends.
+    fn passed_over(&mut self, failure: &Failure) {
+        let reason = crate::error::with_causes(failure);
+        tracing::warn!(reason = %reason, "a time stamp is missing");
+        self.add(reason, matches!(failure, Failure::Damaged { .. }));
+    }
+
+    /// One more reason; the first ones are named, however many there are.
+    fn add(&mut self, reason: String, alarm: bool) {
+        self.alarm |= alarm;
+        self.problem = match self.problem.take() {
+            None => Some(reason),
+            Some(before) if before.len() > REASONS_BYTES => Some(before),
+            Some(before) => Some(format!("{before}; {reason}")),
+        };
+    }
+}
+
 /// Why a certificate was not stamped.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -66,6 +90,22 @@ enum Failure {
         #[source]
         why: StampError,
     },
+    /// What is kept of a certificate is not what was signed. The authority was not asked.
+    #[error("certificate {certificate} cannot be stamped, for it is damaged; `wangchuan audit verify` says how: {why}")]
+    Damaged {
+        /// Its id.
+        certificate: String,
+        /// What is wrong with it.
+        #[source]
+        why: VerifyError,
+    },
+}
+
+impl Failure {
+    /// Whether it is about one certificate, so that the others can go on.
+    fn is_of_certificate(&self) -> bool {
+        matches!(self, Self::Certificate { .. } | Self::Damaged { .. })
+    }
 }
 
 /// What stands in the `meta` entry.
@@ -133,25 +173,20 @@ pub async fn stamp_due(installation: &Installation, now_all: bool) -> Result<Sta
     }
     let begun = installation.clock.now();
     // Those dated ahead cannot be stamped yet; they come last, so that what is in order has its turn.
-    missing.sort_by_key(|unstamped| unstamped.issued_at > begun);
-    missing.truncate(A_ROUND);
+    missing.sort_by_key(|unstamped| unstamped.issued_at.is_some_and(|issued| issued > begun));
     for unstamped in missing {
         match stamp_one(installation, &connection, &unstamped).await? {
             None => {
                 report.stamped.push(unstamped.certificate);
                 report.missing -= 1;
             }
-            Some(failure @ Failure::Certificate { .. }) => {
-                let reason = crate::error::with_causes(&failure);
-                tracing::warn!(reason = %reason, "a time stamp is missing");
-                report.problem = Some(reason);
-            }
+            Some(failure) if failure.is_of_certificate() => report.passed_over(&failure),
             Some(failure) => {
                 failed(installation, &connection, circuit, &failure, &mut report).await?;
                 return Ok(report);
             }
         }
-        if installation.clock.now() - begun >= A_ROUND_LASTS {
+        if report.stamped.len() >= A_ROUND || installation.clock.now() - begun >= A_ROUND_LASTS {
             break;
         }
     }
@@ -168,14 +203,19 @@ async fn stamp_one(
     unstamped: &Unstamped,
 ) -> Result<Option<Failure>> {
     let id = &unstamped.certificate;
-    let envelope = installation.control.read().await?.certificate(id).await?.map(|row| row.envelope);
-    let gone = || TaskError::Inconsistent(format!("certificate {id} cannot be read"));
-    let envelope = Envelope::parse(&envelope.ok_or_else(gone)?).map_err(|_| gone())?;
+    let envelope = installation.control.read().await?.envelope(id).await?.unwrap_or_default();
+    // When it was signed is what was signed: the date beside it in the control database anybody there can write.
+    let read = Envelope::parse(&envelope).map_err(VerifyError::from);
+    let verified = crate::certify::verify(&envelope, installation.signer.trusted());
+    let (envelope, signed) = match read.and_then(|envelope| Ok((envelope, verified?.issued_at()))) {
+        Ok(found) => found,
+        Err(why) => return Ok(Some(Failure::Damaged { certificate: id.clone(), why })),
+    };
     let (reply, stamp) = match ask(installation, connection, &envelope).await? {
         Ok(found) => found,
         Err(failure) => return Ok(Some(failure)),
     };
-    if let Err(why) = stamp.check_time(unstamped.issued_at, installation.clock.now()) {
+    if let Err(why) = stamp.check_time(signed, installation.clock.now()) {
         return Ok(Some(Failure::Certificate { certificate: id.clone(), why }));
     }
     let row = TimeStampRow { certificate: id.clone(), reply, at: stamp.at, authority: stamp.authority };
@@ -212,7 +252,7 @@ async fn failed(
     let reason = crate::error::with_causes(failure);
     let (alarm, asked) = match failure {
         Failure::Ask(error) => (error.is_alarm(), error.is_alarm().then_some(WRONG)),
-        Failure::Wrong(_) | Failure::Certificate { .. } => (true, Some(WRONG)),
+        Failure::Wrong(_) | Failure::Certificate { .. } | Failure::Damaged { .. } => (true, Some(WRONG)),
     };
     tracing::warn!(reason = %reason, "a time stamp is missing");
     if !report.stamped.is_empty() {
@@ -220,7 +260,7 @@ async fn failed(
     }
     let own = backoff(circuit.failures + 1, installation.random.as_ref())?;
     circuit.failed(installation.clock.now(), asked, own, &reason, alarm);
-    (report.problem, report.alarm) = (Some(reason), alarm);
+    report.add(reason, alarm);
     keep(installation, connection, circuit).await
 }
 

@@ -331,11 +331,12 @@ async fn look_at_time_stamps(
     if stamps.circuit.alarm && !stamps.missing.is_empty() {
         status.add("stamp-alarm", format!("certificates get no time stamps: {reason}"), stamps.circuit.since);
     }
-    let late = stamps.missing.iter().filter(|missing| now - missing.issued_at > FILING_AGE);
-    let late: Vec<_> = late.map(|missing| missing.issued_at).collect();
-    if let Some(oldest) = late.iter().min() {
+    let dates = || stamps.missing.iter().map(|missing| missing.issued_at);
+    // One without a readable date waits for somebody, however old it is.
+    let late: Vec<_> = dates().filter(|issued| issued.is_none_or(|issued| now - issued > FILING_AGE)).collect();
+    if !late.is_empty() {
         let what = format!("{} certificates have no time stamp: {reason}", late.len());
-        status.add("stamp-overdue", what, Some(*oldest));
+        status.add("stamp-overdue", what, late.into_iter().flatten().min());
     }
     Ok(())
 }

@@ -149,7 +149,7 @@ pub fn verify_with(trust: &Trust, given: &Given<'_>, now: DateTime<Utc>) -> (Cer
         _ => Vec::new(),
     };
     if let Some(found) = &verified {
-        // Whoever stamped it saw the signature as well as witnesses of the log do. Their clocks need not agree with ours to the second.
+        // Whoever stamped it saw the signature as well as witnesses of the log do.
         let said = found.issued_at();
         let stamped = stamps.iter().filter_map(|stamp| stamp.as_ref().ok()).map(|stamp| stamp.at);
         let seen = receipt.as_ref().and_then(|receipt| receipt.seen).into_iter().chain(stamped);
@@ -157,12 +157,12 @@ pub fn verify_with(trust: &Trust, given: &Given<'_>, now: DateTime<Utc>) -> (Cer
             key_id: &found.key_id,
             digest: &found.digest,
             said,
-            seen: seen.map(|seen| seen.max(said)).min(),
+            seen: seen.min(),
             logged: receipt.as_ref().and_then(|receipt| receipt.logged),
             is_chained: *is_chained,
         };
         let standing = trust.judge_signed(signed, now);
-        checks.push(("key".to_owned(), standing.is_good(), standing_words(standing)));
+        checks.push(("key".to_owned(), standing.is_good(), signed_words(standing, said)));
     }
     checks.extend(receipt.map(|receipt| ("receipt".to_owned(), receipt.good, receipt.said)));
     checks.extend(stamps.iter().map(|stamp| match stamp {
@@ -209,7 +209,10 @@ fn standing_words(standing: Standing) -> String {
             format!("signed while its key was good: the log held it before the key ended at {}", day(end))
         }
         Standing::Listed(end) => {
-            format!("signed while its key was good: it was still to be filed when the key ended at {}", day(end))
+            format!(
+                "signed while its key was good: it was there, without a receipt, when the key ended at {}",
+                day(end)
+            )
         }
         Standing::Chained(end) => {
             format!("signed while its key was good: it stands in the chain before the key's end at {}", day(end))
@@ -218,6 +221,24 @@ fn standing_words(standing: Standing) -> String {
         Standing::LoggedAfter(by, end) => {
             format!("logged after its key was {} at {}, whatever date it says", ended_words(by), day(end))
         }
+    }
+}
+
+/// The same of a certificate, with what is to be said of its own date.
+fn signed_words(standing: Standing, said: DateTime<Utc>) -> String {
+    let words = standing_words(standing);
+    if matches!(standing, Standing::Unproved(_)) {
+        return format!("{words}; the date that it bears itself shows nothing");
+    }
+    let end = match standing {
+        Standing::Logged(end) | Standing::Listed(end) | Standing::Chained(end) => Some(end),
+        // By then it was there.
+        Standing::Seen(seen) => Some(seen + stamp::CLOCKS_APART),
+        _ => None,
+    };
+    match end {
+        Some(end) if end < said => format!("{words}; the later date that it bears itself does not count"),
+        _ => words,
     }
 }
 

@@ -86,10 +86,17 @@ fn a_key_is_not_taken_twice_and_does_not_end_before_it_began() {
 }
 
 #[test]
-fn a_revoked_key_ends_when_it_was_lost_and_keeps_nothing_that_was_still_to_be_filed() {
+fn a_revoked_key_ends_when_it_was_lost_and_keeps_of_what_has_no_receipt_only_what_was_taken_by_then() {
     let (history, keys) = two();
     let id = keys[0].public().key_id();
-    let revoked = history.revoked(&id[..12], at("2026-02-10"), ended(EndedBy::Retired)).unwrap();
+    let known = |unfiled: Vec<String>| Ended { unfiled, ..ended(EndedBy::Retired) };
+    let taken = history.revoked(id, at("2026-02-10"), known(vec!["cd".repeat(32), "ef".repeat(32)])).unwrap();
+    assert_eq!(
+        taken.keys[0].ended.as_ref().unwrap().unfiled,
+        ["cd".repeat(32)],
+        "and nothing that was not listed before"
+    );
+    let revoked = history.revoked(&id[..12], at("2026-02-10"), known(Vec::new())).unwrap();
     let key = &revoked.keys[0];
     assert_eq!((key.ended_by(), key.valid_for.end), (Some(EndedBy::Revoked), Some(at("2026-02-10"))));
     assert!(key.ended.as_ref().unwrap().unfiled.is_empty());

@@ -42,8 +42,16 @@ fn a_key_that_has_ended_is_believed_only_with_a_witness_s_time() {
     assert_eq!(judge(said, Some("2026-05-02"), later), Standing::Seen(at("2026-05-02")));
     for outside in ["2026-09-02", "2026-02-01"] {
         assert_eq!(judge(said, Some(outside), later), Standing::Unproved(at("2026-09-01")), "seen {outside}");
-        assert_eq!(judge(Some(outside), Some("2026-05-02"), later), Standing::Outside, "said {outside}");
+        assert_eq!(judge(Some(outside), None, later), Standing::Outside, "said {outside}");
     }
+    // Where a witness saw it, its own date counts no more; but there was no key before its beginning.
+    assert_eq!(judge(Some("2026-09-02"), Some("2026-05-02"), later), Standing::Seen(at("2026-05-02")));
+    assert_eq!(judge(Some("2026-02-01"), Some("2026-05-02"), later), Standing::Outside);
+    let minutes_before = Some(at("2026-03-01") - chrono::TimeDelta::minutes(9));
+    assert!(window.judge(said.map(at), minutes_before, at(later)).is_good(), "the clock of a witness");
+    assert!(
+        !window.judge(said.map(at), window.end.map(|end| end + chrono::TimeDelta::seconds(1)), at(later)).is_good()
+    );
     // A log says no time of its own.
     assert_eq!(judge(None, None, later), Standing::Unproved(at("2026-09-01")));
     assert_eq!(judge(None, Some("2026-05-02"), later), Standing::Seen(at("2026-05-02")));
@@ -86,8 +94,17 @@ fn what_an_ended_key_signed_is_good_where_something_else_shows_that_it_was_befor
         assert_eq!(judge(Signed { logged: None, ..signed }), Standing::Unproved(end));
         assert_eq!(judge(Signed { digest: &[8; 32], logged: Some((log, 9)), ..signed }), Standing::Listed(end));
         assert_eq!(judge(Signed { is_chained: true, logged: None, ..signed }), Standing::Chained(end));
-        let after = Signed { said: at("2026-09-02"), is_chained: true, ..signed };
-        assert_eq!(judge(after), Standing::After(by, end), "no chain helps against its own word");
+        // What a clock that was ahead wrote is good where something better shows it, and bad where nothing does.
+        let after = Signed { said: at("2026-09-02"), ..signed };
+        assert_eq!(judge(after), Standing::Logged(end));
+        assert_eq!(judge(Signed { is_chained: true, logged: None, ..after }), Standing::Chained(end));
+        assert_eq!(judge(Signed { digest: &[8; 32], logged: None, ..after }), Standing::Listed(end));
+        let seen = at("2026-08-01");
+        assert_eq!(judge(Signed { seen: Some(seen), logged: None, ..after }), Standing::Seen(seen));
+        assert_eq!(judge(Signed { logged: None, ..after }), Standing::After(by, end));
+        assert_eq!(judge(Signed { logged: Some((log, 5)), ..after }), Standing::After(by, end));
+        let seen_late = Some(at("2026-09-02"));
+        assert_eq!(judge(Signed { seen: seen_late, logged: None, ..signed }), Standing::Unproved(end));
         assert_eq!(judge(Signed { said: at("2026-02-01"), ..signed }), Standing::Outside);
     }
     assert_eq!(Trust::parse(trust.to_json().to_string().as_bytes()).unwrap(), trust);

@@ -3,7 +3,13 @@
 use super::*;
 use crate::certify::roll_up::{Filed, ListLine, ListedCertificate, totals, write};
 use crate::certify::statement::{Digest, EarlierRollUp, Issuer, LogHead, RollUp, RollUpStatement};
-use crate::certify::{Said, issue_roll_up};
+use crate::certify::{Draft, Said};
+
+fn issue(statement: &RollUpStatement, signer: &CertificateSigner) -> Result<Envelope, IssueError> {
+    let draft = Draft::of_roll_up(statement)?;
+    let signature = signer.sign(&draft.message())?;
+    Ok(draft.signed(signature, signer.public().key_id()))
+}
 
 fn list() -> Vec<ListLine> {
     let line = |sequence: u64, about: Option<&str>| {
@@ -46,7 +52,7 @@ fn roll_up() -> RollUpStatement {
 #[test]
 fn a_roll_up_is_issued_and_read_back_with_its_list() {
     let signer = signer();
-    let envelope = issue_roll_up(&roll_up(), &signer).unwrap();
+    let envelope = issue(&roll_up(), &signer).unwrap();
     let found = verify(envelope.as_bytes(), &trusted(&signer)).unwrap();
     assert_eq!((found.id(), found.previous()), (roll_up().predicate.certificate_id.as_str(), Some(&*"5a".repeat(32))));
     assert_eq!(found.said, Said::RollUp(Box::new(roll_up())));
@@ -77,9 +83,9 @@ fn counts_that_do_not_add_up_are_not_signed() {
     for (what, change) in changes {
         let mut statement = roll_up();
         change(&mut statement.predicate);
-        assert!(issue_roll_up(&statement, &signer()).is_err(), "{what}");
+        assert!(issue(&statement, &signer()).is_err(), "{what}");
     }
     let mut other = roll_up();
     other.subject[0].name = "evidence/other.ndjson".into();
-    assert!(issue_roll_up(&other, &signer()).is_err());
+    assert!(issue(&other, &signer()).is_err());
 }

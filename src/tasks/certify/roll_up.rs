@@ -37,10 +37,21 @@ pub async fn roll_up_due(installation: &Installation) -> Result<Option<String>> 
     roll_up(installation).await.map(Some)
 }
 
+/// Issues one, with entries in the operation log around it.
 async fn roll_up(installation: &Installation) -> Result<String> {
     let owed = owed(installation).await?;
     reserve(installation, 1).await?;
-    begin_issue(installation, ROLL_UP).await?;
+    let announced = begin_issue(installation, ROLL_UP).await?;
+    let issued = issue(installation, owed).await;
+    let outcome = if issued.is_ok() { "success" } else { "failure" };
+    let logged = log_issue(installation, ROLL_UP, &announced, outcome).await;
+    // Why it failed is told first.
+    let id = issued?;
+    logged?;
+    Ok(id)
+}
+
+async fn issue(installation: &Installation, owed: Vec<String>) -> Result<String> {
     let head = operation_log(installation).await?.sequencer().checkpoint().await.checkpoint;
     let mut tx = installation.control.begin().await?;
     let now = installation.clock.now();
@@ -82,7 +93,6 @@ async fn roll_up(installation: &Installation) -> Result<String> {
     tx.announce_certificate(&uuid7(now, installation.random.as_ref())?).await?;
     tx.commit().await?;
     crash_point::reached("roll-up.issued");
-    log_issue(installation, ROLL_UP, &id, "success").await?;
     Ok(id)
 }
 
