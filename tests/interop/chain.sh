@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Looks for what is missing in a folder of exported certificates (*.sigstore.json with their *.evidence.ndjson), with jq and sha256sum
-# alone. Usage: chain.sh FOLDER. Prints NAME accepted | NAME rejected REASON, one a line: a gap before a certificate, a
-# previousCertificate that is not the digest of the one before, a roll-up that counts other certificates than are there, or another
-# list than lies beside it. Signatures are for openssl.sh.
+# alone. Usage: chain.sh FOLDER. Prints NAME accepted | NAME rejected REASON, one a line: a gap before a certificate, one that is there
+# twice, a previousCertificate that is not the digest of the one before, a roll-up that counts other certificates than are there, or
+# another list than lies beside it, evidence without its certificate. The last line, end REASON, says what no folder can show: whether
+# certificates behind the last one were left out. Their receipts tell how large the log was; whoever runs it knows what it holds.
+# Signatures are for openssl.sh.
 set -euo pipefail
 folder=$1 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+shopt -s nullglob
 
 for bundle in "$folder"/*.sigstore.json; do
     name=$(basename "$bundle" .sigstore.json)
@@ -31,16 +34,37 @@ roll_up() {
     done < <(jq -r 'select(.certificate) | "\(.sequence) \(.digest)"' "$list")
 }
 
-last=0 before=none
+for list in "$folder"/*.evidence.ndjson; do
+    name=$(basename "$list" .evidence.ndjson)
+    [ -f "$folder/$name.sigstore.json" ] || echo "$name rejected only what lies beside the certificate is there"
+done
+
+last=0 before=none counted=0
 while IFS=$'\t' read -r sequence name digest previous is_roll_up; do
     wrong=''
-    if [ "$sequence" -ne $((last + 1)) ]; then
-        wrong="no. $((last + 1)) is missing, or there twice"
+    if [ "$sequence" -le "$last" ]; then
+        wrong="no. $sequence is there twice"
+    elif [ "$sequence" -eq $((last + 2)) ]; then
+        wrong="no. $((last + 1)) is missing"
+    elif [ "$sequence" -gt $((last + 2)) ]; then
+        wrong="no. $((last + 1)) to $((sequence - 1)) are missing"
     elif [ "$previous" != "$before" ]; then
         wrong="the certificate before it is another one"
     elif [ "$is_roll_up" = true ]; then
         wrong=$(roll_up "$name")
     fi
     if [ -n "$wrong" ]; then echo "$name rejected $wrong"; else echo "$name accepted"; fi
+    if [ "$is_roll_up" = true ]; then counted=$sequence; fi
     last=$sequence before=$digest
 done <"$work/.all"
+
+# Later roll-ups would count these; without one nothing in the folder does.
+end="no. $last is the last one there, and nothing here shows whether later ones are missing"
+if [ "$last" -gt "$counted" ]; then end="$end; no roll-up counts those behind no. $counted"; fi
+entries=$(for bundle in "$folder"/*.sigstore.json; do
+    jq -r '.verificationMaterial.tlogEntries[]?.inclusionProof.treeSize // 0' "$bundle"
+done | sort -n | tail -n 1)
+if [ "${entries:-0}" -gt "$(wc -l <"$work/.all")" ]; then
+    end="$end; the log held $entries entries when these were filed: the others are somebody else's, or missing here"
+fi
+echo "end $end"

@@ -5,15 +5,18 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use wangchuan::tasks::certify::roll_up_due;
+use wangchuan::tasks::certify::{certify_due, roll_up_due};
 use wangchuan::tasks::outbox::file_due;
 
-use super::tools::{Said, filed, run, script, verdicts};
+use super::tools::{Said, customers, filed, run, script, verdicts};
 use crate::support::program::Program;
-use crate::support::world::{Making, copy_folder};
+use crate::support::world::{Making, copy_folder, forget};
 
-fn look(folder: &Path) -> Said {
-    verdicts(&run(&script("chain.sh"), &[folder]))
+/// What is said of each certificate, and of what may come behind them.
+fn look(folder: &Path) -> (Said, String) {
+    let mut said = verdicts(&run(&script("chain.sh"), &[folder]));
+    let end = said.remove("end").unwrap();
+    (said, end)
 }
 
 /// Changes the statement of an exported certificate, as somebody would who can sign.
@@ -40,20 +43,24 @@ async fn a_gap_a_broken_chain_and_a_roll_up_that_counts_otherwise_are_found() {
         program.json(&["certificate", "export", number, "--output", &name]).ends(0);
     }
     let all = |said: &Said| said.iter().map(|(name, verdict)| format!("{name} {verdict}")).collect::<Vec<_>>();
-    assert_eq!(all(&look(&world.path("out"))), ["c1", "c2", "c3", "c4"].map(|name| format!("{name} accepted")));
+    assert_eq!(all(&look(&world.path("out")).0), ["c1", "c2", "c3", "c4"].map(|name| format!("{name} accepted")));
 
     let spoilt = |what: &dyn Fn(&Path)| {
         let folder = tempfile::tempdir().unwrap();
         copy_folder(&world.path("out"), folder.path());
         what(folder.path());
-        let said = look(folder.path());
+        let (said, _) = look(folder.path());
         let wrong = said.into_iter().find(|(_, verdict)| verdict != "accepted");
         wrong.map_or_else(String::new, |(name, verdict)| format!("{name} {verdict}"))
     };
     let gone = spoilt(&|folder| std::fs::remove_file(folder.join("c2.sigstore.json")).unwrap());
-    assert_eq!(gone, "c3 rejected no. 2 is missing, or there twice");
+    assert_eq!(gone, "c3 rejected no. 2 is missing");
     let first = spoilt(&|folder| std::fs::remove_file(folder.join("c1.sigstore.json")).unwrap());
-    assert_eq!(first, "c2 rejected no. 1 is missing, or there twice");
+    assert_eq!(first, "c2 rejected no. 1 is missing");
+    let twice = spoilt(&|folder| {
+        std::fs::copy(folder.join("c2.sigstore.json"), folder.join("c2b.sigstore.json")).unwrap();
+    });
+    assert_eq!(twice, "c2b rejected no. 2 is there twice");
     let last = spoilt(&|folder| {
         std::fs::remove_file(folder.join("c3.sigstore.json")).unwrap();
         change(&folder.join("c4.sigstore.json"), |said| said["predicate"]["sequence"] = 3.into());
@@ -83,4 +90,67 @@ async fn a_gap_a_broken_chain_and_a_roll_up_that_counts_otherwise_are_found() {
     assert_eq!(listed, "c4 rejected its list is another one");
     let unlisted = spoilt(&|folder| std::fs::remove_file(folder.join("c4.evidence.ndjson")).unwrap());
     assert_eq!(unlisted, "c4 rejected its list is not there");
+}
+
+/// Every way to leave some of the certificates out. Found is what a later one shows; of the last ones, that nothing shows it is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn whichever_certificates_are_left_out_it_shows_or_is_said_to_be_unknown() {
+    const ROLL_UP: usize = 3;
+    let world = filed(Making { customers: 30, ..Making::default() }, 2).await;
+    let installation = world.open().await;
+    roll_up_due(&installation).await.unwrap().unwrap();
+    for customer in [2, 3] {
+        forget(&installation, &customers(&world)[customer]).await;
+        certify_due(&installation).await.unwrap();
+    }
+    file_due(&installation, true).await.unwrap();
+    installation.close().await.unwrap();
+    let program = Program::in_directory(world.folder.path());
+    std::fs::create_dir(world.path("out")).unwrap();
+    for number in 1..=5 {
+        let name = format!("out/c{number}.sigstore.json");
+        program.json(&["certificate", "export", &number.to_string(), "--output", &name]).ends(0);
+    }
+    for left_out in 0..1_u32 << 5 {
+        let is_out = |number: usize| left_out & (1 << (number - 1)) != 0;
+        let folder = tempfile::tempdir().unwrap();
+        copy_folder(&world.path("out"), folder.path());
+        for number in (1..=5).filter(|number| is_out(*number)) {
+            std::fs::remove_file(folder.path().join(format!("c{number}.sigstore.json"))).unwrap();
+            std::fs::remove_file(folder.path().join(format!("c{number}.evidence.ndjson"))).unwrap();
+        }
+        let (said, end) = look(folder.path());
+        let last = (1..=5).rev().find(|number| !is_out(*number)).unwrap_or(0);
+        let rejected: Vec<String> = said
+            .iter()
+            .filter(|(_, said)| *said != "accepted")
+            .flat_map(|(name, said)| [format!("{name} {said}")])
+            .collect();
+        // A gap shows in the certificate behind it.
+        let gaps: Vec<String> = (1..=last)
+            .filter(|number| !is_out(*number) && *number > 1 && is_out(number - 1))
+            .map(|number| {
+                let first = (1..number).rev().find(|before| !is_out(*before)).unwrap_or(0) + 1;
+                if first == number - 1 {
+                    format!("c{number} rejected no. {first} is missing")
+                } else {
+                    format!("c{number} rejected no. {first} to {} are missing", number - 1)
+                }
+            })
+            .collect();
+        assert_eq!(rejected, gaps, "{left_out:b}");
+        let unknown =
+            format!("no. {last} is the last one there, and nothing here shows whether later ones are missing");
+        assert!(end.starts_with(&unknown), "{left_out:b}: {end}");
+        let counted = if last >= ROLL_UP && !is_out(ROLL_UP) { ROLL_UP } else { 0 };
+        let uncounted = format!("no roll-up counts those behind no. {counted}");
+        assert_eq!(end.contains(&uncounted), last > counted, "{left_out:b}: {end}");
+    }
+    // Whoever leaves out the last ones, and forgets what lies beside them, or files them with others.
+    let folder = tempfile::tempdir().unwrap();
+    copy_folder(&world.path("out"), folder.path());
+    std::fs::remove_file(folder.path().join("c5.sigstore.json")).unwrap();
+    let (said, end) = look(folder.path());
+    assert_eq!(said["c5"], "rejected only what lies beside the certificate is there");
+    assert!(end.contains("the log held 5 entries when these were filed"), "{end}");
 }

@@ -218,7 +218,7 @@ async fn every_look_at_requests_runs_holds_and_certificates_is_logged() {
     let run = program.json(&["run", "list"]).ends(0).list("runs")[0]["run"].as_str().unwrap().to_owned();
     let certificate = program.json(&["certificate", "list"]).ends(0).list("certificates")[0].clone();
     let certificate = certificate.as_str().unwrap();
-    let words: [&[&str]; 10] = [
+    let words: [&[&str]; 11] = [
         &["request", "list"],
         &["request", "show", "1"],
         &["hold", "list"],
@@ -226,6 +226,7 @@ async fn every_look_at_requests_runs_holds_and_certificates_is_logged() {
         &["certificate", "list"],
         &["certificate", "show", "1"],
         &["certificate", "export", "1", "--output", "one.json"],
+        &["certificate", "verify", "1"],
         &["run", "show", "13912345678"],
         &["certificate", "show", "010-88886666"],
         &["request", "show", "13912345678"],
@@ -251,6 +252,7 @@ async fn every_look_at_requests_runs_holds_and_certificates_is_logged() {
         ("certificate.list", "certificates"),
         ("certificate.show", certificate),
         ("certificate.export", certificate),
+        ("certificate.verify", certificate),
         ("run.show", "unknown"),
         ("certificate.show", "unknown"),
         ("request.show", "unknown"),

@@ -7,6 +7,7 @@ use wangchuan::clock::Clock as _;
 use wangchuan::installation::Installation;
 use wangchuan::tasks::audit::verify_all;
 use wangchuan::tasks::certify::{ROLL_UP, certify_due, roll_up_due};
+use wangchuan::tasks::oplog::{Entry, Query, query};
 use wangchuan::tasks::outbox::file_due;
 use wangchuan::tasks::shred::shred_due;
 use wangchuan::tasks::trust::{Given, GivenReceipt, trust, verify_with};
@@ -121,6 +122,29 @@ async fn one_from_a_clock_that_was_ahead_keeps_no_other_back() {
         file_due(&installation, true).await.unwrap();
     }
     assert_eq!(roll_up_due(&installation).await.unwrap(), None);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_roll_up_that_fails_and_one_that_is_issued_then_are_logged_with_their_ends() {
+    let world = filed(small(), 1).await;
+    let installation = world.open().await;
+    let blocked = "CREATE TRIGGER blocked BEFORE INSERT ON certificate BEGIN SELECT RAISE(ABORT, 'no room'); END";
+    world.run_sql_in("state/control.db", blocked).await;
+    roll_up_due(&installation).await.unwrap_err();
+    world.run_sql_in("state/control.db", "DROP TRIGGER blocked").await;
+    let issued = rolled_up(&installation).await.certificate_id;
+    let wanted = Query { operation: Some("certificate.issue".to_owned()), ..Query::default() };
+    let entries = query(&installation, &wanted).await.unwrap();
+    let text = |entry: &Entry, at: &str| entry.record.pointer(at).and_then(|text| text.as_str()).map(str::to_owned);
+    let about = |entry: &&Entry| text(entry, "/unmapped/references/about").as_deref() == Some("roll-up");
+    let outcomes: Vec<i64> =
+        entries.iter().filter(about).map(|entry| entry.record["status_id"].as_i64().unwrap()).collect();
+    assert_eq!(outcomes.len(), 4, "{outcomes:?}");
+    assert_eq!((outcomes[1], outcomes[3]), (2, 1), "{outcomes:?}");
+    assert_eq!(outcomes[0], outcomes[2], "{outcomes:?}");
+    let objects: Vec<_> = entries.iter().filter(about).map(|entry| text(entry, "/resources/0/uid").unwrap()).collect();
+    assert!(objects.iter().all(|object| *object == issued), "{objects:?}");
     installation.close().await.unwrap();
 }
 

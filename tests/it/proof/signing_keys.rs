@@ -14,6 +14,7 @@ use wangchuan::crash_point::SIGNING_POINTS;
 use wangchuan::installation::Installation;
 use wangchuan::tasks::audit::verify_all;
 use wangchuan::tasks::certify::certify_due;
+use wangchuan::tasks::oplog::{Entry, Query, query};
 use wangchuan::tasks::outbox::{file_due, verify_certificate};
 use wangchuan::tasks::signing_keys::{revoke, rotate};
 use wangchuan::tasks::trust::{Given, GivenReceipt, trust, verify_with};
@@ -140,7 +141,7 @@ async fn envelope_of(installation: &Installation, number: usize) -> Envelope {
 }
 
 /// What the check of the key says of a certificate.
-fn of_key(trust: &Trust, envelope: &Envelope, receipt: &GivenReceipt, now: DateTime<Utc>) -> (bool, String) {
+pub fn of_key(trust: &Trust, envelope: &Envelope, receipt: &GivenReceipt, now: DateTime<Utc>) -> (bool, String) {
     let (envelope, receipt) = (envelope.as_bytes(), receipt.clone());
     let given = Given { envelope, receipt, stamps: Vec::new(), evidence: None, is_chained: false };
     let (verdict, id) = verify_with(trust, &given, now);
@@ -225,6 +226,141 @@ async fn a_lost_key_is_replaced_and_what_it_signed_since_counts_for_nothing() {
     owner.json(&["audit", "key", "list"]).ends(0).says(&["revoked", "in-use"]);
     owner.json(&["certificate", "verify", "1"]).ends(0);
     owner.json(&["certificate", "verify", "3"]).ends(1).says(&["revoked"]);
+}
+
+/// What the check of the key says of a certificate of the installation, with all that it knows.
+async fn key_check(installation: &Installation, id: &str) -> (bool, String) {
+    let verdict = verify_certificate(installation, id).await.unwrap();
+    let (_, good, said) = verdict.checks.into_iter().find(|(check, _, _)| check == "key").unwrap();
+    (good, said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_there_when_its_key_ended_stays_good_although_a_clock_that_was_ahead_dated_it_later() {
+    let world = filed(Making::default(), 1).await;
+    let mut installation = world.open().await;
+    world.clock.advance(TimeDelta::days(2));
+    installation.confirm_clock().await.unwrap();
+    let ahead = one_more(&world, &installation, 2).await;
+    file_due(&installation, true).await.unwrap();
+    world.clock.advance(TimeDelta::days(-2));
+    installation.confirm_clock().await.unwrap();
+    hour(&world);
+    rotate(&mut installation).await.unwrap();
+    hour(&world);
+    all_good(&installation).await;
+    let (good, said) = key_check(&installation, &ahead).await;
+    assert!(good && said.contains("stands in the chain") && said.contains("the later date"), "{said}");
+    // A stranger knows the log alone.
+    let envelope = envelope_of(&installation, 2).await;
+    let outbox = installation.control.read().await.unwrap().outbox(None).await.unwrap();
+    let receipt = outbox.into_iter().find(|row| row.certificate == ahead).unwrap().receipt.unwrap();
+    let known = trust(&installation).await.unwrap();
+    let (good, said) = of_key(&known, &envelope, &GivenReceipt::Entry(receipt), world.clock.now());
+    assert!(good && said.contains("the log held it") && said.contains("the later date"), "{said}");
+    let (good, said) = of_key(&known, &envelope, &GivenReceipt::NotInThisForm, world.clock.now());
+    assert!(!good && said.contains("signed after its key was retired"), "{said}");
+    installation.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_a_lost_key_and_the_control_database_gains_nothing_by_an_earlier_date() {
+    let world = filed(Making::default(), 2).await;
+    let mut installation = world.open().await;
+    let lost = installation.signer.key_id().to_owned();
+    let before = world.clock.now();
+    hour(&world);
+    let since = world.clock.now();
+    hour(&world);
+    let rows = installation.control.read().await.unwrap().certificates(None).await.unwrap();
+    let genuine = envelope_of(&installation, 2).await;
+    let mut payload: Value = serde_json::from_slice(genuine.payload()).unwrap();
+    payload["predicate"]["sequence"] = 3.into();
+    payload["predicate"]["previousCertificate"]["sha256"] = rows[1].digest.clone().into();
+    let thief = Thief { key: CertificateSigner::open(&world.path(KEY)).unwrap(), payload };
+    let id = "019a0000-0000-7000-8000-000000000004";
+    let forged = thief.envelope(id, before);
+    let row = wangchuan::control::CertificateRow {
+        id: id.to_owned(),
+        sequence: 3,
+        digest: hex::encode(forged.digest()),
+        envelope: forged.as_bytes().to_vec(),
+        issued_at: before,
+        ..rows[1].clone()
+    };
+    let mut tx = installation.control.begin().await.unwrap();
+    tx.add_certificate(&row).await.unwrap();
+    tx.commit().await.unwrap();
+    revoke(&mut installation, &lost, since).await.unwrap();
+    let (good, said) = key_check(&installation, id).await;
+    assert!(!good && said.contains("the date that it bears itself shows nothing"), "{said}");
+    for genuine in &rows {
+        let (good, said) = key_check(&installation, &genuine.id).await;
+        assert!(good, "no. {}: {said}", genuine.sequence);
+    }
+    installation.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_keys_is_logged_before_and_behind_and_names_the_key_that_ends() {
+    let world = filed(Making::default(), 1).await;
+    let mut installation = world.open().await;
+    let first = installation.signer.key_id().to_owned();
+    hour(&world);
+    let block = "CREATE TRIGGER blocked BEFORE INSERT ON log_leaf BEGIN SELECT RAISE(ABORT, 'the log is full'); END";
+    world.run_sql_in("state/control.db", block).await;
+    let refused = rotate(&mut installation).await.unwrap_err().to_string();
+    assert!(refused.contains("operation log cannot be written"), "{refused}");
+    assert_eq!(installation.control.read().await.unwrap().signing_keys_number().await.unwrap(), 0, "it was done");
+    assert_eq!(CertificateSigner::open(&world.path(KEY)).unwrap().public().key_id(), first);
+    world.run_sql_in("state/control.db", "DROP TRIGGER blocked").await;
+
+    let second = rotate(&mut installation).await.unwrap().key_id;
+    hour(&world);
+    let since = world.clock.now();
+    revoke(&mut installation, &first, since).await.unwrap();
+    let wanted = Query { operation: Some("signing".to_owned()), ..Query::default() };
+    let entries = query(&installation, &wanted).await.unwrap();
+    let text = |entry: &Entry, at: &str| entry.record.pointer(at).and_then(Value::as_str).map(str::to_owned);
+    let reference = |entry: &Entry, name: &str| text(entry, &format!("/unmapped/references/{name}"));
+    let told: Vec<_> = entries
+        .iter()
+        .map(|entry| {
+            assert_eq!(text(entry, "/resources/0/uid").as_deref(), Some(&first[..16]));
+            assert_eq!(reference(entry, "ended").as_deref(), Some(first.as_str()));
+            assert_eq!(reference(entry, "in_use").as_deref(), Some(second.as_str()));
+            let operation = text(entry, "/api/operation").unwrap();
+            (operation, entry.record["status_id"] == 1, reference(entry, "next_record"), reference(entry, "record"))
+        })
+        .collect();
+    let number = |number: &str| Some(number.to_owned());
+    let entry = |operation: &str, next: Option<String>, used: Option<String>| {
+        (operation.to_owned(), used.is_some(), next, used)
+    };
+    let expected = [
+        entry("signing.rotate", number("1"), None),
+        entry("signing.rotate", None, number("1")),
+        entry("signing.revoke", number("2"), None),
+        entry("signing.revoke", None, number("2")),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(reference(&entries[3], "since"), Some(wangchuan::control::time_text(since)));
+
+    // One that came past the program, signed with the key in use, is there and was announced to nobody.
+    let mut history = installation.signer.history().clone();
+    history.number += 1;
+    let (payload, message) = history.to_sign().unwrap();
+    let signature = installation.signer.sign(&message).await.unwrap();
+    let record = wangchuan::audit::key_history::KeyHistory::signed(payload, signature, &second);
+    let mut tx = installation.control.begin().await.unwrap();
+    tx.add_signing_keys(history.number, &record, world.clock.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    installation.close().await.unwrap();
+    let installation = world.open_state().await;
+    let verdict = verify_all(&installation).await.unwrap();
+    let wrong: Vec<_> = verdict.checks.iter().filter(|(_, good, _)| !good).collect();
+    assert!(wrong.len() == 1 && wrong[0].2.contains("nobody logged that it was to be"), "{wrong:?}");
+    installation.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
+use wangchuan::certify::dsse::{Envelope, pae};
 use wangchuan::clock::{Clock, SystemClock};
 use wangchuan::installation::Installation;
 use wangchuan::tasks::audit::{audit_status, verify_all};
@@ -247,13 +248,54 @@ async fn a_time_stamp_far_from_this_host_s_clock_is_not_kept_and_one_that_was_ch
     installation.close().await.unwrap();
 }
 
+/// Has the first certificate say that it was signed at another time, with the key of the installation; the date beside it stays.
+async fn redated(world: &World, installation: &Installation, said: DateTime<Utc>) {
+    let row = installation.control.read().await.unwrap().certificates(None).await.unwrap().remove(0);
+    let mut payload: Value = serde_json::from_slice(Envelope::parse(&row.envelope).unwrap().payload()).unwrap();
+    payload["predicate"]["issuedAt"] = wangchuan::control::time_text(said).into();
+    let (kind, payload) = ("application/vnd.in-toto+json", payload.to_string().into_bytes());
+    let signature = installation.signer.sign(&pae(kind, &payload)).await.unwrap();
+    let envelope = Envelope::make(kind, payload, signature, installation.signer.key_id());
+    let sql = format!("UPDATE certificate SET envelope = x'{}' WHERE sequence = 1", hex::encode(envelope.as_bytes()));
+    world.run_sql_in("state/control.db", &sql).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_cannot_be_read_is_named_and_holds_up_no_other() {
+    let damages = [
+        "UPDATE certificate SET envelope = x'7b7d' WHERE sequence = 1",
+        "UPDATE certificate SET envelope = (SELECT replace(CAST(envelope AS TEXT), '\"sig\":\"ME', '\"sig\":\"MF') FROM \
+         certificate WHERE sequence = 1) WHERE sequence = 1",
+        "UPDATE certificate SET issued_at = 'yesterday', envelope = x'' WHERE sequence = 1",
+    ];
+    let (world, tsa) = with_authority(Keys::Ec, 3).await;
+    let installation = opened_now(&world).await;
+    let first = installation.control.read().await.unwrap().certificates(None).await.unwrap().remove(0).id;
+    for (asked, damage) in [2, 2, 2].into_iter().zip(damages) {
+        world.run_sql_in("state/control.db", damage).await;
+        let report = stamp_due(&installation, true).await.unwrap();
+        assert_eq!((report.missing, report.alarm, tsa.asked()), (1, true, asked), "{damage}: {report:?}");
+        let why = report.told().unwrap();
+        assert!(why.contains(&first) && why.contains("audit verify"), "{why}");
+    }
+    let mut tx = installation.control.read().await.unwrap();
+    assert_eq!(tx.time_stamps().await.unwrap().len(), 2);
+    drop(tx);
+    installation.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_was_dated_ahead_holds_up_no_other_and_says_nothing_of_the_authority() {
     let (world, tsa) = with_authority(Keys::Ec, 3).await;
     let installation = opened_now(&world).await;
-    let ahead = wangchuan::control::time_text(world.clock.now() + TimeDelta::days(1));
-    let sql = format!("UPDATE certificate SET issued_at = '{ahead}' WHERE sequence = 1");
-    world.run_sql_in("state/control.db", &sql).await;
+    let day = TimeDelta::days(1);
+    redated(&world, &installation, world.clock.now() + day).await;
+    // The date beside a certificate is not what was signed: nothing hangs on it.
+    for (number, at) in [(2, world.clock.now() + day), (3, world.clock.now() - day)] {
+        let at = wangchuan::control::time_text(at);
+        let sql = format!("UPDATE certificate SET issued_at = '{at}' WHERE sequence = {number}");
+        world.run_sql_in("state/control.db", &sql).await;
+    }
     let report = stamp_due(&installation, true).await.unwrap();
     assert_eq!((report.stamped.len(), report.missing, report.alarm, tsa.asked()), (2, 1, false, 3), "{report:?}");
     assert!(report.told().unwrap().contains("signed later"), "{report:?}");

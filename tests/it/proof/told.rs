@@ -73,6 +73,20 @@ async fn why_a_customer_s_data_went_stands_in_the_certificate() {
     keeper.json(&["request", "new", "-", "--reason", "service-end", "--yes"]).ends(0);
     assert_eq!(program.json(&["request", "show", "2"]).ends(0).text("reason"), "service-end");
     keeper.run(&["request", "new", "-", "--reason", "hold-release", "--yes"]).ends(2);
+
+    // Asked again, open and while it waits: the reason that it has stays, and that another one was given is said and logged.
+    let another = ["request", "new", "-", "--reason", "contract-end", "--yes"];
+    let kept = ["keeps its reason `service-end`", "`contract-end` was not taken"];
+    let again = || program.json(&["log", "query", "--operation", "request.again"]).ends(0).list("entries");
+    let given = |entry: &Value| entry["record"]["unmapped"]["references"]["reason"].as_str().unwrap().to_owned();
+    keeper.run(&another).ends(0).says(&kept);
+    keeper.run(&["request", "new", "-", "--reason", "service-end", "--yes"]).ends(0).never_says("keeps its reason");
+    assert_eq!(again().iter().map(given).collect::<Vec<_>>(), ["contract-end"]);
+    program.json(&["request", "run", "2"]);
+    assert_eq!(program.json(&["request", "show", "2"]).ends(0).text("state"), "waiting");
+    keeper.run(&another).ends(0).says(&kept).says(&["was asked again"]);
+    assert_eq!(program.json(&["request", "show", "2"]).ends(0).text("reason"), "service-end");
+    assert_eq!(again().iter().map(given).collect::<Vec<_>>(), ["contract-end", "contract-end"]);
 }
 
 #[tokio::test]

@@ -8,16 +8,23 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 use wangchuan::audit::receipt::Grade;
+use wangchuan::audit::trust::Trust;
 use wangchuan::audit::webhook::{WebhookSecret, sign};
+use wangchuan::certify::dsse::Envelope;
 use wangchuan::clock::{Clock, SystemClock};
 use wangchuan::tasks::audit::{audit_status, file_again, verify_all};
 use wangchuan::tasks::outbox::{file_due, verify_certificate};
+use wangchuan::tasks::signing_keys::{revoke, rotate};
+use wangchuan::tasks::trust::{GivenReceipt, trust};
 
 use super::filing::{company, erase};
+use super::signing_keys::of_key;
 use super::tools::{python, run, script, verdicts};
 use crate::support::ports::free_port;
+use crate::support::world::World;
 
 const SECRETS: [&str; 2] = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"];
 
@@ -37,13 +44,8 @@ async fn hook(port: u16) -> Posts {
     posts
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_webhook_took_has_no_receipt_until_it_is_filed_with_a_service() {
-    let (world, installation, others) = company().await;
-    installation.close().await.unwrap();
-    let native = format!("url = \"http://127.0.0.1:{}\"", others.port);
-    let port = free_port();
-    let posts = hook(port).await;
+/// A webhook in the place of the service that is configured.
+fn with_webhook(world: &World, native: &str, port: u16) -> String {
     let secrets = world.path("webhook-secret");
     std::fs::write(&secrets, SECRETS[0]).unwrap();
     std::fs::set_permissions(&secrets, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -51,7 +53,65 @@ async fn what_a_webhook_took_has_no_receipt_until_it_is_filed_with_a_service() {
         "url = \"http://127.0.0.1:{port}/erasures/\"\nadapter = \"webhook\"\nwebhook_secrets = [\"file:webhook-secret\", \"{}\"]",
         SECRETS[1]
     );
-    world.edit_config(&native, &webhook);
+    world.edit_config(native, &webhook);
+    webhook
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_webhook_took_before_its_key_ended_stays_good_and_what_it_took_later_does_not() {
+    let (world, installation, others) = company().await;
+    installation.close().await.unwrap();
+    let port = free_port();
+    let _posts = hook(port).await;
+    with_webhook(&world, &format!("url = \"http://127.0.0.1:{}\"", others.port), port);
+    let mut installation = world.open().await;
+    let mut taken = Vec::new();
+    let mut between = world.clock.now();
+    for customer in [0, 1] {
+        erase(&world, &installation, customer, customer + 1).await;
+        let report = file_due(&installation, true).await.unwrap();
+        assert_eq!(report.acknowledged.len(), 1, "{report:?}");
+        taken.extend(report.acknowledged);
+        world.clock.advance(TimeDelta::hours(1));
+        if customer == 0 {
+            between = world.clock.now();
+            world.clock.advance(TimeDelta::hours(1));
+        }
+    }
+    let ended = rotate(&mut installation).await.unwrap();
+    assert_eq!(ended.unfiled, 0, "nothing is to be filed: {ended:?}");
+    world.clock.advance(TimeDelta::hours(1));
+    let mut envelopes = Vec::new();
+    for id in &taken {
+        let row = installation.control.read().await.unwrap().certificate(id).await.unwrap().unwrap();
+        envelopes.push(Envelope::parse(&row.envelope).unwrap());
+    }
+    let now = world.clock.now();
+    let good = |trust: &Trust| {
+        envelopes.iter().map(|envelope| of_key(trust, envelope, &GivenReceipt::Acknowledged, now)).collect::<Vec<_>>()
+    };
+    let words = "it was there, without a receipt, when the key ended";
+    let retired = good(&trust(&installation).await.unwrap());
+    assert!(retired.iter().all(|(good, said)| *good && said.contains(words)), "{retired:?}");
+    // Lost behind its end, and then from a time on at which the webhook had taken the first of them.
+    revoke(&mut installation, &ended.ended, now).await.unwrap();
+    let later = good(&trust(&installation).await.unwrap());
+    assert!(later.iter().all(|(good, _)| *good), "{later:?}");
+    revoke(&mut installation, &ended.ended, between).await.unwrap();
+    let sooner = good(&trust(&installation).await.unwrap());
+    assert!(sooner[0].0 && sooner[0].1.contains(words), "{sooner:?}");
+    assert!(!sooner[1].0 && sooner[1].1.contains("signed after its key was revoked"), "{sooner:?}");
+    installation.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_webhook_took_has_no_receipt_until_it_is_filed_with_a_service() {
+    let (world, installation, others) = company().await;
+    installation.close().await.unwrap();
+    let native = format!("url = \"http://127.0.0.1:{}\"", others.port);
+    let port = free_port();
+    let posts = hook(port).await;
+    let webhook = with_webhook(&world, &native, port);
     let installation = world.open().await;
     erase(&world, &installation, 0, 2).await;
     let report = file_due(&installation, false).await.unwrap();
