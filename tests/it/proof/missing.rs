@@ -19,6 +19,13 @@ fn look(folder: &Path) -> (Said, String) {
     (said, end)
 }
 
+/// Leaves a certificate out, with what lies beside it.
+fn leave_out(folder: &Path, number: usize) {
+    for ending in ["sigstore.json", "evidence.ndjson"] {
+        std::fs::remove_file(folder.join(format!("c{number}.{ending}"))).unwrap();
+    }
+}
+
 /// Changes the statement of an exported certificate, as somebody would who can sign.
 fn change(file: &Path, with: impl FnOnce(&mut Value)) {
     let mut bundle: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
@@ -53,16 +60,16 @@ async fn a_gap_a_broken_chain_and_a_roll_up_that_counts_otherwise_are_found() {
         let wrong = said.into_iter().find(|(_, verdict)| verdict != "accepted");
         wrong.map_or_else(String::new, |(name, verdict)| format!("{name} {verdict}"))
     };
-    let gone = spoilt(&|folder| std::fs::remove_file(folder.join("c2.sigstore.json")).unwrap());
+    let gone = spoilt(&|folder| leave_out(folder, 2));
     assert_eq!(gone, "c3 rejected no. 2 is missing");
-    let first = spoilt(&|folder| std::fs::remove_file(folder.join("c1.sigstore.json")).unwrap());
+    let first = spoilt(&|folder| leave_out(folder, 1));
     assert_eq!(first, "c2 rejected no. 1 is missing");
     let twice = spoilt(&|folder| {
         std::fs::copy(folder.join("c2.sigstore.json"), folder.join("c2b.sigstore.json")).unwrap();
     });
     assert_eq!(twice, "c2b rejected no. 2 is there twice");
     let last = spoilt(&|folder| {
-        std::fs::remove_file(folder.join("c3.sigstore.json")).unwrap();
+        leave_out(folder, 3);
         change(&folder.join("c4.sigstore.json"), |said| said["predicate"]["sequence"] = 3.into());
     });
     assert_eq!(last, "c4 rejected the certificate before it is another one");
@@ -116,29 +123,26 @@ async fn whichever_certificates_are_left_out_it_shows_or_is_said_to_be_unknown()
         let folder = tempfile::tempdir().unwrap();
         copy_folder(&world.path("out"), folder.path());
         for number in (1..=5).filter(|number| is_out(*number)) {
-            std::fs::remove_file(folder.path().join(format!("c{number}.sigstore.json"))).unwrap();
-            std::fs::remove_file(folder.path().join(format!("c{number}.evidence.ndjson"))).unwrap();
+            leave_out(folder.path(), number);
         }
         let (said, end) = look(folder.path());
         let last = (1..=5).rev().find(|number| !is_out(*number)).unwrap_or(0);
-        let rejected: Vec<String> = said
-            .iter()
-            .filter(|(_, said)| *said != "accepted")
-            .flat_map(|(name, said)| [format!("{name} {said}")])
-            .collect();
-        // A gap shows in the certificate behind it.
-        let gaps: Vec<String> = (1..=last)
-            .filter(|number| !is_out(*number) && *number > 1 && is_out(number - 1))
-            .map(|number| {
-                let first = (1..number).rev().find(|before| !is_out(*before)).unwrap_or(0) + 1;
-                if first == number - 1 {
-                    format!("c{number} rejected no. {first} is missing")
-                } else {
-                    format!("c{number} rejected no. {first} to {} are missing", number - 1)
-                }
-            })
-            .collect();
-        assert_eq!(rejected, gaps, "{left_out:b}");
+        let wrongly = said.iter().filter(|(_, said)| *said != "accepted");
+        let rejected: Vec<String> = wrongly.map(|(name, said)| format!("{name} {said}")).collect();
+        // A gap shows in the certificate behind it, and in the roll-up that counts what was there.
+        let wrong = |number: usize| {
+            let first = (1..number).rev().find(|before| !is_out(*before)).unwrap_or(0) + 1;
+            match number - first {
+                0 if number == ROLL_UP && is_out(1) => Some("certificate 1, which it counts, is not there".to_owned()),
+                0 => None,
+                1 => Some(format!("no. {first} is missing")),
+                _ => Some(format!("no. {first} to {} are missing", number - 1)),
+            }
+        };
+        let there = (1..=last).filter(|number| !is_out(*number));
+        let expected: Vec<String> =
+            there.filter_map(|number| Some(format!("c{number} rejected {}", wrong(number)?))).collect();
+        assert_eq!(rejected, expected, "{left_out:b}");
         let unknown =
             format!("no. {last} is the last one there, and nothing here shows whether later ones are missing");
         assert!(end.starts_with(&unknown), "{left_out:b}: {end}");
