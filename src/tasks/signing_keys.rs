@@ -13,11 +13,11 @@ use serde::Serialize;
 use super::oplog::{KEY_RECORD, NEXT_KEY_RECORD};
 use super::{Result, TaskError};
 use crate::audit::key_history::{Ended, EndedBy, HeldKey, LastCertificate, LoggedBefore};
-use crate::audit::receipt;
+use crate::audit::{receipt, stamp};
 use crate::certify::dsse::Envelope;
 use crate::control::{CertificateRow, OutboxRow, Tx};
 use crate::crash_point;
-use crate::installation::{Installation, ManifestSigner, Operation, audit_log_keys};
+use crate::installation::{Installation, ManifestSigner, Operation, audit_log_keys, stamp_trust};
 use crate::keys::signing::SigningKind;
 
 /// What a change of the signing key did.
@@ -143,9 +143,12 @@ async fn put(installation: &mut Installation, signer: ManifestSigner, change: Ch
             return Err(error);
         }
     };
-    signer.settle(&installation.config)?;
-    installation.sign_with(signer.clone()).await?;
+    // It counts from the commit on, and that is logged, whatever becomes of the rest: the next start settles it.
+    let settled = signer.settle(&installation.config);
+    let taken = installation.sign_with(signer.clone()).await;
     change.log(installation, &signer, "success").await?;
+    settled?;
+    taken?;
     // A recovered site must not sign with the key before; while the bucket is out of reach, the next pass seals it.
     match installation.keyring.seal_state(&installation.control, installation.clock.as_ref()).await {
         Err(error) if error.is_retryable() => {
@@ -196,9 +199,21 @@ async fn shown_by(installation: &Installation, tx: &mut Tx, key_id: &str, at: Da
     let filed = outbox.iter().filter(|row| by_then(row.receipted_at));
     let acknowledged: HashSet<&str> =
         filed.clone().filter(|row| row.receipt.is_none()).map(|row| row.certificate.as_str()).collect();
+    let mut shown: HashSet<&str> = filed.map(|row| row.certificate.as_str()).collect();
     let stamps = tx.time_stamps().await?;
-    let stamped = stamps.iter().filter(|stamp| stamp.at <= at).map(|stamp| stamp.certificate.as_str());
-    let shown: HashSet<&str> = filed.map(|row| row.certificate.as_str()).chain(stamped).collect();
+    let authorities = stamp_trust(installation)?;
+    let replies: HashMap<&str, &[u8]> =
+        stamps.iter().map(|kept| (kept.certificate.as_str(), kept.reply.as_slice())).collect();
+    for row in &certificates {
+        // By the time that the authority signed, not by what stands beside it.
+        let stamped = replies.get(row.id.as_str()).and_then(|reply| {
+            let envelope = Envelope::parse(&row.envelope).ok()?;
+            stamp::verify(reply, envelope.signature(), &authorities, None).ok()
+        });
+        if stamped.is_some_and(|stamped| stamped.at <= at) {
+            shown.insert(&row.id);
+        }
+    }
     let taken = certificates.iter().filter(|row| acknowledged.contains(row.id.as_str()) && is_of(row, key_id));
     Ok(Ended {
         by: EndedBy::Retired,

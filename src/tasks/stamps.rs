@@ -1,8 +1,8 @@
 //! `stamps`: asks the time-stamping authority for what it has not stamped yet, oldest first, for as long as it takes.
 //!
 //! Certificates and their filing never wait for it. In each round one failure ends the asking, and behind several such rounds the
-//! authority is left alone for a while ([`crate::audit::circuit`]). A certificate
-//! that cannot be read, or whose signed date does not fit, is passed over and named; the others have their turn. A reply is kept only when all of it is good; one that is not says
+//! authority is left alone for a while ([`crate::audit::circuit`]). A certificate that cannot be read, or whose signed date does not
+//! fit, is passed over and named; the others have their turn. A reply is kept only when all of it is good; one that is not says
 //! something of the authority, and a person must look.
 
 use chrono::TimeDelta;
