@@ -1,11 +1,13 @@
 //! `certificate …` and `log …`: proof, shown, verified and taken away.
 
+mod about;
 mod export;
 mod log;
 mod operations;
 mod page;
 mod roll_up;
 mod show;
+mod trace;
 mod verify;
 
 use std::path::PathBuf;
@@ -21,11 +23,13 @@ use super::output::{Document, Exit, Grid, Outcome, UserError, Words, say};
 use crate::control::{CertificateRow, OutboxRow, TimeStampRow};
 use crate::installation::{Installation, Needs};
 
+pub use about::AboutDocument;
 pub use export::ExportDocument;
 pub(in crate::cli) use export::write_all;
 pub use log::{LogCommand, LogDocument, log};
 pub use operations::{LogExportDocument, PruneDocument, QueryDocument};
 pub use show::ShowDocument;
+pub use trace::TraceDocument;
 pub use verify::VerifyDocument;
 
 /// Deletion certificates.
@@ -37,6 +41,25 @@ pub enum CertificateCommand {
     /// What a certificate says, in words.
     #[command(after_help = "Examples:\n  wangchuan certificate show\n  wangchuan certificate show 3")]
     Show {
+        /// Its number, its id or the beginning of it; `latest` for the newest.
+        #[arg(default_value = "latest")]
+        id: String,
+    },
+    /// Is this customer gone, and which copy opens until when? The id is read from standard input.
+    ///
+    /// The stores are asked now; what became of backups and declared copies stands in the newest certificates of the customer's requests.
+    /// Rows that retention removed are attributed to nobody. Exit code 4 when a store could not be read.
+    #[command(after_help = "Example:\n  printf 'c-1001\\n' | wangchuan certificate about -")]
+    About {
+        /// `-`: the customer's id is read from standard input.
+        #[arg(value_name = "-", value_parser = ["-"])]
+        from: String,
+    },
+    /// What led to a certificate: request, plan and its hash, approvals, run, entries of the operation log, destroyed keys.
+    #[command(
+        after_help = "Examples:\n  wangchuan certificate trace latest\n  wangchuan certificate trace 3 --json | jq .plan.hash"
+    )]
+    Trace {
         /// Its number, its id or the beginning of it; `latest` for the newest.
         #[arg(default_value = "latest")]
         id: String,
@@ -119,6 +142,8 @@ pub async fn certificate(context: &mut Context<'_>, command: CertificateCommand)
     match command {
         CertificateCommand::List => list(context).await,
         CertificateCommand::Show { id } => show::show(context, &id).await,
+        CertificateCommand::About { .. } => about::about(context).await,
+        CertificateCommand::Trace { id } => trace::trace(context, &id).await,
         CertificateCommand::Verify(args) => verify::verify(context, args).await,
         CertificateCommand::Export(args) => export::export(context, args).await,
     }

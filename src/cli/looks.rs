@@ -25,6 +25,7 @@ pub(super) fn look_of(command: &Command) -> Option<(&'static str, Option<&'stati
         Command::Run(RunCommand::Show { .. }) => ("run.show", None),
         Command::Certificate(CertificateCommand::List) => ("certificate.list", Some("certificates")),
         Command::Certificate(CertificateCommand::Show { .. }) => ("certificate.show", None),
+        Command::Certificate(CertificateCommand::Trace { .. }) => ("certificate.trace", None),
         Command::Certificate(CertificateCommand::Export(_)) => ("certificate.export", None),
         Command::Certificate(CertificateCommand::Verify(args)) if args.id().is_some() => ("certificate.verify", None),
         _ => return None,
@@ -42,7 +43,7 @@ async fn known(installation: &Installation, command: &Command) -> Result<Option<
             let is_meant = |run: &RunRow| !id.is_empty() && run.id.starts_with(id.as_str());
             return Ok(tx.runs(None).await?.into_iter().find(is_meant).map(|run| run.id));
         }
-        Command::Certificate(CertificateCommand::Show { id }) => id,
+        Command::Certificate(CertificateCommand::Show { id } | CertificateCommand::Trace { id }) => id,
         Command::Certificate(CertificateCommand::Export(args)) => args.id(),
         Command::Certificate(CertificateCommand::Verify(args)) => args.id().unwrap_or_default(),
         _ => return Ok(None),

@@ -74,6 +74,8 @@ published! {
     verify::ResidueDocument,
     certificate::ListDocument,
     certificate::ShowDocument,
+    certificate::AboutDocument,
+    certificate::TraceDocument,
     certificate::VerifyDocument,
     certificate::ExportDocument,
     certificate::LogDocument,

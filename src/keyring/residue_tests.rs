@@ -1,6 +1,5 @@
 //! What a shred leaves in the memory of the process that did it: nothing, in every page that can be written to.
 
-use std::os::unix::fs::FileExt;
 use std::process::Command;
 
 use super::*;
@@ -11,79 +10,13 @@ use crate::keys::file_slot::FileSlot;
 use crate::keys::suite::{self, Suite};
 use crate::random::SystemRandom;
 
+#[path = "../../tests/it/support/memory_scan.rs"]
+mod memory_scan;
+
+use memory_scan::Wanted;
+
 const CHILD: &str = "WANGCHUAN_TEST_SCANS_ITS_MEMORY";
 const ID: InstallationId = [5; 16];
-/// Half a key is enough to be noticed: SM4 takes only that much.
-const PATTERN_BYTES: usize = 16;
-const MASK: u8 = 0xa5;
-const CHUNK_BYTES: usize = 1 << 16;
-
-/// Keys to look for, kept in a form that is not itself found.
-#[derive(Default)]
-struct Wanted(Vec<(&'static str, [u8; PATTERN_BYTES])>);
-
-impl Wanted {
-    fn add(&mut self, what: &'static str, key: &Key) {
-        let mut masked = [0; PATTERN_BYTES];
-        for (masked, byte) in masked.iter_mut().zip(key.dangerous_bytes()) {
-            *masked = byte ^ MASK;
-        }
-        self.0.push((what, masked));
-    }
-
-    /// What is found in this process's writable memory.
-    fn found(&self) -> Vec<&'static str> {
-        let mut starts = vec![false; 1 << 16];
-        for (_, masked) in &self.0 {
-            starts[usize::from(u16::from_le_bytes([masked[0] ^ MASK, masked[1] ^ MASK]))] = true;
-        }
-        let memory = std::fs::File::open("/proc/self/mem").unwrap();
-        let mut found = Vec::new();
-        let mut buffer = vec![0; CHUNK_BYTES + PATTERN_BYTES];
-        let own = buffer.as_ptr().addr() as u64;
-        let own = own..own + buffer.len() as u64;
-        for (from, to) in writable_ranges() {
-            // The buffer itself is left out: it holds what was read last.
-            for (from, to) in [(from, to.min(own.start)), (from.max(own.end), to)] {
-                let mut at = from;
-                while at < to {
-                    let length = ((to - at) as usize).min(buffer.len());
-                    // Some ranges cannot be read, as those of devices.
-                    let Ok(read) = memory.read_at(&mut buffer[..length], at) else { break };
-                    self.look(&buffer[..read], &starts, &mut found);
-                    at += CHUNK_BYTES as u64;
-                }
-            }
-        }
-        found
-    }
-
-    fn look(&self, bytes: &[u8], starts: &[bool], found: &mut Vec<&'static str>) {
-        let mut before = 0;
-        for at in 1..bytes.len() {
-            let byte = bytes[at];
-            if starts[usize::from(u16::from_le_bytes([before, byte]))] && at + PATTERN_BYTES <= bytes.len() + 1 {
-                let window = &bytes[at - 1..at - 1 + PATTERN_BYTES];
-                let same = |masked: &[u8; PATTERN_BYTES]| {
-                    window.iter().zip(masked).all(|(byte, masked)| byte ^ MASK == *masked)
-                };
-                found.extend(self.0.iter().filter(|(_, masked)| same(masked)).map(|(what, _)| *what));
-            }
-            before = byte;
-        }
-    }
-}
-
-fn writable_ranges() -> Vec<(u64, u64)> {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let range = |line: &str| {
-        let (range, rest) = line.split_once(' ')?;
-        let (from, to) = range.split_once('-')?;
-        rest.starts_with("rw").then_some((u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?))
-    };
-    maps.lines().filter_map(range).collect()
-}
-
 /// Everything that touches keys: insertion, look-up, frames of both suites, the shred.
 async fn shred_and_look() {
     let folder = tempfile::tempdir().unwrap();
@@ -94,12 +27,12 @@ async fn shred_and_look() {
     keyring.create_tree(&control, now).await.unwrap();
 
     let mut wanted = Wanted::default();
-    wanted.add("old root", &slot.open(1).await.unwrap());
+    wanted.add("old root", slot.open(1).await.unwrap().dangerous_bytes());
     let keys: Vec<(Slot, Key)> = (1..=300)
         .map(|number| (Slot::new(Subtree::Subjects, number).unwrap(), Key::make(&SystemRandom).unwrap()))
         .collect();
     for (_, key) in keys.iter().take(200) {
-        wanted.add("subject key", key);
+        wanted.add("subject key", key.dangerous_bytes());
     }
     let mut tx = control.begin().await.unwrap();
     keyring.insert(&mut tx, &keys).await.unwrap();
@@ -113,10 +46,10 @@ async fn shred_and_look() {
     for number in 1..=20 {
         let subject = keyring.key(&mut tx, Subtree::Subjects, number).await.unwrap().unwrap();
         let cell = derive_cell_secret(Some(Factor { number, key: &subject }), Factor { number: 1, key: &bucket });
-        wanted.add("cell secret", &cell.to_pin());
+        wanted.add("cell secret", cell.to_pin().dangerous_bytes());
         for suite in [Suite::Intl, Suite::Gm] {
             let frame = derive_frame_key(suite, &cell, &bucket, &[number as u8; 16]);
-            wanted.add("frame key", &frame.encryption);
+            wanted.add("frame key", frame.encryption.dangerous_bytes());
             let mut text = b"a row of a customer who will be forgotten".to_vec();
             suite::seal(suite, &frame.encryption, [1; 12], b"context", &mut text).unwrap();
             suite::open(suite, &frame.encryption, [1; 12], b"context", &mut text).unwrap();
@@ -136,7 +69,7 @@ async fn shred_and_look() {
     shred(&keyring, &control, &order, &SystemClock).await.unwrap();
 
     let planted = Key::make(&SystemRandom).unwrap();
-    wanted.add("planted", &planted);
+    wanted.add("planted", planted.dangerous_bytes());
     let mut found = wanted.found();
     found.sort_unstable();
     assert_eq!(found, ["planted"]);

@@ -1,6 +1,7 @@
 //! What a job or a command can do, one file per task. All of them work on an opened [`crate::installation::Installation`],
 //! and the agent, the command line and the drill call the same functions.
 
+pub mod about;
 pub mod approval;
 pub mod audit;
 pub mod backup;
@@ -34,6 +35,7 @@ pub mod site_drill;
 pub mod stamps;
 pub mod status;
 pub mod statute_diff;
+pub mod trace;
 pub mod trust;
 pub mod undo;
 pub mod unfinished;

@@ -66,6 +66,11 @@ impl Entry {
         self.record.pointer("/api/operation").and_then(Value::as_str).unwrap_or_default()
     }
 
+    fn references(&self) -> impl Iterator<Item = &str> {
+        let all = self.record.pointer("/unmapped/references").and_then(Value::as_object);
+        all.into_iter().flat_map(|all| all.values()).filter_map(Value::as_str)
+    }
+
     fn objects(&self) -> impl Iterator<Item = &str> {
         self.record["resources"].as_array().into_iter().flatten().filter_map(|resource| resource["uid"].as_str())
     }
@@ -120,6 +125,13 @@ fn of_customer(all: Vec<Entry>, pseudonym: &str) -> Vec<Entry> {
         None => entry.objects().any(|object| objects.contains(object)),
     };
     all.into_iter().filter(is_theirs).collect()
+}
+
+/// The entries about any of these objects, by their own id or by one that they refer to; oldest first.
+pub(super) async fn entries_about(installation: &Installation, objects: &HashSet<String>) -> Result<Vec<Entry>> {
+    let mut all = entries(&view_operation_log(installation).await?).await?;
+    all.retain(|entry| entry.objects().chain(entry.references()).any(|object| objects.contains(object)));
+    Ok(all)
 }
 
 /// All entries, for handing over. Logged before.

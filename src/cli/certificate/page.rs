@@ -1,6 +1,8 @@
 //! A certificate as one page of HTML, for people to read and print: a view of what was signed, and nothing that was not. It needs no
 //! other file and no network. The code at its end holds what a verifier starts from: id, digest, place in the log, signed head.
 
+mod parts;
+
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
@@ -53,6 +55,9 @@ impl Page<'_> {
             Said::Erasure(said) => {
                 self.facts(&mut out, &said.predicate);
                 self.targets(&mut out, &said.predicate);
+                self.reasons(&mut out, &said.predicate);
+                self.copies(&mut out, &said.predicate);
+                self.keys(&mut out, &said.predicate);
                 self.rest(&mut out, &said.predicate);
             }
             Said::RollUp(said) => self.roll_up(&mut out, &said.predicate),

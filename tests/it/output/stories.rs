@@ -208,6 +208,7 @@ fn retention_with_a_hold_from_backup_to_proof() {
     stage.checked("audit-conformance", 0, &["audit", "conformance"]);
     stage.checked("certificate-list", 0, &["certificate", "list"]);
     stage.checked("certificate-show", 0, &["certificate", "show", "latest"]);
+    stage.checked("certificate-trace", 0, &["certificate", "trace", "latest"]);
     stage.checked("certificate-verify", 0, &["certificate", "verify", "latest"]);
     stage.checked("certificate-export", 0, &["certificate", "export", "latest", "--output", "c.sigstore.json"]);
     stage.checked("log-verify", 0, &["log", "verify"]);
@@ -287,6 +288,9 @@ fn customers_ask_and_withdraw() {
     stage.checked("request-cancel.undone", 0, &["request", "cancel", "1"]);
     stage.checked("request-list", 0, &["request", "list"]);
     stage.checked("request-show", 0, &["request", "show", "1"]);
+    let about = |id: &str| stage.program().reading(id).json(&["certificate", "about", "-"]).ends(0);
+    stage.check("certificate-about", &about("c-1002\n"));
+    stage.check("certificate-about.nothing", &about("c-9999\n"));
 }
 
 #[test]

@@ -115,6 +115,10 @@ async fn a_page_says_what_was_signed_in_both_languages() {
     let world = filed(Making::default(), 2).await;
     let owner = Program::in_directory(world.folder.path());
     let shown = owner.json(&["certificate", "show", "1"]).ends(0).document();
+    owner.json(&["certificate", "export", "1", "--output", "one.sigstore.json"]).ends(0);
+    let checkpoint = "/verificationMaterial/tlogEntries/0/inclusionProof/checkpoint/envelope";
+    let bundle = read(world.folder.path(), "one");
+    let note = bundle.pointer(checkpoint).unwrap().as_str().unwrap();
     for (lang, title, mark) in [("en", "Deletion certificate", "lang=\"en\""), ("zh", "删除证书", "lang=\"zh-CN\"")]
     {
         let name = format!("{lang}.html");
@@ -133,11 +137,37 @@ async fn a_page_says_what_was_signed_in_both_languages() {
         for limitation in shown["statement"]["predicate"]["limitations"].as_array().unwrap() {
             assert!(page.contains(limitation.as_str().unwrap()), "{lang}: {limitation}");
         }
+        // The printed code holds id, digest and the signed head of the log.
+        let said = [&shown["certificate"], &shown["digest"]].map(|member| member.as_str().unwrap());
+        let code = read_code(&page);
+        assert!(code.starts_with(&format!("{}\n{}\nindex ", said[0], said[1])) && code.ends_with(note), "{code}");
         // No script, nothing fetched from anywhere.
         assert!(!page.contains("<script") && !page.contains("src=") && !page.contains("href="), "{lang}");
         // What the sample shop knows of people stands nowhere.
         assert_eq!(Search::of(world.shop.canaries()).hits(page.as_bytes()), Vec::<&str>::new(), "{lang}");
     }
+}
+
+/// What a camera reads of the code on a page: its modules drawn four pixels wide, and decoded by another library.
+fn read_code(page: &str) -> String {
+    const SCALE: usize = 4;
+    let (_, svg) = page.split_once("<svg").unwrap();
+    let (_, side) = svg.split_once("viewBox=\"0 0 ").unwrap();
+    let side: usize = side.split(' ').next().unwrap().parse().unwrap();
+    let (_, path) = svg.split_once(" d=\"").unwrap();
+    let path = path.split('"').next().unwrap();
+    let mut dark = vec![false; side * side];
+    for module in path.split('M').filter(|module| !module.is_empty()) {
+        let (x, rest) = module.split_once(',').unwrap();
+        let y: usize = rest.split('h').next().unwrap().parse().unwrap();
+        dark[y * side + x.parse::<usize>().unwrap()] = true;
+    }
+    let mut image = rqrr::PreparedImage::prepare_from_greyscale(side * SCALE, side * SCALE, |x, y| {
+        if dark[y / SCALE * side + x / SCALE] { 0 } else { 255 }
+    });
+    let found = image.detect_grids();
+    assert_eq!(found.len(), 1, "one code");
+    found[0].decode().unwrap().1
 }
 
 /// What is genuine is taken, and each of these kinds refused.

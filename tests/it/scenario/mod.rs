@@ -19,6 +19,7 @@ macro_rules! stories {
     )*};
 }
 
+mod about;
 mod agent;
 mod bad_input;
 mod beside;

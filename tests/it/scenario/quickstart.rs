@@ -131,7 +131,7 @@ fn nothing_that_identifies_a_customer_leaves_the_shop() {
 
 /// Commands that say something of the shop or of what is kept of it: in words and as JSON, with how they must end. `RUN` is a run, `ID`
 /// a customer's id.
-const SPOKEN: [(&[&str], i32); 61] = [
+const SPOKEN: [(&[&str], i32); 62] = [
     (&["plan"], 0),
     (&["status"], 0),
     (&["agent", "--once"], 0),
@@ -156,6 +156,7 @@ const SPOKEN: [(&[&str], i32); 61] = [
     (&["job", "run", "retention"], 0),
     (&["certificate", "list"], 0),
     (&["certificate", "show", "latest"], 0),
+    (&["certificate", "trace", "latest"], 0),
     (&["certificate", "verify", "latest"], 0),
     (&["certificate", "export", "1", "--format", "bundle", "--output", "taken/FORM.1.json"], 0),
     (&["certificate", "export", "1", "--format", "proof", "--output", "taken/FORM.2.txt"], 0),
@@ -196,7 +197,8 @@ const SPOKEN: [(&[&str], i32); 61] = [
 ];
 
 /// Commands that [`say_everything`] runs one after the other, because each needs what the one before made.
-const IN_ORDER: [&str; 10] = [
+const IN_ORDER: [&str; 11] = [
+    "certificate about",
     "request new",
     "request run",
     "approve",
@@ -278,6 +280,10 @@ fn say_everything(within: &Program, shop: &Shop) -> Vec<Outcome> {
         }
     }
     said.push(within.clone().reading(keeper).json(&["log", "query", "--customer", "-"]).ends(0));
+    for id in [keeper, shop.picks.leaver.as_str()] {
+        said.push(within.clone().reading(id).json(&["certificate", "about", "-"]).ends(0));
+        said.push(within.clone().reading(id).run(&["certificate", "about", "-"]).ends(0));
+    }
     let subject = ["hold", "place", "case-2", "--subject", "-", "--reason", "lawsuit"];
     said.push(within.clone().reading(keeper).json(&subject).ends(0));
     said.push(within.json(&["hold", "list"]).ends(0));

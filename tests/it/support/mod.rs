@@ -4,6 +4,7 @@ pub mod announce;
 pub mod bao;
 pub mod dice;
 pub mod kms;
+pub mod memory_scan;
 pub mod moto;
 pub mod ports;
 pub mod program;

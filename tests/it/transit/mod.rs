@@ -7,6 +7,7 @@ mod copies;
 pub mod cycle;
 mod finality;
 mod lives;
+mod memory;
 mod moving;
 pub mod outside;
 mod policy;
