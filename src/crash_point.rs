@@ -69,6 +69,7 @@ pub const BESIDE: &[&str] = &[
     "quickstart.shop-filled",
     "quickstart.installed",
     "restore.rows-written",
+    "restore.put-in",
     "restore.filled",
     "drill.restored",
     "drill.recorded",

@@ -500,8 +500,23 @@ pub trait Restore: Send {
     /// be put in force, or for new rows only.
     async fn complete(&mut self) -> Result<Vec<String>>;
 
-    /// Completes what is not complete yet, sets sequences, checks foreign keys; returns violations as sentences without values. Commits only when there is none, or when `accept_violations`.
-    async fn finish(self: Box<Self>, accept_violations: bool) -> Result<Vec<String>>;
+    /// Completes what is not complete yet, sets sequences, checks foreign keys; returns violations as sentences without values. With
+    /// those, only what `accept_violations` may be committed.
+    async fn check(&mut self, accept_violations: bool) -> Result<Vec<String>>;
+
+    /// Commits what was checked. Nothing that takes long is left to it.
+    async fn commit(self: Box<Self>) -> Result<()>;
+
+    /// Checks, and commits only when there is no violation, or when `accept_violations`.
+    async fn finish(mut self: Box<Self>, accept_violations: bool) -> Result<Vec<String>> {
+        let violations = self.check(accept_violations).await?;
+        if violations.is_empty() || accept_violations {
+            self.commit().await?;
+        } else {
+            self.roll_back().await?;
+        }
+        Ok(violations)
+    }
 
     /// Gives up; nothing was restored.
     async fn roll_back(self: Box<Self>) -> Result<()>;

@@ -280,19 +280,17 @@ async fn fill_target(
     let (waiting, done) = (None, BTreeMap::new());
     let mut filling = Filling { stop, meter, snapshot, counted, ledger, into: into.as_mut(), waiting, done };
     let filled = match filling.fill(chain, repository).await {
-        Ok(filled) => may_commit().await.map(|()| filled),
+        // Indexes and checks take long on a large target: whether it may be committed is asked behind them.
+        Ok(filled) => match refuse_violations(into.as_mut()).await {
+            Ok(()) => may_commit().await.map(|()| filled),
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error),
     };
     match filled {
         Ok((mut report, stubs)) => {
             report.notes.extend(notes);
-            let violations = into.finish(false).await?;
-            if !violations.is_empty() {
-                return Err(TaskError::refused(
-                    format!("the restored rows violate foreign keys: {}", violations.join("; ")),
-                    "restore into a database whose reference tables are loaded, or into an empty one",
-                ));
-            }
+            into.commit().await?;
             Ok((report, stubs))
         }
         Err(error) => {
@@ -300,6 +298,18 @@ async fn fill_target(
             Err(error)
         }
     }
+}
+
+async fn refuse_violations(into: &mut dyn Restore) -> Result<()> {
+    crash_point::reached("restore.put-in");
+    let violations = into.check(false).await?;
+    if violations.is_empty() {
+        return Ok(());
+    }
+    Err(TaskError::refused(
+        format!("the restored rows violate foreign keys: {}", violations.join("; ")),
+        "restore into a database whose reference tables are loaded, or into an empty one",
+    ))
 }
 
 /// Rows that wait until there are enough for one INSERT.

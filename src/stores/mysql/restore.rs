@@ -191,7 +191,7 @@ impl Restore for MysqlRestore {
         Ok(notes)
     }
 
-    async fn finish(mut self: Box<Self>, accept_violations: bool) -> Result<Vec<String>> {
+    async fn check(&mut self, _: bool) -> Result<Vec<String>> {
         let mut violations = Vec::new();
         for table in self.schema.catalogue.tables.iter().filter(|table| self.touched.contains(&table.name)) {
             for key in table.foreign_keys.iter().filter(|key| self.schema.catalogue.table(&key.parent).is_some()) {
@@ -203,13 +203,12 @@ impl Restore for MysqlRestore {
                 }
             }
         }
-        if violations.is_empty() || accept_violations {
-            self.session.script("COMMIT").await?;
-            self.set_positions().await?;
-        } else {
-            self.give_up().await?;
-        }
         Ok(violations)
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<()> {
+        self.session.script("COMMIT").await?;
+        self.set_positions().await
     }
 
     async fn roll_back(mut self: Box<Self>) -> Result<()> {

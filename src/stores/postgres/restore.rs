@@ -300,7 +300,7 @@ impl Restore for PgRestore {
         Ok(notes)
     }
 
-    async fn finish(mut self: Box<Self>, accept_violations: bool) -> Result<Vec<String>> {
+    async fn check(&mut self, accept_violations: bool) -> Result<Vec<String>> {
         self.complete().await?;
         let mut violations = std::mem::take(&mut self.violations);
         let mut not_valid = BTreeSet::new();
@@ -314,7 +314,6 @@ impl Restore for PgRestore {
             }
         }
         if !violations.is_empty() && !accept_violations {
-            self.session.script("ROLLBACK").await?;
             return Ok(violations);
         }
         for (index, pending) in self.pending.iter().enumerate() {
@@ -323,8 +322,11 @@ impl Restore for PgRestore {
             self.session.script(&format!("{}{tail}", pending.add)).await?;
         }
         self.number().await?;
-        self.session.script("COMMIT").await?;
         Ok(violations)
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<()> {
+        self.session.script("COMMIT").await
     }
 
     async fn roll_back(mut self: Box<Self>) -> Result<()> {

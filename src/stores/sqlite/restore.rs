@@ -180,7 +180,7 @@ impl Restore for SqliteRestore {
         Ok(notes)
     }
 
-    async fn finish(mut self: Box<Self>, accept_violations: bool) -> Result<Vec<String>> {
+    async fn check(&mut self, _: bool) -> Result<Vec<String>> {
         self.complete().await?;
         let sql = "SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2 ORDER BY 1, 2";
         let mut violations = std::mem::take(&mut self.violations);
@@ -189,9 +189,11 @@ impl Restore for SqliteRestore {
                 violations.push(format!("table {table}: {count} rows refer to rows of {parent} that do not exist"));
             }
         }
-        let commit = violations.is_empty() || accept_violations;
-        self.session.script(if commit { "COMMIT" } else { "ROLLBACK" }).await?;
         Ok(violations)
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<()> {
+        self.session.script("COMMIT").await
     }
 
     async fn roll_back(mut self: Box<Self>) -> Result<()> {
