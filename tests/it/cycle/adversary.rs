@@ -33,8 +33,9 @@ use wangchuan::tasks::{Result, TaskError};
 use wangchuan::value::Value;
 
 use super::requests::{hold_subject, release};
-use super::thief::{Slots, Tree, node_set, reachable, tree_in};
+use super::thief::{Slots, Tree, node_set, reachable, tree_in, tree_kept_in};
 use crate::support::announce::{LONG, switched_on};
+use crate::support::control_database::{keep_tables, server};
 use crate::support::dice::Dice;
 use crate::support::world::{
     Making, OpenRows, World, copy_folder, dawn, increment, manual_clock_at, read_config, restore, snapshot,
@@ -43,6 +44,8 @@ use crate::support::world::{
 
 /// Lives without `--long`, and with it.
 const LIVES: [u64; 2] = [50, 1000];
+/// The same with the control database on a server.
+const LIVES_ON_SERVER: [u64; 2] = [8, 100];
 /// Processes of a life that may be killed, and steps in each.
 const PROCESSES: u64 = 2;
 const STEPS: u64 = 6;
@@ -69,6 +72,8 @@ pub struct Way {
     pub points: Vec<&'static str>,
     /// Whether the thief keeps roots as they are in memory: of a key service, what lies in the folder of the slot opens nothing later.
     pub keeps_roots: bool,
+    /// The server on which the control databases of the worlds lie, if they are no files.
+    pub server: Option<String>,
 }
 
 /// The thief looks into the memory of a process, and has the root that is in force.
@@ -85,13 +90,14 @@ async fn look_at_root(folder: &Path, installation: &Installation) {
     std::fs::write(folder.join("seen").join(generation.to_string()), root.dangerous_bytes()).unwrap();
 }
 
-/// What the thief takes: the control database with its journals, and the root.
+/// What the thief takes: the control database with its journals, or all tables of it where it is on a server, and the root.
 fn keep(folder: &Path) {
     let kept = folder.join("kept");
     let number = std::fs::read_dir(&kept).map_or(0, Iterator::count);
     let to = kept.join(format!("{number:03}"));
     std::fs::create_dir_all(&to).unwrap();
     copy_folder(&folder.join("state"), &to.join("state"));
+    keep_tables(folder, &to);
     copy_folder(&folder.join("root"), &to.join("root"));
 }
 
@@ -310,9 +316,10 @@ async fn try_everything(
     life.kept = kept.len();
     let mut trees: Vec<(PathBuf, Tree)> = Vec::new();
     for folder in kept {
-        trees.push((folder.clone(), tree_in(&folder).await));
+        let server = way.server.as_deref();
+        trees.push((folder.clone(), tree_kept_in(&folder, server).await));
     }
-    let slots = slots_ever(&world.path("state/control.db")).await;
+    let slots = slots_ever(&installation.control).await;
     let thief = secrets_of_today(world, installation, &trees, &slots).await;
     let once = secrets_of_then(world, &trees, &slots, way).await;
     let rows = installation.control.read().await.unwrap().snapshots(None).await.unwrap();
@@ -357,8 +364,7 @@ async fn check_packs(repository: &dyn wangchuan::backup::object_store::ObjectSto
 }
 
 /// Every number that was ever given out.
-async fn slots_ever(path: &Path) -> Slots {
-    let control = Control::open(path).await.unwrap();
+async fn slots_ever(control: &Control) -> Slots {
     let mut tx = control.read().await.unwrap();
     let mut all = async |table| {
         let mut numbers: Vec<u32> = tx.slots_in_use(table, 0, u32::MAX).await.unwrap().into_iter().collect();
@@ -463,22 +469,15 @@ pub fn tell(what: &str, lives: impl IntoIterator<Item = Life>, is_one: bool, lea
     assert!(is_one || is_enough, "{shredded_frames} frames, {killed:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn random_lives_leave_nothing_to_a_thief() {
-    if is_child().await {
-        return;
-    }
-    let (seeds, is_one) = seeds(LIVES[usize::from(switched_on(LONG).is_some())]);
+/// Leads so many lives, half of them at a time.
+async fn lead(lives: u64, way: Way) {
+    let (seeds, is_one) = seeds(lives);
     let mut templates = Vec::new();
     for grace in GRACES {
-        templates.push(world_of_lives(Making { grace, ..Making::default() }).await);
+        templates.push(world_of_lives(Making { grace, server: way.server.clone(), ..Making::default() }).await);
     }
-    let templates = Arc::new(templates);
-    let way = Arc::new(Way {
-        test: "cycle::adversary::random_lives_leave_nothing_to_a_thief",
-        points: POINTS.to_vec(),
-        keeps_roots: false,
-    });
+    let what = if way.server.is_some() { " with a control database on PostgreSQL" } else { "" };
+    let (templates, way) = (Arc::new(templates), Arc::new(way));
     let halves = [0, 1].map(|half| {
         let (templates, seeds, way) = (Arc::clone(&templates), seeds.clone(), Arc::clone(&way));
         tokio::spawn(async move {
@@ -494,5 +493,28 @@ async fn random_lives_leave_nothing_to_a_thief() {
     for half in halves {
         lives.extend(half.await.unwrap());
     }
-    tell("", lives, is_one, 100);
+    tell(what, lives, is_one, 100);
+}
+
+fn way(test: &'static str, server: Option<String>) -> Way {
+    Way { test, points: POINTS.to_vec(), keeps_roots: false, server }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_lives_leave_nothing_to_a_thief() {
+    if is_child().await {
+        return;
+    }
+    let lives = LIVES[usize::from(switched_on(LONG).is_some())];
+    lead(lives, way("cycle::adversary::random_lives_leave_nothing_to_a_thief", None)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_lives_on_postgresql_leave_nothing_to_a_thief() {
+    if is_child().await {
+        return;
+    }
+    let Some(server) = server("random lives") else { return };
+    let lives = LIVES_ON_SERVER[usize::from(switched_on(LONG).is_some())];
+    lead(lives, way("cycle::adversary::random_lives_on_postgresql_leave_nothing_to_a_thief", Some(server))).await;
 }

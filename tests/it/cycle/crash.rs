@@ -19,6 +19,7 @@ use wangchuan::tasks::outbox::{file_due, verify_certificate};
 use wangchuan::tasks::shred::shred_due;
 
 use crate::support::announce::{LONG, switched_on};
+use crate::support::control_database::server;
 use crate::support::world::{
     Making, World, body, forget, increment, manual_clock, read_config, refusal, restore, retain, snapshot,
 };
@@ -26,6 +27,9 @@ use crate::support::world::{
 /// The folder and the customer of the child process.
 const FOLDER: &str = "WANGCHUAN_CYCLE_FOLDER";
 const LEAVER: &str = "WANGCHUAN_CYCLE_LEAVER";
+
+/// The test that is its own child.
+const SELF: &str = "cycle::crash::every_crash_is_finished_by_the_next_start";
 
 /// Later passages of points that are passed often.
 const LATER: &[&str] = &[
@@ -82,7 +86,7 @@ async fn child(folder: &str) {
 /// Runs the cycle in a process that kills itself at `point`; whether it did.
 pub fn crash_at(world: &World, point: &str) -> bool {
     let done = Command::new(std::env::current_exe().unwrap())
-        .args(["cycle::crash::every_crash_is_finished_by_the_next_start", "--exact", "--test-threads=1"])
+        .args([SELF, "--exact", "--test-threads=1"])
         .env(FOLDER, world.folder.path())
         .env(LEAVER, &world.shop.picks.leaver)
         .env("WANGCHUAN_CRASH_AT", point)
@@ -171,15 +175,31 @@ async fn every_crash_is_finished_by_the_next_start() {
     if let Ok(folder) = std::env::var(FOLDER) {
         return child(&folder).await;
     }
-    let template = Arc::new(World::make(Making { customers: 14, ..Making::default() }).await);
+    let later = if switched_on(LONG).is_some() { LATER } else { &[] };
+    let all: Vec<&'static str> = POINTS.iter().chain(later).copied().collect();
+    crash_everywhere(Making::default(), &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_crash_is_finished_with_a_control_database_on_postgresql() {
+    let Some(server) = server("crashes") else { return };
+    // Keys, the second place and the batches; all points with `--long`.
+    let is_some = |point: &&str| ["rekey.", "state.", "batch.", "backup."].iter().any(|part| point.starts_with(part));
+    let is_long = switched_on(LONG).is_some();
+    let points: Vec<&'static str> = POINTS.iter().copied().filter(|point| is_long || is_some(point)).collect();
+    crash_everywhere(Making { server: Some(server), ..Making::default() }, &points).await;
+}
+
+/// One crash at each of these points, all of which must be hit.
+async fn crash_everywhere(making: Making, all: &[&'static str]) {
+    let on_server = making.server.is_some();
+    let template = Arc::new(World::make(Making { customers: 14, ..making }).await);
     let reference = template.copied();
     let installation = reference.open().await;
     cycle(&installation, &reference.shop.picks.leaver.clone()).await;
     installation.close().await.unwrap();
     let expected = reference.dump_all("shop.db").await;
 
-    let later = if switched_on(LONG).is_some() { LATER } else { &[] };
-    let all: Vec<&'static str> = POINTS.iter().chain(later).copied().collect();
     let halves = [0, 1].map(|half| {
         let points = all.iter().copied().skip(half).step_by(2).collect();
         tokio::spawn(crash_at_all(Arc::clone(&template), points, expected.clone()))
@@ -190,11 +210,16 @@ async fn every_crash_is_finished_by_the_next_start() {
             *hits.entry(point.split(':').next().unwrap()).or_default() += 1;
         }
     }
-    let never: Vec<&&str> = POINTS.iter().filter(|point| !hits.contains_key(**point)).collect();
+    let never: Vec<&&str> = all.iter().filter(|point| !hits.contains_key(point.split(':').next().unwrap())).collect();
     assert!(never.is_empty(), "never hit: {never:?}");
     // The harness captures the print macros, but not a handle.
     let lines: Vec<String> = hits.iter().map(|(point, times)| format!("  {times} x {point}")).collect();
-    let _ = writeln!(std::io::stderr().lock(), "processes killed, by point:\n{}", lines.join("\n"));
+    let _ = writeln!(
+        std::io::stderr().lock(),
+        "processes killed{}, by point:\n{}",
+        if on_server { ", control database on PostgreSQL" } else { "" },
+        lines.join("\n")
+    );
 }
 
 #[tokio::test]

@@ -8,11 +8,21 @@ use wangchuan::tasks::erasure::{execute, plan_retention};
 use wangchuan::tasks::outbox::{file_due, verify_certificate};
 use wangchuan::tasks::shred::shred_due;
 
-use crate::support::world::{World, body, run_now, snapshot};
+use crate::support::control_database::server;
+use crate::support::world::{Making, World, body, run_now, snapshot};
 
 #[tokio::test]
 async fn a_full_cycle_erases_proves_and_can_be_drilled() {
-    let world = World::standard().await;
+    full_cycle(World::standard().await).await;
+}
+
+#[tokio::test]
+async fn a_full_cycle_does_so_with_a_control_database_on_postgresql() {
+    let Some(server) = server("a full cycle") else { return };
+    full_cycle(World::make(Making { server: Some(server), ..Making::default() }).await).await;
+}
+
+async fn full_cycle(world: World) {
     let installation = world.open().await;
     let before = world.dump_all("shop.db").await;
     let first = snapshot(&installation).await;

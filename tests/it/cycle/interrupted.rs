@@ -23,6 +23,7 @@ use wangchuan::tasks::drill::run_drill;
 use wangchuan::tasks::shred::shred_due;
 
 use crate::support::announce::{LONG, switched_on};
+use crate::support::control_database::server;
 use crate::support::dice::Dice;
 use crate::support::world::{Making, World, forget, pass_time, restore};
 
@@ -74,10 +75,22 @@ impl ObjectStore for Counting {
 }
 
 /// A future that is given up after so many polls; counts them.
-struct Cut<F> {
+pub struct Cut<F> {
     inner: Pin<Box<F>>,
     left: usize,
-    polls: usize,
+    pub polls: usize,
+}
+
+impl<F: Future> Cut<F> {
+    pub fn new(future: F, left: usize) -> Self {
+        Self { inner: Box::pin(future), left, polls: 0 }
+    }
+
+    /// Goes on for so many polls more.
+    pub async fn go_on(&mut self, polls: usize) -> Option<F::Output> {
+        self.left = self.polls.saturating_add(polls);
+        self.await
+    }
 }
 
 impl<F: Future> Future for Cut<F> {
@@ -101,7 +114,7 @@ async fn try_for(
 ) -> (Option<SnapshotRow>, usize) {
     let ground = installation.ground().unwrap();
     let taking = take_snapshot(&ground, bucket, &installation.signer, "shop", wanted);
-    let mut cut = Cut { inner: Box::pin(taking), left: polls, polls: 0 };
+    let mut cut = Cut::new(taking, polls);
     let done = (&mut cut).await;
     let polls = cut.polls;
     drop(cut);
@@ -218,8 +231,9 @@ async fn one_seed(world: &World, installation: &Installation, seed: u64, usual: 
     }
 }
 
-async fn inside() {
-    let world = World::make(Making { customers: 24, bucket: "year", ..Making::default() }).await;
+async fn inside(making: Making) {
+    let on_server = making.server.is_some();
+    let world = World::make(Making { customers: 24, bucket: "year", ..making }).await;
     // Chains as long as they get.
     world.edit_config("bucket = \"wangchuan\"\n", "bucket = \"wangchuan\"\nchain = { snapshots = 200, days = 300 }\n");
     let installation = world.open().await;
@@ -231,7 +245,7 @@ async fn inside() {
         try_for(&installation, &bucket, Wanted::increment(&installation.config), usize::MAX).await;
     assert!(packs_of(&installation, &second.unwrap()).await.1 > 3);
     let mut sum = Sum::default();
-    let seeds = SEEDS[usize::from(switched_on(LONG).is_some())];
+    let seeds = SEEDS[usize::from(switched_on(LONG).is_some())] / if on_server { 4 } else { 1 };
     for seed in 1..=seeds {
         one_seed(&world, &installation, seed, [increment, full], &mut sum).await;
     }
@@ -294,18 +308,31 @@ async fn what_is_not_gone_on_with(world: &World, installation: Installation) {
     installation.close().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_snapshot_goes_on_wherever_it_was_interrupted() {
-    if std::env::var(INSIDE).is_ok() {
-        return inside().await;
+/// Runs `inside` in a process of its own in which packs are small, with the control database in a file or on a server.
+pub async fn in_small_packs(test: &str, server: Option<&str>, inside: impl AsyncFnOnce(Making)) {
+    if let Ok(server) = std::env::var(INSIDE) {
+        let server = Some(server).filter(|server| !server.is_empty());
+        return inside(Making { server, ..Making::default() }).await;
     }
     let done = Command::new(std::env::current_exe().unwrap())
-        .args(["cycle::interrupted::a_snapshot_goes_on_wherever_it_was_interrupted", "--exact", "--test-threads=1"])
-        .env(INSIDE, "1")
+        .args([test, "--exact", "--test-threads=1"])
+        .env(INSIDE, server.unwrap_or_default())
         .env("WANGCHUAN_PACK_BYTES", PACK_BYTES.to_string())
         .output()
         .unwrap();
     let (out, told) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success() && out.contains("1 passed"), "{out}\n{told}");
     told.lines().filter(|line| line.contains("interruptions")).for_each(crate::model::tell);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_goes_on_wherever_it_was_interrupted() {
+    in_small_packs("cycle::interrupted::a_snapshot_goes_on_wherever_it_was_interrupted", None, inside).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_goes_on_with_a_control_database_on_postgresql() {
+    let test = "cycle::interrupted::a_snapshot_goes_on_with_a_control_database_on_postgresql";
+    let Some(server) = server("interrupted snapshots") else { return };
+    in_small_packs(test, Some(&server), inside).await;
 }

@@ -20,6 +20,7 @@ use wangchuan::tasks::TaskError;
 use wangchuan::tasks::read_snapshot::{FrameState, OpenSnapshot, open};
 use wangchuan::tasks::shred::shred_due;
 
+use crate::support::control_database::control_in;
 use crate::support::world::{World, body, forget, restore, retain, snapshot};
 
 /// What a control database holds of the key tree.
@@ -30,8 +31,20 @@ pub struct Tree {
     pub nodes: Vec<NodeRow>,
 }
 
+/// What the control database of a world holds of it, or one that was kept in a folder.
 pub async fn tree_in(folder: &Path) -> Tree {
-    let control = Control::open(&folder.join("state/control.db")).await.unwrap();
+    tree_kept_in(folder, None).await
+}
+
+/// The same, where its tables may have to be loaded into a database on a server.
+pub async fn tree_kept_in(folder: &Path, server: Option<&str>) -> Tree {
+    let opened = control_in(folder, server).await;
+    let tree = tree_of(&opened.control).await;
+    opened.control.close().await;
+    tree
+}
+
+async fn tree_of(control: &Control) -> Tree {
     let mut tx = control.read().await.unwrap();
     let (generation, crown) = tx.tree_root().await.unwrap().unwrap();
     Tree { installation: tx.installation().await.unwrap(), generation, crown, nodes: tx.tree_nodes().await.unwrap() }

@@ -2,6 +2,7 @@
 
 pub mod announce;
 pub mod bao;
+pub mod control_database;
 pub mod dice;
 pub mod kms;
 pub mod memory_scan;

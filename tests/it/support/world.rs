@@ -26,6 +26,8 @@ use wangchuan::tasks::restore::{RestoreReport, restore_snapshot};
 use wangchuan::tasks::{Result, TaskError};
 use wangchuan::value::Row;
 
+use super::control_database::ControlDatabase;
+
 /// The tables of the shop that are registered, children before parents.
 pub const TABLES: [&str; 5] = ["order_lines", "newsletter", "complaints", "orders", "customers"];
 
@@ -59,6 +61,8 @@ pub struct Making {
     pub audit: String,
     /// The lines of `[root]`.
     pub root: String,
+    /// The PostgreSQL server on which the control database is to lie; in a file when there is none.
+    pub server: Option<String>,
 }
 
 /// A root slot in a file.
@@ -68,7 +72,7 @@ impl Default for Making {
     fn default() -> Self {
         let audit = "url = \"embedded\"\ndata = \"audit\"".to_owned();
         let root = FILE_ROOT.to_owned();
-        Self { customers: 120, grace: "0", bucket: "quarter", max_percent: 95, audit, root }
+        Self { customers: 120, grace: "0", bucket: "quarter", max_percent: 95, audit, root, server: None }
     }
 }
 
@@ -77,16 +81,25 @@ pub struct World {
     pub folder: tempfile::TempDir,
     pub shop: Shop,
     pub clock: Arc<ManualClock>,
+    /// The control database, where it is no file in the folder.
+    pub control: Option<ControlDatabase>,
 }
+
+/// The line that says where the control database is.
+const STATE: &str = "state = \"sqlite://state/control.db\"";
 
 impl World {
     /// A world with a loaded shop and a new installation.
     pub async fn make(making: Making) -> Self {
         let shop =
             Shop::generate(&Settings { engine: Engine::Sqlite, customers: making.customers, now: dawn(), seed: 7 });
-        let world = Self { folder: tempfile::tempdir().unwrap(), shop, clock: manual_clock() };
+        let control = making.server.as_deref().map(ControlDatabase::create);
+        let world = Self { folder: tempfile::tempdir().unwrap(), shop, clock: manual_clock(), control };
         std::fs::create_dir(world.path("jobs")).unwrap();
         std::fs::write(world.path("wangchuan.toml"), configuration(&making)).unwrap();
+        if let Some(control) = &world.control {
+            world.edit_config(STATE, &format!("state = \"{}\"", control.url()));
+        }
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(world.path("wangchuan.toml"), private).unwrap();
         let tables: Vec<_> = world.shop.iter().map(|(table, rows)| (table.clone(), rows.to_vec())).collect();
@@ -99,7 +112,8 @@ impl World {
         Self::make(Making::default()).await
     }
 
-    /// A copy of the whole folder at this moment, as a thief or a restored host would have it.
+    /// A copy of the whole folder at this moment, as a thief or a restored host would have it; with a control database on a server,
+    /// to which nobody is connected then, a copy of that as well.
     pub fn copied(&self) -> Self {
         let folder = tempfile::tempdir().unwrap();
         copy_folder(self.folder.path(), folder.path());
@@ -109,7 +123,12 @@ impl World {
             now: dawn(),
             seed: 7,
         };
-        Self { folder, shop: Shop::generate(&settings), clock: manual_clock_at(self.clock.now()) }
+        let control = self.control.as_ref().map(ControlDatabase::copied);
+        let copy = Self { folder, shop: Shop::generate(&settings), clock: manual_clock_at(self.clock.now()), control };
+        if let (Some(old), Some(new)) = (&self.control, &copy.control) {
+            copy.edit_config(&old.url(), &new.url());
+        }
+        copy
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -178,6 +197,28 @@ impl World {
         let mut connection = self.connect(file).await;
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
+    }
+
+    /// Statements on the control database, outside of the code under test.
+    pub async fn run_sql_in_control(&self, sql: &str) {
+        match &self.control {
+            Some(control) => control.run(sql),
+            None => self.run_sql_in("state/control.db", sql).await,
+        }
+    }
+
+    /// Whether a transaction that writes to the control database is open, or waits.
+    pub async fn control_is_written(&self) -> bool {
+        // What was sent already arrives.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        let Some(control) = &self.control else {
+            let mut connection = self.connect("state/control.db").await;
+            let begun =
+                sqlx::raw_sql("PRAGMA busy_timeout = 0; BEGIN IMMEDIATE; ROLLBACK").execute(&mut connection).await;
+            connection.close().await.unwrap();
+            return begun.is_err();
+        };
+        control.is_written()
     }
 
     /// The one number that a query on a database file returns, asked outside of the code under test.

@@ -64,7 +64,7 @@ async fn random_lives_with_the_root_in_openbao_leave_nothing_to_a_thief() {
     let mut points = POINTS.to_vec();
     points.extend(SERVICE_POINTS);
     let test = "transit::lives::random_lives_with_the_root_in_openbao_leave_nothing_to_a_thief";
-    let together = Arc::new((bao, token, Way { test, points, keeps_roots: true }));
+    let together = Arc::new((bao, token, Way { test, points, keeps_roots: true, server: None }));
     let halves = [0, 1].map(|half| {
         let (together, seeds) = (Arc::clone(&together), seeds.clone());
         tokio::spawn(async move {
