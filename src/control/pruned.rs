@@ -72,6 +72,16 @@ impl Tx {
         Ok(())
     }
 
+    /// Whether the keys of all these chains are still marked for destruction.
+    pub async fn chains_are_dying(&mut self, slots: &[u32]) -> Result<bool> {
+        for slot in slots {
+            if self.chain_state(*slot).await?.as_deref() != Some("dying") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Pruned chains, by slot; those in one state when given.
     pub async fn pruned_chains(&mut self, state: Option<&str>) -> Result<Vec<PrunedChain>> {
         let text = format!("{COLUMNS} WHERE $1 IS NULL OR state = $1 ORDER BY chain");

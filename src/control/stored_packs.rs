@@ -102,7 +102,8 @@ impl Tx {
         Ok(None)
     }
 
-    /// Takes the chain of a try back from the keys that die next; false when it is not among them any more.
+    /// Takes the chain of a try back from the keys that die next; false when it is not among them any more. A change of generation that
+    /// has left its key out already looks for this, and is given up.
     pub async fn keep_chain(&mut self, slot: u32) -> Result<bool> {
         let kept = sqlx::query("UPDATE chain SET state = 'active' WHERE slot = $1 AND state = 'dying'")
             .bind(i64::from(slot))

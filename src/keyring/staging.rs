@@ -170,8 +170,12 @@ pub(super) async fn resume(change: &Change<'_>) -> Result<(KeyTree, Expected, St
     Ok((old, expected, staged))
 }
 
-/// Enters the new generation: crown, pins, burials.
+/// Enters the new generation: crown, pins, burials. Refused when a chain that it lacks was taken back since it was staged: a
+/// snapshot goes on in it. Whoever takes one back does so in a writing transaction like this one, and so comes before or behind it.
 async fn enter(tx: &mut Tx, change: &Change<'_>, staged: &Staged) -> Result<()> {
+    if !tx.chains_are_dying(&staged.chains).await? {
+        return Err(KeyringError::Overtaken("a chain that was to die is in use again"));
+    }
     let now = change.clock.now();
     tx.put_tree_root(change.next(), &staged.crown()?, now).await?;
     tx.set_meta(TREE_TOKEN, &staged.next_token).await?;

@@ -45,8 +45,9 @@ async fn take(installation: &Installation, store: &str, wanted: Wanted) -> Resul
     Ok((take_snapshot(&ground, repository.as_ref(), &installation.signer, store, wanted).await?, late))
 }
 
-/// Extends the locks of everything in the chain of a committed snapshot to the end of the lock of its own manifest. Returns how many
-/// objects are locked until then; nothing happens where no lock is configured.
+/// Extends the locks of everything in the chain of a committed snapshot to the end of the lock of its own manifest, its own packs
+/// among it: those that it took over from an earlier try were locked when that stored them. Returns how many objects are locked until
+/// then; nothing happens where no lock is configured.
 ///
 /// # Errors
 /// When the bucket or the control database fails, or the server has no lock where it should.
@@ -56,12 +57,12 @@ pub async fn extend_chain(installation: &Installation, newest: &SnapshotRow) -> 
     let mut tx = installation.control.read().await?;
     let rows = tx.snapshots(Some(&newest.store)).await?;
     drop(tx);
-    let earlier = rows.iter().filter(|row| row.chain == newest.chain && row.number < newest.number);
-    let earlier: Vec<&str> = earlier.filter_map(|row| row.manifest.as_deref()).collect();
-    let Some(own) = newest.manifest.as_deref().filter(|_| !earlier.is_empty()) else { return Ok(0) };
+    let chain = rows.iter().filter(|row| row.chain == newest.chain && row.number <= newest.number);
+    let chain: Vec<&str> = chain.filter_map(|row| row.manifest.as_deref()).collect();
+    let Some(own) = newest.manifest.as_deref() else { return Ok(0) };
     let Some(until) = locker.locked_until(own).await? else { return Ok(0) };
     let mut extended = 0;
-    for name in earlier {
+    for name in chain {
         let bytes = bucket.repository.get(name, MAX_MANIFEST_BYTES).await?;
         let verifies =
             |key: &str, message: &[u8], signature: &[u8]| installation.signer.verifies(key, message, signature);

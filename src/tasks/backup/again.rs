@@ -93,12 +93,15 @@ impl Earlier {
         let mut packs = Vec::with_capacity(stored.len());
         for stored in stored {
             let entries = ground.control.read().await?.entries_of_pack(row.number, stored.number).await?;
-            let rows = rows_of_chunks(&stored, &read_entries(&entries)?, &frames_of_chunk);
-            let is_there = match Sha256::parse(&stored.sha256) {
-                Some(sha256) => repository.head(&pack_name(&sha256)).await? == Some(stored.bytes as u64),
-                None => false,
+            let rows = match read_entries(&entries) {
+                Ok(entries) => rows_of_chunks(&stored, &entries, &frames_of_chunk),
+                Err(error) => {
+                    tracing::warn!(pack = %stored.sha256, error = %error, "what is noted of a stored pack cannot be read; its rows are sealed anew");
+                    None
+                }
             };
-            packs.push(EarlierPack { stored, is_fit: is_there && rows.is_some(), missing: rows.unwrap_or_default() });
+            let is_there = rows.is_some() && is_stored(repository, &stored).await?;
+            packs.push(EarlierPack { stored, is_fit: is_there, missing: rows.unwrap_or_default() });
         }
         let erased = erased.into_iter().map(|entry| entry.row_mac).collect();
         Ok(Self { number: row.number, erased, packs })
@@ -138,6 +141,26 @@ impl Earlier {
         let packs = stored.iter().map(reference).collect::<Result<Vec<_>>>()?;
         Ok(TakenOver { packs, next_chunk })
     }
+}
+
+/// Whether a pack lies in the bucket as it was noted. One that the bucket does not answer for, while it answers for others, is as good
+/// as gone: a snapshot must not wait for it.
+async fn is_stored(repository: &dyn ObjectStore, pack: &StoredPack) -> Result<bool> {
+    let why = match Sha256::parse(&pack.sha256) {
+        None => "its digest is damaged in the control database".to_owned(),
+        Some(sha256) => match repository.head(&pack_name(&sha256)).await {
+            Ok(Some(bytes)) if bytes == pack.bytes as u64 => return Ok(true),
+            Ok(Some(bytes)) => format!("it has {bytes} bytes instead of {}", pack.bytes),
+            Ok(None) => "it is not in the bucket any more".to_owned(),
+            Err(error) => {
+                // Nothing has this name. Where that cannot be found out either, the bucket is away, and not the pack.
+                repository.head(&pack_name(&Sha256::of(pack.sha256.as_bytes()))).await?;
+                error.to_string()
+            }
+        },
+    };
+    tracing::warn!(pack = %pack.sha256, why, "a stored pack cannot be taken over; its rows are sealed anew");
+    Ok(false)
 }
 
 fn reference(pack: &StoredPack) -> Result<PackRef> {

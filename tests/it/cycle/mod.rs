@@ -21,6 +21,7 @@ mod refusals;
 pub mod requests;
 mod residual;
 mod restores;
+pub mod resumed;
 mod returning;
 mod second_place;
 mod shared_cells;

@@ -1,6 +1,7 @@
 //! Whole installations on this server: snapshots under Object Lock, and what a prune does to them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use wangchuan::agent::verify_backups;
@@ -11,9 +12,12 @@ use wangchuan::backup::repository::S3Repository;
 use wangchuan::clock::SystemClock;
 use wangchuan::installation::{Installation, Needs, lock_horizons};
 use wangchuan::random::SystemRandom;
+use wangchuan::tasks::backup::Wanted;
+use wangchuan::tasks::locks::take_and_lock;
 use wangchuan::tasks::prune::{PruneReport, plan_prune, prune};
 
 use super::now;
+use crate::cycle::resumed::{Faulty, denied, take_through};
 use crate::support::rgw::{OWNER, Rgw};
 use crate::support::world::{Making, World, restore, snapshot};
 
@@ -46,7 +50,29 @@ async fn carry_out(installation: &Installation) -> PruneReport {
 
 pub async fn chains_go_and_locks_are_respected(rgw: &Rgw) {
     under_a_lock(rgw).await;
+    taken_over_under_a_lock(rgw).await;
     with_versions_alone(rgw).await;
+}
+
+/// A pack that an earlier try stored is locked from then; the snapshot that takes it over needs it for longer.
+async fn taken_over_under_a_lock(rgw: &Rgw) {
+    rgw.make_bucket("continued", true).await;
+    let world = world(rgw, "continued", "lock = { mode = \"governance\", days = 1 }").await;
+    let installation = open(&world).await;
+    let bucket = Faulty::of(&installation, |name| name.starts_with("directories/").then(denied));
+    take_through(&installation, &bucket).await.unwrap_err();
+    let repository = S3Repository::connect(&rgw.settings("continued", OWNER)).await.unwrap();
+    let packs = repository.list("packs/").await.unwrap();
+    let [pack] = &packs[..] else { panic!("{packs:?}") };
+    let before = repository.locked_until(&pack.name).await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (row, problem) = take_and_lock(&installation, "shop", Wanted::Full).await.unwrap();
+    assert!(problem.is_none(), "{problem:?}");
+    assert_eq!(repository.list("packs/").await.unwrap().len(), 1, "the pack was taken over");
+    let own = repository.locked_until(row.manifest.as_deref().unwrap()).await.unwrap().unwrap();
+    let after = repository.locked_until(&pack.name).await.unwrap().unwrap();
+    assert!(before < own && after >= own, "locked until {before}, then {after}; the manifest until {own}");
+    installation.close().await.unwrap();
 }
 
 async fn under_a_lock(rgw: &Rgw) {
