@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod finality;
 #[cfg(test)]
+mod medium;
+#[cfg(test)]
 mod outside;
 #[cfg(test)]
 mod roll_up;

@@ -26,7 +26,7 @@ pub(super) fn check_medium(predicate: &Predicate) -> Result {
     require(medium.version == VERSION, "medium/version", "is none that is known")?;
     require(is_uuid(&medium.record_id), "medium/recordId", "is not a UUID")?;
     require(predicate.outside_key.is_none(), "outsideKey", "stands beside a medium")?;
-    require(!medium.stores.is_empty(), "medium/stores", "name no store")?;
+    require(!medium.of_stores.is_empty(), "medium/ofStores", "name no store")?;
     let evidence = medium.evidence_sha256.as_deref();
     require(evidence.is_none_or(is_sha256_hex), "medium/evidenceSha256", "is not a SHA-256 in hex")?;
     require(medium.sanitized_at == predicate.finished_at, "medium/sanitizedAt", "is not the end of the erasure")?;

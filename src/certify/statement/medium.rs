@@ -24,7 +24,7 @@ object! {
         /// When.
         sanitized_at: Timestamp,
         /// Stores of which data lay on it, as declared.
-        stores: Vec<String>,
+        of_stores: Vec<String>,
         /// Declared copies that ended with it, as store and copy.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         copies: Vec<String>,

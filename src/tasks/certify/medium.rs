@@ -148,7 +148,7 @@ fn predicate(
             standard: how.standard.clone(),
             always_encrypted: how.always_encrypted,
             sanitized_at: at,
-            stores: body.stores.iter().map(|store| as_id(store)).collect(),
+            of_stores: body.stores.iter().map(|store| as_id(store)).collect(),
             copies: body.copies.iter().map(|name| location(&name.store, &name.copy)).collect(),
             performed_by: pseudonym(&how.performed_by),
             witnesses: how.witnesses.iter().map(|name| pseudonym(name)).collect(),
