@@ -2,6 +2,7 @@
 //!
 //! A certificate whose numbers do not add up, or whose result says more than its parts, is worse than none.
 
+mod lost;
 mod medium;
 mod outside;
 mod roll_up;

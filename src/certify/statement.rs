@@ -78,7 +78,7 @@ mod outside;
 mod roll_up;
 
 pub use anonymized::{Anonymization, AnonymizedField};
-pub use medium::MediumEnd;
+pub use medium::{LostMedium, MediumEnd};
 pub use outside::{OutsideKeyEnd, OutsideReadBack};
 pub use roll_up::{
     CertificateTotals, EarlierRollUp, LogHead, ROLL_UP_TYPE, ReceiptTotals, RollUp, RollUpStatement, RunTotals,
@@ -540,6 +540,9 @@ object! {
         /// The storage medium whose end this certifies; then it is the only target.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         medium: Option<MediumEnd>,
+        /// The lost medium of which this certifies what opens no more; then it is the only target.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lost_medium: Option<LostMedium>,
         /// The date by which nothing of it can be read any more anywhere; absent when that holds now, and when no such date
         /// is known (then `COPY_UNREAD` or `BACKUP_NOT_COVERED` says so).
         #[serde(default, skip_serializing_if = "Option::is_none")]

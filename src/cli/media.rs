@@ -1,11 +1,15 @@
 //! `media`: storage media with copies of data, and their end.
 
+mod lost;
+
 use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeZone as _, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use schemars::JsonSchema;
 use serde::Serialize;
+
+pub use lost::LostDocument;
 
 use super::CommandResult;
 use super::context::{Context, certify_and_say, local_time, task_error, usage};
@@ -27,6 +31,11 @@ pub enum MediaCommand {
   wangchuan media record --kind solid-state --serial S4EV-1029 --store shop --method purge --technique block-erase \\
       --when 2026-11-20T09:30:00Z --by li.wei --witness wang.fang --witness chen.jie --checked full-read")]
     Record(Box<RecordArgs>),
+    /// Report that a medium was lost or stolen: what on it opens, and with what; with --shred the keys that open it die.
+    #[command(after_help = "Examples:
+  wangchuan media lost --kind hard-disk --asset D-17 --backups-of shop --when 2026-11-20 --by li.wei
+  wangchuan media lost --kind hard-disk --asset D-17 --backups-of shop --when 2026-11-20 --by li.wei --shred")]
+    Lost(Box<lost::LostArgs>),
     /// All records.
     #[command(after_help = "Example:\n  wangchuan media list")]
     List,
@@ -169,7 +178,7 @@ struct MediumEntry {
     record: String,
     /// Its number, from 1 without gaps.
     number: i64,
-    /// `destroyed`.
+    /// `destroyed` or `lost`.
     event: String,
     /// `hard-disk`, `tape`, …
     kind: String,
@@ -259,6 +268,7 @@ impl MediumEntry {
 pub async fn media(context: &mut Context<'_>, command: MediaCommand) -> CommandResult {
     match command {
         MediaCommand::Record(args) => record(context, *args).await,
+        MediaCommand::Lost(args) => lost::lost(context, *args).await,
         MediaCommand::List => list(context).await,
         MediaCommand::Show { id } => show(context, &id).await,
     }
@@ -391,6 +401,7 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
 fn event_words(context: &Context<'_>, event: &str) -> String {
     match event {
         "destroyed" => context.output.say_in("destroyed", "销毁").to_owned(),
+        "lost" => context.output.say_in("lost", "遗失").to_owned(),
         other => other.to_owned(),
     }
 }

@@ -164,7 +164,7 @@ enum Command {
     /// The key tree and its root slot.
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// Storage media with copies of data: those that were destroyed.
+    /// Storage media with copies of data: those that were destroyed, and those that were lost.
     #[command(subcommand)]
     Media(media::MediaCommand),
     /// Completions for a shell, on standard output.

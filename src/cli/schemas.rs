@@ -107,6 +107,7 @@ published! {
     key::KeyRegisterDocument,
     key::KeyUnregisterDocument,
     media::RecordDocument,
+    media::LostDocument,
     media::ListDocument,
     media::ShowDocument,
     generated::CompletionsDocument,

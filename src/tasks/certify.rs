@@ -8,6 +8,7 @@
 //! to be used lies in the second place before anything is signed. What a certificate says is put together in `predicate.rs`;
 //! what is certified already stands in the run itself, so that no clock decides it.
 
+mod lost;
 mod medium;
 mod outside;
 mod predicate;
@@ -73,10 +74,12 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
     let due = uncertified_runs(installation).await?;
     let keys = outside::uncertified(installation).await?;
     let media = medium::uncertified(installation).await?;
-    if due.is_empty() && keys.is_empty() && media.is_empty() {
+    let lost = lost::uncertified(installation).await?;
+    let count = due.len() + keys.len() + media.len() + lost.len();
+    if count == 0 {
         return Ok(Vec::new());
     }
-    reserve(installation, due.len() + keys.len() + media.len()).await?;
+    reserve(installation, count).await?;
     let mut ids = Vec::new();
     let mut first_error = None;
     // First, for certificates of runs name the records.
@@ -88,6 +91,18 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
             }
             Err(error) => {
                 tracing::error!(record = %record.id, error = %error, "the certificate of a medium could not be issued");
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    for medium in lost {
+        match lost::certify_lost(installation, &medium).await {
+            Ok(id) => {
+                ids.push(id);
+                crash_point::reached("media.certified");
+            }
+            Err(error) => {
+                tracing::error!(record = %medium.row.id, error = %error, "the certificate of a medium could not be issued");
                 first_error.get_or_insert(error);
             }
         }

@@ -1,9 +1,11 @@
-//! Storage media with copies of data: an operator reports that one was destroyed, and how (NIST SP 800-88).
+//! Storage media with copies of data: an operator reports that one was destroyed, and how (NIST SP 800-88), or lost (`loss.rs`).
 //!
 //! The program cannot see a shredder. What it can do is to refuse what cannot be so (`policy::media`), to keep who says it, who saw it
 //! and the digest of what shows it, to sign that, and to count a declared copy as gone from then on: a run whose rows it could hold
 //! gets another certificate, which names the record. That holds for rows that were gone before the medium was: a copy made behind
 //! its end, on another medium, holds no more of them.
+
+mod loss;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,6 +24,10 @@ use crate::random::uuid7;
 
 use super::approval::operator_name;
 use super::{Result, TaskError};
+pub use loss::{
+    Exposed, LOST, Loss, LossReport, LostChain, SETTLED, SHREDDING, condemned, exposed, needs_of_condemned,
+    record_lost, shred_lost,
+};
 
 /// The event of a medium that was destroyed.
 pub const DESTROYED: &str = "destroyed";
@@ -103,6 +109,9 @@ pub struct MediaBody {
     pub copies: Vec<CopyName>,
     /// How it was destroyed, if it was.
     pub destruction: Option<Destruction>,
+    /// What its loss exposed, if it was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
 }
 
 impl MediaBody {
@@ -161,9 +170,9 @@ pub async fn record_destroyed(installation: &Installation, report: Report) -> Re
         ));
     }
     check_medium(&report.medium)?;
-    let (stores, copies) = places(installation, &report)?;
+    let (stores, copies) = places(installation, &report.stores, &report.copies)?;
     let how = checked(report.medium.kind, report.how)?;
-    let body = MediaBody { medium: report.medium, stores, copies, destruction: Some(how) };
+    let body = MediaBody { medium: report.medium, stores, copies, destruction: Some(how), loss: None };
     let mut row = MediaRow {
         id: uuid7(now, installation.random.as_ref())?,
         number: 0,
@@ -238,14 +247,18 @@ fn is_same(one: &Medium, other: &Medium) -> bool {
 }
 
 /// The stores and copies that are named, which must be configured.
-fn places(installation: &Installation, report: &Report) -> Result<(Vec<String>, Vec<CopyName>)> {
+fn places(
+    installation: &Installation,
+    held: &[String],
+    held_copies: &[String],
+) -> Result<(Vec<String>, Vec<CopyName>)> {
     let configured = &installation.config.registry.stores;
     let unknown = |what: String| TaskError::Unknown {
         what,
         advice: "see `wangchuan store list` for stores and their declared copies".to_owned(),
     };
     let mut copies = BTreeSet::new();
-    for name in &report.copies {
+    for name in held_copies {
         let (store, copy) =
             name.split_once('/').ok_or_else(|| unknown(format!("`{name}` names no copy: write STORE/COPY")))?;
         let is_declared = configured
@@ -257,7 +270,7 @@ fn places(installation: &Installation, report: &Report) -> Result<(Vec<String>, 
         copies.insert(CopyName { store: store.to_owned(), copy: copy.to_owned() });
     }
     let mut stores: BTreeSet<String> = copies.iter().map(|copy| copy.store.clone()).collect();
-    for store in &report.stores {
+    for store in held {
         if !configured.iter().any(|spec| spec.name == *store) {
             return Err(unknown(format!("there is no store {store}")));
         }

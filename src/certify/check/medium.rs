@@ -17,6 +17,9 @@ pub(super) fn check_medium(predicate: &Predicate) -> Result {
     for (number, target) in predicate.targets.iter().enumerate() {
         check_copies(target, predicate, &format!("targets/{number}/copies"))?;
     }
+    if let Some(lost) = &predicate.lost_medium {
+        return super::lost::check_lost(lost, predicate);
+    }
     let Some(medium) = &predicate.medium else {
         let own = told(Limitation::MediumDeclared) || told(Limitation::MediumUnverified);
         require(!own, "limitations", "are about a medium, and there is none")?;

@@ -41,9 +41,34 @@ object! {
 }
 
 impl Predicate {
-    /// Whether it is about the end of one object, a key or a medium, and so of no row.
+    /// Whether it is about the end of objects, a key, a medium or what lay on one, and so of no row.
     #[must_use]
     pub fn is_of_object(&self) -> bool {
-        self.outside_key.is_some() || self.medium.is_some()
+        self.outside_key.is_some() || self.medium.is_some() || self.lost_medium.is_some()
+    }
+}
+
+object! {
+    /// A lost medium with copies of backups, and the end of the keys that opened them. What it was stands in the target.
+    LostMedium {
+        /// Version of these members: 1.
+        version: u64,
+        /// The random id of its record.
+        record_id: String,
+        /// What it was.
+        kind: MediumKind,
+        /// When it was lost.
+        lost_at: Timestamp,
+        /// Stores of which backups lay on it, as declared.
+        of_stores: Vec<String>,
+        /// Declared copies that lay on it, as store and copy: no key of the program closes them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        copies: Vec<String>,
+        /// Pseudonym of who reported it.
+        reported_by: String,
+        /// Chains of snapshots that could lie on it.
+        chains: u64,
+        /// Of them those whose keys are destroyed.
+        chains_destroyed: u64,
     }
 }

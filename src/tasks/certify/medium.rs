@@ -155,6 +155,7 @@ fn predicate(
             checked: how.checked,
             evidence_sha256: how.evidence_sha256.clone(),
         }),
+        lost_medium: None,
         final_since: None,
         residual_date: None,
         limitations,

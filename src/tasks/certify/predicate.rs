@@ -224,6 +224,7 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
         root_slot: Some(facts.root_slot.clone()),
         outside_key: None,
         medium: None,
+        lost_medium: None,
         limitations,
         supersedes: facts.supersedes.clone(),
         privacy: Privacy {

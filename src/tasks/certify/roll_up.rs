@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Number, announced, begin_issue, issuer, log_issue, medium, next_reserved, outside, proof, reserve, result_name,
-    sign, told, uncertified_runs,
+    Number, announced, begin_issue, issuer, log_issue, lost, medium, next_reserved, outside, proof, reserve,
+    result_name, sign, told, uncertified_runs,
 };
 use crate::certify::Draft;
 use crate::certify::codes::ErasureResult;
@@ -95,7 +95,8 @@ async fn owed(installation: &Installation) -> Result<Vec<String>> {
     let runs = uncertified_runs(installation).await?.into_iter().map(|run| run.id);
     let keys = outside::uncertified(installation).await?.into_iter().map(|key| key.id);
     let media = medium::uncertified(installation).await?.into_iter().map(|row| row.id);
-    Ok(runs.chain(keys).chain(media).collect())
+    let lost = lost::uncertified(installation).await?.into_iter().map(|lost| lost.row.id);
+    Ok(runs.chain(keys).chain(media).chain(lost).collect())
 }
 
 /// The certificates from a number on and what has none, and how many certificates before that number wait.
