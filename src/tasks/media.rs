@@ -277,7 +277,7 @@ fn places(
         stores.insert(store.clone());
     }
     if stores.is_empty() {
-        return Err(unknown("nothing says whose data lay on the medium: give `--copy` or `--store`".to_owned()));
+        return Err(unknown("nothing says whose data lay on the medium: name a copy (`--copy`) or a store".to_owned()));
     }
     Ok((stores.into_iter().collect(), copies.into_iter().collect()))
 }

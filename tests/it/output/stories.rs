@@ -331,6 +331,11 @@ fn a_tape_is_destroyed() {
     stage.checked("media-show", 0, &["media", "show"]);
     let own = done.list("certificates")[0].as_str().unwrap().to_owned();
     stage.checked("certificate-show.medium", 0, &["certificate", "show", &own]);
+    let disk = ["media", "lost", "--kind", "hard-disk", "--asset", "D-17", "--backups-of", "shop", "--by", "li.wei"];
+    stage.checked("media-lost", 4, &[&disk[..], &["--when", &now]].concat());
+    let done = stage.checked("media-lost.shredded", 0, &[&disk[..], &["--when", &now, "--shred"]].concat());
+    let own = done.list("certificates")[0].as_str().unwrap().to_owned();
+    stage.checked("certificate-show.lost-medium", 0, &["certificate", "show", &own]);
 }
 
 #[test]

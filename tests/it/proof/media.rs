@@ -185,3 +185,78 @@ fn it_speaks_chinese() {
     assert!(zh(&["media", "list"]).out.contains("销毁"));
     assert!(zh(&["certificate", "show", "latest"]).out.contains("随介质销毁"));
 }
+
+/// `media lost` of a disk with backups of the shop, with what differs.
+fn lost(place: &Workplace, more: &[&str]) -> Outcome {
+    let medium = ["media", "lost", "--kind", "hard-disk", "--asset", "D-17", "--by", "li.wei", "--when", &ago(0)];
+    place.program().json(&[&medium[..], more].concat())
+}
+
+/// Whether a snapshot restores.
+fn opens(place: &Workplace, snapshot: &str, file: &str) -> bool {
+    let done = place.program().json(&["restore", snapshot, "--to", &format!("sqlite://{file}")]);
+    done.code() == Some(0)
+}
+
+fn newest_snapshot(place: &Workplace) -> String {
+    place.good(&["backup", "list"]).list("snapshots").last().unwrap()["snapshot"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_lay_on_a_lost_medium_opens_no_more_once_its_keys_are_shredded() {
+    let place = shredded();
+    let on_it = newest_snapshot(&place);
+    let told = lost(&place, &["--backups-of", "shop"]).ends(4);
+    assert_eq!((told.text("result").as_str(), told.text("class").as_str()), ("partial", "D"), "{told}");
+    let chains = told.list("chains");
+    assert!(!chains.is_empty() && chains.iter().all(|chain| chain["opens"] == true), "{told}");
+    assert_eq!(told.list("certificates").len(), 0, "{told}");
+    assert!(opens(&place, &on_it, "before.db"));
+
+    // No rule lets a snapshot go here; this does, behind a new one.
+    let done = lost(&place, &["--backups-of", "shop", "--shred"]).ends(0);
+    assert_eq!(done.text("record"), told.text("record"), "{done}");
+    assert!(done.list("chains").iter().all(|chain| chain["opens"] == false), "{done}");
+    assert_eq!(done.list("taken").len(), 1, "{done}");
+    assert!(!opens(&place, &on_it, "after.db"), "it opens still");
+    assert!(opens(&place, &newest_snapshot(&place), "new.db"));
+    let issued = done.list("certificates");
+    let own = statement(&place, issued[0].as_str().unwrap());
+    let published: Value = serde_json::from_str(&read("config/schema/certificate.schema.json")).unwrap();
+    assert_eq!(schema::check(&published, &own, ""), Vec::<String>::new());
+    let lost_medium = &own["predicate"]["lostMedium"];
+    assert_eq!(lost_medium["chains"], lost_medium["chainsDestroyed"], "{own}");
+    assert_eq!(lost_medium["recordId"], done.text("record"), "{own}");
+    assert_eq!(own["predicate"]["result"], "complete", "{own}");
+    place.good(&["job", "run", "outbox"]);
+    assert!(place.verify_certificates() > 0);
+    let again = lost(&place, &["--backups-of", "shop", "--shred"]).ends(0);
+    assert_eq!((again.list("taken").len(), again.list("certificates").len()), (0, 0), "{again}");
+}
+
+#[test]
+fn a_hold_keeps_what_lay_on_a_lost_medium_until_it_ends() {
+    let place = shredded();
+    let on_it = newest_snapshot(&place);
+    place.good(&["hold", "place", "case-1", "--store", "shop", "--reason", "lawsuit"]);
+    let kept = lost(&place, &["--backups-of", "shop", "--shred"]).ends(4);
+    for chain in kept.list("chains") {
+        assert_eq!((&chain["opens"], &chain["stays"]), (&true.into(), &serde_json::json!(["hold"])), "{kept}");
+    }
+    assert_eq!(kept.list("certificates").len(), 0, "{kept}");
+    assert!(opens(&place, &on_it, "held.db"));
+    place.good(&["hold", "release", "case-1"]);
+    place.good(&["job", "run", "prune"]);
+    assert!(!opens(&place, &on_it, "released.db"), "it opens still");
+    let shown = place.good(&["media", "show"]);
+    assert_eq!(shown.list("certificates").len(), 1, "{shown}");
+}
+
+#[test]
+fn a_lost_copy_in_clear_is_named_as_open() {
+    let place = shredded();
+    let told = lost(&place, &["--copy", "shop/dump", "--shred"]).ends(4);
+    assert_eq!(told.list("open_copies"), ["shop/dump"], "{told}");
+    lost(&place, &["--backups-of", "none"]).refuses(2, &["none"]);
+    lost(&place, &[]).refuses(2, &["whose data"]);
+}

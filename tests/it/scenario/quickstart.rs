@@ -154,9 +154,24 @@ const MEDIUM: &[&str] = &[
     "chen.jie",
 ];
 
+const LOST: &[&str] = &[
+    "media",
+    "lost",
+    "--kind",
+    "hard-disk",
+    "--asset",
+    "D-1",
+    "--backups-of",
+    "shop",
+    "--when",
+    "2026-01-01",
+    "--by",
+    "li.wei",
+];
+
 /// Commands that say something of the shop or of what is kept of it: in words and as JSON, with how they must end. `RUN` is a run, `ID`
 /// a customer's id.
-const SPOKEN: [(&[&str], i32); 64] = [
+const SPOKEN: [(&[&str], i32); 65] = [
     (&["plan"], 0),
     (&["status"], 0),
     (&["agent", "--once"], 0),
@@ -211,6 +226,7 @@ const SPOKEN: [(&[&str], i32); 64] = [
     (&["key", "advice"], 0),
     (&["key", "shred"], 0),
     (MEDIUM, 0),
+    (LOST, 0),
     (&["media", "list"], 0),
     (&["media", "show"], 0),
     (&["store", "list"], 0),
