@@ -16,7 +16,8 @@ use crate::installation::{Installation, Operation};
 use crate::policy::keep::Stays;
 use crate::random::uuid7;
 use crate::tasks::approval::operator_name;
-use crate::tasks::backup::{Wanted, take_snapshot};
+use crate::tasks::backup::Wanted;
+use crate::tasks::locks::take_and_lock;
 use crate::tasks::prune::{PruneReport, plan_condemned, prune};
 use crate::tasks::{Result, TaskError};
 
@@ -218,9 +219,7 @@ pub async fn shred_lost(installation: &Installation) -> Result<(Vec<String>, Pru
     for store in stores {
         let newest = rows.iter().filter(|row| row.store == store).max_by_key(|row| row.number);
         if newest.is_some_and(|newest| condemned.contains(&newest.chain)) {
-            let repository = installation.backup()?.repository.clone();
-            let ground = installation.ground()?;
-            let row = take_snapshot(&ground, repository.as_ref(), &installation.signer, store, Wanted::Full).await?;
+            let (row, _) = take_and_lock(installation, store, Wanted::Full).await?;
             taken.push(row.id);
         }
     }
