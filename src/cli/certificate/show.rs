@@ -310,6 +310,17 @@ fn show_media(output: &mut Output, predicate: &Predicate) -> Result<(), UserErro
             format!("介质 {name}（{kind}）：以 {how} 达到 {what}，见证人 {seen} 名；随之消失的副本：{copies}"),
         ))?;
     }
+    if let (Some(lost), Some(target)) = (&predicate.lost_medium, predicate.targets.first()) {
+        let (kind, gone, all) = (lost.kind.name(), lost.chains_destroyed, lost.chains);
+        let name =
+            target.media.as_ref().map_or_else(String::new, |media| format!("{} {}", media.asset_tag, media.serial));
+        output.say(&Words::new(
+            format!(
+                "lost medium {name} ({kind}): {gone} of {all} chains of snapshots that could lie on it open no more"
+            ),
+            format!("遗失的介质 {name}（{kind}）：其上可能存在的 {all} 条快照链中，{gone} 条已无法打开"),
+        ))?;
+    }
     let mut told = std::collections::BTreeSet::new();
     for copy in predicate.targets.iter().flat_map(|target| &target.copies) {
         let Some((record, at)) = copy.media_record.as_ref().zip(copy.destroyed_at) else { continue };
@@ -367,6 +378,19 @@ fn explain_files(limitation: Limitation) -> (&'static str, &'static str) {
         _ => (
             "deleted rows may still stand in the database's own log or free pages",
             "已删除的行可能仍在数据库自身的日志或空闲页中",
+        ),
+    }
+}
+
+/// What a record of a medium cannot show.
+fn explain_medium(limitation: Limitation) -> (&'static str, &'static str) {
+    match limitation {
+        Limitation::MediumUnverified => {
+            ("nobody looked whether the medium holds nothing any more", "没有人核查介质上是否已无数据")
+        }
+        _ => (
+            "what lay on the medium, and what became of the medium itself, is the word of the people named; this program has not seen it",
+            "介质上有何数据、介质本身的去向，均为所列人员的陈述；本程序未曾目睹",
         ),
     }
 }
@@ -430,13 +454,7 @@ pub(super) fn explain(limitation: Limitation) -> (&'static str, &'static str) {
         Limitation::OutsideKeyGoneBefore => {
             ("somebody else had destroyed the key before the agent did", "在代理销毁之前，该密钥已被他人销毁")
         }
-        Limitation::MediumDeclared => (
-            "what lay on the medium, and how it was destroyed, is the word of the people named; this program has not seen it",
-            "介质上有何数据、如何销毁，均为所列人员的陈述；本程序未曾目睹",
-        ),
-        Limitation::MediumUnverified => {
-            ("nobody looked whether the medium holds nothing any more", "没有人核查介质上是否已无数据")
-        }
+        Limitation::MediumDeclared | Limitation::MediumUnverified => explain_medium(limitation),
         Limitation::FieldOnceInClear => (
             "the fields were once stored in clear; the end of their key does not erase what was stored then",
             "字段曾以明文存储；销毁密钥并不能擦除当时存储的内容",

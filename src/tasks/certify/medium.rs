@@ -108,10 +108,6 @@ fn predicate(
     limitations.extend((!looked).then_some(Limitation::MediumUnverified));
     limitations.extend(installation.audit_limitation());
     limitations.sort_unstable();
-    let pseudonym = |name: &str| {
-        let digest = hex::encode(mac(Suite::Intl, key, &[b"actor", name.as_bytes()]));
-        format!("hmac-sha256:{REFERENCE_KEY}:{digest}")
-    };
     Predicate {
         certificate_id: number.id.clone(),
         sequence: number.sequence as u64,
@@ -140,21 +136,7 @@ fn predicate(
         recipients: Vec::new(),
         root_slot: None,
         outside_key: None,
-        medium: Some(MediumEnd {
-            version: 1,
-            record_id: row.id.clone(),
-            kind: body.medium.kind,
-            technique: how.technique,
-            standard: how.standard.clone(),
-            always_encrypted: how.always_encrypted,
-            sanitized_at: at,
-            of_stores: body.stores.iter().map(|store| as_id(store)).collect(),
-            copies: body.copies.iter().map(|name| location(&name.store, &name.copy)).collect(),
-            performed_by: pseudonym(&how.performed_by),
-            witnesses: how.witnesses.iter().map(|name| pseudonym(name)).collect(),
-            checked: how.checked,
-            evidence_sha256: how.evidence_sha256.clone(),
-        }),
+        medium: Some(end(row, body, how, key)),
         lost_medium: None,
         final_since: None,
         residual_date: None,
@@ -168,6 +150,29 @@ fn predicate(
                 .unwrap_or(NaiveDate::MAX),
             scan: PrivacyScan { rules: LINT_RULES.to_owned(), hits: 0 },
         },
+    }
+}
+
+/// What the medium was, and its end.
+fn end(row: &MediaRow, body: &MediaBody, how: &Destruction, key: &Key) -> MediumEnd {
+    let pseudonym = |name: &str| {
+        let digest = hex::encode(mac(Suite::Intl, key, &[b"actor", name.as_bytes()]));
+        format!("hmac-sha256:{REFERENCE_KEY}:{digest}")
+    };
+    MediumEnd {
+        version: 1,
+        record_id: row.id.clone(),
+        kind: body.medium.kind,
+        technique: how.technique,
+        standard: how.standard.clone(),
+        always_encrypted: how.always_encrypted,
+        sanitized_at: Timestamp::from(row.happened_at),
+        of_stores: body.stores.iter().map(|store| as_id(store)).collect(),
+        copies: body.copies.iter().map(|name| location(&name.store, &name.copy)).collect(),
+        performed_by: pseudonym(&how.performed_by),
+        witnesses: how.witnesses.iter().map(|name| pseudonym(name)).collect(),
+        checked: how.checked,
+        evidence_sha256: how.evidence_sha256.clone(),
     }
 }
 
