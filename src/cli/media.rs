@@ -444,7 +444,7 @@ fn show_words(
         (("medium", "介质"), entry.name()),
         (("record", "记录"), entry.record.clone()),
         (("kind", "种类"), entry.kind.clone()),
-        ((("event"), "事件"), event),
+        (("event", "事件"), event),
         (("when", "时间"), local_time(config, entry.happened_at.instant())),
         (("stores", "数据源"), entry.of_stores.join(", ")),
         (("copies", "副本"), entry.copies.join(", ")),

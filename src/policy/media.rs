@@ -285,7 +285,7 @@ mod tests {
         // One who looks on is enough for what stays in the house.
         let cleared = Claim { method: Method::Clear, technique: Technique::Overwrite, witnesses: 1, ..tape() };
         assert_eq!(Claim { checked: Checked::FullRead, ..cleared }.judge(), Ok(()));
-        assert_eq!(Claim { witnesses: 0, checked: Checked::Nobody, ..cleared }.judge().is_err(), true);
+        assert!(Claim { witnesses: 0, checked: Checked::Nobody, ..cleared }.judge().is_err());
         let keyed = Claim { technique: Technique::CryptoErase, method: Method::Purge, ..tape() };
         assert_eq!(Claim { always_encrypted: true, checked: Checked::FullRead, ..keyed }.judge(), Ok(()));
     }
