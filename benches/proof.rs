@@ -145,6 +145,8 @@ fn statement(id: &str, sequence: u64, now: DateTime<Utc>) -> Statement {
         recipients: Vec::new(),
         root_slot: Some(RootSlot::new(SlotClass::D, "file")),
         outside_key: None,
+        medium: None,
+        lost_medium: None,
         residual_date: None,
         final_since: None,
         limitations: vec![Limitation::RootSlotClassD],

@@ -2,6 +2,8 @@
 //!
 //! A certificate whose numbers do not add up, or whose result says more than its parts, is worse than none.
 
+mod lost;
+mod medium;
 mod outside;
 mod roll_up;
 
@@ -128,6 +130,7 @@ pub fn check(statement: &Statement) -> Result {
     check_root_slot(predicate)?;
     check_final(predicate)?;
     outside::check_outside_key(predicate)?;
+    medium::check_medium(predicate)?;
     check_result(predicate)
 }
 
@@ -389,8 +392,8 @@ fn check_final(predicate: &Predicate) -> Result {
 fn check_result(predicate: &Predicate) -> Result {
     let sum = |of: fn(&Target) -> u64| predicate.targets.iter().map(of).fold(0, u64::saturating_add);
     let rows = sum(|target| target.records_erased).saturating_add(sum(|target| target.records_anonymized));
-    // The end of an outside key erases no row: it is the object itself.
-    let objects = if predicate.outside_key.is_some() { sum(|target| target.objects_erased) } else { 0 };
+    // The end of an outside key or a medium erases no row: it is the object itself.
+    let objects = if predicate.is_of_object() { sum(|target| target.objects_erased) } else { 0 };
     let done = rows.saturating_add(objects);
     let failed = sum(|target| target.records_failed);
     let kept = sum(|target| target.records_retained);
@@ -441,7 +444,7 @@ fn check_complete(predicate: &Predicate) -> Result {
         let readable = matches!(target.backups.state, BackupState::Expires | BackupState::ReplayedOnRestore);
         let admitted = told(Limitation::BackupNotCovered) && predicate.residual_date.is_some();
         require(!readable || admitted, &place, "has readable backups in a complete erasure without saying so")?;
-        let copies = target.copies.iter().any(|copy| copy.state != CopyState::Absent);
+        let copies = target.copies.iter().any(|copy| !matches!(copy.state, CopyState::Absent | CopyState::Destroyed));
         let admitted = told(Limitation::CopyDeclared) && dated;
         require(!copies || admitted, &place, "has living copies in a complete erasure without saying so")?;
     }

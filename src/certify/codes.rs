@@ -107,6 +107,8 @@ codes! {
         ExpireSnapshot,
         /// Processing stopped, data kept.
         Restrict,
+        /// A storage medium sanitised, as the target's sanitization and technique say.
+        SanitizeMedium,
     }
 }
 
@@ -159,6 +161,8 @@ codes! {
         KeyAbsence,
         /// Snapshots searched.
         SnapshotScan,
+        /// People looked at what is left of a medium.
+        Inspection,
         /// Not checked.
         None,
     }
@@ -189,6 +193,8 @@ codes! {
         Expires,
         /// Not looked at, or it could not be read; it may never die.
         Unread,
+        /// Its medium was destroyed behind the erasure, as the record says that it names.
+        Destroyed,
     }
 }
 
@@ -354,5 +360,9 @@ codes! {
         FieldOnceInClear,
         /// Tables of the store seem to hold data of customers and are not registered: nothing was erased from them.
         TablesNotRegistered,
+        /// What lay on the medium, and that it was sanitised so, is the word of the people named; the program has not seen it.
+        MediumDeclared,
+        /// Nobody looked whether the medium holds nothing any more.
+        MediumUnverified,
     }
 }

@@ -167,8 +167,8 @@ fn check_totals(totals: &EvidenceTotals, statement: &Statement) -> Result<(), Ev
         counts.iter().filter(|(id, _)| is_meant(id)).map(|(_, rows)| *rows).sum::<u64>()
     };
     for target in &predicate.targets {
-        // The end of an outside key is the end of one object.
-        let erased = if predicate.outside_key.is_some() { target.objects_erased } else { target.records_erased };
+        // The end of an outside key or a medium is the end of one object.
+        let erased = if predicate.is_of_object() { target.objects_erased } else { target.records_erased };
         let (absent, present) = (of(&totals.absent, &target.target_id), of(&totals.present, &target.target_id));
         let wrong = |what, shown, claimed| {
             Err(EvidenceError::OtherCount { target: target.target_id.clone(), what, shown, claimed })

@@ -73,7 +73,7 @@ pub enum VerifyError {
 /// What was signed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Said {
-    /// What became of records, or of an outside key.
+    /// What became of records, of an outside key, or of a storage medium.
     Erasure(Box<Statement>),
     /// What was certified and filed in a period.
     RollUp(Box<RollUpStatement>),

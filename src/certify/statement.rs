@@ -73,10 +73,12 @@ macro_rules! object {
 }
 
 mod anonymized;
+mod medium;
 mod outside;
 mod roll_up;
 
 pub use anonymized::{Anonymization, AnonymizedField};
+pub use medium::{LostMedium, MediumEnd};
 pub use outside::{OutsideKeyEnd, OutsideReadBack};
 pub use roll_up::{
     CertificateTotals, EarlierRollUp, LogHead, ROLL_UP_TYPE, ReceiptTotals, RollUp, RollUpStatement, RunTotals,
@@ -259,6 +261,12 @@ object! {
         /// The date by which it dies.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dies_by: Option<NaiveDate>,
+        /// When its medium was destroyed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        destroyed_at: Option<Timestamp>,
+        /// The record of that, which has a certificate of its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        media_record: Option<String>,
     }
 }
 
@@ -529,6 +537,12 @@ object! {
         /// The outside key whose end this certifies; then the only target is its service.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         outside_key: Option<OutsideKeyEnd>,
+        /// The storage medium whose end this certifies; then it is the only target.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        medium: Option<MediumEnd>,
+        /// The lost medium of which this certifies what opens no more; then it is the only target.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lost_medium: Option<LostMedium>,
         /// The date by which nothing of it can be read any more anywhere; absent when that holds now, and when no such date
         /// is known (then `COPY_UNREAD` or `BACKUP_NOT_COVERED` says so).
         #[serde(default, skip_serializing_if = "Option::is_none")]

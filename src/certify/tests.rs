@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod finality;
 #[cfg(test)]
+mod medium;
+#[cfg(test)]
 mod outside;
 #[cfg(test)]
 mod roll_up;
@@ -82,6 +84,8 @@ fn target() -> Target {
             copy_ref: "crm.dba-dump".into(),
             state: CopyState::Expires,
             dies_by: Some(date("2026-04-05")),
+            destroyed_at: None,
+            media_record: None,
         }],
         media: None,
     }
@@ -141,6 +145,8 @@ pub(crate) fn sample_with_id(certificate_id: &str) -> Statement {
         recipients: vec![],
         root_slot: Some(RootSlot::new(SlotClass::D, "file")),
         outside_key: None,
+        medium: None,
+        lost_medium: None,
         residual_date: Some(date("2026-04-05")),
         final_since: None,
         limitations: vec![Limitation::RootSlotClassD, Limitation::CopyDeclared, Limitation::RowsRetained],
@@ -361,7 +367,8 @@ fn erased_backups_show_keys_and_nothing_without_an_end_is_dated() {
     assert!(complete.contains("without a known end in a complete"), "{complete}");
 
     let unread = |p: &mut Predicate| {
-        p.targets[0].copies[0] = DeclaredCopy { copy_ref: "tape".into(), state: CopyState::Unread, dies_by: None };
+        let copy = &mut p.targets[0].copies[0];
+        (copy.copy_ref, copy.state, copy.dies_by) = ("tape".into(), CopyState::Unread, None);
         p.residual_date = None;
         p.limitations.push(Limitation::CopyUnread);
     };

@@ -19,6 +19,7 @@ mod interrupt;
 mod job;
 mod key;
 mod looks;
+mod media;
 pub mod output;
 mod plan;
 mod quickstart;
@@ -59,7 +60,7 @@ Every day:       status, agent, job, run, plan, erase, explain, statute
 Customers:       request, hold
 Backups:         backup, restore, drill, recover
 Proof:           certificate, audit, log
-Administration:  quickstart, init, doctor, config, store, key, completions, manual
+Administration:  quickstart, init, doctor, config, store, key, media, completions, manual
 
 First steps:
   wangchuan quickstart              a sample shop, and the whole cycle once
@@ -163,6 +164,9 @@ enum Command {
     /// The key tree and its root slot.
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Storage media with copies of data: those that were destroyed, and those that were lost.
+    #[command(subcommand)]
+    Media(media::MediaCommand),
     /// Completions for a shell, on standard output.
     Completions(generated::CompletionsArgs),
     /// Manual pages, on standard output or into a folder.
@@ -327,6 +331,7 @@ async fn carry_out(context: &mut Context<'_>, command: Command) -> CommandResult
         Command::Config(command) => config::config(context, command),
         Command::Store(command) => store::store(context, command).await,
         Command::Key(command) => key::key(context, command).await,
+        Command::Media(command) => media::media(context, command).await,
         Command::Completions(args) => generated::completions(context, &args),
         Command::Manual(args) => generated::manual(context, &args),
     }

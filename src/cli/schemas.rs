@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::output::{Document, error_report};
 use super::{
-    agent, approve, audit, backup, certificate, config, drill, generated, hold, init, job, key, plan, quickstart,
-    request, run,
+    agent, approve, audit, backup, certificate, config, drill, generated, hold, init, job, key, media, plan,
+    quickstart, request, run,
 };
 use super::{recover, status, statute, store, verify};
 
@@ -108,6 +108,10 @@ published! {
     key::KeyMoveDocument,
     key::KeyRegisterDocument,
     key::KeyUnregisterDocument,
+    media::RecordDocument,
+    media::LostDocument,
+    media::ListDocument,
+    media::ShowDocument,
     generated::CompletionsDocument,
     generated::ManualDocument,
 }

@@ -206,3 +206,11 @@ CREATE TABLE outside_key (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, lookup BLOB, place_mac BLOB NOT NULL, sealed BLOB NOT NULL, state TEXT NOT NULL,
     registered_at TEXT NOT NULL, ended_at TEXT, due_at TEXT, destroyed_at TEXT, body TEXT NOT NULL
 );
+
+-- Media with copies of data, as operators reported them. number: from 1 without gaps. event: destroyed | lost. state: recorded, and of
+-- lost ones shredding (keys are to die) | settled. body: what is known of it, JSON; the only people in it are operators. certified:
+-- what the newest certificate tells of.
+CREATE TABLE media (
+    id TEXT PRIMARY KEY, number BIGINT NOT NULL UNIQUE, event TEXT NOT NULL, state TEXT NOT NULL, happened_at TEXT NOT NULL,
+    recorded_at TEXT NOT NULL, body TEXT NOT NULL, certified TEXT
+);

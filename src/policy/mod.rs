@@ -11,6 +11,7 @@ pub mod free_text;
 pub mod hold;
 pub mod keep;
 pub mod mask;
+pub mod media;
 pub mod registry;
 pub mod start;
 pub mod statute;

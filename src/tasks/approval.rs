@@ -97,7 +97,7 @@ pub async fn agreement(installation: &Installation, plan: &PlanRow, body: &PlanB
 
 /// The one form of an operator's name, in small letters and without blanks around it: who agreed cannot agree again by writing
 /// the name in another way. Signs that look like others, or like nothing, are refused.
-fn operator_name(given: &str) -> Result<String> {
+pub(super) fn operator_name(given: &str) -> Result<String> {
     let refuse = |what: String| Err(TaskError::refused(what, "give a short name with `--as NAME`"));
     let name = given.trim().to_lowercase();
     if let Err(fault) = check_free_text(&name) {

@@ -1,11 +1,15 @@
-//! `certify`: issues the certificate of every run that has none for its present state, and of every outside key that is gone.
+//! `certify`: issues the certificate of every run that has none for its present state, of every outside key that is gone, and of every
+//! storage medium that was recorded as destroyed.
 //!
 //! A run gets one certificate when its rows are gone and keys are still to die (`partial`, `KEY_SHRED_PENDING`), superseding ones
-//! when they are destroyed, when the date changes until which rows still open in backups, and when it is final; a run that is
+//! when they are destroyed, when the date changes until which rows still open in backups, when a declared copy ends with its medium,
+//! and when it is final; a run that is
 //! certified after its shred gets only those that are left. The state with the numbers
 //! to be used lies in the second place before anything is signed. What a certificate says is put together in `predicate.rs`;
 //! what is certified already stands in the run itself, so that no clock decides it.
 
+mod lost;
+mod medium;
 mod outside;
 mod predicate;
 mod residual;
@@ -19,11 +23,11 @@ use self::residual::residuals;
 pub use self::roll_up::{ROLL_UP, roll_up_due, wrong_with};
 use self::root::root_facts;
 use crate::certify::Draft;
-use crate::certify::check::location;
+use crate::certify::check::{as_id, location};
 use crate::certify::codes::{Action, ErasureResult, SupersedesReason, TriggerKind, VerificationMethod};
 use crate::certify::dsse::Envelope;
 use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
-use crate::certify::statement::{Approval, KeyEvidence, Statement, Supersedes, Timestamp};
+use crate::certify::statement::{Approval, Issuer, KeyEvidence, Statement, Supersedes, Timestamp};
 use crate::control::{CertificateRow, LedgerEntry, LedgerKind, RunRow, Tx};
 use crate::crash_point;
 use crate::installation::{Installation, Operation};
@@ -35,6 +39,7 @@ use crate::random::uuid7;
 
 use super::erasure::RunBody;
 use super::finality::{Residual, forgotten_by};
+use super::media::{GoneCopy, gone_copies};
 use super::shred::still_open_behind_shred;
 use super::{Result, TaskError};
 
@@ -68,12 +73,40 @@ fn proof(error: impl std::fmt::Display) -> TaskError {
 pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
     let due = uncertified_runs(installation).await?;
     let keys = outside::uncertified(installation).await?;
-    if due.is_empty() && keys.is_empty() {
+    let media = medium::uncertified(installation).await?;
+    let lost = lost::uncertified(installation).await?;
+    let count = due.len() + keys.len() + media.len() + lost.len();
+    if count == 0 {
         return Ok(Vec::new());
     }
-    reserve(installation, due.len() + keys.len()).await?;
+    reserve(installation, count).await?;
     let mut ids = Vec::new();
     let mut first_error = None;
+    // First, for certificates of runs name the records.
+    for record in media {
+        match medium::certify_medium(installation, &record).await {
+            Ok(id) => {
+                ids.push(id);
+                crash_point::reached("media.certified");
+            }
+            Err(error) => {
+                tracing::error!(record = %record.id, error = %error, "the certificate of a medium could not be issued");
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    for medium in lost {
+        match lost::certify_lost(installation, &medium).await {
+            Ok(id) => {
+                ids.push(id);
+                crash_point::reached("media.certified");
+            }
+            Err(error) => {
+                tracing::error!(record = %medium.row.id, error = %error, "the certificate of a medium could not be issued");
+                first_error.get_or_insert(error);
+            }
+        }
+    }
     for run in due {
         match certify_run(installation, &run).await {
             Ok(Some(id)) => {
@@ -118,6 +151,7 @@ async fn uncertified_runs(installation: &Installation) -> Result<Vec<RunRow>> {
             waiting.push(run);
         }
     }
+    let gone = gone_copies(&mut tx).await?;
     drop(tx);
     let mut due = Vec::new();
     let is_blind = !installation.ground()?.skipped.is_empty();
@@ -128,11 +162,29 @@ async fn uncertified_runs(installation: &Installation) -> Result<Vec<RunRow>> {
             continue;
         }
         let until = open_until(installation, &run, &body).await?;
-        if body.certified.as_deref() != Some(claim_of(&run, &body, until.as_deref()).as_str()) {
+        let is_told = body.certified.as_deref() == Some(claim_of(&run, &body, until.as_deref()).as_str());
+        if !is_told || has_untold_media(installation, &run, &body, &gone).await? {
             due.push(run);
         }
     }
     Ok(due)
+}
+
+/// Whether a declared copy that could hold rows of a certified run ended with its medium, and no certificate of the run says so.
+async fn has_untold_media(
+    installation: &Installation,
+    run: &RunRow,
+    body: &RunBody,
+    gone: &[GoneCopy],
+) -> Result<bool> {
+    let is_news = |copy: &GoneCopy| {
+        !body.media.contains(&copy.record) && run.verified_at.is_none_or(|verified| copy.at >= verified)
+    };
+    if !matches!(run.state.as_str(), SHRED_PENDING | SHREDDED) || !gone.iter().any(is_news) {
+        return Ok(false);
+    }
+    let facts = gather(installation, &mut installation.control.read().await?, run).await?;
+    Ok(facts.media().iter().any(|record| !body.media.contains(record)))
 }
 
 /// The same, but certificates wait while the second place or the place of the signing key cannot be reached: what was erased is erased, and every pass tries
@@ -268,7 +320,8 @@ async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Opti
     let mut body = RunBody::of(run)?;
     let until = open_until(installation, run, &body).await?;
     let claim = claim_of(run, &body, until.as_deref());
-    if body.certified.as_deref() == Some(claim.as_str()) {
+    let gone = gone_copies(&mut installation.control.read().await?).await?;
+    if body.certified.as_deref() == Some(claim.as_str()) && !has_untold_media(installation, run, &body, &gone).await? {
         return Ok(None);
     }
     let mut tx = installation.control.begin().await?;
@@ -295,6 +348,7 @@ async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Opti
     facts.supersedes =
         earlier.clone().map(|certificate_id| Supersedes { certificate_id, reason: supersedes_reason(run) });
     let predicate = predicate(&facts)?;
+    let told_media = facts.media();
     let left = residuals(&facts, std::slice::from_ref(&predicate));
     let statement = Statement::new(&evidence_digest, predicate);
     let draft = Draft::of(&statement).map_err(|error| proof(told(&error)))?;
@@ -314,6 +368,7 @@ async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Opti
     if run.state == SHREDDED {
         body.residuals = Some(left);
     }
+    body.media = told_media;
     let certified_now = if unproven { UNPROVEN.to_owned() } else { claim };
     RunBody { certified: Some(certified_now), ..body }.put(&mut certified)?;
     if !tx.step_run(&certified, &run.state).await? {
@@ -345,6 +400,7 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
         chunks,
         plan,
         request: request_of(tx, run.request).await?,
+        gone: gone_copies(tx).await?,
         approvals: Vec::new(),
         now: installation.clock.now(),
         key_evidence,
@@ -393,6 +449,16 @@ fn told(error: &crate::certify::IssueError) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
+    }
+}
+
+/// Who certifies.
+fn issuer(installation: &Installation) -> Issuer {
+    Issuer {
+        controller: as_id(&installation.config.agent.name),
+        agent_id: hex::encode(installation.id()),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        environment: installation.config.agent.environment.clone(),
     }
 }
 

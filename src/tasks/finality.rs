@@ -148,6 +148,11 @@ impl CopyDates {
         }
     }
 
+    /// A copy that ended with its medium, whatever date it had. One that is only known without its store stays.
+    pub(super) fn destroyed(&mut self, store: Option<&str>, copy: &str) {
+        self.0.retain(|known| store.is_none() || known.store.as_deref() != store || known.copy != copy);
+    }
+
     /// The residuals.
     pub(super) fn residuals(self) -> impl Iterator<Item = Residual> {
         self.0.into_iter().map(|known| {

@@ -14,6 +14,7 @@ pub mod key_check;
 pub mod key_due;
 pub mod key_move;
 pub mod locks;
+pub mod media;
 pub mod oplog;
 pub mod orders;
 pub mod outbox;

@@ -1,6 +1,7 @@
 //! `prune`: chains of snapshots that the configuration does not keep lose their key; then their objects are not needed any more.
 //!
-//! 1. What goes is decided from the control database alone (`policy::keep`, with what needs a chain beside the rules: `needs.rs`).
+//! 1. What goes is decided from the control database alone (`policy::keep`, with what needs a chain beside the rules: `needs.rs`). Chains of
+//!    which a copy lies on a lost medium go whatever the rules say (`tasks::media`).
 //! 2. The newest chain of every store concerned is read back as a whole: no older one goes before the newest is proven.
 //! 3. The chains are marked, if the decision is still the same, in one transaction.
 //! 4. The ordinary shred destroys their keys. It looks again before each try: a chain that something needs meanwhile is spared.
@@ -21,6 +22,7 @@ use crate::installation::{Installation, LEASE_SECONDS, WORK_LEASE};
 use crate::keys::tree::Subtree;
 use crate::policy::keep::{ChainFacts, Keep, Stays, judge};
 
+use super::media::{condemned, needs_of_condemned};
 use super::shred::{ShredReport, read_barrier, shred_due};
 use super::{Result, TaskError};
 
@@ -69,6 +71,8 @@ pub struct PrunePlan {
     pub waiting: Vec<PrunedChain>,
     /// A digest of what goes, hex.
     pub hash: String,
+    /// Whether only chains were judged of which a copy is lost.
+    pub only_condemned: bool,
 }
 
 impl PrunePlan {
@@ -115,10 +119,24 @@ impl PruneReport {
 /// When the control database fails.
 pub async fn plan_prune(installation: &Installation, stores: &[String]) -> Result<PrunePlan> {
     let mut tx = installation.control.read().await?;
-    plan_in(installation, &mut tx, stores).await
+    plan_in(installation, &mut tx, stores, false).await
 }
 
-async fn plan_in(installation: &Installation, tx: &mut Tx, stores: &[String]) -> Result<PrunePlan> {
+/// The same, of nothing but chains of which a copy lies on a lost medium.
+///
+/// # Errors
+/// When the control database fails.
+pub async fn plan_condemned(installation: &Installation) -> Result<PrunePlan> {
+    let mut tx = installation.control.read().await?;
+    plan_in(installation, &mut tx, &[], true).await
+}
+
+async fn plan_in(
+    installation: &Installation,
+    tx: &mut Tx,
+    stores: &[String],
+    only_condemned: bool,
+) -> Result<PrunePlan> {
     let now = installation.clock.now();
     let backup = installation.config.backup.as_ref();
     let keep = backup.map_or_else(Keep::default, |backup| backup.keep);
@@ -154,11 +172,18 @@ async fn plan_in(installation: &Installation, tx: &mut Tx, stores: &[String]) ->
             last.stays.insert(Stays::Newest);
         }
     }
+    let condemned = condemned(tx).await?;
+    for chain in chains.iter_mut().filter(|chain| condemned.contains(&chain.chain)) {
+        needs_of_condemned(&mut chain.stays);
+    }
+    if only_condemned {
+        chains.retain(|chain| condemned.contains(&chain.chain));
+    }
     let asked_for = |chain: &PrunedChain| stores.is_empty() || stores.contains(&chain.store);
     let left = tx.pruned_chains(Some("destroyed")).await?.into_iter().filter(asked_for).collect();
     let waiting = tx.pruned_chains(Some("marked")).await?.into_iter().filter(asked_for).collect();
     let hash = hash_of(&chains);
-    Ok(PrunePlan { chains, left, waiting, hash })
+    Ok(PrunePlan { chains, left, waiting, hash, only_condemned })
 }
 
 /// The committed snapshots by chain, chains by store and age.
@@ -238,7 +263,7 @@ async fn mark(
     let mut tx = installation.control.begin().await?;
     tx.extend_lease(WORK_LEASE, installation.token, now, now + TimeDelta::seconds(LEASE_SECONDS)).await?;
     // Under the write lock: nobody can begin to need a chain between this look and the mark.
-    let current = plan_in(installation, &mut tx, stores).await?;
+    let current = plan_in(installation, &mut tx, stores, plan.only_condemned).await?;
     if current.hash != plan.hash {
         return Err(TaskError::refused(
             "what would go is not what was decided on: a snapshot, a hold or the configuration changed",
@@ -286,8 +311,12 @@ pub(super) async fn spare_needed(installation: &Installation) -> Result<()> {
     let marked = tx.pruned_chains(Some("marked")).await?;
     let chains: Vec<ChainVerdict> = by_chain(tx.snapshots(None).await?);
     let needed = needs::needs(installation, &mut tx, &chains).await?;
+    let condemned = condemned(&mut tx).await?;
     let mut spared = 0;
-    for (chain, needed) in chains.iter().zip(needed) {
+    for (chain, mut needed) in chains.iter().zip(needed) {
+        if condemned.contains(&chain.chain) {
+            needs_of_condemned(&mut needed);
+        }
         let of_store = chains.iter().filter(|other| other.store == chain.store);
         let newest = of_store.max_by_key(|other| other.snapshots.last().map(|row| row.number));
         let is_newest = newest.is_some_and(|newest| newest.chain == chain.chain);

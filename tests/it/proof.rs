@@ -7,6 +7,7 @@ mod delivery;
 mod filing;
 mod kills;
 mod live;
+mod media;
 mod missing;
 mod mutual_tls;
 mod operations;

@@ -57,7 +57,7 @@ struct Stamped {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 enum Signed {
-    /// What became of records, or of an outside key.
+    /// What became of records, of an outside key, or of a storage medium.
     Erasure(Box<Statement>),
     /// What was certified and filed in a period.
     RollUp(Box<RollUpStatement>),
@@ -273,6 +273,7 @@ fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError
             format!("外部密钥 {name}（{kind}，{class} 级）已销毁，它加密的字段为 {fields}"),
         ))?;
     }
+    show_media(output, predicate)?;
     match predicate.residual_date {
         Some(date) => output.say(&Words::new(
             format!("residual date: {date}; by then the last of it is to be unreadable"),
@@ -291,6 +292,45 @@ fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError
         let (en, zh) = explain(*limitation);
         let name = code(limitation);
         output.say(&Words::new(format!("  {name}: {en}"), format!("  {name}：{zh}")))?;
+    }
+    Ok(())
+}
+
+/// The medium that it is about, and copies that ended with one.
+fn show_media(output: &mut Output, predicate: &Predicate) -> Result<(), UserError> {
+    if let (Some(medium), Some(target)) = (&predicate.medium, predicate.targets.first()) {
+        let (kind, how, what) = (medium.kind.name(), medium.technique.name(), code(&target.sanitization));
+        let (seen, copies) = (medium.witnesses.len(), medium.copies.join(", "));
+        let name =
+            target.media.as_ref().map_or_else(String::new, |media| format!("{} {}", media.asset_tag, media.serial));
+        output.say(&Words::new(
+            format!(
+                "medium {name} ({kind}): {what} by {how}, seen by {seen} witnesses; copies that ended with it: {copies}"
+            ),
+            format!("介质 {name}（{kind}）：以 {how} 达到 {what}，见证人 {seen} 名；随之消失的副本：{copies}"),
+        ))?;
+    }
+    if let (Some(lost), Some(target)) = (&predicate.lost_medium, predicate.targets.first()) {
+        let (kind, gone, all) = (lost.kind.name(), lost.chains_destroyed, lost.chains);
+        let name =
+            target.media.as_ref().map_or_else(String::new, |media| format!("{} {}", media.asset_tag, media.serial));
+        output.say(&Words::new(
+            format!(
+                "lost medium {name} ({kind}): {gone} of {all} chains of snapshots that could lie on it open no more"
+            ),
+            format!("遗失的介质 {name}（{kind}）：其上可能存在的 {all} 条快照链中，{gone} 条已无法打开"),
+        ))?;
+    }
+    let mut told = std::collections::BTreeSet::new();
+    for copy in predicate.targets.iter().flat_map(|target| &target.copies) {
+        let Some((record, at)) = copy.media_record.as_ref().zip(copy.destroyed_at) else { continue };
+        if told.insert((&copy.copy_ref, record)) {
+            let (name, day) = (&copy.copy_ref, at.instant().date_naive());
+            output.say(&Words::new(
+                format!("copy {name}: destroyed with its medium on {day}, record {record}"),
+                format!("副本 {name}：已于 {day} 随介质销毁，记录 {record}"),
+            ))?;
+        }
     }
     Ok(())
 }
@@ -338,6 +378,19 @@ fn explain_files(limitation: Limitation) -> (&'static str, &'static str) {
         _ => (
             "deleted rows may still stand in the database's own log or free pages",
             "已删除的行可能仍在数据库自身的日志或空闲页中",
+        ),
+    }
+}
+
+/// What a record of a medium cannot show.
+fn explain_medium(limitation: Limitation) -> (&'static str, &'static str) {
+    match limitation {
+        Limitation::MediumUnverified => {
+            ("nobody looked whether the medium holds nothing any more", "没有人核查介质上是否已无数据")
+        }
+        _ => (
+            "what lay on the medium, and what became of the medium itself, is the word of the people named; this program has not seen it",
+            "介质上有何数据、介质本身的去向，均为所列人员的陈述；本程序未曾目睹",
         ),
     }
 }
@@ -401,6 +454,7 @@ pub(super) fn explain(limitation: Limitation) -> (&'static str, &'static str) {
         Limitation::OutsideKeyGoneBefore => {
             ("somebody else had destroyed the key before the agent did", "在代理销毁之前，该密钥已被他人销毁")
         }
+        Limitation::MediumDeclared | Limitation::MediumUnverified => explain_medium(limitation),
         Limitation::FieldOnceInClear => (
             "the fields were once stored in clear; the end of their key does not erase what was stored then",
             "字段曾以明文存储；销毁密钥并不能擦除当时存储的内容",

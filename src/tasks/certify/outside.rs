@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 
-use super::predicate::{AskedFor, LINT_RULES, REFERENCE_KEY, REFERENCE_YEARS, copies};
+use super::predicate::copies::copies;
+use super::predicate::{AskedFor, LINT_RULES, REFERENCE_KEY, REFERENCE_YEARS};
 use super::root::reopenable_until;
 use super::{Number, announced, begin_issue, log_issue, next_reserved, proof, request_of, result_name, sign, told};
 use crate::certify::Draft;
@@ -24,6 +25,7 @@ use crate::keys::slot;
 use crate::keys::suite::{Suite, mac};
 use crate::policy::registry::StoreSpec;
 use crate::random::uuid7;
+use crate::tasks::media::{GoneCopy, gone_copies};
 use crate::tasks::outside::{Declared, OutsideBody};
 use crate::tasks::{Result, TaskError};
 
@@ -54,6 +56,7 @@ struct Facts<'f> {
     environment: String,
     agent: String,
     stores: &'f [StoreSpec],
+    gone: Vec<GoneCopy>,
     audit_limitation: Option<Limitation>,
     request: Option<AskedFor>,
     id: String,
@@ -93,6 +96,7 @@ async fn issue_for_key(installation: &Installation, row: &OutsideKeyRow) -> Resu
         environment: installation.config.agent.environment.clone(),
         agent: hex::encode(installation.id()),
         stores: &installation.config.registry.stores,
+        gone: gone_copies(&mut tx).await?,
         audit_limitation: installation.audit_limitation(),
         request,
         id: id.clone(),
@@ -181,6 +185,8 @@ fn predicate(facts: &Facts<'_>) -> Predicate {
         recipients: Vec::new(),
         root_slot: None,
         outside_key: Some(end(facts, ever_in_clear, until)),
+        medium: None,
+        lost_medium: None,
         final_since: None,
         residual_date,
         limitations,
@@ -296,7 +302,7 @@ fn target(facts: &Facts<'_>, ever_in_clear: bool) -> Target {
             evidence_sha256: None,
         },
         backups: Backups { state: BackupState::None, expires_by: None },
-        copies: stores.flat_map(|spec| copies(spec, facts.destroyed)).collect(),
+        copies: stores.flat_map(|spec| copies(spec, facts.destroyed, &facts.gone)).collect(),
         media: None,
     }
 }

@@ -4,6 +4,7 @@
 //! only where the store says that its own files are clean.
 
 pub(super) mod basis;
+pub(super) mod copies;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,19 +17,20 @@ use crate::certify::codes::{
 };
 use crate::certify::evidence::OTHERS;
 use crate::certify::statement::{
-    Anonymization, AnonymizedField, Approval, Backups, ClockQuality, DeclaredCopy, Digest, Issuer, KeyEvidence,
-    Predicate, Privacy, PrivacyScan, Retained, RootSlot, Scope, Supersedes, Target, Timestamp, Verification,
+    Anonymization, AnonymizedField, Approval, Backups, ClockQuality, Digest, Issuer, KeyEvidence, Predicate, Privacy,
+    PrivacyScan, Retained, RootSlot, Scope, Supersedes, Target, Timestamp, Verification,
 };
 use crate::control::{ChunkRow, RunRow};
 use crate::plan::{CollectionCounts, PlanBody, Reason, Technique};
-use crate::policy::calendar::Period;
 use crate::policy::registry::{BackupMode, StoreSpec};
 use crate::stores::Engine;
 use crate::stores::PhysicalStage;
 
 use self::basis::{data_categories, legal_basis, policy, trigger};
+use self::copies::copies;
 use super::{FINAL, SHREDDED, UNDONE, proof};
 use crate::tasks::erasure::RunBody;
+use crate::tasks::media::GoneCopy;
 use crate::tasks::{Result, TaskError};
 
 /// The version of the personal-data scan in [`crate::certify::lint`].
@@ -85,6 +87,8 @@ pub(super) struct Facts {
     pub plan: PlanBody,
     /// The request that it answers.
     pub request: Option<AskedFor>,
+    /// Declared copies that ended with their medium, of all stores.
+    pub gone: Vec<GoneCopy>,
     /// Who agreed to the plan.
     pub approvals: Vec<Approval>,
     /// The time of issue.
@@ -219,6 +223,8 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
         recipients: Vec::new(),
         root_slot: Some(facts.root_slot.clone()),
         outside_key: None,
+        medium: None,
+        lost_medium: None,
         limitations,
         supersedes: facts.supersedes.clone(),
         privacy: Privacy {
@@ -316,7 +322,7 @@ fn targets(facts: &Facts) -> Result<Vec<Target>> {
             anonymization: anonymization(facts, counts, sums.anonymised),
             verification: verification(facts, &times),
             backups,
-            copies: copies(spec, facts.copied_until(&spec.name)),
+            copies: copies(spec, facts.copied_until(&spec.name), &facts.gone),
             media: None,
         });
     }
@@ -358,25 +364,6 @@ fn verification(facts: &Facts, times: &Times) -> Verification {
         independent: true,
         evidence_sha256: None,
     }
-}
-
-/// Declared copies: one whose period is known dies by a date, any other has none.
-pub(super) fn copies(spec: &StoreSpec, from: DateTime<Utc>) -> Vec<DeclaredCopy> {
-    spec.copies
-        .iter()
-        .map(|copy| {
-            let dies_by = copy_end(from, &copy.dies);
-            let state = if dies_by.is_some() { CopyState::Expires } else { CopyState::Unread };
-            DeclaredCopy { copy_ref: as_id(&copy.name), state, dies_by }
-        })
-        .collect()
-}
-
-/// The day by which a declared copy is gone; none for `never`.
-fn copy_end(from: DateTime<Utc>, dies: &str) -> Option<NaiveDate> {
-    use crate::policy::calendar::{Bias, end_of_period};
-    let period = Period::try_from(dies.to_owned()).ok()?;
-    end_of_period(from, period, chrono_tz::Tz::UTC, Bias::Minimum).ok().map(|end| end.date_naive())
 }
 
 /// `touched`: rows of the target were erased or stripped. Of others there is nothing in backups to be erased.

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::is_unproven;
-use super::predicate::{Facts, copies};
-use crate::certify::check::location;
+use super::predicate::Facts;
+use super::predicate::copies::copies;
+use crate::certify::check::{as_id, location};
 use crate::certify::codes::SlotClass;
 use crate::certify::statement::Predicate;
 use crate::tasks::finality::{CopyDates, DATABASE_LOG, Residual, ResidualCode};
@@ -89,7 +90,7 @@ fn copy_dates(facts: &Facts, earlier: &[Predicate]) -> CopyDates {
     let mut dates = CopyDates::default();
     let stores: BTreeSet<&str> = facts.plan.collections.iter().map(|counts| counts.store.as_str()).collect();
     for spec in stores.into_iter().filter_map(|store| facts.spec(store)) {
-        for copy in copies(spec, facts.copied_until(&spec.name)) {
+        for copy in copies(spec, facts.copied_until(&spec.name), &facts.gone) {
             dates.declared(store_of(&location(&spec.name, "-")), &copy.copy_ref, copy.dies_by);
         }
     }
@@ -97,6 +98,9 @@ fn copy_dates(facts: &Facts, earlier: &[Predicate]) -> CopyDates {
         for copy in &target.copies {
             dates.certified(store_of(&target.location), &copy.copy_ref, copy.dies_by);
         }
+    }
+    for gone in facts.gone.iter().filter(|gone| gone.at >= facts.copied_until(&gone.name.store)) {
+        dates.destroyed(store_of(&location(&gone.name.store, "-")), &as_id(&gone.name.copy));
     }
     dates
 }

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Number, announced, begin_issue, log_issue, next_reserved, outside, proof, reserve, result_name, sign, told,
-    uncertified_runs,
+    Number, announced, begin_issue, issuer, log_issue, lost, medium, next_reserved, outside, proof, reserve,
+    result_name, sign, told, uncertified_runs,
 };
 use crate::certify::Draft;
 use crate::certify::codes::ErasureResult;
 use crate::certify::roll_up::{Filed, ListLine, ListedCertificate, totals, write};
-use crate::certify::statement::{Digest, EarlierRollUp, Issuer, LogHead, RollUp, RollUpStatement, Timestamp};
+use crate::certify::statement::{Digest, EarlierRollUp, LogHead, RollUp, RollUpStatement, Timestamp};
 use crate::control::{CertificateRow, OutboxRow, Tx};
 use crate::crash_point;
 use crate::installation::{Installation, operation_log};
@@ -96,24 +96,17 @@ async fn issue(installation: &Installation, owed: Vec<String>) -> Result<String>
     Ok(id)
 }
 
-fn issuer(installation: &Installation) -> Issuer {
-    Issuer {
-        controller: crate::certify::check::as_id(&installation.config.agent.name),
-        agent_id: hex::encode(installation.id()),
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        environment: installation.config.agent.environment.clone(),
-    }
-}
-
 async fn lines_begin(tx: &mut Tx) -> Result<Option<DateTime<Utc>>> {
     Ok(tx.runs(None).await?.iter().map(|run| run.begun_at).min())
 }
 
-/// Runs and outside keys without the certificate that their present state wants.
+/// Runs, outside keys and media without the certificate that their present state wants.
 async fn owed(installation: &Installation) -> Result<Vec<String>> {
     let runs = uncertified_runs(installation).await?.into_iter().map(|run| run.id);
     let keys = outside::uncertified(installation).await?.into_iter().map(|key| key.id);
-    Ok(runs.chain(keys).collect())
+    let media = medium::uncertified(installation).await?.into_iter().map(|row| row.id);
+    let lost = lost::uncertified(installation).await?.into_iter().map(|lost| lost.row.id);
+    Ok(runs.chain(keys).chain(media).chain(lost).collect())
 }
 
 /// The certificates from a number on and what has none, and how many certificates before that number wait.

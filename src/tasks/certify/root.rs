@@ -23,14 +23,14 @@ pub(super) async fn root_facts(
 ) -> Result<(Option<KeyEvidence>, RootSlot, Option<DateTime<Utc>>)> {
     let claim = installation.keyring.slot().claim();
     let (mut destroyed, mut slot) = match run.generation {
-        Some(generation) => root_end(tx, run, generation, &claim).await?.unzip(),
+        Some(generation) => root_end(tx, run.begun_at, generation, &claim).await?.unzip(),
         None => (None, None),
     };
     let mut lists_irrevocable_at = None;
     if let Some(forgotten) =
         forgotten.filter(|forgotten| run.generation.is_none_or(|generation| *forgotten > generation))
     {
-        match root_end(tx, run, forgotten, &claim).await? {
+        match root_end(tx, run.begun_at, forgotten, &claim).await? {
             Some((Some((at, _)), later)) => {
                 // What is said of that slot holds of the keys no sooner than its date.
                 if let (true, Some(Some((own, _)))) = (later.irrevocable_at.is_some(), destroyed.as_mut()) {
@@ -51,14 +51,19 @@ pub(super) async fn root_facts(
 }
 
 /// When a root was destroyed and in what kind of slot, if it is, and the slot.
-type RootEnd = (Option<(DateTime<Utc>, String)>, RootSlot);
+pub(super) type RootEnd = (Option<(DateTime<Utc>, String)>, RootSlot);
 
-/// When the root before a generation was destroyed and in what kind of slot, and what the weakest destruction so far is worth.
-/// While one of them can be called off, only until when: in the slot that is configured, with its `claim`.
-async fn root_end(tx: &mut Tx, run: &RunRow, generation: i64, claim: &SlotClaim) -> Result<Option<RootEnd>> {
+/// When the root before a generation was destroyed and in what kind of slot, and what the weakest destruction so far is worth; none for a
+/// destruction before `since`. While one of them can be called off, only until when: in the slot that is configured, with its `claim`.
+pub(super) async fn root_end(
+    tx: &mut Tx,
+    since: DateTime<Utc>,
+    generation: i64,
+    claim: &SlotClaim,
+) -> Result<Option<RootEnd>> {
     let Some((at, _)) = tx.rekey_evidence(generation).await? else { return Ok(None) };
     let at: DateTime<Utc> = crate::control::parse_time(&at)?;
-    if at < run.begun_at {
+    if at < since {
         return Ok(None);
     }
     if let Some(irrevocable) = tx.irrevocable_before(generation).await? {

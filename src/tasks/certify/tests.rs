@@ -134,6 +134,7 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
     Facts {
         controller: "示例 shop".to_owned(),
         environment: "test".to_owned(),
+        gone: Vec::new(),
         approvals: Vec::new(),
         agent: hex::encode([7; 16]),
         stores: vec![spec],

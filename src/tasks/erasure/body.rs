@@ -67,6 +67,9 @@ pub struct RunBody {
     /// id of its request. Known only some time after it is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forgotten: Option<i64>,
+    /// The records of destroyed media that its newest certificate names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub media: Vec<String>,
     /// When it became final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_at: Option<DateTime<Utc>>,

@@ -11,6 +11,20 @@ fn dated(offset: u64) -> Residual {
 }
 
 #[test]
+fn a_copy_that_was_destroyed_has_no_date_left_and_others_keep_theirs() {
+    let (shop, mill) = (Some("shop"), Some("mill"));
+    let mut dates = CopyDates::default();
+    dates.declared(shop, "dump", None);
+    dates.declared(mill, "dump", Some(day(5)));
+    dates.certified(shop, "dump", Some(day(30)));
+    dates.certified(None, "tape", Some(day(9)));
+    dates.destroyed(shop, "dump");
+    dates.destroyed(shop, "tape");
+    let left: Vec<String> = copies(dates).into_iter().map(|(_, of, _)| of).collect();
+    assert_eq!(left, ["mill/dump", "tape"]);
+}
+
+#[test]
 fn every_mixture_of_dates_is_past_only_after_its_last_day() {
     // Every set of up to three residuals, each without a date or with one of five, looked at on each of seven days.
     let choices: Vec<Option<Residual>> = std::iter::once(Some(Residual::undated(ResidualCode::UndatedCopy, None)))

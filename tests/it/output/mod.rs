@@ -3,6 +3,6 @@
 
 mod errors;
 mod normal;
-mod schema;
+pub mod schema;
 pub mod snapshot;
 mod stories;

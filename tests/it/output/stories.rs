@@ -1,6 +1,8 @@
 //! What an administrator types in the life of a small installation, every command of it with `--json`.
 
+use chrono::SecondsFormat;
 use serde_json::Value;
+use wangchuan::clock::{Clock as _, SystemClock};
 
 use super::normal::{Names, normal};
 use super::snapshot::{check, check_shape, compare, fits_schema};
@@ -117,6 +119,7 @@ fn what_is_listed_while_nothing_has_happened() {
         ("request-list.nothing", ["request", "list"]),
         ("request-run.nothing", ["request", "run"]),
         ("hold-list.nothing", ["hold", "list"]),
+        ("media-list.nothing", ["media", "list"]),
     ] {
         stage.checked(name, 0, &command);
     }
@@ -314,6 +317,29 @@ fn the_agent_its_switch_and_one_pass() {
     let item: serde_json::Value = serde_json::from_str(line).unwrap();
     fits_schema("agent", &item);
     compare("agent", &serde_json::json!({"command": "wangchuan agent --json", "exit": code, "document": item}));
+}
+
+#[test]
+fn a_tape_is_destroyed() {
+    let stage = Stage::set();
+    let table = "[[store.collection]]\ntable = \"customers\"";
+    let copy = "[[store.copy]]\nname = \"dump\"\nkind = \"dump\"\ndies = \"never\"\n\n";
+    stage.place.reconfigure(table, &format!("{copy}{table}"));
+    small::goes_through(&stage.place, &stage.database);
+    let now = SystemClock.now().to_rfc3339_opts(SecondsFormat::Millis, true);
+    let medium = ["media", "record", "--kind", "tape", "--asset", "T-0042", "--model", "LTO-8", "--copy", "shop/dump"];
+    let how = ["--method", "destroy", "--technique", "shred", "--when", &now, "--checked", "inspection"];
+    let people = ["--by", "li.wei", "--witness", "wang.fang", "--witness", "chen.jie"];
+    let done = stage.checked("media-record", 0, &[&medium[..], &how, &people].concat());
+    stage.checked("media-list", 0, &["media", "list"]);
+    stage.checked("media-show", 0, &["media", "show"]);
+    let own = done.list("certificates")[0].as_str().unwrap().to_owned();
+    stage.checked("certificate-show.medium", 0, &["certificate", "show", &own]);
+    let disk = ["media", "lost", "--kind", "hard-disk", "--asset", "D-17", "--backups-of", "shop", "--by", "li.wei"];
+    stage.checked("media-lost", 4, &[&disk[..], &["--when", &now]].concat());
+    let done = stage.checked("media-lost.shredded", 0, &[&disk[..], &["--when", &now, "--shred"]].concat());
+    let own = done.list("certificates")[0].as_str().unwrap().to_owned();
+    stage.checked("certificate-show.lost-medium", 0, &["certificate", "show", &own]);
 }
 
 #[test]

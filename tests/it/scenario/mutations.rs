@@ -79,7 +79,7 @@ const COLUMNS: [(&str, &str, &str, &str, &[&str]); 12] = [
 ];
 /// Tables whose rows nothing signs: the agent's own notes, and what is sealed and found out when it is opened. Against whoever changes
 /// these stands the sealed state in the second place.
-const NOTES: [&str; 25] = [
+const NOTES: [&str; 26] = [
     "meta",
     "lease",
     "tree_root",
@@ -105,6 +105,7 @@ const NOTES: [&str; 25] = [
     "hold",
     "job_run",
     "read_back",
+    "media",
 ];
 
 /// A life with everything in it, and nothing running.

@@ -129,9 +129,49 @@ fn nothing_that_identifies_a_customer_leaves_the_shop() {
     }
 }
 
+const MEDIUM: &[&str] = &[
+    "media",
+    "record",
+    "--kind",
+    "tape",
+    "--asset",
+    "T-1",
+    "--store",
+    "shop",
+    "--method",
+    "destroy",
+    "--technique",
+    "shred",
+    "--checked",
+    "inspection",
+    "--when",
+    "2026-01-01",
+    "--by",
+    "li.wei",
+    "--witness",
+    "wang.fang",
+    "--witness",
+    "chen.jie",
+];
+
+const LOST: &[&str] = &[
+    "media",
+    "lost",
+    "--kind",
+    "hard-disk",
+    "--asset",
+    "D-1",
+    "--backups-of",
+    "shop",
+    "--when",
+    "2026-01-01",
+    "--by",
+    "li.wei",
+];
+
 /// Commands that say something of the shop or of what is kept of it: in words and as JSON, with how they must end. `RUN` is a run, `ID`
 /// a customer's id.
-const SPOKEN: [(&[&str], i32); 62] = [
+const SPOKEN: [(&[&str], i32); 66] = [
     (&["plan"], 0),
     (&["status"], 0),
     (&["agent", "--once"], 0),
@@ -186,6 +226,10 @@ const SPOKEN: [(&[&str], i32); 62] = [
     (&["key", "verify"], 0),
     (&["key", "advice"], 0),
     (&["key", "shred"], 0),
+    (MEDIUM, 0),
+    (LOST, 0),
+    (&["media", "list"], 0),
+    (&["media", "show"], 0),
     (&["store", "list"], 0),
     (&["store", "check"], 0),
     (&["store", "lint"], 5),
@@ -269,9 +313,9 @@ fn say_everything(within: &Program, shop: &Shop) -> Vec<Outcome> {
                 continue;
             }
             let shown = within.json(&words);
-            // A hold that there was has its id for good, and was released once.
+            // A hold that there was has its id for good, and was released once; a medium ends once.
             let shown = match words[..2.min(words.len())] {
-                ["hold", "place"] => shown.ends(3),
+                ["hold", "place"] | ["media", "record"] => shown.ends(3),
                 ["hold", "release"] => shown.ends(2),
                 _ => shown.ends(exit),
             };

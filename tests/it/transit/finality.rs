@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use wangchuan::certify::codes::Limitation;
+use wangchuan::clock::Clock as _;
 use wangchuan::control::HoldRow;
 use wangchuan::installation::{Installation, Needs};
+use wangchuan::policy::media::{Checked, MediumKind, Method, Technique};
 use wangchuan::random::SystemRandom;
 use wangchuan::tasks::certify::certify_due;
 use wangchuan::tasks::erasure::RunBody;
 use wangchuan::tasks::finality::{ResidualCode, finalise_due};
+use wangchuan::tasks::media::{Destruction, Medium, Report, record_destroyed};
 use wangchuan::tasks::outbox::{file_due, verify_certificate};
 use wangchuan::tasks::request::place_hold;
 use wangchuan::tasks::shred::shred_due;
@@ -62,6 +65,41 @@ async fn left(installation: &Installation, run: &str) -> Vec<(ResidualCode, Opti
     let body = RunBody::of(&run_now(installation, run).await).unwrap();
     let residuals = body.residuals.unwrap_or_default();
     residuals.into_iter().map(|left| (left.code, left.until.map(|day| day.to_string()))).collect()
+}
+
+/// The dump would live for thirty days; its tape is shredded, and only the copies of the service are waited for.
+#[tokio::test]
+async fn a_copy_that_ends_with_its_medium_is_not_waited_for() {
+    let Some(bao) = Bao::start().await else { return };
+    let token = bao.token(&["wangchuan"], "1h").await;
+    let (world, run) = shredded(&bao, &token).await;
+    let installation = world.open().await;
+    assert_eq!(left(&installation, &run).await.len(), 2, "service and dump");
+    let how = Destruction {
+        method: Method::Destroy,
+        technique: Technique::Shred,
+        standard: "NIST-SP-800-88r2".to_owned(),
+        always_encrypted: false,
+        performed_by: "li.wei".to_owned(),
+        witnesses: vec!["wang.fang".to_owned(), "chen.jie".to_owned()],
+        checked: Checked::Inspection,
+        evidence_sha256: None,
+    };
+    let asset = Some("T-1".to_owned());
+    let medium = Medium { kind: MediumKind::Tape, serial: None, asset, make: None, model: None };
+    let copies = vec!["shop/dump".to_owned()];
+    let at = world.clock.now();
+    record_destroyed(&installation, Report { medium, stores: Vec::new(), copies, at, how }).await.unwrap();
+    assert_eq!(certify_due(&installation).await.unwrap().len(), 2, "the medium's, and another one of the run");
+    assert_eq!(certify_due(&installation).await.unwrap(), [""; 0]);
+    let service = (ResidualCode::ServiceCopies, Some("2026-03-23".to_owned()));
+    assert_eq!(left(&installation, &run).await, [service]);
+    pass_time(&world, &installation, TimeDelta::days(10)).await;
+    assert_eq!(finalise_due(&installation).await.unwrap(), std::slice::from_ref(&run));
+    certify_due(&installation).await.unwrap();
+    let said = predicates(&installation).await;
+    assert!(said.last().unwrap().final_since.is_some());
+    installation.close().await.unwrap();
 }
 
 #[tokio::test]

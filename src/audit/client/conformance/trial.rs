@@ -107,6 +107,8 @@ fn statement(id: &str, at: DateTime<Utc>, previous: Option<Digest>) -> Statement
         recipients: Vec::new(),
         root_slot: None,
         outside_key: None,
+        medium: None,
+        lost_medium: None,
         residual_date: None,
         final_since: None,
         limitations: Vec::new(),

@@ -1,0 +1,229 @@
+//! A medium with copies of backups was lost or stolen: what it opens, and, on somebody's word, the end of the keys that open it.
+//!
+//! A copy of packs opens with the keys of its chains, and those with the root that is in force. So the chains that could lie on the
+//! medium are condemned: each store gets a full snapshot first, which takes the place of the newest chain, and then their keys die with
+//! the ordinary prune, whatever `keep` says. What a hold, grace, a pin, an open run or a reader needs stays, is named, and goes by a
+//! later prune once nothing needs it. A declared copy on the medium is another matter: no key of ours closes it.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{MediaBody, Medium, check_medium, is_same, places};
+use crate::control::{MediaRow, Tx};
+use crate::installation::{Installation, Operation};
+use crate::policy::keep::Stays;
+use crate::random::uuid7;
+use crate::tasks::approval::operator_name;
+use crate::tasks::backup::Wanted;
+use crate::tasks::locks::take_and_lock;
+use crate::tasks::prune::{PruneReport, plan_condemned, prune};
+use crate::tasks::{Result, TaskError};
+
+/// The event of a medium that was lost.
+pub const LOST: &str = "lost";
+/// The state of a lost medium for which keys are to die.
+pub const SHREDDING: &str = "shredding";
+/// The state of a lost medium of which nothing opens any more.
+pub const SETTLED: &str = "settled";
+
+/// What is known of a loss.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Who reported it.
+    pub reported_by: String,
+    /// The chains that could lie on it.
+    pub chains: Vec<LostChain>,
+}
+
+/// A chain that could lie on a lost medium.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostChain {
+    /// The store.
+    pub store: String,
+    /// Its slot.
+    pub chain: u32,
+    /// Those of its snapshots that were there when the medium was lost.
+    pub snapshots: Vec<String>,
+}
+
+/// What is reported of a loss.
+#[derive(Debug, Clone)]
+pub struct LossReport {
+    /// The medium.
+    pub medium: Medium,
+    /// Stores of which backups lay on it.
+    pub stores: Vec<String>,
+    /// Declared copies that lay on it, as `STORE/COPY`.
+    pub copies: Vec<String>,
+    /// When it was lost: what was stored later cannot lie on it.
+    pub at: DateTime<Utc>,
+    /// Who reports it.
+    pub reported_by: String,
+    /// Whether the keys of what lies on it are to die.
+    pub shred: bool,
+}
+
+/// Records a loss. Reported again, the same record is gone on with; `shred` then adds what was only reported before.
+///
+/// # Errors
+/// Refused when it cannot be so, or names a store or copy that is not configured; or when log or control database fail.
+pub async fn record_lost(installation: &Installation, report: LossReport) -> Result<MediaRow> {
+    installation.refuse_old_copy().await?;
+    let now = installation.clock.now();
+    if report.at > now {
+        return Err(TaskError::refused("the time of the loss is still to come", "give `--when` in the past"));
+    }
+    check_medium(&report.medium)?;
+    let (of_stores, copies) = places(installation, &report.stores, &report.copies)?;
+    let reported_by = operator_name(&report.reported_by)?;
+    let mut tx = installation.control.read().await?;
+    let known = known_loss(&mut tx, &report.medium).await?;
+    let chains = chains_until(&mut tx, &report.stores, report.at).await?;
+    drop(tx);
+    let state = if report.shred && !chains.is_empty() { SHREDDING } else { "recorded" }.to_owned();
+    if let Some(known) = known {
+        return go_on(installation, known, report.shred).await;
+    }
+    let body = MediaBody {
+        medium: report.medium,
+        stores: of_stores,
+        copies,
+        destruction: None,
+        loss: Some(Loss { reported_by, chains }),
+    };
+    let mut row = MediaRow {
+        id: uuid7(now, installation.random.as_ref())?,
+        number: 0,
+        event: LOST.to_owned(),
+        state,
+        happened_at: report.at,
+        recorded_at: now,
+        body: body.text()?,
+        certified: None,
+    };
+    log(installation, &row, "intent").await?;
+    let mut tx = installation.control.begin().await?;
+    row.number = tx.add_medium(&row).await?;
+    tx.commit().await?;
+    log(installation, &row, "success").await?;
+    Ok(row)
+}
+
+async fn known_loss(tx: &mut Tx, medium: &Medium) -> Result<Option<MediaRow>> {
+    for row in tx.media().await?.into_iter().filter(|row| row.event == LOST) {
+        if is_same(&MediaBody::of(&row)?.medium, medium) {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
+}
+
+async fn go_on(installation: &Installation, known: MediaRow, shred: bool) -> Result<MediaRow> {
+    let has_chains = MediaBody::of(&known)?.loss.is_some_and(|loss| !loss.chains.is_empty());
+    if !shred || !has_chains || known.state != "recorded" {
+        return Ok(known);
+    }
+    let condemned = MediaRow { state: SHREDDING.to_owned(), ..known.clone() };
+    log(installation, &condemned, "intent").await?;
+    let mut tx = installation.control.begin().await?;
+    if !tx.step_medium(&condemned, &known).await? {
+        return Err(TaskError::Inconsistent(format!("the record of medium {} changed meanwhile", known.id)));
+    }
+    tx.commit().await?;
+    log(installation, &condemned, "success").await?;
+    Ok(condemned)
+}
+
+async fn log(installation: &Installation, row: &MediaRow, outcome: &str) -> Result<()> {
+    let references = vec![("state".to_owned(), row.state.clone())];
+    let operation = Operation { name: "media.lost", object: &row.id, outcome, references, ..Operation::default() };
+    installation.log(operation).await
+}
+
+/// The chains of some stores with snapshots that were there at a time, and whose keys were not destroyed since.
+async fn chains_until(tx: &mut Tx, stores: &[String], at: DateTime<Utc>) -> Result<Vec<LostChain>> {
+    let mut chains: Vec<LostChain> = Vec::new();
+    // A snapshot's packs lie in the bucket before it is committed.
+    for row in tx.snapshots(None).await?.into_iter().filter(|row| row.begun_at <= at && stores.contains(&row.store)) {
+        match chains.iter_mut().find(|known| known.chain == row.chain) {
+            Some(known) => known.snapshots.push(row.id),
+            None => chains.push(LostChain { store: row.store, chain: row.chain, snapshots: vec![row.id] }),
+        }
+    }
+    Ok(chains)
+}
+
+/// The chains whose keys are to die because a medium with a copy of them is lost.
+///
+/// # Errors
+/// When the control database fails.
+pub async fn condemned(tx: &mut Tx) -> Result<BTreeSet<u32>> {
+    let mut chains = BTreeSet::new();
+    for row in tx.media().await?.iter().filter(|row| row.event == LOST && row.state == SHREDDING) {
+        chains.extend(MediaBody::of(row)?.loss.iter().flat_map(|loss| &loss.chains).map(|chain| chain.chain));
+    }
+    Ok(chains)
+}
+
+/// What needs a condemned chain all the same: the rules do not count, nor that a drill proved it, for a newer one is read back whole.
+pub fn needs_of_condemned(stays: &mut BTreeSet<Stays>) {
+    use Stays::{Grace, Hold, InUse, Newest, OpenRun, Pin};
+    stays.retain(|why| matches!(why, Newest | Hold | Pin | Grace | OpenRun | InUse));
+}
+
+/// What became of a chain on a lost medium.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exposed {
+    /// The chain.
+    pub chain: LostChain,
+    /// Whether its key was destroyed: nothing opens it any more, within the limits of the root slot's class.
+    pub is_dead: bool,
+    /// Why it stays, as a prune sees it now.
+    pub stays: BTreeSet<Stays>,
+}
+
+/// How the chains on a lost medium stand.
+///
+/// # Errors
+/// When the control database fails.
+pub async fn exposed(installation: &Installation, row: &MediaRow) -> Result<Vec<Exposed>> {
+    let Some(loss) = MediaBody::of(row)?.loss else { return Ok(Vec::new()) };
+    let plan = plan_condemned(installation).await?;
+    let mut tx = installation.control.read().await?;
+    let mut found = Vec::new();
+    for chain in loss.chains {
+        let is_dead = tx.chain_state(chain.chain).await?.as_deref() == Some("destroyed");
+        let verdict = plan.chains.iter().find(|verdict| verdict.chain == chain.chain);
+        let stays = verdict.map(|verdict| verdict.stays.clone()).unwrap_or_default();
+        found.push(Exposed { chain, is_dead, stays });
+    }
+    Ok(found)
+}
+
+/// Destroys the keys of what lies on lost media: a full snapshot of each store whose newest chain is condemned, then the prune of all
+/// that are. Returns the snapshots by number, and what the prune did.
+///
+/// # Errors
+/// Refused when destruction is held or the clock is doubtful; otherwise what failed. The next prune goes on.
+pub async fn shred_lost(installation: &Installation) -> Result<(Vec<String>, PruneReport)> {
+    installation.may_destroy().await?;
+    let mut tx = installation.control.read().await?;
+    let condemned = condemned(&mut tx).await?;
+    let rows = tx.snapshots(None).await?;
+    drop(tx);
+    let stores: BTreeSet<&str> =
+        rows.iter().filter(|row| condemned.contains(&row.chain)).map(|row| row.store.as_str()).collect();
+    let mut taken = Vec::new();
+    for store in stores {
+        let newest = rows.iter().filter(|row| row.store == store).max_by_key(|row| row.number);
+        if newest.is_some_and(|newest| condemned.contains(&newest.chain)) {
+            let (row, _) = take_and_lock(installation, store, Wanted::Full).await?;
+            taken.push(row.id);
+        }
+    }
+    let plan = plan_condemned(installation).await?;
+    let report = prune(installation, &[], &plan).await?;
+    Ok((taken, report))
+}

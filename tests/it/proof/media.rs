@@ -1,0 +1,281 @@
+//! `media`: a medium with a copy of data is destroyed. What cannot be so is refused; what is recorded is signed, filed, and ends the
+//! copy in the certificates of the erasures that waited for it.
+
+use std::fs;
+
+use chrono::{SecondsFormat, TimeDelta};
+use serde_json::Value;
+use wangchuan::clock::{Clock as _, SystemClock};
+use wangchuan::log::tree::sha256;
+
+use crate::output::schema;
+use crate::scenario::small;
+use crate::scenario::workplace::Workplace;
+use crate::support::program::Outcome;
+use crate::support::source::read;
+
+const COPY: &str = "[[store.copy]]\nname = \"dump\"\nkind = \"dump\"\ndies = \"10 years\"\n\n";
+const FIRST_TABLE: &str = "[[store.collection]]\ntable = \"customers\"";
+
+/// A small shop with a dump that lives ten years, out of which orders were erased, shredded and certified.
+fn shredded() -> Workplace {
+    let (place, database) = small::prepared();
+    place.reconfigure(FIRST_TABLE, &format!("{COPY}{FIRST_TABLE}"));
+    place.install();
+    small::goes_through(&place, &database);
+    place
+}
+
+/// `media record` of a tape that was shredded, with what differs.
+fn record(place: &Workplace, asset: &str, more: &[&str]) -> Outcome {
+    let people = ["--by", "li.wei", "--witness", "wang.fang", "--witness", "chen.jie", "--checked", "inspection"];
+    let how = ["--method", "destroy", "--technique", "shred"];
+    let medium = ["media", "record", "--kind", "tape", "--asset", asset];
+    place.program().json(&[&medium, &how[..], &people[..], more].concat())
+}
+
+fn ago(minutes: i64) -> String {
+    (SystemClock.now() - TimeDelta::minutes(minutes)).to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// What the certificate says that was signed under this id.
+fn statement(place: &Workplace, id: &str) -> Value {
+    place.good(&["certificate", "show", id]).document()["statement"].clone()
+}
+
+/// The published schema of certificates, with every definition in its place.
+fn published() -> Value {
+    fn inline(schema: &Value, defined: &Value) -> Value {
+        match schema {
+            Value::Object(members) if members.contains_key("$ref") => {
+                let name = members["$ref"].as_str().unwrap().trim_start_matches("#/$defs/");
+                inline(&defined[name], defined)
+            }
+            Value::Object(members) => {
+                let members = members.iter().filter(|(name, _)| *name != "$defs");
+                members.map(|(name, member)| (name.clone(), inline(member, defined))).collect()
+            }
+            Value::Array(items) => items.iter().map(|item| inline(item, defined)).collect(),
+            other => other.clone(),
+        }
+    }
+    let schema: Value = serde_json::from_str(&read("config/schema/certificate.schema.json")).unwrap();
+    inline(&schema, &schema["$defs"])
+}
+
+#[test]
+fn a_copy_is_gone_with_its_medium_in_the_certificates_that_waited_for_it() {
+    let place = shredded();
+    let before = place.certificates();
+    let last = before.last().unwrap().1.clone();
+    let waits = statement(&place, &last);
+    let copies = |statement: &Value| statement["predicate"]["targets"][0]["copies"].clone();
+    assert_eq!(copies(&waits)[0]["state"], "expires", "{waits}");
+
+    // Before the rows were gone: another copy can have been made since.
+    let early = record(&place, "T-1", &["--copy", "shop/dump", "--when", &ago(600)]).ends(0);
+    assert_eq!(early.list("certificates").len(), 1, "only the medium's own\n{early}");
+    assert_eq!(early.list("gone_copies"), ["shop/dump"], "{early}");
+
+    fs::write(place.file("shredded.jpg"), b"a heap of tape").unwrap();
+    let evidence = place.file("shredded.jpg").display().to_string();
+    let (now, path) = (ago(0), evidence.as_str());
+    let done = record(&place, "T-2", &["--copy", "shop/dump", "--when", &now, "--evidence", path]).ends(0);
+    assert_eq!(done.text("result"), "complete", "{done}");
+    assert_eq!(done.text("evidence_sha256"), hex::encode(sha256(b"a heap of tape")), "{done}");
+    let issued = done.list("certificates");
+    assert_eq!(issued.len(), 2, "its own, and another one of the run\n{done}");
+
+    let own = statement(&place, issued[0].as_str().unwrap());
+    let published = published();
+    assert_eq!(schema::check(&published, &own, ""), Vec::<String>::new());
+    let medium = &own["predicate"]["medium"];
+    assert_eq!(medium["recordId"], done.text("record"), "{own}");
+    assert_eq!(medium["evidenceSha256"], done.text("evidence_sha256"), "{own}");
+    assert_eq!(own["predicate"]["targets"][0]["media"]["assetTag"], "T-2", "{own}");
+    assert_eq!(own["predicate"]["result"], "complete", "{own}");
+    assert!(!own.to_string().contains("li.wei") && !own.to_string().contains("chen.jie"), "{own}");
+
+    let again = statement(&place, issued[1].as_str().unwrap());
+    assert_eq!(schema::check(&published, &again, ""), Vec::<String>::new());
+    let copy = &copies(&again)[0];
+    assert_eq!((&copy["state"], &copy["mediaRecord"]), (&"destroyed".into(), &done.text("record").into()), "{again}");
+    assert_eq!(copy["destroyedAt"], now, "{again}");
+    assert_eq!(again["predicate"]["supersedes"]["certificateId"], last, "{again}");
+    let told = place.program().run(&["certificate", "show", issued[1].as_str().unwrap()]).ends(0);
+    told.says(&["destroyed with its medium", &done.text("record")]);
+
+    // Once, and filed with the rest.
+    place.good(&["job", "run", "shred"]);
+    place.good(&["job", "run", "outbox"]);
+    assert_eq!(place.verify_certificates(), before.len() + 3);
+    let shown = place.good(&["media", "show", "2"]);
+    assert_eq!(shown.list("certificates"), [issued[0].clone()], "{shown}");
+    assert_eq!(shown.list("named_by"), [issued[1].clone()], "{shown}");
+    let log = place.program().run(&["log", "query"]).ends(0);
+    assert_eq!(log.out.matches("media.record").count(), 4, "intent and outcome of each\n{log}");
+}
+
+#[test]
+fn what_cannot_be_so_is_not_recorded() {
+    let place = shredded();
+    let past = ago(0);
+    let of = ["--copy", "shop/dump", "--when", &past];
+    let refused = |code: i32, more: &[&str], says: &[&str]| {
+        place.program().json(&[&["media", "record"], more].concat()).refuses(code, says);
+    };
+    let people = ["--by", "li.wei", "--witness", "wang.fang", "--witness", "chen.jie"];
+    let tape =
+        ["--kind", "tape", "--asset", "T-1", "--method", "destroy", "--technique", "shred", "--checked", "inspection"];
+    refused(2, &[&tape[..], &people, &["--copy", "shop/none", "--when", &past]].concat(), &["shop/none"]);
+    refused(2, &[&tape[..], &people, &["--store", "none", "--when", &past]].concat(), &["none"]);
+    refused(2, &[&tape[..], &people, &["--when", &past]].concat(), &["--copy"]);
+    refused(3, &[&tape[..], &people, &["--copy", "shop/dump", "--when", "2099-01-01"]].concat(), &["still to come"]);
+    refused(3, &[&tape[..], &people[..4], &of].concat(), &["2 different witnesses"]);
+    let himself = ["--by", "li.wei", "--witness", "Li.Wei", "--witness", "chen.jie"];
+    refused(3, &[&tape[..], &himself, &of].concat(), &["named twice"]);
+    let disk = |technique: &'static str, method: &'static str, checked: &'static str| {
+        [
+            "--kind",
+            "solid-state",
+            "--serial",
+            "S4EV-9",
+            "--method",
+            method,
+            "--technique",
+            technique,
+            "--checked",
+            checked,
+        ]
+    };
+    refused(3, &[&disk("degauss", "purge", "inspection")[..], &people, &of].concat(), &["degauss", "solid-state"]);
+    refused(3, &[&disk("overwrite", "purge", "full-read")[..], &people, &of].concat(), &["reaches clear"]);
+    refused(3, &[&disk("crypto-erase", "purge", "full-read")[..], &people, &of].concat(), &["in clear"]);
+    refused(3, &[&disk("block-erase", "purge", "inspection")[..], &people, &of].concat(), &["cannot show"]);
+    let nameless = ["--kind", "tape", "--method", "destroy", "--technique", "shred", "--checked", "inspection"];
+    refused(3, &[&nameless[..], &people, &of].concat(), &["--serial"]);
+    let mobile = [&nameless[..], &["--serial", "13812345678"]].concat();
+    refused(3, &[&mobile[..], &people, &of].concat(), &["a mobile number"]);
+    refused(2, &[&tape[..], &people, &of, &["--evidence", "none.jpg"]].concat(), &["none.jpg"]);
+    assert_eq!(place.good(&["media", "list"]).text("result"), "nothing-found");
+
+    // What nobody looked at is recorded and ends nothing.
+    let blind = [&tape[..8], &people, &of, &["--checked", "none"]].concat();
+    let done = place.program().json(&[&["media", "record"], &blind[..]].concat()).ends(0);
+    assert_eq!((done.text("result").as_str(), done.list("gone_copies").len()), ("partial", 0), "{done}");
+    assert_eq!(done.list("certificates").len(), 1, "{done}");
+    let own = statement(&place, done.list("certificates")[0].as_str().unwrap());
+    assert_eq!(own["predicate"]["result"], "partial", "{own}");
+    // A medium ends once.
+    refused(3, &[&tape[..], &people, &of].concat(), &["already"]);
+}
+
+#[test]
+fn it_speaks_chinese() {
+    let place = shredded();
+    let past = ago(0);
+    let zh = |words: &[&str]| place.program().run(&[words, &["--lang", "zh"]].concat()).ends(0);
+    let done = zh(&[
+        "media",
+        "record",
+        "--kind",
+        "tape",
+        "--asset",
+        "T-1",
+        "--copy",
+        "shop/dump",
+        "--method",
+        "destroy",
+        "--technique",
+        "shred",
+        "--by",
+        "李伟",
+        "--witness",
+        "王芳",
+        "--witness",
+        "陈杰",
+        "--checked",
+        "inspection",
+        "--when",
+        &past,
+    ]);
+    assert!(done.out.contains("已登记为销毁"), "{done}");
+    assert!(zh(&["media", "show"]).out.contains("见证人：王芳, 陈杰"));
+    assert!(zh(&["media", "list"]).out.contains("销毁"));
+    assert!(zh(&["certificate", "show", "latest"]).out.contains("随介质销毁"));
+}
+
+/// `media lost` of a disk with backups of the shop, with what differs.
+fn lost(place: &Workplace, more: &[&str]) -> Outcome {
+    let medium = ["media", "lost", "--kind", "hard-disk", "--asset", "D-17", "--by", "li.wei", "--when", &ago(0)];
+    place.program().json(&[&medium[..], more].concat())
+}
+
+/// Whether a snapshot restores.
+fn opens(place: &Workplace, snapshot: &str, file: &str) -> bool {
+    let done = place.program().json(&["restore", snapshot, "--to", &format!("sqlite://{file}")]);
+    done.code() == Some(0)
+}
+
+fn newest_snapshot(place: &Workplace) -> String {
+    place.good(&["backup", "list"]).list("snapshots").last().unwrap()["snapshot"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_lay_on_a_lost_medium_opens_no_more_once_its_keys_are_shredded() {
+    let place = shredded();
+    let on_it = newest_snapshot(&place);
+    let told = lost(&place, &["--backups-of", "shop"]).ends(4);
+    assert_eq!((told.text("result").as_str(), told.text("class").as_str()), ("partial", "D"), "{told}");
+    let chains = told.list("chains");
+    assert!(!chains.is_empty() && chains.iter().all(|chain| chain["opens"] == true), "{told}");
+    assert_eq!(told.list("certificates").len(), 0, "{told}");
+    assert!(opens(&place, &on_it, "before.db"));
+
+    // No rule lets a snapshot go here; this does, behind a new one.
+    let done = lost(&place, &["--backups-of", "shop", "--shred"]).ends(0);
+    assert_eq!(done.text("record"), told.text("record"), "{done}");
+    assert!(done.list("chains").iter().all(|chain| chain["opens"] == false), "{done}");
+    assert_eq!(done.list("taken").len(), 1, "{done}");
+    assert!(!opens(&place, &on_it, "after.db"), "it opens still");
+    assert!(opens(&place, &newest_snapshot(&place), "new.db"));
+    let issued = done.list("certificates");
+    let own = statement(&place, issued[0].as_str().unwrap());
+    let published = published();
+    assert_eq!(schema::check(&published, &own, ""), Vec::<String>::new());
+    let lost_medium = &own["predicate"]["lostMedium"];
+    assert_eq!(lost_medium["chains"], lost_medium["chainsDestroyed"], "{own}");
+    assert_eq!(lost_medium["recordId"], done.text("record"), "{own}");
+    assert_eq!(own["predicate"]["result"], "complete", "{own}");
+    place.good(&["job", "run", "outbox"]);
+    assert!(place.verify_certificates() > 0);
+    let again = lost(&place, &["--backups-of", "shop", "--shred"]).ends(0);
+    assert_eq!((again.list("taken").len(), again.list("certificates").len()), (0, 0), "{again}");
+}
+
+#[test]
+fn a_hold_keeps_what_lay_on_a_lost_medium_until_it_ends() {
+    let place = shredded();
+    let on_it = newest_snapshot(&place);
+    place.good(&["hold", "place", "case-1", "--store", "shop", "--reason", "lawsuit"]);
+    let kept = lost(&place, &["--backups-of", "shop", "--shred"]).ends(4);
+    for chain in kept.list("chains") {
+        assert_eq!((&chain["opens"], &chain["stays"]), (&true.into(), &serde_json::json!(["hold"])), "{kept}");
+    }
+    assert_eq!(kept.list("certificates").len(), 0, "{kept}");
+    assert!(opens(&place, &on_it, "held.db"));
+    place.good(&["hold", "release", "case-1"]);
+    place.good(&["job", "run", "prune"]);
+    assert!(!opens(&place, &on_it, "released.db"), "it opens still");
+    let shown = place.good(&["media", "show"]);
+    assert_eq!(shown.list("certificates").len(), 1, "{shown}");
+}
+
+#[test]
+fn a_lost_copy_in_clear_is_named_as_open() {
+    let place = shredded();
+    let told = lost(&place, &["--copy", "shop/dump", "--shred"]).ends(4);
+    assert_eq!(told.list("open_copies"), ["shop/dump"], "{told}");
+    lost(&place, &["--backups-of", "none"]).refuses(2, &["none"]);
+    lost(&place, &[]).refuses(2, &["whose data"]);
+}
