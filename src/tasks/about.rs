@@ -242,7 +242,7 @@ fn of_target(target: &Target, today: NaiveDate) -> Vec<Place> {
     }
     for copy in &target.copies {
         let state = match (copy.state, copy.dies_by) {
-            (CopyState::Absent, _) => PlaceState::Gone,
+            (CopyState::Absent | CopyState::Destroyed, _) => PlaceState::Gone,
             (_, Some(dies)) if dies < today => PlaceState::Gone,
             (CopyState::Expires, _) => PlaceState::There,
             (CopyState::Unread, _) => PlaceState::Unknown,

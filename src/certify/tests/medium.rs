@@ -116,6 +116,8 @@ fn nothing_is_claimed_that_the_end_of_a_medium_does_not_show() {
 }
 
 /// A copy that is gone names the record and a time behind the erasure, and then no date of it is left.
+type Change = fn(&mut DeclaredCopy);
+
 #[test]
 fn a_copy_that_ended_with_its_medium_names_the_record() {
     let with = |change: fn(&mut DeclaredCopy)| {
@@ -128,7 +130,7 @@ fn a_copy_that_ended_with_its_medium_names_the_record() {
         check(&statement)
     };
     with(|_| ()).unwrap();
-    let wrong: [(&str, fn(&mut DeclaredCopy)); 5] = [
+    let wrong: [(&str, Change); 5] = [
         ("no record", |copy| copy.media_record = None),
         ("no time", |copy| copy.destroyed_at = None),
         ("before the rows were gone", |copy| copy.destroyed_at = Some(time(80))),

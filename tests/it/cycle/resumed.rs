@@ -20,10 +20,13 @@ use super::interrupted::{Cut, in_small_packs};
 use crate::support::control_database::server;
 use crate::support::world::{Making, World, body, forget, increment, restore, retain, snapshot, try_snapshot};
 
+/// What is wrong with an object of this name, if anything.
+type Fault = Box<dyn Fn(&str) -> Option<RepositoryError> + Send + Sync>;
+
 /// A bucket that does not answer for objects of some names.
 pub struct Faulty {
     inner: Arc<dyn ObjectStore>,
-    fault: Box<dyn Fn(&str) -> Option<RepositoryError> + Send + Sync>,
+    fault: Fault,
 }
 
 impl Faulty {

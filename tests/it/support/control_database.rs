@@ -161,9 +161,10 @@ pub async fn control_in(folder: &Path, server: Option<&str>) -> Opened {
         connection.close().await.unwrap();
         return Opened { control: Control::open_at(&database.place()).await.unwrap(), _loaded: Some(database) };
     }
-    let place = match folder.join("wangchuan.toml").exists() {
-        true => read_config(folder).agent.state,
-        false => StateLocation::Sqlite(folder.join("state/control.db")),
+    let place = if folder.join("wangchuan.toml").exists() {
+        read_config(folder).agent.state
+    } else {
+        StateLocation::Sqlite(folder.join("state/control.db"))
     };
     Opened { control: Control::open_at(&place).await.unwrap(), _loaded: None }
 }

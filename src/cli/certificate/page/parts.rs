@@ -45,6 +45,7 @@ impl Page<'_> {
             for copy in &target.copies {
                 let state = match copy.state {
                     CopyState::Absent => self.word("looked at: not in it", "已查看，其中没有"),
+                    CopyState::Destroyed => self.word("ended with its medium", "已随介质销毁"),
                     CopyState::Expires => self.word("dies by its declared date", "按声明的日期失效"),
                     CopyState::Unread => self.word("not looked at, no date", "未查看，无期限"),
                 };
