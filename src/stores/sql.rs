@@ -20,7 +20,7 @@ mod tests;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use thiserror::Error;
 
-use super::{Column, ColumnKind, Engine, Filter, Hop, RowQuery, Table};
+use super::{Column, ColumnKind, ColumnRef, Engine, Filter, Hop, RowQuery, Table};
 use crate::value::{Row, Value};
 
 pub(super) use ddl::{add_foreign_key, create_table, missing_parents, orphans, split_foreign_keys};
