@@ -469,7 +469,7 @@ async fn a_recovered_site_begins_with_a_full_snapshot() {
     let mut tables = BTreeMap::new();
     let mut tx = installation.control.read().await.unwrap();
     tx.image(&mut |piece: wangchuan::control::ImagePiece| {
-        *tables.entry(piece.table.unwrap_or_default()).or_insert(0) += piece.bytes.len()
+        *tables.entry(piece.table.unwrap_or_default()).or_insert(0) += piece.bytes.len();
     })
     .await
     .unwrap();
