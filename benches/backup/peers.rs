@@ -122,10 +122,12 @@ impl Cluster {
     fn restored_digest(&self) -> Result<String> {
         let (prefix, bin, folder, port) = (&self.prefix, &self.bin, self.folder.display(), self.port + 1);
         shell(&format!(
-            "{prefix} {bin}/pg_ctl -D {folder}/restored -l {folder}/restored.log -w -o '-p {port} -c archive_mode=off' start >{folder}/start.log 2>&1"
+            "{prefix} {bin}/pg_ctl -D {folder}/restored -l {folder}/restored.log -w -o '-p {port} -c archive_mode=off -c listen_addresses= -c unix_socket_directories={folder}' start >{folder}/start.log 2>&1"
         ))?;
         let psql = format!("psql -X -q -A -t -h {folder} -p {port} -U postgres postgres");
-        shell(&format!("until [ \"$({psql} -c 'SELECT pg_is_in_recovery()')\" = f ]; do sleep 0.1; done"))?;
+        shell(&format!(
+            "for i in {{1..600}}; do [ \"$({psql} -c 'SELECT pg_is_in_recovery()')\" = f ] && exit; sleep 0.1; done; exit 1"
+        ))?;
         let sql = "SELECT count(*) || $$ $$ || sum(hashtextextended(o::text, 0)::numeric) FROM orders o";
         let found = shell(&format!("{psql} -c '{sql}'"))?;
         Ok(found.trim().to_owned())
