@@ -42,6 +42,12 @@ impl Built {
         Ok(self)
     }
 
+    /// Appends a number that is the same in all statements of its length, so that it need not be a parameter.
+    pub(super) fn number(&mut self, number: i64) -> &mut Self {
+        let _ = write!(self.text, "{number}");
+        self
+    }
+
     /// Appends items with commas between.
     pub(super) fn list<T>(
         &mut self,

@@ -59,6 +59,12 @@ impl Tx {
         Ok(())
     }
 
+    /// For a transaction that writes to all of large indexes: SQLite keeps more of the database in memory until its connection goes
+    /// back. On PostgreSQL nothing.
+    pub async fn keep_more_pages(&mut self) -> Result<()> {
+        if self.engine == Engine::Sqlite { self.keep_pages("-32768").await } else { Ok(()) }
+    }
+
     /// How much of the database SQLite keeps in memory for this connection (negative: KiB). A large burial writes to all of an index in
     /// no order; with the usual 2 MB every page would be read and journalled many times.
     async fn keep_pages(&mut self, size: &'static str) -> Result<()> {

@@ -5,7 +5,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use super::{
-    Control, ControlError, ImageLoad, Lease, SlotTable, StateLocation, Tx, ddl, log_store, shared_holder, testing,
+    Control, ControlError, ImageLoad, ImagePiece, Lease, SlotTable, StateLocation, Tx, ddl, log_store, shared_holder,
+    testing,
 };
 use crate::backup::state_record::StateHeads;
 use crate::log::store::{LeafStore as _, LeafStoreError, NewLeaf};
@@ -51,7 +52,7 @@ async fn both_engines_have_the_same_schema() {
 
 async fn image(control: &Control) -> (Vec<Vec<u8>>, StateHeads) {
     let mut pieces = Vec::new();
-    let heads = control.read().await.unwrap().image(&mut |piece| pieces.push(piece.bytes)).await.unwrap();
+    let heads = control.read().await.unwrap().image(&mut |piece: ImagePiece| pieces.push(piece.bytes)).await.unwrap();
     (pieces, heads)
 }
 
@@ -113,7 +114,7 @@ async fn an_image_goes_from_either_engine_to_the_other() {
     // A schema that is not empty, or not the agent's alone, is refused.
     let StateLocation::Postgres(_) = &testing::new_schema().await.unwrap() else { panic!() };
     testing::run(&server, "CREATE TABLE notes (x TEXT)").await;
-    let refused = server.read().await.unwrap().image(&mut |_| ()).await.unwrap_err();
+    let refused = server.read().await.unwrap().image(&mut |_: ImagePiece| ()).await.unwrap_err();
     assert!(refused.to_string().contains("the table notes is not the agent's"), "{refused}");
 }
 

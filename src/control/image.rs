@@ -16,6 +16,7 @@
 
 use std::path::Path;
 
+use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use sqlx::any::{AnyRow, AnyTypeInfoKind};
 use sqlx::{AssertSqlSafe, Row as _, ValueRef as _};
@@ -52,13 +53,27 @@ pub struct ImagePiece {
     pub bytes: Vec<u8>,
 }
 
+/// Takes the pieces of an image as they come; the next one is not read before.
+#[async_trait]
+pub trait TakePieces: Send {
+    /// Takes one.
+    async fn take(&mut self, piece: ImagePiece);
+}
+
+#[async_trait]
+impl<F: FnMut(ImagePiece) + Send> TakePieces for F {
+    async fn take(&mut self, piece: ImagePiece) {
+        self(piece);
+    }
+}
+
 impl Tx {
     /// Takes the image, piece by piece; all of it is of one moment.
-    pub async fn image(&mut self, take: &mut (dyn FnMut(ImagePiece) + Send)) -> Result<StateHeads> {
-        take(ImagePiece { table: None, bytes: self.schema_piece().await? });
+    pub async fn image(&mut self, taker: &mut dyn TakePieces) -> Result<StateHeads> {
+        taker.take(ImagePiece { table: None, bytes: self.schema_piece().await? }).await;
         for shape in self.table_shapes().await? {
             if !LEFT_BEHIND.contains(&shape.name.as_str()) {
-                self.table_pieces(&shape, take).await?;
+                self.table_pieces(&shape, taker).await?;
             }
         }
         let number = |found: Option<AnyRow>| found.map_or(Ok(0), |row| row.try_get::<i64, _>(0));
@@ -82,7 +97,7 @@ impl Tx {
         Ok(bytes)
     }
 
-    async fn table_pieces(&mut self, shape: &TableShape, take: &mut (dyn FnMut(ImagePiece) + Send)) -> Result<()> {
+    async fn table_pieces(&mut self, shape: &TableShape, taker: &mut dyn TakePieces) -> Result<()> {
         let head = rows_head(shape)?;
         let mut bytes = head.clone();
         {
@@ -95,12 +110,12 @@ impl Tx {
                 }
                 if ends_behind(&bytes[start..], bytes.len()) {
                     let full = std::mem::replace(&mut bytes, head.clone());
-                    take(ImagePiece { table: Some(shape.name.clone()), bytes: full });
+                    taker.take(ImagePiece { table: Some(shape.name.clone()), bytes: full }).await;
                 }
             }
         }
         if bytes.len() > head.len() {
-            take(ImagePiece { table: Some(shape.name.clone()), bytes });
+            taker.take(ImagePiece { table: Some(shape.name.clone()), bytes }).await;
         }
         Ok(())
     }
@@ -376,7 +391,7 @@ mod tests {
 
     async fn pieces(control: &Control) -> (Vec<ImagePiece>, StateHeads) {
         let mut found = Vec::new();
-        let heads = control.read().await.unwrap().image(&mut |piece| found.push(piece)).await.unwrap();
+        let heads = control.read().await.unwrap().image(&mut |piece: ImagePiece| found.push(piece)).await.unwrap();
         (found, heads)
     }
 

@@ -47,7 +47,7 @@ pub use change_index::{ChangeBase, IndexEntry, IndexedRow};
 pub use doomed::DoomedRoot;
 pub use engine::StateLocation;
 pub use erased::{ErasureRow, Left};
-pub use image::{CLOCK, ImageLoad, ImagePiece, ImageRows, OWN};
+pub use image::{CLOCK, ImageLoad, ImagePiece, ImageRows, OWN, TakePieces};
 pub use jobs::JobRun;
 pub use key_list::KeyGroup;
 pub use lease::{Lease, LeaseHolder, shared_holder};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use aws_lc_rs::digest::{SHA256, digest};
 use sqlx::AssertSqlSafe;
 
-use super::{CLOCK, Control, ImageLoad, OWN, StateLocation};
+use super::{CLOCK, Control, ImageLoad, ImagePiece, OWN, StateLocation};
 use crate::policy::registry::SecretText;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -90,7 +90,7 @@ pub(crate) fn zeros_for(column: &str) -> String {
 pub(crate) async fn restored(control: &Control, file: &Path) -> Control {
     let mut tx = control.read().await.unwrap();
     let mut pieces = Vec::new();
-    let heads = tx.image(&mut |piece| pieces.push(piece)).await.unwrap();
+    let heads = tx.image(&mut |piece: ImagePiece| pieces.push(piece)).await.unwrap();
     let mut meta = tx.metas(OWN).await.unwrap();
     meta.extend(tx.metas(CLOCK).await.unwrap());
     drop(tx);

@@ -442,6 +442,11 @@ pub trait Snapshot: Send {
     /// One page of rows in key order; fewer than `limit` rows means the end.
     async fn read(&mut self, query: &RowQuery) -> Result<Vec<Row>>;
 
+    /// The next rows of a query that takes all: where the engine can, those with the same value of `group` one behind the other,
+    /// otherwise in key order. It begins anew when the query has no `after`; the key of the last row goes there for the next call. Fewer
+    /// than `limit` rows means the end.
+    async fn read_grouped(&mut self, query: &RowQuery, group: Option<&ColumnRef>) -> Result<Vec<Row>>;
+
     /// How many rows match (`columns`, `after` and `limit` are ignored).
     async fn count(&mut self, query: &RowQuery) -> Result<u64>;
 

@@ -34,7 +34,7 @@ use sqlx::{Connection, Row as _, ValueRef};
 use self::errors::error_of;
 pub(super) use self::scratch::MysqlServer;
 use super::load::{read_beat, write_beat};
-use super::session::{self, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
+use super::session::{self, Cursor, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
 use super::sql::{Argument, Output, Schema, Statement, trusted};
 use super::{
     Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, FileMap, Finding, Limits, Load, PhysicalState,
@@ -122,7 +122,7 @@ impl MysqlStore {
     }
 
     fn open(&self, session: MysqlSession, schema: Arc<Schema>, lane: &Arc<Lane<MysqlSession>>) -> Open<MysqlSession> {
-        Open { session, schema, store: self.name.clone(), lane: Arc::clone(lane) }
+        Open { session, schema, store: self.name.clone(), lane: Arc::clone(lane), cursor: Cursor::default() }
     }
 
     /// Makes the marker table if it is missing.

@@ -34,7 +34,7 @@ use sqlx::{Column as _, Connection, Row as _, TypeInfo, ValueRef};
 use self::errors::error_of;
 pub(super) use self::scratch::PostgresServer;
 use super::load::{read_beat, write_beat};
-use super::session::{self, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
+use super::session::{self, Cursor, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
 use super::sql::{Argument, Schema, Statement, trusted};
 use super::{
     Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, FileMap, Finding, Limits, Load, PhysicalState,
@@ -130,7 +130,7 @@ impl PostgresStore {
     }
 
     fn open(&self, session: PgSession, schema: Arc<Schema>, lane: &Arc<Lane<PgSession>>) -> Open<PgSession> {
-        Open { session, schema, store: self.name.clone(), lane: Arc::clone(lane) }
+        Open { session, schema, store: self.name.clone(), lane: Arc::clone(lane), cursor: Cursor::default() }
     }
 
     /// Makes the marker table if it is missing. The right to create is needed only then.

@@ -3,12 +3,15 @@
 //! An adapter opens the session and begins the transaction; from there on the port's calls are the same for every
 //! engine, because [`super::sql`] writes the engine's dialect.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
 use super::sql::{self, Argument, Output, Schema, SqlError, Statement, quote};
-use super::{Batch, BatchMarker, Definitions, Engine, Filter, ForeignKey, Hop, Result, RowQuery, Snapshot, StoreError};
+use super::{
+    Batch, BatchMarker, ColumnRef, Definitions, Engine, Filter, ForeignKey, Hop, Result, RowQuery, Snapshot, StoreError,
+};
 use crate::value::{Row, Value};
 
 /// The marker table's name.
@@ -110,23 +113,29 @@ async fn read_page<S: Session>(
     query: &RowQuery,
     lock: bool,
 ) -> Result<Vec<Row>> {
-    let refuse = |what: String| StoreError::Refused { store: store.to_owned(), what };
     let page = sql::select_page(schema, query, lock).map_err(refused(store))?;
     if query.after.is_none() {
-        if let Some(statement) = sql::select_null_key(schema, query).map_err(refused(store))?
-            && fetch_integer(session, statement).await?.is_some()
-        {
-            let what = format!("table {} has rows whose key ({}) is NULL", query.table, query.key.join(", "));
-            return Err(refuse(format!("{what}; they cannot be told apart")));
-        }
-        if let Some(statement) = sql::select_duplicate_key(schema, query).map_err(refused(store))?
-            && fetch_integer(session, statement).await?.is_some()
-        {
-            let what = format!("table {} has several rows with the same key ({})", query.table, query.key.join(", "));
-            return Err(refuse(format!("{what}; choose a key that is unique")));
-        }
+        check_key(session, schema, store, query).await?;
     }
     session.fetch(page).await
+}
+
+/// Makes sure that no key value of a query's rows is NULL, and that no two rows share a key.
+async fn check_key<S: Session>(session: &mut S, schema: &Schema, store: &str, query: &RowQuery) -> Result<()> {
+    let refuse = |what: String| StoreError::Refused { store: store.to_owned(), what };
+    if let Some(statement) = sql::select_null_key(schema, query).map_err(refused(store))?
+        && fetch_integer(session, statement).await?.is_some()
+    {
+        let what = format!("table {} has rows whose key ({}) is NULL", query.table, query.key.join(", "));
+        return Err(refuse(format!("{what}; they cannot be told apart")));
+    }
+    if let Some(statement) = sql::select_duplicate_key(schema, query).map_err(refused(store))?
+        && fetch_integer(session, statement).await?.is_some()
+    {
+        let what = format!("table {} has several rows with the same key ({})", query.table, query.key.join(", "));
+        return Err(refuse(format!("{what}; choose a key that is unique")));
+    }
+    Ok(())
 }
 
 async fn count_rows<S: Session>(session: &mut S, schema: &Schema, store: &str, query: &RowQuery) -> Result<u64> {
@@ -241,10 +250,61 @@ pub(super) struct Open<S> {
     pub schema: Arc<Schema>,
     pub store: String,
     pub lane: Arc<Lane<S>>,
+    pub cursor: Cursor,
+}
+
+/// The server's cursor that a view reads groups with, PostgreSQL's alone, while it is open. Each has another number, on whatever
+/// connection: a connection keeps, by its text, what a statement answers.
+#[derive(Default)]
+pub(super) struct Cursor(Option<u64>);
+
+static CURSORS: AtomicU64 = AtomicU64::new(1);
+
+fn cursor_name(number: u64) -> String {
+    format!("wangchuan_rows_{number}")
+}
+
+impl<S: Session> Open<S> {
+    async fn close_cursor(&mut self) -> Result<()> {
+        match self.cursor.0.take() {
+            Some(number) => self.session.script(&format!("CLOSE {}", cursor_name(number))).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Opens a cursor over all rows of a query. The server sorts once, and does not look for a plan that gives the first rows early.
+    async fn open_cursor(&mut self, query: &RowQuery, group: &ColumnRef) -> Result<u64> {
+        self.close_cursor().await?;
+        check_key(&mut self.session, &self.schema, &self.store, query).await?;
+        let rows = sql::select_grouped(&self.schema, query, group).map_err(refused(&self.store))?;
+        let number = CURSORS.fetch_add(1, Ordering::Relaxed);
+        let declare = format!("DECLARE {} NO SCROLL CURSOR FOR {}", cursor_name(number), rows.sql);
+        self.session.script(&format!("SET LOCAL cursor_tuple_fraction = 1; {declare}")).await?;
+        self.cursor.0 = Some(number);
+        Ok(number)
+    }
 }
 
 #[async_trait]
 impl<S: Session> Snapshot for Open<S> {
+    async fn read_grouped(&mut self, query: &RowQuery, group: Option<&ColumnRef>) -> Result<Vec<Row>> {
+        let (Engine::Postgres, Filter::All, Some(group)) = (self.schema.engine, &query.filter, group) else {
+            return self.read(query).await;
+        };
+        let number = match (&query.after, self.cursor.0) {
+            (None, _) => self.open_cursor(query, group).await?,
+            (Some(_), Some(number)) => number,
+            // Behind the last page.
+            (Some(_), None) => return Ok(Vec::new()),
+        };
+        let sql = format!("FETCH FORWARD {} FROM {}", query.limit, cursor_name(number));
+        let rows = self.session.fetch(Statement { sql, arguments: Vec::new(), outputs: Vec::new() }).await?;
+        if rows.len() < query.limit as usize {
+            self.close_cursor().await?;
+        }
+        Ok(rows)
+    }
+
     async fn read(&mut self, query: &RowQuery) -> Result<Vec<Row>> {
         read_page(&mut self.session, &self.schema, &self.store, query, false).await
     }

@@ -20,7 +20,7 @@ mod tests;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use thiserror::Error;
 
-use super::{Column, ColumnKind, Engine, Filter, Hop, RowQuery, Table};
+use super::{Column, ColumnKind, ColumnRef, Engine, Filter, Hop, RowQuery, Table};
 use crate::value::{Row, Value};
 
 pub(super) use ddl::{add_foreign_key, create_table, missing_parents, orphans, split_foreign_keys};
@@ -219,20 +219,7 @@ pub(super) fn select_page(schema: &Schema, query: &RowQuery, lock: bool) -> Resu
     if query.key.is_empty() {
         return Err(SqlError::NoKey(query.table.clone()));
     }
-    let mut builder = Builder::new(schema);
-    let scope = Scope::of(schema, &query.table, &query.path, "t0.".to_owned())?;
-    builder.push("SELECT ");
-    for (index, wanted) in query.columns.iter().enumerate() {
-        let (table, prefix) = scope.at(wanted.hop)?;
-        let (expression, output) = value::output(schema.engine, table, column(table, &wanted.column)?, prefix)?;
-        builder.push(if index == 0 { "" } else { ", " });
-        builder.push(&expression);
-        builder.outputs.push(output);
-    }
-    if query.columns.is_empty() {
-        builder.push("1");
-    }
-    builder.rows_of(query)?;
+    let (mut builder, scope) = columns_of(schema, query)?;
     if let Some(after) = &query.after {
         builder.push(" AND ");
         builder.key_after(&scope, &query.key, after)?;
@@ -246,6 +233,37 @@ pub(super) fn select_page(schema: &Schema, query: &RowQuery, lock: bool) -> Resu
             Engine::Mysql => " FOR UPDATE",
         });
     }
+    builder.finish()
+}
+
+/// The query's columns of the rows that match.
+fn columns_of<'s>(schema: &'s Schema, query: &RowQuery) -> Result<(Builder<'s>, Scope<'s>)> {
+    let mut builder = Builder::new(schema);
+    let scope = Scope::of(schema, &query.table, &query.path, "t0.".to_owned())?;
+    builder.push("SELECT ");
+    for (index, wanted) in query.columns.iter().enumerate() {
+        let (table, prefix) = scope.at(wanted.hop)?;
+        let (expression, output) = value::output(schema.engine, table, column(table, &wanted.column)?, prefix)?;
+        builder.push(if index == 0 { "" } else { ", " });
+        builder.push(&expression);
+        builder.outputs.push(output);
+    }
+    if query.columns.is_empty() {
+        builder.push("1");
+    }
+    let scope = builder.rows_of(query)?;
+    Ok((builder, scope))
+}
+
+/// All rows that match, those with the same value of a column one behind the other, and in key order among them (PostgreSQL). Bytes
+/// decide, which every type has and which sorts fastest.
+pub(super) fn select_grouped(schema: &Schema, query: &RowQuery, group: &ColumnRef) -> Result<Statement> {
+    let (mut builder, scope) = columns_of(schema, query)?;
+    let (table, prefix) = scope.at(group.hop)?;
+    let (expression, output) = value::output(schema.engine, table, column(table, &group.column)?, prefix)?;
+    let collation = if output == Output::Text { " COLLATE \"C\"" } else { "" };
+    let order = builder.key_expressions(&scope, &query.key)?;
+    builder.push(&format!(" ORDER BY {expression}{collation}, {}", order.join(", ")));
     builder.finish()
 }
 

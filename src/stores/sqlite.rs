@@ -23,7 +23,7 @@ use chrono::{DateTime, Utc};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteOwnedBuf, SqliteRow};
 use sqlx::{Connection, Executor, Row as _, TypeInfo, ValueRef};
 
-use super::session::{self, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
+use super::session::{self, Cursor, Lane, Open, OpenBatch, SchemaCache, Session, fetch_integer};
 use super::sql::{Argument, Output, Schema, Statement, quote, trusted};
 use super::{
     Batch, BatchMarker, Catalogue, DataStore, Definitions, Engine, FileKind, FileMap, Finding, FindingKind, Limits,
@@ -114,7 +114,7 @@ impl SqliteStore {
         schema: Arc<Schema>,
         lane: &Arc<Lane<SqliteSession>>,
     ) -> Open<SqliteSession> {
-        Open { session, schema, store: self.name.clone(), lane: Arc::clone(lane) }
+        Open { session, schema, store: self.name.clone(), lane: Arc::clone(lane), cursor: Cursor::default() }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::keys::tree::{KeyTree, Subtree};
 use crate::value::Row;
 
 use super::backup::DIRECTORY_PURPOSE;
-use super::read_pack::{self, PackBytes};
+use super::read_pack::{self, FoundFrame, PackBytes};
 use super::selection::Selection;
 use super::{Result, TaskError};
 
@@ -321,8 +321,10 @@ impl OpenSnapshot {
                 held.let_go();
                 *held = self.read_pack(repository, number, counts).await?;
             }
-            let opened = self.open_frames(of_pack, held.bytes.as_ref());
-            for (entry, (state, content)) in of_pack.iter().zip(opened) {
+            let parsed = self.parse_pack(number, held.bytes.as_ref());
+            // One after the other: the rows of a pack take many times its bytes.
+            for entry in of_pack {
+                let (state, content) = self.open_frame_of(parsed.as_ref(), entry);
                 *counts.frames.entry(state).or_default() += 1;
                 let content = match content {
                     Some(Content::Removed(rows)) => {
@@ -391,17 +393,18 @@ impl OpenSnapshot {
         Ok(HeldPack { number: Some(number), bytes: found })
     }
 
-    /// Opens frames of one pack.
-    fn open_frames(&self, entries: &[&FrameEntry], bytes: Option<&PackBytes>) -> Vec<(FrameState, Option<Content>)> {
-        let pack = entries.first().and_then(|entry| self.manifest.packs.get(entry.pack as usize));
-        let parsed = pack.zip(bytes).and_then(|(pack, bytes)| bytes.parsed(&pack.sha256));
-        let parsed = parsed.map(|(id, frames)| (id, frames.into_iter().collect::<HashMap<_, _>>()));
-        let open = |entry: &&FrameEntry| {
-            let Some((id, frames)) = &parsed else { return (FrameState::Corrupt, None) };
-            let place = FrameContext { repository: self.manifest.installation, pack: *id, ordinal: entry.ordinal };
-            self.open_entry(entry, frames.get(&entry.ordinal).copied(), &place)
-        };
-        entries.iter().map(open).collect()
+    /// The frames of a pack by their positions; nothing when it is damaged.
+    fn parse_pack<'p>(&self, number: u32, bytes: Option<&'p PackBytes>) -> Option<ParsedPack<'p>> {
+        let pack = self.manifest.packs.get(number as usize)?;
+        let (id, frames) = bytes?.parsed(&pack.sha256)?;
+        Some((id, frames.into_iter().collect()))
+    }
+
+    /// Opens a frame of a pack.
+    fn open_frame_of(&self, pack: Option<&ParsedPack<'_>>, entry: &FrameEntry) -> (FrameState, Option<Content>) {
+        let Some((id, frames)) = pack else { return (FrameState::Corrupt, None) };
+        let place = FrameContext { repository: self.manifest.installation, pack: *id, ordinal: entry.ordinal };
+        self.open_entry(entry, frames.get(&entry.ordinal).copied(), &place)
     }
 
     fn open_entry(
@@ -439,6 +442,9 @@ impl OpenSnapshot {
 fn state_of_failed(error: &FrameError) -> FrameState {
     if *error == FrameError::WrongKey { FrameState::Lost } else { FrameState::Corrupt }
 }
+
+/// The id of a pack, and its frames by their positions.
+type ParsedPack<'p> = (Id128, HashMap<u32, FoundFrame<'p>>);
 
 /// How many column groups each chunk has.
 fn groups_per_chunk(entries: &[&FrameEntry]) -> HashMap<u32, usize> {

@@ -37,7 +37,7 @@ use super::selection::Selection;
 use super::{Result, TaskError};
 
 /// Rows inserted at once.
-const INSERT_ROWS: usize = 500;
+const INSERT_ROWS: usize = 5000;
 /// Bytes of rows that wait to be inserted, beyond which they are.
 const INSERT_BYTES: usize = 8 << 20;
 /// Missing parents asked for at once.

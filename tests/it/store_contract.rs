@@ -51,6 +51,7 @@ macro_rules! every_check {
                 facts::load_and_heartbeat as load_and_heartbeat,
                 facts::sizes_and_indexes as sizes_and_indexes,
                 reading::pages_over_a_composite_key as pages_over_a_composite_key,
+                reading::all_rows_in_groups as all_rows_in_groups,
                 reading::filters_and_nulls as filters_and_nulls,
                 reading::start_events_before_a_bound as start_events_before_a_bound,
                 reading::owner_path_joins as owner_path_joins,

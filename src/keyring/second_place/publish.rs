@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use zeroize::Zeroizing;
 
@@ -9,15 +10,17 @@ use super::compare::{announce, settle};
 use super::tree_pieces::TreePieces;
 use super::{Memory, SecondPlace, SecondPlaceError, fetch_record};
 use crate::backup::codec::{Id128, Sha256};
+use crate::backup::object_store::ObjectStore;
 use crate::backup::state_record::{
     INLINE_BYTES, PartRef, Piece, PiecePlace, RecordName, StateFile, StateHeads, StateRecord, seal_part,
 };
 use crate::clock::Clock;
-use crate::control::{Control, ImagePiece, Tx, time_text};
+use crate::control::{Control, ImagePiece, TakePieces, Tx, time_text};
 use crate::crash_point;
 use crate::keyring::{Keyring, KeyringError, Result, copy};
 use crate::keys::slot::SlotError;
 use crate::keys::{Generation, Key};
+use crate::random::Random;
 
 /// The table of job times: it changes every minute, and a change of it alone is not worth a record.
 const JOB_TIMES: &str = "job_run";
@@ -61,9 +64,82 @@ impl Known {
 /// An image on its way. The bytes of pieces that the second place has already were let go.
 pub(in crate::keyring) struct Image {
     heads: StateHeads,
-    pieces: Vec<(Sha256, Option<Vec<u8>>)>,
+    pieces: Vec<(Sha256, Content)>,
     counted: Sha256,
     tree: TreePieces,
+    objects: u64,
+    stored_bytes: u64,
+}
+
+/// What is held of a piece.
+enum Content {
+    /// Its bytes, which are to be stored.
+    Held(Vec<u8>),
+    /// Nothing: the second place has it already.
+    There,
+    /// Nothing: it was stored while the image was taken.
+    Stored(PartRef),
+}
+
+/// Who stores parts.
+#[derive(Clone, Copy)]
+struct Storer<'s> {
+    store: &'s dyn ObjectStore,
+    home: Id128,
+    random: &'s dyn Random,
+}
+
+impl Storer<'_> {
+    /// Seals a piece and stores it; returns how many bytes that took, too.
+    async fn store(&self, content: &[u8]) -> Result<(PartRef, u64), SecondPlaceError> {
+        let (part, bytes) = seal_part(content, self.home, self.random)?;
+        let length = bytes.len() as u64;
+        self.store.put_if_absent(&part.name(), bytes).await?;
+        Ok((part, length))
+    }
+}
+
+/// Takes the pieces of an image. With a storer, what must be stored is stored at once, so that memory does not follow the database.
+struct Gathering<'g> {
+    known: Option<&'g Known>,
+    storer: Option<Storer<'g>>,
+    counted: Vec<Sha256>,
+    image: Vec<(Sha256, Content)>,
+    tree: TreePieces,
+    objects: u64,
+    stored_bytes: u64,
+    failed: Option<SecondPlaceError>,
+}
+
+#[async_trait]
+impl TakePieces for Gathering<'_> {
+    async fn take(&mut self, piece: ImagePiece) {
+        if self.failed.is_some() {
+            return;
+        }
+        let digest = Sha256::of(&piece.bytes);
+        let is_counted = piece.table.as_deref() != Some(JOB_TIMES);
+        if is_counted {
+            self.counted.push(digest);
+        }
+        let is_there = self.known.is_some_and(|known| known.parts.contains_key(&digest));
+        self.tree.note(&piece, digest, !is_there);
+        let mut content = if is_there { Content::There } else { Content::Held(piece.bytes) };
+        // What alone makes no record is not stored before it is known that there will be one.
+        if let (Content::Held(bytes), Some(storer), true) = (&content, self.storer, is_counted)
+            && bytes.len() > INLINE_BYTES
+        {
+            match storer.store(bytes).await {
+                Ok((part, length)) => {
+                    self.objects += 1;
+                    self.stored_bytes += length;
+                    content = Content::Stored(part);
+                }
+                Err(error) => self.failed = Some(error),
+            }
+        }
+        self.image.push((digest, content));
+    }
 }
 
 impl Keyring {
@@ -80,7 +156,9 @@ impl Keyring {
         let (generation, _) = tx.tree_root().await?.ok_or(KeyringError::NoTree)?;
         self.keep_root(place, generation).await?;
         let at = clock.now();
-        let image = place.image(&mut tx, known.as_ref()).await?;
+        let storer =
+            Storer { store: place.store.as_ref(), home: Id128(self.installation), random: self.random.as_ref() };
+        let image = place.image(&mut tx, known.as_ref(), Some(storer)).await?;
         drop(tx);
         if let Some(same) =
             known.as_ref().filter(|known| known.name.generation == generation && known.counted == image.counted)
@@ -121,7 +199,8 @@ impl Keyring {
         let mut known = place.known.lock().await;
         // The write lock is held by `tx`; what is learned here is only read from elsewhere.
         self.learn_parts(place, &mut tx, &mut known).await?;
-        let image = place.image(&mut tx, known.as_ref()).await?;
+        // Nothing is stored while others wait for the write lock; a shred changes few pieces.
+        let image = place.image(&mut tx, known.as_ref(), None).await?;
         // Rolled back: nothing of it is in force here before it is there.
         drop(tx);
         let tree = image.tree.clone();
@@ -177,7 +256,8 @@ impl Keyring {
         let home = Id128(self.installation);
         self.keep_root(place, generation).await?;
         let memory = Memory::read(&mut control.read().await?).await?;
-        let (pieces, mut objects, mut bytes) = self.store_parts(place, known.as_ref(), image.pieces).await?;
+        let (pieces, objects, bytes) = self.store_parts(place, known.as_ref(), image.pieces).await?;
+        let (mut objects, mut bytes) = (objects + image.objects, bytes + image.stored_bytes);
         let files = place.files.iter().map(|file| StateFile { name: file.name.clone(), bytes: file.bytes.clone() });
         let record = StateRecord {
             number: memory.head.map_or(1, |head| head.number + 1),
@@ -221,22 +301,25 @@ impl Keyring {
         &self,
         place: &SecondPlace,
         known: Option<&Known>,
-        pieces: Vec<(Sha256, Option<Vec<u8>>)>,
+        pieces: Vec<(Sha256, Content)>,
     ) -> Result<(Vec<Piece>, u64, u64)> {
+        let storer =
+            Storer { store: place.store.as_ref(), home: Id128(self.installation), random: self.random.as_ref() };
         let (mut made, mut objects, mut stored_bytes) = (Vec::with_capacity(pieces.len()), 0, 0);
         for (digest, content) in pieces {
             let place = match (content, known.and_then(|known| known.parts.get(&digest))) {
-                (Some(content), _) if content.len() <= INLINE_BYTES => PiecePlace::Inline(Zeroizing::new(content)),
+                (Content::Stored(part), _) => PiecePlace::Part(part),
+                (Content::Held(content), _) if content.len() <= INLINE_BYTES => {
+                    PiecePlace::Inline(Zeroizing::new(content))
+                }
                 (_, Some(part)) => PiecePlace::Part(PartRef { key: copy(&part.key), ..*part }),
-                (Some(content), None) => {
-                    let sealed = seal_part(&content, Id128(self.installation), self.random.as_ref());
-                    let (part, bytes) = sealed.map_err(SecondPlaceError::from)?;
+                (Content::Held(content), None) => {
+                    let (part, length) = storer.store(&content).await?;
                     objects += 1;
-                    stored_bytes += bytes.len() as u64;
-                    place.store.put_if_absent(&part.name(), bytes).await.map_err(SecondPlaceError::from)?;
+                    stored_bytes += length;
                     PiecePlace::Part(part)
                 }
-                (None, None) => return Err(SecondPlaceError::NotWhole("a part was forgotten").into()),
+                (Content::There, None) => return Err(SecondPlaceError::NotWhole("a part was forgotten").into()),
             };
             made.push(Piece { digest, place });
         }
@@ -245,23 +328,19 @@ impl Keyring {
 }
 
 impl SecondPlace {
-    /// Takes the image of what `tx` sees.
-    async fn image(&self, tx: &mut Tx, known: Option<&Known>) -> Result<Image> {
-        let mut counted: Vec<Sha256> =
+    /// Takes the image of what `tx` sees; with a storer, new pieces are stored as they come.
+    async fn image(&self, tx: &mut Tx, known: Option<&Known>, storer: Option<Storer<'_>>) -> Result<Image> {
+        let counted: Vec<Sha256> =
             self.files.iter().flat_map(|file| [Sha256::of(file.name.as_bytes()), Sha256::of(&file.bytes)]).collect();
-        let (mut pieces, mut tree) = (Vec::new(), TreePieces::default());
-        let mut take = |piece: ImagePiece| {
-            let digest = Sha256::of(&piece.bytes);
-            if piece.table.as_deref() != Some(JOB_TIMES) {
-                counted.push(digest);
-            }
-            let is_there = known.is_some_and(|known| known.parts.contains_key(&digest));
-            tree.note(&piece, digest, !is_there);
-            pieces.push((digest, (!is_there).then_some(piece.bytes)));
-        };
-        let heads = tx.image(&mut take).await?;
+        let (image, tree, failed) = (Vec::new(), TreePieces::default(), None);
+        let mut gathering = Gathering { known, storer, counted, image, tree, objects: 0, stored_bytes: 0, failed };
+        let heads = tx.image(&mut gathering).await?;
+        let Gathering { counted, image: pieces, tree, objects, stored_bytes, failed, .. } = gathering;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
         let parts: Vec<&[u8]> = counted.iter().map(|digest| &digest.0[..]).collect();
         let counted = Sha256::of_parts(&parts);
-        Ok(Image { heads, pieces, counted, tree })
+        Ok(Image { heads, pieces, counted, tree, objects, stored_bytes })
     }
 }

@@ -180,21 +180,14 @@ async fn set_aside(session: &mut PgSession, schema: &Schema, table: &str) -> Res
     Ok(pending)
 }
 
-/// One line of COPY's text format. `None` for a value that the column cannot hold.
-fn copy_line(columns: &[&Column], row: &[&Value]) -> Option<String> {
-    let mut line = String::new();
+/// Appends one line of COPY's text format. `None` for a value that the column cannot hold.
+fn copy_line(columns: &[&Column], row: &[&Value], line: &mut String) -> Option<()> {
     for (index, (column, value)) in columns.iter().zip(row).enumerate() {
         if index > 0 {
             line.push('\t');
         }
         match sql::text_or_bytes(column, value)? {
-            Argument::Text(text) => text.chars().for_each(|letter| match letter {
-                '\\' => line.push_str("\\\\"),
-                '\t' => line.push_str("\\t"),
-                '\n' => line.push_str("\\n"),
-                '\r' => line.push_str("\\r"),
-                other => line.push(other),
-            }),
+            Argument::Text(text) => escape(&text, line),
             Argument::Bytes(bytes) => {
                 line.push_str("\\\\x");
                 line.push_str(&hex::encode(bytes));
@@ -203,7 +196,23 @@ fn copy_line(columns: &[&Column], row: &[&Value]) -> Option<String> {
         }
     }
     line.push('\n');
-    Some(line)
+    Some(())
+}
+
+/// Appends a text as COPY's text format has it. What needs an escape is one byte in UTF-8, so the text between is taken whole.
+fn escape(text: &str, line: &mut String) {
+    let mut rest = text;
+    while let Some(at) = rest.find(['\\', '\t', '\n', '\r']) {
+        line.push_str(&rest[..at]);
+        line.push_str(match rest.as_bytes()[at] {
+            b'\\' => "\\\\",
+            b'\t' => "\\t",
+            b'\n' => "\\n",
+            _ => "\\r",
+        });
+        rest = &rest[at + 1..];
+    }
+    line.push_str(rest);
 }
 
 impl PgRestore {
@@ -228,8 +237,8 @@ impl PgRestore {
                 )));
             }
             let values: Vec<&Value> = stored.iter().map(|(index, _)| &row[*index]).collect();
-            let line = copy_line(&kinds, &values);
-            data.push_str(&line.ok_or_else(|| self.refuse(format!("table {table}: a value does not fit its column")))?);
+            let written = copy_line(&kinds, &values, &mut data);
+            written.ok_or_else(|| self.refuse(format!("table {table}: a value does not fit its column")))?;
         }
         let names: Vec<String> = stored.iter().map(|(_, name)| quote(Engine::Postgres, name)).collect();
         Ok((format!("COPY {} ({}) FROM STDIN", self.schema.place(table), names.join(", ")), data))

@@ -20,7 +20,8 @@ pub(super) async fn resolve_cells<'n>(
     let mut cells = HashMap::new();
     let mut open: Vec<&CellName> = Vec::new();
     for name in names {
-        match pinned.get(&(name.0.clone(), name.1.text())) {
+        let pin = if pinned.is_empty() { None } else { pinned.get(&(name.0.clone(), name.1.text())) };
+        match pin {
             Some(id) => {
                 let cell = tx.living_cell(*id).await?;
                 cells.insert(
@@ -33,11 +34,16 @@ pub(super) async fn resolve_cells<'n>(
     }
     let subjects = resolve_subjects(ground, tx, &open).await?;
     let buckets = resolve_buckets(ground, tx, &open).await?;
-    for name in open {
+    let mut wanted = Vec::with_capacity(open.len());
+    for name in &open {
         let bucket =
             *buckets.get(&name.1).ok_or_else(|| TaskError::Inconsistent("a bucket was not resolved".to_owned()))?;
-        let cell = tx.cell(subjects.get(&name.0).copied(), bucket).await?;
-        cells.insert(name.clone(), cell);
+        wanted.push((subjects.get(&name.0).copied(), bucket));
+    }
+    let found = tx.cells(&wanted).await?;
+    for (name, slots) in open.into_iter().zip(&wanted) {
+        let cell = found.get(slots).ok_or_else(|| TaskError::Inconsistent("a cell was not made".to_owned()))?;
+        cells.insert(name.clone(), *cell);
     }
     Ok(cells)
 }

@@ -31,6 +31,7 @@ use crate::keyring::{KeyringError, cell_secret_in, slots_of_cells};
 use crate::keys::cell::{CellSecret, derive_frame_key, derive_index_key};
 use crate::keys::suite::Suite;
 use crate::keys::tree::KeyTree;
+use crate::plan::Subject;
 use crate::plan::digest::{content_mac, row_mac};
 use crate::plan::model::Collection;
 use crate::policy::calendar::bucket_of;
@@ -46,7 +47,7 @@ const FIRST_PAGE: u32 = 50;
 /// So many bytes are read at once, as far as the rows before tell.
 const PAGE_BYTES: usize = 4 << 20;
 /// Row bytes collected before they are sorted by cell and sealed; bounds the memory of a snapshot.
-const BUFFER_BYTES: usize = 32 << 20;
+const BUFFER_BYTES: usize = 16 << 20;
 
 /// What was sealed and stored.
 pub(super) struct Sealed {
@@ -163,10 +164,13 @@ impl<'a> Sealer<'a> {
         let mut query: RowQuery = shape.query(collection, Filter::All);
         query.columns.extend(stored.iter().map(|column| ColumnRef::own(column)));
         query.limit = FIRST_PAGE;
+        // Rows of one cell that come together lie in one frame.
+        let owner = collection.owner.as_ref().map(|owner| &owner.column);
         let mut buffer = Buffer::new();
+        let mut known = None;
         let (mut buffered, mut read_bytes, mut total) = (0, 0_usize, 0_u64);
         loop {
-            let page = view.read(&query).await?;
+            let page = view.read_grouped(&query, owner).await?;
             let last = page.len() < query.limit as usize;
             let before = read_bytes;
             for mut row in page {
@@ -176,7 +180,8 @@ impl<'a> Sealer<'a> {
                 let bytes = content.iter().map(value_bytes).sum::<usize>();
                 (buffered, read_bytes) = (buffered + bytes, read_bytes + bytes);
                 total += 1;
-                let name = self.cell_name(site, collection, read.subject.as_ref(), read.start.as_ref());
+                let lookup = self.lookup(&mut known, read.subject);
+                let name = self.cell_name(site, collection, lookup, read.start.as_ref());
                 let row_mac =
                     row_mac(&self.begun.suppression, &site.model.spec.name, &collection.table.name, &read.key);
                 buffer.entry(name).or_default().push(Waiting { row_mac, content });
@@ -197,13 +202,18 @@ impl<'a> Sealer<'a> {
         }
     }
 
-    fn cell_name(
-        &self,
-        site: &Site,
-        collection: &Collection,
-        subject: Option<&crate::plan::Subject>,
-        start: Option<&Value>,
-    ) -> CellName {
+    /// The digest of a subject; the last one is kept, for its rows come together.
+    fn lookup(&self, known: &mut Option<(Subject, Vec<u8>)>, subject: Option<Subject>) -> Vec<u8> {
+        let Some(subject) = subject else { return Vec::new() };
+        if let Some((_, lookup)) = known.as_ref().filter(|(last, _)| *last == subject) {
+            return lookup.clone();
+        }
+        let lookup = subject_lookup(&self.begun.lookup, &subject).to_vec();
+        *known = Some((subject, lookup.clone()));
+        lookup
+    }
+
+    fn cell_name(&self, site: &Site, collection: &Collection, lookup: Vec<u8>, start: Option<&Value>) -> CellName {
         let zone = site.model.spec.timezone;
         let period = collection.governed.as_ref().zip(start).and_then(|(governed, value)| {
             match read_start(value, start_kind(governed.start.kind), zone, self.begun.row.begun_at) {
@@ -211,7 +221,6 @@ impl<'a> Sealer<'a> {
                 _ => None,
             }
         });
-        let lookup = subject.map(|subject| subject_lookup(&self.begun.lookup, subject).to_vec()).unwrap_or_default();
         (lookup, bucket_of_row(&site.model.spec.name, collection, period.as_deref().unwrap_or(OPEN)))
     }
 
@@ -277,6 +286,7 @@ impl<'a> Sealer<'a> {
             return Ok(());
         }
         let mut tx = self.ground.control.begin().await?;
+        tx.keep_more_pages().await?;
         let resolved = self.resolve(&mut tx, &buffer).await?;
         let found = self.found(&resolved, &buffer)?;
         let must_be_sealed = self.must_be_sealed(&mut tx, &found).await?;

@@ -468,9 +468,11 @@ async fn a_recovered_site_begins_with_a_full_snapshot() {
     assert_eq!(increment(&installation).await.kind, "incremental");
     let mut tables = BTreeMap::new();
     let mut tx = installation.control.read().await.unwrap();
-    tx.image(&mut |piece| *tables.entry(piece.table.unwrap_or_default()).or_insert(0) += piece.bytes.len())
-        .await
-        .unwrap();
+    tx.image(&mut |piece: wangchuan::control::ImagePiece| {
+        *tables.entry(piece.table.unwrap_or_default()).or_insert(0) += piece.bytes.len();
+    })
+    .await
+    .unwrap();
     drop(tx);
     assert!(tables.contains_key("sealed_row") && tables.contains_key("snapshot"), "{tables:?}");
     assert!(!tables.contains_key("change_index") && !tables.contains_key("change_base"), "{tables:?}");
