@@ -1,6 +1,9 @@
 //! The ledger of erasures.
 
+use std::collections::{HashMap, HashSet};
+
 use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 
 use super::{Result, Tx, time_text};
@@ -86,6 +89,38 @@ impl Tx {
         rows.iter().map(ledger_entry).collect()
     }
 
+    /// Hands out the done entries of a run one by one, in their order: there may be too many to hold.
+    pub async fn each_done(&mut self, run: &str, mut take: impl FnMut(LedgerEntry)) -> Result<()> {
+        let mut rows = sqlx::query(
+            "SELECT position, store, collection, row_mac, kind, state, content_mac FROM ledger WHERE run = $1 AND state = 'done' ORDER BY position",
+        )
+        .bind(run)
+        .fetch(&mut *self.inner);
+        while let Some(row) = rows.try_next().await? {
+            take(ledger_entry(&row)?);
+        }
+        Ok(())
+    }
+
+    /// The rows of a chunk's done entries.
+    pub async fn done_in_chunk(&mut self, run: &str, chunk: i64) -> Result<HashSet<[u8; 16]>> {
+        let rows = sqlx::query("SELECT row_mac FROM ledger WHERE run = $1 AND chunk = $2 AND state = 'done'")
+            .bind(run)
+            .bind(chunk)
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.iter().map(|row| mac_of(row.try_get(0)?)).collect()
+    }
+
+    /// How many done entries each chunk of a run has; chunks without one are left out.
+    pub async fn done_by_chunk(&mut self, run: &str) -> Result<HashMap<i64, i64>> {
+        let rows = sqlx::query("SELECT chunk, COUNT(*) FROM ledger WHERE run = $1 AND state = 'done' GROUP BY chunk")
+            .bind(run)
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
     /// Whether a run that began by `until` and waits for its shred has erased or stripped rows of a collection.
     pub async fn has_pending_rows(&mut self, store: &str, collection: &str, until: DateTime<Utc>) -> Result<bool> {
         let row = sqlx::query(
@@ -127,6 +162,10 @@ impl Tx {
     }
 }
 
+fn mac_of(bytes: Vec<u8>) -> Result<[u8; 16]> {
+    bytes.try_into().map_err(|_| super::ControlError::Inconsistent("a ledger digest has a wrong length".to_owned()))
+}
+
 fn ledger_entry(row: &sqlx::any::AnyRow) -> Result<LedgerEntry> {
     let mac: Vec<u8> = row.try_get(3)?;
     let kind: String = row.try_get(4)?;
@@ -134,9 +173,7 @@ fn ledger_entry(row: &sqlx::any::AnyRow) -> Result<LedgerEntry> {
         position: row.try_get(0)?,
         store: row.try_get(1)?,
         collection: row.try_get(2)?,
-        row_mac: mac
-            .try_into()
-            .map_err(|_| super::ControlError::Inconsistent("a ledger digest has a wrong length".to_owned()))?,
+        row_mac: mac_of(mac)?,
         kind: match kind.as_str() {
             "anonymised" => LedgerKind::Anonymised,
             "stripped" => LedgerKind::Stripped,
