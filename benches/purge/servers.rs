@@ -120,7 +120,7 @@ impl Server {
         let mut client = self.connect(name).await?;
         client.run(&self.tables()).await?;
         let (series, options) = match self.engine {
-            Engine::Postgres => (format!("generate_series(1, {rows}) AS n"), ""),
+            Engine::Postgres => (format!("generate_series(CAST(1 AS bigint), {rows}) AS n"), ""),
             Engine::Mariadb => (format!("(SELECT seq AS n FROM seq_1_to_{rows}) AS s"), ""),
         };
         // In the order of time, as orders come, give or take a month.

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 
 use super::{Result, Tx, time_text};
@@ -26,6 +25,15 @@ impl LedgerKind {
         match verdict {
             "anonymise" => Self::Anonymised,
             "strip" => Self::Stripped,
+            _ => Self::Erased,
+        }
+    }
+
+    /// The kind with this name in the ledger.
+    fn of_text(text: &str) -> Self {
+        match text {
+            "anonymised" => Self::Anonymised,
+            "stripped" => Self::Stripped,
             _ => Self::Erased,
         }
     }
@@ -59,6 +67,19 @@ pub struct LedgerEntry {
     pub state: String,
 }
 
+/// What a run did in one of its chunks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoneBlock {
+    /// The chunk.
+    pub chunk: i64,
+    /// The store.
+    pub store: String,
+    /// The collection.
+    pub collection: String,
+    /// What was done.
+    pub kind: LedgerKind,
+}
+
 impl Tx {
     /// The last ledger position given out.
     pub async fn ledger_head(&mut self) -> Result<i64> {
@@ -89,17 +110,35 @@ impl Tx {
         rows.iter().map(ledger_entry).collect()
     }
 
-    /// Hands out the done entries of a run one by one, in their order: there may be too many to hold.
-    pub async fn each_done(&mut self, run: &str, mut take: impl FnMut(LedgerEntry)) -> Result<()> {
-        let mut rows = sqlx::query(
-            "SELECT position, store, collection, row_mac, kind, state, content_mac FROM ledger WHERE run = $1 AND state = 'done' ORDER BY position",
+    /// What a run's done entries are, by chunk and in their order; the rows of each are for [`Tx::done_rows`] to read, because all of them
+    /// may be too many to hold.
+    pub async fn done_blocks(&mut self, run: &str) -> Result<Vec<DoneBlock>> {
+        let rows = sqlx::query(
+            "SELECT chunk, store, collection, kind, MIN(position) AS first FROM ledger WHERE run = $1 AND state = 'done' \
+             GROUP BY chunk, store, collection, kind ORDER BY first",
         )
         .bind(run)
-        .fetch(&mut *self.inner);
-        while let Some(row) = rows.try_next().await? {
-            take(ledger_entry(&row)?);
-        }
-        Ok(())
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let (chunk, store, collection) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                Ok(DoneBlock { chunk, store, collection, kind: LedgerKind::of_text(&row.try_get::<String, _>(3)?) })
+            })
+            .collect()
+    }
+
+    /// The rows of a block: keyed digests of key and content, in the order of their entries.
+    pub async fn done_rows(&mut self, run: &str, block: &DoneBlock) -> Result<Vec<([u8; 16], [u8; 32])>> {
+        let rows = sqlx::query(
+            "SELECT row_mac, content_mac FROM ledger WHERE run = $1 AND chunk = $2 AND kind = $3 AND state = 'done' ORDER BY position",
+        )
+        .bind(run)
+        .bind(block.chunk)
+        .bind(block.kind.text())
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.iter().map(|row| Ok((mac_of(row.try_get(0)?)?, content_of(row.try_get(1)?)))).collect()
     }
 
     /// The rows of a chunk's done entries.
@@ -166,6 +205,11 @@ fn mac_of(bytes: Vec<u8>) -> Result<[u8; 16]> {
     bytes.try_into().map_err(|_| super::ControlError::Inconsistent("a ledger digest has a wrong length".to_owned()))
 }
 
+/// The digest of a content; zero when the row was gone by then.
+fn content_of(bytes: Option<Vec<u8>>) -> [u8; 32] {
+    bytes.and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; 32])
+}
+
 fn ledger_entry(row: &sqlx::any::AnyRow) -> Result<LedgerEntry> {
     let mac: Vec<u8> = row.try_get(3)?;
     let kind: String = row.try_get(4)?;
@@ -174,12 +218,8 @@ fn ledger_entry(row: &sqlx::any::AnyRow) -> Result<LedgerEntry> {
         store: row.try_get(1)?,
         collection: row.try_get(2)?,
         row_mac: mac_of(mac)?,
-        kind: match kind.as_str() {
-            "anonymised" => LedgerKind::Anonymised,
-            "stripped" => LedgerKind::Stripped,
-            _ => LedgerKind::Erased,
-        },
+        kind: LedgerKind::of_text(&kind),
         state: row.try_get(5)?,
-        content_mac: row.try_get::<Option<Vec<u8>>, _>(6)?.and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; 32]),
+        content_mac: content_of(row.try_get(6)?),
     })
 }

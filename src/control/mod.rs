@@ -50,7 +50,7 @@ pub use image::{CLOCK, ImageLoad, ImagePiece, ImageRows, OWN};
 pub use jobs::JobRun;
 pub use key_list::KeyGroup;
 pub use lease::{Lease, LeaseHolder, shared_holder};
-pub use ledger::{LedgerEntry, LedgerKind};
+pub use ledger::{DoneBlock, LedgerEntry, LedgerKind};
 pub use outside_keys::OutsideKeyRow;
 pub use people::{HoldRow, RequestRow};
 pub use plans::{ChunkCounts, ChunkRow, PlanRow, RunRow};

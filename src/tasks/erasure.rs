@@ -412,7 +412,11 @@ async fn finish(installation: &Installation, run: &mut RunRow) -> Result<()> {
     let counts = [("due", body.due), ("erased", body.erased), ("anonymised", body.anonymised), ("kept", kept)];
     let references = counts.map(|(name, count)| (name.to_owned(), count.to_string())).to_vec();
     let mut changes = changes::Changes::default();
-    installation.control.read().await?.each_done(&run.id, |entry| changes.add(&entry)).await?;
+    let mut tx = installation.control.read().await?;
+    for block in tx.done_blocks(&run.id).await? {
+        changes.add(&block, &tx.done_rows(&run.id, &block).await?);
+    }
+    drop(tx);
     let changes = changes.finish();
     let ended = Operation { name: "run.end", object: &run.id, outcome, references, changes, ..Operation::default() };
     installation.log(ended).await?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::control::{LedgerEntry, LedgerKind};
+use crate::control::{DoneBlock, LedgerKind};
 use crate::log::record::Change;
 
 /// The changes of a run, by table, from its entries in the ledger in their order.
@@ -12,12 +12,13 @@ use crate::log::record::Change;
 pub(super) struct Changes(BTreeMap<(String, &'static str), (u64, Option<Context>)>);
 
 impl Changes {
-    /// Adds an entry.
-    pub(super) fn add(&mut self, entry: &LedgerEntry) {
-        let letter = if entry.kind == LedgerKind::Erased { "D" } else { "M" };
-        let (rows, contents) = self.0.entry((format!("{}.{}", entry.store, entry.collection), letter)).or_default();
-        *rows += 1;
-        contents.get_or_insert_with(|| Context::new(&SHA256)).update(&entry.content_mac);
+    /// Adds the rows of a block of entries.
+    pub(super) fn add(&mut self, block: &DoneBlock, done: &[([u8; 16], [u8; 32])]) {
+        let letter = if block.kind == LedgerKind::Erased { "D" } else { "M" };
+        let (rows, contents) = self.0.entry((format!("{}.{}", block.store, block.collection), letter)).or_default();
+        let contents = contents.get_or_insert_with(|| Context::new(&SHA256));
+        *rows += done.len() as u64;
+        done.iter().for_each(|(_, content)| contents.update(content));
     }
 
     /// What the operation log says.
