@@ -128,7 +128,7 @@ async fn main() -> Result<()> {
             continue;
         }
         let Some(server) = Server::named(engine) else {
-            eprintln_once(engine);
+            say_left_out(engine);
             continue;
         };
         let parts = ["rates", "load", "scan"];
@@ -157,6 +157,6 @@ async fn main() -> Result<()> {
 }
 
 #[expect(clippy::print_stderr, reason = "a benchmark says what it leaves out")]
-fn eprintln_once(engine: Engine) {
+fn say_left_out(engine: Engine) {
     eprintln!("{} is left out: {} is not set; see tests/run --bench", engine.name(), engine.variable());
 }

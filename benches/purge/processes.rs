@@ -67,8 +67,5 @@ pub fn run(command: &mut Command) -> Result<Took> {
     if !status.success() {
         return Err(format!("{command:?}: {status}\n{said}\n{}", fs::read_to_string(err.path())?).into());
     }
-    if std::env::var_os("PURGE_TRACE").is_some() {
-        fs::copy(err.path(), format!("/tmp/purge-trace-{}.log", child.id()))?;
-    }
     Ok(Took { seconds, processor: children_seconds() - before, memory: most, out: said })
 }

@@ -223,3 +223,77 @@ fn ledger_entry(row: &sqlx::any::AnyRow) -> Result<LedgerEntry> {
         content_mac: content_of(row.try_get(6)?),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::testing::create;
+    use crate::control::{ChunkCounts, ChunkRow, RunRow};
+
+    fn run() -> RunRow {
+        RunRow {
+            id: "run".to_owned(),
+            kind: "retention".to_owned(),
+            plan: Some("plan".to_owned()),
+            request: None,
+            state: "approved".to_owned(),
+            begun_at: DateTime::UNIX_EPOCH,
+            ended_at: None,
+            verified_at: None,
+            verified_snapshot: None,
+            grace_until: None,
+            generation: None,
+            shredded_at: None,
+            body: "{}".to_owned(),
+        }
+    }
+
+    fn chunk(number: i64, rows: i64) -> ChunkRow {
+        ChunkRow {
+            number,
+            store: "shop".to_owned(),
+            collection: "orders".to_owned(),
+            verdict: "erase".to_owned(),
+            rows,
+            sealed: Vec::new(),
+            state: "planned".to_owned(),
+            counts: ChunkCounts::default(),
+            knot: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn each_row_that_is_gone_gets_its_own_digest_and_the_others_are_void() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = create(&folder.path().join("control.db"), [1; 16]).await;
+        let mac = |number: u8| [number; 16];
+        let gone = |number: u8| ([number; 16], [number + 100; 32]);
+        let (all, some): (Vec<_>, Vec<_>) = ((1..=5).map(mac).collect(), vec![gone(12), gone(15), gone(11)]);
+        let mut tx = control.begin().await.unwrap();
+        for (number, rows) in [(0, all), (5, (11..=15).map(mac).collect())] {
+            // An attempt that came to nothing before leaves no entry.
+            for _ in 0..2 {
+                let begun = DateTime::UNIX_EPOCH;
+                tx.begin_chunk(&run(), &chunk(number, 5), LedgerKind::Erased, &rows, begun).await.unwrap();
+            }
+        }
+        let whole: Vec<_> = (1..=5).map(gone).collect();
+        tx.end_chunk(&run(), &chunk(0, 5), ChunkCounts::default(), &whole, None).await.unwrap();
+        // Neither all of them nor in their order.
+        tx.end_chunk(&run(), &chunk(5, 5), ChunkCounts::default(), &some, None).await.unwrap();
+        tx.commit().await.unwrap();
+
+        let mut tx = control.read().await.unwrap();
+        let blocks = tx.done_blocks("run").await.unwrap();
+        assert_eq!(
+            blocks.iter().map(|block| (block.chunk, block.kind)).collect::<Vec<_>>(),
+            [0, 5].map(|chunk| (chunk, LedgerKind::Erased))
+        );
+        assert_eq!(tx.done_rows("run", &blocks[0]).await.unwrap(), whole);
+        assert_eq!(tx.done_rows("run", &blocks[1]).await.unwrap(), [gone(11), gone(12), gone(15)]);
+        assert_eq!(tx.done_by_chunk("run").await.unwrap(), HashMap::from([(0, 5), (5, 3)]));
+        assert_eq!(tx.done_in_chunk("run", 5).await.unwrap(), [11, 12, 15].map(mac).into());
+        assert_eq!(tx.ledger_of_run("run").await.unwrap().len(), 8);
+        assert!(tx.ledger_after("shop", 0).await.unwrap().iter().all(|entry| entry.state == "done"));
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
-use super::evidence;
+use super::Evidence;
 use super::predicate::{Facts, predicate};
 use super::residual::residuals;
 use super::root::key_evidence;
@@ -15,7 +15,7 @@ use crate::certify::codes::{
 use crate::certify::evidence::verify_evidence;
 use crate::certify::issue;
 use crate::certify::statement::{Predicate, RootSlot, Statement, Timestamp};
-use crate::control::{ChunkCounts, ChunkRow, LedgerKind, RunRow};
+use crate::control::{ChunkCounts, ChunkRow, DoneBlock, LedgerKind, RunRow};
 use crate::keys::Key;
 use crate::plan::{CollectionCounts, PlanBody, PlanKind, Technique};
 use crate::policy::calendar::Period;
