@@ -426,9 +426,11 @@ impl Installation {
     /// # Errors
     /// When the control database fails, or the work did not end within a batch's longest time.
     pub async fn wait_for_destruction(&self) -> Result<()> {
+        // What begins from now on sees the hold, and need not be waited for: where batches go beside each other, one always runs.
+        let begun = self.control.read().await?.destroying().await?;
         for _ in 0..BARRIER_TRIES {
             let mut tx = self.control.read().await?;
-            let working = tx.is_destroying().await?
+            let working = !tx.destroying().await?.is_disjoint(&begun)
                 && (self.token != 0
                     || WorkLock::is_held(&state_folder(&self.config))?
                     || tx.lease_holder(WORK_LEASE, self.clock.now()).await?.is_some());

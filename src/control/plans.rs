@@ -1,6 +1,6 @@
 //! Plans and runs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
@@ -413,11 +413,19 @@ impl Tx {
 
     /// Whether a chunk or a generation change is in the middle of happening.
     pub async fn is_destroying(&mut self) -> Result<bool> {
-        let row = sqlx::query("SELECT (SELECT COUNT(*) FROM plan_chunk WHERE state = 'running') + (SELECT COUNT(*) FROM rekey WHERE ended_at IS NULL) \
-             + (SELECT COUNT(*) FROM outside_key WHERE state = 'destroying')")
-            .fetch_one(&mut *self.inner)
-            .await?;
-        Ok(row.try_get::<i64, _>(0)? > 0)
+        Ok(!self.destroying().await?.is_empty())
+    }
+
+    /// What is in the middle of happening: chunks, generation changes and keys of applications, by name.
+    pub async fn destroying(&mut self) -> Result<BTreeSet<String>> {
+        let rows = sqlx::query(
+            "SELECT 'chunk ' || plan || ' ' || CAST(number AS TEXT) FROM plan_chunk WHERE state = 'running' \
+             UNION ALL SELECT 'generation ' || CAST(generation AS TEXT) FROM rekey WHERE ended_at IS NULL \
+             UNION ALL SELECT 'key ' || id FROM outside_key WHERE state = 'destroying'",
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// Notes of chunks that did not go well.

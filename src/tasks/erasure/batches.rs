@@ -81,10 +81,10 @@ pub(super) async fn carry_out(work: &Work<'_>, chunks: Vec<ChunkRow>, body: &mut
 /// A batch on its way.
 type Flight<'a> = BoxFuture<'a, Landed>;
 
-/// A batch that ended: its chunk, the hold on the stop switch, when it was begun, and how it ended.
+/// A batch that ended: its chunk, the hold on the stop switch while something is left to do, when it was begun, and how it ended.
 struct Landed {
     chunk: ChunkRow,
-    whole: InHand,
+    whole: Option<InHand>,
     begun: DateTime<Utc>,
     outcome: Result<ChunkOutcome, EraseError>,
 }
@@ -236,11 +236,13 @@ impl<'a> Batches<'a> {
         let begun = installation.clock.now();
         if chunk.knot.is_some() {
             let outcome = self.run_knot(&chunk).await;
-            air.landed.push_back(Landed { chunk, whole, begun, outcome });
+            air.landed.push_back(Landed { chunk, whole: Some(whole), begun, outcome });
             return;
         }
         air.flying.push(Box::pin(async move {
             let outcome = run_chunk(ground, run, installation.token, &chunk, keys, target).await;
+            // One that failed may have an intent to be taken back.
+            let whole = outcome.is_err().then_some(whole);
             Landed { chunk, whole, begun, outcome }
         }));
     }
