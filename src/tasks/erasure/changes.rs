@@ -18,7 +18,9 @@ impl Changes {
         let (rows, contents) = self.0.entry((format!("{}.{}", block.store, block.collection), letter)).or_default();
         let contents = contents.get_or_insert_with(|| Context::new(&SHA256));
         *rows += done.len() as u64;
-        done.iter().for_each(|(_, content)| contents.update(content));
+        for (_, content) in done {
+            contents.update(content);
+        }
     }
 
     /// What the operation log says.
