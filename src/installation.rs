@@ -394,16 +394,19 @@ impl Installation {
             ));
         }
         self.renew_lease().await?;
-        let mut tx = self.control.read().await?;
-        if let Some(since) = tx.meta("agent_hold").await? {
-            return Err(TaskError::refused(
-                format!("all destruction is held since {since}"),
-                "`wangchuan agent resume` ends the hold",
-            ));
-        }
-        drop(tx);
+        check_hold(&mut self.control.read().await?).await?;
         self.leave_no_doubt().await?;
         clock_check::check(&self.control, self.clock.as_ref(), &self.sites).await
+    }
+
+    /// Whether destruction is still allowed shortly after [`Installation::may_destroy`] said so: not held, no stop asked for. The clock and the
+    /// lease do not change so fast.
+    ///
+    /// # Errors
+    /// Refused, with what to do.
+    pub async fn may_still_destroy(&self) -> Result<()> {
+        self.goes_on()?;
+        check_hold(&mut self.control.read().await?).await
     }
 
     /// Confirms, on a person's word, that the clock is right: a leap up to now is accepted.
@@ -423,9 +426,11 @@ impl Installation {
     /// # Errors
     /// When the control database fails, or the work did not end within a batch's longest time.
     pub async fn wait_for_destruction(&self) -> Result<()> {
+        // What begins from now on sees the hold, and need not be waited for: where batches go beside each other, one always runs.
+        let begun = self.control.read().await?.destroying().await?;
         for _ in 0..BARRIER_TRIES {
             let mut tx = self.control.read().await?;
-            let working = tx.is_destroying().await?
+            let working = !tx.destroying().await?.is_disjoint(&begun)
                 && (self.token != 0
                     || WorkLock::is_held(&state_folder(&self.config))?
                     || tx.lease_holder(WORK_LEASE, self.clock.now()).await?.is_some());
@@ -477,6 +482,17 @@ impl Installation {
 
 /// SHA-256 of everything in the configuration that decides what is erased, hex: policies, what the statutes that they name
 /// demand, and of each store its zone and its collections.
+/// Refuses while an operator holds all destruction.
+async fn check_hold(tx: &mut crate::control::Tx) -> Result<()> {
+    match tx.meta("agent_hold").await? {
+        None => Ok(()),
+        Some(since) => Err(TaskError::refused(
+            format!("all destruction is held since {since}"),
+            "`wangchuan agent resume` ends the hold",
+        )),
+    }
+}
+
 fn policy_digest(config: &Configuration) -> String {
     let registry = &config.registry;
     let rules: Vec<PolicyRule> =

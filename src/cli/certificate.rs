@@ -57,7 +57,7 @@ pub enum CertificateCommand {
     },
     /// What led to a certificate: request, plan and its hash, approvals, run, entries of the operation log, destroyed keys.
     #[command(
-        after_help = "Examples:\n  wangchuan certificate trace latest\n  wangchuan certificate trace 3 --json | jq .plan.hash"
+        after_help = "Examples:\n  wangchuan certificate trace latest\n  wangchuan certificate trace 3 --json | jq .plan_details.hash"
     )]
     Trace {
         /// Its number, its id or the beginning of it; `latest` for the newest.

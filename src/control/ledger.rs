@@ -1,5 +1,7 @@
 //! The ledger of erasures.
 
+use std::collections::{HashMap, HashSet};
+
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
@@ -23,6 +25,15 @@ impl LedgerKind {
         match verdict {
             "anonymise" => Self::Anonymised,
             "strip" => Self::Stripped,
+            _ => Self::Erased,
+        }
+    }
+
+    /// The kind with this name in the ledger.
+    fn of_text(text: &str) -> Self {
+        match text {
+            "anonymised" => Self::Anonymised,
+            "stripped" => Self::Stripped,
             _ => Self::Erased,
         }
     }
@@ -56,6 +67,19 @@ pub struct LedgerEntry {
     pub state: String,
 }
 
+/// What a run did in one of its chunks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoneBlock {
+    /// The chunk.
+    pub chunk: i64,
+    /// The store.
+    pub store: String,
+    /// The collection.
+    pub collection: String,
+    /// What was done.
+    pub kind: LedgerKind,
+}
+
 impl Tx {
     /// The last ledger position given out.
     pub async fn ledger_head(&mut self) -> Result<i64> {
@@ -84,6 +108,56 @@ impl Tx {
         .fetch_all(&mut *self.inner)
         .await?;
         rows.iter().map(ledger_entry).collect()
+    }
+
+    /// What a run's done entries are, by chunk and in their order; the rows of each are for [`Tx::done_rows`] to read, because all of them
+    /// may be too many to hold.
+    pub async fn done_blocks(&mut self, run: &str) -> Result<Vec<DoneBlock>> {
+        let rows = sqlx::query(
+            "SELECT chunk, store, collection, kind, MIN(position) AS first FROM ledger WHERE run = $1 AND state = 'done' \
+             GROUP BY chunk, store, collection, kind ORDER BY first",
+        )
+        .bind(run)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let (chunk, store, collection) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                Ok(DoneBlock { chunk, store, collection, kind: LedgerKind::of_text(&row.try_get::<String, _>(3)?) })
+            })
+            .collect()
+    }
+
+    /// The rows of a block: keyed digests of key and content, in the order of their entries.
+    pub async fn done_rows(&mut self, run: &str, block: &DoneBlock) -> Result<Vec<([u8; 16], [u8; 32])>> {
+        let rows = sqlx::query(
+            "SELECT row_mac, content_mac FROM ledger WHERE run = $1 AND chunk = $2 AND kind = $3 AND state = 'done' ORDER BY position",
+        )
+        .bind(run)
+        .bind(block.chunk)
+        .bind(block.kind.text())
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.iter().map(|row| Ok((mac_of(row.try_get(0)?)?, content_of(row.try_get(1)?)))).collect()
+    }
+
+    /// The rows of a chunk's done entries.
+    pub async fn done_in_chunk(&mut self, run: &str, chunk: i64) -> Result<HashSet<[u8; 16]>> {
+        let rows = sqlx::query("SELECT row_mac FROM ledger WHERE run = $1 AND chunk = $2 AND state = 'done'")
+            .bind(run)
+            .bind(chunk)
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.iter().map(|row| mac_of(row.try_get(0)?)).collect()
+    }
+
+    /// How many done entries each chunk of a run has; chunks without one are left out.
+    pub async fn done_by_chunk(&mut self, run: &str) -> Result<HashMap<i64, i64>> {
+        let rows = sqlx::query("SELECT chunk, COUNT(*) FROM ledger WHERE run = $1 AND state = 'done' GROUP BY chunk")
+            .bind(run)
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
     /// Whether a run that began by `until` and waits for its shred has erased or stripped rows of a collection.
@@ -127,6 +201,15 @@ impl Tx {
     }
 }
 
+fn mac_of(bytes: Vec<u8>) -> Result<[u8; 16]> {
+    bytes.try_into().map_err(|_| super::ControlError::Inconsistent("a ledger digest has a wrong length".to_owned()))
+}
+
+/// The digest of a content; zero when the row was gone by then.
+fn content_of(bytes: Option<Vec<u8>>) -> [u8; 32] {
+    bytes.and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; 32])
+}
+
 fn ledger_entry(row: &sqlx::any::AnyRow) -> Result<LedgerEntry> {
     let mac: Vec<u8> = row.try_get(3)?;
     let kind: String = row.try_get(4)?;
@@ -134,15 +217,83 @@ fn ledger_entry(row: &sqlx::any::AnyRow) -> Result<LedgerEntry> {
         position: row.try_get(0)?,
         store: row.try_get(1)?,
         collection: row.try_get(2)?,
-        row_mac: mac
-            .try_into()
-            .map_err(|_| super::ControlError::Inconsistent("a ledger digest has a wrong length".to_owned()))?,
-        kind: match kind.as_str() {
-            "anonymised" => LedgerKind::Anonymised,
-            "stripped" => LedgerKind::Stripped,
-            _ => LedgerKind::Erased,
-        },
+        row_mac: mac_of(mac)?,
+        kind: LedgerKind::of_text(&kind),
         state: row.try_get(5)?,
-        content_mac: row.try_get::<Option<Vec<u8>>, _>(6)?.and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; 32]),
+        content_mac: content_of(row.try_get(6)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::testing::create;
+    use crate::control::{ChunkCounts, ChunkRow, RunRow};
+
+    fn run() -> RunRow {
+        RunRow {
+            id: "run".to_owned(),
+            kind: "retention".to_owned(),
+            plan: Some("plan".to_owned()),
+            request: None,
+            state: "approved".to_owned(),
+            begun_at: DateTime::UNIX_EPOCH,
+            ended_at: None,
+            verified_at: None,
+            verified_snapshot: None,
+            grace_until: None,
+            generation: None,
+            shredded_at: None,
+            body: "{}".to_owned(),
+        }
+    }
+
+    fn chunk(number: i64, rows: i64) -> ChunkRow {
+        ChunkRow {
+            number,
+            store: "shop".to_owned(),
+            collection: "orders".to_owned(),
+            verdict: "erase".to_owned(),
+            rows,
+            sealed: Vec::new(),
+            state: "planned".to_owned(),
+            counts: ChunkCounts::default(),
+            knot: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn each_row_that_is_gone_gets_its_own_digest_and_the_others_are_void() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = create(&folder.path().join("control.db"), [1; 16]).await;
+        let mac = |number: u8| [number; 16];
+        let gone = |number: u8| ([number; 16], [number + 100; 32]);
+        let (all, some): (Vec<_>, Vec<_>) = ((1..=5).map(mac).collect(), vec![gone(12), gone(15), gone(11)]);
+        let mut tx = control.begin().await.unwrap();
+        for (number, rows) in [(0, all), (5, (11..=15).map(mac).collect())] {
+            // An attempt that came to nothing before leaves no entry.
+            for _ in 0..2 {
+                let begun = DateTime::UNIX_EPOCH;
+                tx.begin_chunk(&run(), &chunk(number, 5), LedgerKind::Erased, &rows, begun).await.unwrap();
+            }
+        }
+        let whole: Vec<_> = (1..=5).map(gone).collect();
+        tx.end_chunk(&run(), &chunk(0, 5), ChunkCounts::default(), &whole, None).await.unwrap();
+        // Neither all of them nor in their order.
+        tx.end_chunk(&run(), &chunk(5, 5), ChunkCounts::default(), &some, None).await.unwrap();
+        tx.commit().await.unwrap();
+
+        let mut tx = control.read().await.unwrap();
+        let blocks = tx.done_blocks("run").await.unwrap();
+        assert_eq!(
+            blocks.iter().map(|block| (block.chunk, block.kind)).collect::<Vec<_>>(),
+            [0, 5].map(|chunk| (chunk, LedgerKind::Erased))
+        );
+        assert_eq!(tx.done_rows("run", &blocks[0]).await.unwrap(), whole);
+        assert_eq!(tx.done_rows("run", &blocks[1]).await.unwrap(), [gone(11), gone(12), gone(15)]);
+        assert_eq!(tx.done_by_chunk("run").await.unwrap(), HashMap::from([(0, 5), (5, 3)]));
+        assert_eq!(tx.done_in_chunk("run", 5).await.unwrap(), [11, 12, 15].map(mac).into());
+        assert_eq!(tx.ledger_of_run("run").await.unwrap().len(), 8);
+        assert!(tx.ledger_after("shop", 0).await.unwrap().iter().all(|entry| entry.state == "done"));
+    }
 }

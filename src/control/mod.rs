@@ -51,7 +51,7 @@ pub use image::{CLOCK, ImageLoad, ImagePiece, ImageRows, OWN, TakePieces};
 pub use jobs::JobRun;
 pub use key_list::KeyGroup;
 pub use lease::{Lease, LeaseHolder, shared_holder};
-pub use ledger::{LedgerEntry, LedgerKind};
+pub use ledger::{DoneBlock, LedgerEntry, LedgerKind};
 pub use media::MediaRow;
 pub use outside_keys::OutsideKeyRow;
 pub use people::{HoldRow, RequestRow};
@@ -69,6 +69,7 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
 use thiserror::Error;
+use tokio::sync::OwnedMutexGuard;
 
 use engine::{Database, Engine, Fault};
 
@@ -201,6 +202,8 @@ pub struct Control {
 pub struct Tx {
     inner: Transaction<'static, Any>,
     engine: Engine,
+    /// Of a writer, its turn among those of this process.
+    _turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl Control {
@@ -296,12 +299,13 @@ impl Control {
 
     /// Begins a transaction that may write; it waits for other writers. Behind a fence, refused when the lease is lost.
     pub async fn begin(&self) -> Result<Tx> {
-        Ok(Tx { inner: self.database.begin_write().await?, engine: self.database.engine })
+        let turn = self.database.turn().await;
+        Ok(Tx { inner: self.database.begin_write().await?, engine: self.database.engine, _turn: Some(turn) })
     }
 
     /// Begins a transaction that only reads, beside any writer.
     pub async fn read(&self) -> Result<Tx> {
-        Ok(Tx { inner: self.database.begin_read().await?, engine: self.database.engine })
+        Ok(Tx { inner: self.database.begin_read().await?, engine: self.database.engine, _turn: None })
     }
 
     /// The log store that shares this database (the operation log).

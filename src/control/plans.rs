@@ -1,6 +1,6 @@
 //! Plans and runs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
@@ -268,20 +268,25 @@ impl Tx {
             .bind(chunk.number)
             .execute(&mut *self.inner)
             .await?;
-        for mac in rows {
-            sqlx::query(
-                "INSERT INTO ledger (run, chunk, store, collection, row_mac, kind, state, at) VALUES ($1, $2, $3, $4, $5, $6, 'intended', $7)",
-            )
-            .bind(&run.id)
-            .bind(chunk.number)
-            .bind(&chunk.store)
-            .bind(&chunk.collection)
-            .bind(&mac[..])
-            .bind(kind.text())
-            .bind(time_text(now))
-            .execute(&mut *self.inner)
-            .await?;
+        if rows.is_empty() {
+            return Ok(());
         }
+        // One statement for all of them: a round trip for each row is what a batch would mostly wait for.
+        sqlx::query(
+            "WITH RECURSIVE n (i) AS (SELECT CAST(0 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i + 1 < $8) \
+             INSERT INTO ledger (run, chunk, store, collection, row_mac, kind, state, at) \
+             SELECT $1, $2, $3, $4, substr($5, CAST(i * 16 + 1 AS INTEGER), 16), $6, 'intended', $7 FROM n ORDER BY i",
+        )
+        .bind(&run.id)
+        .bind(chunk.number)
+        .bind(&chunk.store)
+        .bind(&chunk.collection)
+        .bind(rows.concat())
+        .bind(kind.text())
+        .bind(time_text(now))
+        .bind(rows.len() as i64)
+        .execute(&mut *self.inner)
+        .await?;
         Ok(())
     }
 
@@ -307,22 +312,51 @@ impl Tx {
         .bind(counts.anonymised)
         .execute(&mut *self.inner)
         .await?;
-        for (mac, content) in gone {
-            sqlx::query(
-                "UPDATE ledger SET state = 'done', content_mac = $4 WHERE run = $1 AND chunk = $2 AND row_mac = $3",
-            )
-            .bind(&run.id)
-            .bind(chunk.number)
-            .bind(&mac[..])
-            .bind(&content[..])
-            .execute(&mut *self.inner)
-            .await?;
-        }
+        self.end_entries(&run.id, chunk.number, gone).await?;
         sqlx::query("UPDATE ledger SET state = 'void' WHERE run = $1 AND chunk = $2 AND state = 'intended'")
             .bind(&run.id)
             .bind(chunk.number)
             .execute(&mut *self.inner)
             .await?;
+        Ok(())
+    }
+
+    /// The entries of rows that are gone become `done`. Intended in the order of the list, they mostly stand one behind the other: then one
+    /// statement finds each at its place; where that does not find all, each is looked up.
+    async fn end_entries(&mut self, run: &str, chunk: i64, gone: &[([u8; 16], [u8; 32])]) -> Result<()> {
+        let mut digests = Vec::with_capacity(gone.len() * 48);
+        for (mac, content) in gone {
+            digests.extend_from_slice(mac);
+            digests.extend_from_slice(content);
+        }
+        let first = "SELECT MIN(position) FROM ledger WHERE run = $1 AND chunk = $2 AND state = 'intended'";
+        let first = sqlx::query(first).bind(run).bind(chunk).fetch_one(&mut *self.inner).await?;
+        let Some(first) = first.try_get::<Option<i64>, _>(0)? else { return Ok(()) };
+        let ended = sqlx::query(
+            "UPDATE ledger SET state = 'done', content_mac = substr($3, CAST((position - $4) * 48 + 17 AS INTEGER), 32) \
+             WHERE run = $1 AND chunk = $2 AND state = 'intended' AND position >= $4 AND position < $5 \
+             AND row_mac = substr($3, CAST((position - $4) * 48 + 1 AS INTEGER), 16)",
+        )
+        .bind(run)
+        .bind(chunk)
+        .bind(digests)
+        .bind(first)
+        .bind(first + gone.len() as i64)
+        .execute(&mut *self.inner)
+        .await?;
+        if ended.rows_affected() == gone.len() as u64 {
+            return Ok(());
+        }
+        let contents: HashMap<&[u8], &[u8; 32]> = gone.iter().map(|(mac, content)| (&mac[..], content)).collect();
+        let left = "SELECT position, row_mac FROM ledger WHERE run = $1 AND chunk = $2 AND state = 'intended'";
+        for row in sqlx::query(left).bind(run).bind(chunk).fetch_all(&mut *self.inner).await? {
+            let Some(content) = contents.get(row.try_get::<Vec<u8>, _>(1)?.as_slice()) else { continue };
+            sqlx::query("UPDATE ledger SET state = 'done', content_mac = $2 WHERE position = $1")
+                .bind(row.try_get::<i64, _>(0)?)
+                .bind(&content[..])
+                .execute(&mut *self.inner)
+                .await?;
+        }
         Ok(())
     }
 
@@ -379,11 +413,19 @@ impl Tx {
 
     /// Whether a chunk or a generation change is in the middle of happening.
     pub async fn is_destroying(&mut self) -> Result<bool> {
-        let row = sqlx::query("SELECT (SELECT COUNT(*) FROM plan_chunk WHERE state = 'running') + (SELECT COUNT(*) FROM rekey WHERE ended_at IS NULL) \
-             + (SELECT COUNT(*) FROM outside_key WHERE state = 'destroying')")
-            .fetch_one(&mut *self.inner)
-            .await?;
-        Ok(row.try_get::<i64, _>(0)? > 0)
+        Ok(!self.destroying().await?.is_empty())
+    }
+
+    /// What is in the middle of happening: chunks, generation changes and keys of applications, by name.
+    pub async fn destroying(&mut self) -> Result<BTreeSet<String>> {
+        let rows = sqlx::query(
+            "SELECT 'chunk ' || plan || ' ' || CAST(number AS TEXT) FROM plan_chunk WHERE state = 'running' \
+             UNION ALL SELECT 'generation ' || CAST(generation AS TEXT) FROM rekey WHERE ended_at IS NULL \
+             UNION ALL SELECT 'key ' || id FROM outside_key WHERE state = 'destroying'",
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// Notes of chunks that did not go well.

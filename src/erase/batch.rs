@@ -163,7 +163,7 @@ pub(super) struct Work<'a> {
 
 /// What a transaction decides by.
 pub(super) struct Terms {
-    holds: ActiveHolds,
+    pub(super) holds: ActiveHolds,
     cutoff: DateTime<Utc>,
 }
 
@@ -196,7 +196,7 @@ impl Work<'_> {
         row_mac(&self.keys.suppression, &self.chunk.store, &self.chunk.collection, key)
     }
 
-    fn ledger_kind(&self) -> LedgerKind {
+    pub(super) fn ledger_kind(&self) -> LedgerKind {
         LedgerKind::of_verdict(&self.chunk.verdict)
     }
 
@@ -211,6 +211,9 @@ impl Work<'_> {
     /// The destructive transaction. Returns its marker, the digests of the rows that are gone (or anonymised, or stripped), and a note.
     async fn transaction(&self, target: &Target) -> Result<(BatchMarker, Vec<Gone>, Option<String>), EraseError> {
         let terms = Terms::read(self.ground, self.run).await?;
+        if let Some(done) = self.take_all(target, &terms).await? {
+            return Ok(done);
+        }
         let mut batch = self.site.store.begin_batch().await?;
         let locked = self.lock(batch.as_mut(), target, &terms).await?;
         let kind = self.ledger_kind();
@@ -228,6 +231,26 @@ impl Work<'_> {
         let marker = self.marker(gone.len() as i64);
         batch.commit(&marker).await?;
         Ok((marker, gone, note))
+    }
+
+    /// The query for the rows of the list that still meet the predicate, with all their columns behind those of the shape.
+    pub(super) fn planned_rows(&self, target: &Target, terms: &Terms) -> Result<(Shape, RowQuery), EraseError> {
+        let shape = Shape::of(self.collection);
+        let predicate = self.predicate(target, terms)?;
+        let mut query = shape.query(self.collection, Filter::And(vec![self.in_plan(), predicate]));
+        query.limit = self.items.len() as u32 + 1;
+        query.columns.extend(self.collection.table.columns.iter().map(|column| ColumnRef::own(&column.name)));
+        Ok((shape, query))
+    }
+
+    /// The planned predicate.
+    fn predicate(&self, target: &Target, terms: &Terms) -> Result<Filter, EraseError> {
+        let never = |_: Option<&Subject>, _: &str| None;
+        let (engine, cutoff) = (self.site.store.engine(), terms.cutoff);
+        let surveyor = Surveyor { model: &self.site.model, engine, cutoff, held_by: &never };
+        surveyor
+            .filter(self.collection, target)?
+            .ok_or_else(|| EraseError::Inconsistent("a planned collection has no predicate any more".to_owned()))
     }
 
     /// The marker of this chunk's transaction.
@@ -249,16 +272,8 @@ impl Work<'_> {
         target: &Target,
         terms: &Terms,
     ) -> Result<Locked, EraseError> {
-        let shape = Shape::of(self.collection);
-        let never = |_: Option<&Subject>, _: &str| None;
-        let (engine, cutoff) = (self.site.store.engine(), terms.cutoff);
-        let surveyor = Surveyor { model: &self.site.model, engine, cutoff, held_by: &never };
-        let predicate = surveyor
-            .filter(self.collection, target)?
-            .ok_or_else(|| EraseError::Inconsistent("a planned collection has no predicate any more".to_owned()))?;
-        let mut query = shape.query(self.collection, Filter::And(vec![self.in_plan(), predicate.clone()]));
-        query.limit = self.items.len() as u32 + 1;
-        query.columns.extend(self.collection.table.columns.iter().map(|column| ColumnRef::own(&column.name)));
+        let predicate = self.predicate(target, terms)?;
+        let (shape, query) = self.planned_rows(target, terms)?;
         let mut contents = HashMap::new();
         let mut found: Vec<(ReadRow, Vec<Value>)> = Vec::new();
         for mut row in batch.read_for_update(&query).await? {
@@ -297,7 +312,7 @@ impl Work<'_> {
     }
 
     /// Whether a row is still the one that was planned, and no hold covers it.
-    fn is_doomed(&self, row: &ReadRow, planned: Option<&ChunkItem>, holds: &ActiveHolds) -> bool {
+    pub(super) fn is_doomed(&self, row: &ReadRow, planned: Option<&ChunkItem>, holds: &ActiveHolds) -> bool {
         let unchanged = planned.is_some_and(|item| item.row.start == row.start && item.row.subject == row.subject);
         let subject = row.subject.as_ref();
         let is_lost = !self.keys.too_few.is_empty() && self.keys.too_few.contains(&self.mac(&row.key));
@@ -307,7 +322,7 @@ impl Work<'_> {
     }
 
     /// Before anything is changed, so that a crash cannot come between the change and the copy that undoes it.
-    async fn keep_pre_images(&self, before: Vec<(RowKey, Vec<Value>)>) -> Result<(), EraseError> {
+    pub(super) async fn keep_pre_images(&self, before: Vec<(RowKey, Vec<Value>)>) -> Result<(), EraseError> {
         let Some(key) = &self.keys.pre_images else { return Ok(()) };
         let all = &self.collection.table.columns;
         let stored = all.iter().filter(|column| !column.generated);

@@ -6,7 +6,7 @@
 
 pub mod rules;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, Utc};
 
@@ -116,10 +116,7 @@ async fn staying_cells(
     keys: &RunKeys,
 ) -> Result<StayingCells, EraseError> {
     let plan = run.plan.as_deref().unwrap_or_default();
-    let mut done: HashMap<[u8; 16], LedgerKind> = HashMap::new();
-    for entry in tx.ledger_of_run(&run.id).await? {
-        done.insert(entry.row_mac, entry.kind);
-    }
+    let gone = tx.done_by_chunk(&run.id).await?;
     let left = tx.left_by_run(&run.id).await?;
     let mut staying = StayingCells::new();
     for chunk in tx.chunks(plan).await? {
@@ -130,9 +127,16 @@ async fn staying_cells(
                 advice: "see `wangchuan store check`; the run goes on once it can be reached".to_owned(),
             });
         };
+        // Where every row is gone, none stays.
+        let kind = LedgerKind::of_verdict(&chunk.verdict);
+        let gone = if chunk.is_work() { gone.get(&chunk.number).copied().unwrap_or(0) } else { 0 };
+        if kind == LedgerKind::Erased && gone == chunk.rows {
+            continue;
+        }
+        let of_chunk = if gone == 0 { HashSet::new() } else { tx.done_in_chunk(&run.id, chunk.number).await? };
         for item in open_items(&keys.plan, plan, chunk.number, &chunk.sealed)? {
             let mac = crate::plan::digest::row_mac(&keys.suppression, &chunk.store, &chunk.collection, &item.row.key);
-            let done = done.get(&mac).copied().filter(|kind| *kind == LedgerKind::of_verdict(&chunk.verdict));
+            let done = of_chunk.contains(&mac).then_some(kind);
             if done == Some(LedgerKind::Erased) {
                 continue;
             }

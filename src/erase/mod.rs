@@ -21,6 +21,7 @@ pub mod referrers;
 mod stripped;
 mod surrogate;
 pub mod survey;
+mod take;
 pub mod throttle;
 pub mod waits;
 

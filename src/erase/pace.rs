@@ -1,8 +1,8 @@
 //! How many rows a batch takes: as many as keep its transaction short, found out by measuring.
 //!
-//! Additive increase, multiplicative decrease: a full batch that stayed well below the aim lets the next one grow by a step, one
-//! beyond it halves the size, and so does a lock that could not be had. Before the first of these the size doubles. Nothing here
-//! asks a clock: times are handed in.
+//! Additive increase, multiplicative decrease: a full batch that stayed well below the aim lets the next one grow by a step (by a
+//! quarter when it stayed far below), one beyond it halves the size, and so does a lock that could not be had. Before the first of
+//! these the size doubles. Nothing here asks a clock: times are handed in.
 
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ pub const MOST_ROWS: usize = super::chunk::CHUNK_ROWS;
 const STEP: usize = 25;
 /// Below so many percent of the aim a batch may grow: a quarter more stays below the aim.
 const ROOM_PERCENT: u32 = 60;
+/// Below so many percent of it the next batch grows by a quarter: one slow moment of the disk is soon made good.
+const FAR_PERCENT: u32 = 30;
 /// A lock that cannot be had is tried so often, with ever smaller batches.
 pub const LOCK_TRIES: u32 = 4;
 /// The pause behind the first try.
@@ -58,7 +60,12 @@ impl Pace {
         let is_full = rows.saturating_mul(4) >= self.rows.saturating_mul(3);
         let has_room = time.saturating_mul(100) <= self.aim.saturating_mul(ROOM_PERCENT);
         if is_full && has_room {
-            let more = if self.is_searching { self.rows } else { STEP.min(self.rows / 4).max(1) };
+            let is_far = time.saturating_mul(100) <= self.aim.saturating_mul(FAR_PERCENT);
+            let more = match (self.is_searching, is_far) {
+                (true, _) => self.rows,
+                (false, true) => (self.rows / 4).max(1),
+                (false, false) => STEP.min(self.rows / 4).max(1),
+            };
             self.rows = self.rows.saturating_add(more).min(MOST_ROWS);
         }
     }

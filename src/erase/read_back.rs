@@ -67,7 +67,7 @@ pub async fn read_back(
     let chunks = tx.chunks(plan).await?;
     let body = tx.plan(plan).await?.and_then(|row| serde_json::from_str::<PlanBody>(&row.body).ok());
     let body = body.ok_or_else(|| EraseError::Inconsistent("the run's plan is gone or damaged".to_owned()))?;
-    let done: HashSet<[u8; 16]> = tx.ledger_of_run(&run.id).await?.into_iter().map(|entry| entry.row_mac).collect();
+    let done = tx.done_by_chunk(&run.id).await?;
     let left = tx.left_by_run(&run.id).await?;
     drop(tx);
     let chunks: Vec<&ChunkRow> = chunks.iter().filter(|chunk| chunk.is_work()).collect();
@@ -88,8 +88,12 @@ pub async fn read_back(
         for chunk in chunks {
             let (_, collection) = place_of(ground, chunk)?;
             let mac = |key: &RowKey| row_mac(&keys.suppression, store, &chunk.collection, key);
+            let Some(done) = done.get(&chunk.number) else { continue };
             let mut items = open_items(&keys.plan, plan, chunk.number, &chunk.sealed)?;
-            items.retain(|item| done.contains(&mac(&item.row.key)));
+            if *done != items.len() as i64 {
+                let done = ground.control.read().await?.done_in_chunk(&run.id, chunk.number).await?;
+                items.retain(|item| done.contains(&mac(&item.row.key)));
+            }
             let kind = LedgerKind::of_verdict(&chunk.verdict);
             let found = match kind {
                 _ if items.is_empty() => Vec::new(),

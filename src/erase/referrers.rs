@@ -8,17 +8,13 @@ use crate::plan::model::{Child, Collection};
 use crate::stores::{Batch, ColumnRef, Filter, Hop, RowQuery, Snapshot};
 use crate::value::{RowKey, encode_values};
 
-/// Parents asked about at once: their keys are terms of one condition, whose depth engines limit.
-pub(super) const PARENTS: usize = 200;
+/// Parents asked about at once, of which each may have many children.
+pub(super) const PARENTS: usize = 1000;
 
 /// The query for the rows of a child table that refer to one of `parents`. It returns the parent's key; `key` is the
 /// child's referring columns until the caller knows a better one.
 pub(super) fn referring(collection: &Collection, child: &Child, parents: &[RowKey]) -> RowQuery {
     let parent = |column: &String| ColumnRef { hop: 1, column: column.clone() };
-    let is_one = |key: &RowKey| {
-        let parts = collection.key.iter().zip(&key.0);
-        Filter::And(parts.map(|(column, value)| Filter::Equals(parent(column), value.clone())).collect())
-    };
     RowQuery {
         table: child.table.clone(),
         path: vec![Hop {
@@ -27,7 +23,7 @@ pub(super) fn referring(collection: &Collection, child: &Child, parents: &[RowKe
             parent_columns: child.parent_columns.clone(),
         }],
         columns: collection.key.iter().map(parent).collect(),
-        filter: Filter::Or(parents.iter().map(is_one).collect()),
+        filter: Filter::AncestorIn(1, collection.key.clone(), parents.to_vec()),
         key: child.columns.clone(),
         after: None,
         limit: 1000,
@@ -87,14 +83,17 @@ pub(super) async fn referred_to(
     keys: &[RowKey],
 ) -> Result<HashSet<Vec<u8>>, EraseError> {
     let mut found = HashSet::new();
-    for parents in keys.chunks(PARENTS) {
+    let mut asked: Vec<&[RowKey]> = keys.chunks(PARENTS).collect();
+    while let Some(parents) = asked.pop() {
         if batch.count(&referring(collection, child, parents)).await? == 0 {
             continue;
         }
-        for parent in parents {
-            if batch.count(&referring(collection, child, std::slice::from_ref(parent))).await? > 0 {
+        match parents {
+            [parent] => {
                 found.insert(encode_values(&parent.0));
             }
+            // Halves: mostly few of many are referred to.
+            _ => asked.extend(<[&[RowKey]; 2]>::from(parents.split_at(parents.len() / 2))),
         }
     }
     Ok(found)

@@ -17,7 +17,7 @@ use crate::value::{Row, RowKey, Value, encode_values};
 /// The period of rows whose start event is not known, or that no policy governs.
 pub const OPEN: &str = "open";
 
-/// Rows read at once.
+/// Rows that a query returns unless it says otherwise.
 const PAGE: u32 = 1000;
 
 /// What is being looked for.
@@ -332,26 +332,12 @@ impl Shape {
     }
 }
 
-/// Reads all pages of a query.
+/// Reads all rows of a query, in one statement: page by page the engine would have to find, or sort, what is left each time.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub async fn read_all(view: &mut dyn Snapshot, mut query: RowQuery) -> Result<Vec<Row>, EraseError> {
-    // Paging needs the key in the rows; append it and cut it off again.
-    let width = query.columns.len();
-    query.columns.extend(query.key.iter().map(|column| ColumnRef::own(column)));
-    let mut all = Vec::new();
-    loop {
-        let page = view.read(&query).await?;
-        let last = page.len() < query.limit as usize;
-        for mut row in page {
-            query.after = Some(RowKey(row.split_off(width)));
-            all.push(row);
-        }
-        if last {
-            return Ok(all);
-        }
-    }
+pub async fn read_all(view: &mut dyn Snapshot, query: RowQuery) -> Result<Vec<Row>, EraseError> {
+    Ok(view.read(&RowQuery { limit: u32::MAX, ..query }).await?)
 }
 
 /// The kind of start event a column can hold.

@@ -235,6 +235,8 @@ pub enum Filter {
     Before(ColumnRef, Threshold),
     /// The columns (of the queried table) equal one of the tuples. At most [`MAX_BOUND_VALUES`] values in all.
     In(Vec<String>, Vec<RowKey>),
+    /// The same of the n-th ancestor on the query's path.
+    AncestorIn(usize, Vec<String>, Vec<RowKey>),
     /// All of them.
     And(Vec<Filter>),
     /// At least one of them.
@@ -466,6 +468,14 @@ pub trait Batch: Send {
 
     /// How many rows match now.
     async fn count(&mut self, query: &RowQuery) -> Result<u64>;
+
+    /// Reads rows as they are now, without locking them.
+    async fn read(&mut self, query: &RowQuery) -> Result<Vec<Row>>;
+
+    /// Deletes the rows that match and returns of each the columns asked for, as they were then, in no order and without regard to
+    /// `after` and `limit`. `None`, with nothing deleted, where the engine has no statement that does: MySQL and SQLite, and MariaDB for
+    /// columns of ancestors.
+    async fn take(&mut self, query: &RowQuery) -> Result<Option<Vec<Row>>>;
 
     /// Deletes rows matching `filter` (which may use `path`); returns how many the engine deleted.
     async fn delete(&mut self, table: &str, path: &[Hop], filter: &Filter) -> Result<u64>;

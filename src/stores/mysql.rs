@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt as _;
 use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlRow};
 use sqlx::{Connection, Row as _, ValueRef};
 
@@ -332,9 +333,13 @@ pub(super) struct MysqlSession {
 impl Session for MysqlSession {
     async fn fetch(&mut self, statement: Statement) -> Result<Vec<Row>> {
         let outputs = statement.outputs.clone();
-        let rows = bind(statement).fetch_all(&mut self.connection).await;
-        let rows = rows.map_err(|error| error_of(&self.store, &error))?;
-        rows.iter().map(|row| self.decode(row, &outputs)).collect()
+        // One by one: the driver's form of a row takes several times the memory of ours.
+        let (store, mut rows) = (&self.store, bind(statement).fetch(&mut self.connection));
+        let mut read = Vec::new();
+        while let Some(row) = rows.try_next().await.map_err(|error| error_of(store, &error))? {
+            read.push(decode(store, &row, &outputs)?);
+        }
+        Ok(read)
     }
 
     async fn execute(&mut self, statement: Statement) -> Result<u64> {
@@ -346,6 +351,10 @@ impl Session for MysqlSession {
     async fn script(&mut self, sql: &str) -> Result<()> {
         let done = sqlx::raw_sql(trusted(sql)).execute(&mut self.connection).await;
         done.map(|_| ()).map_err(|error| error_of(&self.store, &error))
+    }
+
+    fn returns_deleted(&self) -> bool {
+        self.is_mariadb
     }
 
     async fn definitions(&mut self, schema: &Schema, tables: &[&str]) -> Result<Definitions> {
@@ -370,27 +379,25 @@ fn bind<'q>(statement: Statement) -> sqlx::query::Query<'q, sqlx::MySql, MySqlAr
     query
 }
 
-impl MysqlSession {
-    /// Reads each column as the statement says; what it does not say is text.
-    fn decode(&self, row: &MySqlRow, outputs: &[Output]) -> Result<Row> {
-        let failed = |error: sqlx::Error| error_of(&self.store, &error);
-        let mut values = Row::with_capacity(row.len());
-        for index in 0..row.len() {
-            if row.try_get_raw(index).map_err(failed)?.is_null() {
-                values.push(Value::Null);
-                continue;
-            }
-            values.push(match outputs.get(index) {
-                Some(Output::Bytes) => Value::Blob(row.try_get_unchecked(index).map_err(failed)?),
-                Some(Output::Integer) => Value::Integer(row.try_get_unchecked(index).map_err(failed)?),
-                _ => {
-                    let bytes: Vec<u8> = row.try_get_unchecked(index).map_err(failed)?;
-                    let what = format!("column {} of a result holds text that is not UTF-8", index + 1);
-                    let not_text = |_| StoreError::Failed { store: self.store.clone(), what };
-                    Value::Text(String::from_utf8(bytes).map_err(not_text)?)
-                }
-            });
+/// Reads each column as the statement says; what it does not say is text.
+fn decode(store: &str, row: &MySqlRow, outputs: &[Output]) -> Result<Row> {
+    let failed = |error: sqlx::Error| error_of(store, &error);
+    let mut values = Row::with_capacity(row.len());
+    for index in 0..row.len() {
+        if row.try_get_raw(index).map_err(failed)?.is_null() {
+            values.push(Value::Null);
+            continue;
         }
-        Ok(values)
+        values.push(match outputs.get(index) {
+            Some(Output::Bytes) => Value::Blob(row.try_get_unchecked(index).map_err(failed)?),
+            Some(Output::Integer) => Value::Integer(row.try_get_unchecked(index).map_err(failed)?),
+            _ => {
+                let bytes: Vec<u8> = row.try_get_unchecked(index).map_err(failed)?;
+                let what = format!("column {} of a result holds text that is not UTF-8", index + 1);
+                let not_text = |_| StoreError::Failed { store: store.to_owned(), what };
+                Value::Text(String::from_utf8(bytes).map_err(not_text)?)
+            }
+        });
     }
+    Ok(values)
 }

@@ -26,24 +26,28 @@ pub(super) trait Session: Send + Sized + 'static {
     async fn execute(&mut self, statement: Statement) -> Result<u64>;
     /// Runs text without values: transaction control, settings, definitions.
     async fn script(&mut self, sql: &str) -> Result<()>;
+    /// Whether a DELETE can return what it deleted.
+    fn returns_deleted(&self) -> bool {
+        false
+    }
     /// How tables are defined.
     async fn definitions(&mut self, schema: &Schema, tables: &[&str]) -> Result<Definitions>;
 }
 
-/// Keeps one idle connection for the next caller, so that a batch does not pay for a login.
-pub(super) struct Lane<S>(Mutex<Option<S>>);
+/// Keeps idle connections for the next callers, so that a batch does not pay for a login. As many as were used beside each other.
+pub(super) struct Lane<S>(Mutex<Vec<S>>);
 
 impl<S> Lane<S> {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(None)))
+        Arc::new(Self(Mutex::new(Vec::new())))
     }
 
     pub fn take(&self) -> Option<S> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
     pub fn put(&self, session: S) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(session);
     }
 }
 
@@ -343,6 +347,20 @@ impl<S: Session> Batch for OpenBatch<S> {
 
     async fn count(&mut self, query: &RowQuery) -> Result<u64> {
         count_rows(&mut self.0.session, &self.0.schema, &self.0.store, query).await
+    }
+
+    async fn read(&mut self, query: &RowQuery) -> Result<Vec<Row>> {
+        read_page(&mut self.0.session, &self.0.schema, &self.0.store, query, false).await
+    }
+
+    async fn take(&mut self, query: &RowQuery) -> Result<Option<Vec<Row>>> {
+        if !self.0.session.returns_deleted() {
+            return Ok(None);
+        }
+        match sql::take(&self.0.schema, query).map_err(refused(&self.0.store))? {
+            Some(statement) => self.0.session.fetch(statement).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn delete(&mut self, table: &str, path: &[Hop], filter: &Filter) -> Result<u64> {

@@ -184,23 +184,36 @@ impl<'s> Builder<'s> {
     /// `LEFT JOIN parent AS tN ON …` (or `pN`) for every step of the path.
     fn joins(&mut self, scope: &Scope<'_>, path: &[Hop]) -> Result<()> {
         for (index, hop) in path.iter().enumerate() {
-            let (child, child_prefix) = scope.at(index)?;
-            let (parent, prefix) = scope.at(index + 1)?;
-            if hop.columns.len() != hop.parent_columns.len() || hop.columns.is_empty() {
-                let (expected, found) = (hop.columns.len(), hop.parent_columns.len());
-                return Err(SqlError::WrongWidth { table: parent.name.clone(), expected, found });
-            }
-            let mut conditions = Vec::new();
-            for (from, to) in hop.columns.iter().zip(&hop.parent_columns) {
-                column(child, from)?;
-                column(parent, to)?;
-                conditions.push(format!("{prefix}{} = {child_prefix}{}", self.quoted(to), self.quoted(from)));
-            }
-            let place = self.schema.place(&hop.parent);
-            let name = prefix.trim_end_matches('.');
-            self.push(&format!(" LEFT JOIN {place} AS {name} ON {}", conditions.join(" AND ")));
+            let (name, conditions) = self.step(scope, (index, hop))?;
+            self.push(&format!(" LEFT JOIN {name} ON {conditions}"));
         }
         Ok(())
+    }
+
+    /// `parent AS t1, … WHERE …` for all steps of the path, with ` AND ` behind.
+    fn ancestors(&mut self, scope: &Scope<'_>, path: &[Hop]) -> Result<()> {
+        let steps = path.iter().enumerate().map(|step| self.step(scope, step)).collect::<Result<Vec<_>>>()?;
+        let (names, conditions): (Vec<String>, Vec<String>) = steps.into_iter().unzip();
+        self.push(&format!("{} WHERE {} AND ", names.join(", "), conditions.join(" AND ")));
+        Ok(())
+    }
+
+    /// `parent AS tN` and what joins it to its child.
+    fn step(&self, scope: &Scope<'_>, (index, hop): (usize, &Hop)) -> Result<(String, String)> {
+        let (child, child_prefix) = scope.at(index)?;
+        let (parent, prefix) = scope.at(index + 1)?;
+        if hop.columns.len() != hop.parent_columns.len() || hop.columns.is_empty() {
+            let (expected, found) = (hop.columns.len(), hop.parent_columns.len());
+            return Err(SqlError::WrongWidth { table: parent.name.clone(), expected, found });
+        }
+        let mut conditions = Vec::new();
+        for (from, to) in hop.columns.iter().zip(&hop.parent_columns) {
+            column(child, from)?;
+            column(parent, to)?;
+            conditions.push(format!("{prefix}{} = {child_prefix}{}", self.quoted(to), self.quoted(from)));
+        }
+        let place = self.schema.place(&hop.parent);
+        Ok((format!("{place} AS {}", prefix.trim_end_matches('.')), conditions.join(" AND ")))
     }
 
     /// `FROM table AS t0 LEFT JOIN … WHERE filter`, returning the scope.
@@ -321,6 +334,38 @@ pub(super) fn delete(schema: &Schema, table: &str, path: &[Hop], filter: &Filter
     builder.push(&format!("DELETE FROM {place} WHERE "));
     builder.split_filter(&scope, path, filter)?;
     builder.finish()
+}
+
+/// Deletes the rows that match and returns columns of each; nothing where one statement cannot do that. Rows without one of the ancestors
+/// on the path do not match.
+pub(super) fn take(schema: &Schema, query: &RowQuery) -> Result<Option<Statement>> {
+    let is_joined = query.columns.iter().any(|column| column.hop > 0);
+    if schema.engine == Engine::Sqlite || schema.engine == Engine::Mysql && is_joined {
+        return Ok(None);
+    }
+    schema.writable(&query.table)?;
+    let place = schema.place(&query.table);
+    let mut builder = Builder::new(schema);
+    let prefix = if is_joined { "t0.".to_owned() } else { format!("{place}.") };
+    let scope = Scope::of(schema, &query.table, &query.path, prefix)?;
+    if is_joined {
+        builder.push(&format!("DELETE FROM {place} AS t0 USING "));
+        builder.ancestors(&scope, &query.path)?;
+        builder.filter(&scope, &query.filter)?;
+    } else {
+        builder.push(&format!("DELETE FROM {place} WHERE "));
+        builder.split_filter(&scope, &query.path, &query.filter)?;
+    }
+    for (index, wanted) in query.columns.iter().enumerate() {
+        // MariaDB knows the table there by its bare name only.
+        let (table, prefix) = scope.at(wanted.hop)?;
+        let prefix = if schema.engine == Engine::Mysql { "" } else { prefix };
+        let (expression, output) = value::output(schema.engine, table, column(table, &wanted.column)?, prefix)?;
+        builder.push(if index == 0 { " RETURNING " } else { ", " });
+        builder.push(&expression);
+        builder.outputs.push(output);
+    }
+    builder.finish().map(Some)
 }
 
 /// Sets columns of the rows that match.

@@ -28,7 +28,7 @@ use crate::certify::codes::{Action, ErasureResult, SupersedesReason, TriggerKind
 use crate::certify::dsse::Envelope;
 use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
 use crate::certify::statement::{Approval, Issuer, KeyEvidence, Statement, Supersedes, Timestamp};
-use crate::control::{CertificateRow, LedgerEntry, LedgerKind, RunRow, Tx};
+use crate::control::{CertificateRow, DoneBlock, LedgerKind, RunRow, Tx};
 use crate::crash_point;
 use crate::installation::{Installation, Operation};
 use crate::keyring::{KeyringError, Purpose};
@@ -338,7 +338,7 @@ async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Opti
     let taken_from = tx.run(&run.id).await?;
     let reference_key = installation.keyring.work_key(&mut tx, Purpose::Certificate, "").await?;
     let checked_at = Timestamp::from(run.verified_at.unwrap_or(now));
-    let (evidence, evidence_digest) = evidence(&tx.ledger_of_run(&run.id).await?, checked_at, &reference_key)?;
+    let (evidence, evidence_digest) = evidence(&mut tx, &run.id, checked_at, &reference_key).await?;
     let (sequence, previous) = next_reserved(&mut tx).await?;
     let id = announced(&mut tx).await?;
     facts.id.clone_from(&id);
@@ -514,29 +514,52 @@ async fn request_of(tx: &mut Tx, number: Option<i64>) -> Result<Option<AskedFor>
     Ok(Some(AskedFor { number, reason, received: request.received_at, due: request.due_at }))
 }
 
-/// The evidence file and its digest. Stripped rows stand in it as present: they are counted as retained, and the digest of
-/// what they held before shows later what was taken from them.
-fn evidence(entries: &[LedgerEntry], at: Timestamp, key: &Key) -> Result<(String, String)> {
-    let mut writer = EvidenceWriter::default();
-    let mut file = String::new();
-    for entry in entries {
-        let (action, after) = match entry.kind {
+/// The evidence file in the making. Stripped rows stand in it as present: they are counted as retained, and the digest of what they
+/// held before shows later what was taken from them.
+#[derive(Default)]
+struct Evidence {
+    writer: EvidenceWriter,
+    file: String,
+}
+
+impl Evidence {
+    /// Adds the rows of a block of the ledger.
+    fn add(&mut self, block: &DoneBlock, rows: &[([u8; 16], [u8; 32])], at: Timestamp, key: &Key) -> Result<()> {
+        let (action, after) = match block.kind {
             LedgerKind::Erased => (Action::Delete, After::Absent),
             LedgerKind::Anonymised | LedgerKind::Stripped => (Action::Anonymize, After::Present),
         };
-        let row = EvidenceRow {
-            target_id: location(&entry.store, &entry.collection),
-            reference: hex::encode(mac(Suite::Intl, key, &[b"row", &entry.row_mac])),
-            content_before: hex::encode(entry.content_mac),
-            action,
-            at,
-            after,
-            check: VerificationMethod::FullReadback,
-        };
-        file.push_str(&writer.line(&row).map_err(proof)?);
+        let target_id = location(&block.store, &block.collection);
+        for (row, content) in rows {
+            let row = EvidenceRow {
+                target_id: target_id.clone(),
+                reference: hex::encode(mac(Suite::Intl, key, &[b"row", row])),
+                content_before: hex::encode(content),
+                action,
+                at,
+                after,
+                check: VerificationMethod::FullReadback,
+            };
+            self.file.push_str(&self.writer.line(&row).map_err(proof)?);
+        }
+        Ok(())
     }
-    let (digest, _) = writer.finish();
-    Ok((file, digest))
+
+    /// The file and its digest.
+    fn finish(self) -> (String, String) {
+        let (digest, _) = self.writer.finish();
+        (self.file, digest)
+    }
+}
+
+/// The evidence file of a run, and its digest.
+async fn evidence(tx: &mut Tx, run: &str, at: Timestamp, key: &Key) -> Result<(String, String)> {
+    let mut evidence = Evidence::default();
+    for block in tx.done_blocks(run).await? {
+        let rows = tx.done_rows(run, &block).await?;
+        evidence.add(&block, &rows, at, key)?;
+    }
+    Ok(evidence.finish())
 }
 
 #[cfg(test)]

@@ -102,8 +102,7 @@ pub async fn find_plan(installation: &Installation, prefix: &str) -> Result<Plan
 /// gone on with afterwards by [`resume_runs`].
 pub async fn execute(installation: &Installation, plan: &PlanRow) -> Result<RunRow> {
     let body = plan_body(plan)?;
-    checks::check_all(installation, plan, &body).await?;
-    let chunks = installation.control.read().await?.chunks(&plan.id).await?;
+    let chunks = checks::check_all(installation, plan, &body).await?;
     let refused = rights::check_rights(&installation.ground()?, &chunks).await?;
     let now = installation.clock.now();
     let skipped = body.skipped.iter().cloned().chain(refused).collect();
@@ -138,7 +137,7 @@ pub async fn execute(installation: &Installation, plan: &PlanRow) -> Result<RunR
     }
     drop(whole);
     crash_point::reached("run.added");
-    drive(installation, run).await
+    drive(installation, run, Some(chunks)).await
 }
 
 /// The plan becomes a run, and its request one that is carried out, or nothing at all happens.
@@ -165,11 +164,12 @@ async fn begin(installation: &Installation, plan: &PlanRow, run: &RunRow) -> Res
     Ok(())
 }
 
-async fn drive(installation: &Installation, mut run: RunRow) -> Result<RunRow> {
+/// Goes on with a run from where it is. `checked` are the chunks of its plan when they were just found to be what its hash was made of.
+async fn drive(installation: &Installation, mut run: RunRow, checked: Option<Vec<ChunkRow>>) -> Result<RunRow> {
     let ground = installation.ground()?;
     let target = target_of(installation, &run).await?;
     if run.state == "approved" {
-        delete(installation, &ground, &mut run, &target).await?;
+        delete(installation, &ground, &mut run, (&target, checked)).await?;
         crash_point::reached("run.deleted");
     }
     if run.state == "deleted" {
@@ -216,21 +216,21 @@ pub(super) fn plan_body(plan: &PlanRow) -> Result<PlanBody> {
     serde_json::from_str(&plan.body).map_err(|_| TaskError::Inconsistent(format!("plan {} is damaged", plan.id)))
 }
 
-async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunRow, target: &Target) -> Result<()> {
+async fn delete(
+    installation: &Installation,
+    ground: &Ground<'_>,
+    run: &mut RunRow,
+    (target, checked): (&Target, Option<Vec<ChunkRow>>),
+) -> Result<()> {
     let plan = run.plan.clone().unwrap_or_default();
     let mut keys = RunKeys::open(ground, &plan).await?;
-    let mut tx = installation.control.read().await?;
-    let chunks = tx.chunks(&plan).await?;
-    let row = tx.plan(&plan).await?;
-    drop(tx);
+    let row = installation.control.read().await?.plan(&plan).await?;
     let row = row.ok_or_else(|| TaskError::Inconsistent(format!("run {} has no plan", run.id)))?;
     let planned = plan_body(&row)?;
-    if !is_intact(&row, &planned, &chunks, &keys)? {
-        return Err(TaskError::Inconsistent(format!(
-            "run {}: what is stored of its plan is not what its hash was made of; nothing more is erased",
-            run.id
-        )));
-    }
+    let chunks = match checked {
+        Some(chunks) => chunks,
+        None => intact_chunks(installation, run, (&row, &planned), &keys).await?,
+    };
     if grace_of(ground, &touched_by(&chunks)) > 0 {
         let mut tx = installation.control.begin().await?;
         keys.pre_images = Some(installation.keyring.work_key(&mut tx, Purpose::PreImage, &run.id).await?);
@@ -248,6 +248,23 @@ async fn delete(installation: &Installation, ground: &Ground<'_>, run: &mut RunR
     body.physical = settle_after(ground, &plan).await?;
     body.put(run)?;
     step(installation, run, "approved", "deleted").await
+}
+
+/// The chunks of a run's plan; none when they are not what its hash was made of.
+async fn intact_chunks(
+    installation: &Installation,
+    run: &RunRow,
+    (row, planned): (&PlanRow, &PlanBody),
+    keys: &RunKeys,
+) -> Result<Vec<ChunkRow>> {
+    let chunks = installation.control.read().await?.chunks(&row.id).await?;
+    if is_intact(row, planned, &chunks, keys)? {
+        return Ok(chunks);
+    }
+    Err(TaskError::Inconsistent(format!(
+        "run {}: what is stored of its plan is not what its hash was made of; nothing more is erased",
+        run.id
+    )))
 }
 
 /// Every due row has exactly one end.
@@ -394,8 +411,13 @@ async fn finish(installation: &Installation, run: &mut RunRow) -> Result<()> {
     let kept = body.kept + body.stripped;
     let counts = [("due", body.due), ("erased", body.erased), ("anonymised", body.anonymised), ("kept", kept)];
     let references = counts.map(|(name, count)| (name.to_owned(), count.to_string())).to_vec();
-    let ledger = installation.control.read().await?.ledger_of_run(&run.id).await?;
-    let changes = changes::of(&ledger);
+    let mut changes = changes::Changes::default();
+    let mut tx = installation.control.read().await?;
+    for block in tx.done_blocks(&run.id).await? {
+        changes.add(&block, &tx.done_rows(&run.id, &block).await?);
+    }
+    drop(tx);
+    let changes = changes.finish();
     let ended = Operation { name: "run.end", object: &run.id, outcome, references, changes, ..Operation::default() };
     installation.log(ended).await?;
     forget_markers(&installation.ground()?, run).await?;

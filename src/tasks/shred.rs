@@ -415,7 +415,7 @@ pub(super) async fn held(installation: &Installation, run: &RunRow) -> Result<Op
         None => None,
     };
     let mut touched: HashSet<(String, String)> =
-        tx.ledger_of_run(&run.id).await?.into_iter().map(|entry| (entry.store, entry.collection)).collect();
+        tx.done_blocks(&run.id).await?.into_iter().map(|block| (block.store, block.collection)).collect();
     touched.extend(tx.collections_of_dying_cells(&run.id).await?);
     for hold in holds {
         let covers = match hold.scope.as_str() {

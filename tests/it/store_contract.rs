@@ -65,6 +65,7 @@ macro_rules! every_check {
                 batches::a_row_changed_since_is_not_deleted as a_row_changed_since_is_not_deleted,
                 batches::deleting_by_ancestors as deleting_by_ancestors,
                 batches::deleting_by_ancestors_whatever_the_tables_are_called as deleting_by_ancestors_whatever_the_tables_are_called,
+                batches::taking_returns_what_it_took as taking_returns_what_it_took,
                 batches::marker_and_rows_commit_together as marker_and_rows_commit_together,
                 batches::a_chunk_commits_once as a_chunk_commits_once,
                 batches::children_before_parents as children_before_parents,

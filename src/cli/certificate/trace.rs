@@ -27,13 +27,13 @@ pub struct TraceDocument {
     /// Whether it is filed.
     filing: Filing,
     /// The customer's request, if one was the reason.
-    request: Option<TracedRequest>,
+    request_details: Option<TracedRequest>,
     /// The plan that was carried out; null of outside keys and roll-ups.
-    plan: Option<TracedPlan>,
+    plan_details: Option<TracedPlan>,
     /// Who agreed to the plan, in that order.
     approvals: Vec<TracedApproval>,
     /// The run; null of outside keys and roll-ups.
-    run: Option<TracedRun>,
+    run_details: Option<TracedRun>,
     /// The destroyed keys.
     keys: Vec<KeyEvidence>,
     /// Entries of the operation log about any of these, oldest first.
@@ -170,13 +170,13 @@ fn document(found: &Trace) -> TraceDocument {
         certificate: found.certificate.id.clone(),
         versions: found.versions.iter().map(version).collect(),
         filing: Filing::of(found.filing.as_ref()),
-        request: found.request.as_ref().map(|request| TracedRequest {
+        request_details: found.request.as_ref().map(|request| TracedRequest {
             request: request.number,
             state: request.state.clone(),
             received_at: request.received_at.into(),
             due_at: request.due_at.into(),
         }),
-        plan: found.plan.as_ref().map(|(row, body)| {
+        plan_details: found.plan.as_ref().map(|(row, body)| {
             let mut policies: Vec<String> =
                 body.collections.iter().filter_map(|counts| counts.policy.clone()).collect();
             policies.sort_unstable();
@@ -196,7 +196,7 @@ fn document(found: &Trace) -> TraceDocument {
             .iter()
             .map(|approval| TracedApproval { operator: approval.operator.clone(), at: approval.at.into() })
             .collect(),
-        run: found.run.as_ref().map(|run| TracedRun {
+        run_details: found.run.as_ref().map(|run| TracedRun {
             run: run.id.clone(),
             state: run.state.clone(),
             begun_at: run.begun_at.into(),
@@ -218,7 +218,7 @@ fn show(output: &mut Output, config: &Configuration, found: &Trace, document: &T
             format!("请求 {number}，{received} 收到，{due} 前答复：{}", request.state),
         ))?;
     }
-    if let (Some((row, body)), Some(plan)) = (&found.plan, &document.plan) {
+    if let (Some((row, body)), Some(plan)) = (&found.plan, &document.plan_details) {
         let (made, cutoff, policies) = (at(row.created_at), at(row.cutoff), plan.policies.join(", "));
         output.say(&Words::new(
             format!("plan {} of {made}, cutoff {cutoff}: {} rows due by {policies}", row.hash, body.due()),

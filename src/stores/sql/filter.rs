@@ -31,7 +31,8 @@ impl<'s> Builder<'s> {
             }
             Filter::Same(at, value) => self.same(scope, at, value)?,
             Filter::Before(at, threshold) => self.before(scope, at, threshold)?,
-            Filter::In(columns, keys) => self.one_of(scope, columns, keys)?,
+            Filter::In(columns, keys) => self.one_of(scope, 0, columns, keys)?,
+            Filter::AncestorIn(hop, columns, keys) => self.one_of(scope, *hop, columns, keys)?,
             Filter::And(parts) => self.joined(scope, parts, " AND ", TRUE)?,
             Filter::Or(parts) => self.joined(scope, parts, " OR ", FALSE)?,
         }
@@ -131,8 +132,8 @@ impl<'s> Builder<'s> {
         Ok(())
     }
 
-    fn one_of(&mut self, scope: &Scope<'s>, columns: &[String], keys: &[RowKey]) -> Result<()> {
-        let (table, prefix) = scope.at(0)?;
+    fn one_of(&mut self, scope: &Scope<'s>, hop: usize, columns: &[String], keys: &[RowKey]) -> Result<()> {
+        let (table, prefix) = scope.at(hop)?;
         let mut facts = Vec::new();
         for name in columns {
             facts.push(column(table, name)?);
@@ -340,6 +341,7 @@ impl<'s> Builder<'s> {
 fn deepest_hop(filter: &Filter) -> usize {
     match filter {
         Filter::All | Filter::In(..) => 0,
+        Filter::AncestorIn(hop, ..) => *hop,
         Filter::Equals(at, _)
         | Filter::Same(at, _)
         | Filter::Before(at, _)

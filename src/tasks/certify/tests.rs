@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
-use super::evidence;
+use super::Evidence;
 use super::predicate::{Facts, predicate};
 use super::residual::residuals;
 use super::root::key_evidence;
@@ -15,7 +15,7 @@ use crate::certify::codes::{
 use crate::certify::evidence::verify_evidence;
 use crate::certify::issue;
 use crate::certify::statement::{Predicate, RootSlot, Statement, Timestamp};
-use crate::control::{ChunkCounts, ChunkRow, LedgerEntry, LedgerKind, RunRow};
+use crate::control::{ChunkCounts, ChunkRow, DoneBlock, LedgerKind, RunRow};
 use crate::keys::Key;
 use crate::plan::{CollectionCounts, PlanBody, PlanKind, Technique};
 use crate::policy::calendar::Period;
@@ -373,18 +373,14 @@ fn anonymised_rows_are_counted_apart_with_what_was_changed() {
 
 #[test]
 fn evidence_says_present_of_a_stripped_row() {
-    let entry = |kind, number| LedgerEntry {
-        position: i64::from(number),
-        store: "shop".to_owned(),
-        collection: "customers".to_owned(),
-        row_mac: [number; 16],
-        kind,
-        state: "done".to_owned(),
-        content_mac: [number; 32],
-    };
-    let entries = [entry(LedgerKind::Erased, 1), entry(LedgerKind::Stripped, 2)];
     let key = Key::make(&SystemRandom).unwrap();
-    let (file, digest) = evidence(&entries, Timestamp::from(time(1)), &key).unwrap();
+    let mut evidence = Evidence::default();
+    for (kind, number) in [(LedgerKind::Erased, 1), (LedgerKind::Stripped, 2)] {
+        let (store, collection) = ("shop".to_owned(), "customers".to_owned());
+        let block = DoneBlock { chunk: i64::from(number), store, collection, kind };
+        evidence.add(&block, &[([number; 16], [number; 32])], Timestamp::from(time(1)), &key).unwrap();
+    }
+    let (file, digest) = evidence.finish();
     let facts = facts(true, store(BackupMode::Bucket, &[]), vec![chunk("customers", "erase", [1, 1, 0, 0])]);
     let statement = Statement::new(&digest, predicate(&facts).unwrap());
     let totals = verify_evidence(file.as_bytes(), &statement).unwrap();

@@ -2,9 +2,13 @@
 //! two a look at what somebody asked of the run.
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 
 use crate::control::{ChunkCounts, ChunkRow, OrderRow, PaceRow, RunRow};
 use crate::erase::batch::{ChunkOutcome, RunKeys, run_chunk, withhold_chunk};
@@ -17,11 +21,14 @@ use crate::erase::{EraseError, Ground, Site};
 use crate::installation::Installation;
 use crate::plan::PlanBody;
 use crate::policy::registry::Budget;
-use crate::stores::StoreError;
+use crate::stop::InHand;
+use crate::stores::{Engine, StoreError};
 
 use super::super::{Result, TaskError};
 use super::{RunBody, checks};
 
+/// Batches of one collection that are on their way beside each other.
+const LANES: usize = 2;
 /// Between two looks at a replica that is behind, and at what was asked meanwhile.
 const LOOK: Duration = Duration::from_millis(500);
 /// While a run waits, the lease is renewed so often.
@@ -57,31 +64,55 @@ pub(super) async fn carry_out(work: &Work<'_>, chunks: Vec<ChunkRow>, body: &mut
         order: None,
         figures: PaceRow { waits_for: None, ..pace.unwrap_or_default() },
         noted: None,
+        allowed: None,
     };
-    let mut queue = VecDeque::from(chunks);
-    while let Some(chunk) = queue.pop_front() {
-        let counts = match (chunk.verdict.as_str(), chunk.state.as_str()) {
-            ("settled", _) => ChunkCounts::default(),
-            ("keep", _) => ChunkCounts { kept: chunk.rows, ..ChunkCounts::default() },
-            (_, "done") => chunk.counts,
-            _ => match batches.knotted.remove(&chunk.number) {
-                Some(counts) => counts,
-                None => match batches.step(chunk).await? {
-                    Step::Done(counts) => counts,
-                    Step::Again(pieces) => {
-                        pieces.into_iter().rev().for_each(|piece| queue.push_front(piece));
-                        continue;
-                    }
-                },
-            },
-        };
-        body.add(counts);
-    }
+    let mut air = Air::default();
+    let gone = batches.carry(&mut air, VecDeque::from(chunks), body).await;
+    // What was begun is brought to its end, whatever stopped the rest.
+    while air.flying.next().await.is_some() {}
+    gone?;
     // Of an earlier start of this run too.
     let plan = work.run.plan.as_deref().unwrap_or_default();
     body.stopped = work.installation.control.read().await?.rows_kept_with_note(plan, STOPPED).await?;
     batches.figures.waits_for = None;
     batches.note(true).await
+}
+
+/// A batch on its way.
+type Flight<'a> = BoxFuture<'a, Landed>;
+
+/// A batch that ended: its chunk, the hold on the stop switch while something is left to do, when it was begun, and how it ended.
+struct Landed {
+    chunk: ChunkRow,
+    whole: Option<InHand>,
+    begun: DateTime<Utc>,
+    outcome: Result<ChunkOutcome, EraseError>,
+}
+
+/// The batches that are on their way, and those that ended.
+#[derive(Default)]
+struct Air<'a> {
+    flying: FuturesUnordered<Flight<'a>>,
+    landed: VecDeque<Landed>,
+}
+
+impl Air<'_> {
+    /// Does something while batches go on.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                Some(one) = self.flying.next() => self.landed.push_back(one),
+            }
+        }
+    }
+}
+
+/// Whether a chunk may go beside others of its collection.
+fn is_plain(chunk: &ChunkRow) -> bool {
+    chunk.knot.is_none() && chunk.state == "planned"
 }
 
 /// What became of a turn of a chunk.
@@ -90,6 +121,8 @@ enum Step {
     Done(ChunkCounts),
     /// These take its place.
     Again(Vec<ChunkRow>),
+    /// It may go now.
+    Go(ChunkRow, InHand),
 }
 
 /// How a store is worked on.
@@ -121,10 +154,61 @@ struct Batches<'a> {
     order: Option<OrderRow>,
     figures: PaceRow,
     noted: Option<DateTime<Utc>>,
+    /// When clock and lease were last looked at.
+    allowed: Option<DateTime<Utc>>,
 }
 
-impl Batches<'_> {
-    async fn step(&mut self, chunk: ChunkRow) -> Result<Step> {
+impl<'a> Batches<'a> {
+    /// Carries the chunks out: of one collection at most [`LANES`] beside each other, so that one is noted in the control database while
+    /// another is at work in its store; of the next only when those before are done, since children go before their parents.
+    async fn carry(&mut self, air: &mut Air<'a>, mut queue: VecDeque<ChunkRow>, body: &mut RunBody) -> Result<()> {
+        let mut place = None;
+        loop {
+            while let Some(one) = air.landed.pop_front() {
+                match air.beside(self.land(one)).await? {
+                    Step::Done(counts) => body.add(counts),
+                    Step::Again(pieces) => pieces.into_iter().rev().for_each(|piece| queue.push_front(piece)),
+                    Step::Go(..) => {}
+                }
+            }
+            let here = queue.front().map(|chunk| (is_plain(chunk), chunk.store.clone(), chunk.collection.clone()));
+            let beside = here.as_ref().filter(|here| here.0 && Some(*here) == place.as_ref());
+            let room = beside.map_or(1, |(_, store, _)| self.lanes(store));
+            if (queue.is_empty() || air.flying.len() >= room)
+                && let Some(one) = air.flying.next().await
+            {
+                air.landed.push_back(one);
+                continue;
+            }
+            let Some(chunk) = queue.pop_front() else { return Ok(()) };
+            let step = match (chunk.verdict.as_str(), chunk.state.as_str()) {
+                ("settled", _) => Step::Done(ChunkCounts::default()),
+                ("keep", _) => Step::Done(ChunkCounts { kept: chunk.rows, ..ChunkCounts::default() }),
+                (_, "done") => Step::Done(chunk.counts),
+                _ => match self.knotted.remove(&chunk.number) {
+                    Some(counts) => Step::Done(counts),
+                    None => air.beside(self.prepare(chunk)).await?,
+                },
+            };
+            match step {
+                Step::Done(counts) => body.add(counts),
+                Step::Again(pieces) => pieces.into_iter().rev().for_each(|piece| queue.push_front(piece)),
+                Step::Go(chunk, whole) => {
+                    place = here;
+                    self.launch(air, chunk, whole).await;
+                }
+            }
+        }
+    }
+
+    /// How many batches of a store go beside each other: SQLite has one writer.
+    fn lanes(&self, store: &str) -> usize {
+        let site = self.work.ground.site(store);
+        if site.is_none_or(|site| site.store.engine() == Engine::Sqlite) { 1 } else { LANES }
+    }
+
+    /// Everything before a batch: what was asked, room in the store, whether rows may still be destroyed.
+    async fn prepare(&mut self, chunk: ChunkRow) -> Result<Step> {
         self.look().await?;
         let Work { installation, ground, run, keys, .. } = *self.work;
         if let Some(outcome) = self.withheld(&chunk) {
@@ -142,10 +226,31 @@ impl Batches<'_> {
             // Somebody asked something meanwhile.
             return Ok(Step::Again(vec![chunk]));
         }
-        installation.may_destroy().await?;
-        let whole = installation.begin_piece()?;
+        self.allowed().await?;
+        Ok(Step::Go(chunk, installation.begin_piece()?))
+    }
+
+    /// Begins a batch. One that is several chunks at once is also waited for.
+    async fn launch(&mut self, air: &mut Air<'a>, chunk: ChunkRow, whole: InHand) {
+        let Work { installation, ground, run, keys, target, .. } = *self.work;
         let begun = installation.clock.now();
-        let done = match self.run(&chunk).await {
+        if chunk.knot.is_some() {
+            let outcome = self.run_knot(&chunk).await;
+            air.landed.push_back(Landed { chunk, whole: Some(whole), begun, outcome });
+            return;
+        }
+        air.flying.push(Box::pin(async move {
+            let outcome = run_chunk(ground, run, installation.token, &chunk, keys, target).await;
+            // One that failed may have an intent to be taken back.
+            let whole = outcome.is_err().then_some(whole);
+            Landed { chunk, whole, begun, outcome }
+        }));
+    }
+
+    /// Everything behind a batch.
+    async fn land(&mut self, landed: Landed) -> Result<Step> {
+        let Landed { chunk, whole, begun, outcome } = landed;
+        let done = match outcome {
             Ok(done) => done,
             Err(EraseError::Store(error @ StoreError::Busy { .. })) => {
                 let again = self.give_way(&chunk, error).await?;
@@ -156,7 +261,7 @@ impl Batches<'_> {
             Err(error) => return Err(error.into()),
         };
         drop(whole);
-        self.count(&chunk.store, &done, since(installation, begun)).await?;
+        self.count(&chunk.store, &done, since(self.work.installation, begun)).await?;
         Ok(Step::Done(done.counts))
     }
 
@@ -171,6 +276,17 @@ impl Batches<'_> {
             return Err(TaskError::Paused { run: run.id.clone() });
         }
         self.order = order;
+        Ok(())
+    }
+
+    /// Whether the next batch may be begun. Clock and lease are looked at now and then, the switch that holds all destruction each time.
+    async fn allowed(&mut self) -> Result<()> {
+        let installation = self.work.installation;
+        if self.allowed.is_some_and(|allowed| since(installation, allowed) < LOOK) {
+            return installation.may_still_destroy().await;
+        }
+        installation.may_destroy().await?;
+        self.allowed = Some(installation.clock.now());
         Ok(())
     }
 
@@ -280,11 +396,8 @@ impl Batches<'_> {
         }
     }
 
-    async fn run(&mut self, chunk: &ChunkRow) -> Result<ChunkOutcome, EraseError> {
+    async fn run_knot(&mut self, chunk: &ChunkRow) -> Result<ChunkOutcome, EraseError> {
         let Work { installation, ground, run, keys, target, .. } = *self.work;
-        if chunk.knot.is_none() {
-            return run_chunk(ground, run, installation.token, chunk, keys, target).await;
-        }
         let together: Vec<&ChunkRow> = self.knots.iter().filter(|other| other.knot == chunk.knot).collect();
         let done = run_knot(ground, (run, installation.token), &together, keys, target).await?;
         let mut own = ChunkOutcome::default();

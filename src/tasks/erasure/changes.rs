@@ -2,26 +2,35 @@
 
 use std::collections::BTreeMap;
 
-use crate::control::{LedgerEntry, LedgerKind};
-use crate::log::record::Change;
-use crate::log::tree::sha256;
+use aws_lc_rs::digest::{Context, SHA256};
 
-/// Bytes of a row's content digest in the ledger.
-const CONTENT_MAC_BYTES: usize = 32;
+use crate::control::{DoneBlock, LedgerKind};
+use crate::log::record::Change;
 
 /// The changes of a run, by table, from its entries in the ledger in their order.
-pub(super) fn of(ledger: &[LedgerEntry]) -> Vec<Change> {
-    let mut tables: BTreeMap<(String, &str), Vec<u8>> = BTreeMap::new();
-    for entry in ledger {
-        let letter = if entry.kind == LedgerKind::Erased { "D" } else { "M" };
-        let table = (format!("{}.{}", entry.store, entry.collection), letter);
-        tables.entry(table).or_default().extend_from_slice(&entry.content_mac);
+#[derive(Default)]
+pub(super) struct Changes(BTreeMap<(String, &'static str), (u64, Option<Context>)>);
+
+impl Changes {
+    /// Adds the rows of a block of entries.
+    pub(super) fn add(&mut self, block: &DoneBlock, done: &[([u8; 16], [u8; 32])]) {
+        let letter = if block.kind == LedgerKind::Erased { "D" } else { "M" };
+        let (rows, contents) = self.0.entry((format!("{}.{}", block.store, block.collection), letter)).or_default();
+        let contents = contents.get_or_insert_with(|| Context::new(&SHA256));
+        *rows += done.len() as u64;
+        for (_, content) in done {
+            contents.update(content);
+        }
     }
-    let change = |((field, letter), contents): ((String, &str), Vec<u8>)| Change {
-        field,
-        operation: letter.to_owned(),
-        rows: (contents.len() / CONTENT_MAC_BYTES) as u64,
-        before: Some(hex::encode(sha256(&contents))),
-    };
-    tables.into_iter().map(change).collect()
+
+    /// What the operation log says.
+    pub(super) fn finish(self) -> Vec<Change> {
+        let change = |((field, letter), (rows, contents)): ((String, &str), (u64, Option<Context>))| Change {
+            field,
+            operation: letter.to_owned(),
+            rows,
+            before: contents.map(|contents| hex::encode(contents.finish())),
+        };
+        self.0.into_iter().map(change).collect()
+    }
 }

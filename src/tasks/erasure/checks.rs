@@ -14,8 +14,8 @@ use super::super::approval::check_agreement;
 use super::super::orders::open_run;
 use super::super::{Result, TaskError};
 
-/// Everything that must hold before a plan becomes a run.
-pub(super) async fn check_all(installation: &Installation, plan: &PlanRow, body: &PlanBody) -> Result<()> {
+/// Everything that must hold before a plan becomes a run. Returns the plan's chunks, found to be what its hash was made of.
+pub(super) async fn check_all(installation: &Installation, plan: &PlanRow, body: &PlanBody) -> Result<Vec<ChunkRow>> {
     let stored = installation.control.read().await?.plan(&plan.id).await?;
     let state = stored.map_or_else(|| "gone".to_owned(), |stored| stored.state);
     if state != "planned" {
@@ -39,7 +39,8 @@ pub(super) async fn check_all(installation: &Installation, plan: &PlanRow, body:
             "somebody changed the control database; make a new plan with `wangchuan plan`",
         ));
     }
-    check_triggers(&ground, &chunks)
+    check_triggers(&ground, &chunks)?;
+    Ok(chunks)
 }
 
 /// A retention that waits on its way has rows which the plan of another would have too: neither could be undone then.

@@ -87,7 +87,7 @@ async fn resume(installation: &Installation, run: RunRow) -> Result<RunRow> {
     }
     installation.may_destroy().await?;
     check_no_snapshot(installation).await?;
-    drive(installation, run).await
+    drive(installation, run, None).await
 }
 
 /// Says which key that a run needs is retired, if one is.

@@ -127,13 +127,13 @@ fn a_certificate_leads_back_to_request_plan_run_log_and_keys() {
     assert_eq!(document["versions"].as_array().unwrap().len(), listed.list("certificates").len(), "{traced}");
     assert_eq!(document["filing"]["state"], "receipted", "{traced}");
     assert_eq!(
-        (document["request"]["request"].as_i64(), document["run"]["run"].as_str()),
+        (document["request_details"]["request"].as_i64(), document["run_details"]["run"].as_str()),
         (Some(1), Some(&*run)),
         "{traced}"
     );
-    assert_eq!(document["run"]["state"], "shredded", "{traced}");
+    assert_eq!(document["run_details"]["state"], "shredded", "{traced}");
     assert_eq!(document["keys"].as_array().unwrap().len(), 1, "{traced}");
-    assert_eq!(document["plan"]["hash"].as_str().unwrap().len(), 64, "{traced}");
+    assert_eq!(document["plan_details"]["hash"].as_str().unwrap().len(), 64, "{traced}");
     let log: Vec<&str> =
         document["log"].as_array().unwrap().iter().filter_map(|entry| entry["operation"].as_str()).collect();
     for operation in ["request.new", "run.begin", "run.end", "key.shred", "certificate.issue"] {

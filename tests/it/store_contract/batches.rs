@@ -78,6 +78,40 @@ pub async fn deleting_by_ancestors_whatever_the_tables_are_called(lab: &Lab) {
     }
 }
 
+pub async fn taking_returns_what_it_took(lab: &Lab) {
+    make_shop(lab).await;
+    let store = lab.store();
+    let mut lines = query("order_lines", &["order_id", "line", "sku"], &["order_id", "line"]);
+    let owner = ColumnRef { hop: 2, column: "id".to_owned() };
+    let listed = Filter::In(names(&["order_id", "line"]), vec![key(&["1", "2"]), key(&["3", "2"]), key(&["2", "1"])]);
+    lines.filter = Filter::And(vec![listed, Filter::Equals(owner.clone(), text("C1"))]);
+    lines.path = vec![hop("order_id", "orders", "id"), hop("customer_id", "customers", "id")];
+    // Neither counts.
+    (lines.after, lines.limit) = (Some(key(&["9", "9"])), 1);
+
+    let mut batch = store.begin_batch().await.unwrap();
+    let Some(mut taken) = batch.take(&lines).await.unwrap() else {
+        assert_eq!(lab.engine(), Engine::Sqlite);
+        assert_eq!(batch.count(&lines).await.unwrap(), 2, "nothing was deleted");
+        return;
+    };
+    taken.sort_by_key(|row| format!("{row:?}"));
+    assert_eq!(taken, [vec![text("1"), text("2"), text("b")], vec![text("2"), text("1"), text("c")]]);
+    batch.commit(&marker(1, 2)).await.unwrap();
+    assert_eq!(lab.number("SELECT count(*) FROM order_lines").await, 3);
+
+    lines.columns.push(owner);
+    lines.filter = Filter::Equals(ColumnRef { hop: 1, column: "id".to_owned() }, text("3"));
+    let mut batch = store.begin_batch().await.unwrap();
+    let taken = batch.take(&lines).await.unwrap();
+    match lab.engine() {
+        Engine::Postgres => assert_eq!(taken.unwrap().iter().filter(|row| row[3] == text("C2")).count(), 2),
+        _ => assert_eq!(taken, None, "ancestors cannot be returned"),
+    }
+    batch.roll_back().await.unwrap();
+    assert_eq!(lab.number("SELECT count(*) FROM order_lines").await, 3);
+}
+
 pub async fn marker_and_rows_commit_together(lab: &Lab) {
     make_shop(lab).await;
     let store = lab.store();
