@@ -49,7 +49,7 @@ pub enum CertificateCommand {
     ///
     /// The stores are asked now; what became of backups and declared copies stands in the newest certificates of the customer's requests.
     /// Rows that retention removed are attributed to nobody. Exit code 4 when a store could not be read.
-    #[command(after_help = "Example:\n  printf 'c-1001\\n' | wangchuan certificate about -")]
+    #[command(after_help = "Example:\n  wangchuan certificate about - < id.txt")]
     About {
         /// `-`: the customer's id is read from standard input.
         #[arg(value_name = "-", value_parser = ["-"])]

@@ -1,4 +1,4 @@
-//! Which commands are looks at customers, their requests, or what is proved of them, and are logged as such.
+//! Which commands are looks at customers, their requests, what is proved of them, or people who witnessed, and are logged as such.
 //!
 //! Commands that change something log it themselves. What names nobody and is asked by monitoring every minute (`status`, `doctor`,
 //! lists of jobs, stores, snapshots and keys) is not logged: entries of that kind would hide the others.
@@ -7,12 +7,14 @@ use super::Command;
 use super::certificate::CertificateCommand;
 use super::context::{Context, task_error};
 use super::hold::HoldCommand;
+use super::media::MediaCommand;
 use super::output::UserError;
 use super::request::RequestCommand;
 use super::run::RunCommand;
 use crate::clock::{Clock as _, SystemClock};
 use crate::control::{CertificateRow, ControlError, RunRow};
 use crate::installation::{Installation, Needs, Operation};
+use crate::tasks::media::find as find_medium;
 
 /// The name in the log of the look that a command is, and at what if that is always the same; none for one that names nobody or logs
 /// by itself.
@@ -23,6 +25,8 @@ pub(super) fn look_of(command: &Command) -> Option<(&'static str, Option<&'stati
         Command::Hold(HoldCommand::List) => ("hold.list", Some("holds")),
         Command::Run(RunCommand::List) => ("run.list", Some("runs")),
         Command::Run(RunCommand::Show { .. }) => ("run.show", None),
+        Command::Media(MediaCommand::List) => ("media.list", Some("media")),
+        Command::Media(MediaCommand::Show { .. }) => ("media.show", None),
         Command::Certificate(CertificateCommand::List) => ("certificate.list", Some("certificates")),
         Command::Certificate(CertificateCommand::Show { .. }) => ("certificate.show", None),
         Command::Certificate(CertificateCommand::Trace { .. }) => ("certificate.trace", None),
@@ -42,6 +46,10 @@ async fn known(installation: &Installation, command: &Command) -> Result<Option<
         Command::Run(RunCommand::Show { id }) => {
             let is_meant = |run: &RunRow| !id.is_empty() && run.id.starts_with(id.as_str());
             return Ok(tx.runs(None).await?.into_iter().find(is_meant).map(|run| run.id));
+        }
+        Command::Media(MediaCommand::Show { id }) => {
+            let rows = tx.media().await?;
+            return Ok(find_medium(&rows, id).ok().map(|row| row.id.clone()));
         }
         Command::Certificate(CertificateCommand::Show { id } | CertificateCommand::Trace { id }) => id,
         Command::Certificate(CertificateCommand::Export(args)) => args.id(),

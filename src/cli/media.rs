@@ -25,16 +25,22 @@ use crate::tasks::media::{Destruction, MediaBody, Medium, Report, evidence_diges
 #[derive(Debug, clap::Subcommand)]
 pub enum MediaCommand {
     /// Record that a medium was destroyed, with a certificate; declared copies that lay on it count as gone from then on.
-    #[command(after_help = "Examples:
+    #[command(
+        override_usage = "wangchuan media record --kind <KIND> [OPTIONS]",
+        after_help = "Examples:
   wangchuan media record --kind tape --asset LTO-0042 --copy shop/dump --method destroy --technique shred --when 2026-11-20 \\
       --by li.wei --witness wang.fang --witness chen.jie --checked inspection --evidence shredded.jpg
   wangchuan media record --kind solid-state --serial S4EV-1029 --store shop --method purge --technique block-erase \\
-      --when 2026-11-20T09:30:00Z --by li.wei --witness wang.fang --witness chen.jie --checked full-read")]
+      --when 2026-11-20T09:30:00Z --by li.wei --witness wang.fang --witness chen.jie --checked full-read"
+    )]
     Record(Box<RecordArgs>),
     /// Report that a medium was lost or stolen: what on it opens, and with what; with --shred the keys that open it die.
-    #[command(after_help = "Examples:
+    #[command(
+        override_usage = "wangchuan media lost --kind <KIND> [OPTIONS]",
+        after_help = "Examples:
   wangchuan media lost --kind hard-disk --asset D-17 --backups-of shop --when 2026-11-20 --by li.wei
-  wangchuan media lost --kind hard-disk --asset D-17 --backups-of shop --when 2026-11-20 --by li.wei --shred")]
+  wangchuan media lost --kind hard-disk --asset D-17 --backups-of shop --when 2026-11-20 --by li.wei --shred"
+    )]
     Lost(Box<lost::LostArgs>),
     /// All records.
     #[command(after_help = "Example:\n  wangchuan media list")]

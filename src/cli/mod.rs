@@ -396,7 +396,7 @@ mod tests {
     }
 
     /// Commands that change something or look at somebody, and log that themselves, under this name.
-    const LOG_THEMSELVES: [(&str, &str); 33] = [
+    const LOG_THEMSELVES: [(&str, &str); 36] = [
         ("agent hold", "agent.hold"),
         ("agent resume", "agent.resume"),
         ("job run", "run.begin"),
@@ -420,6 +420,9 @@ mod tests {
         ("recover", "state.recover"),
         ("verify erased", "verify.erased"),
         ("verify residue", "verify.residue"),
+        ("certificate about", "certificate.about"),
+        ("media record", "media.record"),
+        ("media lost", "media.lost"),
         ("audit key rotate", "signing.rotate"),
         ("audit key revoke", "signing.revoke"),
         ("log query", "log.query"),

@@ -58,6 +58,7 @@ impl Page<'_> {
                 self.reasons(&mut out, &said.predicate);
                 self.copies(&mut out, &said.predicate);
                 self.keys(&mut out, &said.predicate);
+                self.medium(&mut out, &said.predicate);
                 self.rest(&mut out, &said.predicate);
             }
             Said::RollUp(said) => self.roll_up(&mut out, &said.predicate),

@@ -1,4 +1,4 @@
-//! The sections of the page between what was done and its proof: why and by whose word, declared copies, keys, an outside key.
+//! The sections of the page between what was done and its proof: why and by whose word, declared copies, keys, media.
 
 use std::fmt::Write as _;
 
@@ -79,6 +79,36 @@ impl Page<'_> {
             rows.push((key.name.as_str(), format!("{} · {} · {fields}", key.kind, code(&key.class))));
         }
         section(out, self.word("Keys", "密钥"), rows);
+    }
+
+    /// A medium that was destroyed or lost.
+    pub(super) fn medium(&self, out: &mut String, said: &Predicate) {
+        let mut rows = Vec::new();
+        if let Some(end) = &said.medium {
+            rows.push((self.word("kind", "种类"), end.kind.name().to_owned()));
+            rows.push((self.word("sanitised", "清除时间"), self.time(end.sanitized_at)));
+            rows.push((self.word("technique", "方法"), format!("{} ({})", end.technique.name(), end.standard)));
+            rows.push((self.word("done by (pseudonym)", "执行人（化名）"), end.performed_by.clone()));
+            rows.extend(
+                end.witnesses.iter().map(|who| (self.word("witness (pseudonym)", "见证人（化名）"), who.clone())),
+            );
+            rows.push((self.word("looked at afterwards", "事后核查"), end.checked.name().to_owned()));
+            let evidence = end
+                .evidence_sha256
+                .iter()
+                .map(|digest| (self.word("evidence SHA-256", "证据 SHA-256"), digest.clone()));
+            rows.extend(evidence);
+            rows.extend(end.copies.iter().map(|copy| (self.word("copy that ended", "随之终结的副本"), copy.clone())));
+        }
+        if let Some(lost) = &said.lost_medium {
+            rows.push((self.word("kind", "种类"), lost.kind.name().to_owned()));
+            rows.push((self.word("lost", "丢失时间"), self.time(lost.lost_at)));
+            rows.push((self.word("reported by (pseudonym)", "报告人（化名）"), lost.reported_by.clone()));
+            let chains = format!("{} / {}", lost.chains_destroyed, lost.chains);
+            rows.push((self.word("chains of snapshots that open no more", "已无法打开的快照链"), chains));
+            rows.extend(lost.copies.iter().map(|copy| (self.word("copy in clear", "未加密的副本"), copy.clone())));
+        }
+        section(out, self.word("Medium", "介质"), rows);
     }
 }
 
