@@ -480,8 +480,6 @@ impl Installation {
     }
 }
 
-/// SHA-256 of everything in the configuration that decides what is erased, hex: policies, what the statutes that they name
-/// demand, and of each store its zone and its collections.
 /// Refuses while an operator holds all destruction.
 async fn check_hold(tx: &mut crate::control::Tx) -> Result<()> {
     match tx.meta("agent_hold").await? {
@@ -493,6 +491,8 @@ async fn check_hold(tx: &mut crate::control::Tx) -> Result<()> {
     }
 }
 
+/// SHA-256 of everything in the configuration that decides what is erased, hex: policies, what the statutes that they name
+/// demand, and of each store its zone and its collections.
 fn policy_digest(config: &Configuration) -> String {
     let registry = &config.registry;
     let rules: Vec<PolicyRule> =

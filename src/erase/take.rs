@@ -1,6 +1,6 @@
 //! The short way of a batch: one DELETE that returns what it took, committed only if that is exactly what was planned.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::EraseError;
 use super::batch::{Gone, Terms, Work};
@@ -9,8 +9,10 @@ use super::survey::{Shape, Target};
 use crate::control::LedgerKind;
 use crate::crash_point;
 use crate::plan::digest::erased_content_mac;
+use crate::plan::graph::Untie;
+use crate::plan::model::Child;
 use crate::policy::hold::ActiveHolds;
-use crate::stores::{Batch, BatchMarker, RowQuery, StoreError};
+use crate::stores::{BatchMarker, Engine, OnDelete, StoreError};
 use crate::value::{Row, RowKey, Value, encode_values};
 
 /// What a transaction did: its marker, the digests of the rows that are gone, a note.
@@ -20,25 +22,27 @@ impl Work<'_> {
     /// The short way, for the rule: one DELETE by keys and predicate that returns what it took. It is committed only if that is every row of
     /// the list, each still as it was planned and under no hold; else nothing has happened, and the long way finds out what may go.
     pub(super) async fn take_all(&self, target: &Target, terms: &Terms) -> Result<Option<Done>, EraseError> {
-        // A trigger may put back what a DELETE says it took.
-        let has_trigger = self.collection.table.triggers.iter().any(|trigger| trigger.on_delete);
-        if self.ledger_kind() != LedgerKind::Erased || has_trigger {
+        if self.ledger_kind() != LedgerKind::Erased || !self.is_alone() {
             return Ok(None);
         }
         let (shape, query) = self.planned_rows(target, terms)?;
+        // A DELETE that waited for a row looks at that row again, and not at its ancestors.
+        if !shape.path().is_empty() {
+            return Ok(None);
+        }
         let mut batch = self.site.store.begin_batch().await?;
         let keys: Vec<RowKey> = self.items.iter().map(|item| item.row.key.clone()).collect();
         let rows = match blocked_rows(batch.as_mut(), self.collection, &keys).await? {
-            (blocked, _) if blocked.is_empty() => self.take_rows(batch.as_mut(), &shape, query).await,
+            (blocked, _) if blocked.is_empty() => batch.take(&query).await,
             _ => Ok(None),
         };
         let rows = match rows {
             Ok(Some(rows)) if rows.len() == self.items.len() => rows,
-            Ok(_) | Err(EraseError::Store(StoreError::Constraint { .. })) => {
+            Ok(_) | Err(StoreError::Constraint { .. }) => {
                 batch.roll_back().await?;
                 return Ok(None);
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         let (gone, before) = self.sort_out(&shape, rows, &terms.holds);
         if before.len() != self.items.len() {
@@ -52,27 +56,13 @@ impl Work<'_> {
         Ok(Some((marker, gone, None)))
     }
 
-    /// Deletes by a query of planned rows and returns them as they were; `None` when the engine cannot, or one changed meanwhile.
-    async fn take_rows(
-        &self,
-        batch: &mut dyn Batch,
-        shape: &Shape,
-        query: RowQuery,
-    ) -> Result<Option<Vec<Row>>, EraseError> {
-        if let Some(rows) = batch.take(&query).await? {
-            return Ok(Some(rows));
-        }
-        if shape.path().is_empty() {
-            return Ok(None);
-        }
-        // What stands in their ancestors is read before, the rows themselves are compared with what was taken.
-        let rows = batch.read(&query).await?;
-        let width = shape.width();
-        let own = RowQuery { columns: query.columns[width..].to_vec(), ..query };
-        let Some(taken) = batch.take(&own).await? else { return Ok(None) };
-        let taken: HashSet<Vec<u8>> = taken.iter().map(|row| encode_values(row)).collect();
-        let is_same = taken.len() == rows.len() && rows.iter().all(|row| taken.contains(&encode_values(&row[width..])));
-        Ok(is_same.then_some(rows))
+    /// Whether a DELETE does nothing but what it says: no trigger that may put rows back, and no reference that lets children go with their
+    /// parents, empties them, or is looked at only at the commit. Nothing is locked before the DELETE, so a child may come behind the look;
+    /// only a reference that refuses the DELETE itself protects it.
+    fn is_alone(&self) -> bool {
+        let has_trigger = self.collection.table.triggers.iter().any(|trigger| trigger.on_delete);
+        let firm = |child: &Child| child.on_delete == OnDelete::Refuse && child.untie != Untie::PutOff;
+        self.site.store.engine() != Engine::Sqlite && !has_trigger && self.collection.children.iter().all(firm)
     }
 
     /// The rows of the list that were read as planned, in its order: their digests, and their values.

@@ -283,7 +283,9 @@ impl<S: Session> Open<S> {
         let rows = sql::select_grouped(&self.schema, query, group).map_err(refused(&self.store))?;
         let number = CURSORS.fetch_add(1, Ordering::Relaxed);
         let declare = format!("DECLARE {} NO SCROLL CURSOR FOR {}", cursor_name(number), rows.sql);
-        self.session.script(&format!("SET LOCAL cursor_tuple_fraction = 1; {declare}")).await?;
+        self.session
+            .script(&format!("SET LOCAL statement_timeout = 0; SET LOCAL cursor_tuple_fraction = 1; {declare}"))
+            .await?;
         self.cursor.0 = Some(number);
         Ok(number)
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::certify::codes::{BackupState, CopyState};
 use crate::certify::statement::{Predicate, Target};
-use crate::certify::{Said, verify};
+use crate::certify::verify;
 use crate::control::{CertificateRow, RequestRow, RunRow, Tx};
 use crate::erase::planner::subject_lookup;
 use crate::installation::{Installation, Operation};
@@ -33,7 +33,7 @@ pub enum Left {
     Unknown,
     /// Registered stores have rows of them.
     Present,
-    /// Absent from the live stores; the keys of what backups hold are not destroyed yet.
+    /// Absent from the live stores; the keys of what backups hold are not destroyed yet, or nobody asked for that.
     ShredPending,
     /// The keys are destroyed; copies remain that have dates, or none, of their own.
     Shredded,
@@ -140,40 +140,47 @@ pub async fn about(installation: &Installation, subject: &Subject) -> Result<Abo
     let mut tx = installation.control.read().await?;
     let holds = tx.holds(true).await?.into_iter().filter(|hold| hold.subject.is_some_and(|of| lookups.contains(&of)));
     let holds = holds.map(|hold| hold.id).collect();
-    let mut states = Vec::new();
+    let mut known = Known::default();
     let mut requests = Vec::new();
+    let runs = tx.runs(None).await?;
     for request in tx.requests(None).await?.into_iter().filter(|request| lookups.contains(&request.lookup)) {
-        let found = served(&mut tx, &request, &references).await?;
-        if let Some((run, body)) = &found.run {
-            states.push(run.state.clone());
-            add_run(&mut places, installation, run, body, found.certificate.as_ref(), today)?;
+        let (mut run_state, mut certificate) = (None, None);
+        // One that waited was carried out more than once, and each time left copies of its own.
+        for run in runs.iter().filter(|run| run.request == Some(request.number)) {
+            certificate = add_run(&mut places, installation, &mut tx, (run, &references), today, &mut known).await?;
+            run_state = Some(run.state.clone());
         }
-        let run_state = found.run.map(|(run, _)| run.state);
-        requests.push(TheirRequest { request, run_state, certificate: found.certificate });
+        requests.push(TheirRequest { request, run_state, certificate });
+    }
+    // What was backed up and then removed by somebody else, or came back behind an erasure, opens all the same.
+    for lookup in &lookups {
+        for store in tx.stores_of_subject(lookup).await? {
+            known.states.push(SEALED.to_owned());
+            put(&mut places, place(PlaceKind::Backups, store, PlaceState::There));
+        }
     }
     let is_unread = !card.unread.is_empty();
     let places: Vec<Place> = places.into_values().collect();
-    let left = left_of(is_unread, !card.is_empty(), &states);
-    Ok(About { left, gone_after: gone_after(left, &places), places, unread: card.unread, holds, requests })
+    let left = left_of(is_unread, !card.is_empty(), &known.states);
+    let gone_after = gone_after(left, known.is_whole, &places);
+    Ok(About { left, gone_after, places, unread: card.unread, holds, requests })
 }
 
-/// A run that served a request, and the newest certificate about it.
-struct Served {
-    run: Option<(RunRow, RunBody)>,
-    certificate: Option<CertificateRow>,
+/// The state of what backups hold under keys that exist, whether or not an erasure is known.
+const SEALED: &str = "sealed";
+
+/// What is known of the erasures of a customer.
+struct Known {
+    /// The states of their runs.
+    states: Vec<String>,
+    /// Whether every one that is shredded was certified and looked at for what is left: only then is a last date one.
+    is_whole: bool,
 }
 
-async fn served(tx: &mut Tx, request: &RequestRow, references: &HashSet<String>) -> Result<Served> {
-    let nobody = Served { run: None, certificate: None };
-    let Some(id) = &request.run else { return Ok(nobody) };
-    let Some(run) = tx.run(id).await? else { return Ok(nobody) };
-    let body = RunBody::of(&run)?;
-    // Written when the keys were marked; before that, the request alone tells whose run it is.
-    if body.subject_ref.as_ref().is_some_and(|of| !references.contains(of)) {
-        return Err(TaskError::Inconsistent(format!("run {id} and its request are about different people")));
+impl Default for Known {
+    fn default() -> Self {
+        Self { states: Vec::new(), is_whole: true }
     }
-    let certificate = tx.newest_certificate_of(id).await?;
-    Ok(Served { run: Some((run, body)), certificate })
 }
 
 fn place(kind: PlaceKind, name: String, state: PlaceState) -> Place {
@@ -191,24 +198,29 @@ fn put(places: &mut BTreeMap<(PlaceKind, String, Option<ResidualCode>), Place>, 
     }
 }
 
-/// The copies that an erasure of the customer left.
-fn add_run(
+/// The copies that an erasure of the customer left; returns the newest certificate about it.
+async fn add_run(
     places: &mut BTreeMap<(PlaceKind, String, Option<ResidualCode>), Place>,
     installation: &Installation,
-    run: &RunRow,
-    body: &RunBody,
-    certificate: Option<&CertificateRow>,
+    tx: &mut Tx,
+    (run, references): (&RunRow, &HashSet<String>),
     today: NaiveDate,
-) -> Result<()> {
-    if let Some(row) = certificate {
-        let said = verify(&row.envelope, installation.signer.trusted())
-            .map_err(|error| TaskError::Proof(format!("certificate {}: {error}", row.id)))?;
-        if let Said::Erasure(statement) = said.said {
-            for found in of_certificate(&statement.predicate, today) {
-                put(places, found);
-            }
+    known: &mut Known,
+) -> Result<Option<CertificateRow>> {
+    let body = RunBody::of(run)?;
+    // Written when the keys were marked; before that, the request alone tells whose run it is.
+    if body.subject_ref.as_ref().is_some_and(|of| !references.contains(of)) {
+        let id = &run.id;
+        return Err(TaskError::Inconsistent(format!("run {id} and its request are about different people")));
+    }
+    let certificate = tx.newest_certificate_of(&run.id).await?;
+    if let Some(row) = &certificate {
+        for found in of_certificate(&certified(installation, row, references)?, today) {
+            put(places, found);
         }
     }
+    known.states.push(run.state.clone());
+    known.is_whole &= run.state != SHREDDED || (certificate.is_some() && body.residuals.is_some());
     let is_copy =
         |residual: &&Residual| matches!(residual.code, ResidualCode::DeclaredCopy | ResidualCode::UndatedCopy);
     let residuals = body.residuals.as_deref().unwrap_or_default();
@@ -221,7 +233,25 @@ fn add_run(
         let found = place(PlaceKind::Residual, name, state);
         put(places, Place { residual: Some(residual.code), until: residual.until, ..found });
     }
-    Ok(())
+    Ok(certificate)
+}
+
+/// What a stored certificate says, which must be this one and about this customer.
+fn certified(installation: &Installation, row: &CertificateRow, references: &HashSet<String>) -> Result<Predicate> {
+    let wrong = |what: String| TaskError::Proof(format!("certificate {}: {what}", row.id));
+    let verified = verify(&row.envelope, installation.signer.trusted()).map_err(|error| wrong(error.to_string()))?;
+    if verified.id() != row.id {
+        return Err(wrong("another one lies in its place".to_owned()));
+    }
+    let Some(statement) = verified.into_erasure() else {
+        return Err(wrong("a roll-up lies in its place".to_owned()));
+    };
+    let said = statement.predicate;
+    let is_theirs = |of: &String| of.rsplit(':').next().is_some_and(|digest| references.contains(digest));
+    if !said.scope.subject_refs.iter().all(is_theirs) {
+        return Err(wrong("it is about somebody else".to_owned()));
+    }
+    Ok(said)
 }
 
 fn of_certificate(predicate: &Predicate, today: NaiveDate) -> Vec<Place> {
@@ -271,9 +301,10 @@ fn left_of(is_unread: bool, has_rows: bool, states: &[String]) -> Left {
     states.iter().filter_map(|state| of(state)).min().unwrap_or(Left::NothingKnown)
 }
 
-/// The last date of what is left, when everything that is left has one.
-fn gone_after(left: Left, places: &[Place]) -> Option<NaiveDate> {
-    if matches!(left, Left::Unknown | Left::Present | Left::NothingKnown) {
+/// The last date of what is left, when the keys are destroyed and everything that is left has one. Before that nobody knows what the slot and
+/// the store's own files will leave.
+fn gone_after(left: Left, is_whole: bool, places: &[Place]) -> Option<NaiveDate> {
+    if left != Left::Shredded || !is_whole {
         return None;
     }
     let open = places.iter().filter(|place| place.state != PlaceState::Gone);
@@ -299,6 +330,8 @@ mod tests {
             (false, false, &[FINAL, "shred-pending", SHREDDED][..], Left::ShredPending),
             (false, false, &[FINAL, "deleted"][..], Left::ShredPending),
             (false, false, &["undone", "failed"][..], Left::NothingKnown),
+            (false, false, &[SEALED][..], Left::ShredPending),
+            (false, false, &[FINAL, SEALED][..], Left::ShredPending),
         ] {
             assert_eq!(left_of(is_unread, has_rows, &states(of)), expected, "{of:?}");
         }
@@ -322,7 +355,7 @@ mod tests {
             let found: Vec<Place> = places.into_values().collect();
             assert_eq!(found.len(), 1);
             assert_eq!((found[0].state, found[0].until), (PlaceState::There, expected), "{first:?} {second:?}");
-            assert_eq!(gone_after(Left::Shredded, &found), expected);
+            assert_eq!(gone_after(Left::Shredded, true, &found), expected);
         }
     }
 }

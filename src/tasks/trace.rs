@@ -51,6 +51,9 @@ impl Trace {
 pub async fn trace(installation: &Installation, certificate: &CertificateRow) -> Result<Trace> {
     let said = verify(&certificate.envelope, installation.signer.trusted())
         .map_err(|error| TaskError::Proof(format!("certificate {}: {error}", certificate.id)))?;
+    if said.id() != certificate.id {
+        return Err(TaskError::Proof(format!("certificate {}: another one lies in its place", certificate.id)));
+    }
     let predicate = match said.said {
         Said::Erasure(statement) => Some(statement.predicate),
         Said::RollUp(_) => None,

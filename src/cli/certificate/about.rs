@@ -21,7 +21,8 @@ pub struct AboutDocument {
     result: Outcome,
     /// How much is left, as the weakest of everything that is known.
     left: Left,
-    /// The day after which nothing that is known opens any more; null when something has no date, or nothing is left.
+    /// The day after which nothing that is known opens any more; null while keys are not destroyed, and when something has no date, or nothing
+    /// is left.
     gone_after: Option<NaiveDate>,
     /// Every place that is known, live tables first.
     places: Vec<Place>,
@@ -108,13 +109,15 @@ fn answer(found: &About) -> Words {
             "无法判断：有数据源无法读取；可读取的数据源中没有该客户的行。",
         ),
         (Left::Present, _) => Words::new("Not gone: there are rows of this customer.", "尚未删除：仍有该客户的行。"),
-        (Left::ShredPending | Left::Shredded, Some(after)) => Words::new(
-            format!("Gone from the live stores; the last copy that is known opens until {after}."),
-            format!("在线数据源中已不存在；已知的最后一份副本在 {after} 之前仍可打开。"),
+        (Left::ShredPending, _) => Words::new(
+            "Gone from the live stores; backups still hold it under keys that exist.",
+            "在线数据源中已不存在；备份中仍有其内容，密钥尚存。",
         ),
-        (Left::ShredPending, None) => Words::new(
-            "Gone from the live stores; backups still open, and not every copy has a date.",
-            "在线数据源中已不存在；备份仍可打开，且并非所有副本都有期限。",
+        (Left::Shredded, Some(after)) => Words::new(
+            format!(
+                "Gone from the live stores, and backups do not open any more; the last copy that is known ends on {after}."
+            ),
+            format!("在线数据源中已不存在，备份也无法再打开；已知的最后一份副本于 {after} 终结。"),
         ),
         (Left::Shredded, None) => Words::new(
             "Gone from the live stores, and backups do not open any more; something that is left has no date.",

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
@@ -22,13 +22,14 @@ use crate::installation::Installation;
 use crate::plan::PlanBody;
 use crate::policy::registry::Budget;
 use crate::stop::InHand;
-use crate::stores::{Engine, StoreError};
+use crate::stores::StoreError;
 
 use super::super::{Result, TaskError};
 use super::{RunBody, checks};
 
-/// Batches of one collection that are on their way beside each other.
-const LANES: usize = 2;
+/// Batches of one collection that are on their way beside each other. One: of two, one that gives way to somebody's lock while the other is
+/// paused would keep its intent, and every hold would wait for it.
+const LANES: usize = 1;
 /// Between two looks at a replica that is behind, and at what was asked meanwhile.
 const LOOK: Duration = Duration::from_millis(500);
 /// While a run waits, the lease is renewed so often.
@@ -154,8 +155,8 @@ struct Batches<'a> {
     order: Option<OrderRow>,
     figures: PaceRow,
     noted: Option<DateTime<Utc>>,
-    /// When clock and lease were last looked at.
-    allowed: Option<DateTime<Utc>>,
+    /// When clock and lease were last looked at, by a clock that nobody sets.
+    allowed: Option<Instant>,
 }
 
 impl<'a> Batches<'a> {
@@ -173,7 +174,7 @@ impl<'a> Batches<'a> {
             }
             let here = queue.front().map(|chunk| (is_plain(chunk), chunk.store.clone(), chunk.collection.clone()));
             let beside = here.as_ref().filter(|here| here.0 && Some(*here) == place.as_ref());
-            let room = beside.map_or(1, |(_, store, _)| self.lanes(store));
+            let room = if beside.is_some() { LANES } else { 1 };
             if (queue.is_empty() || air.flying.len() >= room)
                 && let Some(one) = air.flying.next().await
             {
@@ -199,12 +200,6 @@ impl<'a> Batches<'a> {
                 }
             }
         }
-    }
-
-    /// How many batches of a store go beside each other: SQLite has one writer.
-    fn lanes(&self, store: &str) -> usize {
-        let site = self.work.ground.site(store);
-        if site.is_none_or(|site| site.store.engine() == Engine::Sqlite) { 1 } else { LANES }
     }
 
     /// Everything before a batch: what was asked, room in the store, whether rows may still be destroyed.
@@ -282,11 +277,11 @@ impl<'a> Batches<'a> {
     /// Whether the next batch may be begun. Clock and lease are looked at now and then, the switch that holds all destruction each time.
     async fn allowed(&mut self) -> Result<()> {
         let installation = self.work.installation;
-        if self.allowed.is_some_and(|allowed| since(installation, allowed) < LOOK) {
+        if self.allowed.is_some_and(|allowed| allowed.elapsed() < LOOK) {
             return installation.may_still_destroy().await;
         }
         installation.may_destroy().await?;
-        self.allowed = Some(installation.clock.now());
+        self.allowed = Some(Instant::now());
         Ok(())
     }
 

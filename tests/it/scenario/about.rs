@@ -86,6 +86,12 @@ fn one_answer_says_whether_a_customer_is_gone_and_which_copy_opens_until_when() 
     let number = certified["sequence"].as_i64().unwrap();
     assert_eq!(place.good(&["certificate", "show", &number.to_string()]).text("certificate"), certified["certificate"]);
 
+    // Removed by the application alone: nobody erased it, and backups open.
+    database.run("DELETE FROM orders WHERE customer_id = 'c-1003'; DELETE FROM customers WHERE customer_id = 'c-1003'");
+    let removed = about(&place, "c-1003", 0);
+    assert_eq!((removed.text("left"), removed.list("requests").len()), ("shred-pending".into(), 0), "{removed}");
+    assert_eq!(place_of(&removed.document(), "backups", "shop").0, "there", "{removed}");
+
     // Others are not concerned, and one who came back is there.
     assert_eq!(about(&place, "c-1002", 0).text("left"), "present");
     database.run("INSERT INTO customers VALUES ('c-1001', 'Zhang Again', 'again@canary.example')");
@@ -99,7 +105,7 @@ fn one_answer_says_whether_a_customer_is_gone_and_which_copy_opens_until_when() 
     ]);
     assert!(words.out.contains("尚未删除") && !words.out.contains("c-1001"), "{words}");
     let logged = place.good(&["log", "query", "--operation", "certificate.about"]);
-    assert_eq!(logged.list("entries").len(), 9, "{logged}");
+    assert_eq!(logged.list("entries").len(), 10, "{logged}");
 }
 
 #[test]
