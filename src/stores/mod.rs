@@ -473,8 +473,8 @@ pub trait Batch: Send {
     async fn read(&mut self, query: &RowQuery) -> Result<Vec<Row>>;
 
     /// Deletes the rows that match and returns of each the columns asked for, as they were then, in no order and without regard to
-    /// `after` and `limit`. `None`, with nothing deleted, where the engine has no statement that does: MySQL and SQLite, and MariaDB for
-    /// columns of ancestors.
+    /// `after` and `limit`. `None`, with nothing deleted, where the engine has no statement that does (MySQL, SQLite), and for columns of
+    /// ancestors.
     async fn take(&mut self, query: &RowQuery) -> Result<Option<Vec<Row>>>;
 
     /// Deletes rows matching `filter` (which may use `path`); returns how many the engine deleted.

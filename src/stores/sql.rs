@@ -190,14 +190,6 @@ impl<'s> Builder<'s> {
         Ok(())
     }
 
-    /// `parent AS t1, … WHERE …` for all steps of the path, with ` AND ` behind.
-    fn ancestors(&mut self, scope: &Scope<'_>, path: &[Hop]) -> Result<()> {
-        let steps = path.iter().enumerate().map(|step| self.step(scope, step)).collect::<Result<Vec<_>>>()?;
-        let (names, conditions): (Vec<String>, Vec<String>) = steps.into_iter().unzip();
-        self.push(&format!("{} WHERE {} AND ", names.join(", "), conditions.join(" AND ")));
-        Ok(())
-    }
-
     /// `parent AS tN` and what joins it to its child.
     fn step(&self, scope: &Scope<'_>, (index, hop): (usize, &Hop)) -> Result<(String, String)> {
         let (child, child_prefix) = scope.at(index)?;
@@ -336,26 +328,18 @@ pub(super) fn delete(schema: &Schema, table: &str, path: &[Hop], filter: &Filter
     builder.finish()
 }
 
-/// Deletes the rows that match and returns columns of each; nothing where one statement cannot do that. Rows without one of the ancestors
-/// on the path do not match.
+/// Deletes the rows that match and returns columns of each; nothing where the engine cannot, or columns of ancestors are asked for: a
+/// DELETE that waited for a row looks at that row again, and not at its ancestors.
 pub(super) fn take(schema: &Schema, query: &RowQuery) -> Result<Option<Statement>> {
-    let is_joined = query.columns.iter().any(|column| column.hop > 0);
-    if schema.engine == Engine::Sqlite || schema.engine == Engine::Mysql && is_joined {
+    if schema.engine == Engine::Sqlite || query.columns.iter().any(|column| column.hop > 0) {
         return Ok(None);
     }
     schema.writable(&query.table)?;
     let place = schema.place(&query.table);
     let mut builder = Builder::new(schema);
-    let prefix = if is_joined { "t0.".to_owned() } else { format!("{place}.") };
-    let scope = Scope::of(schema, &query.table, &query.path, prefix)?;
-    if is_joined {
-        builder.push(&format!("DELETE FROM {place} AS t0 USING "));
-        builder.ancestors(&scope, &query.path)?;
-        builder.filter(&scope, &query.filter)?;
-    } else {
-        builder.push(&format!("DELETE FROM {place} WHERE "));
-        builder.split_filter(&scope, &query.path, &query.filter)?;
-    }
+    let scope = Scope::of(schema, &query.table, &query.path, format!("{place}."))?;
+    builder.push(&format!("DELETE FROM {place} WHERE "));
+    builder.split_filter(&scope, &query.path, &query.filter)?;
     for (index, wanted) in query.columns.iter().enumerate() {
         // MariaDB knows the table there by its bare name only.
         let (table, prefix) = scope.at(wanted.hop)?;

@@ -2,13 +2,9 @@
 //! two a look at what somebody asked of the run.
 
 use std::collections::{HashMap, VecDeque};
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
 
 use crate::control::{ChunkCounts, ChunkRow, OrderRow, PaceRow, RunRow};
 use crate::erase::batch::{ChunkOutcome, RunKeys, run_chunk, withhold_chunk};
@@ -27,9 +23,6 @@ use crate::stores::StoreError;
 use super::super::{Result, TaskError};
 use super::{RunBody, checks};
 
-/// Batches of one collection that are on their way beside each other. One: of two, one that gives way to somebody's lock while the other is
-/// paused would keep its intent, and every hold would wait for it.
-const LANES: usize = 1;
 /// Between two looks at a replica that is behind, and at what was asked meanwhile.
 const LOOK: Duration = Duration::from_millis(500);
 /// While a run waits, the lease is renewed so often.
@@ -67,53 +60,12 @@ pub(super) async fn carry_out(work: &Work<'_>, chunks: Vec<ChunkRow>, body: &mut
         noted: None,
         allowed: None,
     };
-    let mut air = Air::default();
-    let gone = batches.carry(&mut air, VecDeque::from(chunks), body).await;
-    // What was begun is brought to its end, whatever stopped the rest.
-    while air.flying.next().await.is_some() {}
-    gone?;
+    batches.carry(VecDeque::from(chunks), body).await?;
     // Of an earlier start of this run too.
     let plan = work.run.plan.as_deref().unwrap_or_default();
     body.stopped = work.installation.control.read().await?.rows_kept_with_note(plan, STOPPED).await?;
     batches.figures.waits_for = None;
     batches.note(true).await
-}
-
-/// A batch on its way.
-type Flight<'a> = BoxFuture<'a, Landed>;
-
-/// A batch that ended: its chunk, the hold on the stop switch while something is left to do, when it was begun, and how it ended.
-struct Landed {
-    chunk: ChunkRow,
-    whole: Option<InHand>,
-    begun: DateTime<Utc>,
-    outcome: Result<ChunkOutcome, EraseError>,
-}
-
-/// The batches that are on their way, and those that ended.
-#[derive(Default)]
-struct Air<'a> {
-    flying: FuturesUnordered<Flight<'a>>,
-    landed: VecDeque<Landed>,
-}
-
-impl Air<'_> {
-    /// Does something while batches go on.
-    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return done,
-                Some(one) = self.flying.next() => self.landed.push_back(one),
-            }
-        }
-    }
-}
-
-/// Whether a chunk may go beside others of its collection.
-fn is_plain(chunk: &ChunkRow) -> bool {
-    chunk.knot.is_none() && chunk.state == "planned"
 }
 
 /// What became of a turn of a chunk.
@@ -159,47 +111,29 @@ struct Batches<'a> {
     allowed: Option<Instant>,
 }
 
-impl<'a> Batches<'a> {
-    /// Carries the chunks out: of one collection at most [`LANES`] beside each other, so that one is noted in the control database while
-    /// another is at work in its store; of the next only when those before are done, since children go before their parents.
-    async fn carry(&mut self, air: &mut Air<'a>, mut queue: VecDeque<ChunkRow>, body: &mut RunBody) -> Result<()> {
-        let mut place = None;
-        loop {
-            while let Some(one) = air.landed.pop_front() {
-                match air.beside(self.land(one)).await? {
-                    Step::Done(counts) => body.add(counts),
-                    Step::Again(pieces) => pieces.into_iter().rev().for_each(|piece| queue.push_front(piece)),
-                    Step::Go(..) => {}
-                }
-            }
-            let here = queue.front().map(|chunk| (is_plain(chunk), chunk.store.clone(), chunk.collection.clone()));
-            let beside = here.as_ref().filter(|here| here.0 && Some(*here) == place.as_ref());
-            let room = if beside.is_some() { LANES } else { 1 };
-            if (queue.is_empty() || air.flying.len() >= room)
-                && let Some(one) = air.flying.next().await
-            {
-                air.landed.push_back(one);
-                continue;
-            }
-            let Some(chunk) = queue.pop_front() else { return Ok(()) };
+impl Batches<'_> {
+    /// Carries the chunks out in their order: children go before their parents.
+    async fn carry(&mut self, mut queue: VecDeque<ChunkRow>, body: &mut RunBody) -> Result<()> {
+        while let Some(chunk) = queue.pop_front() {
             let step = match (chunk.verdict.as_str(), chunk.state.as_str()) {
                 ("settled", _) => Step::Done(ChunkCounts::default()),
                 ("keep", _) => Step::Done(ChunkCounts { kept: chunk.rows, ..ChunkCounts::default() }),
                 (_, "done") => Step::Done(chunk.counts),
                 _ => match self.knotted.remove(&chunk.number) {
                     Some(counts) => Step::Done(counts),
-                    None => air.beside(self.prepare(chunk)).await?,
+                    None => self.prepare(chunk).await?,
                 },
             };
             match step {
                 Step::Done(counts) => body.add(counts),
                 Step::Again(pieces) => pieces.into_iter().rev().for_each(|piece| queue.push_front(piece)),
-                Step::Go(chunk, whole) => {
-                    place = here;
-                    self.launch(air, chunk, whole).await;
-                }
+                Step::Go(chunk, whole) => match self.batch(chunk, whole).await? {
+                    Ok(counts) => body.add(counts),
+                    Err(again) => queue.push_front(again),
+                },
             }
         }
+        Ok(())
     }
 
     /// Everything before a batch: what was asked, room in the store, whether rows may still be destroyed.
@@ -225,39 +159,27 @@ impl<'a> Batches<'a> {
         Ok(Step::Go(chunk, installation.begin_piece()?))
     }
 
-    /// Begins a batch. One that is several chunks at once is also waited for.
-    async fn launch(&mut self, air: &mut Air<'a>, chunk: ChunkRow, whole: InHand) {
+    /// One batch. Returns its counts; or the chunk, smaller, when somebody else holds a lock.
+    async fn batch(&mut self, chunk: ChunkRow, whole: InHand) -> Result<std::result::Result<ChunkCounts, ChunkRow>> {
         let Work { installation, ground, run, keys, target, .. } = *self.work;
         let begun = installation.clock.now();
-        if chunk.knot.is_some() {
-            let outcome = self.run_knot(&chunk).await;
-            air.landed.push_back(Landed { chunk, whole: Some(whole), begun, outcome });
-            return;
-        }
-        air.flying.push(Box::pin(async move {
-            let outcome = run_chunk(ground, run, installation.token, &chunk, keys, target).await;
-            // One that failed may have an intent to be taken back.
-            let whole = outcome.is_err().then_some(whole);
-            Landed { chunk, whole, begun, outcome }
-        }));
-    }
-
-    /// Everything behind a batch.
-    async fn land(&mut self, landed: Landed) -> Result<Step> {
-        let Landed { chunk, whole, begun, outcome } = landed;
+        let outcome = match chunk.knot {
+            Some(_) => self.run_knot(&chunk).await,
+            None => run_chunk(ground, run, installation.token, &chunk, keys, target).await,
+        };
         let done = match outcome {
             Ok(done) => done,
             Err(EraseError::Store(error @ StoreError::Busy { .. })) => {
                 let again = self.give_way(&chunk, error).await?;
                 drop(whole);
                 self.pause(lock_pause(self.blocked(&chunk.store)), Some("a lock that another session holds")).await?;
-                return Ok(Step::Again(vec![again]));
+                return Ok(Err(again));
             }
             Err(error) => return Err(error.into()),
         };
         drop(whole);
-        self.count(&chunk.store, &done, since(self.work.installation, begun)).await?;
-        Ok(Step::Done(done.counts))
+        self.count(&chunk.store, &done, since(installation, begun)).await?;
+        Ok(Ok(done.counts))
     }
 
     /// Reads what was asked of the run. A pause ends the work here; it goes on when that is asked.

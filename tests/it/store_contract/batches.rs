@@ -104,10 +104,7 @@ pub async fn taking_returns_what_it_took(lab: &Lab) {
     lines.filter = Filter::Equals(ColumnRef { hop: 1, column: "id".to_owned() }, text("3"));
     let mut batch = store.begin_batch().await.unwrap();
     let taken = batch.take(&lines).await.unwrap();
-    match lab.engine() {
-        Engine::Postgres => assert_eq!(taken.unwrap().iter().filter(|row| row[3] == text("C2")).count(), 2),
-        _ => assert_eq!(taken, None, "ancestors cannot be returned"),
-    }
+    assert_eq!(taken, None, "what stands in ancestors may have changed behind the look");
     batch.roll_back().await.unwrap();
     assert_eq!(lab.number("SELECT count(*) FROM order_lines").await, 3);
 }
