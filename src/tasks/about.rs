@@ -156,7 +156,11 @@ pub async fn about(installation: &Installation, subject: &Subject) -> Result<Abo
     for lookup in &lookups {
         for store in tx.stores_of_subject(lookup).await? {
             known.states.push(SEALED.to_owned());
-            put(&mut places, place(PlaceKind::Backups, store, PlaceState::There));
+            let is_of_store = |place: &Place| place.name.split_once('/').is_some_and(|(of, _)| of == store);
+            let is_told = |place: &Place| place.kind == PlaceKind::Backups && place.state == PlaceState::There;
+            if !places.values().any(|place| is_told(place) && is_of_store(place)) {
+                put(&mut places, place(PlaceKind::Backups, store, PlaceState::There));
+            }
         }
     }
     let is_unread = !card.unread.is_empty();

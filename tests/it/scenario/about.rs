@@ -11,13 +11,18 @@ use crate::support::program::Outcome;
 /// A declared copy that lives for a month, beside what the program makes itself.
 const COPY: &str = "\n[[store.copy]]\nname = \"night-dump\"\nkind = \"dump\"\ndies = \"30 days\"\n";
 
+/// Customers go without grace too.
+const CUSTOMERS: &str = "\n[[policy]]\nid = \"gone-customers\"\ncollections = [\"customers\"]\nretention = \"3 years\"\nstart = \"left_at\"\n\
+     action = \"delete\"\nbasis = \"contract\"\ngrace = \"0\"\n";
+
 fn placed() -> Option<(Workplace, Database)> {
     let place = Workplace::new();
     let database = Database::create(Engine::Sqlite, place.path())?;
     small::fill(&database);
+    database.run("ALTER TABLE customers ADD COLUMN left_at TEXT");
     let registered =
         store(&database.url()).replacen("\n[[store.collection]]", &format!("{COPY}\n[[store.collection]]"), 1);
-    place.configure(&format!("{registered}{POLICY}"));
+    place.configure(&format!("{registered}{POLICY}{CUSTOMERS}"));
     place.install();
     place.good(&["backup", "run"]);
     Some((place, database))
@@ -94,7 +99,7 @@ fn one_answer_says_whether_a_customer_is_gone_and_which_copy_opens_until_when() 
 
     // Others are not concerned, and one who came back is there.
     assert_eq!(about(&place, "c-1002", 0).text("left"), "present");
-    database.run("INSERT INTO customers VALUES ('c-1001', 'Zhang Again', 'again@canary.example')");
+    database.run("INSERT INTO customers VALUES ('c-1001', 'Zhang Again', 'again@canary.example', NULL)");
     assert_eq!(about(&place, "c-1001", 0).text("left"), "present");
     let words = place.program().reading("c-1001\n").with("LANG", "zh_CN.UTF-8").run(&[
         "certificate",
