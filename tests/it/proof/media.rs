@@ -291,6 +291,9 @@ fn what_an_unfinished_snapshot_stored_before_a_loss_dies_too() {
     assert_eq!(gone_on.len(), before.len() + 1, "{before:?} {gone_on:?}");
     // Behind a report nothing does.
     let second = broken_off();
+    let asked = ["media", "lost", "--kind", "tape", "--asset", "D-0", "--by", "li.wei", "--backups-of", "shop"];
+    place.program().json(&[&asked[..], &["--when", &second]].concat()).refuses(3, &["is running"]);
+    place.good(&["job", "run", "prune"]);
     assert_eq!(chains("D-3", &second), gone_on);
     place.good(&["backup", "run", "--full"]);
     assert_eq!(chains("D-4", &second), gone_on);
