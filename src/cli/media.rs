@@ -4,7 +4,7 @@ mod lost;
 
 use std::path::PathBuf;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeZone as _, Utc};
+use chrono::{DateTime, NaiveDate, TimeZone as _, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -282,11 +282,21 @@ pub async fn media(context: &mut Context<'_>, command: MediaCommand) -> CommandR
 
 /// A time, or the beginning of a day in the agent's zone: a medium that ended on a day may have ended at its first moment.
 fn time_of(text: &str, zone: chrono_tz::Tz) -> Result<DateTime<Utc>, UserError> {
+    times_of(text, zone).map(|(from, _)| from)
+}
+
+/// A time, twice, or the beginning and the end of a day in the agent's zone.
+fn times_of(text: &str, zone: chrono_tz::Tz) -> Result<(DateTime<Utc>, DateTime<Utc>), UserError> {
+    // Where clocks are put forward at midnight, a day begins later.
+    let starts = |day: NaiveDate| {
+        let hours = (0..4).filter_map(|hour| day.and_hms_opt(hour, 0, 0));
+        hours.map(|time| zone.from_local_datetime(&time)).find(|found| found.earliest().is_some())
+    };
     let day = || {
         let day: NaiveDate = text.parse().ok()?;
-        zone.from_local_datetime(&day.and_time(NaiveTime::MIN)).earliest().map(|at| at.to_utc())
+        Some((starts(day)?.earliest()?.to_utc(), starts(day.succ_opt()?)?.latest()?.to_utc()))
     };
-    let time = DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc());
+    let time = DateTime::parse_from_rfc3339(text).ok().map(|at| (at.to_utc(), at.to_utc()));
     time.or_else(day).ok_or_else(|| {
         usage("BAD_TIME", "`--when` is neither a time nor a day", "`--when` 既不是时间也不是日期")
             .advise("write it as 2026-11-20T09:30:00Z or 2026-11-20", "请写作 2026-11-20T09:30:00Z 或 2026-11-20")
@@ -488,5 +498,17 @@ mod tests {
             "2026-11-20T01:30:00+00:00"
         );
         assert!(time_of("yesterday", chrono_tz::Tz::UTC).is_err());
+    }
+
+    #[test]
+    fn a_loss_on_a_day_may_have_been_at_its_last_moment() {
+        let (from, until) = times_of("2026-11-20", chrono_tz::Asia::Shanghai).unwrap();
+        assert_eq!(from.to_rfc3339(), "2026-11-19T16:00:00+00:00");
+        assert_eq!(until.to_rfc3339(), "2026-11-20T16:00:00+00:00");
+        // Here midnight does not exist on the day after.
+        let (_, until) = times_of("2018-11-03", chrono_tz::America::Sao_Paulo).unwrap();
+        assert_eq!(until.to_rfc3339(), "2018-11-04T03:00:00+00:00");
+        let (from, until) = times_of("2026-11-20T09:30:00+08:00", chrono_tz::Tz::UTC).unwrap();
+        assert_eq!((from, from.to_rfc3339().as_str()), (until, "2026-11-20T01:30:00+00:00"));
     }
 }

@@ -1,6 +1,6 @@
 //! Snapshots and chains.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
@@ -202,6 +202,15 @@ impl Tx {
         let rows =
             sqlx::query("SELECT manifest FROM snapshot WHERE manifest IS NOT NULL").fetch_all(&mut *self.inner).await?;
         rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// When the first try of each chain of a store began, of whatever became of it: packs of the chain lie in the bucket since then.
+    pub async fn chain_starts(&mut self, store: &str) -> Result<HashMap<u32, DateTime<Utc>>> {
+        let sql = "SELECT chain, MIN(begun_at) FROM snapshot WHERE store = $1 GROUP BY chain";
+        let rows = sqlx::query(sql).bind(store).fetch_all(&mut *self.inner).await?;
+        rows.iter()
+            .map(|row| Ok((row.try_get::<i64, _>(0)? as u32, parse_time(&row.try_get::<String, _>(1)?)?)))
+            .collect()
     }
 
     /// How many snapshots are running.

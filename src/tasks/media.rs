@@ -201,10 +201,11 @@ pub async fn record_destroyed(installation: &Installation, report: Report) -> Re
 
 async fn log(installation: &Installation, row: &MediaRow, body: &MediaBody, outcome: &str) -> Result<()> {
     let people = body.destruction.iter().flat_map(|how| {
-        let seen = how.witnesses.iter().map(|name| ("witness".to_owned(), name.clone()));
+        // References are a map: each has a name of its own.
+        let seen = how.witnesses.iter().zip(1..).map(|(name, number)| (format!("witness-{number}"), name.clone()));
         seen.chain([("performed-by".to_owned(), how.performed_by.clone())])
     });
-    let copies = body.copies.iter().map(|copy| ("copy".to_owned(), copy.to_string()));
+    let copies = body.copies.iter().zip(1..).map(|(copy, number)| (format!("copy-{number}"), copy.to_string()));
     let references = people.chain(copies).collect();
     let operation = Operation { name: "media.record", object: &row.id, outcome, references, ..Operation::default() };
     installation.log(operation).await

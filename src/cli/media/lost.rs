@@ -1,14 +1,15 @@
 //! `media lost`: what a lost medium opens, and the end of the keys that open it.
 
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::CommandResult;
 use super::super::backup::while_renewing;
 use super::super::context::{Context, certify_and_say, task_error};
-use super::super::output::{Document, Exit, Outcome, UserError, Words};
-use super::{MediumArgs, time_of};
-use crate::control::MediaRow;
+use super::super::output::{Document, Exit, Lang, Outcome, UserError, Words};
+use super::{MediumArgs, times_of};
+use crate::control::{MediaRow, time_text};
 use crate::installation::{Installation, Needs};
 use crate::policy::keep::Stays;
 use crate::tasks;
@@ -25,7 +26,8 @@ pub struct LostArgs {
     /// A declared copy that lay on it, as STORE/COPY; any number of them. No key of this program closes it.
     #[arg(long = "copy", value_name = "STORE/COPY")]
     copies: Vec<String>,
-    /// When it was lost: a time (RFC 3339), or a day. What was stored later cannot lie on it.
+    /// When it was lost: a time (RFC 3339), or a day, which counts to its end in the agent's time zone, or to now. What was stored later
+    /// cannot lie on it.
     #[arg(long, value_name = "TIME")]
     when: String,
     /// Who reports it, by a short name as with `approve --as`.
@@ -75,6 +77,10 @@ struct ExposedEntry {
     opens: bool,
     /// What keeps its key: `hold`, `grace`, `newest`, …; empty where nothing does.
     stays: Vec<Stays>,
+    #[serde(skip)]
+    is_marked: bool,
+    #[serde(skip)]
+    until: Option<DateTime<Utc>>,
 }
 
 impl ExposedEntry {
@@ -85,19 +91,50 @@ impl ExposedEntry {
             snapshot_count: found.chain.snapshots.len(),
             opens: !found.is_dead,
             stays: if found.is_dead { Vec::new() } else { found.stays.iter().copied().collect() },
+            is_marked: found.is_marked,
+            until: found.until,
         }
+    }
+
+    /// How it stands, for people.
+    fn told(&self) -> Words {
+        if !self.opens {
+            return Words::new("its key is destroyed".to_owned(), "密钥已销毁".to_owned());
+        }
+        if let Some(until) = self.until.map(time_text) {
+            return Words::new(
+                format!("its key is destroyed, but a root that opens it can be called back until {until}"),
+                format!("密钥已销毁，但可打开它的根密钥在 {until} 之前仍可撤回销毁"),
+            );
+        }
+        if self.is_marked {
+            return Words::new(
+                "opens; it is marked, and its key dies with the next change of keys".to_owned(),
+                "仍可打开；已标记，其密钥将在下一次密钥更换时销毁".to_owned(),
+            );
+        }
+        let why = self.stays.iter().filter_map(|why| serde_json::to_value(why).ok()?.as_str().map(str::to_owned));
+        let why = why.collect::<Vec<_>>().join(", ");
+        if why.is_empty() {
+            return Words::new(
+                "opens; `--shred` destroys its key".to_owned(),
+                "仍可打开；可用 `--shred` 销毁其密钥".to_owned(),
+            );
+        }
+        Words::new(format!("opens; it stays because of {why}"), format!("仍可打开；因 {why} 保留"))
     }
 }
 
 /// `media lost`.
 pub async fn lost(context: &mut Context<'_>, args: LostArgs) -> CommandResult {
     context.only_now()?;
-    let at = time_of(&args.when, context.configuration()?.agent.timezone)?;
+    let (from, until) = times_of(&args.when, context.configuration()?.agent.timezone)?;
     let report = LossReport {
         medium: args.medium.medium(),
         stores: args.stores,
         copies: args.copies,
-        at,
+        from,
+        until,
         reported_by: args.reported_by,
         shred: args.shred,
     };
@@ -106,7 +143,14 @@ pub async fn lost(context: &mut Context<'_>, args: LostArgs) -> CommandResult {
     let row = record_lost(&installation, report).await.map_err(task_error)?;
     let (mut taken, mut certificates) = (Vec::new(), Vec::new());
     if args.shred {
-        (taken, _) = while_renewing(&installation, shred_lost(&installation)).await.map_err(task_error)?;
+        let report;
+        (taken, report) = while_renewing(&installation, shred_lost(&installation)).await.map_err(task_error)?;
+        for (store, what) in &report.unproven {
+            context.output.note(&Words::new(
+                format!("nothing of store {store} goes: {what}"),
+                format!("数据源 {store} 不清理：{what}"),
+            ))?;
+        }
         certificates = certify_and_say(context, &installation).await?;
     }
     let document = document(&installation, &row, taken, certificates).await.map_err(task_error)?;
@@ -148,23 +192,11 @@ fn show(context: &mut Context<'_>, document: &LostDocument) -> Result<(), UserEr
     ))?;
     for chain in &document.chains {
         let (store, number, count) = (&chain.store, chain.chain, chain.snapshot_count);
-        let why: Vec<String> =
-            chain.stays.iter().filter_map(|why| serde_json::to_value(why).ok()?.as_str().map(str::to_owned)).collect();
-        let why = why.join(", ");
-        output.say(&match (chain.opens, why.is_empty()) {
-            (false, _) => Words::new(
-                format!("  chain {number} of store {store} ({count} snapshots): its key is destroyed"),
-                format!("  数据源 {store} 的链 {number}（{count} 个快照）：密钥已销毁"),
-            ),
-            (true, true) => Words::new(
-                format!("  chain {number} of store {store} ({count} snapshots): opens; `--shred` destroys its key"),
-                format!("  数据源 {store} 的链 {number}（{count} 个快照）：仍可打开；可用 `--shred` 销毁其密钥"),
-            ),
-            (true, false) => Words::new(
-                format!("  chain {number} of store {store} ({count} snapshots): opens; it stays because of {why}"),
-                format!("  数据源 {store} 的链 {number}（{count} 个快照）：仍可打开；因 {why} 保留"),
-            ),
-        })?;
+        let told = chain.told();
+        output.say(&Words::new(
+            format!("  chain {number} of store {store} ({count} snapshots): {}", told.in_lang(Lang::En)),
+            format!("  数据源 {store} 的链 {number}（{count} 个快照）：{}", told.in_lang(Lang::Zh)),
+        ))?;
     }
     for copy in &document.open_copies {
         output.say(&Words::new(

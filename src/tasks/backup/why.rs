@@ -13,6 +13,7 @@ use crate::control::{ChangeBase, Control, SnapshotRow};
 use crate::erase::{Ground, Site};
 use crate::plan::model::{Collection, Reach};
 use crate::stores::Definitions;
+use crate::tasks::media::condemned;
 use crate::tasks::{Result, TaskError};
 
 /// Why a full snapshot is taken where an increment was asked for: a closed list.
@@ -161,11 +162,12 @@ pub(super) async fn continued(
     let state = tx.chain_state(last.chain).await?;
     let base = tx.change_base(store).await?;
     let is_damaged = tx.meta(&damage_entry(last.chain)).await?.is_some();
+    let is_condemned = condemned(&mut tx).await?.contains(&last.chain);
     drop(tx);
     if let Some(why) = obstacle(ground, &chain, base.as_ref(), today, bounds) {
         return Ok(Err(why));
     }
-    if state.as_deref() != Some("active") {
+    if is_condemned || state.as_deref() != Some("active") {
         return Ok(Err(WhyFull::ChainEnding));
     }
     if is_damaged {

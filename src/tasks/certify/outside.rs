@@ -145,7 +145,7 @@ fn predicate(facts: &Facts<'_>) -> Predicate {
     let until = reopenable_until(facts.destroyed, &facts.evidence.claim);
     let target = target(facts, ever_in_clear);
     let limitations = limitations(facts, &target, ever_in_clear);
-    let undated = target.copies.iter().any(|copy| copy.dies_by.is_none());
+    let undated = target.copies.iter().any(|copy| copy.state == CopyState::Unread);
     let dates = target.copies.iter().filter_map(|copy| copy.dies_by).chain(until);
     let residual_date = dates.max().filter(|_| !undated).map(|date| date.max(facts.now.date_naive()));
     let result =

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{MediaBody, Medium, check_medium, is_same, places};
-use crate::control::{MediaRow, Tx};
+use super::{CopyName, MediaBody, Medium, check_medium, is_same, places};
+use crate::control::{MediaRow, Tx, time_text};
 use crate::installation::{Installation, Operation};
 use crate::policy::keep::Stays;
 use crate::random::uuid7;
@@ -57,8 +57,10 @@ pub struct LossReport {
     pub stores: Vec<String>,
     /// Declared copies that lay on it, as `STORE/COPY`.
     pub copies: Vec<String>,
-    /// When it was lost: what was stored later cannot lie on it.
-    pub at: DateTime<Utc>,
+    /// When it was lost at the earliest.
+    pub from: DateTime<Utc>,
+    /// When it was lost at the latest, but not later than now: what was stored behind that cannot lie on it.
+    pub until: DateTime<Utc>,
     /// Who reports it.
     pub reported_by: String,
     /// Whether the keys of what lies on it are to die.
@@ -68,47 +70,61 @@ pub struct LossReport {
 /// Records a loss. Reported again, the same record is gone on with; `shred` then adds what was only reported before.
 ///
 /// # Errors
-/// Refused when it cannot be so, or names a store or copy that is not configured; or when log or control database fail.
+/// Refused when it cannot be so, names a store or copy that is not configured, says more than a record of the same medium, or while a
+/// snapshot of a store is running; or when log or control database fail.
 pub async fn record_lost(installation: &Installation, report: LossReport) -> Result<MediaRow> {
     installation.refuse_old_copy().await?;
     let now = installation.clock.now();
-    if report.at > now {
+    if report.from > now {
         return Err(TaskError::refused("the time of the loss is still to come", "give `--when` in the past"));
     }
     check_medium(&report.medium)?;
     let (of_stores, copies) = places(installation, &report.stores, &report.copies)?;
     let reported_by = operator_name(&report.reported_by)?;
-    let mut tx = installation.control.read().await?;
-    let known = known_loss(&mut tx, &report.medium).await?;
-    let chains = chains_until(&mut tx, &report.stores, report.at).await?;
-    drop(tx);
-    let state = if report.shred && !chains.is_empty() { SHREDDING } else { "recorded" }.to_owned();
+    let at = report.until.min(now);
+    let known = known_loss(&mut installation.control.read().await?, &report.medium).await?;
     if let Some(known) = known {
-        return go_on(installation, known, report.shred).await;
+        return go_on(installation, known, &report, (&of_stores, &copies)).await;
     }
-    let body = MediaBody {
-        medium: report.medium,
-        stores: of_stores,
-        copies,
-        destruction: None,
-        loss: Some(Loss { reported_by, chains }),
-    };
+    let mut body = MediaBody { medium: report.medium, stores: of_stores, copies, destruction: None, loss: None };
     let mut row = MediaRow {
         id: uuid7(now, installation.random.as_ref())?,
         number: 0,
         event: LOST.to_owned(),
-        state,
-        happened_at: report.at,
+        state: if report.shred { SHREDDING } else { "recorded" }.to_owned(),
+        happened_at: at,
         recorded_at: now,
-        body: body.text()?,
+        body: String::new(),
         certified: None,
     };
     log(installation, &row, "intent").await?;
     let mut tx = installation.control.begin().await?;
+    forget_unfinished(&mut tx, &report.stores).await?;
+    let chains = chains_until(&mut tx, &report.stores, at).await?;
+    if chains.is_empty() {
+        "recorded".clone_into(&mut row.state);
+    }
+    body.loss = Some(Loss { reported_by, chains });
+    row.body = body.text()?;
     row.number = tx.add_medium(&row).await?;
     tx.commit().await?;
     log(installation, &row, "success").await?;
     Ok(row)
+}
+
+/// Sees to it that no packs of a snapshot that is not committed, which could lie on the medium too, become part of a later one: their
+/// chain would live on. Left alone, it dies with the next change of keys.
+async fn forget_unfinished(tx: &mut Tx, stores: &[String]) -> Result<()> {
+    if let Some(running) = tx.running_snapshot_rows().await?.iter().find(|row| stores.contains(&row.store)) {
+        return Err(TaskError::refused(
+            format!("a snapshot of store {} is running, and its packs could lie on the medium", running.store),
+            "repeat when it has ended; what a crash left of one ends with the next `wangchuan backup run`",
+        ));
+    }
+    for store in stores {
+        tx.forget_tries(store, None).await?;
+    }
+    Ok(())
 }
 
 async fn known_loss(tx: &mut Tx, medium: &Medium) -> Result<Option<MediaRow>> {
@@ -120,14 +136,50 @@ async fn known_loss(tx: &mut Tx, medium: &Medium) -> Result<Option<MediaRow>> {
     Ok(None)
 }
 
-async fn go_on(installation: &Installation, known: MediaRow, shred: bool) -> Result<MediaRow> {
+/// What a second report says beyond the record of the first, for people; none when it says no more.
+async fn news(
+    tx: &mut Tx,
+    known: &MediaRow,
+    report: &LossReport,
+    (stores, copies): (&[String], &[CopyName]),
+) -> Result<Option<String>> {
+    let body = MediaBody::of(known)?;
+    if report.from > known.happened_at {
+        return Ok(Some(format!("it was lost by {}", time_text(known.happened_at))));
+    }
+    if let Some(store) = stores.iter().find(|store| !body.stores.contains(store)) {
+        return Ok(Some(format!("it names no store {store}")));
+    }
+    if let Some(copy) = copies.iter().find(|copy| !body.copies.contains(copy)) {
+        return Ok(Some(format!("it names no copy {copy}")));
+    }
+    // A store can be named for a copy of it alone.
+    let listed: BTreeSet<u32> = body.loss.iter().flat_map(|loss| &loss.chains).map(|chain| chain.chain).collect();
+    let chains = chains_until(tx, &report.stores, report.until.min(known.happened_at)).await?;
+    let other = chains.iter().find(|chain| !listed.contains(&chain.chain));
+    Ok(other.map(|chain| format!("it names no backups of store {}", chain.store)))
+}
+
+async fn go_on(
+    installation: &Installation,
+    known: MediaRow,
+    report: &LossReport,
+    places: (&[String], &[CopyName]),
+) -> Result<MediaRow> {
+    if let Some(known_as) = news(&mut installation.control.read().await?, &known, report, places).await? {
+        return Err(TaskError::refused(
+            format!("record {} says otherwise of this medium: {known_as}", known.id),
+            "repeat what was reported (`wangchuan media show`); report what is new under another `--asset`",
+        ));
+    }
     let has_chains = MediaBody::of(&known)?.loss.is_some_and(|loss| !loss.chains.is_empty());
-    if !shred || !has_chains || known.state != "recorded" {
+    if !report.shred || !has_chains || known.state != "recorded" {
         return Ok(known);
     }
     let condemned = MediaRow { state: SHREDDING.to_owned(), ..known.clone() };
     log(installation, &condemned, "intent").await?;
     let mut tx = installation.control.begin().await?;
+    forget_unfinished(&mut tx, &report.stores).await?;
     if !tx.step_medium(&condemned, &known).await? {
         return Err(TaskError::Inconsistent(format!("the record of medium {} changed meanwhile", known.id)));
     }
@@ -145,11 +197,18 @@ async fn log(installation: &Installation, row: &MediaRow, outcome: &str) -> Resu
 /// The chains of some stores with snapshots that were there at a time, and whose keys were not destroyed since.
 async fn chains_until(tx: &mut Tx, stores: &[String], at: DateTime<Utc>) -> Result<Vec<LostChain>> {
     let mut chains: Vec<LostChain> = Vec::new();
-    // A snapshot's packs lie in the bucket before it is committed.
-    for row in tx.snapshots(None).await?.into_iter().filter(|row| row.begun_at <= at && stores.contains(&row.store)) {
-        match chains.iter_mut().find(|known| known.chain == row.chain) {
-            Some(known) => known.snapshots.push(row.id),
-            None => chains.push(LostChain { store: row.store, chain: row.chain, snapshots: vec![row.id] }),
+    for store in stores.iter().collect::<BTreeSet<_>>() {
+        let starts = tx.chain_starts(store).await?;
+        for row in tx.snapshots(Some(store)).await? {
+            // A snapshot's packs lie in the bucket before it is committed, and the first of a chain may have taken over an earlier try's.
+            let was_begun = starts.get(&row.chain).is_some_and(|start| *start <= at);
+            match chains.iter_mut().find(|known| known.chain == row.chain) {
+                Some(known) if row.begun_at <= at => known.snapshots.push(row.id),
+                None if was_begun => {
+                    chains.push(LostChain { store: row.store, chain: row.chain, snapshots: vec![row.id] });
+                }
+                _ => {}
+            }
         }
     }
     Ok(chains)
@@ -178,8 +237,13 @@ pub fn needs_of_condemned(stays: &mut BTreeSet<Stays>) {
 pub struct Exposed {
     /// The chain.
     pub chain: LostChain,
-    /// Whether its key was destroyed: nothing opens it any more, within the limits of the root slot's class.
+    /// Whether its key was destroyed, and with it every root that opened it, for good: nothing opens it any more, within the limits of the
+    /// root slot's class.
     pub is_dead: bool,
+    /// Whether it is marked, so that its key dies with the next change of keys.
+    pub is_marked: bool,
+    /// Until when a root can be called back that opens it, though its own key is destroyed.
+    pub until: Option<DateTime<Utc>>,
     /// Why it stays, as a prune sees it now.
     pub stays: BTreeSet<Stays>,
 }
@@ -192,12 +256,20 @@ pub async fn exposed(installation: &Installation, row: &MediaRow) -> Result<Vec<
     let Some(loss) = MediaBody::of(row)?.loss else { return Ok(Vec::new()) };
     let plan = plan_condemned(installation).await?;
     let mut tx = installation.control.read().await?;
+    let pruned = tx.pruned_chains(None).await?;
     let mut found = Vec::new();
     for chain in loss.chains {
-        let is_dead = tx.chain_state(chain.chain).await?.as_deref() == Some("destroyed");
+        let own = pruned.iter().find(|pruned| pruned.chain == chain.chain);
+        let died_with = own.and_then(|pruned| pruned.generation);
+        // An earlier root may wait for its date, and can be called back until then.
+        let until = match died_with {
+            Some(generation) => tx.irrevocable_before(generation).await?,
+            None => None,
+        };
+        let (is_dead, is_marked) = (died_with.is_some() && until.is_none(), own.is_some() && died_with.is_none());
         let verdict = plan.chains.iter().find(|verdict| verdict.chain == chain.chain);
         let stays = verdict.map(|verdict| verdict.stays.clone()).unwrap_or_default();
-        found.push(Exposed { chain, is_dead, stays });
+        found.push(Exposed { chain, is_dead, is_marked, until, stays });
     }
     Ok(found)
 }
@@ -206,7 +278,8 @@ pub async fn exposed(installation: &Installation, row: &MediaRow) -> Result<Vec<
 /// that are. Returns the snapshots by number, and what the prune did.
 ///
 /// # Errors
-/// Refused when destruction is held or the clock is doubtful; otherwise what failed. The next prune goes on.
+/// Refused when destruction is held or the clock is doubtful; otherwise the first that failed, when all that could be done is. The next
+/// prune goes on.
 pub async fn shred_lost(installation: &Installation) -> Result<(Vec<String>, PruneReport)> {
     installation.may_destroy().await?;
     let mut tx = installation.control.read().await?;
@@ -215,15 +288,22 @@ pub async fn shred_lost(installation: &Installation) -> Result<(Vec<String>, Pru
     drop(tx);
     let stores: BTreeSet<&str> =
         rows.iter().filter(|row| condemned.contains(&row.chain)).map(|row| row.store.as_str()).collect();
-    let mut taken = Vec::new();
+    let (mut taken, mut failed) = (Vec::new(), None);
     for store in stores {
         let newest = rows.iter().filter(|row| row.store == store).max_by_key(|row| row.number);
         if newest.is_some_and(|newest| condemned.contains(&newest.chain)) {
-            let (row, _) = take_and_lock(installation, store, Wanted::Full).await?;
-            taken.push(row.id);
+            match take_and_lock(installation, store, Wanted::Full).await {
+                Ok((row, _)) => taken.push(row.id),
+                Err(TaskError::Stopping) => return Err(TaskError::Stopping),
+                // One store that cannot be read keeps none of the others' keys alive.
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
     }
     let plan = plan_condemned(installation).await?;
-    let report = prune(installation, &[], &plan).await?;
-    Ok((taken, report))
+    let report = prune(installation, &[], &plan).await;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok((taken, report?)),
+    }
 }

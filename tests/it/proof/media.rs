@@ -15,6 +15,7 @@ use crate::support::program::Outcome;
 use crate::support::source::read;
 
 const COPY: &str = "[[store.copy]]\nname = \"dump\"\nkind = \"dump\"\ndies = \"10 years\"\n\n";
+const LOST_DISK: [&str; 8] = ["media", "lost", "--kind", "hard-disk", "--asset", "D-17", "--by", "li.wei"];
 const FIRST_TABLE: &str = "[[store.collection]]\ntable = \"customers\"";
 
 /// A small shop with a dump that lives ten years, out of which orders were erased, shredded and certified.
@@ -206,9 +207,8 @@ fn it_speaks_chinese() {
 }
 
 /// `media lost` of a disk with backups of the shop, with what differs.
-fn lost(place: &Workplace, more: &[&str]) -> Outcome {
-    let medium = ["media", "lost", "--kind", "hard-disk", "--asset", "D-17", "--by", "li.wei", "--when", &ago(0)];
-    place.program().json(&[&medium[..], more].concat())
+fn lost(place: &Workplace, when: &str, more: &[&str]) -> Outcome {
+    place.program().json(&[&LOST_DISK[..], &["--when", when], more].concat())
 }
 
 /// Whether a snapshot restores.
@@ -224,8 +224,9 @@ fn newest_snapshot(place: &Workplace) -> String {
 #[test]
 fn what_lay_on_a_lost_medium_opens_no_more_once_its_keys_are_shredded() {
     let place = shredded();
+    let when = ago(0);
     let on_it = newest_snapshot(&place);
-    let told = lost(&place, &["--backups-of", "shop"]).ends(4);
+    let told = lost(&place, &when, &["--backups-of", "shop"]).ends(4);
     assert_eq!((told.text("result").as_str(), told.text("class").as_str()), ("partial", "D"), "{told}");
     let chains = told.list("chains");
     assert!(!chains.is_empty() && chains.iter().all(|chain| chain["opens"] == true), "{told}");
@@ -233,7 +234,7 @@ fn what_lay_on_a_lost_medium_opens_no_more_once_its_keys_are_shredded() {
     assert!(opens(&place, &on_it, "before.db"));
 
     // No rule lets a snapshot go here; this does, behind a new one.
-    let done = lost(&place, &["--backups-of", "shop", "--shred"]).ends(0);
+    let done = lost(&place, &when, &["--backups-of", "shop", "--shred"]).ends(0);
     assert_eq!(done.text("record"), told.text("record"), "{done}");
     assert!(done.list("chains").iter().all(|chain| chain["opens"] == false), "{done}");
     assert_eq!(done.list("taken").len(), 1, "{done}");
@@ -249,16 +250,74 @@ fn what_lay_on_a_lost_medium_opens_no_more_once_its_keys_are_shredded() {
     assert_eq!(own["predicate"]["result"], "complete", "{own}");
     place.good(&["job", "run", "outbox"]);
     assert!(place.verify_certificates() > 0);
-    let again = lost(&place, &["--backups-of", "shop", "--shred"]).ends(0);
+    let again = lost(&place, &when, &["--backups-of", "shop", "--shred"]).ends(0);
     assert_eq!((again.list("taken").len(), again.list("certificates").len()), (0, 0), "{again}");
+}
+
+#[test]
+fn another_report_of_a_lost_medium_says_no_more_than_the_first() {
+    let place = shredded();
+    let when = ago(0);
+    let told = lost(&place, &when, &["--copy", "shop/dump"]).ends(4);
+    let record = told.text("record");
+    // Snapshots of the store, where only a copy of it was reported; a later loss.
+    lost(&place, &when, &["--backups-of", "shop", "--shred"]).refuses(3, &[&record, "no backups of store shop"]);
+    lost(&place, &ago(0), &["--copy", "shop/dump"]).refuses(3, &[&record, "lost by"]);
+    assert_eq!(lost(&place, &when, &["--copy", "shop/dump"]).ends(4).text("record"), record);
+    assert_eq!(lost(&place, &ago(60 * 24), &["--copy", "shop/dump"]).ends(4).text("record"), record);
+    lost(&place, "2099-01-01", &["--copy", "shop/dump"]).refuses(3, &["still to come"]);
+    assert_eq!(place.good(&["media", "list"]).list("media").len(), 1);
+}
+
+#[test]
+fn what_an_unfinished_snapshot_stored_before_a_loss_dies_too() {
+    let place = shredded();
+    let broken_off = || {
+        let full = ["backup", "run", "--full"];
+        let killed = place.program().with("WANGCHUAN_CRASH_AT", "backup.directory-stored").json(&full);
+        assert_ne!(killed.code(), Some(0), "{killed}");
+        ago(0)
+    };
+    let chains = |asset: &str, when: &str| {
+        let disk = ["media", "lost", "--kind", "hard-disk", "--asset", asset, "--by", "li.wei", "--backups-of", "shop"];
+        let told = place.program().json(&[&disk[..], &["--when", when]].concat()).ends(4);
+        told.list("chains").iter().map(|chain| chain["chain"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let before = chains("D-1", &ago(0));
+    let first = broken_off();
+    // This goes on with what was stored before the loss.
+    place.good(&["backup", "run", "--full"]);
+    let gone_on = chains("D-2", &first);
+    assert_eq!(gone_on.len(), before.len() + 1, "{before:?} {gone_on:?}");
+    // Behind a report nothing does.
+    let second = broken_off();
+    let asked = ["media", "lost", "--kind", "tape", "--asset", "D-0", "--by", "li.wei", "--backups-of", "shop"];
+    place.program().json(&[&asked[..], &["--when", &second]].concat()).refuses(3, &["is running"]);
+    place.good(&["job", "run", "prune"]);
+    assert_eq!(chains("D-3", &second), gone_on);
+    place.good(&["backup", "run", "--full"]);
+    assert_eq!(chains("D-4", &second), gone_on);
+}
+
+#[test]
+fn no_increment_continues_a_chain_that_is_to_die_for_a_lost_medium() {
+    let place = shredded();
+    let when = ago(0);
+    let shred = [&LOST_DISK[..], &["--when", &when, "--backups-of", "shop", "--shred"]].concat();
+    let killed = place.program().with("WANGCHUAN_CRASH_AT", "backup.begun").json(&shred);
+    assert_ne!(killed.code(), Some(0), "{killed}");
+    let next = place.good(&["backup", "run"]);
+    let taken = &next.list("snapshots")[0];
+    assert_eq!((&taken["kind"], &taken["why_full"]), (&"full".into(), &"chain-ending".into()), "{next}");
 }
 
 #[test]
 fn a_hold_keeps_what_lay_on_a_lost_medium_until_it_ends() {
     let place = shredded();
+    let when = ago(0);
     let on_it = newest_snapshot(&place);
     place.good(&["hold", "place", "case-1", "--store", "shop", "--reason", "lawsuit"]);
-    let kept = lost(&place, &["--backups-of", "shop", "--shred"]).ends(4);
+    let kept = lost(&place, &when, &["--backups-of", "shop", "--shred"]).ends(4);
     for chain in kept.list("chains") {
         assert_eq!((&chain["opens"], &chain["stays"]), (&true.into(), &serde_json::json!(["hold"])), "{kept}");
     }
@@ -274,8 +333,9 @@ fn a_hold_keeps_what_lay_on_a_lost_medium_until_it_ends() {
 #[test]
 fn a_lost_copy_in_clear_is_named_as_open() {
     let place = shredded();
-    let told = lost(&place, &["--copy", "shop/dump", "--shred"]).ends(4);
+    let when = ago(0);
+    let told = lost(&place, &when, &["--copy", "shop/dump", "--shred"]).ends(4);
     assert_eq!(told.list("open_copies"), ["shop/dump"], "{told}");
-    lost(&place, &["--backups-of", "none"]).refuses(2, &["none"]);
-    lost(&place, &[]).refuses(2, &["whose data"]);
+    lost(&place, &when, &["--backups-of", "none"]).refuses(2, &["none"]);
+    lost(&place, &when, &[]).refuses(2, &["whose data"]);
 }
