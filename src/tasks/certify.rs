@@ -178,7 +178,9 @@ async fn has_untold_media(
     gone: &[GoneCopy],
 ) -> Result<bool> {
     let is_news = |copy: &GoneCopy| {
-        !body.media.contains(&copy.record) && run.verified_at.is_none_or(|verified| copy.at >= verified)
+        !copy.is_lost
+            && !body.media.contains(&copy.record)
+            && run.verified_at.is_none_or(|verified| copy.at >= verified)
     };
     if !matches!(run.state.as_str(), SHRED_PENDING | SHREDDED) || !gone.iter().any(is_news) {
         return Ok(false);

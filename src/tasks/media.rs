@@ -129,7 +129,7 @@ impl MediaBody {
     }
 }
 
-/// A declared copy that ended with its medium.
+/// A declared copy that ended with its medium, or is out of hand with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoneCopy {
     /// Which.
@@ -138,6 +138,8 @@ pub struct GoneCopy {
     pub at: DateTime<Utc>,
     /// The record that says so.
     pub record: String,
+    /// Whether the medium was lost: nobody knows who reads the copy, and no period ends it any more.
+    pub is_lost: bool,
 }
 
 /// What is reported of a destruction.
@@ -341,18 +343,19 @@ pub async fn evidence_digest(path: &Path) -> Result<String> {
     }
 }
 
-/// Every declared copy that ended with its medium. One whose end nobody looked at counts as living.
+/// Every declared copy that ended with its medium or was lost with it. One whose end nobody looked at counts as living.
 ///
 /// # Errors
 /// When the control database fails.
 pub async fn gone_copies(tx: &mut Tx) -> Result<Vec<GoneCopy>> {
     let mut gone = Vec::new();
-    for row in tx.media().await?.into_iter().filter(|row| row.event == DESTROYED) {
+    for row in tx.media().await? {
         let body = MediaBody::of(&row)?;
-        if body.destruction.as_ref().is_none_or(|how| how.checked == Checked::Nobody) {
+        let is_lost = row.event == LOST;
+        if !is_lost && body.destruction.as_ref().is_none_or(|how| how.checked == Checked::Nobody) {
             continue;
         }
-        let of = |name| GoneCopy { name, at: row.happened_at, record: row.id.clone() };
+        let of = |name| GoneCopy { name, at: row.happened_at, record: row.id.clone(), is_lost };
         gone.extend(body.copies.into_iter().map(of));
     }
     Ok(gone)

@@ -99,7 +99,7 @@ fn copy_dates(facts: &Facts, earlier: &[Predicate]) -> CopyDates {
             dates.certified(store_of(&target.location), &copy.copy_ref, copy.dies_by);
         }
     }
-    for gone in facts.gone.iter().filter(|gone| gone.at >= facts.copied_until(&gone.name.store)) {
+    for gone in facts.gone.iter().filter(|gone| !gone.is_lost && gone.at >= facts.copied_until(&gone.name.store)) {
         dates.destroyed(store_of(&location(&gone.name.store, "-")), &as_id(&gone.name.copy));
     }
     dates

@@ -26,6 +26,7 @@ use crate::random::{SystemRandom, uuid7};
 use crate::stores::{Engine, Residue, ResidueCode};
 use crate::tasks::erasure::{RunBody, SmallestGroup, StoreFiles};
 use crate::tasks::finality::ResidualCode;
+use crate::tasks::media::{CopyName, GoneCopy};
 
 fn time(hours: i64) -> DateTime<Utc> {
     "2026-03-15T02:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::hours(hours)
@@ -204,6 +205,26 @@ fn a_run_without_evidence_of_its_own_generation_is_pending_and_names_no_key() {
     unsealed.run.generation = None;
     let said = issued(&unsealed);
     assert_eq!((said.result, said.targets[0].backups.state), (ErasureResult::Complete, BackupState::None));
+}
+
+#[test]
+fn a_copy_that_was_lost_before_its_period_ended_has_no_date() {
+    let lost_on = |day: &str| {
+        let copies = [("dump", "30 days")];
+        let erased = vec![chunk("orders", "erase", [5, 0, 0, 0])];
+        let mut facts = facts(true, store(BackupMode::Bucket, &copies), erased);
+        let name = CopyName { store: "shop".to_owned(), copy: "dump".to_owned() };
+        let at = format!("{day}T12:00:00Z").parse().unwrap();
+        facts.gone = vec![GoneCopy { name, at, record: "a record".to_owned(), is_lost: true }];
+        let said = issued(&facts);
+        let copy = &said.targets[0].copies[0];
+        (copy.state, copy.dies_by, said.residual_date.is_some())
+    };
+    // Before the rows were erased, too: it holds them as they were.
+    for day in ["2026-01-01", "2026-04-14"] {
+        assert_eq!(lost_on(day), (CopyState::Unread, None, false), "{day}");
+    }
+    assert_eq!(lost_on("2026-04-15"), (CopyState::Expires, day("2026-04-14"), true));
 }
 
 #[test]

@@ -23,11 +23,16 @@ impl Facts {
     }
 }
 
-/// Declared copies: one that ended with its medium behind `from` is gone, one whose period is known dies by a date, any other has none.
+/// Declared copies: one that ended with its medium behind `from` is gone, one whose period is known dies by a date, any other has none;
+/// nor has one that was lost before its date.
 pub(in crate::tasks::certify) fn copies(spec: &StoreSpec, from: DateTime<Utc>, gone: &[GoneCopy]) -> Vec<DeclaredCopy> {
     let ended = |name: &str| {
-        let own = gone.iter().filter(|copy| copy.name.store == spec.name && copy.name.copy == name && copy.at >= from);
-        own.min_by_key(|copy| copy.at)
+        let own = gone.iter().filter(|copy| copy.name.store == spec.name && copy.name.copy == name);
+        own.filter(|copy| !copy.is_lost && copy.at >= from).min_by_key(|copy| copy.at)
+    };
+    let lost_by = |name: &str, day: NaiveDate| {
+        let mut own = gone.iter().filter(|copy| copy.name.store == spec.name && copy.name.copy == name);
+        own.any(|copy| copy.is_lost && copy.at.date_naive() <= day)
     };
     spec.copies
         .iter()
@@ -38,7 +43,7 @@ pub(in crate::tasks::certify) fn copies(spec: &StoreSpec, from: DateTime<Utc>, g
                 let state = CopyState::Destroyed;
                 return DeclaredCopy { copy_ref, state, dies_by: None, destroyed_at, media_record };
             }
-            let dies_by = copy_end(from, &copy.dies);
+            let dies_by = copy_end(from, &copy.dies).filter(|day| !lost_by(&copy.name, *day));
             let state = if dies_by.is_some() { CopyState::Expires } else { CopyState::Unread };
             DeclaredCopy { copy_ref, state, dies_by, destroyed_at: None, media_record: None }
         })
