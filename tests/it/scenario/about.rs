@@ -110,7 +110,7 @@ fn one_answer_says_whether_a_customer_is_gone_and_which_copy_opens_until_when() 
     ]);
     assert!(words.out.contains("尚未删除") && !words.out.contains("c-1001"), "{words}");
     let logged = place.good(&["log", "query", "--operation", "certificate.about"]);
-    assert_eq!(logged.list("entries").len(), 10, "{logged}");
+    assert_eq!(logged.list("entries").len(), 9, "{logged}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Write transactions, markers, locks.
 
 use wangchuan::stores::{ColumnRef, Engine, Filter, StoreError};
-use wangchuan::value::Value;
+use wangchuan::value::{Value, encode_values};
 
 use super::servers::Lab;
 use super::*;
@@ -95,7 +95,7 @@ pub async fn taking_returns_what_it_took(lab: &Lab) {
         assert_eq!(batch.count(&lines).await.unwrap(), 2, "nothing was deleted");
         return;
     };
-    taken.sort_by_key(|row| format!("{row:?}"));
+    taken.sort_by_key(|row| encode_values(row));
     assert_eq!(taken, [vec![text("1"), text("2"), text("b")], vec![text("2"), text("1"), text("c")]]);
     batch.commit(&marker(1, 2)).await.unwrap();
     assert_eq!(lab.number("SELECT count(*) FROM order_lines").await, 3);
