@@ -159,7 +159,17 @@ async fn behind_every_step(making: Making) {
     drop(all);
     installation.close().await.unwrap();
     let mut steps: BTreeMap<String, [usize; 2]> = BTreeMap::new();
-    for at in (1..polls).step_by((polls / cuts).max(1)) {
+    let went_on = |steps: &BTreeMap<String, [usize; 2]>, step: RekeyStep| {
+        steps.get(step.code()).is_some_and(|[_, went_on]| *went_on > 0)
+    };
+    let came_behind = |steps: &BTreeMap<String, [usize; 2]>| steps.values().any(|[anew, _]| *anew > 0);
+    // How many polls a step takes depends on what else the host does: where the cuts missed one, those between them are made too.
+    let stride = (polls / cuts).max(1);
+    let between = (0..4).flat_map(|part| (1 + part * stride / 4..polls).step_by(stride));
+    for (number, at) in between.enumerate() {
+        if number >= cuts && went_on(&steps, RekeyStep::CopyToSecondPlace) && came_behind(&steps) {
+            break;
+        }
         let world = template.copied();
         let installation = world.open().await;
         let (left, _) = still_left(&installation).await;
@@ -171,9 +181,8 @@ async fn behind_every_step(making: Making) {
         outlives_the_change(&world, &installation, &row, &format!("poll {at} of {polls}, {step}")).await;
         installation.close().await.unwrap();
     }
-    let went_on = |step: RekeyStep| steps.get(step.code()).is_some_and(|[_, went_on]| *went_on > 0);
-    assert!(went_on(RekeyStep::CopyToSecondPlace), "{polls}: {steps:?}");
-    assert!(steps.values().map(|[anew, _]| anew).sum::<usize>() > 0, "none came behind the change: {steps:?}");
+    assert!(went_on(&steps, RekeyStep::CopyToSecondPlace), "{polls}: {steps:?}");
+    assert!(came_behind(&steps), "none came behind the change: {steps:?}");
 }
 
 /// The same without an end: the change of generation goes on as well, once the snapshot is taken.
