@@ -147,6 +147,18 @@ async fn outlives_the_change(world: &World, installation: &Installation, row: &S
     assert!(pending.iter().all(|run| run.generation.is_some()), "{what}: the customer's keys are still there");
 }
 
+/// A snapshot, tried again while a server still ends the session of what was given up.
+async fn taken_at_last(installation: &Installation) -> SnapshotRow {
+    for _ in 0..50 {
+        match try_snapshot(installation).await {
+            Ok(row) => return row,
+            Err(error) if error.is_retryable() => tokio::time::sleep(std::time::Duration::from_millis(200)).await,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    panic!("no snapshot within ten seconds");
+}
+
 /// A change of generation that is given up anywhere, and a snapshot that goes on before it is settled.
 async fn behind_every_step(making: Making) {
     let cuts = if making.server.is_some() { 10 } else { 20 };
@@ -175,7 +187,7 @@ async fn behind_every_step(making: Making) {
         let (left, _) = still_left(&installation).await;
         drop(Cut::new(shred_due(&installation), at).go_on(at).await);
         let step = open_step(&installation).await.unwrap_or_else(|| "none".to_owned());
-        let row = try_snapshot(&installation).await.unwrap();
+        let row = taken_at_last(&installation).await;
         let goes_on = usize::from(row.chain == left.chain);
         steps.entry(step.clone()).or_default()[goes_on] += 1;
         outlives_the_change(&world, &installation, &row, &format!("poll {at} of {polls}, {step}")).await;
