@@ -96,13 +96,6 @@ pub struct VerifyArgs {
     proof: Option<PathBuf>,
 }
 
-impl VerifyArgs {
-    /// Which certificate of this installation, as it was typed; none where a stranger looks at a file with a trust file.
-    pub fn id(&self) -> Option<&str> {
-        self.trust.is_none().then_some(self.certificate.as_str())
-    }
-}
-
 /// What to write, and where.
 #[derive(Debug, Args)]
 pub struct ExportArgs {

@@ -31,7 +31,6 @@ pub(super) fn look_of(command: &Command) -> Option<(&'static str, Option<&'stati
         Command::Certificate(CertificateCommand::Show { .. }) => ("certificate.show", None),
         Command::Certificate(CertificateCommand::Trace { .. }) => ("certificate.trace", None),
         Command::Certificate(CertificateCommand::Export(_)) => ("certificate.export", None),
-        Command::Certificate(CertificateCommand::Verify(args)) if args.id().is_some() => ("certificate.verify", None),
         _ => return None,
     })
 }
@@ -53,7 +52,6 @@ async fn known(installation: &Installation, command: &Command) -> Result<Option<
         }
         Command::Certificate(CertificateCommand::Show { id } | CertificateCommand::Trace { id }) => id,
         Command::Certificate(CertificateCommand::Export(args)) => args.id(),
-        Command::Certificate(CertificateCommand::Verify(args)) => args.id().unwrap_or_default(),
         _ => return Ok(None),
     };
     let mut certificates = tx.certificates(None).await?;

@@ -436,7 +436,7 @@ mod tests {
     ];
 
     /// Commands that are not logged, and why: they look at nobody.
-    const NAME_NOBODY: [(&str, &str); 36] = [
+    const NAME_NOBODY: [(&str, &str); 37] = [
         ("status", "counts, dates and ids of what waits"),
         ("agent", "a pass logs each of its steps"),
         ("job list", "declared jobs"),
@@ -450,6 +450,7 @@ mod tests {
         ("drill list", "ids and outcomes of drills"),
         ("drill show", "counts and hashes of one drill"),
         ("drill verify", "signatures of drills"),
+        ("certificate verify", "whether signatures fit; asked by monitoring and by strangers"),
         ("audit status", "counts, and ids of what waits"),
         ("audit flush", "files what the log says was issued"),
         ("audit verify", "counts, and numbers of what is wrong"),

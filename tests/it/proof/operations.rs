@@ -252,7 +252,6 @@ async fn every_look_at_requests_runs_holds_and_certificates_is_logged() {
         ("certificate.list", "certificates"),
         ("certificate.show", certificate),
         ("certificate.export", certificate),
-        ("certificate.verify", certificate),
         ("run.show", "unknown"),
         ("certificate.show", "unknown"),
         ("request.show", "unknown"),
