@@ -197,18 +197,11 @@ pub(super) struct Database {
     pub(super) engine: Engine,
     fence: Arc<Mutex<Option<(String, i64)>>>,
     trouble: Trouble,
-    /// Whose turn it is to write: SQLite lets a writer that waits for another sleep longer than most transactions take.
-    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Database {
     pub(super) fn new(pool: AnyPool, engine: Engine) -> Self {
-        Self { pool, engine, fence: Arc::default(), trouble: Trouble::default(), turn: Arc::default() }
-    }
-
-    /// Waits until no other transaction of this process that has a turn is left.
-    pub(super) async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
-        Arc::clone(&self.turn).lock_owned().await
+        Self { pool, engine, fence: Arc::default(), trouble: Trouble::default() }
     }
 
     /// From now on nothing is written unless the lease is held under this token; by none of this database's clones. On one host a

@@ -69,7 +69,6 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
 use thiserror::Error;
-use tokio::sync::OwnedMutexGuard;
 
 use engine::{Database, Engine, Fault};
 
@@ -202,8 +201,6 @@ pub struct Control {
 pub struct Tx {
     inner: Transaction<'static, Any>,
     engine: Engine,
-    /// Of a writer, its turn among those of this process.
-    _turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl Control {
@@ -299,13 +296,12 @@ impl Control {
 
     /// Begins a transaction that may write; it waits for other writers. Behind a fence, refused when the lease is lost.
     pub async fn begin(&self) -> Result<Tx> {
-        let turn = self.database.turn().await;
-        Ok(Tx { inner: self.database.begin_write().await?, engine: self.database.engine, _turn: Some(turn) })
+        Ok(Tx { inner: self.database.begin_write().await?, engine: self.database.engine })
     }
 
     /// Begins a transaction that only reads, beside any writer.
     pub async fn read(&self) -> Result<Tx> {
-        Ok(Tx { inner: self.database.begin_read().await?, engine: self.database.engine, _turn: None })
+        Ok(Tx { inner: self.database.begin_read().await?, engine: self.database.engine })
     }
 
     /// The log store that shares this database (the operation log).
