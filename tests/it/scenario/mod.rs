@@ -37,7 +37,6 @@ mod music;
 mod mutations;
 mod partial;
 mod quickstart;
-mod races;
 mod recheck;
 mod recovery;
 mod residue;
