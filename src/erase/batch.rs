@@ -274,6 +274,10 @@ impl Work<'_> {
     ) -> Result<Locked, EraseError> {
         let predicate = self.predicate(target, terms)?;
         let (shape, query) = self.planned_rows(target, terms)?;
+        if !shape.path().is_empty() {
+            // A statement that waited for a row looks at that row again, and at its ancestors as they were before. So the wait comes first.
+            self.present(batch, self.in_plan()).await?;
+        }
         let mut contents = HashMap::new();
         let mut found: Vec<(ReadRow, Vec<Value>)> = Vec::new();
         for mut row in batch.read_for_update(&query).await? {

@@ -37,6 +37,7 @@ mod music;
 mod mutations;
 mod partial;
 mod quickstart;
+mod races;
 mod recheck;
 mod recovery;
 mod residue;
