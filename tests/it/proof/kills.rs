@@ -26,6 +26,8 @@ use crate::support::world::{Making, World, forget, manual_clock, read_config, sn
 const FOLDER: &str = "WANGCHUAN_KILLS_FOLDER";
 /// The file that the child makes before it issues anything.
 const AT_WORK: &str = "at-work";
+/// What the child process said.
+const SAID: &str = "said";
 /// Kills, and how many with `--long`.
 const KILLS: usize = 50;
 const MANY_KILLS: usize = 1_000;
@@ -85,7 +87,7 @@ fn run_until(world: &World, death: &Death) -> ExitStatus {
     command
         .args(["proof::kills::what_is_killed_while_it_certifies_and_files_loses_and_repeats_nothing", "--exact"])
         .env(FOLDER, world.folder.path())
-        .stdout(Stdio::null())
+        .stdout(std::fs::File::create(world.path(SAID)).unwrap())
         .stderr(Stdio::null());
     if let Death::At(point) = death {
         command.env("WANGCHUAN_CRASH_AT", point);
@@ -163,7 +165,8 @@ async fn what_is_killed_while_it_certifies_and_files_loses_and_repeats_nothing()
         let (point, death) = draw(&mut dice);
         let status = run_until(&world, &death);
         if status.signal() != Some(9) {
-            assert!(status.success(), "seed {seed}, try {tries}, {point}: {status}");
+            let said = std::fs::read_to_string(world.path(SAID)).unwrap();
+            assert!(status.success(), "seed {seed}, try {tries}, {point}: {status}\n{said}");
             continue;
         }
         killed += 1;
