@@ -5,6 +5,7 @@
 mod harness;
 
 use std::hint::black_box;
+use std::process::Command;
 
 use aes_gcm::aead::{AeadInOut, KeyInit, inout::InOutBuf};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -132,6 +133,31 @@ fn measure(contender: &Contender, size: usize) -> Result<Row, Box<dyn std::error
     Ok(Row { name: contender.name.clone(), cells })
 }
 
+/// What a command of OpenSSL prints; none when there is no such program, or it fails.
+fn openssl(arguments: &[&str]) -> Option<String> {
+    let program = std::env::var("WANGCHUAN_BENCH_OPENSSL").unwrap_or_else(|_| "openssl".to_owned());
+    let done = Command::new(program).args(arguments).output().ok()?;
+    done.status.success().then(|| String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// SM4-GCM of the `openssl` program by its own measure, which is kind to it: one key for all records, no context, no tag.
+fn openssl_row(version: &str, size: usize) -> Row {
+    let bytes = size.to_string();
+    let said = openssl(&["speed", "-evp", "sm4-gcm", "-bytes", &bytes, "-seconds", "1", "-mr"]);
+    // `+F:NUMBER:NAME:BYTES A SECOND`.
+    let line = said.as_deref().and_then(|text| text.lines().find(|line| line.starts_with("+F:")));
+    let speed = line.and_then(|line| line.rsplit(':').next()?.parse::<f64>().ok());
+    let none = || "–".to_owned();
+    match speed {
+        Some(speed) => {
+            let cells =
+                vec![bytes, format!("{:.0}", size as f64 * 1e9 / speed), format!("{:.0}", speed / 1e6), none(), none()];
+            Row { name: format!("{version} SM4-GCM, one key"), cells }
+        }
+        None => Row { name: format!("{version}: no SM4-GCM"), cells: vec![bytes, none(), none(), none(), none()] },
+    }
+}
+
 fn main() -> Outcome {
     let mut contenders = vec![ours(Suite::Intl), ours(Suite::Gm)];
     contenders.extend(Engine::all().into_iter().rev().map(engine));
@@ -139,9 +165,14 @@ fn main() -> Outcome {
     contenders.push(rust_crypto::<aes_gcm::Aes256Gcm>("RustCrypto aes-gcm AES-256-GCM", 32));
     contenders.push(rust_crypto::<aes_gcm::AesGcm<sm4::Sm4, aes_gcm::aead::consts::U12>>("RustCrypto sm4 SM4-GCM", 16));
     let mut table = Table::new("one record, fresh key", &["bytes", "seal ns", "MB/s", "open ns", "MB/s"]);
+    let version = openssl(&["version"]);
+    let version = version.as_deref().map(|text| text.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
     for size in SIZES {
         for contender in &contenders {
             table.push(measure(contender, size)?);
+        }
+        if let Some(version) = &version {
+            table.push(openssl_row(version, size));
         }
     }
     table.print();

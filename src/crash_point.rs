@@ -61,8 +61,8 @@ pub const PRUNE_POINTS: &[&str] = &["prune.marked", "prune.destroyed", "prune.ob
 /// The points of the end of an outside key, which a cycle without such keys does not pass.
 pub const OUTSIDE_POINTS: &[&str] = &["outside.intended", "outside.deleted", "outside.recorded", "outside.certified"];
 
-/// The point of the certificate of a destroyed medium.
-pub const MEDIA_POINTS: &[&str] = &["media.certified"];
+/// The points of a record of a medium that was destroyed or lost, which a cycle without such media does not pass.
+pub const MEDIA_POINTS: &[&str] = &["media.recorded", "media.certified"];
 
 /// The points of a change of the signing key, which a cycle does not pass.
 pub const SIGNING_POINTS: &[&str] = &["signing.made", "signing.recorded"];

@@ -16,6 +16,7 @@ pub use moving::KeyMoveDocument;
 pub use outside::{KeyRegisterDocument, KeyUnregisterDocument};
 pub use shred::KeyShredDocument;
 pub use verify::KeyVerifyDocument;
+use words::{kind_words, state_name_words};
 
 use std::collections::BTreeMap;
 
@@ -105,7 +106,8 @@ pub struct StatusDocument {
     claim: SlotClaim,
     /// What the slot can do.
     abilities: AbilitiesEntry,
-    /// How many keys there are, by subtree and state.
+    /// How many keys there are, by subtree and state in the words of SP 800-57; `shred-pending` are those that are destroyed while an
+    /// older root that leads to them could be brought back.
     keys: BTreeMap<String, BTreeMap<String, i64>>,
     /// Old root keys that open nothing any more and are irrevocably gone only at a date.
     doomed_roots: Vec<DoomedRootEntry>,
@@ -194,12 +196,9 @@ async fn read(
     present: &[PresentGeneration],
     slot: &dyn RootSlot,
 ) -> tasks::Result<(StatusDocument, Vec<RunRow>)> {
+    let keys = list::counts(installation).await?;
     let mut tx = installation.control.read().await?;
     let generation = tx.tree_root().await?.map(|(generation, _)| generation);
-    let mut keys: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
-    for (subtree, state, count) in tx.key_counts().await? {
-        keys.entry(subtree).or_default().insert(state, count);
-    }
     let runs = tx.runs(Some("shred-pending")).await?;
     let finality = FinalitySummary::of(&tx.runs(None).await?)?;
     let mut outside_keys: BTreeMap<String, i64> = BTreeMap::new();
@@ -345,10 +344,11 @@ fn show_counts(output: &mut Output, document: &StatusDocument) -> Result<(), Use
     let lang = output.lang();
     let titles = [("keys", "密钥"), ("state", "状态"), ("count", "数量")];
     let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh))).right(2);
-    let outside = say(lang, "outside", "外部密钥").to_owned();
+    let outside = "outside".to_owned();
     for (subtree, states) in document.keys.iter().chain([(&outside, &document.outside_keys)]) {
         for (state, count) in states {
-            grid.row([subtree.as_str(), state.as_str(), &grouped(count.unsigned_abs())]);
+            let (subtree, state) = (kind_words(subtree), state_name_words(state));
+            grid.row([subtree.in_lang(lang), state.in_lang(lang), &grouped(count.unsigned_abs())]);
         }
     }
     if !grid.is_empty() {

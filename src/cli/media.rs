@@ -1,6 +1,7 @@
 //! `media`: storage media with copies of data, and their end.
 
 mod lost;
+mod waiting;
 
 use std::path::PathBuf;
 
@@ -10,16 +11,19 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use lost::LostDocument;
+pub use waiting::WaitingMediumEntry;
 
 use super::CommandResult;
 use super::context::{Context, certify_and_say, local_time, task_error, usage};
 use super::output::shapes::Time;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
-use crate::control::{CertificateRow, ControlError, MediaRow};
+use crate::control::{CertificateRow, MediaRow};
 use crate::installation::Needs;
 use crate::policy::media::{Checked, MediumKind, Method, Technique};
 use crate::tasks::TaskError;
-use crate::tasks::media::{Destruction, MediaBody, Medium, Report, evidence_digest, find, record_destroyed};
+use crate::tasks::media::{
+    Destruction, MediaBody, Medium, Report, WaitingMedium, evidence_digest, find, record_destroyed, waiting_media,
+};
 
 /// Storage media with copies of data.
 #[derive(Debug, clap::Subcommand)]
@@ -206,6 +210,8 @@ struct MediumEntry {
     copies: Vec<String>,
     /// How it was destroyed.
     destruction: Option<DestructionEntry>,
+    /// What the record waits for; null when it waits for nothing.
+    waits: Option<WaitingMediumEntry>,
 }
 
 /// How a medium was destroyed.
@@ -230,8 +236,9 @@ struct DestructionEntry {
 }
 
 impl MediumEntry {
-    fn of(row: &MediaRow) -> Result<Self, TaskError> {
+    fn of(row: &MediaRow, waiting: &[WaitingMedium]) -> Result<Self, TaskError> {
         let body = MediaBody::of(row)?;
+        let waits = waiting.iter().find(|waiting| waiting.id == row.id).map(WaitingMediumEntry::of);
         let medium = body.medium;
         Ok(Self {
             record: row.id.clone(),
@@ -256,6 +263,7 @@ impl MediumEntry {
                 checked: how.checked.name().to_owned(),
                 evidence_sha256: how.evidence_sha256,
             }),
+            waits,
         })
     }
 
@@ -384,9 +392,12 @@ async fn certify(context: &mut Context<'_>) -> Result<Vec<String>, UserError> {
 
 async fn list(context: &mut Context<'_>) -> CommandResult {
     let (config, control) = context.control().await?;
-    let read = async { control.read().await?.media().await };
-    let rows = read.await.map_err(|error: ControlError| task_error(error.into()))?;
-    let media: Vec<MediumEntry> = rows.iter().map(MediumEntry::of).collect::<Result<_, _>>().map_err(task_error)?;
+    let read = async {
+        let mut tx = control.read().await?;
+        let (rows, waiting) = (tx.media().await?, waiting_media(&mut tx).await?);
+        rows.iter().map(|row| MediumEntry::of(row, &waiting)).collect::<Result<Vec<_>, _>>()
+    };
+    let media = read.await.map_err(task_error)?;
     let titles = [
         ("no.", "序号"),
         ("medium", "介质"),
@@ -410,6 +421,9 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
         ]);
     }
     context.output.table(&grid)?;
+    for waits in media.iter().filter_map(|entry| entry.waits.as_ref()) {
+        context.output.say(&waits.words())?;
+    }
     context.output.document(&ListDocument { result: Outcome::of_list(media.is_empty()), media })?;
     Ok(Exit::Done)
 }
@@ -426,11 +440,12 @@ async fn show(context: &mut Context<'_>, id: &str) -> CommandResult {
     let (config, control) = context.control().await?;
     let read = async {
         let mut tx = control.read().await?;
-        Ok((tx.media().await?, tx.certificates(None).await?, tx.runs(None).await?))
+        let waiting = waiting_media(&mut tx).await?;
+        Ok((tx.media().await?, waiting, tx.certificates(None).await?, tx.runs(None).await?))
     };
-    let (rows, certificates, runs) = read.await.map_err(|error: ControlError| task_error(error.into()))?;
+    let (rows, waiting, certificates, runs) = read.await.map_err(task_error)?;
     let row = find(&rows, id).map_err(task_error)?;
-    let entry = MediumEntry::of(row).map_err(task_error)?;
+    let entry = MediumEntry::of(row, &waiting).map_err(task_error)?;
     let of = |run: &str| certificates.iter().filter(|row| row.run == run).map(id_of).collect::<Vec<_>>();
     let mut named_by = Vec::new();
     for run in &runs {
@@ -474,6 +489,10 @@ fn show_words(
             (("looked at", "核查"), how.checked.clone()),
             (("evidence (SHA-256)", "证据（SHA-256）"), how.evidence_sha256.clone().unwrap_or_default()),
         ]);
+    }
+    if let Some(waits) = &entry.waits {
+        let Words { en, zh } = waits.wait_words();
+        lines.push((("waits", "等待"), context.output.say_in(&en, &zh).to_owned()));
     }
     lines.push((("certificates", "证书"), document.certificates.join(", ")));
     lines.push((("named by", "被引用于"), document.named_by.join(", ")));

@@ -5,6 +5,7 @@ mod document;
 
 use super::CommandResult;
 use super::context::{Context, local_time, task_error};
+use super::media::WaitingMediumEntry;
 use super::output::shapes::{DoomedOutsideKeyEntry, DoomedRootEntry};
 use super::output::table::grouped;
 use super::output::{Exit, Grid, Outcome, Output, UserError, Words, say};
@@ -96,6 +97,9 @@ fn show_state(output: &mut Output, config: &Configuration, status: &Status) -> R
     for key in &status.doomed_outside_keys {
         output.say(&DoomedOutsideKeyEntry::of(key).words())?;
     }
+    for medium in &status.waiting_media {
+        output.say(&WaitingMediumEntry::of(medium).words())?;
+    }
     Ok(())
 }
 
@@ -162,6 +166,9 @@ fn next_step(code: &str) -> (&'static str, &'static str) {
         "outside-key-called-off" => ("外部密钥的删除曾被撤回", "wangchuan key list"),
         "outside-key-needed" => ("待删除的外部密钥仍被需要，有权者可撤回删除", "wangchuan key list"),
         "outside-key-overdue" => ("外部密钥销毁逾期", "wangchuan key list"),
+        "medium-certificate-overdue" => ("介质的证书逾期未签发", "wangchuan agent --once"),
+        "medium-open" => ("遗失的介质上的快照仍可打开", "wangchuan media lost … --shred"),
+        "medium-shred-overdue" => ("遗失的介质的密钥销毁逾期", "wangchuan job run prune"),
         "run-failed" => ("运行失败", "wangchuan run list"),
         "rows-failed" => ("有行未能擦除", "wangchuan run list"),
         "store-skipped" => ("有数据源未纳入", "wangchuan store check"),

@@ -1,7 +1,5 @@
 //! Keys in groups, without anything that identifies a person, and the crowns of earlier generations that are kept to be tried.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
@@ -104,17 +102,6 @@ impl Tx {
             Ok((name, row.try_get(4)?, row.try_get(5)?))
         };
         rows.into_iter().map(read).collect()
-    }
-
-    /// How many slots are in each state, per table. Those that are destroyed, while an older root that leads to them could be brought
-    /// back, are `shred-pending`.
-    pub async fn key_counts(&mut self) -> Result<Vec<(String, String, i64)>> {
-        let mut counts: BTreeMap<(String, String), i64> = BTreeMap::new();
-        for group in self.key_groups().await? {
-            let state = if group.pending_until.is_some() { "shred-pending".to_owned() } else { group.state };
-            *counts.entry((group.kind, state)).or_default() += group.count;
-        }
-        Ok(counts.into_iter().map(|((kind, state), count)| (kind, state, count)).collect())
     }
 
     /// The generation in force and when it was made.

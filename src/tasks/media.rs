@@ -6,6 +6,7 @@
 //! its end, on another medium, holds no more of them.
 
 mod loss;
+mod waiting;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,6 +19,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::certify::check::{as_id, is_id};
 use crate::certify::lint::personal_shape;
 use crate::control::{MediaRow, Tx};
+use crate::crash_point;
 use crate::installation::{Installation, Operation};
 use crate::policy::media::{Checked, Claim, MediumKind, Method, Technique};
 use crate::random::uuid7;
@@ -28,6 +30,7 @@ pub use loss::{
     Exposed, LOST, Loss, LossReport, LostChain, SETTLED, SHREDDING, condemned, exposed, needs_of_condemned,
     record_lost, shred_lost,
 };
+pub use waiting::{MediumWait, WaitingMedium, waiting_media};
 
 /// The event of a medium that was destroyed.
 pub const DESTROYED: &str = "destroyed";
@@ -124,6 +127,12 @@ impl MediaBody {
             .map_err(|_| TaskError::Inconsistent(format!("the record of medium {} is damaged", row.id)))
     }
 
+    /// Whether somebody looked behind its destruction whether it holds nothing any more.
+    #[must_use]
+    pub fn was_looked_at(&self) -> bool {
+        self.destruction.as_ref().is_some_and(|how| how.checked != Checked::Nobody)
+    }
+
     fn text(&self) -> Result<String> {
         serde_json::to_string(self).map_err(|error| TaskError::Inconsistent(error.to_string()))
     }
@@ -188,7 +197,10 @@ pub async fn record_destroyed(installation: &Installation, report: Report) -> Re
     log(installation, &row, &body, "intent").await?;
     let mut tx = installation.control.begin().await?;
     for known in tx.media().await?.iter().filter(|known| known.event == DESTROYED) {
-        if is_same(&MediaBody::of(known)?.medium, &body.medium) {
+        let earlier = MediaBody::of(known)?;
+        // What nobody looked at can be looked at later.
+        let is_open = !earlier.was_looked_at() && body.was_looked_at();
+        if is_same(&earlier.medium, &body.medium) && !is_open {
             return Err(TaskError::refused(
                 format!("this medium is recorded as destroyed already, as {}", known.id),
                 "see `wangchuan media list`; a medium ends once",
@@ -197,6 +209,7 @@ pub async fn record_destroyed(installation: &Installation, report: Report) -> Re
     }
     row.number = tx.add_medium(&row).await?;
     tx.commit().await?;
+    crash_point::reached("media.recorded");
     log(installation, &row, &body, "success").await?;
     Ok(row)
 }
@@ -352,7 +365,7 @@ pub async fn gone_copies(tx: &mut Tx) -> Result<Vec<GoneCopy>> {
     for row in tx.media().await? {
         let body = MediaBody::of(&row)?;
         let is_lost = row.event == LOST;
-        if !is_lost && body.destruction.as_ref().is_none_or(|how| how.checked == Checked::Nobody) {
+        if !is_lost && !body.was_looked_at() {
             continue;
         }
         let of = |name| GoneCopy { name, at: row.happened_at, record: row.id.clone(), is_lost };
@@ -366,6 +379,12 @@ pub async fn gone_copies(tx: &mut Tx) -> Result<Vec<GoneCopy>> {
 /// # Errors
 /// When there is none, or more than one.
 pub fn find<'r>(rows: &'r [MediaRow], id: &str) -> Result<&'r MediaRow> {
+    if rows.is_empty() {
+        return Err(TaskError::Unknown {
+            what: "no medium is recorded as destroyed or lost yet".to_owned(),
+            advice: "`wangchuan media record` and `wangchuan media lost` record one".to_owned(),
+        });
+    }
     let is_meant = |row: &&MediaRow| id.parse() == Ok(row.number) || (!id.is_empty() && row.id.starts_with(id));
     let mut found = rows.iter().filter(is_meant);
     let only = if id == "latest" { rows.last() } else { found.next().filter(|_| found.next().is_none()) };

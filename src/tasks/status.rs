@@ -17,6 +17,7 @@ use crate::stores::PhysicalStage;
 use super::Result;
 use super::erasure::RunBody;
 use super::finality::FinalitySummary;
+use super::media::{MediumWait, WaitingMedium, waiting_media};
 use super::orders::Wish;
 use super::outbox::filing_circuit;
 use super::outcome::{retention_well, troubles};
@@ -77,6 +78,8 @@ pub struct Status {
     pub doomed: Vec<DoomedRoot>,
     /// Outside keys that are deleted at a date.
     pub doomed_outside_keys: Vec<DoomedOutsideKey>,
+    /// Records of destroyed and lost media that wait for something.
+    pub waiting_media: Vec<WaitingMedium>,
     /// What needs a person; exit code 5 when there is any.
     pub overdue: Vec<Overdue>,
 }
@@ -112,6 +115,7 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
     look_at_time_stamps(&mut tx, config, now, &mut status).await?;
     look_at_drills(&mut tx, now, &mut status).await?;
     look_at_outside_keys(&mut tx, now, &mut status).await?;
+    look_at_media(&mut tx, now, &mut status).await?;
     Ok(status)
 }
 
@@ -392,6 +396,37 @@ async fn look_at_outside_keys(tx: &mut Tx, now: DateTime<Utc>, status: &mut Stat
             status.add("outside-key-called-off", what, Some(irrevocable_at));
         }
         status.doomed_outside_keys.push(DoomedOutsideKey { id, name, irrevocable_at, called_off });
+    }
+    Ok(())
+}
+
+/// Records of media that wait, and those that need a person or should have ended.
+async fn look_at_media(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> Result<()> {
+    status.waiting_media = waiting_media(tx).await?;
+    for medium in status.waiting_media.clone() {
+        let WaitingMedium { name, id, open_chains: open, .. } = &medium;
+        if !medium.is_overdue(now, SHRED_AGE, status.holds > 0) {
+            continue;
+        }
+        let (code, what) = match medium.wait {
+            MediumWait::Certificate => {
+                ("medium-certificate-overdue", format!("medium {name} ({id}) has no certificate yet"))
+            }
+            MediumWait::Decision => (
+                "medium-open",
+                format!(
+                    "{open} chains of snapshots on lost medium {name} ({id}) open, and nobody ordered that their keys die"
+                ),
+            ),
+            MediumWait::Keys => (
+                "medium-shred-overdue",
+                format!(
+                    "{open} chains of snapshots on lost medium {name} ({id}) still open, though their keys are to die"
+                ),
+            ),
+            MediumWait::Look => continue,
+        };
+        status.add(code, what, Some(medium.until.unwrap_or(medium.since)));
     }
     Ok(())
 }

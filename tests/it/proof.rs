@@ -8,6 +8,7 @@ mod filing;
 mod kills;
 mod live;
 mod media;
+mod media_killed;
 mod missing;
 mod mutual_tls;
 mod operations;

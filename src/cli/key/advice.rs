@@ -63,6 +63,22 @@ impl May {
     }
 }
 
+/// What a line is about, for people.
+fn about_words(about: &'static str) -> (&'static str, &'static str) {
+    match about {
+        "root-slot" => ("root slot", "根密钥槽"),
+        "wrapped-roots" => ("wrapped roots", "已包裹的根密钥"),
+        "control-database" => ("control database", "控制数据库"),
+        "signing-keys" => ("signing keys", "签名密钥"),
+        "bucket" => (about, "存储桶"),
+        "certificates-and-logs" => ("certificates and logs", "证书与日志"),
+        "configuration" => (about, "配置"),
+        "memory-of-the-host" => ("memory of the host", "主机内存"),
+        "copies-of-the-stores" => ("copies of the stores", "数据源的副本"),
+        other => (other, other),
+    }
+}
+
 fn line(about: &'static str, may: May, en: &'static str, zh: &'static str) -> AdviceLine {
     AdviceLine { about, may, en, zh }
 }
@@ -216,7 +232,8 @@ fn table(context: &mut Context<'_>, class: SlotClass, lines: &[AdviceLine]) -> R
         Grid::new([say(lang, "what", "对象"), say(lang, "may it be copied", "可否复制"), say(lang, "why", "原因")]);
     for line in lines {
         let (en, zh) = line.may.words();
-        grid.row([line.about, say(lang, en, zh), say(lang, line.en, line.zh)]);
+        let (about_en, about_zh) = about_words(line.about);
+        grid.row([say(lang, about_en, about_zh), say(lang, en, zh), say(lang, line.en, line.zh)]);
     }
     output.table(&grid)?;
     Ok(())
@@ -241,6 +258,10 @@ mod tests {
             assert_eq!(lines.iter().any(|line| line.about == "wrapped-roots"), kind == SlotKind::Pkcs11);
             let old_copy = lines.iter().find(|line| line.about == "control-database").unwrap();
             assert_eq!(old_copy.may, May::NeverPutBack);
+            for line in &lines {
+                let (en, zh) = about_words(line.about);
+                assert!(en != zh && !en.contains('-'), "{en} has no words of its own");
+            }
         }
         let of_keys = [SigningKind::File, SigningKind::Transit, SigningKind::Pkcs11].map(|kind| signing_key(kind).en);
         assert_eq!(of_keys.iter().collect::<std::collections::HashSet<_>>().len(), 3);

@@ -13,7 +13,7 @@ use super::super::output::table::grouped;
 use super::super::output::{Document, Exit, Grid, Outcome, Words, say};
 use super::super::stage::finality_words;
 use super::outside::{OutsideLine, lines, show_lines};
-use super::words::{kind_words, state_words, waiting_line};
+use super::words::{SHRED_PENDING, kind_words, state_words, waiting_line};
 use crate::control::{KeyGroup, Tx};
 use crate::installation::{Installation, Needs};
 use crate::keys::state::{KeyState, RecordedKey, state_of};
@@ -98,6 +98,19 @@ impl KeyLine {
             ),
         }
     }
+}
+
+/// How many keys there are, by kind and by the name of their state in the words of SP 800-57; `shred-pending` for those that are destroyed
+/// while an older root that leads to them could be brought back.
+pub async fn counts(installation: &Installation) -> tasks::Result<BTreeMap<String, BTreeMap<String, i64>>> {
+    let waiting = waiting_runs(installation).await?;
+    let mut counts: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
+    for group in installation.control.read().await?.key_groups().await? {
+        let line = KeyLine::of(group, &waiting, &Dues::new());
+        let state = if line.shred_pending_until.is_some() { SHRED_PENDING } else { line.state.name() };
+        *counts.entry(line.kind).or_default().entry(state.to_owned()).or_default() += line.count;
+    }
+    Ok(counts)
 }
 
 /// When groups fall due: by kind, state, run and what they are of.

@@ -148,22 +148,32 @@ fn horizon_words(document: &KeyVerifyDocument) -> Words {
             format!("{class:?} 级的期限：旧根密钥到 {at} 才不可恢复"),
         );
     }
+    let (en, zh) = horizon_place(horizon);
     match (*horizon, residual_days) {
         ("until-irrevocable", _) => Words::new(
             format!("horizon of class {class:?}: no destruction waits for its date"),
             format!("{class:?} 级的期限：没有等待生效日期的销毁"),
         ),
         (_, Some(days)) => Words::new(
-            format!("horizon of class {class:?}: {days} days after a destruction ({horizon})"),
-            format!("{class:?} 级的期限：销毁后 {days} 天（{horizon}）"),
+            format!("horizon of class {class:?}: {days} days after a destruction, by then {en} are gone"),
+            format!("{class:?} 级的期限：销毁后 {days} 天，届时{zh}不复存在"),
         ),
         ("none-known", None) => {
             Words::new(format!("horizon of class {class:?}: no copy known"), format!("{class:?} 级的期限：未知有副本"))
         }
         (_, None) => Words::new(
-            format!("horizon of class {class:?}: no date can be given ({horizon})"),
-            format!("{class:?} 级的期限：无法给出日期（{horizon}）"),
+            format!("horizon of class {class:?}: no date can be given, because nothing is known of {en}"),
+            format!("{class:?} 级的期限：无法给出日期，因为无从得知{zh}"),
         ),
+    }
+}
+
+/// Whose copies a horizon is about.
+fn horizon_place(horizon: &str) -> (&'static str, &'static str) {
+    match horizon {
+        "copies-of-the-service" => ("copies of the key service", "密钥服务的副本"),
+        "copies-of-the-token" => ("copies of the token", "令牌的副本"),
+        _ => ("copies of this host", "本主机的副本"),
     }
 }
 
@@ -214,7 +224,11 @@ mod tests {
             (claim(SlotKind::AwsKms, SlotClass::C, Some(0)), Some(date), "only at 2026-12-01T00:00:00Z"),
             (claim(SlotKind::AwsKms, SlotClass::C, Some(0)), None, "no destruction waits"),
             (claim(SlotKind::Pkcs11, SlotClass::A, None), None, "class A: no copy known"),
-            (claim(SlotKind::File, SlotClass::D, None), None, "class D: no date can be given (copies-of-the-host)"),
+            (
+                claim(SlotKind::File, SlotClass::D, None),
+                None,
+                "class D: no date can be given, because nothing is known of copies of this host",
+            ),
         ] {
             let check = KeyCheck { irrevocable_at: until.map(str::to_owned), ..KeyCheck::default() };
             let document = KeyVerifyDocument::of(&claim, check);

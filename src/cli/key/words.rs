@@ -4,6 +4,9 @@ use super::super::output::Words;
 use crate::keys::state::KeyState;
 use crate::tasks::shred::{WaitCode, WaitingRun};
 
+/// Keys that are destroyed, while an older root that leads to them could be brought back, as `key status` counts them.
+pub const SHRED_PENDING: &str = "shred-pending";
+
 /// A state, with SP 800-57's word in both languages.
 pub fn state_words(state: KeyState) -> Words {
     let zh = match state {
@@ -17,6 +20,15 @@ pub fn state_words(state: KeyState) -> Words {
     Words::new(state.name(), zh)
 }
 
+/// A state as `key status` counts keys, by its name.
+pub fn state_name_words(name: &str) -> Words {
+    if name == SHRED_PENDING {
+        return Words::new(name, "销毁尚可撤回 (shred-pending)");
+    }
+    let known = KeyState::ALL.into_iter().find(|state| state.name() == name);
+    known.map_or_else(|| Words::new(name, name), state_words)
+}
+
 /// A subtree of the key tree.
 pub fn kind_words(kind: &str) -> Words {
     let zh = match kind {
@@ -25,6 +37,7 @@ pub fn kind_words(kind: &str) -> Words {
         "chains" => "备份链",
         "pins" => "保留键",
         "work" => "工作键",
+        "outside" => "外部密钥",
         other => other,
     };
     Words::new(kind, zh)
@@ -58,19 +71,41 @@ pub fn waiting_line(waiting: &WaitingRun) -> Words {
         None => (String::new(), String::new()),
     };
     let WaitingRun { run, what, .. } = waiting;
+    // Sentences that say no more than the words for the code do, in English only.
+    let is_said = matches!(
+        waiting.code,
+        WaitCode::BucketNotDue
+            | WaitCode::Irrevocable
+            | WaitCode::GroupCommit
+            | WaitCode::SnapshotRunning
+            | WaitCode::Nothing
+    );
+    let what_zh = if is_said { String::new() } else { format!("（{what}）") };
     let (still_en, still_zh) = match waiting.code {
         WaitCode::Irrevocable => ("no key that is left opens its rows", "现有密钥都无法打开其行"),
         _ => ("its rows still open in backups", "备份中的行仍可打开"),
     };
     Words::new(
         format!("run {run}: {}{en} ({what}); {still_en}", kind.en),
-        format!("运行 {run}：{}{zh}（{what}）；{still_zh}", kind.zh),
+        format!("运行 {run}：{}{zh}{what_zh}；{still_zh}", kind.zh),
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_waiting_run_is_told_in_one_language() {
+        let waiting = |code| WaitingRun { run: "r".to_owned(), code, what: "some words".to_owned(), until: None };
+        for (code, names) in [(WaitCode::BucketNotDue, false), (WaitCode::Hold, true)] {
+            let words = waiting_line(&waiting(code));
+            assert!(words.en.contains("(some words)"), "{}", words.en);
+            assert_eq!(words.zh.contains("some words"), names, "{}", words.zh);
+        }
+        assert_eq!(state_name_words("suspended").zh, "暂停 (suspended)");
+        assert_eq!(state_name_words(SHRED_PENDING).en, "shred-pending");
+    }
 
     #[test]
     fn every_reason_has_words_of_its_own() {

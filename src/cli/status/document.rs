@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::super::media::WaitingMediumEntry;
 use super::super::output::shapes::{DoomedOutsideKeyEntry, DoomedRootEntry, SecondPlace, Time};
 use super::super::output::{Document, Outcome};
 use super::next_step;
@@ -39,6 +40,8 @@ pub struct StatusDocument {
     doomed_roots: Vec<DoomedRootEntry>,
     /// Applications' keys that open nothing any more and are irrevocably gone only at a date.
     doomed_outside_keys: Vec<DoomedOutsideKeyEntry>,
+    /// Records of destroyed and lost media that wait for something.
+    waiting_media: Vec<WaitingMediumEntry>,
     /// The stores that are backed up, with their newest snapshot.
     stores: Vec<BackedUpStore>,
     /// What needs a person.
@@ -133,6 +136,7 @@ impl StatusDocument {
             }),
             doomed_roots: status.doomed.iter().map(DoomedRootEntry::of).collect(),
             doomed_outside_keys: status.doomed_outside_keys.iter().map(DoomedOutsideKeyEntry::of).collect(),
+            waiting_media: status.waiting_media.iter().map(WaitingMediumEntry::of).collect(),
             stores: status.snapshots.iter().map(store).collect(),
             overdue: status.overdue.iter().map(OverdueEntry::of).collect(),
         }

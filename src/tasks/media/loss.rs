@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CopyName, MediaBody, Medium, check_medium, is_same, places};
 use crate::control::{MediaRow, Tx, time_text};
+use crate::crash_point;
 use crate::installation::{Installation, Operation};
 use crate::policy::keep::Stays;
 use crate::random::uuid7;
@@ -108,6 +109,7 @@ pub async fn record_lost(installation: &Installation, report: LossReport) -> Res
     row.body = body.text()?;
     row.number = tx.add_medium(&row).await?;
     tx.commit().await?;
+    crash_point::reached("media.recorded");
     log(installation, &row, "success").await?;
     Ok(row)
 }
@@ -253,9 +255,18 @@ pub struct Exposed {
 /// # Errors
 /// When the control database fails.
 pub async fn exposed(installation: &Installation, row: &MediaRow) -> Result<Vec<Exposed>> {
-    let Some(loss) = MediaBody::of(row)?.loss else { return Ok(Vec::new()) };
     let plan = plan_condemned(installation).await?;
-    let mut tx = installation.control.read().await?;
+    let mut found = chains_of(&mut installation.control.read().await?, row).await?;
+    for chain in &mut found {
+        let verdict = plan.chains.iter().find(|verdict| verdict.chain == chain.chain.chain);
+        chain.stays = verdict.map(|verdict| verdict.stays.clone()).unwrap_or_default();
+    }
+    Ok(found)
+}
+
+/// The same from the control database alone, without what keeps them.
+pub(super) async fn chains_of(tx: &mut Tx, row: &MediaRow) -> Result<Vec<Exposed>> {
+    let Some(loss) = MediaBody::of(row)?.loss else { return Ok(Vec::new()) };
     let pruned = tx.pruned_chains(None).await?;
     let mut found = Vec::new();
     for chain in loss.chains {
@@ -267,9 +278,7 @@ pub async fn exposed(installation: &Installation, row: &MediaRow) -> Result<Vec<
             None => None,
         };
         let (is_dead, is_marked) = (died_with.is_some() && until.is_none(), own.is_some() && died_with.is_none());
-        let verdict = plan.chains.iter().find(|verdict| verdict.chain == chain.chain);
-        let stays = verdict.map(|verdict| verdict.stays.clone()).unwrap_or_default();
-        found.push(Exposed { chain, is_dead, is_marked, until, stays });
+        found.push(Exposed { chain, is_dead, is_marked, until, stays: BTreeSet::new() });
     }
     Ok(found)
 }

@@ -114,13 +114,9 @@ async fn a_pin_dies_with_the_run_that_erases_its_last_row() {
     assert_eq!((run.state.as_str(), readable(&installation, &run).await), ("shredded", 0));
     let mut tx = installation.control.read().await.unwrap();
     assert_eq!(tx.pins().await.unwrap(), Vec::new());
-    let destroyed = tx
-        .key_counts()
-        .await
-        .unwrap()
-        .into_iter()
-        .find(|(table, state, _)| (table.as_str(), state.as_str()) == ("pins", "destroyed"));
-    assert_eq!(destroyed.map(|(.., count)| count as usize), Some(pinned));
+    let groups = tx.key_groups().await.unwrap();
+    let destroyed = groups.iter().filter(|group| group.kind == "pins" && group.state == "destroyed");
+    assert_eq!(destroyed.map(|group| group.count as usize).sum::<usize>(), pinned);
     drop(tx);
     installation.close().await.unwrap();
 }

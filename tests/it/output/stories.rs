@@ -337,6 +337,7 @@ fn a_tape_is_destroyed() {
     stage.checked("certificate-show.medium", 0, &["certificate", "show", &own]);
     let disk = ["media", "lost", "--kind", "hard-disk", "--asset", "D-17", "--backups-of", "shop", "--by", "li.wei"];
     stage.checked("media-lost", 4, &[&disk[..], &["--when", &now]].concat());
+    stage.checked("status.lost-medium", 5, &["status"]);
     let done = stage.checked("media-lost.shredded", 0, &[&disk[..], &["--when", &now, "--shred"]].concat());
     let own = done.list("certificates")[0].as_str().unwrap().to_owned();
     stage.checked("certificate-show.lost-medium", 0, &["certificate", "show", &own]);
