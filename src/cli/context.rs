@@ -180,6 +180,15 @@ pub fn faults_error(code: &'static str, faults: &Faults) -> UserError {
     }
 }
 
+/// What to do about an old copy of the control database.
+pub fn of_old_copy() -> Words {
+    Words::new(
+        "make sure that no other host works with this bucket; then move this control database away and run \
+         `wangchuan recover`. Reading (status, certificate show) still works",
+        "请确认没有其他主机使用此存储桶；然后移走该控制数据库并运行 `wangchuan recover`。仍可读取（status、certificate show）",
+    )
+}
+
 /// A task's failure as people get it.
 #[expect(clippy::needless_pass_by_value, reason = "`map_err` hands errors over by value")]
 pub fn task_error(error: TaskError) -> UserError {
@@ -198,12 +207,14 @@ pub fn task_error(error: TaskError) -> UserError {
         TaskError::Refused { advice, .. }
         | TaskError::Unknown { advice, .. }
         | TaskError::Erase(EraseError::Refused { advice, .. }) => user.advise(advice.clone(), advice.clone()),
-        TaskError::OldCopy { .. } | TaskError::Keyring(KeyringError::SecondPlace(SecondPlaceError::Ahead { .. } | SecondPlaceError::Forked { .. })) => {
-            user.advise(
-                "make sure that no other host works with this bucket; then move this control database away and run \
-                 `wangchuan recover`. Reading (status, certificate show) still works",
-                "请确认没有其他主机使用此存储桶；然后移走该控制数据库并运行 `wangchuan recover`。仍可读取（status、certificate show）",
-            )
+        TaskError::OldCopy { .. }
+        | TaskError::Erase(EraseError::Keyring(KeyringError::RolledBack { .. }))
+        | TaskError::Keyring(
+            KeyringError::RolledBack { .. }
+            | KeyringError::SecondPlace(SecondPlaceError::Ahead { .. } | SecondPlaceError::Forked { .. }),
+        ) => {
+            let words = of_old_copy();
+            user.advise(words.en, words.zh)
         }
         _ if wants_room(&error) => user.advise(
             "make room on that disk; nothing was lost, and the next run goes on",
@@ -268,7 +279,8 @@ fn class_of(error: &TaskError) -> (Exit, &'static str) {
         TaskError::Unknown { .. } => (Exit::Usage, "UNKNOWN"),
         TaskError::Erase(EraseError::Registry(_)) => (Exit::Usage, "REGISTRY"),
         TaskError::Control(ControlError::Missing { .. }) => (Exit::Usage, "NOT_INSTALLED"),
-        TaskError::Keyring(KeyringError::RolledBack { .. }) => (Exit::Refused, "ROLLED_BACK"),
+        TaskError::Keyring(KeyringError::RolledBack { .. })
+        | TaskError::Erase(EraseError::Keyring(KeyringError::RolledBack { .. })) => (Exit::Refused, "ROLLED_BACK"),
         TaskError::OldCopy { .. } => (Exit::Refused, "OLD_COPY"),
         TaskError::Keyring(KeyringError::SecondPlace(error)) if error.is_old_copy() => (Exit::Refused, "OLD_COPY"),
         TaskError::Keyring(KeyringError::SecondPlace(_)) => (Exit::Failed, "SECOND_PLACE"),

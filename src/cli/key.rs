@@ -25,10 +25,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::CommandResult;
-use super::context::{Context, local_time, task_error};
+use super::context::{Context, local_time, of_old_copy, task_error};
 use super::output::shapes::{DoomedRootEntry, SecondPlace, StillReadable, Time};
 use super::output::table::grouped;
 use super::output::{Document, Exit, Grid, Outcome, Output, UserError, Words, say};
+use super::slot_words::without_root;
 use super::stage::{finality_words, irrevocable};
 use crate::config::Configuration;
 use crate::control::RunRow;
@@ -251,6 +252,8 @@ fn show(
                 format!("✗ generation {generation}, but the slot holds {held:?}: nothing can be opened"),
                 format!("✗ 第 {generation} 代，但密钥槽中是 {held:?}：什么都打不开"),
             ))?;
+            let is_old_copy = held.iter().any(|held| *held > generation);
+            output.note(&if is_old_copy { of_old_copy() } else { without_root() })?;
         }
         (None, _) => output.say(&Words::new("✗ there is no key tree", "✗ 没有密钥树"))?,
     }

@@ -10,6 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use lost::LossEntry;
 pub use lost::LostDocument;
 pub use waiting::WaitingMediumEntry;
 
@@ -22,7 +23,8 @@ use crate::installation::Needs;
 use crate::policy::media::{Checked, MediumKind, Method, Technique};
 use crate::tasks::TaskError;
 use crate::tasks::media::{
-    Destruction, MediaBody, Medium, Report, WaitingMedium, evidence_digest, find, record_destroyed, waiting_media,
+    Destruction, MediaBody, Medium, Report, WaitingMedium, chains_of, evidence_digest, find, record_destroyed,
+    waiting_media,
 };
 
 /// Storage media with copies of data.
@@ -171,6 +173,8 @@ pub struct ShowDocument {
     result: Outcome,
     /// The record.
     medium: MediumEntry,
+    /// What its loss exposed; null of a medium that was destroyed.
+    loss: Option<LossEntry>,
     /// Its certificates, by id.
     certificates: Vec<String>,
     /// Certificates of runs that name it, by id.
@@ -446,6 +450,8 @@ async fn show(context: &mut Context<'_>, id: &str) -> CommandResult {
     let (rows, waiting, certificates, runs) = read.await.map_err(task_error)?;
     let row = find(&rows, id).map_err(task_error)?;
     let entry = MediumEntry::of(row, &waiting).map_err(task_error)?;
+    let read = async { chains_of(&mut control.read().await?, row).await };
+    let loss = LossEntry::of(row, read.await.map_err(task_error)?).map_err(task_error)?;
     let of = |run: &str| certificates.iter().filter(|row| row.run == run).map(id_of).collect::<Vec<_>>();
     let mut named_by = Vec::new();
     for run in &runs {
@@ -454,7 +460,8 @@ async fn show(context: &mut Context<'_>, id: &str) -> CommandResult {
             named_by.extend(of(&run.id).pop());
         }
     }
-    let document = ShowDocument { result: Outcome::Complete, certificates: of(&row.id), named_by, medium: entry };
+    let certificates = of(&row.id);
+    let document = ShowDocument { result: Outcome::Complete, certificates, named_by, loss, medium: entry };
     show_words(context, &config, &document)?;
     context.output.document(&document)?;
     Ok(Exit::Done)
@@ -490,6 +497,8 @@ fn show_words(
             (("evidence (SHA-256)", "证据（SHA-256）"), how.evidence_sha256.clone().unwrap_or_default()),
         ]);
     }
+    let (reported_by, chains) = document.loss.as_ref().map(LossEntry::words).unwrap_or_default();
+    lines.push((("reported by", "报告人"), reported_by));
     if let Some(waits) = &entry.waits {
         let Words { en, zh } = waits.wait_words();
         lines.push((("waits", "等待"), context.output.say_in(&en, &zh).to_owned()));
@@ -500,6 +509,9 @@ fn show_words(
         let (name, colon) = (context.output.say_in(en, zh).to_owned(), context.output.say_in(": ", "："));
         let line = format!("{name}{colon}{text}");
         context.output.line(&line)?;
+    }
+    for words in &chains {
+        context.output.say(words)?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::keys::slot::{KeyTrouble, Shortcoming, SlotError};
 pub fn advice(error: &SlotError) -> Option<Words> {
     let words = |en: &str, zh: &str| Some(Words::new(en, zh));
     match error {
+        SlotError::Missing { .. } => Some(without_root()),
         SlotError::Denied { path, capability, .. } => Some(Words::new(
             format!("add to its policy: path \"{path}\" {{ capabilities = [\"{capability}\"] }}; nothing was lost"),
             format!("请在其策略中加入：path \"{path}\" {{ capabilities = [\"{capability}\"] }}；没有丢失任何数据"),
@@ -69,6 +70,14 @@ pub fn advice(error: &SlotError) -> Option<Words> {
         ),
         _ => None,
     }
+}
+
+/// What to do when the slot does not hold the root key that is in force.
+pub fn without_root() -> Words {
+    Words::new(
+        "put the slot with this installation's root key in its place: a folder that is not mounted, or another one under [root], looks the          same. Until then no backup can be opened, and if the key is gone for good none ever can; live data is not affected",
+        "请让持有本安装根密钥的密钥槽就位：目录未挂载或 [root] 指向别处时也是如此。在此之前无法打开任何备份；若该密钥已不复存在，则永远无法打开。         在线数据不受影响",
+    )
 }
 
 /// What is wrong with a slot, and what to do.

@@ -27,7 +27,7 @@ use crate::random::uuid7;
 use super::approval::operator_name;
 use super::{Result, TaskError};
 pub use loss::{
-    Exposed, LOST, Loss, LossReport, LostChain, SETTLED, SHREDDING, condemned, exposed, needs_of_condemned,
+    Exposed, LOST, Loss, LossReport, LostChain, SETTLED, SHREDDING, chains_of, condemned, exposed, needs_of_condemned,
     record_lost, shred_lost,
 };
 pub use waiting::{MediumWait, WaitingMedium, waiting_media};

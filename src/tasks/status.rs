@@ -415,13 +415,13 @@ async fn look_at_media(tx: &mut Tx, now: DateTime<Utc>, status: &mut Status) -> 
             MediumWait::Decision => (
                 "medium-open",
                 format!(
-                    "{open} chains of snapshots on lost medium {name} ({id}) open, and nobody ordered that their keys die"
+                    "snapshots on lost medium {name} ({id}) open, and nobody ordered that their keys die (chains: {open})"
                 ),
             ),
             MediumWait::Keys => (
                 "medium-shred-overdue",
                 format!(
-                    "{open} chains of snapshots on lost medium {name} ({id}) still open, though their keys are to die"
+                    "snapshots on lost medium {name} ({id}) still open, though their keys are to die (chains: {open})"
                 ),
             ),
             MediumWait::Look => continue,

@@ -125,6 +125,62 @@ impl ExposedEntry {
     }
 }
 
+/// What is known of a loss, as `media show` tells it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct LossEntry {
+    /// Who reported it.
+    reported_by: String,
+    /// Chains of snapshots that could lie on the medium.
+    chains: Vec<LostChainEntry>,
+}
+
+/// A chain on a lost medium.
+#[derive(Debug, Serialize, JsonSchema)]
+struct LostChainEntry {
+    /// The store.
+    store: String,
+    /// Its number.
+    chain: u32,
+    /// Those of its snapshots that were there when the medium was lost, by id.
+    snapshots: Vec<String>,
+    /// Whether they open with the root in force, or with one that can be called back.
+    opens: bool,
+}
+
+impl LossEntry {
+    /// Of a record; none of a medium that was destroyed.
+    ///
+    /// # Errors
+    /// When the record is damaged.
+    pub fn of(row: &MediaRow, chains: Vec<Exposed>) -> tasks::Result<Option<Self>> {
+        let entry = |found: Exposed| LostChainEntry {
+            opens: !found.is_dead,
+            store: found.chain.store,
+            chain: found.chain.chain,
+            snapshots: found.chain.snapshots,
+        };
+        let chains = chains.into_iter().map(entry).collect();
+        Ok(MediaBody::of(row)?.loss.map(|loss| Self { reported_by: loss.reported_by, chains }))
+    }
+
+    /// As lines for people, behind who reported it.
+    pub fn words(&self) -> (String, Vec<Words>) {
+        let line = |chain: &LostChainEntry| {
+            let (store, number, count) = (&chain.store, chain.chain, chain.snapshots.len());
+            let (en, zh) = if chain.opens {
+                ("opens", "仍可打开")
+            } else {
+                ("unreadable, its key is destroyed", "不可读，密钥已销毁")
+            };
+            Words::new(
+                format!("  chain {number} of store {store} ({count} snapshots): {en}"),
+                format!("  数据源 {store} 的链 {number}（{count} 个快照）：{zh}"),
+            )
+        };
+        (self.reported_by.clone(), self.chains.iter().map(line).collect())
+    }
+}
+
 /// `media lost`.
 pub async fn lost(context: &mut Context<'_>, args: LostArgs) -> CommandResult {
     context.only_now()?;

@@ -59,11 +59,11 @@ impl WaitingMediumEntry {
                 "尚无人核查其上是否已无数据；核查后请以 `--checked` 再次登记",
             ),
             (MediumWait::Decision, _) => Words::new(
-                format!("lost; {open} chains of snapshots on it open until somebody orders `media lost … --shred`"),
+                format!("lost; snapshots on it open until somebody orders `media lost … --shred` (chains: {open})"),
                 format!("遗失；其上 {open} 条快照链仍可打开，须执行 `media lost … --shred`"),
             ),
             (MediumWait::Keys, Some(until)) => Words::new(
-                format!("lost; the root that opens {open} chains of snapshots on it can be called back until {until}"),
+                format!("lost; a root that opens snapshots on it can be called back until {until} (chains: {open})"),
                 format!("遗失；可打开其上 {open} 条快照链的根密钥在 {until} 之前仍可撤回销毁"),
             ),
             (MediumWait::Keys, None) => Words::new(

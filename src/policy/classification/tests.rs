@@ -101,6 +101,20 @@ fn kinds_have_their_classes_and_ciphers() {
     assert_eq!(classify(&field(FieldKind::BankCard)).level, Level::Confidential);
 }
 
+/// The method of destruction and its read-back are the same for all: deleted, shredded, looked for in full.
+#[test]
+fn each_level_has_its_cipher_and_its_approval() {
+    let table = [
+        (Level::General, Cipher::Aes, Approval::None),
+        (Level::Internal, Cipher::Aes, Approval::One),
+        (Level::Confidential, Cipher::Sm4, Approval::Two),
+    ];
+    for (level, cipher, approval) in table {
+        let class = classify(&FieldSpec { level: Some(level), ..field(FieldKind::CustomerId) });
+        assert_eq!((class.level, class.cipher, class.approval), (level, cipher, approval));
+    }
+}
+
 #[test]
 fn declarations_can_only_be_stricter() {
     let categories = [None, Some(Category::Business), Some(Category::Basic), Some(Category::Sensitive)];

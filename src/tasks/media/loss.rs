@@ -265,7 +265,10 @@ pub async fn exposed(installation: &Installation, row: &MediaRow) -> Result<Vec<
 }
 
 /// The same from the control database alone, without what keeps them.
-pub(super) async fn chains_of(tx: &mut Tx, row: &MediaRow) -> Result<Vec<Exposed>> {
+///
+/// # Errors
+/// When the control database fails, or the record is damaged.
+pub async fn chains_of(tx: &mut Tx, row: &MediaRow) -> Result<Vec<Exposed>> {
     let Some(loss) = MediaBody::of(row)?.loss else { return Ok(Vec::new()) };
     let pruned = tx.pruned_chains(None).await?;
     let mut found = Vec::new();

@@ -341,6 +341,7 @@ fn a_tape_is_destroyed() {
     let done = stage.checked("media-lost.shredded", 0, &[&disk[..], &["--when", &now, "--shred"]].concat());
     let own = done.list("certificates")[0].as_str().unwrap().to_owned();
     stage.checked("certificate-show.lost-medium", 0, &["certificate", "show", &own]);
+    stage.checked("media-show.lost", 0, &["media", "show"]);
 }
 
 #[test]

@@ -311,6 +311,11 @@ fn what_lay_on_a_lost_medium_opens_no_more_once_its_keys_are_shredded_in(place: 
     assert_eq!(done.list("taken").len(), 1, "{done}");
     assert!(!opens(place, &on_it, "after.db"), "it opens still");
     assert!(opens(place, &newest_snapshot(place), "new.db"));
+    let shown = place.good(&["media", "show"]);
+    let lost_chains = shown.document()["loss"]["chains"].clone();
+    assert!(lost_chains.as_array().unwrap().iter().all(|chain| chain["opens"] == false), "{shown}");
+    assert!(lost_chains.to_string().contains(&on_it), "{shown}");
+    place.program().run(&["media", "show"]).ends(0).says(&["li.wei", "unreadable, its key is destroyed"]);
     let status = place.program().json(&["status"]);
     assert_eq!(status.list("waiting_media").len(), 0, "{status}");
     assert!(!status.list("overdue").iter().any(|item| item["code"] == "medium-open"), "{status}");

@@ -70,6 +70,16 @@ fn keys_are_listed_by_state_and_name_nobody() {
     assert!(waiting.iter().all(|line| line["code"] == "bucket-not-due" && line["until"].is_string()), "{listed}");
     let shop = shop_of_today();
     let chinese = program.run(&["key", "list", "--lang", "zh"]).ends(0).says(&["已销毁 (destroyed)"]);
+    assert!(!chinese.out.contains("other rows"), "{chinese}");
+    // `key status` counts the same.
+    let status = program.json(&["key", "status"]).ends(0).document();
+    for (kind, states) in status["keys"].as_object().unwrap() {
+        for (state, number) in states.as_object().unwrap() {
+            assert_eq!(number.as_i64(), Some(count(&listed, kind, state)), "{kind} {state}\n{listed}");
+        }
+    }
+    assert!(status["keys"]["chains"]["deactivated"].is_number(), "{status}");
+    program.run(&["key", "status", "--lang", "zh"]).ends(0).says(&["备份链", "停用 (deactivated)"]);
     for said in [&listed.out, &listed.err, &chinese.out] {
         let told = shop.canaries().filter(|text| text.len() > 6).find(|text| said.contains(text));
         assert_eq!(told, None);
@@ -165,7 +175,7 @@ fn advice_says_what_may_be_copied_in_both_languages() {
     assert_eq!((may("root-slot"), may("control-database")), ("never-copy".into(), "never-put-back".into()));
     assert_eq!(may("bucket"), "copy");
     program.run(&["key", "advice"]).ends(0).says(&["never copy", "brings destroyed keys back"]);
-    program.run(&["key", "advice", "--lang", "zh"]).ends(0).says(&["切勿复制", "已销毁的密钥复原"]);
+    program.run(&["key", "advice", "--lang", "zh"]).ends(0).says(&["切勿复制", "已销毁的密钥复原", "根密钥槽"]);
     for verb in ["list", "shred", "verify", "advice"] {
         program.run(&["key", verb, "--help"]).ends(0).says(&["Example", "wangchuan key"]);
     }

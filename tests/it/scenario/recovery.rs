@@ -68,6 +68,25 @@ fn an_old_copy_of_the_state_is_refused_and_says_what_to_do() {
     program.json(&["log", "verify"]).ends(0);
 }
 
+/// The slot tells it too, also to commands that never ask the bucket.
+#[test]
+fn a_state_from_before_a_change_of_keys_is_refused_and_says_what_to_do() {
+    let (place, program) = finished();
+    let state = place.file("try/state");
+    let text = fs::read_to_string(place.file("try/wangchuan.toml")).unwrap();
+    let (old, new) = ("path = \"root\"\n", "path = \"moved\"\n");
+    let previous = "[root.previous]\nkind = \"file\"\npath = \"root\"\naccept_host_loss = true\n\n[backup]\n";
+    place.write_private("try/wangchuan.toml", &text.replacen(old, new, 1).replacen("[backup]\n", previous, 1));
+    crate::support::world::copy_folder(&state, &place.file("try/old"));
+    program.json(&["key", "move", "--to", "file"]).ends(0);
+    place.write_private("try/wangchuan.toml", &text.replacen(old, new, 1));
+    fs::remove_dir_all(&state).unwrap();
+    crate::support::world::copy_folder(&place.file("try/old"), &state);
+    program.json(&["plan"]).refuses(3, &["ROLLED_BACK", "wangchuan recover"]);
+    program.run(&["key", "status"]).ends(1).says(&["nothing can be opened", "wangchuan recover"]);
+    program.json(&["key", "verify"]).refuses(3, &["wangchuan recover"]);
+}
+
 #[test]
 fn a_lost_database_beside_a_newer_head_is_recovered_and_logs_on() {
     let (place, program) = finished();

@@ -24,6 +24,12 @@ fn a_root_folder_that_is_gone() {
         place.program().json(command).refuses(1, &["root"]);
     }
     assert!(!place.file("root").exists(), "a new root folder was made, without the keys");
+    // Another folder, or one that is not mounted.
+    fs::create_dir(place.file("root")).unwrap();
+    fs::set_permissions(place.file("root"), Permissions::from_mode(0o700)).unwrap();
+    place.program().json(&["key", "verify"]).refuses(1, &["holds no key for generation", "not mounted"]);
+    place.program().run(&["key", "status"]).ends(1).says(&["nothing can be opened", "not mounted"]);
+    fs::remove_dir_all(place.file("root")).unwrap();
     small::is_untouched(&database);
     fs::rename(place.file("elsewhere"), place.file("root")).unwrap();
     small::goes_through(&place, &database);
