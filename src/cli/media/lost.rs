@@ -142,7 +142,7 @@ struct LostChainEntry {
     /// Its number.
     chain: u32,
     /// Those of its snapshots that were there when the medium was lost, by id.
-    snapshots: Vec<String>,
+    snapshot_ids: Vec<String>,
     /// Whether they open with the root in force, or with one that can be called back.
     opens: bool,
 }
@@ -157,7 +157,7 @@ impl LossEntry {
             opens: !found.is_dead,
             store: found.chain.store,
             chain: found.chain.chain,
-            snapshots: found.chain.snapshots,
+            snapshot_ids: found.chain.snapshots,
         };
         let chains = chains.into_iter().map(entry).collect();
         Ok(MediaBody::of(row)?.loss.map(|loss| Self { reported_by: loss.reported_by, chains }))
@@ -166,7 +166,7 @@ impl LossEntry {
     /// As lines for people, behind who reported it.
     pub fn words(&self) -> (String, Vec<Words>) {
         let line = |chain: &LostChainEntry| {
-            let (store, number, count) = (&chain.store, chain.chain, chain.snapshots.len());
+            let (store, number, count) = (&chain.store, chain.chain, chain.snapshot_ids.len());
             let (en, zh) = if chain.opens {
                 ("opens", "仍可打开")
             } else {
