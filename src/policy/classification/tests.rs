@@ -54,6 +54,7 @@ fn policy(basis: &str, collection: &str) -> Policy {
         bucket: BucketWidth::Quarter,
         max: Cap::default(),
         approval: Approval::None,
+        canary: crate::policy::registry::Canary::default(),
     }
 }
 

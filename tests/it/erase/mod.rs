@@ -3,6 +3,7 @@
 mod anonymise;
 mod approvals;
 mod circles;
+mod edited;
 mod generated;
 mod gentle;
 pub mod ground;
