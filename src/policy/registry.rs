@@ -138,6 +138,27 @@ pub struct CopySpec {
     pub dies: String,
 }
 
+/// What may stand in a column, written in one way or in several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Spellings {
+    /// This.
+    One(String),
+    /// Any of these.
+    Any(Vec<String>),
+}
+
+impl Spellings {
+    /// Each of them.
+    #[must_use]
+    pub fn all(&self) -> &[String] {
+        match self {
+            Self::One(only) => std::slice::from_ref(only),
+            Self::Any(all) => all,
+        }
+    }
+}
+
 /// A registered collection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -147,6 +168,10 @@ pub struct CollectionSpec {
     /// The column that holds the subject's id.
     #[serde(default)]
     pub subject: Option<String>,
+    /// Columns that say whose id `subject` holds, with what stands in them for customers: `{ author_type = "customer" }`, or several
+    /// spellings, `{ author_type = ["customer", "Customer"] }`. Other rows are no customer's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub subject_when: BTreeMap<String, Spellings>,
     /// Or the way to it: `["order_id -> orders"]`, hops separated by items. Composite: `"a, b -> parent"`.
     #[serde(default)]
     pub via: Vec<String>,

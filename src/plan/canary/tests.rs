@@ -20,7 +20,7 @@ fn governed(policy: Policy) -> Governed {
     Governed {
         policy,
         statutes: Vec::new(),
-        start: Reach { path: Vec::new(), column, kind: ColumnKind::Date },
+        start: Reach { path: Vec::new(), column, kind: ColumnKind::Date, when: Vec::new() },
         follows: None,
     }
 }

@@ -8,6 +8,7 @@ mod generated;
 mod gentle;
 pub mod ground;
 mod names;
+mod owners;
 mod references;
 mod resumed;
 mod runs;
