@@ -9,10 +9,10 @@ use super::{EraseError, Ground, Site};
 use crate::control::Tx;
 use crate::keys::{Key, cell::pseudonym};
 use crate::plan::PlanBody;
-use crate::plan::canary::{Past, definition, hold_back, standing};
+use crate::plan::canary::{Past, Standing, definition, hold_back, standing};
 use crate::plan::decide::Candidate;
 use crate::plan::model::Governed;
-use crate::policy::registry::Policy;
+use crate::policy::registry::Canary;
 use crate::value::encode_values;
 
 /// What today's policies say, and under what earlier runs did something.
@@ -45,20 +45,24 @@ impl Editions {
 
     /// Lets rows of a site stay whose policy was edited, but for the first share.
     pub(super) fn hold_back(&self, site: &Site, candidates: &mut [Candidate], lookup: &Key, now: DateTime<Utc>) {
-        let policies: BTreeMap<&str, &Policy> =
-            own_policies(std::slice::from_ref(site)).map(|found| (found.policy.id.as_str(), &found.policy)).collect();
         let rank = |candidate: &Candidate| match &candidate.row.subject {
             Some(subject) => subject_lookup(lookup, subject),
             None => pseudonym(lookup, "row", &[&encode_values(&candidate.row.key.0)]),
         };
-        for (id, policy) in policies {
-            let Some(definition) = self.definitions.get(id) else { continue };
-            let standing = standing(policy, definition, &self.past, now);
-            let is_own = |collection: usize| {
-                let governed = site.model.collections.get(collection).and_then(|found| found.governed.as_ref());
-                governed.is_some_and(|governed| governed.policy.id == id && governed.follows.is_none())
+        // Collections of one policy that stand alike share one first share, so that customers go whole.
+        let mut alike: BTreeMap<(&str, Standing), (Canary, Vec<usize>)> = BTreeMap::new();
+        for (index, collection) in site.model.collections.iter().enumerate() {
+            let Some(governed) = collection.governed.as_ref().filter(|governed| governed.follows.is_none()) else {
+                continue;
             };
-            hold_back(candidates, (policy.canary, standing), is_own, rank);
+            let (id, canary) = (governed.policy.id.as_str(), governed.policy.canary);
+            let Some(definition) = self.definitions.get(id) else { continue };
+            let place = (site.model.spec.name.clone(), collection.table.name.clone());
+            let standing = standing((canary, definition), &place, &self.past, now);
+            alike.entry((id, standing)).or_insert((canary, Vec::new())).1.push(index);
+        }
+        for ((_, standing), (canary, own)) in alike {
+            hold_back(candidates, (canary, standing), |collection| own.contains(&collection), rank);
         }
     }
 }

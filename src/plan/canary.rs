@@ -1,9 +1,9 @@
 //! The first share behind an edit: of a policy that was edited, few rows go at first, and the rest only when somebody had time to
 //! see what the edit did.
 //!
-//! A policy counts as edited when the newest run that did something by it did so under another definition. A run that is undone
-//! never counts, so an edit whose first share was taken back begins again. Where no run did anything by a policy yet, it is new, not
-//! edited: its first backlog is what the cap is for.
+//! What governs a collection counts as edited when the newest run that did something there did so under another definition,
+//! whatever the policy is called. A run that is undone never counts, so an edit whose first share was taken back begins again. Where
+//! no run did anything in a collection yet, its policy is new there, not edited: its first backlog is what the cap is for.
 
 use std::collections::BTreeMap;
 
@@ -18,12 +18,14 @@ use crate::policy::registry::{Approval, Canary, Cap, Policy};
 use crate::policy::statute::rules::StatuteRule;
 
 /// What decides which rows a policy takes and what becomes of them, as SHA-256 in hex: the policy without what only says how it is carried out (grace,
-/// buckets, cap, approval, this share), and what its statutes demand.
+/// buckets, cap, approval, this share), without its name and the list of its collections, and what its statutes demand.
 ///
 /// # Errors
 /// Never in practice: when the policy cannot be written as JSON.
 pub fn definition(governed: &Governed) -> serde_json::Result<String> {
-    let mut policy = Policy {
+    let policy = Policy {
+        id: String::new(),
+        collections: Vec::new(),
         grace: Grace::default(),
         max: Cap::default(),
         approval: Approval::default(),
@@ -35,7 +37,6 @@ pub fn definition(governed: &Governed) -> serde_json::Result<String> {
         records: None,
         ..governed.policy.clone()
     };
-    policy.collections.sort();
     let mut statutes: Vec<StatuteRule> = governed.statutes.iter().map(|statute| StatuteRule::of(statute)).collect();
     statutes.sort_by(|one, other| one.key.cmp(&other.key));
     let text = serde_json::to_vec(&(policy, statutes))?;
@@ -47,27 +48,27 @@ pub fn definition(governed: &Governed) -> serde_json::Result<String> {
 pub struct Past {
     /// When it ended.
     pub ended_at: DateTime<Utc>,
-    /// The definitions under which it did something, by policy.
-    pub definitions: BTreeMap<String, String>,
+    /// The definitions under which it did something, by store and collection.
+    pub definitions: BTreeMap<(String, String), String>,
 }
 
 impl Past {
     /// Of the plan that was carried out.
     #[must_use]
     pub fn of(body: &PlanBody, ended_at: DateTime<Utc>) -> Self {
-        let worked = |policy: &String| {
-            let own = |counts: &&super::CollectionCounts| counts.policy.as_ref() == Some(policy);
-            body.collections.iter().filter(own).any(|counts| counts.to_do() > 0)
-        };
-        let definitions = body.definitions.iter().filter(|(policy, _)| worked(policy)).cloned().collect();
-        Self { ended_at, definitions }
+        let worked = body.collections.iter().filter(|counts| counts.to_do() > 0);
+        let defined = worked.filter_map(|counts| {
+            let (_, definition) = body.definitions.iter().find(|(policy, _)| Some(policy) == counts.policy.as_ref())?;
+            Some(((counts.store.clone(), counts.collection.clone()), definition.clone()))
+        });
+        Self { ended_at, definitions: defined.collect() }
     }
 }
 
-/// How far a policy's rows may go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far the rows of a collection may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
-    /// All of them: the policy is new, or what the newest edit did could be seen for long enough.
+    /// All of them: what governs it is new there, or what the newest edit did could be seen for long enough.
     Established,
     /// A first share of them.
     Edited,
@@ -78,13 +79,18 @@ pub enum Standing {
     },
 }
 
-/// Where a policy stands at `now`, by the runs before, newest first.
+/// Where a collection of a store, governed like this, stands at `now`, by the runs before, newest first.
 #[must_use]
-pub fn standing(policy: &Policy, definition: &str, past: &[Past], now: DateTime<Utc>) -> Standing {
-    if policy.canary.percent >= 100 {
+pub fn standing(
+    (canary, definition): (Canary, &str),
+    place: &(String, String),
+    past: &[Past],
+    now: DateTime<Utc>,
+) -> Standing {
+    if canary.percent >= 100 {
         return Standing::Established;
     }
-    let mut own = past.iter().filter_map(|run| Some((run.ended_at, run.definitions.get(&policy.id)?)));
+    let mut own = past.iter().filter_map(|run| Some((run.ended_at, run.definitions.get(place)?)));
     let mut first = None;
     loop {
         match (own.next(), first) {
@@ -92,14 +98,14 @@ pub fn standing(policy: &Policy, definition: &str, past: &[Past], now: DateTime<
             (Some(_), None) => return Standing::Edited,
             (None, _) => return Standing::Established,
             (Some(_), Some(first)) => {
-                let until = first + TimeDelta::hours(i64::from(policy.canary.hours));
+                let until = first + TimeDelta::hours(i64::from(canary.hours));
                 return if now < until { Standing::Tried { until } } else { Standing::Established };
             }
         }
     }
 }
 
-/// Lets stay what may not go yet of one policy's rows in one store, which `is_own` tells by collection; `rank` gives rows of one
+/// Lets stay what may not go yet of rows in one store whose policy and standing are these, which `is_own` tells by collection; `rank` gives rows of one
 /// customer one number, by which customers come in an order that nobody chose. Rows that follow others stay or go with those.
 pub fn hold_back(
     candidates: &mut [Candidate],

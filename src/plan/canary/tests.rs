@@ -29,10 +29,14 @@ fn at(hours: i64) -> DateTime<Utc> {
     Utc.timestamp_opt(1_800_000_000 + hours * 3600, 0).unwrap()
 }
 
-/// Runs, newest first, that did something by policy `p` under these definitions.
+fn place() -> (String, String) {
+    ("shop".to_owned(), "a".to_owned())
+}
+
+/// Runs, newest first, that did something in a collection under these definitions.
 fn past(runs: &[(i64, &str)]) -> Vec<Past> {
     let run = |(hours, name): &(i64, &str)| {
-        let definitions = if name.is_empty() { vec![] } else { vec![("p".to_owned(), (*name).to_owned())] };
+        let definitions = if name.is_empty() { vec![] } else { vec![(place(), (*name).to_owned())] };
         Past { ended_at: at(*hours), definitions: definitions.into_iter().collect() }
     };
     runs.iter().map(run).collect()
@@ -50,13 +54,12 @@ fn only_what_decides_which_rows_go_makes_another_definition() {
     ] {
         assert_eq!(definition(&governed(policy(same))).unwrap(), one, "{same}");
     }
-    let mut turned = policy("");
-    turned.collections.reverse();
-    assert_eq!(definition(&governed(turned)).unwrap(), one);
-    let edits: [fn(&mut Policy); 4] = [
+    let mut renamed = policy("");
+    (renamed.id, renamed.collections) = ("other".to_owned(), vec!["a".to_owned()]);
+    assert_eq!(definition(&governed(renamed)).unwrap(), one);
+    let edits: [fn(&mut Policy); 3] = [
         |policy| policy.retention = "2 years".parse().unwrap(),
         |policy| policy.start = "begun".to_owned(),
-        |policy| policy.collections = vec!["a".to_owned()],
         |policy| policy.action = crate::policy::registry::Action::Anonymise,
     ];
     for edit in edits {
@@ -68,10 +71,10 @@ fn only_what_decides_which_rows_go_makes_another_definition() {
 
 #[test]
 fn an_edit_begins_with_a_share_and_counts_when_that_was_there_for_long_enough() {
-    let policy = policy("");
-    let standing = |runs: &[(i64, &str)], now| standing(&policy, "new", &past(runs), at(now));
+    let canary = Canary::default();
+    let standing = |runs: &[(i64, &str)], now| super::standing((canary, "new"), &place(), &past(runs), at(now));
     let tried = |hours| Standing::Tried { until: at(hours) };
-    // A policy that never did anything is new; its first backlog is what the cap is for.
+    // A policy that never did anything there is new; its first backlog is what the cap is for.
     assert_eq!(standing(&[], 100), Standing::Established);
     assert_eq!(standing(&[(90, "new"), (0, "new")], 100), Standing::Established);
     assert_eq!(standing(&[(90, "old")], 100), Standing::Edited);
@@ -81,8 +84,12 @@ fn an_edit_begins_with_a_share_and_counts_when_that_was_there_for_long_enough() 
     assert_eq!(standing(&[(99, ""), (95, "new"), (90, "new"), (70, ""), (60, "old")], 109), tried(110));
     // What was taken back to an earlier definition is another edit.
     assert_eq!(standing(&[(90, "old"), (60, "new")], 100), Standing::Edited);
-    let at_once = self::policy("canary = { percent = 100 }");
-    assert_eq!(super::standing(&at_once, "new", &past(&[(90, "old")]), at(100)), Standing::Established);
+    let at_once = Canary { percent: 100, ..canary };
+    let past = past(&[(90, "old")]);
+    assert_eq!(super::standing((at_once, "new"), &place(), &past, at(100)), Standing::Established);
+    // Another collection of the policy has a history of its own.
+    let other = ("shop".to_owned(), "b".to_owned());
+    assert_eq!(super::standing((canary, "new"), &other, &past, at(100)), Standing::Established);
 }
 
 fn candidates(owners: &[u8]) -> Vec<Candidate> {
