@@ -237,6 +237,8 @@ codes! {
         Undone,
         /// Too few anonymised rows have the same values for it to be lost among them.
         SmallGroup,
+        /// Its policy was edited lately: a first share of the rows goes before the rest.
+        PolicyEdited,
     }
 }
 

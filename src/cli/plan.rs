@@ -311,6 +311,15 @@ pub fn reason_text(lang: Lang, code: &str, law: &Catalogue) -> String {
                 }
             }
         }
+        Some(("canary", until)) => format!(
+            "{} {}",
+            say(
+                lang,
+                "kept: its policy was edited; what the first share did can be looked at until",
+                "保留：策略已修改，首批处理结果供核查，其余记录最早处理时间："
+            ),
+            until
+        ),
         Some(("unregistered-child", table)) => {
             format!(
                 "{} {table}",
@@ -332,6 +341,12 @@ pub fn reason_text(lang: Lang, code: &str, law: &Catalogue) -> String {
                 lang,
                 "kept: a statute binds it, but its start event is unknown",
                 "保留：受法定期限约束，但起算时间不明",
+            )
+            .to_owned(),
+            "canary" => say(
+                lang,
+                "kept: its policy was edited, so that a first share of the rows goes before the rest",
+                "保留：策略已修改，先处理一小部分，其余稍后",
             )
             .to_owned(),
             "circle" => say(

@@ -138,6 +138,10 @@ fn check_policy(place: &Place, policy: &Policy, reading: &mut Reading<'_>) {
         let what = "a cap has at least 1 row and 1 to 100 percent";
         reading.fault(&place.key("max"), what, "correct `rows` and `percent`");
     }
+    if policy.canary.percent > 100 || (policy.canary.percent == 0 && policy.canary.rows == 0) {
+        let what = "the first share behind an edit is at least 1 row or 1 percent, and at most 100 percent";
+        reading.fault(&place.key("canary"), what, "correct `rows` and `percent`");
+    }
     for (key, value) in [("start", &policy.start), ("basis", &policy.basis)] {
         if value.trim().is_empty() {
             reading.fault(&place.key(key), format!("`{key}` is empty"), "write it");

@@ -232,6 +232,20 @@ impl RawStore {
                 let advice = "keep `subject` if the table itself holds the customer's id, else `via`";
                 reading.fault(&place.key("via"), what, advice);
             }
+            if !collection.subject_when.is_empty() && collection.subject.is_none() {
+                let what = format!("`{}` has `subject_when` and no `subject`", collection.table);
+                let advice =
+                    "write the column with the id as `subject`; collections that hang on this one by `via` follow it";
+                reading.fault(&place.key("subject_when"), what, advice);
+            }
+            if collection
+                .subject_when
+                .values()
+                .any(|spellings| spellings.all().iter().all(|value| value.trim().is_empty()))
+            {
+                let what = "a column of `subject_when` has no value";
+                reading.fault(&place.key("subject_when"), what, "write what stands in it where the id is a customer's");
+            }
         }
         for (number, collection) in self.collection.iter().enumerate() {
             let place = place.key("collection").index(number).key("via");

@@ -170,6 +170,19 @@ impl Tx {
         query.fetch_optional(&mut *self.inner).await?.as_ref().map(plan_row).transpose()
     }
 
+    /// The plans of the newest runs of retention that ended and were not undone, newest first, with when each run ended. A year
+    /// of nights and more.
+    pub async fn retained(&mut self) -> Result<Vec<(String, DateTime<Utc>)>> {
+        let rows = sqlx::query(
+            "SELECT plan.body, run.ended_at FROM run JOIN plan ON plan.id = run.plan \
+             WHERE run.kind = 'retention' AND run.ended_at IS NOT NULL AND run.state NOT IN ('undoing', 'undone', 'failed') \
+             ORDER BY run.begun_at DESC, run.id DESC LIMIT 500",
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, parse_time(&row.try_get::<String, _>(1)?)?))).collect()
+    }
+
     /// The newest plan of a kind and request that was neither carried out nor voided.
     pub async fn planned(&mut self, kind: &str, request: Option<i64>) -> Result<Option<PlanRow>> {
         let text = format!(

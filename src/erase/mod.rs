@@ -9,6 +9,7 @@ pub mod batch;
 pub mod caps;
 pub mod chunk;
 pub mod crowds;
+mod edited;
 pub mod fate;
 pub mod knot;
 pub mod neutral;

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use super::anonymise::{Telling, mark_settled};
 use super::chunk::{CHUNK_ROWS, ChunkItem, KNOT_ROWS, open_items, seal_items};
 use super::crowds::{LeftRows, decide_in_crowds, known_in};
+use super::edited::Editions;
 use super::stripped::{filled_again, keep_stripped};
 use super::survey::{Surveyor, Target};
 use super::waits::Waits;
@@ -80,9 +81,14 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, made_for: PlanUse) 
     let certificate = ground.keyring.work_key(&mut tx, Purpose::Certificate, "").await?;
     let holds = tx.holds(true).await?;
     let (known, waits) = known_rows(&mut tx, made_for).await?;
+    let editions = match target {
+        Target::Retention => Some(Editions::read(&mut tx, ground).await?),
+        // A customer's request is not put off because somebody edited how long rows are kept.
+        Target::Request(_) => None,
+    };
     tx.commit().await?;
     let telling = Telling { suppression: &suppression, certificate: &certificate };
-    let asked = Asked { target, cutoff, known: known.as_ref(), telling };
+    let asked = Asked { target, cutoff, known: known.as_ref(), editions: editions.as_ref(), telling };
 
     let mut body = PlanBody {
         kind: if matches!(target, Target::Retention) { PlanKind::Retention } else { PlanKind::Request },
@@ -90,6 +96,7 @@ pub async fn make_plan(ground: &Ground<'_>, target: &Target, made_for: PlanUse) 
         policy_digest: ground.policy_digest.to_owned(),
         catalogue: Some(ground.catalogue),
         rules: rules_of(ground.sites),
+        definitions: editions.as_ref().map(Editions::definitions).unwrap_or_default(),
         schema_digest: Vec::new(),
         holds: holds.iter().map(|hold| hold.id.clone()).collect(),
         salt: salt(ground)?,
@@ -261,6 +268,8 @@ struct Asked<'a> {
     cutoff: DateTime<Utc>,
     /// The only rows that may go, when they are fixed already.
     known: Option<&'a Known>,
+    /// The policies that were edited, for retention.
+    editions: Option<&'a Editions>,
     telling: Telling<'a>,
 }
 
@@ -328,6 +337,9 @@ async fn plan_site(
     let mut survey = surveyor.run(view.as_mut(), target).await?;
     asked.keep_later(view.as_mut(), site, &mut survey.candidates).await?;
     mark_settled(view.as_mut(), site, &mut survey.candidates, left, asked.telling).await?;
+    if let Some(editions) = asked.editions {
+        editions.hold_back(site, &mut survey.candidates, lookup, cutoff);
+    }
     let mut counts = survey.counts;
     let (rows, known) = (survey.candidates, (left, asked.telling));
     let mut decisions = decide_in_crowds(view.as_mut(), site, rows, &survey.references, known).await?;

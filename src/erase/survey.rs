@@ -106,9 +106,7 @@ impl Surveyor<'_> {
                 let threshold = Threshold { instant: bound.instant, local: bound.local };
                 Ok(Some(Filter::Before(governed.start.column.clone(), threshold)))
             }
-            Target::Request(subject) => Ok(collection.owner.as_ref().and_then(|owner| {
-                subject_value(subject, owner.kind, self.engine).map(|value| Filter::Equals(owner.column.clone(), value))
-            })),
+            Target::Request(subject) => Ok(owned_by(collection, self.engine, subject)),
         }
     }
 
@@ -121,6 +119,9 @@ impl Surveyor<'_> {
         target: &Target,
     ) -> Result<Option<Candidate>, EraseError> {
         let read = shape.read(row);
+        if matches!(target, Target::Request(_)) && read.subject.is_none() {
+            return Err(spelled_otherwise(self.model, collection));
+        }
         let zone = self.model.spec.timezone;
         let start = collection.governed.as_ref().zip(read.start.as_ref());
         let event =
@@ -249,6 +250,8 @@ pub struct Shape {
     columns: Vec<ColumnRef>,
     key_length: usize,
     owner_at: Option<usize>,
+    /// Where columns stand that say whose id the owner's is, and what must be in them.
+    when: Vec<(usize, Vec<String>)>,
     start_at: Option<usize>,
     anchor: std::ops::Range<usize>,
 }
@@ -281,6 +284,11 @@ impl Shape {
             columns.len() - 1
         };
         let owner_at = collection.owner.as_ref().map(|owner| add(owner, &mut columns));
+        let mut when = Vec::new();
+        for beside in collection.owner.iter().flat_map(|owner| &owner.when) {
+            when.push((columns.len(), beside.values.clone()));
+            columns.push(beside.column.clone());
+        }
         let start_at = collection.governed.as_ref().map(|governed| add(&governed.start, &mut columns));
         let first = columns.len();
         if let Some(governed) = collection.governed.as_ref().filter(|governed| governed.follows.is_some())
@@ -290,7 +298,7 @@ impl Shape {
             columns.extend(hop.parent_columns.iter().map(|column| ColumnRef { hop: level, column: column.clone() }));
         }
         let anchor = first..columns.len();
-        Self { path, columns, key_length, owner_at, start_at, anchor }
+        Self { path, columns, key_length, owner_at, when, start_at, anchor }
     }
 
     /// The query that reads it.
@@ -323,7 +331,11 @@ impl Shape {
     #[must_use]
     pub fn read(&self, row: Row) -> ReadRow {
         let at = |index: Option<usize>| index.and_then(|index| row.get(index));
-        let subject = at(self.owner_at).and_then(Subject::of);
+        let holds = |(at, values): &(usize, Vec<String>)| {
+            let text = row.get(*at).and_then(Subject::of);
+            text.is_some_and(|text| values.iter().any(|value| value == text.dangerous_text()))
+        };
+        let subject = at(self.owner_at).and_then(Subject::of).filter(|_| self.when.iter().all(holds));
         let start = at(self.start_at).cloned();
         let anchor = (!self.anchor.is_empty()).then(|| row.get(self.anchor.clone()).unwrap_or_default().to_vec());
         let mut key = row;
@@ -349,6 +361,37 @@ pub fn start_kind(kind: ColumnKind) -> StartKind {
         ColumnKind::Instant => StartKind::Instant,
         ColumnKind::Text | ColumnKind::Other => StartKind::Text,
         ColumnKind::Real | ColumnKind::Decimal | ColumnKind::Boolean | ColumnKind::Bytes => StartKind::Unsuitable,
+    }
+}
+
+/// The rows of a collection that are a subject's; `None` when the column cannot hold such an id.
+#[must_use]
+pub fn owned_by(collection: &Collection, engine: Engine, subject: &Subject) -> Option<Filter> {
+    let owner = collection.owner.as_ref()?;
+    let own = Filter::Equals(owner.column.clone(), subject_value(subject, owner.kind, engine)?);
+    if owner.when.is_empty() {
+        return Some(own);
+    }
+    let mut all = vec![own];
+    for beside in &owner.when {
+        let values = beside.values.iter().filter_map(|value| subject_value(&Subject::new(value), beside.kind, engine));
+        all.push(Filter::Or(values.map(|value| Filter::Equals(beside.column.clone(), value)).collect()));
+    }
+    Some(Filter::And(all))
+}
+
+/// A database that takes small and capital letters for one finds rows that the declaration does not name; to pass them over would leave
+/// something of the customer.
+fn spelled_otherwise(model: &Model, collection: &Collection) -> EraseError {
+    let columns: Vec<&str> = collection.spec.subject_when.keys().map(String::as_str).collect();
+    EraseError::Refused {
+        what: format!(
+            "store {}: rows of {} are the customer's by `subject_when`, but what stands in {} is written in another way",
+            model.spec.name,
+            collection.table.name,
+            columns.join(", ")
+        ),
+        advice: "name each way of writing it in `subject_when`: { column = [\"customer\", \"Customer\"] }".to_owned(),
     }
 }
 

@@ -169,6 +169,12 @@ impl Making<'_> {
     /// Cuts the way to the subject; returns the columns of the foreign key that fell.
     fn unlink(&mut self) -> Vec<String> {
         let Some(owner) = &self.collection.owner else { return Vec::new() };
+        if !owner.when.is_empty() {
+            // The column of the id is others', too, and the rule would be carried out on all due rows.
+            self.problems
+                .push("rows are the customer's only where `subject_when` says so; delete them instead".to_owned());
+            return Vec::new();
+        }
         let Some(hop) = owner.path.first() else {
             let subject = owner.column.column.clone();
             self.forget_subject(&subject);

@@ -161,6 +161,7 @@ mod tests {
             policy_digest: "d".to_owned(),
             catalogue: None,
             rules: Vec::new(),
+            definitions: Vec::new(),
             schema_digest: schema.iter().map(|(store, digest)| ((*store).to_owned(), (*digest).to_owned())).collect(),
             holds: holds.iter().map(|hold| (*hold).to_owned()).collect(),
             salt: String::new(),

@@ -8,6 +8,7 @@
 //! due; a parent whose child stays is never erased; a row is anonymised only with all rows that lead to their subject over it.
 
 pub mod anonymise;
+pub mod canary;
 pub mod decide;
 pub mod diff;
 pub mod digest;
@@ -69,6 +70,11 @@ pub enum Reason {
     Circle,
     /// It came after the request, which goes on by itself with what it knew when it began to wait.
     Later,
+    /// Its policy was edited: a first share of its rows goes before it.
+    Canary {
+        /// When the rest goes, if a run took the first share already; none when this plan has it.
+        until: Option<DateTime<Utc>>,
+    },
     /// Deleting it failed.
     Failed,
 }
@@ -89,6 +95,10 @@ impl Reason {
             Self::Changed => "changed".to_owned(),
             Self::Circle => "circle".to_owned(),
             Self::Later => "later".to_owned(),
+            Self::Canary { until: None } => "canary".to_owned(),
+            Self::Canary { until: Some(until) } => {
+                format!("canary:{}", until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+            }
             Self::Failed => "failed".to_owned(),
         }
     }
@@ -244,6 +254,9 @@ pub struct PlanBody {
     /// The retentions and statutes that decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<PolicyRule>,
+    /// What of each policy decides which rows go and what becomes of them, by its id: SHA-256, hex ([`canary::definition`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub definitions: Vec<(String, String)>,
     /// SHA-256 of the schema of each store, hex.
     pub schema_digest: Vec<(String, String)>,
     /// Hold ids in force.

@@ -55,6 +55,19 @@ pub struct Reach {
     pub column: ColumnRef,
     /// What the column holds.
     pub kind: ColumnKind,
+    /// Of the way to an owner: what must stand beside the column, in the same table, for its value to be a subject's id.
+    pub when: Vec<Beside>,
+}
+
+/// A column that says whose id another one holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beside {
+    /// The column.
+    pub column: ColumnRef,
+    /// What it holds.
+    pub kind: ColumnKind,
+    /// What stands in it where the id is a subject's.
+    pub values: Vec<String>,
 }
 
 /// The policy of a collection.
@@ -122,6 +135,7 @@ impl Collection {
             || self.table.foreign_keys.iter().any(|key| named(&key.columns))
             || self.children.iter().any(|child| named(&child.parent_columns))
             || self.owner.as_ref().is_some_and(own)
+            || self.spec.subject_when.contains_key(column)
             || self.governed.as_ref().is_some_and(|governed| own(&governed.start))
             || self.table.columns.iter().any(|known| known.name == column && known.generated)
     }
@@ -192,6 +206,7 @@ fn resolve_collection(
     must_exist(&declared.minimum, "`minimum`");
     must_exist(&declared.fields.keys().cloned().collect::<Vec<_>>(), "`fields`");
     must_exist(declared.subject.as_slice(), "`subject`");
+    must_exist(&declared.subject_when.keys().cloned().collect::<Vec<_>>(), "`subject_when`");
     let key = if declared.key.is_empty() { table.key.clone() } else { declared.key.clone() };
     if key.is_empty() {
         problems.push(format!("{at}: the table has no key; add a primary key, or declare `key` with unique columns"));
@@ -265,7 +280,7 @@ fn reach(catalogue: &Catalogue, path: Vec<Hop>, table: &str, column: &str) -> Re
     let known = catalogue.table(table).and_then(|table| table.columns.iter().find(|known| known.name == column));
     let known = known.ok_or_else(|| format!("table `{table}` has no column `{column}`"))?;
     let kind = known.kind.ok_or_else(|| format!("column `{table}.{column}` has an unsupported type"))?;
-    Ok(Reach { column: ColumnRef { hop: path.len(), column: column.to_owned() }, path, kind })
+    Ok(Reach { column: ColumnRef { hop: path.len(), column: column.to_owned() }, path, kind, when: Vec::new() })
 }
 
 fn owner_reach(
@@ -278,7 +293,24 @@ fn owner_reach(
         return Err("the way to the subject goes round in a circle".to_owned());
     }
     if let Some(subject) = &declared.subject {
-        return reach(catalogue, Vec::new(), &declared.table, subject).map(Some);
+        let own = |column: &str| reach(catalogue, Vec::new(), &declared.table, column);
+        let mut when = Vec::new();
+        for (name, spellings) in &declared.subject_when {
+            let Reach { column, kind, .. } = own(name)?;
+            if !matches!(kind, ColumnKind::Text | ColumnKind::Integer | ColumnKind::Other) {
+                return Err(format!(
+                    "`subject_when` names column `{name}`, which holds neither text nor whole numbers"
+                ));
+            }
+            let values = spellings.all().to_vec();
+            if kind == ColumnKind::Integer && values.iter().any(|value| value.parse::<i64>().is_err()) {
+                return Err(format!(
+                    "`subject_when` names column `{name}`, which holds whole numbers, with something else"
+                ));
+            }
+            when.push(Beside { column, kind, values });
+        }
+        return Ok(Some(Reach { when, ..own(subject)? }));
     }
     let hops = next_hops(spec, declared, catalogue)?;
     let Some(last) = hops.last() else { return Ok(None) };
@@ -290,8 +322,10 @@ fn owner_reach(
     };
     let mut path = hops;
     path.extend(rest.path);
-    let column = ColumnRef { hop: path.len(), column: rest.column.column };
-    Ok(Some(Reach { path, column, kind: rest.kind }))
+    let there = |column: ColumnRef| ColumnRef { hop: path.len(), ..column };
+    let when = rest.when.into_iter().map(|beside| Beside { column: there(beside.column), ..beside }).collect();
+    let column = there(rest.column);
+    Ok(Some(Reach { path, column, kind: rest.kind, when }))
 }
 
 fn own_policy<'a>(spec: &StoreSpec, table: &str, policies: &'a [Policy]) -> Option<&'a Policy> {

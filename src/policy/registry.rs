@@ -138,6 +138,27 @@ pub struct CopySpec {
     pub dies: String,
 }
 
+/// What may stand in a column, written in one way or in several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Spellings {
+    /// This.
+    One(String),
+    /// Any of these.
+    Any(Vec<String>),
+}
+
+impl Spellings {
+    /// Each of them.
+    #[must_use]
+    pub fn all(&self) -> &[String] {
+        match self {
+            Self::One(only) => std::slice::from_ref(only),
+            Self::Any(all) => all,
+        }
+    }
+}
+
 /// A registered collection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -147,6 +168,10 @@ pub struct CollectionSpec {
     /// The column that holds the subject's id.
     #[serde(default)]
     pub subject: Option<String>,
+    /// Columns that say whose id `subject` holds, with what stands in them for customers: `{ author_type = "customer" }`, or several
+    /// spellings, `{ author_type = ["customer", "Customer"] }`. Other rows are no customer's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub subject_when: BTreeMap<String, Spellings>,
     /// Or the way to it: `["order_id -> orders"]`, hops separated by items. Composite: `"a, b -> parent"`.
     #[serde(default)]
     pub via: Vec<String>,
@@ -245,6 +270,46 @@ impl Default for Cap {
     }
 }
 
+/// How much goes at first when a policy was edited, and how long the rest waits for somebody to notice what the edit did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Canary {
+    /// Rows of the policy in a store that may always go at first.
+    #[serde(default = "Canary::default_rows")]
+    pub rows: u64,
+    /// Or this share of its due rows in the store, in percent, where that is more. 100: an edit counts at once.
+    #[serde(default = "Canary::default_percent")]
+    pub percent: u8,
+    /// Hours that the rest waits, from the end of the run that took the first share.
+    #[serde(default = "Canary::default_hours")]
+    pub hours: u32,
+}
+
+impl Canary {
+    fn default_rows() -> u64 {
+        100
+    }
+
+    fn default_percent() -> u8 {
+        1
+    }
+
+    /// Less than a day, so that the next night's run goes on.
+    fn default_hours() -> u32 {
+        20
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Canary {
+    fn default() -> Self {
+        Self { rows: Self::default_rows(), percent: Self::default_percent(), hours: Self::default_hours() }
+    }
+}
+
 /// A deletion rule (ISO/IEC 27555).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -297,6 +362,9 @@ pub struct Policy {
     /// Who must agree.
     #[serde(default)]
     pub approval: Approval,
+    /// How it begins anew when it was edited.
+    #[serde(default, skip_serializing_if = "Canary::is_default")]
+    pub canary: Canary,
 }
 
 impl Policy {

@@ -7,7 +7,7 @@ use crate::certify::codes::TriggerKind;
 use crate::control::{RequestRow, Tx};
 use crate::erase::batch::subject_in;
 use crate::erase::planner::{PlanUse, StoredPlan, make_plan, subject_lookup};
-use crate::erase::survey::{Target, read_all};
+use crate::erase::survey::{Target, owned_by, read_all};
 use crate::erase::{EraseError, Site};
 use crate::installation::{Installation, Operation};
 use crate::keyring::Purpose;
@@ -15,7 +15,7 @@ use crate::keys::sealed::seal_column;
 use crate::plan::Subject;
 use crate::policy::mask::{Profile, mask_value, on_card};
 use crate::policy::registry::FieldSpec;
-use crate::stores::{ColumnRef, Filter, RowQuery};
+use crate::stores::{ColumnRef, RowQuery};
 use crate::value::Value;
 
 use super::{Result, TaskError};
@@ -75,15 +75,14 @@ async fn look_into(
 ) -> std::result::Result<(), EraseError> {
     let mut view = site.store.open_snapshot().await?;
     for collection in site.model.collections.iter().rev() {
-        let (Some(owner), Some(value)) = (&collection.owner, subject_in(site, collection, subject)) else {
-            continue;
-        };
+        let own = owned_by(collection, site.store.engine(), subject);
+        let (Some(owner), Some(filter)) = (&collection.owner, own) else { continue };
         let declared: Vec<(&String, &FieldSpec)> = collection.spec.fields.iter().collect();
         let mut query = RowQuery {
             table: collection.table.name.clone(),
             path: owner.path.clone(),
             columns: declared.iter().map(|(name, _)| ColumnRef::own(name)).collect(),
-            filter: Filter::Equals(owner.column.clone(), value),
+            filter,
             key: collection.key.clone(),
             after: None,
             limit: 1000,

@@ -154,7 +154,7 @@ impl ChangedField {
 /// Rows that stay for one reason.
 #[derive(Debug, Serialize, JsonSchema)]
 struct KeptRows {
-    /// `hold:ID`, `statute:KEY`, `restricted:MINIMUM:MAXIMUM` (two statutes that contradict each other), `kept-child`, `kept-parent`, `k-anonymity`, `unregistered-child:TABLE`, `unknown-start`, `circle` or `later` (came after the request).
+    /// `hold:ID`, `statute:KEY`, `restricted:MINIMUM:MAXIMUM` (two statutes that contradict each other), `kept-child`, `kept-parent`, `k-anonymity`, `unregistered-child:TABLE`, `unknown-start`, `circle`, `canary` (the policy was edited, and this plan has the first share of its rows), `canary:TIME` (a run took that share; the rest goes from this time on) or `later` (came after the request).
     reason: String,
     /// How many.
     rows: u64,

@@ -12,6 +12,7 @@ fn spec() -> StoreSpec {
         fields: std::collections::BTreeMap::new(),
         triggers: vec!["note_change".to_owned()],
         allow_scan: false,
+        subject_when: std::collections::BTreeMap::new(),
     };
     StoreSpec {
         name: "shop".to_owned(),

@@ -31,6 +31,7 @@ fn store(purpose: Option<&str>, fields: &[(&str, FieldSpec)]) -> StoreSpec {
             fields: fields.iter().map(|(name, field)| ((*name).to_owned(), field.clone())).collect::<BTreeMap<_, _>>(),
             triggers: Vec::new(),
             allow_scan: false,
+            subject_when: BTreeMap::new(),
         }],
     }
 }
@@ -54,6 +55,7 @@ fn policy(basis: &str, collection: &str) -> Policy {
         bucket: BucketWidth::Quarter,
         max: Cap::default(),
         approval: Approval::None,
+        canary: crate::policy::registry::Canary::default(),
     }
 }
 

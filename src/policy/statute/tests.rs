@@ -60,6 +60,7 @@ fn policy(retention: &str, keys: &[&str]) -> Policy {
         bucket: BucketWidth::Quarter,
         max: Cap::default(),
         approval: Approval::None,
+        canary: crate::policy::registry::Canary::default(),
     }
 }
 

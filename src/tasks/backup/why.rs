@@ -141,7 +141,11 @@ fn layout_of(collection: &Collection) -> String {
         let (policy, start) = (&governed.policy, &governed.start);
         format!("{} {:?} {} {:?}", policy.id, policy.bucket, path(start), start.kind)
     });
-    let owner = collection.owner.as_ref().map(path);
+    let when = |owner: &Reach| match &owner.when[..] {
+        [] => String::new(),
+        when => format!(" {when:?}"),
+    };
+    let owner = collection.owner.as_ref().map(|owner| path(owner) + &when(owner));
     format!("{} {:?} {:?} {owner:?} {governed:?}\n", collection.table.name, collection.key, suites(collection))
 }
 

@@ -101,6 +101,7 @@ fn plan_of(collections: Vec<CollectionCounts>) -> PlanBody {
         policy_digest: String::new(),
         catalogue: None,
         rules: Vec::new(),
+        definitions: Vec::new(),
         schema_digest: Vec::new(),
         holds: Vec::new(),
         salt: String::new(),

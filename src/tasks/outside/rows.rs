@@ -4,8 +4,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::config::OutsideKey;
-use crate::erase::batch::subject_in;
-use crate::erase::survey::{Shape, start_kind};
+use crate::erase::survey::{Shape, owned_by, start_kind};
 use crate::erase::{Ground, Site};
 use crate::keys::outside::OutsideKeys;
 use crate::plan::Subject;
@@ -155,8 +154,9 @@ impl Look<'_> {
     fn filter(&self) -> Result<Option<Filter>, LookError> {
         let any = self.any_field();
         Ok(match (self.whose, &self.collection.owner, &self.collection.governed) {
-            (Whose::Subject(subject), Some(owner), _) => subject_in(self.site, self.collection, subject)
-                .map(|value| Filter::And(vec![any, Filter::Equals(owner.column.clone(), value)])),
+            (Whose::Subject(subject), Some(_), _) => {
+                owned_by(self.collection, self.site.store.engine(), subject).map(|own| Filter::And(vec![any, own]))
+            }
             (Whose::Policy(_, Some(period)), _, Some(governed)) => {
                 let zone = self.site.model.spec.timezone;
                 bucket_end(period, zone)?.map(|end| {

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use crate::control::HoldRow;
-use crate::erase::batch::{forms_of, subject_in};
+use crate::erase::batch::forms_of;
 use crate::erase::planner::subject_lookup;
-use crate::erase::survey::read_all;
+use crate::erase::survey::{owned_by, read_all};
 use crate::erase::{EraseError, Site};
 use crate::installation::{Installation, Operation};
 use crate::keyring::Purpose;
@@ -14,7 +14,7 @@ use crate::plan::Subject;
 use crate::plan::model::Collection;
 use crate::policy::free_text::check_free_text;
 use crate::policy::registry::StoreSpec;
-use crate::stores::{Filter, RowQuery};
+use crate::stores::RowQuery;
 
 use super::super::{Result, TaskError};
 use super::canonical_subject;
@@ -46,7 +46,7 @@ fn by_owner(site: &Site, collection: &Collection, typed: &Subject) -> Option<Row
         table: collection.table.name.clone(),
         path: Vec::new(),
         columns: vec![owner.column.clone()],
-        filter: Filter::Equals(owner.column.clone(), subject_in(site, collection, typed)?),
+        filter: owned_by(collection, site.store.engine(), typed)?,
         key: collection.key.clone(),
         after: None,
         limit: 1000,

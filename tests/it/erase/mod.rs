@@ -3,10 +3,12 @@
 mod anonymise;
 mod approvals;
 mod circles;
+mod edited;
 mod generated;
 mod gentle;
 pub mod ground;
 mod names;
+mod owners;
 mod references;
 mod resumed;
 mod runs;
