@@ -209,7 +209,10 @@ impl Work<'_> {
     }
 
     /// The destructive transaction. Returns its marker, the digests of the rows that are gone (or anonymised, or stripped), and a note.
-    async fn transaction(&self, target: &Target) -> Result<(BatchMarker, Vec<Gone>, Option<String>), EraseError> {
+    pub(super) async fn transaction(
+        &self,
+        target: &Target,
+    ) -> Result<(BatchMarker, Vec<Gone>, Option<String>), EraseError> {
         let terms = Terms::read(self.ground, self.run).await?;
         if let Some(done) = self.take_all(target, &terms).await? {
             return Ok(done);
@@ -462,6 +465,16 @@ impl Work<'_> {
         gone: &[Gone],
         note: Option<String>,
     ) -> Result<ChunkOutcome, EraseError> {
+        let (counts, note) = self.outcome(marker, note);
+        let mut tx = self.ground.control.begin().await?;
+        tx.end_chunk(self.run, self.chunk, counts, gone, note.as_deref()).await?;
+        tx.commit().await?;
+        crash_point::reached("batch.recorded");
+        Ok(ChunkOutcome { counts, note, took: None })
+    }
+
+    /// What became of the rows of a chunk whose transaction wrote this marker.
+    pub(super) fn outcome(&self, marker: &BatchMarker, note: Option<String>) -> (ChunkCounts, Option<String>) {
         let left = self.items.len() as i64 - marker.erased - marker.changed;
         let mut counts = ChunkCounts { erased: marker.erased, kept: left, ..ChunkCounts::default() };
         match self.ledger_kind() {
@@ -470,12 +483,7 @@ impl Work<'_> {
         }
         let is_lost = self.items.iter().any(|item| self.keys.too_few.contains(&self.mac(&item.row.key)));
         let why = if is_lost { TOO_FEW } else { "rows changed, or were put on hold, after the plan" };
-        let note = note.or_else(|| (left > 0).then(|| why.to_owned()));
-        let mut tx = self.ground.control.begin().await?;
-        tx.end_chunk(self.run, self.chunk, counts, gone, note.as_deref()).await?;
-        tx.commit().await?;
-        crash_point::reached("batch.recorded");
-        Ok(ChunkOutcome { counts, note, took: None })
+        (counts, note.or_else(|| (left > 0).then(|| why.to_owned())))
     }
 
     /// After a crash: the marker says that the transaction was committed; which rows it took shows in the store.

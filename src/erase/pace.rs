@@ -1,8 +1,9 @@
 //! How many rows a batch takes: as many as keep its transaction short, found out by measuring.
 //!
 //! Additive increase, multiplicative decrease: a full batch that stayed well below the aim lets the next one grow by a step (by a
-//! quarter when it stayed far below), one beyond it halves the size, and so does a lock that could not be had. Before the first of
-//! these the size doubles. Nothing here asks a clock: times are handed in.
+//! quarter when it stayed far below), one that comes close to it takes an eighth off, one beyond it halves the size, and so does a lock
+//! that could not be had. Before the first of these the size doubles. So batches take about half of what they may: a commit that waits
+//! for the disk is to find room too. Nothing here asks a clock: times are handed in.
 
 use std::time::Duration;
 
@@ -14,10 +15,12 @@ pub const FEWEST_ROWS: usize = 10;
 pub const MOST_ROWS: usize = super::chunk::CHUNK_ROWS;
 /// By how many rows a batch grows; never by more than a quarter.
 const STEP: usize = 25;
-/// Below so many percent of the aim a batch may grow: a quarter more stays below the aim.
-const ROOM_PERCENT: u32 = 60;
+/// Up to so many percent of the aim a batch may grow: twice as much stays below the aim.
+const ROOM_PERCENT: u32 = 45;
 /// Below so many percent of it the next batch grows by a quarter: one slow moment of the disk is soon made good.
-const FAR_PERCENT: u32 = 30;
+const FAR_PERCENT: u32 = 20;
+/// Beyond so many percent of it the next batch is smaller.
+const CLOSE_PERCENT: u32 = 75;
 /// A lock that cannot be had is tried so often, with ever smaller batches.
 pub const LOCK_TRIES: u32 = 4;
 /// The pause behind the first try.
@@ -44,6 +47,19 @@ impl Pace {
         self.rows
     }
 
+    /// Rows of the n-th batch from now, if the others before it stay as far below the aim as they have to.
+    #[must_use]
+    pub fn rows_ahead(&self, batches: usize) -> usize {
+        let doubled = 1_usize << batches.min(12);
+        if self.is_searching { self.rows.saturating_mul(doubled).min(MOST_ROWS) } else { self.rows }
+    }
+
+    /// Whether a batch of so many rows is one that may go now.
+    #[must_use]
+    pub fn bears(&self, rows: usize) -> bool {
+        pieces(rows, self.rows).len() == 1
+    }
+
     /// Aims at another length from now on.
     pub fn aim_at(&mut self, aim: Duration) {
         self.aim = aim;
@@ -55,6 +71,11 @@ impl Pace {
             // A batch that was smaller than allowed says nothing good of a larger one.
             self.rows = self.rows.min(rows.max(1));
             self.halve();
+            return;
+        }
+        if time.saturating_mul(100) > self.aim.saturating_mul(CLOSE_PERCENT) {
+            self.rows = (self.rows - self.rows / 8).max(FEWEST_ROWS);
+            self.is_searching = false;
             return;
         }
         let is_full = rows.saturating_mul(4) >= self.rows.saturating_mul(3);

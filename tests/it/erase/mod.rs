@@ -6,6 +6,7 @@ mod circles;
 mod generated;
 mod gentle;
 pub mod ground;
+mod groups;
 mod names;
 mod references;
 mod resumed;
