@@ -4,10 +4,9 @@
 //! A chunk whose intent is stored counts as running, although its turn may not have come. After a crash it is carried out then, or settled
 //! by its marker, like any other; while the run lives, an intent that will not be followed soon is taken back.
 
-use std::time::Duration;
-
 use super::batch::{ChunkOutcome, Gone, RunKeys, Work, since};
 use super::chunk::{ChunkItem, open_items, place_of};
+use super::pace::Took;
 use super::survey::Target;
 use super::{EraseError, Ground};
 use crate::control::{ChunkCounts, ChunkRow, LedgerKind, RunRow};
@@ -20,7 +19,7 @@ pub struct Ended {
     counts: ChunkCounts,
     gone: Vec<Gone>,
     note: Option<String>,
-    took: Duration,
+    took: Took,
 }
 
 impl Ended {
@@ -130,8 +129,8 @@ pub async fn take_turn(
     let work = Work { ground, site, collection, run, chunk, keys, items: &items, token };
     let begun = ground.clock.now();
     match work.transaction(target).await {
-        Ok((marker, gone, note)) => {
-            let took = since(ground, begun);
+        Ok((marker, gone, note, commit)) => {
+            let took = Took::new(since(ground, begun), commit);
             crash_point::reached("batch.committed");
             let (counts, note) = work.outcome(&marker, note);
             Ok(Turn::Ended(Ended { chunk: chunk.clone(), counts, gone, note, took }))

@@ -3,7 +3,8 @@
 //! Additive increase, multiplicative decrease: a full batch that stayed well below the aim lets the next one grow by a step (by a
 //! quarter when it stayed far below), one that comes close to it takes an eighth off, one beyond it halves the size, and so does a lock
 //! that could not be had. Before the first of these the size doubles. So batches take about half of what they may: a commit that waits
-//! for the disk is to find room too. Nothing here asks a clock: times are handed in.
+//! for the disk is to find room too. What a commit costs does not depend on the rows: a size follows the work before it, and what the
+//! last commits leave of the aim for that. Nothing here asks a clock: times are handed in.
 
 use std::time::Duration;
 
@@ -21,10 +22,35 @@ const ROOM_PERCENT: u32 = 45;
 const FAR_PERCENT: u32 = 20;
 /// Beyond so many percent of it the next batch is smaller.
 const CLOSE_PERCENT: u32 = 75;
+/// However long commits take, this part of the aim (a quarter) is for the work.
+const LEAST_SHARE: u32 = 4;
 /// A lock that cannot be had is tried so often, with ever smaller batches.
 pub const LOCK_TRIES: u32 = 4;
 /// The pause behind the first try.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a transaction was open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Took {
+    /// Until its commit.
+    pub work: Duration,
+    /// Its commit.
+    pub commit: Duration,
+}
+
+impl Took {
+    /// Of one that was open so long in all.
+    #[must_use]
+    pub fn new(whole: Duration, commit: Duration) -> Self {
+        Self { work: whole.saturating_sub(commit), commit }
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn whole(self) -> Duration {
+        self.work + self.commit
+    }
+}
 
 /// The size of batches, and how it follows what they cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +58,15 @@ pub struct Pace {
     aim: Duration,
     rows: usize,
     is_searching: bool,
+    /// How long commits take, the last ones counting most.
+    commit: Duration,
 }
 
 impl Pace {
     /// A pace that aims at transactions of this length.
     #[must_use]
     pub fn new(aim: Duration) -> Self {
-        Self { aim, rows: FIRST_ROWS, is_searching: true }
+        Self { aim, rows: FIRST_ROWS, is_searching: true, commit: Duration::ZERO }
     }
 
     /// Rows of the next batch.
@@ -65,23 +93,26 @@ impl Pace {
         self.aim = aim;
     }
 
-    /// A batch of so many rows took so long from the beginning of its transaction to the commit.
-    pub fn took(&mut self, rows: usize, time: Duration) {
-        if time > self.aim {
+    /// A batch of so many rows took so long.
+    pub fn took(&mut self, rows: usize, Took { work: time, commit }: Took) {
+        self.commit = (self.commit * 3 + commit) / 4;
+        // On a disk that is slower than the aim no size is small enough; then it is the work that stays well below it.
+        let aim = self.aim.saturating_sub(self.commit).max(self.aim / LEAST_SHARE);
+        if time > aim {
             // A batch that was smaller than allowed says nothing good of a larger one.
             self.rows = self.rows.min(rows.max(1));
             self.halve();
             return;
         }
-        if time.saturating_mul(100) > self.aim.saturating_mul(CLOSE_PERCENT) {
+        if time.saturating_mul(100) > aim.saturating_mul(CLOSE_PERCENT) {
             self.rows = (self.rows - self.rows / 8).max(FEWEST_ROWS);
             self.is_searching = false;
             return;
         }
         let is_full = rows.saturating_mul(4) >= self.rows.saturating_mul(3);
-        let has_room = time.saturating_mul(100) <= self.aim.saturating_mul(ROOM_PERCENT);
+        let has_room = time.saturating_mul(100) <= aim.saturating_mul(ROOM_PERCENT);
         if is_full && has_room {
-            let is_far = time.saturating_mul(100) <= self.aim.saturating_mul(FAR_PERCENT);
+            let is_far = time.saturating_mul(100) <= aim.saturating_mul(FAR_PERCENT);
             let more = match (self.is_searching, is_far) {
                 (true, _) => self.rows,
                 (false, true) => (self.rows / 4).max(1),
@@ -149,7 +180,7 @@ mod tests {
         for _ in 0..batches {
             let rows = pace.rows();
             let time = Duration::from_micros(fixed + by_row * rows as u64);
-            pace.took(rows, time);
+            pace.took(rows, Took::new(time, Duration::ZERO));
             times.push(time);
         }
         times
@@ -174,7 +205,7 @@ mod tests {
                 let before = pace.rows();
                 match event {
                     Event::Took(rows, micros) => {
-                        pace.took(rows, Duration::from_micros(micros));
+                        pace.took(rows, Took::new(Duration::from_micros(micros), Duration::ZERO));
                         if Duration::from_micros(micros) > AIM {
                             prop_assert!(pace.rows() < before || before == FEWEST_ROWS);
                         }
@@ -233,15 +264,47 @@ mod tests {
     #[test]
     fn a_small_batch_lets_nothing_grow_and_a_long_one_shrinks_from_its_own_size() {
         let mut pace = Pace::new(AIM);
-        pace.took(20, Duration::from_millis(1));
+        let took = |pace: &mut Pace, rows, millis| {
+            pace.took(rows, Took::new(Duration::from_millis(millis), Duration::ZERO));
+        };
+        took(&mut pace, 20, 1);
         assert_eq!(pace.rows(), FIRST_ROWS);
-        pace.took(40, Duration::from_millis(101));
+        took(&mut pace, 40, 101);
         assert_eq!(pace.rows(), 20);
-        pace.took(20, Duration::from_millis(1));
+        took(&mut pace, 20, 1);
         assert_eq!(pace.rows(), 25, "by a quarter, no more");
         pace.aim_at(Duration::from_millis(1));
-        pace.took(25, Duration::from_millis(2));
+        took(&mut pace, 25, 2);
         assert_eq!(pace.rows(), 12);
+    }
+
+    #[test]
+    fn a_slow_disk_makes_no_batch_smaller_than_its_work_wants() {
+        // 25 microseconds a row, and a commit that takes longer than the whole aim.
+        let run = |pace: &mut Pace, commit: u64| {
+            for _ in 0..200 {
+                let work = Duration::from_micros(25 * pace.rows() as u64);
+                let commit = Duration::from_millis(commit);
+                pace.took(pace.rows(), Took { work, commit });
+            }
+            pace.rows()
+        };
+        let mut pace = Pace::new(AIM);
+        let slow = run(&mut pace, 150);
+        assert!((450..=750).contains(&slow), "{slow} rows are a quarter of the aim at most");
+        let half = run(&mut pace, 50);
+        assert!((900..=1_500).contains(&half), "{half} rows and a commit of 50 ms fill the aim at most");
+        assert_eq!(run(&mut pace, 1), MOST_ROWS);
+    }
+
+    #[test]
+    fn sizes_ahead_are_those_that_a_search_would_find() {
+        let mut pace = Pace::new(AIM);
+        let ahead: Vec<usize> = [0, 1, 2, 3, 4, 70].map(|batches| pace.rows_ahead(batches)).into();
+        assert_eq!(ahead, [200, 400, 800, 1_600, 2_000, 2_000]);
+        assert!(pace.bears(200) && pace.bears(250) && !pace.bears(400));
+        pace.blocked();
+        assert_eq!((pace.rows_ahead(0), pace.rows_ahead(5)), (100, 100));
     }
 
     #[test]

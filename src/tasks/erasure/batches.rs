@@ -33,6 +33,8 @@ const LEASE: Duration = Duration::from_mins(1);
 const UNKNOWN_TRIES: u32 = 3;
 /// How fast a run goes is noted no more often than this.
 const NOTE_AGE: Duration = Duration::from_secs(1);
+/// Clock and lease are looked at no more often than this.
+const ALLOWED_AGE: Duration = Duration::from_secs(1);
 /// The note of rows that stay because their run was stopped.
 const STOPPED: &str = "the run was stopped before these rows; the next plan has them again";
 
@@ -224,7 +226,7 @@ impl Batches<'_> {
     /// Whether the next batch may be begun. Clock and lease are looked at now and then, the switch that holds all destruction each time.
     async fn allowed(&mut self) -> Result<()> {
         let installation = self.work.installation;
-        if self.allowed.is_some_and(|allowed| allowed.elapsed() < LOOK) {
+        if self.allowed.is_some_and(|allowed| allowed.elapsed() < ALLOWED_AGE) {
             return installation.may_still_destroy().await;
         }
         installation.may_destroy().await?;
@@ -398,10 +400,10 @@ impl Batches<'_> {
             let pace = handling.pace(&chunk.collection);
             pace.took(rows, took);
             self.figures.batch_rows = pace.rows() as i64;
-            handling.work = took;
+            handling.work = took.whole();
             handling.blocked = 0;
             self.figures.batches += 1;
-            self.figures.longest_ms = self.figures.longest_ms.max(millis(took));
+            self.figures.longest_ms = self.figures.longest_ms.max(millis(took.whole()));
         }
         self.figures.rows += rows;
         self.note(false).await?;

@@ -184,8 +184,10 @@ impl Batches<'_> {
                     Err(error) => return Some(Halt::Error(error)),
                 }
             }
+            // The first batch of all was let begin together with its intent.
+            let whole = if is_looked { Ok(None) } else { installation.begin_piece().map(Some) };
             is_looked = false;
-            let _whole = match installation.begin_piece() {
+            let _whole = match whole {
                 Ok(whole) => whole,
                 Err(error) => return Some(Halt::Error(error)),
             };
