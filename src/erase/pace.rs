@@ -4,7 +4,7 @@
 //! quarter when it stayed far below), one that comes close to it takes an eighth off, one beyond it halves the size, and so does a lock
 //! that could not be had. Before the first of these the size doubles. So batches take about half of what they may: a commit that waits
 //! for the disk is to find room too. What a commit costs does not depend on the rows: a size follows the work before it, and what the
-//! last commits leave of the aim for that. Nothing here asks a clock: times are handed in.
+//! last commits leave of the aim for that. A halving that makes no batch shorter is taken back. Nothing here asks a clock: times are handed in.
 
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ const FAR_PERCENT: u32 = 20;
 const CLOSE_PERCENT: u32 = 75;
 /// However long commits take, this part of the aim (a quarter) is for the work.
 const LEAST_SHARE: u32 = 4;
+/// When a halving made no batch shorter, so many batches are let be.
+const IN_VAIN: u32 = 10;
 /// A lock that cannot be had is tried so often, with ever smaller batches.
 pub const LOCK_TRIES: u32 = 4;
 /// The pause behind the first try.
@@ -60,13 +62,17 @@ pub struct Pace {
     is_searching: bool,
     /// How long commits take, the last ones counting most.
     commit: Duration,
+    /// The size and the time of the batch that was halved last.
+    halved: Option<(usize, Duration)>,
+    /// So many batches are not halved, because the last halving made none shorter.
+    in_vain: u32,
 }
 
 impl Pace {
     /// A pace that aims at transactions of this length.
     #[must_use]
     pub fn new(aim: Duration) -> Self {
-        Self { aim, rows: FIRST_ROWS, is_searching: true, commit: Duration::ZERO }
+        Self { aim, rows: FIRST_ROWS, is_searching: true, commit: Duration::ZERO, halved: None, in_vain: 0 }
     }
 
     /// Rows of the next batch.
@@ -99,11 +105,10 @@ impl Pace {
         // On a disk that is slower than the aim no size is small enough; then it is the work that stays well below it.
         let aim = self.aim.saturating_sub(self.commit).max(self.aim / LEAST_SHARE);
         if time > aim {
-            // A batch that was smaller than allowed says nothing good of a larger one.
-            self.rows = self.rows.min(rows.max(1));
-            self.halve();
+            self.too_long(rows, time);
             return;
         }
+        (self.halved, self.in_vain) = (None, 0);
         if time.saturating_mul(100) > aim.saturating_mul(CLOSE_PERCENT) {
             self.rows = (self.rows - self.rows / 8).max(FEWEST_ROWS);
             self.is_searching = false;
@@ -120,6 +125,27 @@ impl Pace {
             };
             self.rows = self.rows.saturating_add(more).min(MOST_ROWS);
         }
+    }
+
+    /// A batch took too long: the next is half as large, unless the last halving made none shorter. Then something else takes the time (the
+    /// processors are taken, say), and fewer rows in a batch would only make the run longer.
+    fn too_long(&mut self, rows: usize, time: Duration) {
+        if self.in_vain > 0 {
+            self.in_vain -= 1;
+            return;
+        }
+        if let Some((before, longer)) = self.halved.take()
+            && rows.saturating_mul(4) >= self.rows.saturating_mul(3)
+            && rows.saturating_mul(4) <= before.saturating_mul(3)
+            && time.saturating_mul(5) > longer.saturating_mul(4)
+        {
+            (self.rows, self.in_vain) = (before, IN_VAIN);
+            return;
+        }
+        // A batch that was smaller than allowed says nothing good of a larger one.
+        self.rows = self.rows.min(rows.max(1));
+        self.halved = Some((self.rows, time));
+        self.halve();
     }
 
     /// A batch could not have its locks, or ran into its statement's limit.
@@ -202,12 +228,13 @@ mod tests {
         fn whatever_happens_the_size_stays_in_its_bounds(events in events()) {
             let mut pace = Pace::new(AIM);
             for event in events {
-                let before = pace.rows();
+                let (before, let_be) = (pace.rows(), pace.in_vain > 0);
                 match event {
                     Event::Took(rows, micros) => {
                         pace.took(rows, Took::new(Duration::from_micros(micros), Duration::ZERO));
                         if Duration::from_micros(micros) > AIM {
-                            prop_assert!(pace.rows() < before || before == FEWEST_ROWS);
+                            let in_vain = if let_be { pace.rows() == before } else { pace.in_vain == IN_VAIN };
+                            prop_assert!(pace.rows() < before || before == FEWEST_ROWS || in_vain);
                         }
                     }
                     Event::Blocked => {
@@ -294,7 +321,24 @@ mod tests {
         assert!((450..=750).contains(&slow), "{slow} rows are a quarter of the aim at most");
         let half = run(&mut pace, 50);
         assert!((900..=1_500).contains(&half), "{half} rows and a commit of 50 ms fill the aim at most");
-        assert_eq!(run(&mut pace, 1), MOST_ROWS);
+        let quick = run(&mut pace, 1);
+        assert!((1_700..=MOST_ROWS).contains(&quick), "{quick} rows are near half of the aim");
+    }
+
+    #[test]
+    fn a_halving_that_makes_no_batch_shorter_is_taken_back() {
+        // Whatever the rows, a batch waits 150 ms for something else.
+        let mut pace = Pace::new(AIM);
+        let mut sizes = Vec::new();
+        for _ in 0..300 {
+            pace.took(pace.rows(), Took::new(Duration::from_millis(150), Duration::ZERO));
+            sizes.push(pace.rows());
+        }
+        assert!(sizes.iter().all(|rows| *rows >= FIRST_ROWS / 2), "{sizes:?}");
+        assert!(sizes.iter().filter(|rows| **rows < FIRST_ROWS).count() < 40, "{sizes:?}");
+        // As soon as it is the rows, the size follows them again.
+        let times = run(&mut pace, 20, (1_000, 2_000));
+        assert!(*times.last().unwrap() <= AIM, "{times:?}");
     }
 
     #[test]
