@@ -142,12 +142,12 @@ async fn intents_that_a_killed_start_left_are_carried_out_or_settled_by_the_next
 fn orders(due: u32) -> String {
     format!(
         "CREATE TABLE orders (id int PRIMARY KEY, person varchar(9), ended timestamp NULL);
-         CREATE TABLE lines (id int PRIMARY KEY, note int NOT NULL REFERENCES orders (id));
-         CREATE INDEX orders_ended ON orders (ended); CREATE INDEX orders_person ON orders (person); CREATE INDEX lines_note ON lines (note);
+         CREATE TABLE order_lines (id int PRIMARY KEY, note int NOT NULL REFERENCES orders (id));
+         CREATE INDEX orders_ended ON orders (ended); CREATE INDEX orders_person ON orders (person); CREATE INDEX lines_note ON order_lines (note);
          INSERT INTO orders WITH RECURSIVE n (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < {due}) SELECT id, 'a', '2001-01-01' FROM n;
          INSERT INTO orders VALUES (901, 'a', NULL), (902, 'a', '2037-01-01'), (903, 'a', NULL);
          INSERT INTO orders WITH RECURSIVE n (id) AS (SELECT 1001 UNION ALL SELECT id + 1 FROM n WHERE id < 1200) SELECT id, 'b', now() FROM n;
-         INSERT INTO lines SELECT id, id FROM orders"
+         INSERT INTO order_lines SELECT id, id FROM orders"
     )
 }
 
@@ -159,9 +159,9 @@ fn rows_of_a_large_table_are_counted_only_until_the_share_is_known() {
         database.run(&orders(10));
         if engine == Engine::Mysql {
             // It reads REFERENCES behind a column and forgets it.
-            database.run("ALTER TABLE lines ADD FOREIGN KEY (note) REFERENCES orders (id)");
+            database.run("ALTER TABLE order_lines ADD FOREIGN KEY (note) REFERENCES orders (id)");
         }
-        let lines = "[[store.collection]]\ntable = \"lines\"\nvia = [\"note -> orders\"]\n\n";
+        let lines = "[[store.collection]]\ntable = \"order_lines\"\nvia = [\"note -> orders\"]\n\n";
         let place = wait_for(Place::make_for(&database.url(), &(governed("orders", "subject = \"person\"") + lines)));
         // 213 rows each: how many of them are counted, for which scan_rows and percent.
         for (scan_rows, percent, total, at_least, is_over) in [
