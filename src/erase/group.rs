@@ -33,7 +33,7 @@ impl Ended {
 /// What became of a chunk whose turn came.
 pub enum Turn {
     /// Its transaction was committed.
-    Ended(Ended),
+    Ended(Box<Ended>),
     /// It came to nothing, for good; that is stored already.
     Failed(ChunkOutcome),
 }
@@ -133,7 +133,7 @@ pub async fn take_turn(
             let took = Took::new(since(ground, begun), commit);
             crash_point::reached("batch.committed");
             let (counts, note) = work.outcome(&marker, note);
-            Ok(Turn::Ended(Ended { chunk: chunk.clone(), counts, gone, note, took }))
+            Ok(Turn::Ended(Box::new(Ended { chunk: chunk.clone(), counts, gone, note, took })))
         }
         Err(error) => Ok(Turn::Failed(work.fail(error).await?)),
     }

@@ -143,10 +143,9 @@ impl Batches<'_> {
         let is_slowed = self.stores.get(&store).is_some_and(|handling| handling.is_slowed || handling.blocked > 0);
         let most = if is_slowed { usize::from(before == 0) } else { GROUP };
         while gathered.intents.len() < most {
-            let fits = |chunk: &&ChunkRow| {
-                chunk.store == store && self.goes_in_groups(chunk) && self.withheld(chunk).is_none()
-            };
-            if queue.front().filter(fits).is_none() {
+            let fits =
+                |chunk: &ChunkRow| chunk.store == store && self.goes_in_groups(chunk) && self.withheld(chunk).is_none();
+            if queue.front().is_none_or(|chunk| !fits(chunk)) {
                 break;
             }
             let Some(chunk) = queue.pop_front() else { break };
@@ -197,7 +196,7 @@ impl Batches<'_> {
             let outcome = match turn {
                 Ok(Turn::Ended(end)) => {
                     let outcome = end.outcome();
-                    ended.push(end);
+                    ended.push(*end);
                     outcome
                 }
                 Ok(Turn::Failed(outcome)) => outcome,
