@@ -38,6 +38,9 @@ pub const POINTS: &[&str] = &[
     "outbox.receipted",
 ];
 
+/// The point at which intents are taken back, because something came between the batches of a group.
+pub const GROUP_POINTS: &[&str] = &["batch.released"];
+
 /// The point of a roll-up, which comes once a day.
 pub const ROLL_UP_POINTS: &[&str] = &["roll-up.issued"];
 
@@ -86,6 +89,7 @@ pub fn reached(name: &str) {
     static PASSED: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
     let lists = [
         POINTS,
+        GROUP_POINTS,
         ROLL_UP_POINTS,
         UNDO_POINTS,
         DELAYED_POINTS,

@@ -233,10 +233,11 @@ fn say_warnings(context: &mut Context<'_>, over: &[OverCap], at_once: &[String])
         ))?;
     }
     for cap in over {
-        let OverCap { policy, store, collection, rows, total, max_rows, max_percent } = cap;
+        let OverCap { policy, store, collection, rows, total, at_least, max_rows, max_percent } = cap;
+        let least = if *at_least { "至少 " } else { "" };
         context.output.say(&Words::new(
             format!("! {}", cap.what()),
-            format!("! 策略 {policy} 将擦除 {store}.{collection} 的 {total} 行中的 {rows} 行，超过上限 {max_rows} 行或 {max_percent} %"),
+            format!("! 策略 {policy} 将擦除 {store}.{collection} 的 {least}{total} 行中的 {rows} 行，超过上限 {max_rows} 行或 {max_percent} %"),
         ))?;
     }
     if !over.is_empty() {
@@ -268,7 +269,7 @@ pub fn plan_grid(lang: Lang, body: &PlanBody) -> Grid {
         grid.row([
             format!("{}.{}", counts.store, counts.collection),
             counts.policy.clone().unwrap_or_else(|| "–".to_owned()),
-            grouped(counts.total),
+            if counts.at_least { format!("≥ {}", grouped(counts.total)) } else { grouped(counts.total) },
             grouped(counts.due),
             grouped(counts.erase),
             grouped(counts.anonymise),

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use super::anonymise::Telling;
 use super::chunk::{ChunkItem, open_items, place_of};
 use super::neutral::{is_unique, neutral_of, neutral_value};
+use super::pace::Took;
 use super::planner::{active_holds, covering_hold};
 use super::pre_image::{ImageRow, PreImage, seal_image};
 use super::referrers::blocked_rows;
@@ -35,8 +36,11 @@ pub struct ChunkOutcome {
     /// A problem, as one sentence without values.
     pub note: Option<String>,
     /// How long its transaction was open; none when there was none.
-    pub took: Option<Duration>,
+    pub took: Option<Took>,
 }
+
+/// What a transaction did: its marker, the digests of the rows that are gone (or anonymised, or stripped), a note, and how long the commit took.
+pub(super) type Done = (BatchMarker, Vec<Gone>, Option<String>, Duration);
 
 /// Keys that a run needs, opened once.
 pub struct RunKeys {
@@ -106,8 +110,8 @@ pub async fn run_chunk(
     crash_point::reached("batch.intended");
     let begun = ground.clock.now();
     match work.transaction(target).await {
-        Ok((marker, gone, note)) => {
-            let took = since(ground, begun);
+        Ok((marker, gone, note, commit)) => {
+            let took = Took::new(since(ground, begun), commit);
             crash_point::reached("batch.committed");
             let recorded = work.record(&marker, &gone, note).await?;
             Ok(ChunkOutcome { took: Some(took), ..recorded })
@@ -208,29 +212,34 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The destructive transaction. Returns its marker, the digests of the rows that are gone (or anonymised, or stripped), and a note.
-    async fn transaction(&self, target: &Target) -> Result<(BatchMarker, Vec<Gone>, Option<String>), EraseError> {
+    /// The destructive transaction.
+    pub(super) async fn transaction(&self, target: &Target) -> Result<Done, EraseError> {
         let terms = Terms::read(self.ground, self.run).await?;
         if let Some(done) = self.take_all(target, &terms).await? {
             return Ok(done);
         }
         let mut batch = self.site.store.begin_batch().await?;
         let locked = self.lock(batch.as_mut(), target, &terms).await?;
-        let kind = self.ledger_kind();
-        let (done, note) = match kind {
-            LedgerKind::Stripped => (self.strip(batch.as_mut(), &locked.doomed).await?, None),
-            LedgerKind::Anonymised => self.anonymise(batch.as_mut(), &locked.doomed).await?,
+        let changed = |done: Vec<RowKey>| done.iter().map(|key| self.gone_row(&locked, key)).collect();
+        let (gone, note) = match self.ledger_kind() {
+            LedgerKind::Stripped => (changed(self.strip(batch.as_mut(), &locked.doomed).await?), None),
+            LedgerKind::Anonymised => {
+                let (done, note) = self.anonymise(batch.as_mut(), &locked.doomed).await?;
+                (changed(done), note)
+            }
             LedgerKind::Erased => self.delete(batch.as_mut(), &locked).await?,
         };
         crash_point::reached("batch.deleted");
-        let gone = if kind == LedgerKind::Erased {
-            self.absent(batch.as_mut(), &locked).await?
-        } else {
-            done.iter().map(|key| self.gone_row(&locked, key)).collect()
-        };
         let marker = self.marker(gone.len() as i64);
-        batch.commit(&marker).await?;
-        Ok((marker, gone, note))
+        let commit = self.commit(batch, &marker).await?;
+        Ok((marker, gone, note, commit))
+    }
+
+    /// Commits, and tells how long that took.
+    pub(super) async fn commit(&self, batch: Box<dyn Batch>, marker: &BatchMarker) -> Result<Duration, EraseError> {
+        let begun = self.ground.clock.now();
+        batch.commit(marker).await?;
+        Ok(since(self.ground, begun))
     }
 
     /// The query for the rows of the list that still meet the predicate, with all their columns behind those of the shape.
@@ -311,8 +320,12 @@ impl Work<'_> {
     /// Rows of the plan that are absent now, whoever deleted them; the others of the plan stay.
     pub(super) async fn absent(&self, batch: &mut dyn Batch, locked: &Locked) -> Result<Vec<Gone>, EraseError> {
         let present = self.present(batch, self.in_plan()).await?;
+        Ok(self.absent_from(&present, locked))
+    }
+
+    fn absent_from(&self, present: &HashSet<Vec<u8>>, locked: &Locked) -> Vec<Gone> {
         let absent = self.items.iter().filter(|item| !present.contains(&encode_values(&item.row.key.0)));
-        Ok(absent.map(|item| self.gone_row(locked, &item.row.key)).collect())
+        absent.map(|item| self.gone_row(locked, &item.row.key)).collect()
     }
 
     /// Whether a row is still the one that was planned, and no hold covers it.
@@ -342,22 +355,22 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Deletes the doomed rows whose children are all gone; children that appeared since the plan keep their parent.
-    async fn delete(
-        &self,
-        batch: &mut dyn Batch,
-        locked: &Locked,
-    ) -> Result<(Vec<RowKey>, Option<String>), EraseError> {
+    /// Deletes the doomed rows whose children are all gone; children that appeared since the plan keep their parent. Returns the rows of the
+    /// plan that are absent then.
+    async fn delete(&self, batch: &mut dyn Batch, locked: &Locked) -> Result<(Vec<Gone>, Option<String>), EraseError> {
         let (blocked, note) = blocked_rows(batch, self.collection, &locked.doomed).await?;
         let free = locked.doomed.iter().filter(|key| !blocked.contains(&encode_values(&key.0)));
         let keys: Vec<RowKey> = free.cloned().collect();
         if keys.is_empty() {
-            return Ok((keys, note));
+            return Ok((self.absent(batch, locked).await?, note));
         }
         let filter = Filter::And(vec![Filter::In(self.collection.key.clone(), keys.clone()), locked.predicate.clone()]);
         let deleted = batch.delete(&self.collection.table.name, &locked.path, &filter).await?;
-        self.check_gone(batch, &keys, deleted).await?;
-        Ok((keys, note))
+        // One look tells both: that of the rows to go none is left, and which rows of the plan are absent.
+        let present = self.present(batch, self.in_plan()).await?;
+        let left = keys.iter().filter(|key| present.contains(&encode_values(&key.0))).count();
+        self.check_left(keys.len(), deleted, left)?;
+        Ok((self.absent_from(&present, locked), note))
     }
 
     /// Refuses a transaction in which rows that were deleted are still there, or more were deleted than there are.
@@ -369,15 +382,17 @@ impl Work<'_> {
     ) -> Result<(), EraseError> {
         // A row that the deletion of another took along is not counted by every engine: what counts is that none is left.
         let left = self.present(batch, Filter::In(self.collection.key.clone(), keys.to_vec())).await?.len();
-        if left == 0 && deleted <= keys.len() as u64 {
+        self.check_left(keys.len(), deleted, left)
+    }
+
+    fn check_left(&self, locked: usize, deleted: u64, left: usize) -> Result<(), EraseError> {
+        if left == 0 && deleted <= locked as u64 {
             return Ok(());
         }
         Err(EraseError::Inconsistent(format!(
-            "{}.{}: {} rows were locked, {deleted} were deleted and {left} of them are still there; a trigger or rule \
+            "{}.{}: {locked} rows were locked, {deleted} were deleted and {left} of them are still there; a trigger or rule \
              may swallow the DELETE",
-            self.chunk.store,
-            self.chunk.collection,
-            keys.len()
+            self.chunk.store, self.chunk.collection
         )))
     }
 
@@ -462,6 +477,16 @@ impl Work<'_> {
         gone: &[Gone],
         note: Option<String>,
     ) -> Result<ChunkOutcome, EraseError> {
+        let (counts, note) = self.outcome(marker, note);
+        let mut tx = self.ground.control.begin().await?;
+        tx.end_chunk(self.run, self.chunk, counts, gone, note.as_deref()).await?;
+        tx.commit().await?;
+        crash_point::reached("batch.recorded");
+        Ok(ChunkOutcome { counts, note, took: None })
+    }
+
+    /// What became of the rows of a chunk whose transaction wrote this marker.
+    pub(super) fn outcome(&self, marker: &BatchMarker, note: Option<String>) -> (ChunkCounts, Option<String>) {
         let left = self.items.len() as i64 - marker.erased - marker.changed;
         let mut counts = ChunkCounts { erased: marker.erased, kept: left, ..ChunkCounts::default() };
         match self.ledger_kind() {
@@ -470,12 +495,7 @@ impl Work<'_> {
         }
         let is_lost = self.items.iter().any(|item| self.keys.too_few.contains(&self.mac(&item.row.key)));
         let why = if is_lost { TOO_FEW } else { "rows changed, or were put on hold, after the plan" };
-        let note = note.or_else(|| (left > 0).then(|| why.to_owned()));
-        let mut tx = self.ground.control.begin().await?;
-        tx.end_chunk(self.run, self.chunk, counts, gone, note.as_deref()).await?;
-        tx.commit().await?;
-        crash_point::reached("batch.recorded");
-        Ok(ChunkOutcome { counts, note, took: None })
+        (counts, note.or_else(|| (left > 0).then(|| why.to_owned())))
     }
 
     /// After a crash: the marker says that the transaction was committed; which rows it took shows in the store.

@@ -17,6 +17,8 @@ pub struct OverCap {
     pub rows: u64,
     /// All its rows.
     pub total: u64,
+    /// Whether there are more than these.
+    pub at_least: bool,
     /// Rows that the policy allows.
     pub max_rows: u64,
     /// The share that it allows, in percent of all rows.
@@ -28,8 +30,15 @@ impl OverCap {
     #[must_use]
     pub fn what(&self) -> String {
         format!(
-            "policy {} would erase {} of {} rows of {}.{}, beyond its cap of {} rows or {} %",
-            self.policy, self.rows, self.total, self.store, self.collection, self.max_rows, self.max_percent
+            "policy {} would erase {} of {}{} rows of {}.{}, beyond its cap of {} rows or {} %",
+            self.policy,
+            self.rows,
+            if self.at_least { "at least " } else { "" },
+            self.total,
+            self.store,
+            self.collection,
+            self.max_rows,
+            self.max_percent
         )
     }
 }
@@ -51,6 +60,7 @@ pub fn over_caps(ground: &Ground<'_>, body: &PlanBody) -> Vec<OverCap> {
                 collection: counts.collection.clone(),
                 rows,
                 total: counts.total,
+                at_least: counts.at_least,
                 max_rows: cap.rows,
                 max_percent: cap.percent,
             });

@@ -5,9 +5,11 @@
 //! with a reference that was taken from it, unless somebody deletes it anyway.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use super::batch::{ChunkOutcome, Gone, Locked, RunKeys, Terms, Work, since};
 use super::chunk::{ChunkItem, open_items, place_of};
+use super::pace::Took;
 use super::referrers::{references_to, referred_to, still_refer};
 use super::survey::Target;
 use super::{EraseError, Ground};
@@ -58,8 +60,8 @@ pub async fn run_knot(
     crash_point::reached("batch.intended");
     let begun = ground.clock.now();
     match transaction(ground, run, &works, target).await {
-        Ok((done, note)) => {
-            let took = Some(since(ground, begun));
+        Ok((done, note, commit)) => {
+            let took = Some(Took::new(since(ground, begun), commit));
             crash_point::reached("batch.committed");
             for (work, (marker, gone)) in works.iter().zip(done) {
                 let recorded = work.record(&marker, &gone, note.clone()).await?;
@@ -109,15 +111,16 @@ struct Knot<'m> {
     note: Option<String>,
 }
 
-type Done = Vec<(BatchMarker, Vec<Gone>)>;
+/// What became of each chunk, a note, and how long the commit took.
+type Done = (Vec<(BatchMarker, Vec<Gone>)>, Option<String>, Duration);
 
 async fn transaction(
     ground: &Ground<'_>,
     run: &RunRow,
     works: &[Work<'_>],
     target: &Target,
-) -> Result<(Done, Option<String>), EraseError> {
-    let Some(first) = works.first() else { return Ok((Vec::new(), None)) };
+) -> Result<Done, EraseError> {
+    let Some(first) = works.first() else { return Ok((Vec::new(), None, Duration::ZERO)) };
     let terms = Terms::read(ground, run).await?;
     let mut batch = first.site.store.begin_batch().await?;
     let mut locked = Vec::new();
@@ -127,7 +130,7 @@ async fn transaction(
     let knot = Knot::read(batch.as_mut(), works, &locked).await?;
     knot.undo(batch.as_mut(), works, &locked).await?;
     crash_point::reached("batch.deleted");
-    let mut done = Vec::new();
+    let (mut done, mut commit) = (Vec::new(), Duration::ZERO);
     for (work, locked) in works.iter().zip(&locked) {
         let gone = work.absent(batch.as_mut(), locked).await?;
         done.push((work.marker(gone.len() as i64), gone));
@@ -136,9 +139,9 @@ async fn transaction(
         for (marker, _) in others {
             batch.mark(marker).await?;
         }
-        batch.commit(last).await?;
+        commit = first.commit(batch, last).await?;
     }
-    Ok((done, knot.note))
+    Ok((done, knot.note, commit))
 }
 
 impl<'m> Knot<'m> {

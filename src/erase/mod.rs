@@ -1,6 +1,7 @@
 //! The eraser: surveys, stores plans, carries them out batch by batch, and reads absence back.
 //!
-//! Invariants: an intent is durable before a batch begins and its outcome after it ended; what is deleted is in the plan
+//! Invariants: an intent is durable before a batch begins and its outcome after it ended (several batches may share the transactions in which
+//! these are stored); what is deleted is in the plan
 //! *and* matches the same predicate again inside the transaction; holds are read again inside it; a batch whose outcome
 //! is unknown after a crash is settled by the marker that it wrote in its own transaction.
 
@@ -11,6 +12,7 @@ pub mod chunk;
 pub mod crowds;
 mod edited;
 pub mod fate;
+pub mod group;
 pub mod knot;
 pub mod neutral;
 pub mod pace;

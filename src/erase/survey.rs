@@ -11,7 +11,7 @@ use crate::plan::{CollectionCounts, PlannedRow, Reason, Subject};
 use crate::policy::calendar::{Bias, Period, bucket_of, end_of_period, latest_due_start};
 use crate::policy::start::{StartEvent, StartKind, read_start};
 use crate::policy::statute::{DecidedBy, Earliest, bounds};
-use crate::stores::{ColumnKind, ColumnRef, Engine, Filter, Hop, RowQuery, Snapshot, Threshold};
+use crate::stores::{ColumnKind, ColumnRef, Engine, Filter, Hop, RowQuery, Snapshot, Table, Threshold};
 use crate::value::{Row, RowKey, Value, encode_values};
 
 /// The period of rows whose start event is not known, or that no policy governs.
@@ -71,12 +71,7 @@ impl Surveyor<'_> {
                 ..CollectionCounts::default()
             };
             let shape = Shape::of(collection);
-            counts.total = view.count(&shape.query(collection, Filter::All)).await?;
-            if let (Target::Retention, Some(governed)) = (target, &collection.governed) {
-                let started = Filter::Before(governed.start.column.clone(), self.threshold_now());
-                counts.unknown_start =
-                    counts.total.saturating_sub(view.count(&shape.query(collection, started)).await?);
-            }
+            let before = survey.candidates.len();
             if let Some(filter) = self.filter(collection, target)? {
                 let rows = read_all(view, shape.query(collection, filter)).await?;
                 let found = rows
@@ -84,10 +79,86 @@ impl Surveyor<'_> {
                     .filter_map(|row| self.candidate(index, collection, &shape, row, target).transpose());
                 survey.candidates.extend(found.collect::<Result<Vec<_>, _>>()?);
             }
+            let due = survey.candidates.len() - before;
+            self.count_all(view, (collection, &shape), (target, due as u64), &mut counts).await?;
             survey.counts.push(counts);
         }
         survey.references = self.references(view, &survey.candidates).await?;
         Ok(survey)
+    }
+
+    /// How many rows there are, and how many without a start event. Of a table that is too large to be read from end to end, rows are counted
+    /// only until it is clear that the due ones are not above the share of their cap.
+    async fn count_all(
+        &self,
+        view: &mut dyn Snapshot,
+        (collection, shape): (&Collection, &Shape),
+        (target, due): (&Target, u64),
+        counts: &mut CollectionCounts,
+    ) -> Result<(), EraseError> {
+        // Parents are unique, so joining them changes no count.
+        let all = RowQuery { path: Vec::new(), columns: Vec::new(), ..shape.query(collection, Filter::All) };
+        let percent = collection.governed.as_ref().map_or(100, |governed| u64::from(governed.policy.max.percent));
+        // A cap of 0 % is passed by one row of however many.
+        let enough = (due * 100).checked_div(percent).unwrap_or(0) + 1;
+        let most = enough.max(self.model.spec.budget.scan_rows.saturating_add(1));
+        counts.total = view.count_up_to(&all, most).await?;
+        counts.at_least = counts.total == most;
+        let (Target::Retention, Some(governed)) = (target, &collection.governed) else { return Ok(()) };
+        if counts.at_least {
+            if let Some(parts) = self.without_start(collection, governed) {
+                for part in parts {
+                    counts.unknown_start += view.count(&shape.query(collection, part)).await?;
+                }
+                return Ok(());
+            }
+            counts.total = view.count(&all).await?;
+            counts.at_least = false;
+        }
+        let started = Filter::Before(governed.start.column.clone(), self.threshold_now());
+        counts.unknown_start = counts.total.saturating_sub(view.count(&shape.query(collection, started)).await?);
+        Ok(())
+    }
+
+    /// The rows without a start event that has come, as conditions that exclude each other and that an index on the start event serves. None
+    /// where there are no such conditions: texts, SQLite, and rows that may lead to no ancestor.
+    fn without_start(&self, collection: &Collection, governed: &Governed) -> Option<Vec<Filter>> {
+        let start = &governed.start;
+        let is_time =
+            matches!(start.kind, ColumnKind::Date | ColumnKind::LocalTime | ColumnKind::Instant | ColumnKind::Integer);
+        if !is_time || self.engine == Engine::Sqlite {
+            return None;
+        }
+        let later = Filter::NotBefore(start.column.clone(), self.threshold_now());
+        let mut missing = vec![Filter::IsNull(start.column.clone())];
+        if let Some(last) = start.path.last() {
+            if !self.always_leads(&collection.table, &start.path) {
+                return None;
+            }
+            // With this the engine need not look for rows without a parent.
+            let level = start.path.len();
+            let own = last.parent_columns.iter().map(|column| ColumnRef { hop: level, column: column.clone() });
+            missing.extend(own.map(Filter::IsNotNull));
+        }
+        Some(vec![later, Filter::And(missing)])
+    }
+
+    /// Whether a foreign key that may not be NULL leads from every row to the next ancestor, all the way.
+    fn always_leads(&self, table: &Table, path: &[Hop]) -> bool {
+        let mut table = table;
+        for hop in path {
+            let is_kept = table.foreign_keys.iter().any(|key| {
+                key.parent == hop.parent && key.columns == hop.columns && key.parent_columns == hop.parent_columns
+            });
+            let is_filled = hop
+                .columns
+                .iter()
+                .all(|name| table.columns.iter().any(|column| column.name == *name && !column.nullable));
+            let parent = self.model.collections.iter().find(|found| found.table.name == hop.parent);
+            let Some(parent) = parent.filter(|_| is_kept && is_filled) else { return false };
+            table = &parent.table;
+        }
+        true
     }
 
     fn threshold_now(&self) -> Threshold {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::EraseError;
-use super::batch::{Gone, Terms, Work};
+use super::batch::{Done, Gone, Terms, Work};
 use super::referrers::blocked_rows;
 use super::survey::{Shape, Target};
 use crate::control::LedgerKind;
@@ -12,11 +12,8 @@ use crate::plan::digest::erased_content_mac;
 use crate::plan::graph::Untie;
 use crate::plan::model::Child;
 use crate::policy::hold::ActiveHolds;
-use crate::stores::{BatchMarker, Engine, OnDelete, StoreError};
+use crate::stores::{Engine, OnDelete, StoreError};
 use crate::value::{Row, RowKey, Value, encode_values};
-
-/// What a transaction did: its marker, the digests of the rows that are gone, a note.
-type Done = (BatchMarker, Vec<Gone>, Option<String>);
 
 impl Work<'_> {
     /// The short way, for the rule: one DELETE by keys and predicate that returns what it took. It is committed only if that is every row of
@@ -52,8 +49,8 @@ impl Work<'_> {
         self.keep_pre_images(before).await?;
         crash_point::reached("batch.deleted");
         let marker = self.marker(gone.len() as i64);
-        batch.commit(&marker).await?;
-        Ok(Some((marker, gone, None)))
+        let commit = self.commit(batch, &marker).await?;
+        Ok(Some((marker, gone, None, commit)))
     }
 
     /// Whether a DELETE does nothing but what it says: no trigger that may put rows back, and no reference that lets children go with their

@@ -86,10 +86,19 @@ pub(super) async fn check(control: &Control, clock: &dyn Clock, sites: &[Site]) 
 /// Notes the time if it can be believed; leaves it to the next [`check`] to complain if not.
 pub(super) async fn note_time(control: &Control, now: DateTime<Utc>) -> Result<()> {
     let mut tx = control.begin().await?;
-    let Ok(memory) = remembered(&mut tx).await else { return Ok(()) };
+    note_in(&mut tx, now).await?;
+    Ok(tx.commit().await?)
+}
+
+/// [`note_time`] in a transaction that is open already.
+pub(super) async fn note_in(tx: &mut Tx, now: DateTime<Utc>) -> Result<()> {
+    let memory = match remembered(tx).await {
+        Ok(memory) => memory,
+        Err(TaskError::Refused { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
     if believe(now, memory).is_ok() {
-        put(&mut tx, now, memory).await?;
-        tx.commit().await?;
+        put(tx, now, memory).await?;
     }
     Ok(())
 }

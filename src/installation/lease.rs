@@ -96,8 +96,8 @@ impl Installation {
         let now = self.clock.now();
         let mut tx = self.control.begin().await?;
         tx.extend_lease(WORK_LEASE, self.token, now, now + TimeDelta::seconds(LEASE_SECONDS)).await?;
-        tx.commit().await?;
-        clock_check::note_time(&self.control, now).await
+        clock_check::note_in(&mut tx, now).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Gives the lease back, if it is held.

@@ -208,6 +208,9 @@ pub struct CollectionCounts {
     pub policy: Option<String>,
     /// All rows of the collection when surveyed.
     pub total: u64,
+    /// Whether they were not all counted: a large table has at least `total`, which is enough to tell that no share is above its cap.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_least: bool,
     /// Due rows.
     pub due: u64,
     /// Of them: to erase.

@@ -233,6 +233,9 @@ pub enum Filter {
     /// The start event in the column is a well-formed time before the threshold (the engine may err on the side of "not
     /// before"; callers parse the value themselves too). Never true for NULL or what the engine cannot read as a time.
     Before(ColumnRef, Threshold),
+    /// The date, time or whole number in the column is one that [`Filter::Before`] does not take for a start event before the threshold. Never
+    /// true for NULL, and for none of MariaDB's dates without a month or day. Texts, and all of SQLite's columns, are not asked so.
+    NotBefore(ColumnRef, Threshold),
     /// The columns (of the queried table) equal one of the tuples. At most [`MAX_BOUND_VALUES`] values in all.
     In(Vec<String>, Vec<RowKey>),
     /// The same of the n-th ancestor on the query's path.
@@ -451,6 +454,9 @@ pub trait Snapshot: Send {
 
     /// How many rows match (`columns`, `after` and `limit` are ignored).
     async fn count(&mut self, query: &RowQuery) -> Result<u64>;
+
+    /// The same, but no more than `most` are looked for.
+    async fn count_up_to(&mut self, query: &RowQuery, most: u64) -> Result<u64>;
 
     /// How these tables, and what they need, are defined; and where the numbering of their rows stands now, so it is asked
     /// when the rows have been read.

@@ -319,6 +319,11 @@ impl<S: Session> Snapshot for Open<S> {
         count_rows(&mut self.session, &self.schema, &self.store, query).await
     }
 
+    async fn count_up_to(&mut self, query: &RowQuery, most: u64) -> Result<u64> {
+        let statement = sql::select_count_up_to(&self.schema, query, most).map_err(refused(&self.store))?;
+        fetch_count(&mut self.session, &self.store, statement).await
+    }
+
     async fn definitions(&mut self, tables: &[String]) -> Result<Definitions> {
         for table in tables {
             self.schema.table(table).map_err(refused(&self.store))?;

@@ -281,6 +281,16 @@ pub(super) fn select_count(schema: &Schema, query: &RowQuery) -> Result<Statemen
     builder.finish()
 }
 
+/// How many rows match, if these are fewer than `most`.
+pub(super) fn select_count_up_to(schema: &Schema, query: &RowQuery, most: u64) -> Result<Statement> {
+    let mut builder = Builder::new(schema);
+    builder.push("SELECT count(*) FROM (SELECT 1");
+    builder.outputs.push(Output::Integer);
+    builder.rows_of(query)?;
+    builder.push(&format!(" LIMIT {}) AS counted", most.min(i64::MAX.unsigned_abs())));
+    builder.finish()
+}
+
 /// One row if a key column of a matching row is NULL; nothing to ask when the catalogue excludes it.
 pub(super) fn select_null_key(schema: &Schema, query: &RowQuery) -> Result<Option<Statement>> {
     let table = schema.table(&query.table)?;

@@ -87,6 +87,9 @@ struct BeyondCap {
     rows: u64,
     /// All its rows.
     total: u64,
+    /// Whether there are more than these. Left out when it is not so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    at_least: bool,
     /// Rows that the policy allows.
     max_rows: u64,
     /// The share that it allows, in percent.
@@ -101,6 +104,7 @@ impl BeyondCap {
             collection: over.collection.clone(),
             rows: over.rows,
             total: over.total,
+            at_least: over.at_least,
             max_rows: over.max_rows,
             max_percent: over.max_percent,
         }
@@ -118,6 +122,10 @@ struct PlannedCollection {
     policy: Option<String>,
     /// All its rows.
     rows: u64,
+    /// Whether they were not all counted, because these are enough to tell that the share of due ones is within its cap: there are at least so
+    /// many. Left out when it is not so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    at_least: bool,
     /// Due rows.
     due: u64,
     /// Of them: to be deleted.
@@ -168,6 +176,7 @@ impl PlannedCollection {
             collection: counts.collection.clone(),
             policy: counts.policy.clone(),
             rows: counts.total,
+            at_least: counts.at_least,
             due: counts.due,
             erase: counts.erase,
             anonymise: counts.anonymise,

@@ -31,6 +31,7 @@ impl<'s> Builder<'s> {
             }
             Filter::Same(at, value) => self.same(scope, at, value)?,
             Filter::Before(at, threshold) => self.before(scope, at, threshold)?,
+            Filter::NotBefore(at, threshold) => self.not_before(scope, at, threshold)?,
             Filter::In(columns, keys) => self.one_of(scope, 0, columns, keys)?,
             Filter::AncestorIn(hop, columns, keys) => self.one_of(scope, *hop, columns, keys)?,
             Filter::And(parts) => self.joined(scope, parts, " AND ", TRUE)?,
@@ -263,33 +264,62 @@ impl<'s> Builder<'s> {
             self.before_sqlite(&name, local, threshold);
             return Ok(());
         }
-        let instant = clamp(threshold.instant.naive_utc()).unwrap_or(NaiveDateTime::MIN);
-        let (sqlite_free, postgres) = (clock_text(local), self.schema.engine == Engine::Postgres);
-        let year_one = if postgres { "CAST('0001-01-01' AS date)" } else { "'0001-01-01'" };
+        if column.kind == Some(ColumnKind::Text) {
+            self.before_text(&name, &clock_text(local));
+            return Ok(());
+        }
+        let bound = self.bound(table, column, threshold)?;
+        if column.kind == Some(ColumnKind::Integer) {
+            self.push(&format!("{name} < {bound}"));
+            return Ok(());
+        }
         // MariaDB may hold dates like 2010-00-00, which are no times.
-        let whole = if postgres { String::new() } else { format!(" AND MONTH({name}) > 0 AND DAYOFMONTH({name}) > 0") };
+        let whole = match self.schema.engine {
+            Engine::Mysql => format!(" AND MONTH({name}) > 0 AND DAYOFMONTH({name}) > 0"),
+            _ => String::new(),
+        };
+        self.push(&format!("({name} < {bound} AND {name} >= {}{whole})", self.year_one()));
+        Ok(())
+    }
+
+    fn not_before(&mut self, scope: &Scope<'s>, at: &ColumnRef, threshold: &Threshold) -> Result<()> {
+        let (table, column, name) = self.resolve(scope, at)?;
+        if self.schema.engine == Engine::Sqlite || column.kind == Some(ColumnKind::Text) {
+            return Err(not_a_time(table, column));
+        }
+        if clamp(threshold.local).is_none() {
+            self.push(&format!("{name} IS NOT NULL"));
+            return Ok(());
+        }
+        let bound = self.bound(table, column, threshold)?;
+        match column.kind {
+            Some(ColumnKind::Integer) => self.push(&format!("{name} >= {bound}")),
+            _ => self.push(&format!("({name} >= {bound} OR {name} < {})", self.year_one())),
+        }
+        Ok(())
+    }
+
+    fn year_one(&self) -> &'static str {
+        if self.schema.engine == Engine::Postgres { "CAST('0001-01-01' AS date)" } else { "'0001-01-01'" }
+    }
+
+    /// The place of a threshold's value in terms of a column of dates, times or whole numbers (PostgreSQL, MariaDB).
+    fn bound(&mut self, table: &Table, column: &Column, threshold: &Threshold) -> Result<String> {
+        let local = clamp(threshold.local).unwrap_or(NaiveDateTime::MIN);
+        let instant = clamp(threshold.instant.naive_utc()).unwrap_or(NaiveDateTime::MIN);
+        let is_postgres = self.schema.engine == Engine::Postgres;
         let (bound, cast) = match column.kind {
             Some(ColumnKind::Date) => (first_date_not_before(local).to_string(), "date"),
-            Some(ColumnKind::LocalTime) => (sqlite_free, if postgres { "timestamp" } else { "DATETIME(6)" }),
-            Some(ColumnKind::Instant) if postgres => (format!("{}+00", clock_text(instant)), "timestamptz"),
+            Some(ColumnKind::LocalTime) => (clock_text(local), if is_postgres { "timestamp" } else { "DATETIME(6)" }),
+            Some(ColumnKind::Instant) if is_postgres => (format!("{}+00", clock_text(instant)), "timestamptz"),
             Some(ColumnKind::Instant) => (clock_text(instant), "DATETIME(6)"),
             Some(ColumnKind::Integer) => {
-                let place = self.place_argument(Argument::Integer(seconds_not_before(threshold)));
-                self.push(&format!("{name} < {place}"));
-                return Ok(());
+                return Ok(self.place_argument(Argument::Integer(seconds_not_before(threshold))));
             }
-            Some(ColumnKind::Text) => {
-                self.before_text(&name, &sqlite_free);
-                return Ok(());
-            }
-            _ => {
-                let (table, column, type_name) = (table.name.clone(), column.name.clone(), column.type_name.clone());
-                return Err(SqlError::NotATime { table, column, type_name });
-            }
+            _ => return Err(not_a_time(table, column)),
         };
         let place = self.place_argument(Argument::Text(bound));
-        self.push(&format!("({name} < CAST({place} AS {cast}) AND {name} >= {year_one}{whole})"));
-        Ok(())
+        Ok(format!("CAST({place} AS {cast})"))
     }
 
     /// Text in PostgreSQL and MariaDB: only complete forms without a zone, compared byte by byte.
@@ -337,6 +367,11 @@ impl<'s> Builder<'s> {
     }
 }
 
+fn not_a_time(table: &Table, column: &Column) -> SqlError {
+    let (table, column, type_name) = (table.name.clone(), column.name.clone(), column.type_name.clone());
+    SqlError::NotATime { table, column, type_name }
+}
+
 /// The furthest ancestor that a filter names.
 fn deepest_hop(filter: &Filter) -> usize {
     match filter {
@@ -345,6 +380,7 @@ fn deepest_hop(filter: &Filter) -> usize {
         Filter::Equals(at, _)
         | Filter::Same(at, _)
         | Filter::Before(at, _)
+        | Filter::NotBefore(at, _)
         | Filter::IsNull(at)
         | Filter::IsNotNull(at) => at.hop,
         Filter::And(parts) | Filter::Or(parts) => parts.iter().map(deepest_hop).max().unwrap_or(0),

@@ -23,6 +23,8 @@ use crate::stores::StoreError;
 use super::super::{Result, TaskError};
 use super::{RunBody, checks};
 
+mod groups;
+
 /// Between two looks at a replica that is behind, and at what was asked meanwhile.
 const LOOK: Duration = Duration::from_millis(500);
 /// While a run waits, the lease is renewed so often.
@@ -31,6 +33,8 @@ const LEASE: Duration = Duration::from_mins(1);
 const UNKNOWN_TRIES: u32 = 3;
 /// How fast a run goes is noted no more often than this.
 const NOTE_AGE: Duration = Duration::from_secs(1);
+/// Clock and lease are looked at no more often than this.
+const ALLOWED_AGE: Duration = Duration::from_secs(1);
 /// The note of rows that stay because their run was stopped.
 const STOPPED: &str = "the run was stopped before these rows; the next plan has them again";
 
@@ -80,18 +84,36 @@ enum Step {
 
 /// How a store is worked on.
 struct Handling {
-    pace: Pace,
+    /// What its transactions aim at.
+    aim: Duration,
+    /// One for each collection: rows of one table cost what rows of another do not.
+    paces: HashMap<String, Pace>,
     throttle: Throttle,
     /// How long its last transaction took.
     work: Duration,
     /// How often in a row a lock could not be had.
     blocked: u32,
+    /// Whether the last look at it found that it has much to do.
+    is_slowed: bool,
 }
 
 impl Handling {
     fn new(budget: &Budget) -> Self {
-        let pace = Pace::new(Duration::from_millis(u64::from(budget.transaction_ms)));
-        Self { pace, throttle: Throttle::default(), work: Duration::ZERO, blocked: 0 }
+        let aim = Duration::from_millis(u64::from(budget.transaction_ms));
+        Self {
+            aim,
+            paces: HashMap::new(),
+            throttle: Throttle::default(),
+            work: Duration::ZERO,
+            blocked: 0,
+            is_slowed: false,
+        }
+    }
+
+    fn pace(&mut self, collection: &str) -> &mut Pace {
+        let pace = self.paces.entry(collection.to_owned()).or_insert_with(|| Pace::new(self.aim));
+        pace.aim_at(self.aim);
+        pace
     }
 }
 
@@ -127,6 +149,9 @@ impl Batches<'_> {
             match step {
                 Step::Done(counts) => body.add(counts),
                 Step::Again(pieces) => pieces.into_iter().rev().for_each(|piece| queue.push_front(piece)),
+                Step::Go(chunk, whole) if self.goes_in_groups(&chunk) => {
+                    self.in_groups(chunk, whole, &mut queue, body).await?;
+                }
                 Step::Go(chunk, whole) => match self.batch(chunk, whole).await? {
                     Ok(counts) => body.add(counts),
                     Err(again) => queue.push_front(again),
@@ -148,7 +173,9 @@ impl Batches<'_> {
         }
         let (site, _) = place_of(ground, &chunk)?;
         self.handling(&chunk.store, &site.model.spec.budget);
-        if let Some(cut) = self.cut(&chunk).await? {
+        if !self.goes_in_groups(&chunk)
+            && let Some(cut) = self.cut(&chunk).await?
+        {
             return Ok(Step::Again(cut));
         }
         if !self.wait_for_room(site, &chunk.store).await? {
@@ -178,7 +205,7 @@ impl Batches<'_> {
             Err(error) => return Err(error.into()),
         };
         drop(whole);
-        self.count(&chunk.store, &done, since(installation, begun)).await?;
+        self.count(&chunk, &done, since(installation, begun)).await?;
         Ok(Ok(done.counts))
     }
 
@@ -199,7 +226,7 @@ impl Batches<'_> {
     /// Whether the next batch may be begun. Clock and lease are looked at now and then, the switch that holds all destruction each time.
     async fn allowed(&mut self) -> Result<()> {
         let installation = self.work.installation;
-        if self.allowed.is_some_and(|allowed| allowed.elapsed() < LOOK) {
+        if self.allowed.is_some_and(|allowed| allowed.elapsed() < ALLOWED_AGE) {
             return installation.may_still_destroy().await;
         }
         installation.may_destroy().await?;
@@ -224,7 +251,7 @@ impl Batches<'_> {
         let asked = self.order.as_ref().and_then(|order| order.transaction_ms);
         let asked = asked.and_then(|millis| u32::try_from(millis).ok());
         let handling = self.stores.entry(store.to_owned()).or_insert_with(|| Handling::new(budget));
-        handling.pace.aim_at(Duration::from_millis(u64::from(asked.unwrap_or(budget.transaction_ms))));
+        handling.aim = Duration::from_millis(u64::from(asked.unwrap_or(budget.transaction_ms)));
         handling
     }
 
@@ -240,14 +267,15 @@ impl Batches<'_> {
     }
 
     /// Cuts a chunk that is larger than the store's pace allows. One that was begun is settled or done again as it is.
-    async fn cut(&self, chunk: &ChunkRow) -> Result<Option<Vec<ChunkRow>>> {
+    async fn cut(&mut self, chunk: &ChunkRow) -> Result<Option<Vec<ChunkRow>>> {
         if chunk.knot.is_some() || chunk.state != "planned" {
             return Ok(None);
         }
-        let Some(handling) = self.stores.get(&chunk.store) else { return Ok(None) };
         // No more at once than may go in a second.
         let limit = self.rows_per_second(&chunk.store).map_or(usize::MAX, |rows| rows as usize);
-        let sizes = pieces(usize::try_from(chunk.rows).unwrap_or(0), handling.pace.rows().min(limit));
+        let Some(handling) = self.stores.get_mut(&chunk.store) else { return Ok(None) };
+        let sizes =
+            pieces(usize::try_from(chunk.rows).unwrap_or(0), handling.pace(&chunk.collection).rows().min(limit));
         if sizes.len() < 2 {
             return Ok(None);
         }
@@ -277,6 +305,7 @@ impl Batches<'_> {
             let clock = installation.clock.as_ref();
             let room = handling.throttle.room(site, clock, handling.work, !is_first).await?;
             is_first = false;
+            handling.is_slowed = room != Room::Free;
             let why = match room {
                 Room::Free => {
                     self.figures.waits_for = None;
@@ -335,7 +364,7 @@ impl Batches<'_> {
         let Work { installation, ground, run, .. } = *self.work;
         let Some(handling) = self.stores.get_mut(&chunk.store) else { return Err(error.into()) };
         handling.blocked += 1;
-        handling.pace.blocked();
+        handling.pace(&chunk.collection).blocked();
         let is_last = handling.blocked > LOCK_TRIES;
         let (site, _) = place_of(ground, chunk)?;
         // What was committed after all is settled by its marker.
@@ -362,18 +391,19 @@ impl Batches<'_> {
     }
 
     /// Counts a batch, lets the pace follow it, and rests as long as a limit of rows wants.
-    async fn count(&mut self, store: &str, done: &ChunkOutcome, whole: Duration) -> Result<()> {
+    async fn count(&mut self, chunk: &ChunkRow, done: &ChunkOutcome, whole: Duration) -> Result<()> {
         let rows = done.counts.gone() + done.counts.kept + done.counts.failed;
-        let limit = self.rows_per_second(store);
+        let limit = self.rows_per_second(&chunk.store);
         self.figures.worked_ms += millis(whole);
-        if let (Some(took), Some(handling)) = (done.took, self.stores.get_mut(store)) {
+        if let (Some(took), Some(handling)) = (done.took, self.stores.get_mut(&chunk.store)) {
             let rows = usize::try_from(rows).unwrap_or(0);
-            handling.pace.took(rows, took);
-            handling.work = took;
+            let pace = handling.pace(&chunk.collection);
+            pace.took(rows, took);
+            self.figures.batch_rows = pace.rows() as i64;
+            handling.work = took.whole();
             handling.blocked = 0;
             self.figures.batches += 1;
-            self.figures.longest_ms = self.figures.longest_ms.max(millis(took));
-            self.figures.batch_rows = handling.pace.rows() as i64;
+            self.figures.longest_ms = self.figures.longest_ms.max(millis(took.whole()));
         }
         self.figures.rows += rows;
         self.note(false).await?;

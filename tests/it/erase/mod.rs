@@ -7,6 +7,7 @@ mod edited;
 mod generated;
 mod gentle;
 pub mod ground;
+mod groups;
 mod names;
 mod owners;
 mod references;

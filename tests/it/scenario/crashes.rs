@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
-use wangchuan::crash_point::POINTS;
+use wangchuan::crash_point::{GROUP_POINTS, POINTS};
 
 use super::database::wait_for;
+use super::small;
 use super::workplace::Workplace;
 use crate::support::program::Program;
 
@@ -45,6 +47,37 @@ fn after_a_kill_at_any_step_the_next_start_finishes_the_work() {
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{} of {} points:\n{}", failures.len(), points.len(), failures.join("\n"));
     assert_eq!(starts.values().map(Vec::len).sum::<usize>(), points.len());
+}
+
+/// Between the batches of a group: something was asked of the run, and what was not begun is taken back.
+#[test]
+fn after_a_kill_behind_intents_that_were_taken_back_the_run_goes_on() {
+    let (place, database) = small::installed();
+    database.run(
+        "WITH RECURSIVE n (id) AS (SELECT 101 UNION ALL SELECT id + 1 FROM n WHERE id < 700)
+         INSERT INTO orders SELECT id, 'c-1001', '2015-03-01 09:00:00', 1 FROM n",
+    );
+    place.good(&["backup", "run"]);
+    let hash = place.plan().text("hash");
+    let due = small::DUE + 600;
+    let crashing = place.program().with("WANGCHUAN_PAUSE_AT", "batch.intended");
+    let crashing = crashing.with("WANGCHUAN_CRASH_AT", GROUP_POINTS[0]);
+    let mut running = crashing.start(&["erase", "--plan", &hash]);
+    assert!(running.comes_to_a_halt(Duration::from_secs(60)));
+    let runs = place.good(&["run", "list"]);
+    let run = runs.list("runs")[0]["run"].as_str().unwrap().to_owned();
+    place.good(&["run", "pause", &run]);
+    running.send("CONT");
+    let (code, said) = running.end(Duration::from_secs(60));
+    assert_eq!(code, None, "{said}");
+    let gone = small::ORDERS + 600 - database.rows("orders");
+    assert!(gone > 0 && gone < due, "{gone} rows are gone");
+    place.good(&["run", "resume", &run]);
+    place.good(&["agent", "--once"]);
+    assert_eq!(small::ORDERS + 600 - database.rows("orders"), due);
+    let runs = place.good(&["run", "list"]);
+    let run = runs.list("runs").into_iter().find(|found| found["run"] == run.as_str()).unwrap();
+    assert_eq!((run["due"].as_i64(), run["erased"].as_i64()), (Some(due), Some(due)), "{runs}");
 }
 
 /// How many starts it took.
