@@ -380,9 +380,9 @@ impl Tx {
 
     /// Adds rows to the sealing history.
     pub async fn note_sealed_rows(&mut self, snapshot: i64, rows: &[([u8; 16], i64)]) -> Result<()> {
-        // In the order of the index, so that neighbours find its pages in memory; and none twice, which PostgreSQL refuses.
+        // In the order of the table, so that neighbours find its pages in memory; and none twice, which PostgreSQL refuses.
         let mut rows = rows.to_vec();
-        rows.sort_unstable();
+        rows.sort_unstable_by_key(|(mac, cell)| (*cell, *mac));
         rows.dedup();
         for part in rows.chunks(ROWS_PER_STATEMENT) {
             let text = "INSERT INTO sealed_row (row_mac, cell, first_snapshot, last_snapshot) VALUES ";
@@ -392,7 +392,7 @@ impl Tx {
                 query.number(snapshot).push(", ").number(snapshot).push(")");
                 Ok(())
             })?;
-            query.push(" ON CONFLICT (row_mac, cell) DO UPDATE SET last_snapshot = excluded.last_snapshot");
+            query.push(" ON CONFLICT (cell, row_mac) DO UPDATE SET last_snapshot = excluded.last_snapshot");
             query.done_kept(part.len() == ROWS_PER_STATEMENT).execute(&mut *self.inner).await?;
         }
         Ok(())

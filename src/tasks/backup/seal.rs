@@ -21,7 +21,7 @@ use crate::backup::manifest::{PackRef, PartRef};
 use crate::backup::object_store::ObjectStore;
 use crate::backup::pack::{FULL_AT_BYTES, PackBuilder};
 use crate::backup::removed::{RemovedRows, seal_removed};
-use crate::control::{CellRow, EnteredRow, IndexEntry, StoredPack, Tx};
+use crate::control::{CellRow, IndexEntry, RowInCell, StoredPack, Tx};
 use crate::crash_point;
 use crate::erase::fate::bucket_of_row;
 use crate::erase::planner::subject_lookup;
@@ -46,8 +46,10 @@ const PAGE: u32 = 1000;
 const FIRST_PAGE: u32 = 50;
 /// So many bytes are read at once, as far as the rows before tell.
 const PAGE_BYTES: usize = 4 << 20;
-/// Row bytes collected before they are sorted by cell and sealed; bounds the memory of a snapshot.
+/// Row bytes collected before they are sorted by cell and sealed; bounds the memory of a snapshot. Rows of one cell that are read far from
+/// each other lie in one frame only if they are collected together; where they come together, more would cost memory for nothing.
 const BUFFER_BYTES: usize = 16 << 20;
+const GROUPED_BUFFER_BYTES: usize = 4 << 20;
 
 /// What was sealed and stored.
 pub(super) struct Sealed {
@@ -166,6 +168,8 @@ impl<'a> Sealer<'a> {
         query.limit = FIRST_PAGE;
         // Rows of one cell that come together lie in one frame.
         let owner = collection.owner.as_ref().map(|owner| &owner.column);
+        let is_grouped = owner.is_some() && view.is_grouping();
+        let buffer_bytes = if is_grouped { GROUPED_BUFFER_BYTES } else { BUFFER_BYTES };
         let mut buffer = Buffer::new();
         let mut known = None;
         let (mut buffered, mut read_bytes, mut total) = (0, 0_usize, 0_u64);
@@ -187,7 +191,7 @@ impl<'a> Sealer<'a> {
                 buffer.entry(name).or_default().push(Waiting { row_mac, content });
             }
             query.limit = next_page(query.limit, read_bytes - before);
-            if buffered >= BUFFER_BYTES || last {
+            if buffered >= buffer_bytes || last {
                 let buffer = take(&mut buffer);
                 match &mut earlier {
                     Some(earlier) => self.compare_buffer(earlier, buffer).await?,
@@ -342,14 +346,14 @@ impl<'a> Sealer<'a> {
     /// For each row whether it must be sealed: it changed, and no pack of an earlier try holds it.
     async fn must_be_sealed(&mut self, tx: &mut Tx, found: &[Found]) -> Result<Vec<bool>> {
         let mut wanted = match &mut self.changes {
-            Some(changes) => changes.compare(tx, found).await?,
+            Some(changes) => changes.compare(tx, self.begun.row.number, found).await?,
             None => vec![true; found.len()],
         };
         if !self.goes_on {
             return Ok(wanted);
         }
-        let macs: Vec<[u8; 16]> = found.iter().map(|row| row.row_mac).collect();
-        let taken = tx.entered_rows(self.begun.row.number, &macs).await?;
+        let rows: Vec<RowInCell> = found.iter().map(|row| (row.row_mac, row.cell)).collect();
+        let taken = tx.entered_rows(self.begun.row.number, &rows).await?;
         let mut history = Vec::new();
         for (row, wanted) in found.iter().zip(&mut wanted).filter(|(row, _)| taken.contains_key(&row.row_mac)) {
             history.push((row.row_mac, row.cell));
@@ -364,10 +368,7 @@ impl<'a> Sealer<'a> {
         let (mut history, mut entries) = (Vec::new(), Vec::new());
         for (Found { row_mac, cell, content }, chunk) in rows {
             history.push((*row_mac, *cell));
-            entries.push(IndexEntry {
-                row_mac: *row_mac,
-                sealed: Some(EnteredRow { cell: *cell, content: *content, chunk }),
-            });
+            entries.push(IndexEntry { row_mac: *row_mac, cell: *cell, sealed: Some((*content, chunk)) });
         }
         tx.note_sealed_rows(self.begun.row.number, &history).await?;
         Ok(tx.enter_changes(self.begun.row.number, &entries).await?)
