@@ -198,8 +198,8 @@ impl Tx {
         let mut entries = entries.to_vec();
         entries.sort_unstable_by_key(|entry| (entry.cell, entry.row_mac));
         for part in entries.chunks(ROWS_PER_STATEMENT) {
-            let mut query =
-                Built::new(self.engine, "INSERT INTO change_index (row_mac, snapshot, cell, content, chunk) VALUES ");
+            let mut query = Built::insert(self.engine);
+            query.push("change_index (row_mac, snapshot, cell, content, chunk) VALUES ");
             query.list(part, |query, entry| {
                 let (content, chunk) = entry.sealed.map(|(content, chunk)| (content.to_vec(), chunk)).unzip();
                 query.push("(").bind(&entry.row_mac[..])?.push(", ").number(snapshot).push(", ").bind(entry.cell)?;

@@ -69,8 +69,9 @@ CREATE INDEX pin_cell ON pin (cell);
 
 -- Sealing history: which row (keyed digest) was ever sealed in which cell, and by which snapshots. In the order of cells, which is that of
 -- reading: digests are in no order, and a snapshot that wrote in theirs would write to every page. Only the small index is in theirs.
+-- last_snapshot is never NULL; a constraint would let SQLite copy each page that a snapshot changes.
 CREATE TABLE sealed_row (
-    row_mac BLOB NOT NULL, cell BIGINT NOT NULL, first_snapshot BIGINT NOT NULL, last_snapshot BIGINT NOT NULL,
+    row_mac BLOB NOT NULL, cell BIGINT NOT NULL, first_snapshot BIGINT NOT NULL, last_snapshot BIGINT,
     PRIMARY KEY (cell, row_mac)
 ) WITHOUT ROWID;
 CREATE INDEX sealed_row_mac ON sealed_row (row_mac);

@@ -211,7 +211,8 @@ impl KeyTree {
         let Some(first) = cohort.checked_mul(COHORT_SLOTS).filter(|first| *first < SLOTS) else {
             return Err(full);
         };
-        let mut free: Vec<u32> = (first..first + COHORT_SLOTS).filter(|number| *number != 0 && !taken(*number)).collect();
+        let mut free: Vec<u32> =
+            (first..first + COHORT_SLOTS).filter(|number| *number != 0 && !taken(*number)).collect();
         if free.is_empty() {
             return Err(full);
         }

@@ -6,6 +6,7 @@ use std::mem::take;
 use super::again::{Earlier, frames_of};
 use super::cells::resolve_cells;
 use super::changes::{Changes, Found, REMOVED_AT_ONCE};
+use super::pending::Pending;
 use super::{Begun, CellName};
 use crate::backup::codec::Id128;
 use crate::backup::directory::{
@@ -21,7 +22,7 @@ use crate::backup::manifest::{PackRef, PartRef};
 use crate::backup::object_store::ObjectStore;
 use crate::backup::pack::{FULL_AT_BYTES, PackBuilder};
 use crate::backup::removed::{RemovedRows, seal_removed};
-use crate::control::{CellRow, IndexEntry, RowInCell, StoredPack, Tx};
+use crate::control::{CellRow, RowInCell, StoredPack, Tx};
 use crate::crash_point;
 use crate::erase::fate::bucket_of_row;
 use crate::erase::planner::subject_lookup;
@@ -110,6 +111,8 @@ pub(super) struct Sealer<'a> {
     chunks: u32,
     rows: i64,
     living: i64,
+    /// Rows of the pack that grows, each with its chunk, which history and index do not know yet.
+    pending: Pending,
     /// What an increment compares with; none in a full snapshot.
     changes: Option<Changes>,
     /// Whether packs of an earlier try were taken over.
@@ -140,6 +143,7 @@ impl<'a> Sealer<'a> {
             chunks: 0,
             rows: 0,
             living: 0,
+            pending: Pending::default(),
             changes,
             goes_on: false,
         }
@@ -278,7 +282,8 @@ impl<'a> Sealer<'a> {
         Ok(())
     }
 
-    /// Makes slots, sealing history and change index durable for the rows that must be sealed, then seals them into packs.
+    /// Makes slots durable for the rows that must be sealed, then seals them into packs; history and index know of them before a pack is
+    /// stored. Many at once: each time pages all over the index of digests are written.
     async fn seal_buffer(
         &mut self,
         site: &Site,
@@ -308,9 +313,12 @@ impl<'a> Sealer<'a> {
             }
             sorted.push((name, chunks));
         }
-        let sealed = found.iter().zip(&must_be_sealed).filter(|(_, is_wanted)| **is_wanted).map(|(row, _)| row);
-        self.enter(&mut tx, sealed.zip(numbers)).await?;
         tx.commit().await?;
+        let sealed = found.into_iter().zip(&must_be_sealed).filter(|(_, is_wanted)| **is_wanted).map(|(row, _)| row);
+        self.pending.add(sealed.zip(numbers));
+        if self.pending.is_large() {
+            self.pending.enter(self.ground, self.begun).await?;
+        }
         let table = site.model.collections.get(collection as usize).map_or("", |known| known.table.name.as_str());
         for (name, chunks) in sorted {
             let (cell, secret) = resolved.of(&name)?;
@@ -361,17 +369,6 @@ impl<'a> Sealer<'a> {
         }
         tx.note_sealed_rows(self.begun.row.number, &history).await?;
         Ok(wanted)
-    }
-
-    /// Enters rows that are to be sealed, each with its chunk, into history and index.
-    async fn enter<'f>(&mut self, tx: &mut Tx, rows: impl Iterator<Item = (&'f Found, i64)>) -> Result<()> {
-        let (mut history, mut entries) = (Vec::new(), Vec::new());
-        for (Found { row_mac, cell, content }, chunk) in rows {
-            history.push((*row_mac, *cell));
-            entries.push(IndexEntry { row_mac: *row_mac, cell: *cell, sealed: Some((*content, chunk)) });
-        }
-        tx.note_sealed_rows(self.begun.row.number, &history).await?;
-        Ok(tx.enter_changes(self.begun.row.number, &entries).await?)
     }
 
     /// The secrets of cells, by id; of those only whose keys are there.
@@ -470,8 +467,9 @@ impl<'a> Sealer<'a> {
         Ok(())
     }
 
-    /// Stores the pack, notes it, and lists its frames in the directory.
+    /// Makes sealing history and change index durable, stores the pack, notes it, and lists its frames in the directory.
     async fn store_pack(&mut self) -> Result<()> {
+        self.pending.enter(self.ground, self.begun).await?;
         let pack = std::mem::replace(&mut self.pack, PackBuilder::new(Id128([0; 16]))).finish();
         let entries = take(&mut self.entries);
         let chunks = || entries.iter().map(|entry| i64::from(entry.chunk));
