@@ -254,3 +254,50 @@ pub(super) fn digest(bytes: Vec<u8>) -> Result<[u8; 16]> {
     let damaged = |_| ControlError::Inconsistent("a digest of the change index has a wrong length".to_owned());
     bytes.try_into().map_err(damaged)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::testing;
+
+    /// Enters one snapshot of the store `s` and commits it; a full one replaces what was there.
+    async fn snapshot(control: &crate::control::Control, number: i64, kind: &str, entries: &[IndexEntry]) {
+        let sql = format!(
+            "INSERT INTO snapshot (number, id, store, chain, kind, ledger_position, sequence, state, rows, frames, bytes, begun_at, begins_with, \
+             living) VALUES ({number}, 'i{number}', 's', 1, '{kind}', 0, {number}, 'committed', 0, 0, 0, 'now', 'i1', 0)"
+        );
+        testing::run(control, &sql).await;
+        let mut tx = control.begin().await.unwrap();
+        let base = ChangeBase { snapshot: number, schema: String::new(), layout: String::new() };
+        tx.begin_change_base("s", &base).await.unwrap();
+        let sealed = entries.iter().filter(|entry| entry.sealed.is_some());
+        let history: Vec<_> = sealed.map(|entry| (entry.row_mac, entry.cell)).collect();
+        tx.note_sealed_rows(number, &history).await.unwrap();
+        tx.enter_changes(number, entries).await.unwrap();
+        tx.settle_changes(number).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_row_is_found_in_its_cell_or_in_the_one_where_it_lay_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = testing::create(&folder.path().join("a.db"), [7; 16]).await;
+        let sealed = |row: u8, cell: i64| IndexEntry { row_mac: [row; 16], cell, sealed: Some(([row; 16], 0)) };
+        snapshot(&control, 1, "full", &[sealed(1, 10), sealed(2, 10), sealed(3, 20)]).await;
+        let mut tx = control.read().await.unwrap();
+        let wanted = [([1; 16], 10), ([2; 16], 20), ([3; 16], 20), ([4; 16], 20)];
+        let found = tx.indexed_rows("s", &wanted).await.unwrap();
+        let cells: std::collections::BTreeMap<u8, i64> = found.iter().map(|(mac, row)| (mac[0], row.cell)).collect();
+        assert_eq!(cells, [(1, 10), (2, 10), (3, 20)].into());
+        assert!(tx.indexed_rows("other", &wanted).await.unwrap().is_empty());
+        drop(tx);
+        // The second row moves, the third one is gone, the first one stays unmentioned.
+        let gone = |row: u8, cell: i64| IndexEntry { row_mac: [row; 16], cell, sealed: None };
+        snapshot(&control, 2, "incremental", &[sealed(2, 20), gone(2, 10), gone(3, 20)]).await;
+        let mut tx = control.read().await.unwrap();
+        let found = tx.indexed_rows("s", &[([1; 16], 20), ([2; 16], 10), ([3; 16], 20)]).await.unwrap();
+        let cells: std::collections::BTreeMap<u8, i64> = found.iter().map(|(mac, row)| (mac[0], row.cell)).collect();
+        assert_eq!(cells, [(1, 10), (2, 20)].into());
+        assert_eq!(tx.count_indexed("s").await.unwrap(), 2);
+    }
+}
