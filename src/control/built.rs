@@ -23,6 +23,12 @@ impl Built {
         Self { engine, text: text.to_owned(), arguments: AnyArguments::default(), bound: 0 }
     }
 
+    /// Begins an insertion of many rows. On SQLite one that fails is not taken back by itself, for which every page would be copied
+    /// before it is written to; the caller drops the transaction.
+    pub(super) fn insert(engine: Engine) -> Self {
+        Self::new(engine, if engine == Engine::Sqlite { "INSERT OR FAIL INTO " } else { "INSERT INTO " })
+    }
+
     /// Appends fixed text.
     pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
         self.text.push_str(text);

@@ -380,19 +380,20 @@ impl Tx {
 
     /// Adds rows to the sealing history.
     pub async fn note_sealed_rows(&mut self, snapshot: i64, rows: &[([u8; 16], i64)]) -> Result<()> {
-        // In the order of the index, so that neighbours find its pages in memory; and none twice, which PostgreSQL refuses.
+        // In the order of the index of digests, so that neighbours find its pages in memory: cells of one time are neighbours in any order.
+        // And none twice, which PostgreSQL refuses.
         let mut rows = rows.to_vec();
         rows.sort_unstable();
         rows.dedup();
         for part in rows.chunks(ROWS_PER_STATEMENT) {
-            let text = "INSERT INTO sealed_row (row_mac, cell, first_snapshot, last_snapshot) VALUES ";
-            let mut query = Built::new(self.engine, text);
+            let mut query = Built::insert(self.engine);
+            query.push("sealed_row (row_mac, cell, first_snapshot, last_snapshot) VALUES ");
             query.list(part, |query, (mac, cell)| {
                 query.push("(").bind(&mac[..])?.push(", ").bind(*cell)?.push(", ");
                 query.number(snapshot).push(", ").number(snapshot).push(")");
                 Ok(())
             })?;
-            query.push(" ON CONFLICT (row_mac, cell) DO UPDATE SET last_snapshot = excluded.last_snapshot");
+            query.push(" ON CONFLICT (cell, row_mac) DO UPDATE SET last_snapshot = excluded.last_snapshot");
             query.done_kept(part.len() == ROWS_PER_STATEMENT).execute(&mut *self.inner).await?;
         }
         Ok(())

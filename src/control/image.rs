@@ -468,7 +468,7 @@ mod tests {
                 pieces(&control).await.0.into_iter().map(|piece| piece.bytes).collect();
             // One for each 64 KiB, in the middle.
             assert!((5..80).contains(&before.len()), "{}", before.len());
-            let row = format!("INSERT INTO sealed_row VALUES (x'{:02x}{}', 1, 1, 1)", first * 8, "0".repeat(30));
+            let row = format!("INSERT INTO sealed_row VALUES (x'{}', {}, 1, 1)", "0".repeat(32), first * 600 + 1);
             run(&control, &row).await;
             let after = pieces(&control).await.0;
             let changed = after.iter().filter(|piece| !before.contains(&piece.bytes)).count();

@@ -43,7 +43,7 @@ mod tree;
 pub use approvals::ApprovalRow;
 pub use batches::{OrderRow, PaceRow};
 pub use cells::{BucketName, CellRow, DyingKeys, PinKind, PinRow};
-pub use change_index::{ChangeBase, IndexEntry, IndexedRow};
+pub use change_index::{ChangeBase, IndexEntry, IndexedRow, RowInCell};
 pub use doomed::DoomedRoot;
 pub use engine::StateLocation;
 pub use erased::{ErasureRow, Left};

@@ -1,4 +1,4 @@
--- Version 1 of the control database. Portable to PostgreSQL but for BLOB (BYTEA) and AUTOINCREMENT (identity).
+-- Version 1 of the control database. Portable to PostgreSQL but for BLOB (BYTEA), AUTOINCREMENT (identity) and WITHOUT ROWID (nothing).
 -- Nothing here identifies a person in clear: ids are numbers, digests are keyed, everything else is sealed.
 
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -67,21 +67,23 @@ CREATE TABLE pin (
 CREATE INDEX pin_lookup ON pin (lookup, bucket_name);
 CREATE INDEX pin_cell ON pin (cell);
 
--- Sealing history: which row (keyed digest) was ever sealed in which cell, and by which snapshots.
+-- Sealing history: which row (keyed digest) was ever sealed in which cell, and by which snapshots. In the order of cells, which is that of
+-- reading: digests are in no order, and a snapshot that wrote in theirs would write to every page. Only the small index is in theirs.
+-- last_snapshot is never NULL; a constraint would let SQLite copy each page that a snapshot changes.
 CREATE TABLE sealed_row (
-    row_mac BLOB NOT NULL, cell BIGINT NOT NULL, first_snapshot BIGINT NOT NULL, last_snapshot BIGINT NOT NULL,
-    PRIMARY KEY (row_mac, cell)
-);
-CREATE INDEX sealed_row_cell ON sealed_row (cell);
+    row_mac BLOB NOT NULL, cell BIGINT NOT NULL, first_snapshot BIGINT NOT NULL, last_snapshot BIGINT,
+    PRIMARY KEY (cell, row_mac)
+) WITHOUT ROWID;
+CREATE INDEX sealed_row_mac ON sealed_row (row_mac);
 
 -- The change index: where the living rows of a store's newest snapshot lie, with a digest of their content under a subkey of the cell.
--- Entries of a running snapshot count from its commit on; content NULL: the row was removed. chunk: where in the snapshot the row is sealed.
--- Not part of an image.
+-- Entries of a running snapshot count from its commit on; content NULL: the row was removed from that cell. chunk: where in the snapshot the
+-- row is sealed. In the order of cells, too: a row is looked for in its cell, and where it lay in another one before, the sealing history
+-- tells in which. Not part of an image.
 CREATE TABLE change_index (
     id INTEGER PRIMARY KEY AUTOINCREMENT, row_mac BLOB NOT NULL, snapshot BIGINT NOT NULL, cell BIGINT NOT NULL, content BLOB, chunk BIGINT
 );
-CREATE UNIQUE INDEX change_index_row ON change_index (row_mac, snapshot);
-CREATE INDEX change_index_cell ON change_index (cell);
+CREATE UNIQUE INDEX change_index_row ON change_index (cell, row_mac, snapshot);
 -- What its entries belong to. state: growing | whole. Not part of an image.
 CREATE TABLE change_base (
     snapshot BIGINT PRIMARY KEY, store TEXT NOT NULL, schema_digest TEXT NOT NULL, layout_digest TEXT NOT NULL, state TEXT NOT NULL

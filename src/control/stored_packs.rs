@@ -8,9 +8,8 @@ use std::collections::HashMap;
 
 use sqlx::Row as _;
 
-use super::built::Built;
-use super::change_index::digest;
-use super::{ROWS_PER_STATEMENT, Result, SnapshotRow, Tx};
+use super::change_index::{Entry, Of, RowInCell};
+use super::{Result, SnapshotRow, Tx};
 
 /// A stored pack, without what its directory says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,20 +112,10 @@ impl Tx {
     }
 
     /// What a snapshot that is not committed has entered of these rows and sealed, or was about to.
-    pub async fn entered_rows(&mut self, snapshot: i64, rows: &[[u8; 16]]) -> Result<HashMap<[u8; 16], EnteredRow>> {
-        let mut found = HashMap::new();
-        for part in rows.chunks(ROWS_PER_STATEMENT) {
-            let mut query = Built::new(self.engine, "SELECT row_mac, cell, content, chunk FROM change_index WHERE ");
-            query.push("content IS NOT NULL AND chunk IS NOT NULL AND snapshot = ").bind(snapshot)?;
-            query.push(" AND row_mac IN (");
-            query.list(part, |query, mac| query.bind(&mac[..]).map(|_| ()))?.push(")");
-            for row in query.done_kept(part.len() == ROWS_PER_STATEMENT).fetch_all(&mut *self.inner).await? {
-                let entered =
-                    EnteredRow { cell: row.try_get(1)?, content: digest(row.try_get(2)?)?, chunk: row.try_get(3)? };
-                found.insert(digest(row.try_get(0)?)?, entered);
-            }
-        }
-        Ok(found)
+    pub async fn entered_rows(&mut self, snapshot: i64, rows: &[RowInCell]) -> Result<HashMap<[u8; 16], EnteredRow>> {
+        let found = self.entries_of_rows(Of::Snapshot(snapshot), rows).await?;
+        let row = |entry: Entry| EnteredRow { cell: entry.cell, content: entry.content, chunk: entry.chunk };
+        Ok(found.into_iter().map(|(mac, entry)| (mac, row(entry))).collect())
     }
 
     /// Lets these packs of an earlier try, and the rows in them, be those of a running snapshot; they are numbered anew.

@@ -383,12 +383,9 @@ impl Keyring {
         while numbers.len() < count {
             // Number 0 is never used, so the first cohort is full one below its size; the others are treated alike.
             if used.get(&cohort).copied().unwrap_or(0) + 1 < u64::from(COHORT_SLOTS) {
-                let mut taken = tx.slots_in_use(table, cohort * COHORT_SLOTS, COHORT_SLOTS).await?;
-                while numbers.len() < count && taken.len() + 1 < COHORT_SLOTS as usize {
-                    let number = KeyTree::allocate(cohort, &|number| taken.contains(&number), self.random.as_ref())?;
-                    taken.insert(number);
-                    numbers.push(number);
-                }
+                let taken = tx.slots_in_use(table, cohort * COHORT_SLOTS, COHORT_SLOTS).await?;
+                let (is_taken, wanted) = (|number| taken.contains(&number), count - numbers.len());
+                numbers.extend(KeyTree::allocate(cohort, &is_taken, wanted, self.random.as_ref())?);
             }
             cohort += 1;
         }

@@ -201,25 +201,32 @@ impl KeyTree {
         Ok(Some(&entry.key))
     }
 
-    /// Draws a free slot number for a cohort: a random one of the cohort's 4096, never 0. Numbers are never used again, so
-    /// `taken` must also know those whose keys were shredded.
+    /// Draws free slot numbers for a cohort, `count` of them or as many as are left: random ones of the cohort's 4096, never 0, none twice.
+    /// Numbers are never used again, so `taken` must also know those whose keys were shredded.
     ///
     /// # Errors
     /// [`KeyTreeError::CohortFull`] when none is free or the cohort lies beyond the last slot; [`KeyTreeError::Random`].
-    pub fn allocate(cohort: u32, taken: &dyn Fn(u32) -> bool, random: &dyn Random) -> Result<u32> {
+    pub fn allocate(cohort: u32, taken: &dyn Fn(u32) -> bool, count: usize, random: &dyn Random) -> Result<Vec<u32>> {
         let full = KeyTreeError::CohortFull { cohort };
         let Some(first) = cohort.checked_mul(COHORT_SLOTS).filter(|first| *first < SLOTS) else {
             return Err(full);
         };
-        let free: Vec<u32> = (first..first + COHORT_SLOTS).filter(|number| *number != 0 && !taken(*number)).collect();
-        let Ok(count) = u64::try_from(free.len()) else { return Err(full) };
-        if count == 0 {
+        let mut free: Vec<u32> =
+            (first..first + COHORT_SLOTS).filter(|number| *number != 0 && !taken(*number)).collect();
+        if free.is_empty() {
             return Err(full);
         }
-        // 64 random bits for at most 4096 choices: the bias is below 2^-52.
-        let mut bits = [0; 8];
+        let count = count.min(free.len());
+        // 64 random bits for at most 4096 choices each: the bias is below 2^-52.
+        let mut bits = vec![0; 8 * count];
         random.fill(&mut bits)?;
-        Ok(free[(u64::from_be_bytes(bits) % count) as usize])
+        for (at, bits) in bits.chunks_exact(8).enumerate() {
+            let number = bits.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+            let other = at + (number % (free.len() - at) as u64) as usize;
+            free.swap(at, other);
+        }
+        free.truncate(count);
+        Ok(free)
     }
 
     /// Walks everything that was supplied, opening each node. In a tree that was loaded in part, whatever was not loaded counts as

@@ -452,6 +452,9 @@ pub trait Snapshot: Send {
     /// than `limit` rows means the end.
     async fn read_grouped(&mut self, query: &RowQuery, group: Option<&ColumnRef>) -> Result<Vec<Row>>;
 
+    /// Whether the engine can do that.
+    fn is_grouping(&self) -> bool;
+
     /// How many rows match (`columns`, `after` and `limit` are ignored).
     async fn count(&mut self, query: &RowQuery) -> Result<u64>;
 

@@ -294,7 +294,7 @@ impl<S: Session> Open<S> {
 #[async_trait]
 impl<S: Session> Snapshot for Open<S> {
     async fn read_grouped(&mut self, query: &RowQuery, group: Option<&ColumnRef>) -> Result<Vec<Row>> {
-        let (Engine::Postgres, Filter::All, Some(group)) = (self.schema.engine, &query.filter, group) else {
+        let (true, Filter::All, Some(group)) = (self.is_grouping(), &query.filter, group) else {
             return self.read(query).await;
         };
         let number = match (&query.after, self.cursor.0) {
@@ -309,6 +309,10 @@ impl<S: Session> Snapshot for Open<S> {
             self.close_cursor().await?;
         }
         Ok(rows)
+    }
+
+    fn is_grouping(&self) -> bool {
+        self.schema.engine == Engine::Postgres
     }
 
     async fn read(&mut self, query: &RowQuery) -> Result<Vec<Row>> {

@@ -1,8 +1,7 @@
 //! `backup`: takes a snapshot of a store: an increment that continues the newest chain, or a full one that begins a chain.
 //!
-//! Order of durability: slots, sealing history and change index, then packs, each with the parts of the directory that it fills, then
-//! the rest of the directory, then the agent's state in the second
-//! place, then manifest, then the control-database row that commits it. A crash anywhere leaves a snapshot that is not committed; the
+//! Order of durability: slots, then sealing history and change index of the rows of a pack, then the pack with the parts of the directory
+//! that it fills, then the rest of the directory, then the agent's state in the second place, then manifest, then the control-database row that commits it. A crash anywhere leaves a snapshot that is not committed; the
 //! chain key of a full one dies with the next re-key, an increment's chain goes on without it. Another try within a day takes over the
 //! packs whose rows are still what they were (`again`).
 //!
@@ -12,6 +11,7 @@
 mod again;
 mod cells;
 mod changes;
+mod pending;
 mod seal;
 mod why;
 

@@ -349,19 +349,26 @@ fn a_child_without_a_generation_is_malformed() {
 fn numbers_are_drawn_from_the_cohort_until_it_is_full() {
     let random = SeededRandom::new(11);
     let mut taken = BTreeSet::new();
-    for _ in 1..COHORT_SLOTS {
-        let number = KeyTree::allocate(0, &|number| taken.contains(&number), &random).unwrap();
-        assert!((1..COHORT_SLOTS).contains(&number));
-        assert!(taken.insert(number));
+    for count in (1..).take_while(|count| count * (count - 1) / 2 < COHORT_SLOTS as usize - 1) {
+        let left = COHORT_SLOTS as usize - 1 - taken.len();
+        let numbers = KeyTree::allocate(0, &|number| taken.contains(&number), count, &random).unwrap();
+        assert_eq!(numbers.len(), count.min(left));
+        for number in numbers {
+            assert!((1..COHORT_SLOTS).contains(&number));
+            assert!(taken.insert(number), "twice");
+        }
     }
-    let full = KeyTree::allocate(0, &|number| taken.contains(&number), &random);
+    assert_eq!(taken.len(), COHORT_SLOTS as usize - 1);
+    let full = KeyTree::allocate(0, &|number| taken.contains(&number), 1, &random);
     assert!(matches!(full, Err(KeyTreeError::CohortFull { cohort: 0 })));
     let last = SLOTS / COHORT_SLOTS - 1;
-    assert!(KeyTree::allocate(last, &|_| false, &random).unwrap() >= last * COHORT_SLOTS);
-    assert!(KeyTree::allocate(last + 1, &|_| false, &random).is_err());
-    assert!(KeyTree::allocate(u32::MAX, &|_| false, &random).is_err());
-    let draws: BTreeSet<u32> = (0..50).map(|_| KeyTree::allocate(3, &|_| false, &random).unwrap()).collect();
+    assert!(KeyTree::allocate(last, &|_| false, 1, &random).unwrap()[0] >= last * COHORT_SLOTS);
+    assert!(KeyTree::allocate(last + 1, &|_| false, 1, &random).is_err());
+    assert!(KeyTree::allocate(u32::MAX, &|_| false, 1, &random).is_err());
+    let draws: BTreeSet<u32> = (0..50).flat_map(|_| KeyTree::allocate(3, &|_| false, 1, &random).unwrap()).collect();
     assert!(draws.len() > 40, "random, not in order");
+    let all = KeyTree::allocate(3, &|_| false, COHORT_SLOTS as usize, &random).unwrap();
+    assert!(all.windows(2).filter(|pair| pair[0] < pair[1]).count() < 2500, "random, not in order");
 }
 
 #[test]

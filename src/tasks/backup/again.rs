@@ -21,7 +21,7 @@ use crate::backup::group::group_columns;
 use crate::backup::manifest::PackRef;
 use crate::backup::object_store::ObjectStore;
 use crate::backup::pack::pack_name;
-use crate::control::{ChangeBase, SnapshotRow, StoredPack, Tx};
+use crate::control::{ChangeBase, RowInCell, SnapshotRow, StoredPack, Tx};
 use crate::erase::{Ground, Site};
 use crate::keys::Key;
 use crate::keys::tree::Subtree;
@@ -109,8 +109,8 @@ impl Earlier {
 
     /// Notes which of these rows it sealed as they are now.
     pub(super) async fn compare(&mut self, tx: &mut Tx, found: &[Found]) -> Result<()> {
-        let macs: Vec<[u8; 16]> = found.iter().map(|row| row.row_mac).collect();
-        let entered = tx.entered_rows(self.number, &macs).await?;
+        let wanted: Vec<RowInCell> = found.iter().map(|row| (row.row_mac, row.cell)).collect();
+        let entered = tx.entered_rows(self.number, &wanted).await?;
         for row in found.iter().filter(|row| !self.erased.contains(&row.row_mac)) {
             let Some(before) = entered.get(&row.row_mac) else { continue };
             if (before.cell, before.content) != (row.cell, row.content) {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::control::{IndexEntry, IndexedRow, SnapshotRow, Tx};
+use crate::control::{IndexEntry, IndexedRow, RowInCell, SnapshotRow, Tx};
 use crate::erase::Ground;
 use crate::tasks::Result;
 
@@ -68,10 +68,11 @@ impl Changes {
         Ok(Self { store: parent.store.clone(), erased, seen: Seen::default(), removed: Vec::new() })
     }
 
-    /// Compares rows. Returns, for each, whether it must be sealed.
-    pub(super) async fn compare(&mut self, tx: &mut Tx, rows: &[Found]) -> Result<Vec<bool>> {
-        let macs: Vec<[u8; 16]> = rows.iter().map(|row| row.row_mac).collect();
-        let known: HashMap<[u8; 16], IndexedRow> = tx.indexed_rows(&self.store, &macs).await?;
+    /// Compares rows. Returns, for each, whether it must be sealed. One that lay in another cell is entered as removed there.
+    pub(super) async fn compare(&mut self, tx: &mut Tx, snapshot: i64, rows: &[Found]) -> Result<Vec<bool>> {
+        let wanted: Vec<RowInCell> = rows.iter().map(|row| (row.row_mac, row.cell)).collect();
+        let known: HashMap<[u8; 16], IndexedRow> = tx.indexed_rows(&self.store, &wanted).await?;
+        let mut moved = Vec::new();
         let mut changed = Vec::with_capacity(rows.len());
         for row in rows {
             let Some(before) = known.get(&row.row_mac) else {
@@ -81,10 +82,12 @@ impl Changes {
             self.seen.insert(before.id);
             let has_moved = before.cell != row.cell;
             if has_moved {
-                self.removed.push((before.cell, row.row_mac));
+                moved.push((before.cell, row.row_mac));
             }
             changed.push(has_moved || before.content != row.content || self.erased.contains(&row.row_mac));
         }
+        tx.enter_changes(snapshot, &as_removed(&moved)).await?;
+        self.removed.extend(moved);
         Ok(changed)
     }
 
@@ -112,11 +115,15 @@ impl Changes {
         let Some((last, ..)) = page.last().copied() else { return Ok(None) };
         let gone = page.into_iter().filter(|(id, ..)| !self.seen.contains(*id));
         let gone: Vec<(i64, [u8; 16])> = gone.map(|(_, mac, cell)| (cell, mac)).collect();
-        let entries: Vec<_> = gone.iter().map(|(_, row_mac)| IndexEntry { row_mac: *row_mac, sealed: None }).collect();
-        tx.enter_changes(snapshot, &entries).await?;
+        tx.enter_changes(snapshot, &as_removed(&gone)).await?;
         self.removed.extend(gone);
         Ok(Some(last))
     }
+}
+
+/// What is entered of rows that are gone from a cell.
+fn as_removed(gone: &[(i64, [u8; 16])]) -> Vec<IndexEntry> {
+    gone.iter().map(|(cell, row_mac)| IndexEntry { row_mac: *row_mac, cell: *cell, sealed: None }).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::mem::take;
 use super::again::{Earlier, frames_of};
 use super::cells::resolve_cells;
 use super::changes::{Changes, Found, REMOVED_AT_ONCE};
+use super::pending::Pending;
 use super::{Begun, CellName};
 use crate::backup::codec::Id128;
 use crate::backup::directory::{
@@ -21,7 +22,7 @@ use crate::backup::manifest::{PackRef, PartRef};
 use crate::backup::object_store::ObjectStore;
 use crate::backup::pack::{FULL_AT_BYTES, PackBuilder};
 use crate::backup::removed::{RemovedRows, seal_removed};
-use crate::control::{CellRow, EnteredRow, IndexEntry, StoredPack, Tx};
+use crate::control::{CellRow, RowInCell, StoredPack, Tx};
 use crate::crash_point;
 use crate::erase::fate::bucket_of_row;
 use crate::erase::planner::subject_lookup;
@@ -46,8 +47,10 @@ const PAGE: u32 = 1000;
 const FIRST_PAGE: u32 = 50;
 /// So many bytes are read at once, as far as the rows before tell.
 const PAGE_BYTES: usize = 4 << 20;
-/// Row bytes collected before they are sorted by cell and sealed; bounds the memory of a snapshot.
+/// Row bytes collected before they are sorted by cell and sealed; bounds the memory of a snapshot. Rows of one cell that are read far from
+/// each other lie in one frame only if they are collected together; where they come together, more would cost memory for nothing.
 const BUFFER_BYTES: usize = 16 << 20;
+const GROUPED_BUFFER_BYTES: usize = 4 << 20;
 
 /// What was sealed and stored.
 pub(super) struct Sealed {
@@ -108,6 +111,8 @@ pub(super) struct Sealer<'a> {
     chunks: u32,
     rows: i64,
     living: i64,
+    /// Rows of the pack that grows, each with its chunk, which history and index do not know yet.
+    pending: Pending,
     /// What an increment compares with; none in a full snapshot.
     changes: Option<Changes>,
     /// Whether packs of an earlier try were taken over.
@@ -138,6 +143,7 @@ impl<'a> Sealer<'a> {
             chunks: 0,
             rows: 0,
             living: 0,
+            pending: Pending::default(),
             changes,
             goes_on: false,
         }
@@ -166,6 +172,8 @@ impl<'a> Sealer<'a> {
         query.limit = FIRST_PAGE;
         // Rows of one cell that come together lie in one frame.
         let owner = collection.owner.as_ref().map(|owner| &owner.column);
+        let is_grouped = owner.is_some() && view.is_grouping();
+        let buffer_bytes = if is_grouped { GROUPED_BUFFER_BYTES } else { BUFFER_BYTES };
         let mut buffer = Buffer::new();
         let mut known = None;
         let (mut buffered, mut read_bytes, mut total) = (0, 0_usize, 0_u64);
@@ -187,7 +195,7 @@ impl<'a> Sealer<'a> {
                 buffer.entry(name).or_default().push(Waiting { row_mac, content });
             }
             query.limit = next_page(query.limit, read_bytes - before);
-            if buffered >= BUFFER_BYTES || last {
+            if buffered >= buffer_bytes || last {
                 let buffer = take(&mut buffer);
                 match &mut earlier {
                     Some(earlier) => self.compare_buffer(earlier, buffer).await?,
@@ -274,7 +282,8 @@ impl<'a> Sealer<'a> {
         Ok(())
     }
 
-    /// Makes slots, sealing history and change index durable for the rows that must be sealed, then seals them into packs.
+    /// Makes slots durable for the rows that must be sealed, then seals them into packs; history and index know of them before a pack is
+    /// stored. Many at once: each time pages all over the index of digests are written.
     async fn seal_buffer(
         &mut self,
         site: &Site,
@@ -304,9 +313,12 @@ impl<'a> Sealer<'a> {
             }
             sorted.push((name, chunks));
         }
-        let sealed = found.iter().zip(&must_be_sealed).filter(|(_, is_wanted)| **is_wanted).map(|(row, _)| row);
-        self.enter(&mut tx, sealed.zip(numbers)).await?;
         tx.commit().await?;
+        let sealed = found.into_iter().zip(&must_be_sealed).filter(|(_, is_wanted)| **is_wanted).map(|(row, _)| row);
+        self.pending.add(sealed.zip(numbers));
+        if self.pending.is_large() {
+            self.pending.enter(self.ground, self.begun).await?;
+        }
         let table = site.model.collections.get(collection as usize).map_or("", |known| known.table.name.as_str());
         for (name, chunks) in sorted {
             let (cell, secret) = resolved.of(&name)?;
@@ -342,14 +354,14 @@ impl<'a> Sealer<'a> {
     /// For each row whether it must be sealed: it changed, and no pack of an earlier try holds it.
     async fn must_be_sealed(&mut self, tx: &mut Tx, found: &[Found]) -> Result<Vec<bool>> {
         let mut wanted = match &mut self.changes {
-            Some(changes) => changes.compare(tx, found).await?,
+            Some(changes) => changes.compare(tx, self.begun.row.number, found).await?,
             None => vec![true; found.len()],
         };
         if !self.goes_on {
             return Ok(wanted);
         }
-        let macs: Vec<[u8; 16]> = found.iter().map(|row| row.row_mac).collect();
-        let taken = tx.entered_rows(self.begun.row.number, &macs).await?;
+        let rows: Vec<RowInCell> = found.iter().map(|row| (row.row_mac, row.cell)).collect();
+        let taken = tx.entered_rows(self.begun.row.number, &rows).await?;
         let mut history = Vec::new();
         for (row, wanted) in found.iter().zip(&mut wanted).filter(|(row, _)| taken.contains_key(&row.row_mac)) {
             history.push((row.row_mac, row.cell));
@@ -357,20 +369,6 @@ impl<'a> Sealer<'a> {
         }
         tx.note_sealed_rows(self.begun.row.number, &history).await?;
         Ok(wanted)
-    }
-
-    /// Enters rows that are to be sealed, each with its chunk, into history and index.
-    async fn enter<'f>(&mut self, tx: &mut Tx, rows: impl Iterator<Item = (&'f Found, i64)>) -> Result<()> {
-        let (mut history, mut entries) = (Vec::new(), Vec::new());
-        for (Found { row_mac, cell, content }, chunk) in rows {
-            history.push((*row_mac, *cell));
-            entries.push(IndexEntry {
-                row_mac: *row_mac,
-                sealed: Some(EnteredRow { cell: *cell, content: *content, chunk }),
-            });
-        }
-        tx.note_sealed_rows(self.begun.row.number, &history).await?;
-        Ok(tx.enter_changes(self.begun.row.number, &entries).await?)
     }
 
     /// The secrets of cells, by id; of those only whose keys are there.
@@ -469,8 +467,9 @@ impl<'a> Sealer<'a> {
         Ok(())
     }
 
-    /// Stores the pack, notes it, and lists its frames in the directory.
+    /// Makes sealing history and change index durable, stores the pack, notes it, and lists its frames in the directory.
     async fn store_pack(&mut self) -> Result<()> {
+        self.pending.enter(self.ground, self.begun).await?;
         let pack = std::mem::replace(&mut self.pack, PackBuilder::new(Id128([0; 16]))).finish();
         let entries = take(&mut self.entries);
         let chunks = || entries.iter().map(|entry| i64::from(entry.chunk));

@@ -446,7 +446,7 @@ async fn a_cancelled_increment_leaves_its_chain_alive_and_its_findings_out() {
     let mut left = first.clone();
     (left.id, left.kind, left.sequence) = ("left".to_owned(), "incremental".to_owned(), 2);
     tx.begin_snapshot(&mut left).await.unwrap();
-    let lost = wangchuan::control::IndexEntry { row_mac: [1; 16], sealed: None };
+    let lost = wangchuan::control::IndexEntry { row_mac: [1; 16], cell: 1, sealed: None };
     tx.enter_changes(left.number, &[lost]).await.unwrap();
     tx.commit().await.unwrap();
     let next = increment(&installation).await;
