@@ -12,7 +12,6 @@ use crate::output::schema;
 use crate::scenario::small;
 use crate::scenario::workplace::Workplace;
 use crate::support::program::Outcome;
-use crate::support::source::read;
 
 const COPY: &str = "[[store.copy]]\nname = \"dump\"\nkind = \"dump\"\ndies = \"10 years\"\n\n";
 const LOST_DISK: [&str; 8] = ["media", "lost", "--kind", "hard-disk", "--asset", "D-17", "--by", "li.wei"];
@@ -44,26 +43,6 @@ fn statement(place: &Workplace, id: &str) -> Value {
     place.good(&["certificate", "show", id]).document()["statement"].clone()
 }
 
-/// The published schema of certificates, with every definition in its place.
-fn published() -> Value {
-    fn inline(schema: &Value, defined: &Value) -> Value {
-        match schema {
-            Value::Object(members) if members.contains_key("$ref") => {
-                let name = members["$ref"].as_str().unwrap().trim_start_matches("#/$defs/");
-                inline(&defined[name], defined)
-            }
-            Value::Object(members) => {
-                let members = members.iter().filter(|(name, _)| *name != "$defs");
-                members.map(|(name, member)| (name.clone(), inline(member, defined))).collect()
-            }
-            Value::Array(items) => items.iter().map(|item| inline(item, defined)).collect(),
-            other => other.clone(),
-        }
-    }
-    let schema: Value = serde_json::from_str(&read("config/schema/certificate.schema.json")).unwrap();
-    inline(&schema, &schema["$defs"])
-}
-
 #[test]
 fn a_copy_is_gone_with_its_medium_in_the_certificates_that_waited_for_it() {
     let place = shredded();
@@ -88,7 +67,7 @@ fn a_copy_is_gone_with_its_medium_in_the_certificates_that_waited_for_it() {
     assert_eq!(issued.len(), 2, "its own, and another one of the run\n{done}");
 
     let own = statement(&place, issued[0].as_str().unwrap());
-    let published = published();
+    let published = schema::published("certificate");
     assert_eq!(schema::check(&published, &own, ""), Vec::<String>::new());
     let medium = &own["predicate"]["medium"];
     assert_eq!(medium["recordId"], done.text("record"), "{own}");
@@ -242,7 +221,7 @@ fn what_lay_on_a_lost_medium_opens_no_more_once_its_keys_are_shredded() {
     assert!(opens(&place, &newest_snapshot(&place), "new.db"));
     let issued = done.list("certificates");
     let own = statement(&place, issued[0].as_str().unwrap());
-    let published = published();
+    let published = schema::published("certificate");
     assert_eq!(schema::check(&published, &own, ""), Vec::<String>::new());
     let lost_medium = &own["predicate"]["lostMedium"];
     assert_eq!(lost_medium["chains"], lost_medium["chainsDestroyed"], "{own}");
