@@ -183,9 +183,10 @@ async fn rows_of_an_erasure_can_be_named_and_seen_masked_until_it_is_final() {
             assert_eq!(canaries.hits(shown.as_bytes()), Vec::<&str>::new(), "{table}: {shown}");
             for row in &values.rows {
                 assert_eq!(letter == "D", row.after.is_none(), "{table}: {row:?}");
-                // A mask shows at most one character at each end, blank stays blank.
-                let masked = row.before.values().filter(|value| !value.is_empty());
-                assert!(masked.clone().all(|value| value.contains('*')), "{table}: {row:?}");
+                // At most one character at each end, and of an address its province; blank stays blank.
+                let mut masked =
+                    row.before.iter().filter(|(name, value)| !name.ends_with("address") && !value.is_empty());
+                assert!(masked.all(|(_, value)| value.contains('*')), "{table}: {row:?}");
             }
             if table == "shop.surveys" {
                 modified += values.rows.len();
