@@ -146,6 +146,7 @@ fn statement(id: &str, sequence: u64, now: DateTime<Utc>) -> Statement {
         root_slot: Some(RootSlot::new(SlotClass::D, "file")),
         outside_key: None,
         medium: None,
+        backup_copies: Vec::new(),
         lost_medium: None,
         residual_date: None,
         final_since: None,

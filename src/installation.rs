@@ -19,6 +19,7 @@ mod signing;
 mod stamps;
 #[cfg(test)]
 mod tests;
+mod witness_notes;
 mod work_lock;
 
 pub use clock_check::{MAX_CLOCK_DIFFERENCE, MAX_CLOCK_LEAP};
@@ -32,6 +33,7 @@ pub use services::{
     prove_bucket, settle_interrupted, view_certificate_log, view_operation_log,
 };
 pub use stamps::{StampConnection, stamp_connection, stamp_trust};
+pub use witness_notes::{WitnessNote, witness_notes};
 
 pub use signing::{ManifestSigner, end_of, placed_key_id};
 

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use self::filing::run_filing;
 use self::routes::{State, router};
-use self::witnesses::{Cosigned, beat};
+use self::witnesses::{Cosigned, HEARTBEAT, beat};
 use super::BearerToken;
 use super::receipt::LogOperator;
 use super::trust::Signers;
@@ -114,7 +114,7 @@ pub async fn start(setup: ServiceSetup) -> Result<ServiceHandle, ServiceError> {
     let quorum = setup.witnesses.quorum.clone();
     let cosigned = Arc::new(Cosigned::new(setup.witnesses));
     let filing = tokio::spawn(run_filing(sequencer.clone(), cosigned.clone(), queue));
-    let heartbeat = tokio::spawn(beat(cosigned.clone(), sequencer.clone()));
+    let heartbeat = tokio::spawn(beat(cosigned.clone(), sequencer.clone(), HEARTBEAT));
     let state = State {
         sequencer,
         filings,

@@ -19,6 +19,8 @@ use super::statement::{
 pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 /// The most targets in one certificate; more go to the evidence file, with totals here.
 pub const MAX_TARGETS: usize = 200;
+/// Snapshots that a certificate names.
+pub const MAX_BACKUP_COPIES: usize = 200;
 /// Numbers stay below 2^53, so that every JSON reader keeps them exact.
 const MAX_NUMBER: u64 = (1 << 53) - 1;
 /// The longest string.
@@ -127,6 +129,7 @@ pub fn check(statement: &Statement) -> Result {
     check_scope(predicate)?;
     check_retained(predicate)?;
     check_undated(predicate)?;
+    check_backup_copies(predicate)?;
     check_root_slot(predicate)?;
     check_final(predicate)?;
     outside::check_outside_key(predicate)?;
@@ -269,6 +272,23 @@ fn check_undated(predicate: &Predicate) -> Result {
 /// Whether something may stay readable for which no date can be given.
 fn is_undated(predicate: &Predicate) -> bool {
     predicate.targets.iter().any(|target| has_undated_backup(target) || has_undated_copy(target))
+}
+
+/// Of no snapshot more is claimed than of the backups of its store.
+fn check_backup_copies(predicate: &Predicate) -> Result {
+    let copies = &predicate.backup_copies;
+    require(copies.len() <= MAX_BACKUP_COPIES, "backupCopies", "are more than 200")?;
+    for (number, copy) in copies.iter().enumerate() {
+        let place = format!("backupCopies/{number}");
+        let ids = [&copy.store, &copy.snapshot, &copy.kind];
+        require(ids.into_iter().all(|id| is_id(id)), &place, "is not named by ids")?;
+        let twice = copies[..number].iter().any(|other| other.snapshot == copy.snapshot);
+        require(!twice, &place, "stands twice")?;
+        let is_claimed =
+            |target: &Target| (target.backups.state, target.backups.expires_by) == (copy.state, copy.expires_by);
+        require(predicate.targets.iter().any(is_claimed), &place, "claims what no target does")?;
+    }
+    Ok(())
 }
 
 fn check_scope(predicate: &Predicate) -> Result {

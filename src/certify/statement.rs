@@ -73,11 +73,13 @@ macro_rules! object {
 }
 
 mod anonymized;
+mod copies;
 mod medium;
 mod outside;
 mod roll_up;
 
 pub use anonymized::{Anonymization, AnonymizedField};
+pub use copies::{BackupCopy, Backups, DeclaredCopy};
 pub use medium::{LostMedium, MediumEnd};
 pub use outside::{OutsideKeyEnd, OutsideReadBack};
 pub use roll_up::{
@@ -237,36 +239,6 @@ object! {
         /// Digest of the evidence of the check, in hex.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         evidence_sha256: Option<String>,
-    }
-}
-
-object! {
-    /// The backups of a target.
-    Backups {
-        /// What holds for them.
-        state: BackupState,
-        /// When the last readable one is gone.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        expires_by: Option<NaiveDate>,
-    }
-}
-
-object! {
-    /// A declared further copy.
-    DeclaredCopy {
-        /// Its registered name.
-        copy_ref: String,
-        /// What holds for it.
-        state: CopyState,
-        /// The date by which it dies.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        dies_by: Option<NaiveDate>,
-        /// When its medium was destroyed.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        destroyed_at: Option<Timestamp>,
-        /// The record of that, which has a certificate of its own.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        media_record: Option<String>,
     }
 }
 
@@ -540,6 +512,9 @@ object! {
         /// The storage medium whose end this certifies; then it is the only target.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         medium: Option<MediumEnd>,
+        /// The snapshots in which the rows were sealed, the newest 200, oldest first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        backup_copies: Vec<BackupCopy>,
         /// The lost medium of which this certifies what opens no more; then it is the only target.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lost_medium: Option<LostMedium>,

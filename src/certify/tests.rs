@@ -146,6 +146,7 @@ pub(crate) fn sample_with_id(certificate_id: &str) -> Statement {
         root_slot: Some(RootSlot::new(SlotClass::D, "file")),
         outside_key: None,
         medium: None,
+        backup_copies: Vec::new(),
         lost_medium: None,
         residual_date: Some(date("2026-04-05")),
         final_since: None,

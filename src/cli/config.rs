@@ -12,7 +12,9 @@ use super::context::{Context, config_error, usage};
 use super::output::shapes::Verification;
 use super::output::{Document, Exit, Outcome, Output, UserError, Words};
 use super::schemas;
-use crate::config::schema::{catalogue_schema, certificate_schema, configuration_schema, roll_up_schema, schema_text};
+use crate::config::schema::{
+    catalogue_schema, certificate_schema, configuration_schema, operation_schema, roll_up_schema, schema_text,
+};
 use crate::config::{ConfigError, Configuration, Fault, Faults, Found, Origin, load};
 use crate::schedule::{Job, ScheduleError, check_references, job_schema, load_folder};
 
@@ -54,6 +56,8 @@ pub enum SchemaOf {
     Certificate,
     /// Of what a roll-up says.
     RollUp,
+    /// Of an entry of the operation log.
+    Operation,
     /// Of the JSON that commands print.
     Output,
 }
@@ -265,6 +269,7 @@ fn schema(output: &mut Output, what: SchemaOf, command: &[String]) -> CommandRes
         SchemaOf::Statutes => catalogue_schema(),
         SchemaOf::Certificate => certificate_schema(),
         SchemaOf::RollUp => roll_up_schema(),
+        SchemaOf::Operation => operation_schema(),
     };
     if output.json() {
         let members = serde_json::from_str(&text).map_err(|error| UserError::from_any(error.into()))?;
@@ -347,6 +352,7 @@ mod tests {
             (SchemaOf::Statutes, "statutes.schema.json"),
             (SchemaOf::Certificate, "certificate.schema.json"),
             (SchemaOf::RollUp, "roll-up.schema.json"),
+            (SchemaOf::Operation, "operation.schema.json"),
         ] {
             let (mut output, out, _) = testing::output(false);
             schema(&mut output, what, &[]).unwrap();

@@ -178,6 +178,8 @@ fn next_step(code: &str) -> (&'static str, &'static str) {
         "filing-alarm" => ("存证服务须由人处理", "wangchuan audit status"),
         "filing-overdue" => ("存证逾期", "wangchuan agent --once"),
         "stamp-alarm" => ("时间戳服务须由人处理", "wangchuan audit status"),
+        "witness-other-history" => ("见证人看到日志的另一段历史", "wangchuan audit verify"),
+        "witness-overdue" => ("见证人久未签名", "wangchuan audit status"),
         "stamp-overdue" => ("缺少时间戳", "wangchuan audit flush"),
         "drill-failed" => ("演练未通过", "wangchuan drill show"),
         "drill-erased-returned" => ("演练发现已删除的数据重新出现", "wangchuan drill show"),

@@ -5,6 +5,7 @@ use schemars::{JsonSchema, schema_for};
 
 use super::RawConfiguration;
 use crate::certify::statement::{RollUpStatement, Statement};
+use crate::log::record::OperationRecord;
 use crate::policy::statute::CatalogueFile;
 
 /// The schema as pretty-printed JSON with a final newline.
@@ -29,6 +30,12 @@ pub fn certificate_schema() -> String {
 #[must_use]
 pub fn roll_up_schema() -> String {
     schema_text(&written::<RollUpStatement>())
+}
+
+/// The schema of an entry of the operation log, in the same way.
+#[must_use]
+pub fn operation_schema() -> String {
+    schema_text(&written::<OperationRecord<'_>>())
 }
 
 /// Of what is written: a member that is always there is required.
@@ -61,5 +68,6 @@ mod tests {
         super::check_published("statutes.schema.json", &super::catalogue_schema());
         super::check_published("certificate.schema.json", &super::certificate_schema());
         super::check_published("roll-up.schema.json", &super::roll_up_schema());
+        super::check_published("operation.schema.json", &super::operation_schema());
     }
 }

@@ -158,6 +158,22 @@ impl Throttle {
     }
 }
 
+/// The replicas of a store that do not show yet what was done in it until now, by name: behind, or not to be asked.
+pub async fn behind(site: &Site, clock: &dyn Clock) -> Vec<String> {
+    let mut behind = Vec::new();
+    for replica in &site.replicas {
+        let name = &replica.spec.name;
+        match lag_of(site, replica, clock).await {
+            Ok(Lag::Within) => continue,
+            Ok(Lag::Behind(by)) => tracing::warn!(replica = name, behind_ms = by.as_millis(), "a replica is behind"),
+            Ok(Lag::Unknown(why)) => tracing::warn!(replica = name, why, "how far a replica is behind is not known"),
+            Err(error) => tracing::warn!(replica = name, error = %error, "how far a replica is behind is not known"),
+        }
+        behind.push(name.clone());
+    }
+    behind
+}
+
 /// Writes a heartbeat and waits for it on the replica, no longer than that may be behind.
 async fn lag_of(site: &Site, replica: &Replica, clock: &dyn Clock) -> Result<Lag, EraseError> {
     let Some(beat) = site.store.beat().await? else {

@@ -117,7 +117,7 @@ pub async fn serve_embedded(installation: &Installation, bind: SocketAddr) -> Re
         signers: installation.signer.history().signers(),
         token: BearerToken::new(&token).map_err(proof)?,
         operator: LogOperator::SelfHosted,
-        witnesses: witnesses(config)?,
+        witnesses: witnesses(installation)?,
     };
     let started = start_service(setup, installation.clock.clone(), installation.random.as_ref()).await?;
     add_audit_keys(&state_folder(&installation.config), &started.1.verifier_key())?;

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::lock_horizon::{LockHorizon, lock_horizons};
 use super::serve::{LogService, private_token, start_service};
+use super::witness_notes::KeptWitnesses;
 use super::{Installation, cannot, state_folder};
 use crate::audit::client::webhook::{WebhookClient, WebhookSetup};
 use crate::audit::client::witness::HttpWitness;
@@ -446,20 +447,22 @@ async fn start_embedded(
         signers: installation.signer.history().signers(),
         token: BearerToken::new(&token).map_err(proof)?,
         operator: LogOperator::SelfHosted,
-        witnesses: witnesses(&installation.config.audit)?,
+        witnesses: witnesses(installation)?,
     };
     let (service, key) = start_service(setup, installation.clock.clone(), installation.random.as_ref()).await?;
     add_audit_keys(&state_folder(&installation.config), &key.verifier_key())?;
     Ok((service, key, BearerToken::new(&token).map_err(proof)?))
 }
 
-/// The witnesses that the embedded service asks.
-pub(super) fn witnesses(config: &Audit) -> Result<Witnesses> {
+/// The witnesses that the embedded service asks, and where it is noted how they answer.
+pub(super) fn witnesses(installation: &Installation) -> Result<Witnesses> {
+    let config = &installation.config.audit;
     let mut clients: Vec<Arc<dyn Witness>> = Vec::new();
     for url in &config.witness_urls {
         clients.push(Arc::new(HttpWitness::new(url).map_err(proof)?));
     }
-    Ok(Witnesses { quorum: config.quorum.clone(), clients })
+    let notes = KeptWitnesses::new(installation.control.clone(), installation.clock.clone());
+    Ok(Witnesses { quorum: config.quorum.clone(), clients, notes: Some(Arc::new(notes)) })
 }
 
 fn operation_key_path(folder: &Path) -> PathBuf {

@@ -9,6 +9,7 @@
 //! * A store that is smaller than, or differs from, what was signed is never signed again: that is a rollback.
 //! * The content of a leaf may expire; its entry and its hash stay, so the tree stays provable.
 
+pub mod archive;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod key_file;

@@ -21,6 +21,9 @@ pub enum OperationLogError {
     /// A record's id is taken. Retrying does not help: ids must be new.
     #[error("a record with this id is in the operation log already")]
     IdTaken,
+    /// A record cannot be written as JSON. Retrying does not help.
+    #[error("a record of the operation log could not be written as JSON")]
+    Json(#[from] serde_json::Error),
 }
 
 impl OperationLogError {
@@ -30,7 +33,7 @@ impl OperationLogError {
         match self {
             Self::Log(error) => error.is_retryable(),
             Self::Random(_) => true,
-            Self::IdTaken => false,
+            Self::IdTaken | Self::Json(_) => false,
         }
     }
 }
@@ -77,5 +80,5 @@ impl OperationLog {
 pub fn salted(record: &Record, random: &dyn Random) -> Result<NewLeaf, OperationLogError> {
     let mut salt = [0; SALT_BYTES];
     random.fill(&mut salt)?;
-    Ok(record.to_leaf(salt))
+    Ok(record.to_leaf(salt)?)
 }

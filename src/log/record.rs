@@ -5,15 +5,19 @@
 //! pseudonym, values before and after only as keyed digests or sealed masks, so a record alone identifies no customer.
 //! Operators' ids and addresses are personal data too: the tree holds SHA-256(salt ‖ record), and both can be dropped.
 
+mod written;
+
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::store::{NewLeaf, StoredLeaf};
 use super::tree::{Hash, sha256};
 
-/// The OCSF version the names are taken from.
-const OCSF_VERSION: &str = "1.8.0";
+pub use written::{Letter, OperationRecord};
+
 /// Bytes of the salt of a record.
 pub const SALT_BYTES: usize = 32;
 
@@ -77,12 +81,12 @@ impl Activity {
 
     /// Read, write, modify or delete, as procedures for records want it: `R`, `W`, `M`, `D`.
     #[must_use]
-    pub fn letter(self) -> &'static str {
+    pub fn letter(self) -> Letter {
         match self {
-            Self::Read | Self::EntityRead | Self::Export | Self::Logon | Self::Call => "R",
-            Self::EntityCreate => "W",
-            Self::Update | Self::EntityUpdate => "M",
-            Self::Delete | Self::EntityDelete => "D",
+            Self::Read | Self::EntityRead | Self::Export | Self::Logon | Self::Call => Letter::R,
+            Self::EntityCreate => Letter::W,
+            Self::Update | Self::EntityUpdate => Letter::M,
+            Self::Delete | Self::EntityDelete => Letter::D,
         }
     }
 
@@ -117,20 +121,18 @@ pub enum Outcome {
 }
 
 /// Who acted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     /// The operator's id, or `agent`.
     pub uid: String,
     /// Their role then.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// The session or job.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
 }
 
 /// On what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Resource {
     /// `store`, `collection`, `subject`, `plan`, `key`, `snapshot`, …
     #[serde(rename = "type")]
@@ -139,19 +141,35 @@ pub struct Resource {
     pub uid: String,
 }
 
-/// What changed, without its values: a field, or rows of a table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What changed in a table. Whose rows, and what stood in them, is only told by keyed digests and sealed masks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct Change {
-    /// The field's name, or store and table.
+    /// Store and table.
     pub field: String,
     /// `M` for what was modified, `D` for what was deleted.
     pub operation: String,
     /// How many rows.
     pub rows: u64,
+    /// Which: the first and the last of them in the order in which they went. Null when the rows are not told apart.
+    pub records: Option<Records>,
     /// Digest of what was there before, hex: of the keyed digests of the rows' contents, one behind the other in the order of the
     /// ledger. They die with their keys.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
+    /// What became of each field of rows that were modified (`null`, `mask`, `generalise`, `surrogate`, `fixed`, `emptied`); empty for
+    /// deleted rows.
+    pub after: BTreeMap<String, String>,
+    /// Ids of the first and the last row, and of the first rows what stood in declared fields before and after, as strict masks:
+    /// sealed (base64) under a key that dies with what was erased, so `log query` shows it within grace. Null when the policy has no grace.
+    pub sealed: Option<String>,
+}
+
+/// Which records of a table: keyed digests of their keys, as in the ledger (hex).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Records {
+    /// The first.
+    pub first: String,
+    /// The last.
+    pub last: String,
 }
 
 /// One thing that happened.
@@ -187,61 +205,26 @@ pub struct Record {
 
 impl Record {
     /// The record as one line of JSON, without a newline.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        let (category, class, activity) = self.activity.ocsf();
-        let (status, severity) = match self.outcome {
-            Outcome::Success => (1, 1),
-            Outcome::Failure => (2, 3),
-            Outcome::Intent => (99, 1),
-        };
-        let references: serde_json::Map<String, serde_json::Value> =
-            self.references.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
-        let mut json = json!({
-            "category_uid": category, "class_uid": class, "activity_id": activity,
-            "activity_name": self.activity.name(), "type_uid": class * 100 + activity,
-            "severity_id": severity, "status_id": status, "time": self.time.timestamp_millis(),
-            "metadata": {
-                "version": OCSF_VERSION, "uid": self.id,
-                "product": {"name": "wangchuan", "vendor_name": "wangchuan", "version": env!("CARGO_PKG_VERSION")},
-            },
-            "actor": {"user": {"uid": self.actor.uid}},
-            "device": {"type_id": 0, "hostname": self.host},
-            "api": {"operation": self.operation},
-            "resources": self.resources,
-            // An address, or the host where there is none: never blank.
-            "src_endpoint": self.ip.as_ref().map_or_else(|| json!({"hostname": self.host}), |ip| json!({"ip": ip})),
-            "unmapped": {
-                "customer": self.customer, "access": "direct", "operation": self.activity.letter(),
-                "changes": self.changes, "references": references,
-            },
-        });
-        if let Some(role) = &self.actor.role {
-            json["actor"]["user"]["groups"] = json!([{"name": role}]);
-        }
-        if let Some(session) = &self.actor.session {
-            json["actor"]["session"] = json!({"uid": session});
-        }
-        if let Some(detail) = &self.detail {
-            json["status_detail"] = detail.as_str().into();
-        }
-        if matches!(self.outcome, Outcome::Intent) {
-            json["status"] = "intent".into();
-        }
-        json.to_string()
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON, which none of its members is known to cause.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(&OperationRecord::of(self))
     }
 
     /// The record as a leaf.
-    #[must_use]
-    pub fn to_leaf(&self, salt: [u8; SALT_BYTES]) -> NewLeaf {
-        let content = self.to_json().into_bytes();
-        NewLeaf {
+    ///
+    /// # Errors
+    /// As [`Self::to_json`].
+    pub fn to_leaf(&self, salt: [u8; SALT_BYTES]) -> Result<NewLeaf, serde_json::Error> {
+        let content = self.to_json()?.into_bytes();
+        Ok(NewLeaf {
             id: self.id.clone(),
             entry: commitment(&salt, &content).to_vec(),
             salt: Some(salt.to_vec()),
             content,
             time_ms: self.time.timestamp_millis(),
-        }
+        })
     }
 }
 

@@ -415,6 +415,7 @@ fn record(number: u32) -> Record {
             operation: "D".into(),
             rows: 2,
             before: Some("ab".into()),
+            ..Change::default()
         }],
         references: vec![("run".into(), "r1".into())],
     }
@@ -516,7 +517,7 @@ async fn a_record_that_a_failed_try_has_stored_is_found_again() {
 
 #[test]
 fn records_speak_ocsf() {
-    let json: serde_json::Value = serde_json::from_str(&record(1).to_json()).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&record(1).to_json().unwrap()).unwrap();
     assert_eq!(json["class_uid"], 6005);
     assert_eq!(json["type_uid"], 600_507);
     assert_eq!(json["time"], 1_772_000_001_000_i64);
@@ -526,7 +527,7 @@ fn records_speak_ocsf() {
     assert_eq!(json["unmapped"]["changes"][0]["before"], "ab");
     assert_eq!(json["status_id"], 1);
     let by_agent = Record { ip: None, outcome: Outcome::Intent, ..record(2) };
-    let json: serde_json::Value = serde_json::from_str(&by_agent.to_json()).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&by_agent.to_json().unwrap()).unwrap();
     assert_eq!(
         (&json["src_endpoint"]["hostname"], &json["device"]["hostname"]),
         (&"agent-1".into(), &"agent-1".into())

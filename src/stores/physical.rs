@@ -47,11 +47,13 @@ pub enum ResidueCode {
     BinaryLog,
     /// A log of statements is on: what was written with the rows may stand in it.
     StatementLog,
+    /// A declared replica (`of`) does not show yet what the store did: the rows may be there.
+    ReplicaBehind,
 }
 
 impl ResidueCode {
     /// Every code.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::OpenReader,
         Self::OldTransaction,
         Self::PreparedTransaction,
@@ -68,6 +70,7 @@ impl ResidueCode {
         Self::LogArchive,
         Self::BinaryLog,
         Self::StatementLog,
+        Self::ReplicaBehind,
     ];
 
     /// Whether it ends by itself, so that it is worth looking again.
@@ -81,6 +84,7 @@ impl ResidueCode {
                 | Self::ReplicationSlot
                 | Self::PurgeBehind
                 | Self::Unfinished
+                | Self::ReplicaBehind
         )
     }
 

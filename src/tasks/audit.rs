@@ -27,6 +27,7 @@ use super::certify::{ROLL_UP, wrong_with};
 use super::outbox::{CertificateVerdict, filing_circuit, proved_head, watch_growth};
 use super::stamps::{StampStatus, stamp_status};
 use super::trust::{Given, GivenReceipt, anchor, trust, verify_with};
+use super::witnesses::witness_check;
 use super::{Result, TaskError};
 
 /// How filing stands.
@@ -196,6 +197,9 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
     checks.extend(roll_ups(installation, &certificates).await?);
     checks.extend(key_record(installation).await?);
     checks.push(heads(installation, outbox.values()));
+    let mut tx = installation.control.read().await?;
+    checks.extend(witness_check(&mut tx, &installation.config.audit, installation.clock.now()).await?);
+    drop(tx);
     match view_certificate_log(installation).await {
         Ok(Some(view)) => {
             checks.extend(log_checks(installation, &view, &certificates, &outbox).await);

@@ -28,7 +28,7 @@ use crate::certify::codes::{Action, ErasureResult, SupersedesReason, TriggerKind
 use crate::certify::dsse::Envelope;
 use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
 use crate::certify::statement::{Approval, Issuer, KeyEvidence, Statement, Supersedes, Timestamp};
-use crate::control::{CertificateRow, DoneBlock, LedgerKind, RunRow, Tx};
+use crate::control::{CertificateRow, DoneBlock, LedgerKind, RunRow, SnapshotRow, Tx};
 use crate::crash_point;
 use crate::installation::{Installation, Operation};
 use crate::keyring::{KeyringError, Purpose};
@@ -398,6 +398,7 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
         is_bucket_on_this_host: installation.is_bucket_on_this_host(),
         audit_limitation: installation.audit_limitation(),
         run: run.clone(),
+        snapshots: sealed_before(tx, run).await?,
         body,
         chunks,
         plan,
@@ -414,6 +415,13 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
         open_until: None,
         lists_irrevocable_at,
     })
+}
+
+/// The committed snapshots that may hold rows of a run.
+async fn sealed_before(tx: &mut Tx, run: &RunRow) -> Result<Vec<SnapshotRow>> {
+    let mut snapshots = tx.snapshots(None).await?;
+    snapshots.retain(|row| row.state == "committed" && run.verified_at.is_none_or(|gone| row.begun_at <= gone));
+    Ok(snapshots)
 }
 
 /// Who agreed to the plan of a run, in that order: no names, but pseudonyms under the key of the certificates.

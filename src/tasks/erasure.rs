@@ -32,6 +32,8 @@ mod resume;
 mod rights;
 
 pub use body::{RunBody, SmallestGroup, StoreFiles};
+pub(super) use changes::values::open_values;
+pub use changes::values::{RowValues, TableValues};
 pub use checks::changes_since;
 pub use resume::{Resumed, resume_run, resume_runs};
 
@@ -411,13 +413,7 @@ async fn finish(installation: &Installation, run: &mut RunRow) -> Result<()> {
     let kept = body.kept + body.stripped;
     let counts = [("due", body.due), ("erased", body.erased), ("anonymised", body.anonymised), ("kept", kept)];
     let references = counts.map(|(name, count)| (name.to_owned(), count.to_string())).to_vec();
-    let mut changes = changes::Changes::default();
-    let mut tx = installation.control.read().await?;
-    for block in tx.done_blocks(&run.id).await? {
-        changes.add(&block, &tx.done_rows(&run.id, &block).await?);
-    }
-    drop(tx);
-    let changes = changes.finish();
+    let changes = changes::changes_of(installation, run).await?;
     let ended = Operation { name: "run.end", object: &run.id, outcome, references, changes, ..Operation::default() };
     installation.log(ended).await?;
     forget_markers(&installation.ground()?, run).await?;

@@ -40,5 +40,6 @@ pub mod trace;
 pub mod trust;
 pub mod undo;
 pub mod unfinished;
+mod witnesses;
 
 pub use crate::error::{Result, TaskError};

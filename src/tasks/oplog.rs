@@ -1,5 +1,7 @@
 //! `log query`, `log export` and `log prune`: the operation log read, handed over and, after years, relieved of its contents.
 
+mod archive;
+
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
@@ -10,6 +12,9 @@ use crate::log::prune::{between, cutoff};
 use crate::log::store::{LeafStore, LeafStoreError, StoredLeaf};
 use crate::plan::Subject;
 
+pub use archive::{ARCHIVE_NAME, ArchiveFile, archive, line_of, verify_archives};
+
+use super::erasure::{TableValues, open_values};
 use super::{Result, TaskError};
 
 /// Leaves read at once.
@@ -43,6 +48,8 @@ pub struct Entry {
     pub salt: Option<String>,
     /// The record's text, byte for byte.
     pub text: Option<String>,
+    /// What it seals of rows, while that still opens: table, `M` or `D`, values. Only [`query`] opens it.
+    pub values: Vec<(String, String, TableValues)>,
 }
 
 impl Entry {
@@ -55,7 +62,23 @@ impl Entry {
             commitment: hex::encode(leaf.entry),
             salt: leaf.salt.map(hex::encode),
             text,
+            values: Vec::new(),
         }
+    }
+
+    /// Opens what it seals of rows, as long as their erasure can be undone.
+    async fn open_values(&mut self, installation: &Installation) -> Result<()> {
+        let run = self.objects().next().unwrap_or_default().to_owned();
+        let changes = self.record.pointer("/unmapped/changes").and_then(Value::as_array);
+        for change in changes.into_iter().flatten() {
+            let text = |name: &str| change[name].as_str();
+            let (Some(table), Some(letter), Some(sealed)) = (text("field"), text("operation"), text("sealed")) else {
+                continue;
+            };
+            let opened = open_values(installation, &run, (table, letter), sealed).await?;
+            self.values.extend(opened.map(|values| (table.to_owned(), letter.to_owned(), values)));
+        }
+        Ok(())
     }
 
     fn customer(&self) -> Option<&str> {
@@ -110,6 +133,9 @@ pub async fn query(installation: &Installation, query: &Query) -> Result<Vec<Ent
         let named = query.operation.as_deref().is_none_or(|begin| entry.operation().starts_with(begin));
         named && query.from.is_none_or(|from| from <= entry.time) && query.to.is_none_or(|to| entry.time <= to)
     });
+    for entry in &mut found {
+        entry.open_values(installation).await?;
+    }
     Ok(found)
 }
 
@@ -292,7 +318,15 @@ mod tests {
 
     fn entry(index: u64, operation: &str, object: &str, customer: Option<&str>) -> Entry {
         let record = json!({"api": {"operation": operation}, "resources": [{"uid": object}], "unmapped": {"customer": customer}});
-        Entry { index, time: DateTime::UNIX_EPOCH, record, commitment: String::new(), salt: None, text: None }
+        Entry {
+            index,
+            time: DateTime::UNIX_EPOCH,
+            record,
+            commitment: String::new(),
+            salt: None,
+            text: None,
+            values: Vec::new(),
+        }
     }
 
     #[test]

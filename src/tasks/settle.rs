@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 
 use crate::clock::Clock;
 use crate::control::RunRow;
+use crate::erase::throttle::behind;
 use crate::erase::{Ground, Site};
 use crate::installation::Installation;
 use crate::policy::calendar::{Bias, Period, end_of_period};
@@ -85,7 +86,10 @@ async fn ask(site: Option<&Site>, before: &StoreFiles, tables: &[String], clock:
                 vacuum_bytes: vacuum_bytes(site),
                 ..Settling::default()
             };
-            site.store.settle(&asked).await.map_err(|error| error.to_string())
+            match site.store.settle(&asked).await {
+                Ok(state) => Ok(with_replicas(state, &replicas_behind(site, clock).await)),
+                Err(error) => Err(error.to_string()),
+            }
         }
         None => Err("the store cannot be reached".to_owned()),
     };
@@ -102,6 +106,18 @@ async fn ask(site: Option<&Site>, before: &StoreFiles, tables: &[String], clock:
             StoreFiles { residues, asked_at: now, passed_at: None, ..before.clone() }
         }
     }
+}
+
+/// The replicas in which the rows may still be. What is asked is whether they show what the store did until now: then they show the deletion.
+async fn replicas_behind(site: &Site, clock: &dyn Clock) -> Vec<Residue> {
+    let behind = behind(site, clock).await;
+    behind.into_iter().map(|name| Residue::of(ResidueCode::ReplicaBehind, name)).collect()
+}
+
+fn with_replicas(mut state: PhysicalState, behind: &[Residue]) -> PhysicalState {
+    state.residues.extend_from_slice(behind);
+    state.residues.sort_unstable();
+    state
 }
 
 fn vacuum_bytes(site: &Site) -> u64 {
@@ -200,6 +216,24 @@ async fn clean_once(
     site: &Site,
     waiting: &[Waiting],
     (tables, rewrite): (&[String], bool),
+    clock: &dyn Clock,
+) -> crate::stores::Result<Answers> {
+    let mut answers = clean_files(site, waiting, (tables, rewrite)).await?;
+    let behind = replicas_behind(site, clock).await;
+    for (own, run) in answers.of_runs.iter_mut().zip(waiting) {
+        // One that has shown the deletion does not lose it again, however far it is behind today.
+        let still = behind.iter().filter(|replica| run.files.residues.iter().any(|known| is_same(known, replica)));
+        *own = with_replicas(std::mem::take(own), &still.cloned().collect::<Vec<_>>());
+    }
+    answers.state = with_replicas(answers.state, &behind);
+    Ok(answers)
+}
+
+/// The same for the store's own files.
+async fn clean_files(
+    site: &Site,
+    waiting: &[Waiting],
+    (tables, rewrite): (&[String], bool),
 ) -> crate::stores::Result<Answers> {
     let is_marked = site.store.engine() != Engine::Sqlite;
     let mut of_runs = Vec::new();
@@ -259,7 +293,7 @@ async fn settle_due(installation: &Installation) -> Result<Vec<String>> {
         };
         let tables: BTreeSet<String> = waiting.iter().flat_map(|run| run.tables.clone()).collect();
         let tables: Vec<String> = tables.into_iter().collect();
-        let answers = match clean_once(site, &waiting, (&tables, false)).await {
+        let answers = match clean_once(site, &waiting, (&tables, false), installation.clock.as_ref()).await {
             Ok(answers) => answers.of_runs,
             Err(error) => {
                 tracing::warn!(store, error = %error, "the files of a store were not cleaned up; it is tried again");
@@ -365,13 +399,14 @@ pub async fn settle_store(installation: &Installation, name: &str, rewrite: bool
     }
     installation.log_operation("store.settle", name, "intent").await?;
     let tables: Vec<String> = tables.into_iter().collect();
-    let Answers { state, of_runs } = match clean_once(site, &waiting, (&tables, rewrite)).await {
-        Ok(answers) => answers,
-        Err(error) => {
-            installation.log_operation("store.settle", name, "failure").await?;
-            return Err(crate::erase::EraseError::from(error).into());
-        }
-    };
+    let Answers { state, of_runs } =
+        match clean_once(site, &waiting, (&tables, rewrite), installation.clock.as_ref()).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                installation.log_operation("store.settle", name, "failure").await?;
+                return Err(crate::erase::EraseError::from(error).into());
+            }
+        };
     let now = installation.clock.now();
     let mut runs = Vec::new();
     for (run, state) in waiting.into_iter().zip(of_runs) {

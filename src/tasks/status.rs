@@ -24,6 +24,7 @@ use super::outcome::{retention_well, troubles};
 use super::outside::{OutsideWait, list_outside_keys};
 use super::settle::{is_settling, settle_by};
 use super::stamps::stamp_status;
+use super::witnesses::look_at_witnesses;
 
 /// Something that needs a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -112,6 +113,11 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
     look_at_work(&mut tx, config, now, &mut status).await?;
     look_at_doomed_roots(&mut tx, now, &mut status).await?;
     look_at_certificates(&mut tx, &config.audit.service, now, &mut status).await?;
+    for trouble in
+        look_at_witnesses(&mut tx, &config.audit, now).await?.into_iter().filter_map(std::result::Result::err)
+    {
+        status.add(trouble.code, trouble.what, trouble.since);
+    }
     look_at_time_stamps(&mut tx, config, now, &mut status).await?;
     look_at_drills(&mut tx, now, &mut status).await?;
     look_at_outside_keys(&mut tx, now, &mut status).await?;

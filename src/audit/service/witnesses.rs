@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::filing::chain;
-use crate::audit::witness::{Witness, WitnessAnswer, Witnesses};
+use crate::audit::witness::{Witness, WitnessAnswer, WitnessFailed, Witnesses, Witnessing};
 use crate::log::checkpoint::SignedCheckpoint;
 use crate::log::cosignature::{WitnessKey, add_checkpoint, with_signatures};
 use crate::log::proofs::ProofReader;
@@ -72,14 +72,28 @@ impl Cosigned {
         }
         let mut peers = self.peers.lock().await;
         let keys = self.witnesses.quorum.witnesses();
+        let notes = &self.witnesses.notes;
         let asked = self.witnesses.clients.iter().zip(keys).zip(&mut *peers).map(async |((client, key), peer)| {
-            if peer.failed.is_some_and(|failed| failed.elapsed() < PAUSE) {
+            // One that signed a later head meanwhile has nothing to say of this one.
+            if peer.known > head.checkpoint.size || peer.failed.is_some_and(|failed| failed.elapsed() < PAUSE) {
                 return None;
             }
-            let line = ask_one(sequencer, head, client, key, peer.known).await;
-            match &line {
-                Some(_) => *peer = Peer { known: head.checkpoint.size, failed: None },
-                None => peer.failed = Some(Instant::now()),
+            let asked = ask_one(sequencer, head, client, key, peer.known).await?;
+            let (line, found) = match asked {
+                Ok(line) => {
+                    *peer = Peer { known: head.checkpoint.size, failed: None };
+                    let signed_at = with_signatures(&head.note, std::slice::from_ref(&line)).ok();
+                    let signed_at = signed_at.and_then(|note| key.signed_at(&note));
+                    (Some(line), signed_at.map_or(Witnessing::Failed(WitnessFailed::BadSignature), Witnessing::Signed))
+                }
+                Err(failed) => {
+                    tracing::warn!(witness = key.name(), error = %failed, "a witness did not sign");
+                    peer.failed = Some(Instant::now());
+                    (None, Witnessing::Failed(failed))
+                }
+            };
+            if let Some(notes) = notes {
+                notes.note(key.name(), found).await;
             }
             line
         });
@@ -92,53 +106,125 @@ impl Cosigned {
     }
 }
 
+/// A witness's signature line; none when nothing can be said of it, because this log's own head is not there to be proved.
 async fn ask_one(
     sequencer: &Sequencer,
     head: &SignedCheckpoint,
     client: &Arc<dyn Witness>,
     key: &WitnessKey,
     known: u64,
-) -> Option<String> {
+) -> Option<Result<String, WitnessFailed>> {
     let mut known = known;
     // The second time with the size that the witness itself named.
     for _ in 0..2 {
         let proof = ProofReader::new(&**sequencer.store()).consistency(known, head.checkpoint.size).await;
         let proof = match proof {
             Ok(Some(proof)) => proof,
-            Ok(None) => {
-                tracing::error!(witness = key.name(), known, "a witness knows this log larger than it is here");
-                return None;
-            }
+            Ok(None) => return is_beyond(sequencer, known).await.then_some(Err(WitnessFailed::OtherHistory)),
             Err(error) => {
                 tracing::error!(error = %chain(&error), "no proof for a witness could be made");
                 return None;
             }
         };
         match client.add_checkpoint(add_checkpoint(known, &proof, &head.note)).await {
-            Ok(WitnessAnswer::Signed(reply)) => match key.line_of_reply(&head.note, &reply) {
-                Ok(line) => return Some(line),
-                Err(error) => {
-                    tracing::warn!(witness = key.name(), error = %error, "a witness's signature does not count");
-                    return None;
-                }
-            },
-            Ok(WitnessAnswer::Knows(size)) => known = size,
-            Err(error) => {
-                tracing::warn!(witness = key.name(), error = %error, "a witness did not sign");
-                return None;
+            Ok(WitnessAnswer::Signed(reply)) => {
+                return Some(key.line_of_reply(&head.note, &reply).map_err(|_| WitnessFailed::BadSignature));
             }
+            Ok(WitnessAnswer::Knows(size)) => known = size,
+            Err(error) => return Some(Err(error)),
         }
     }
-    None
+    // It names one size after the other, and signs none.
+    Some(Err(WitnessFailed::Unreachable))
 }
 
-/// Asks again and again, until it is aborted.
-pub(super) async fn beat(cosigned: Arc<Cosigned>, sequencer: Arc<Sequencer>) {
+/// Whether a size lies beyond this log, also as it is by now: then somebody saw more of it than there is.
+async fn is_beyond(sequencer: &Sequencer, size: u64) -> bool {
+    sequencer.latest().await.is_ok_and(|head| head.checkpoint.size < size)
+}
+
+/// Asks again and again with such pauses, also while nothing is filed, until it is aborted.
+pub(super) async fn beat(cosigned: Arc<Cosigned>, sequencer: Arc<Sequencer>, every: Duration) {
     loop {
         match sequencer.latest().await {
             Ok(head) => cosigned.ask(&sequencer, &head).await,
             Err(error) => tracing::error!(error = %chain(&error), "the audit log's head cannot be read"),
         }
-        tokio::time::sleep(HEARTBEAT).await;
+        tokio::time::sleep(every).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex as StdMutex;
+
+    use async_trait::async_trait;
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+
+    use super::*;
+    use crate::audit::witness::WitnessNotes;
+    use crate::control::log_store::SqlLogStore;
+    use crate::log::cosignature::{Quorum, cosign};
+    use crate::log::key_file::create_checkpoint_key;
+    use crate::random::SystemRandom;
+
+    /// A witness whose clock goes on a second with every signature.
+    struct Counting {
+        pair: Ed25519KeyPair,
+        key: WitnessKey,
+        seconds: StdMutex<u64>,
+    }
+
+    #[async_trait]
+    impl Witness for Counting {
+        async fn add_checkpoint(&self, body: String) -> Result<WitnessAnswer, WitnessFailed> {
+            let mut seconds = self.seconds.lock().unwrap();
+            *seconds += 1;
+            let note = body.split_once("\n\n").unwrap().1;
+            Ok(WitnessAnswer::Signed(cosign(&self.pair, &self.key, note, *seconds)))
+        }
+    }
+
+    /// Keeps what was noted.
+    #[derive(Default)]
+    struct Noted(StdMutex<Vec<Witnessing>>);
+
+    #[async_trait]
+    impl WitnessNotes for Noted {
+        async fn note(&self, _: &str, found: Witnessing) {
+            self.0.lock().unwrap().push(found);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_to_which_nothing_is_added_is_signed_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let signer = create_checkpoint_key(&folder.path().join("key.pem"), "log.example/one", &SystemRandom).unwrap();
+        let store = SqlLogStore::open(&folder.path().join("log.db"), "certificates").await.unwrap();
+        let sequencer = Arc::new(Sequencer::open(Arc::new(store), signer, None).await.unwrap());
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let public = pair.public_key().as_ref().try_into().unwrap();
+        let key = WitnessKey::new("witness.example/one", public).unwrap();
+        let notes = Arc::new(Noted::default());
+        let client = Counting { pair, key: key.clone(), seconds: StdMutex::new(1_000) };
+        let cosigned = Arc::new(Cosigned::new(Witnesses {
+            quorum: Quorum::new(vec![key.clone()], 1).unwrap(),
+            clients: vec![Arc::new(client)],
+            notes: Some(notes.clone()),
+        }));
+        let beating = tokio::spawn(beat(cosigned.clone(), sequencer.clone(), Duration::from_millis(5)));
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            let head = sequencer.latest().await.unwrap();
+            assert_eq!(head.checkpoint.size, 0);
+            let at = key.signed_at(&cosigned.of(&head).await);
+            seen.extend(at.filter(|at| seen.last() != Some(at)));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        beating.abort();
+        assert!(seen.is_sorted(), "{seen:?}");
+        let signed: Vec<_> = notes.0.lock().unwrap().iter().copied().take(3).collect();
+        let times = (1_001..).filter_map(|at| chrono::DateTime::from_timestamp(at, 0)).take(3);
+        assert_eq!(signed, times.map(Witnessing::Signed).collect::<Vec<_>>());
     }
 }

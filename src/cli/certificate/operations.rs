@@ -1,7 +1,7 @@
 //! `log query`, `log export` and `log prune`: the operation log for people who examine it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -13,10 +13,13 @@ use super::super::CommandResult;
 use super::super::context::{Context, local_time, task_error};
 use super::super::hold::read_subject;
 use super::super::output::shapes::Time;
-use super::super::output::{Document, Exit, Grid, Outcome, Words, say};
+use super::super::output::{Document, Exit, Grid, Lang, Outcome, UserError, Words, say};
 use super::export::write_all;
 use crate::installation::Needs;
-use crate::tasks::oplog::{Entry, Query, export as export_all, prune as prune_old, query as find};
+use crate::tasks::erasure::{RowValues, TableValues};
+use crate::tasks::oplog::{
+    ARCHIVE_NAME, ArchiveFile, Entry, Query, archive, export as export_all, prune as prune_old, query as find,
+};
 
 /// What to look for.
 #[derive(Debug, Args)]
@@ -45,6 +48,45 @@ struct Logged {
     /// The record in the names of OCSF 1.8; null once its content has expired.
     #[schemars(with = "Option<BTreeMap<String, Value>>")]
     record: Value,
+    /// What its rows held, as strict masks, as long as what it erased can be put back.
+    values: Vec<LoggedValues>,
+}
+
+/// What rows of a table held.
+#[derive(Debug, Serialize, JsonSchema)]
+struct LoggedValues {
+    /// Store and table.
+    table: String,
+    /// `D` where they were deleted, `M` where they were modified.
+    operation: String,
+    /// The first rows, and the key of the last.
+    #[serde(flatten)]
+    values: TableValues,
+}
+
+impl Logged {
+    fn of(entry: Entry) -> Self {
+        let Entry { index, time, record, values, .. } = entry;
+        let values = values.into_iter().map(|(table, operation, values)| LoggedValues { table, operation, values });
+        Self { index, at: time.into(), record, values: values.collect() }
+    }
+}
+
+/// Rows of a table as lines for people: `shop.orders 17: mobile 1********** → ******`.
+fn lines_of(lang: Lang, (table, letter, values): &(String, String, TableValues)) -> Vec<String> {
+    let line = |row: &RowValues| {
+        let fields = row.before.iter().map(|(name, before)| {
+            let after = row.after.as_ref().and_then(|after| after.get(name));
+            after
+                .filter(|after| *after != before)
+                .map_or_else(|| format!("{name} {before}"), |after| format!("{name} {before} → {after}"))
+        });
+        let fields: Vec<String> = fields.collect();
+        format!("  {table} {}: {}", row.key.join(", "), fields.join("; "))
+    };
+    let done = if letter == "D" { say(lang, "deleted", "已删除") } else { say(lang, "modified", "已修改") };
+    let title = format!("{table}, {done}, … {}", values.last.join(", "));
+    std::iter::once(title).chain(values.rows.iter().map(line)).collect()
 }
 
 /// The JSON of `log query`.
@@ -107,28 +149,38 @@ pub async fn query(context: &mut Context<'_>, args: QueryArgs) -> CommandResult 
         output.table(&grid)?;
     }
     let result = Outcome::of_list(found.is_empty());
-    let entries = found.into_iter().map(|Entry { index, time, record, .. }| Logged { index, at: time.into(), record });
-    output.document(&QueryDocument { result, entries: entries.collect() })?;
+    for values in found.iter().flat_map(|entry| &entry.values) {
+        for line in lines_of(lang, values) {
+            output.say(&Words::new(line.clone(), line))?;
+        }
+    }
+    output.document(&QueryDocument { result, entries: found.into_iter().map(Logged::of).collect() })?;
     installation.close().await.map_err(task_error)?;
     Ok(Exit::Done)
 }
 
 /// Where to write.
 #[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
 pub struct LogExportArgs {
     /// The file: one JSON object a line.
     #[arg(long, value_name = "FILE")]
-    output: PathBuf,
+    output: Option<PathBuf>,
+    /// A folder of archives: a file for each month that is over and has none yet.
+    #[arg(long, value_name = "DIR")]
+    archive: Option<PathBuf>,
 }
 
 /// The JSON of `log export`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct LogExportDocument {
-    /// Always `complete`.
+    /// `complete`; `nothing-found` when no month is over that has no archive.
     result: Outcome,
-    /// The file.
-    file: PathBuf,
-    /// How many entries it holds: all of the log.
+    /// The file; null for archives.
+    file: Option<PathBuf>,
+    /// The archives that were written, oldest first; empty for a file.
+    archives: Vec<PathBuf>,
+    /// How many entries were written: into a file all of the log.
     entries: u64,
     /// Those whose content has expired; only their commitment is there.
     dropped: u64,
@@ -138,43 +190,73 @@ impl Document for LogExportDocument {
     const OF: &'static [&'static str] = &["log export"];
 }
 
-/// A line of the exported file.
-#[derive(Serialize)]
-struct Line<'e> {
-    index: u64,
-    time: String,
-    /// SHA-256(salt ‖ record), which the log's tree holds.
-    commitment: &'e str,
-    salt: Option<&'e str>,
-    /// The record's text, byte for byte.
-    record: Option<&'e str>,
-}
-
-/// Writes the whole log; each line can be checked against the log's tree.
+/// Writes the whole log, or months of it; each line can be checked against the log's tree.
 pub async fn export(context: &mut Context<'_>, args: LogExportArgs) -> CommandResult {
     context.only_now()?;
+    if let Some(folder) = args.archive {
+        return export_archives(context, folder).await;
+    }
+    let file = args.output.unwrap_or_default();
     let installation = context.open(Needs::STATE).await?;
     let all = export_all(&installation).await.map_err(task_error)?;
     installation.close().await.map_err(task_error)?;
     let mut text = String::new();
     for entry in &all {
-        let line = Line {
-            index: entry.index,
-            time: crate::control::time_text(entry.time),
-            commitment: &entry.commitment,
-            salt: entry.salt.as_deref(),
-            record: entry.text.as_deref(),
-        };
-        text +=
-            &serde_json::to_string(&line).map_err(|error| super::super::output::UserError::from_any(error.into()))?;
+        text += &serde_json::to_string(&entry.archived()).map_err(|error| UserError::from_any(error.into()))?;
         text.push('\n');
     }
-    write_all(&[(&args.output, text.as_bytes())])?;
+    write_all(&[(&file, text.as_bytes())])?;
     let (entries, dropped) = (all.len() as u64, all.iter().filter(|entry| entry.text.is_none()).count() as u64);
-    let shown = args.output.display();
+    let shown = file.display();
     context.output.say(&Words::new(format!("{shown}: {entries} entries"), format!("{shown}：{entries} 条")))?;
-    context.output.document(&LogExportDocument { result: Outcome::Complete, file: args.output, entries, dropped })?;
+    let (result, archives) = (Outcome::Complete, Vec::new());
+    context.output.document(&LogExportDocument { result, file: Some(file), archives, entries, dropped })?;
     Ok(Exit::Done)
+}
+
+async fn export_archives(context: &mut Context<'_>, folder: PathBuf) -> CommandResult {
+    std::fs::create_dir_all(&folder).map_err(|error| unusable(&folder, &error))?;
+    let there = archives_in(&folder)?;
+    let installation = context.open(Needs::STATE).await?;
+    let made = archive(&installation, &there).await.map_err(task_error)?;
+    installation.close().await.map_err(task_error)?;
+    let archives: Vec<PathBuf> = made.iter().map(|(name, _)| folder.join(name)).collect();
+    let files: Vec<(&PathBuf, &[u8])> = archives.iter().zip(made.iter().map(|(_, text)| text.as_bytes())).collect();
+    write_all(&files)?;
+    let entries = made.iter().map(|(_, text)| text.lines().count().saturating_sub(1) as u64).sum();
+    let dropped =
+        made.iter().flat_map(|(_, text)| text.lines()).filter(|line| line.ends_with("\"record\":null}")).count();
+    for path in &archives {
+        let shown = path.display().to_string();
+        context.output.say(&Words::new(shown.clone(), shown))?;
+    }
+    if archives.is_empty() {
+        context.output.say(&Words::new("no month is over that has no archive", "没有尚未归档的完整月份"))?;
+    }
+    let result = Outcome::of_list(archives.is_empty());
+    context.output.document(&LogExportDocument { result, file: None, archives, entries, dropped: dropped as u64 })?;
+    Ok(Exit::Done)
+}
+
+/// The archives in a folder, in the order of their names.
+pub(super) fn archives_in(folder: &Path) -> Result<Vec<ArchiveFile>, UserError> {
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(folder).map_err(|error| unusable(folder, &error))?.flatten() {
+        let name = file.file_name().to_string_lossy().into_owned();
+        if name.starts_with(ARCHIVE_NAME.0) && name.ends_with(ARCHIVE_NAME.1) {
+            let bytes = std::fs::read(file.path()).map_err(|error| unusable(&file.path(), &error))?;
+            found.push((name, String::from_utf8_lossy(&bytes).into_owned()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> UserError {
+    let what = Words::new(format!("the archives cannot be read: {error}"), format!("无法读取归档：{error}"));
+    UserError::new(Exit::Failed, "ARCHIVE", what)
+        .at(path.display().to_string())
+        .advise("name the folder with the archives", "请指定归档所在的文件夹")
 }
 
 /// Whether to do it.

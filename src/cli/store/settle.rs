@@ -103,6 +103,7 @@ fn words(residue: &Residue) -> Words {
         ResidueCode::LogArchive => ("archived write-ahead log", "已归档的预写日志"),
         ResidueCode::BinaryLog => ("the binary log", "二进制日志"),
         ResidueCode::StatementLog => ("a log of statements is on", "语句日志已开启"),
+        ResidueCode::ReplicaBehind => ("a replica does not show the deletion yet (", "副本尚未显示已删除（"),
     };
     let (mut en, mut zh) = (en.to_owned(), zh.to_owned());
     if !of.is_empty() {

@@ -180,6 +180,7 @@ fn predicate(
         root_slot: Some(lost.slot.clone()),
         outside_key: None,
         medium: None,
+        backup_copies: Vec::new(),
         lost_medium: Some(LostMedium {
             version: 1,
             record_id: row.id.clone(),

@@ -137,6 +137,7 @@ fn predicate(
         root_slot: None,
         outside_key: None,
         medium: Some(end(row, body, how, key)),
+        backup_copies: Vec::new(),
         lost_medium: None,
         final_since: None,
         residual_date: None,

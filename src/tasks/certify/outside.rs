@@ -186,6 +186,7 @@ fn predicate(facts: &Facts<'_>) -> Predicate {
         root_slot: None,
         outside_key: Some(end(facts, ever_in_clear, until)),
         medium: None,
+        backup_copies: Vec::new(),
         lost_medium: None,
         final_since: None,
         residual_date,

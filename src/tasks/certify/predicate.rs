@@ -17,17 +17,17 @@ use crate::certify::codes::{
 };
 use crate::certify::evidence::OTHERS;
 use crate::certify::statement::{
-    Anonymization, AnonymizedField, Approval, Backups, ClockQuality, Digest, Issuer, KeyEvidence, Predicate, Privacy,
-    PrivacyScan, Retained, RootSlot, Scope, Supersedes, Target, Timestamp, Verification,
+    Anonymization, AnonymizedField, Approval, Backups, ClockQuality, DeclaredCopy, Digest, Issuer, KeyEvidence,
+    Predicate, Privacy, PrivacyScan, Retained, RootSlot, Scope, Supersedes, Target, Timestamp, Verification,
 };
-use crate::control::{ChunkRow, RunRow};
+use crate::control::{ChunkRow, RunRow, SnapshotRow};
 use crate::plan::{CollectionCounts, PlanBody, Reason, Technique};
 use crate::policy::registry::{BackupMode, StoreSpec};
 use crate::stores::Engine;
 use crate::stores::PhysicalStage;
 
 use self::basis::{data_categories, legal_basis, policy, trigger};
-use self::copies::copies;
+use self::copies::{all_copies, backup_copies, weakness};
 use super::{FINAL, SHREDDED, UNDONE, proof};
 use crate::tasks::erasure::RunBody;
 use crate::tasks::media::GoneCopy;
@@ -83,6 +83,8 @@ pub(super) struct Facts {
     pub lists_irrevocable_at: Option<DateTime<Utc>>,
     /// Its plan's chunks.
     pub chunks: Vec<ChunkRow>,
+    /// Snapshots whose view was opened before the rows were read back as gone, and whose chain has its key; oldest first.
+    pub snapshots: Vec<SnapshotRow>,
     /// Its plan's public part.
     pub plan: PlanBody,
     /// The request that it answers.
@@ -182,6 +184,7 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
     let times = facts.times();
     let (targets, retained) = fit(targets(facts)?, retained(facts))?;
     let limitations = limitations(facts, &targets);
+    let backup_copies = backup_copies(facts, &targets);
     let declared = facts.plan.collections.len() + facts.plan.skipped.len();
     Ok(Predicate {
         certificate_id: facts.id.clone(),
@@ -219,6 +222,7 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
         residual_date: residual_date(facts, &targets, &limitations),
         final_since: facts.body.final_at.filter(|_| facts.is_final()).map(Timestamp::from),
         targets,
+        backup_copies,
         retained,
         recipients: Vec::new(),
         root_slot: Some(facts.root_slot.clone()),
@@ -322,7 +326,7 @@ fn targets(facts: &Facts) -> Result<Vec<Target>> {
             anonymization: anonymization(facts, counts, sums.anonymised),
             verification: verification(facts, &times),
             backups,
-            copies: copies(spec, facts.copied_until(&spec.name), &facts.gone),
+            copies: all_copies(facts, spec, sums.erased + sums.anonymised + sums.stripped > 0),
             media: None,
         });
     }
@@ -483,13 +487,7 @@ fn fit(targets: Vec<Target>, mut retained: Vec<Retained>) -> Result<(Vec<Target>
 
 /// Two targets as one: sums, and of every claim the weaker one.
 fn joined(mut sum: Target, other: Target) -> Target {
-    let rank = |backups: &Backups| match backups.state {
-        BackupState::None => 0,
-        BackupState::Erased => 1,
-        BackupState::ReplayedOnRestore => 2,
-        BackupState::Expires => 3,
-        BackupState::Chain => 4,
-    };
+    let rank = weakness;
     sum.records_selected += other.records_selected;
     sum.records_erased += other.records_erased;
     sum.records_anonymized += other.records_anonymized;
@@ -566,7 +564,8 @@ fn limitations(facts: &Facts, targets: &[Target]) -> Vec<Limitation> {
     let is_left = body.physical.iter().any(|files| files.stage() != PhysicalStage::Settled);
     when(is_left, Limitation::ResidualInDatabaseLog);
     when(body.is_residue_pending(), Limitation::ResiduePending);
-    when(targets.iter().any(|target| !target.copies.is_empty()), Limitation::CopyDeclared);
+    let is_declared = |copy: &DeclaredCopy| copy.state != CopyState::Absent;
+    when(targets.iter().any(|target| target.copies.iter().any(is_declared)), Limitation::CopyDeclared);
     when(any_copy(CopyState::Unread), Limitation::CopyUnread);
     when(targets.iter().any(|target| target.backups.state == BackupState::Chain), Limitation::BackupNotCovered);
     when(facts.stores.iter().any(|store| store.backup == BackupMode::None), Limitation::NoBackup);

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::is_unproven;
 use super::predicate::Facts;
-use super::predicate::copies::copies;
+use super::predicate::copies::{copies, replicas};
 use crate::certify::check::{as_id, location};
-use crate::certify::codes::SlotClass;
+use crate::certify::codes::{CopyState, SlotClass};
 use crate::certify::statement::Predicate;
 use crate::tasks::finality::{CopyDates, DATABASE_LOG, Residual, ResidualCode};
 
@@ -95,8 +95,16 @@ fn copy_dates(facts: &Facts, earlier: &[Predicate]) -> CopyDates {
         }
     }
     for target in earlier.iter().flat_map(|predicate| &predicate.targets) {
-        for copy in &target.copies {
+        // What showed the deletion then shows it since.
+        for copy in target.copies.iter().filter(|copy| copy.state != CopyState::Absent) {
             dates.certified(store_of(&target.location), &copy.copy_ref, copy.dies_by);
+        }
+    }
+    // A replica that shows the deletion by now: an earlier certificate could not tell.
+    for spec in &facts.stores {
+        let shown = replicas(spec, &facts.body.physical).into_iter().filter(|copy| copy.state == CopyState::Absent);
+        for copy in shown {
+            dates.destroyed(store_of(&location(&spec.name, "-")), &copy.copy_ref);
         }
     }
     for gone in facts.gone.iter().filter(|gone| !gone.is_lost && gone.at >= facts.copied_until(&gone.name.store)) {

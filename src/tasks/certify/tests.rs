@@ -134,6 +134,7 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
         ..CollectionCounts::default()
     });
     Facts {
+        snapshots: Vec::new(),
         controller: "示例 shop".to_owned(),
         environment: "test".to_owned(),
         gone: Vec::new(),

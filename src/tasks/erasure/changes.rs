@@ -1,36 +1,130 @@
-//! What the operation log says of a run's rows: how many were deleted and changed in each table, and a digest of what was there before.
+//! What the operation log says of a run's rows: of each table how many were deleted and changed, which, a digest of what was there
+//! before, what became of the fields, and sealed masks of the first rows.
+
+pub(super) mod values;
 
 use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::control::{DoneBlock, LedgerKind};
-use crate::log::record::Change;
+use crate::control::{DoneBlock, LedgerKind, RunRow};
+use crate::erase::Ground;
+use crate::erase::batch::stripped_columns;
+use crate::installation::Installation;
+use crate::log::record::{Change, Records};
+use crate::plan::Technique;
+use crate::plan::model::Collection;
 
-/// The changes of a run, by table, from its entries in the ledger in their order.
+use super::Result;
+use values::{Sealer, TableValues};
+
+/// Rows of a table whose values are shown.
+const ROWS_SHOWN: usize = 10;
+
+/// A row: its chunk, and the keyed digest of its key.
+type Place = (i64, [u8; 16]);
+
+/// What became of rows of a table in one way.
 #[derive(Default)]
-pub(super) struct Changes(BTreeMap<(String, &'static str), (u64, Option<Context>)>);
+struct Done {
+    rows: u64,
+    contents: Option<Context>,
+    first: Vec<Place>,
+    last: Option<Place>,
+    kinds: Vec<LedgerKind>,
+}
+
+/// The changes of a run, by store, table and letter, from its entries in the ledger in their order.
+#[derive(Default)]
+struct Changes(BTreeMap<(String, String, &'static str), Done>);
 
 impl Changes {
     /// Adds the rows of a block of entries.
-    pub(super) fn add(&mut self, block: &DoneBlock, done: &[([u8; 16], [u8; 32])]) {
+    fn add(&mut self, block: &DoneBlock, rows: &[([u8; 16], [u8; 32])]) {
         let letter = if block.kind == LedgerKind::Erased { "D" } else { "M" };
-        let (rows, contents) = self.0.entry((format!("{}.{}", block.store, block.collection), letter)).or_default();
-        let contents = contents.get_or_insert_with(|| Context::new(&SHA256));
-        *rows += done.len() as u64;
-        for (_, content) in done {
+        let done = self.0.entry((block.store.clone(), block.collection.clone(), letter)).or_default();
+        let contents = done.contents.get_or_insert_with(|| Context::new(&SHA256));
+        done.rows += rows.len() as u64;
+        for (row, content) in rows {
             contents.update(content);
+            if done.first.len() < ROWS_SHOWN {
+                done.first.push((block.chunk, *row));
+            }
+            done.last = Some((block.chunk, *row));
+        }
+        if !done.kinds.contains(&block.kind) {
+            done.kinds.push(block.kind);
         }
     }
+}
 
-    /// What the operation log says.
-    pub(super) fn finish(self) -> Vec<Change> {
-        let change = |((field, letter), (rows, contents)): ((String, &str), (u64, Option<Context>))| Change {
-            field,
-            operation: letter.to_owned(),
-            rows,
-            before: contents.map(|contents| hex::encode(contents.finish())),
+/// What the operation log says of the rows that a run deleted, anonymised or stripped.
+///
+/// # Errors
+/// When the control database, a key or a store fails; it is done again then.
+pub(super) async fn changes_of(installation: &Installation, run: &RunRow) -> Result<Vec<Change>> {
+    let mut changes = Changes::default();
+    let mut tx = installation.control.read().await?;
+    for block in tx.done_blocks(&run.id).await? {
+        changes.add(&block, &tx.done_rows(&run.id, &block).await?);
+    }
+    drop(tx);
+    let ground = installation.ground()?;
+    let sealer = Sealer::of(installation, &run.id).await?;
+    let mut said = Vec::new();
+    for ((store, table, letter), done) in changes.0 {
+        let collection = collection_of(&ground, &store, &table);
+        let values = match (&sealer, collection) {
+            (Some(sealer), Some(_)) => sealer.read(&ground, (&store, &table), &done.first, done.last).await?,
+            _ => TableValues::default(),
         };
-        self.0.into_iter().map(change).collect()
+        let field = format!("{store}.{table}");
+        let sealed = match &sealer {
+            Some(sealer) if !values.rows.is_empty() => Some(sealer.seal(&field, letter, &values)?),
+            _ => None,
+        };
+        said.push(Change {
+            after: collection.map(|collection| after(collection, &done.kinds)).unwrap_or_default(),
+            records: records(&done),
+            before: done.contents.map(|contents| hex::encode(contents.finish())),
+            operation: letter.to_owned(),
+            rows: done.rows,
+            field,
+            sealed,
+        });
+    }
+    Ok(said)
+}
+
+fn collection_of<'g>(ground: &Ground<'g>, store: &str, table: &str) -> Option<&'g Collection> {
+    let site = ground.sites.iter().find(|site| site.model.spec.name == store)?;
+    Some(site.model.collection(table)?.1)
+}
+
+fn records(done: &Done) -> Option<Records> {
+    let (first, last) = (done.first.first()?, done.last?);
+    Some(Records { first: hex::encode(first.1), last: hex::encode(last.1) })
+}
+
+/// What became of the fields of rows that were modified.
+fn after(collection: &Collection, kinds: &[LedgerKind]) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    if kinds.contains(&LedgerKind::Stripped) {
+        all.extend(stripped_columns(collection).into_iter().map(|column| (column.name.clone(), "emptied".to_owned())));
+    }
+    if kinds.contains(&LedgerKind::Anonymised) {
+        let techniques = collection.anonymise.iter().flat_map(|changes| changes.techniques());
+        all.extend(techniques.map(|(column, technique)| (column, name_of(technique).to_owned())));
+    }
+    all
+}
+
+fn name_of(technique: Technique) -> &'static str {
+    match technique {
+        Technique::Null => "null",
+        Technique::Fixed => "fixed",
+        Technique::Mask => "mask",
+        Technique::Generalise => "generalise",
+        Technique::Surrogate => "surrogate",
     }
 }

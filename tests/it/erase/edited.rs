@@ -60,7 +60,8 @@ async fn an_edited_policy_takes_few_customers_first_and_the_rest_a_day_later() {
     let person = place.ask("SELECT min(person) FROM notes").await;
     assert_eq!(counts(&forget(&installation, &person).await), [3, 3, 0, 0, 0]);
     assert_eq!(plan_retention(&installation).await.unwrap().body.to_do(), 0);
-    let earlier = (installation.clock.now() - TimeDelta::hours(21)).to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+    let earlier =
+        (installation.clock.now() - TimeDelta::hours(21)).to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
     place.sql_in("state/control.db", &format!("UPDATE run SET ended_at = '{earlier}' WHERE id = '{}'", run.id)).await;
     assert_eq!(counts(&retain(&installation).await), [51, 51, 0, 0, 0]);
     assert_eq!(place.ask("SELECT count(*) FROM notes").await, "0");

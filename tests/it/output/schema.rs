@@ -6,6 +6,27 @@ use serde_json::Value;
 /// Keywords that explain and do not restrict.
 const WORDS: &[&str] = &["$schema", "title", "description", "default"];
 
+/// A published schema of what is signed or logged, with every definition in its place.
+pub fn published(name: &str) -> Value {
+    fn inline(schema: &Value, defined: &Value) -> Value {
+        match schema {
+            Value::Object(members) if members.contains_key("$ref") => {
+                let name = members["$ref"].as_str().unwrap().trim_start_matches("#/$defs/");
+                inline(&defined[name], defined)
+            }
+            Value::Object(members) => {
+                let members = members.iter().filter(|(name, _)| *name != "$defs");
+                members.map(|(name, member)| (name.clone(), inline(member, defined))).collect()
+            }
+            Value::Array(items) => items.iter().map(|item| inline(item, defined)).collect(),
+            other => other.clone(),
+        }
+    }
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("config/schema/{name}.schema.json"));
+    let schema: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    inline(&schema, &schema["$defs"])
+}
+
 /// What does not fit, with the place.
 pub fn check(schema: &Value, value: &Value, place: &str) -> Vec<String> {
     let Some(rules) = schema.as_object() else {

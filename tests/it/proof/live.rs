@@ -6,18 +6,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use wangchuan::clock::Clock as _;
 use wangchuan::control::log_store::SqlLogStore;
+use wangchuan::log::cosignature::add_checkpoint;
 use wangchuan::log::key_file::create_checkpoint_key;
 use wangchuan::log::sequencer::{FileAnchor, Sequencer};
 use wangchuan::log::store::NewLeaf;
 use wangchuan::random::SystemRandom;
+use wangchuan::tasks::audit::verify_all;
+use wangchuan::tasks::status::status;
 
 use super::tools::{filed, python, run};
 use crate::support::ports::free_port;
 use crate::support::program::{Program, Running};
 use crate::support::world::{Making, World};
 
-const ORIGIN: &str = "audit.example.com/erasures";
+pub(super) const ORIGIN: &str = "audit.example.com/erasures";
 
 /// A leaf that no certificate is behind: here only the tree counts.
 fn leaf(number: usize) -> NewLeaf {
@@ -26,7 +30,7 @@ fn leaf(number: usize) -> NewLeaf {
 }
 
 /// The log of a folder as `audit serve --data` finds it.
-async fn open_log(folder: &Path) -> Sequencer {
+pub(super) async fn open_log(folder: &Path) -> Sequencer {
     std::fs::create_dir_all(folder).unwrap();
     let key = folder.join("log-key.pem");
     let signer = if key.exists() {
@@ -39,7 +43,7 @@ async fn open_log(folder: &Path) -> Sequencer {
     Sequencer::open(Arc::new(store), signer.unwrap(), Some(anchor)).await.unwrap()
 }
 
-async fn append(log: &Sequencer, leaves: std::ops::Range<usize>) {
+pub(super) async fn append(log: &Sequencer, leaves: std::ops::Range<usize>) {
     let leaves: Vec<NewLeaf> = leaves.map(leaf).collect();
     for group in leaves.chunks(250) {
         log.append(group).await.unwrap();
@@ -47,9 +51,9 @@ async fn append(log: &Sequencer, leaves: std::ops::Range<usize>) {
 }
 
 /// `audit serve` on a folder with a log; killed when it is dropped.
-struct Served {
+pub(super) struct Served {
     running: Option<Running>,
-    url: String,
+    pub(super) url: String,
 }
 
 /// The command line of a log of its own.
@@ -71,7 +75,7 @@ fn serving(listen: &str) -> [&str; 12] {
 }
 
 impl Served {
-    fn start(folder: &Path) -> Self {
+    pub(super) fn start(folder: &Path) -> Self {
         let port = free_port();
         let key = aws_lc_rs::signature::EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1_SIGNING);
         let pkcs8 = key.unwrap().to_pkcs8v1().unwrap();
@@ -85,7 +89,7 @@ impl Served {
         Self { running: Some(running), url }
     }
 
-    fn stop(mut self) {
+    pub(super) fn stop(mut self) {
         let (code, said) = self.running.take().unwrap().signal("TERM", Duration::from_secs(20));
         assert_eq!(code, Some(0), "{said}");
     }
@@ -101,7 +105,7 @@ fn wait_for(url: &str) {
     }
 }
 
-async fn get(url: &str) -> (u16, Vec<u8>) {
+pub(super) async fn get(url: &str) -> (u16, Vec<u8>) {
     let reply = reqwest::get(url).await.unwrap();
     let status = reply.status().as_u16();
     (status, reply.bytes().await.unwrap().to_vec())
@@ -203,10 +207,10 @@ async fn a_log_that_was_rolled_back_is_not_served() {
 }
 
 /// A witness from PyPI; killed when it is dropped.
-struct Witness {
+pub(super) struct Witness {
     server: Child,
-    url: String,
-    key: String,
+    pub(super) url: String,
+    pub(super) key: String,
     folder: PathBuf,
     program: PathBuf,
 }
@@ -219,7 +223,7 @@ impl Drop for Witness {
 }
 
 impl Witness {
-    fn start(folder: &Path) -> Option<Self> {
+    pub(super) fn start(folder: &Path) -> Option<Self> {
         let program = python("aics-witness")?;
         std::fs::create_dir_all(folder).unwrap();
         let listen = format!("127.0.0.1:{}", free_port());
@@ -249,7 +253,19 @@ impl Witness {
         Some(Self { server, url, key, folder: folder.to_owned(), program })
     }
 
-    fn add_log(&mut self, origin: &str, key: &str) {
+    /// What it kept of heads that it refused, as JSON.
+    pub(super) fn evidence(&self) -> String {
+        let kept = Command::new(&self.program)
+            .args(["evidence", "--config", "witness.json"])
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(kept.status.success(), "{kept:?}");
+        String::from_utf8(kept.stdout).unwrap()
+    }
+
+    pub(super) fn add_log(&mut self, origin: &str, key: &str) {
         let added = Command::new(&self.program)
             .args(["add-log", "--config", "witness.json", "--origin", origin, "--vkey", key])
             .current_dir(&self.folder)
@@ -291,6 +307,14 @@ async fn receipts_become_grade_a_with_a_witness_and_stay_b_without() {
     witness.add_log(log["origin"].as_str().unwrap(), log["verifierKey"].as_str().unwrap());
     again(&world).await;
     assert_eq!(grades(&program), [("A".to_owned(), 2)]);
+    let (codes, line) = of_witnesses(&world).await;
+    let (good, said) = line.unwrap();
+    assert!(codes.is_empty() && good && said.starts_with("1 of 1 have signed"), "{codes:?} {said}");
+    // Nobody asked it since; the signature is by the witness's own clock.
+    let now = world.clock.now();
+    world.clock.advance(wangchuan::clock::SystemClock.now() + chrono::TimeDelta::hours(27) - now);
+    let (codes, line) = of_witnesses(&world).await;
+    assert_eq!((codes.as_slice(), line.map(|(good, _)| good)), (["witness-overdue"].as_slice(), Some(false)));
     program.json(&["certificate", "export", "1", "--output", "c.sigstore.json"]).ends(0);
     let verified = program.json(&["certificate", "verify", "c.sigstore.json", "--trust", "trust.json"]).ends(0);
     verified.says(&["self-hosted, witnessed"]);
@@ -301,6 +325,66 @@ async fn receipts_become_grade_a_with_a_witness_and_stay_b_without() {
     std::fs::write(world.path("other.json"), other.to_string()).unwrap();
     let verified = program.json(&["certificate", "verify", "c.sigstore.json", "--trust", "other.json"]).ends(0);
     verified.says(&["self-hosted, unwitnessed"]);
+}
+
+/// What `status` says of witnesses, and the line of `audit verify`, at the world's time.
+async fn of_witnesses(world: &World) -> (Vec<&'static str>, Option<(bool, String)>) {
+    let state = world.open_state().await;
+    let found = status(&state.control, &state.config, &*world.clock).await.unwrap();
+    let codes = found.overdue.iter().map(|item| item.code).filter(|code| code.starts_with("witness"));
+    let verdict = verify_all(&state).await.unwrap();
+    let line = verdict.checks.into_iter().find(|(check, ..)| check == "witnesses").map(|(_, good, said)| (good, said));
+    state.close().await.unwrap();
+    (codes.collect(), line)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_that_is_silent_or_saw_another_history_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut witness) = Witness::start(&folder.path().join("witness")) else { return };
+    let audit = format!(
+        "url = \"embedded\"\ndata = \"audit\"\nwitness = [{{ key = \"{}\", url = \"{}\" }}]",
+        witness.key, witness.url
+    );
+    // It does not know this log.
+    let world = filed(Making { audit, ..Making::default() }, 2).await;
+    assert_eq!(of_witnesses(&world).await, (Vec::new(), Some((true, "0 of 1 have signed the log's head".to_owned()))));
+    world.clock.advance(chrono::TimeDelta::hours(4));
+    let (codes, line) = of_witnesses(&world).await;
+    let (good, said) = line.unwrap();
+    assert_eq!((codes.as_slice(), good), (["witness-overdue"].as_slice(), false), "{said}");
+    assert!(said.contains("whoever runs it must add the log's key"), "{said}");
+
+    let program = Program::in_directory(world.folder.path());
+    program.json(&["audit", "trust", "--output", "trust.json"]).ends(0);
+    let trust: Value = serde_json::from_slice(&std::fs::read(world.path("trust.json")).unwrap()).unwrap();
+    let origin = trust["logs"][0]["origin"].as_str().unwrap().to_owned();
+    witness.add_log(&origin, trust["logs"][0]["verifierKey"].as_str().unwrap());
+    // Somebody with the log's key shows the witness another log under the same name.
+    let key = wangchuan::log::key_file::open_checkpoint_key(&world.path("audit/log-key.pem"), &origin).unwrap();
+    let forged = add_checkpoint(0, &[], &key.sign(1, [9; 32]).note);
+    let shown = reqwest::Client::new().post(format!("{}/add-checkpoint", witness.url)).body(forged).send().await;
+    assert_eq!(shown.unwrap().status().as_u16(), 200);
+    let installation = world.open().await;
+    wangchuan::tasks::audit::file_again(&installation).await.unwrap();
+    installation.close().await.unwrap();
+    let (codes, line) = of_witnesses(&world).await;
+    let (good, said) = line.unwrap();
+    assert_eq!((codes.as_slice(), good), (["witness-other-history"].as_slice(), false), "{said}");
+    assert!(said.contains("has seen another history"), "{said}");
+    assert_eq!(grades(&program), [("B".to_owned(), 2)]);
+    program.run(&["status"]).ends(5).says(&["witness.example/one", "another history"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_without_entries_has_a_signed_head() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open_log(&folder.path().join("log")).await;
+    let served = Served::start(folder.path());
+    let head = String::from_utf8(get(&format!("{}/checkpoint", served.url)).await.1).unwrap();
+    let head = log.key().open(&head).unwrap().checkpoint;
+    assert_eq!((head.size, head.root), (0, wangchuan::log::tree::empty_root()));
+    served.stop();
 }
 
 /// `audit flush --again`, within the world's time.

@@ -13,7 +13,6 @@ use crate::scenario::small;
 use crate::scenario::workplace::Workplace;
 use crate::support::control_database::{ControlDatabase, server};
 use crate::support::program::{Outcome, Program};
-use crate::support::source::read;
 
 pub const COPY: &str = "[[store.copy]]\nname = \"dump\"\nkind = \"dump\"\ndies = \"10 years\"\n\n";
 const FIRST_TABLE: &str = "[[store.collection]]\ntable = \"customers\"";
@@ -83,26 +82,6 @@ pub fn statement(place: &Workplace, id: &str) -> Value {
     place.good(&["certificate", "show", id]).document()["statement"].clone()
 }
 
-/// The published schema of certificates, with every definition in its place.
-fn published() -> Value {
-    fn inline(schema: &Value, defined: &Value) -> Value {
-        match schema {
-            Value::Object(members) if members.contains_key("$ref") => {
-                let name = members["$ref"].as_str().unwrap().trim_start_matches("#/$defs/");
-                inline(&defined[name], defined)
-            }
-            Value::Object(members) => {
-                let members = members.iter().filter(|(name, _)| *name != "$defs");
-                members.map(|(name, member)| (name.clone(), inline(member, defined))).collect()
-            }
-            Value::Array(items) => items.iter().map(|item| inline(item, defined)).collect(),
-            other => other.clone(),
-        }
-    }
-    let schema: Value = serde_json::from_str(&read("config/schema/certificate.schema.json")).unwrap();
-    inline(&schema, &schema["$defs"])
-}
-
 #[test]
 fn a_copy_is_gone_with_its_medium_in_the_certificates_that_waited_for_it() {
     a_copy_is_gone_with_its_medium_in_the_certificates_that_waited_for_it_in(&shredded());
@@ -130,7 +109,7 @@ fn a_copy_is_gone_with_its_medium_in_the_certificates_that_waited_for_it_in(plac
     assert_eq!(issued.len(), 2, "its own, and another one of the run\n{done}");
 
     let own = statement(place, issued[0].as_str().unwrap());
-    let published = published();
+    let published = schema::published("certificate");
     assert_eq!(schema::check(&published, &own, ""), Vec::<String>::new());
     let medium = &own["predicate"]["medium"];
     assert_eq!(medium["recordId"], done.text("record"), "{own}");
@@ -321,7 +300,7 @@ fn what_lay_on_a_lost_medium_opens_no_more_once_its_keys_are_shredded_in(place: 
     assert!(!status.list("overdue").iter().any(|item| item["code"] == "medium-open"), "{status}");
     let issued = done.list("certificates");
     let own = statement(place, issued[0].as_str().unwrap());
-    let published = published();
+    let published = schema::published("certificate");
     assert_eq!(schema::check(&published, &own, ""), Vec::<String>::new());
     let lost_medium = &own["predicate"]["lostMedium"];
     assert_eq!(lost_medium["chains"], lost_medium["chainsDestroyed"], "{own}");

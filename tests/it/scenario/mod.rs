@@ -24,6 +24,7 @@ mod agent;
 mod bad_input;
 mod beside;
 mod chinook;
+mod copies;
 mod crashes;
 pub mod database;
 mod drills;

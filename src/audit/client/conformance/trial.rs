@@ -108,6 +108,7 @@ fn statement(id: &str, at: DateTime<Utc>, previous: Option<Digest>) -> Statement
         root_slot: None,
         outside_key: None,
         medium: None,
+        backup_copies: Vec::new(),
         lost_medium: None,
         residual_date: None,
         final_since: None,

@@ -1,15 +1,18 @@
-//! What a certificate says of declared further copies. Pure.
+//! What a certificate says of copies: declared ones, replicas, snapshots. Pure.
 
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::Facts;
-use crate::certify::check::as_id;
-use crate::certify::codes::CopyState;
-use crate::certify::statement::{DeclaredCopy, Timestamp};
+use crate::certify::check::{MAX_BACKUP_COPIES, as_id, location};
+use crate::certify::codes::{BackupState, CopyState};
+use crate::certify::evidence::OTHERS;
+use crate::certify::statement::{BackupCopy, Backups, DeclaredCopy, Target, Timestamp};
 use crate::policy::calendar::Period;
 use crate::policy::registry::StoreSpec;
+use crate::stores::{Residue, ResidueCode};
+use crate::tasks::erasure::StoreFiles;
 use crate::tasks::media::GoneCopy;
 
 impl Facts {
@@ -21,6 +24,31 @@ impl Facts {
         let records: BTreeSet<String> = copies.filter_map(|copy| copy.media_record).collect();
         records.into_iter().collect()
     }
+}
+
+/// The replicas of a store: whether each showed what the store did behind the deletion. One that was declared as a copy as well is that.
+pub(in crate::tasks::certify) fn replicas(spec: &StoreSpec, files: &[StoreFiles]) -> Vec<DeclaredCopy> {
+    let own = files.iter().find(|files| files.store == spec.name);
+    let is_behind = |name: &str| {
+        let residues = own.map_or(&[][..], |files| &files.residues);
+        let is_it =
+            |residue: &Residue| residue.code == ResidueCode::ReplicaBehind && residue.of.as_deref() == Some(name);
+        residues.iter().any(is_it)
+    };
+    // A file could not be cleaned up at all: then nobody asked the replicas.
+    let was_asked = own
+        .is_some_and(|files| !files.residues.iter().any(|residue| *residue == Residue::new(ResidueCode::Unfinished)));
+    let is_copy = |name: &str| spec.copies.iter().any(|copy| copy.name == name);
+    let replicas = spec.replicas.iter().filter(|replica| !is_copy(&replica.name));
+    replicas
+        .map(|replica| DeclaredCopy {
+            copy_ref: as_id(&replica.name),
+            state: if was_asked && !is_behind(&replica.name) { CopyState::Absent } else { CopyState::Unread },
+            dies_by: None,
+            destroyed_at: None,
+            media_record: None,
+        })
+        .collect()
 }
 
 /// Declared copies: one that ended with its medium behind `from` is gone, one whose period is known dies by a date, any other has none;
@@ -55,4 +83,53 @@ fn copy_end(from: DateTime<Utc>, dies: &str) -> Option<NaiveDate> {
     use crate::policy::calendar::{Bias, end_of_period};
     let period = Period::try_from(dies.to_owned()).ok()?;
     end_of_period(from, period, chrono_tz::Tz::UTC, Bias::Minimum).ok().map(|end| end.date_naive())
+}
+
+/// Declared copies, and where rows went, replicas.
+pub(super) fn all_copies(facts: &Facts, spec: &StoreSpec, touched: bool) -> Vec<DeclaredCopy> {
+    let mut all = copies(spec, facts.copied_until(&spec.name), &facts.gone);
+    if touched && !facts.is_undone() {
+        all.extend(replicas(spec, &facts.body.physical));
+    }
+    all
+}
+
+/// The newest snapshots in which the rows were sealed, with the weakest that is claimed of the backups of their store. A pruned one opens
+/// no more for anybody.
+pub(super) fn backup_copies(facts: &Facts, targets: &[Target]) -> Vec<BackupCopy> {
+    let of_store = |store: &str| {
+        let begin = location(store, "");
+        // Targets that found no place of their own are one together.
+        let is_own = |target: &&Target| target.location.starts_with(&begin) || target.location == OTHERS;
+        targets
+            .iter()
+            .filter(is_own)
+            .map(|target| &target.backups)
+            .filter(|backups| backups.state != BackupState::None)
+            .max_by_key(|backups| weakness(backups))
+    };
+    let snapshots = facts.snapshots.iter().rev().filter_map(|snapshot| {
+        let backups = of_store(&snapshot.store)?;
+        Some(BackupCopy {
+            store: as_id(&snapshot.store),
+            snapshot: as_id(&snapshot.id),
+            kind: as_id(&snapshot.kind),
+            state: backups.state,
+            expires_by: backups.expires_by,
+        })
+    });
+    let mut newest: Vec<BackupCopy> = snapshots.take(MAX_BACKUP_COPIES).collect();
+    newest.reverse();
+    newest
+}
+
+/// How little is claimed of backups; more is weaker.
+pub(super) fn weakness(backups: &Backups) -> u8 {
+    match backups.state {
+        BackupState::None => 0,
+        BackupState::Erased => 1,
+        BackupState::ReplayedOnRestore => 2,
+        BackupState::Expires => 3,
+        BackupState::Chain => 4,
+    }
 }

@@ -1,0 +1,200 @@
+//! Archives of a log: a month of entries in one file, chained by hash. Pure.
+//!
+//! ```text
+//! file = header line, one line an entry        (JSON, each with a newline)
+//! ```
+//! The header names the digest of the archive before, and what the log's tree was behind the last entry, with the proof that the head,
+//! signed by the log, continues that. So whoever has the log's key and the files needs nothing else, and a line that was changed is
+//! found by its place. Entries whose content had expired by then are there with their digest alone.
+
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::CheckpointKey;
+use super::record::commitment;
+use super::tree::{Frontier, Hash, leaf_hash, sha256, verify_consistency};
+
+/// The version of the form.
+const FORMAT: u32 = 1;
+
+/// An entry as archives and exports have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchivedEntry {
+    /// Its place in the log, from 0.
+    pub index: u64,
+    /// When it was written (RFC 3339).
+    pub time: String,
+    /// What the tree holds of it: SHA-256(salt ‖ record), hex.
+    pub commitment: String,
+    /// The salt, hex; none once the content has expired.
+    pub salt: Option<String>,
+    /// The record's text, byte for byte.
+    pub record: Option<String>,
+}
+
+/// The first line of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveHeader {
+    /// Version of the form.
+    pub format: u32,
+    /// The month, `2026-03`.
+    pub month: String,
+    /// The log's origin.
+    pub log: String,
+    /// The index of the first entry.
+    pub first: u64,
+    /// How many there are.
+    pub entries: u64,
+    /// SHA-256 of the archive before, hex; none of the first.
+    pub previous: Option<String>,
+    /// The root of the tree behind the last entry, hex.
+    pub root: String,
+    /// A head of the log, signed, at least as large.
+    pub head: String,
+    /// The proof that the head continues the root: hashes, hex.
+    pub proof: Vec<String>,
+}
+
+impl ArchiveHeader {
+    /// The header of these entries.
+    #[must_use]
+    pub fn new(month: String, log: String, first: u64, entries: u64) -> Self {
+        let (root, head) = (String::new(), String::new());
+        Self { format: FORMAT, month, log, first, entries, previous: None, root, head, proof: Vec::new() }
+    }
+
+    /// The tree's size behind the last entry.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.first.saturating_add(self.entries)
+    }
+}
+
+/// The text of an archive.
+///
+/// # Errors
+/// When something cannot be written as JSON.
+pub fn write_archive(header: &ArchiveHeader, entries: &[ArchivedEntry]) -> Result<String, serde_json::Error> {
+    let mut text = serde_json::to_string(header)?;
+    text.push('\n');
+    for entry in entries {
+        text.push_str(&serde_json::to_string(entry)?);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// What is wrong with archives, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveFault {
+    /// The archive's name.
+    pub archive: String,
+    /// The line in it, from 1, when one is to blame.
+    pub line: Option<u64>,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Archives that were found good so far, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct ArchiveChain {
+    frontier: Frontier,
+    last: Option<(String, String)>,
+}
+
+impl ArchiveChain {
+    /// Entries so far.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.frontier.size()
+    }
+
+    /// The month of the last archive.
+    #[must_use]
+    pub fn month(&self) -> Option<&str> {
+        self.last.as_ref().map(|(month, _)| month.as_str())
+    }
+
+    /// The digest of the last archive, hex.
+    #[must_use]
+    pub fn digest(&self) -> Option<&str> {
+        self.last.as_ref().map(|(_, digest)| digest.as_str())
+    }
+
+    /// Checks the next archive. `known` is what the log itself holds at a place, where it can be asked.
+    ///
+    /// # Errors
+    /// What is wrong, and in which line; the chain stands where it stood.
+    pub fn check_next(
+        &mut self,
+        name: &str,
+        text: &str,
+        key: &CheckpointKey,
+        known: &dyn Fn(u64) -> Option<String>,
+    ) -> Result<(), ArchiveFault> {
+        let fault =
+            |line: Option<u64>, what: &str| ArchiveFault { archive: name.to_owned(), line, what: what.to_owned() };
+        let mut lines = text.lines();
+        let header: Option<ArchiveHeader> = lines.next().and_then(|line| serde_json::from_str(line).ok());
+        let header = header.filter(|header| header.format == FORMAT);
+        let header = header.ok_or_else(|| fault(Some(1), "is no header of an archive that this version knows"))?;
+        if header.previous.as_deref() != self.digest() {
+            return Err(fault(Some(1), "does not name the archive before it: that one was changed, or one is missing"));
+        }
+        if header.first != self.size() || self.month().is_some_and(|month| month >= header.month.as_str()) {
+            return Err(fault(Some(1), "does not begin where the archive before it ends"));
+        }
+        let mut frontier = self.frontier.clone();
+        let mut entries = 0;
+        for (at, line) in lines.enumerate() {
+            let number = Some(at as u64 + 2);
+            let entry: ArchivedEntry = serde_json::from_str(line).map_err(|_| fault(number, "is no entry"))?;
+            let digest = checked(&entry, header.first + at as u64).map_err(|what| fault(number, what))?;
+            if known(entry.index).is_some_and(|there| there != entry.commitment) {
+                return Err(fault(number, "is not what the log holds in its place"));
+            }
+            frontier.append(leaf_hash(&digest), |_, _| {});
+            entries += 1;
+        }
+        if entries != header.entries {
+            return Err(fault(None, "has another number of entries than it says"));
+        }
+        check_root(&header, &frontier, key).map_err(|what| fault(None, what))?;
+        self.frontier = frontier;
+        self.last = Some((header.month, hex::encode(sha256(text.as_bytes()))));
+        Ok(())
+    }
+}
+
+/// Whether the tree is what the header says, and the log's signed head continues it.
+fn check_root(header: &ArchiveHeader, frontier: &Frontier, key: &CheckpointKey) -> Result<(), &'static str> {
+    let root = frontier.root();
+    if hex::encode(root) != header.root {
+        return Err("holds other entries than the log had: one was changed together with its digest");
+    }
+    let head = key.open(&header.head).map_err(|_| "has a head that the log did not sign")?.checkpoint;
+    let hash = |text: &String| hex::decode(text).ok().and_then(|bytes| Hash::try_from(bytes).ok());
+    let proof: Option<Vec<Hash>> = header.proof.iter().map(hash).collect();
+    let continues = |proof: &Vec<Hash>| verify_consistency(frontier.size(), head.size, &root, &head.root, proof);
+    if proof.as_ref().is_some_and(continues) {
+        Ok(())
+    } else {
+        Err("holds entries of which the log's signed head knows nothing")
+    }
+}
+
+/// What the tree holds of an entry, when its text fits.
+fn checked(entry: &ArchivedEntry, index: u64) -> Result<Vec<u8>, &'static str> {
+    if entry.index != index {
+        return Err("is not the next entry: one is missing, twice there or out of order");
+    }
+    let digest = hex::decode(&entry.commitment).map_err(|_| "has no digest")?;
+    match (&entry.salt, &entry.record) {
+        (None, None) => Ok(digest),
+        (Some(salt), Some(record)) => {
+            let salt = hex::decode(salt).map_err(|_| "has no salt")?;
+            let fits = commitment(&salt, record.as_bytes())[..] == digest;
+            if fits { Ok(digest) } else { Err("was changed: its text does not fit its digest") }
+        }
+        _ => Err("lacks its salt or its text"),
+    }
+}

@@ -1,0 +1,300 @@
+//! Every entry of the operation log of a whole life: what stands in all of them, which rows an erasure names, and which values can be
+//! read while it can be undone.
+
+use std::collections::BTreeSet;
+
+use chrono::TimeDelta;
+use serde_json::Value;
+use wangchuan::control::HoldRow;
+use wangchuan::installation::Installation;
+use wangchuan::policy::mask::HIDDEN;
+use wangchuan::tasks::certify::certify_due;
+use wangchuan::tasks::oplog::{ArchiveFile, Entry, Query, archive, export, query, verify_archives};
+use wangchuan::tasks::outbox::file_due;
+use wangchuan::tasks::request::place_hold;
+use wangchuan::tasks::shred::shred_due;
+use wangchuan::tasks::undo::{expire_pre_images, undo_run};
+
+use crate::output::schema;
+use crate::support::program::Program;
+use crate::support::search::Search;
+use crate::support::world::{Making, World, body, forget, retain, snapshot};
+
+/// A table whose rows are anonymised.
+const SURVEYS: &str = r#"[[store.collection]]
+table = "surveys"
+subject = "customer"
+fields.answer = { kind = "free_text" }
+fields.mobile = { kind = "mobile" }
+
+[[policy]]
+id = "old-surveys"
+collections = ["surveys"]
+retention = "1 year"
+start = "closed_at"
+action = "anonymise"
+basis = "consent"
+grace = "72 hours"
+bucket = "quarter"
+max = { rows = 1000, percent = 100 }
+anonymise.answer = "null"
+anonymise.mobile = "mask"
+"#;
+
+async fn made() -> World {
+    let world = World::make(Making { customers: 40, grace: "72 hours", ..Making::default() }).await;
+    world
+        .run_sql(
+            "CREATE TABLE surveys (id INTEGER PRIMARY KEY, customer TEXT, answer TEXT, mobile TEXT, closed_at TEXT);
+             INSERT INTO surveys VALUES (11, 'who-1', 'mine is one', '13912345671', '2020-02-01'),
+               (12, 'who-2', 'mine is two', '13912345672', '2020-03-01'), (13, 'who-1', NULL, '13912345673', '2020-02-01');",
+        )
+        .await;
+    let policies = "[[policy]]\nid = \"completed-orders\"";
+    world.edit_config(policies, &format!("{SURVEYS}\n{policies}"));
+    world
+}
+
+/// Everything that an installation does, until the erasures can no longer be undone. What could be read of them before.
+async fn life(world: &World, installation: &Installation) -> Vec<Entry> {
+    snapshot(installation).await;
+    assert!(body(&forget(installation, &world.shop.picks.leaver).await).erased > 0);
+    let taken_back = forget(installation, &world.shop.picks.keeper).await;
+    undo_run(installation, &taken_back).await.unwrap();
+    let kept = body(&retain(installation).await);
+    assert_eq!(kept.anonymised, 3, "{kept:?}");
+    let now = wangchuan::clock::Clock::now(world.clock.as_ref());
+    let hold = HoldRow {
+        id: "case-1".to_owned(),
+        scope: "everything".to_owned(),
+        store: None,
+        collection: None,
+        subject: None,
+        reason: "lawsuit".to_owned(),
+        placed_at: now,
+        placed_by: "clerk".to_owned(),
+        released_at: None,
+    };
+    place_hold(installation, &hold, None).await.unwrap();
+    let mut tx = installation.control.begin().await.unwrap();
+    assert!(tx.release_hold("case-1", "clerk", now).await.unwrap());
+    tx.commit().await.unwrap();
+    let ended = Query { operation: Some("run.end".to_owned()), ..Query::default() };
+    let open = query(installation, &ended).await.unwrap();
+    world.clock.advance(TimeDelta::hours(73));
+    installation.confirm_clock().await.unwrap();
+    snapshot(installation).await;
+    expire_pre_images(installation).await.unwrap();
+    assert!(shred_due(installation).await.unwrap().generation.is_some());
+    assert!(!certify_due(installation).await.unwrap().is_empty());
+    file_due(installation, false).await.unwrap();
+    let closed = query(installation, &ended).await.unwrap();
+    assert!(closed.iter().all(|entry| entry.values.is_empty()), "the keys are gone");
+    open
+}
+
+/// Who, when and from where, how, on what and whom, of which kind, before and after.
+fn is_whole(record: &Value, published: &Value) {
+    assert_eq!(schema::check(published, record, ""), Vec::<String>::new(), "{record}");
+    let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let from = record.pointer("/src_endpoint/ip").or(record.pointer("/src_endpoint/hostname"));
+    assert!(!text("/actor/user/uid").is_empty() && from.is_some_and(|from| from != ""), "{record}");
+    assert!(record["time"].as_i64().is_some_and(|time| time > 1_700_000_000_000), "{record}");
+    assert_eq!(text("/unmapped/access"), "direct");
+    assert!(["R", "W", "M", "D"].contains(&text("/unmapped/operation")), "{record}");
+    assert!(!text("/resources/0/uid").is_empty() && !text("/resources/0/type").is_empty(), "{record}");
+    for change in record["unmapped"]["changes"].as_array().unwrap() {
+        let length = |value: &Value| value.as_str().map(str::len);
+        assert!(change["rows"].as_u64() > Some(0), "{change}");
+        assert_eq!((length(&change["records"]["first"]), length(&change["records"]["last"])), (Some(32), Some(32)));
+        assert_eq!(length(&change["before"]), Some(64), "{change}");
+        assert_eq!(change["operation"] == "M", change["after"] != serde_json::json!({}), "{change}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_entry_of_a_life_has_all_fields() {
+    let world = made().await;
+    let installation = world.open().await;
+    life(&world, &installation).await;
+    let program = Program::in_directory(world.folder.path());
+    let looks: [&[&str]; 8] = [
+        &["request", "list"],
+        &["request", "show", "1"],
+        &["hold", "list"],
+        &["run", "list"],
+        &["certificate", "list"],
+        &["certificate", "show", "1"],
+        &["certificate", "export", "1", "--output", "one.json"],
+        &["explain", "shop", "customers", &world.shop.picks.leaver],
+    ];
+    for look in looks {
+        let _ = program.json(look);
+    }
+    program.json(&["hold", "place", "case-1", "--everything", "--reason", "again"]).ends(3);
+    let all = export(&installation).await.unwrap();
+    let published = schema::published("operation");
+    let canaries = Search::of(world.shop.canaries());
+    let mut kinds = BTreeSet::new();
+    for entry in &all {
+        is_whole(&entry.record, &published);
+        assert_eq!(canaries.hits(entry.text.as_ref().unwrap().as_bytes()), Vec::<&str>::new(), "{}", entry.record);
+        let operation = entry.record["api"]["operation"].as_str().unwrap();
+        kinds.insert(operation.to_owned());
+        let changes = entry.record["unmapped"]["changes"].as_array().unwrap();
+        assert!(operation != "run.end" || !changes.is_empty(), "{}", entry.record);
+    }
+    let expected =
+        ["run.begin", "run.end", "run.undo", "hold.place", "key.shred", "certificate.issue", "command.refused"];
+    assert!(expected.iter().all(|kind| kinds.contains(*kind)), "{kinds:?}");
+    // The check can find something.
+    let mut broken = all[0].record.clone();
+    broken["unmapped"].as_object_mut().unwrap().remove("customer");
+    assert_eq!(schema::check(&published, &broken, "").len(), 1);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_an_erasure_can_be_named_and_seen_masked_until_it_is_final() {
+    let world = made().await;
+    let installation = world.open().await;
+    let open = life(&world, &installation).await;
+    let canaries = Search::of(world.shop.canaries());
+    let mut tx = installation.control.read().await.unwrap();
+    let (mut deleted, mut modified) = (0, 0);
+    for entry in open.iter().filter(|entry| !entry.values.is_empty()) {
+        let run = entry.record["resources"][0]["uid"].as_str().unwrap();
+        let ledger = tx.ledger_of_run(run).await.unwrap();
+        for change in entry.record["unmapped"]["changes"].as_array().unwrap() {
+            let rows: Vec<String> = ledger
+                .iter()
+                .filter(|line| change["field"] == format!("{}.{}", line.store, line.collection))
+                .map(|line| hex::encode(line.row_mac))
+                .collect();
+            let ends = [&rows[0], rows.last().unwrap()].map(String::as_str);
+            let named = [&change["records"]["first"], &change["records"]["last"]].map(|text| text.as_str().unwrap());
+            assert!(
+                ends == named || change["operation"] == "M" || rows.len() as u64 != change["rows"].as_u64().unwrap()
+            );
+        }
+        for (table, letter, values) in &entry.values {
+            assert!(!values.rows.is_empty() && values.rows.len() <= 10, "{table}");
+            let shown = serde_json::to_string(values).unwrap();
+            assert_eq!(canaries.hits(shown.as_bytes()), Vec::<&str>::new(), "{table}: {shown}");
+            for row in &values.rows {
+                assert_eq!(letter == "D", row.after.is_none(), "{table}: {row:?}");
+                // At most one character at each end, and of an address its province; blank stays blank.
+                let mut masked =
+                    row.before.iter().filter(|(name, value)| !name.ends_with("address") && !value.is_empty());
+                assert!(masked.all(|(_, value)| value.contains('*')), "{table}: {row:?}");
+            }
+            if table == "shop.surveys" {
+                modified += values.rows.len();
+                let first = &values.rows[0];
+                assert_eq!(
+                    (first.key.as_slice(), values.last.as_slice()),
+                    (&["11".to_owned()][..], &["13".to_owned()][..])
+                );
+                assert_eq!(first.before["mobile"], "1*********1");
+                assert!(!first.before["answer"].is_empty());
+                assert_eq!(first.after.as_ref().unwrap()["answer"], "");
+            } else if letter == "D" {
+                deleted += values.rows.len();
+            }
+            if table == "shop.customers" {
+                assert_eq!(values.rows[0].key, [HIDDEN]);
+            }
+        }
+    }
+    assert!(deleted > 5 && modified == 3, "{deleted} {modified}");
+    drop(tx);
+    installation.close().await.unwrap();
+}
+
+/// Months of a log as files, and what is wrong with them.
+async fn wrong(installation: &Installation, files: &[ArchiveFile]) -> (String, Option<u64>, String) {
+    let fault = verify_archives(installation, files).await.unwrap().unwrap_err();
+    (fault.archive, fault.line, fault.what)
+}
+
+#[tokio::test]
+async fn monthly_archives_are_chained_and_an_edited_line_is_named() {
+    let world = World::standard().await;
+    let installation = world.open().await;
+    assert_eq!(archive(&installation, &[]).await.unwrap(), [], "no month is over");
+    for month in 0..3 {
+        for at in 0..5 {
+            installation.log_operation("request.new", &format!("request-{month}-{at}"), "success").await.unwrap();
+        }
+        world.clock.advance(TimeDelta::days(31));
+    }
+    let two = archive(&installation, &[]).await.unwrap();
+    assert!(two.len() >= 2, "{two:?}");
+    world.clock.advance(TimeDelta::days(31));
+    let mut files = two.clone();
+    files.extend(archive(&installation, &two).await.unwrap());
+    assert!(files.len() > two.len() && files.is_sorted(), "added behind those that were there");
+    assert_eq!(archive(&installation, &files).await.unwrap(), [], "once");
+    let held = verify_archives(&installation, &files).await.unwrap().unwrap();
+    let archived: u64 = files.iter().map(|(_, text)| text.lines().count() as u64 - 1).sum();
+    assert!(held == archived && held >= 15, "{held} {archived}");
+    let all = export(&installation).await.unwrap();
+    for (at, line) in files.iter().flat_map(|(_, text)| text.lines().skip(1)).enumerate() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["record"].as_str(), all[at].text.as_deref(), "what was logged, byte for byte");
+    }
+
+    let edited = changes_are_named(&installation, &files).await;
+
+    // The same for whoever has the program and the folder.
+    installation.close().await.unwrap();
+    let program = Program::in_directory(world.folder.path());
+    std::fs::create_dir(world.path("kept")).unwrap();
+    let keep = |files: &[ArchiveFile]| {
+        for (name, text) in files {
+            std::fs::write(world.path("kept").join(name), text).unwrap();
+        }
+    };
+    keep(&files);
+    let good = program.json(&["log", "verify", "--archive", "kept"]).ends(0);
+    assert_eq!(good.document()["archives"]["entries"], held, "{good}");
+    keep(&edited);
+    let bad = program.json(&["log", "verify", "--archive", "kept"]).ends(1);
+    assert_eq!(bad.document()["archives"]["line"], 4, "{bad}");
+    program.run(&["log", "verify", "--archive", "kept"]).ends(1).says(&[&name, "line 4"]);
+}
+
+/// A line that was edited, taken out, moved, or made to fit, and an archive that is gone. Returns the archives with the edited line.
+async fn changes_are_named(installation: &Installation, files: &[ArchiveFile]) -> Vec<ArchiveFile> {
+    let name = files[1].0.clone();
+    let with = |change: &dyn Fn(&mut Vec<String>)| {
+        let mut changed = files.to_vec();
+        let mut lines: Vec<String> = changed[1].1.lines().map(str::to_owned).collect();
+        change(&mut lines);
+        changed[1].1 = lines.join("\n") + "\n";
+        changed
+    };
+    let edited = with(&|lines| lines[3] = lines[3].replace("request-", "request_"));
+    let found = wrong(installation, &edited).await;
+    assert_eq!((found.0.as_str(), found.1), (name.as_str(), Some(4)), "{found:?}");
+    let found = wrong(installation, &with(&|lines| drop(lines.remove(2)))).await;
+    assert_eq!((found.0.as_str(), found.1), (name.as_str(), Some(3)), "{found:?}");
+    let found = wrong(installation, &with(&|lines| lines.swap(2, 3))).await;
+    assert_eq!((found.0.as_str(), found.1), (name.as_str(), Some(3)), "{found:?}");
+    // With a digest to match: the log knows better.
+    let forged = with(&|lines| {
+        let mut entry: Value = serde_json::from_str(&lines[2]).unwrap();
+        let text = entry["record"].as_str().unwrap().replace("request-", "request_");
+        let salt = hex::decode(entry["salt"].as_str().unwrap()).unwrap();
+        entry["commitment"] = hex::encode(wangchuan::log::record::commitment(&salt, text.as_bytes())).into();
+        entry["record"] = text.into();
+        lines[2] = entry.to_string();
+    });
+    let found = wrong(installation, &forged).await;
+    assert_eq!((found.0.as_str(), found.1), (name.as_str(), Some(3)), "{found:?}");
+    let without: Vec<ArchiveFile> = files.iter().filter(|file| file.0 != name).cloned().collect();
+    assert_eq!(wrong(installation, &without).await.0, files[2].0);
+    let refused = archive(installation, &edited).await.unwrap_err().to_string();
+    assert!(refused.contains(&name) && refused.contains("line 4"), "{refused}");
+    edited
+}
