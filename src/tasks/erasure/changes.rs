@@ -13,6 +13,7 @@ use crate::erase::batch::stripped_columns;
 use crate::installation::Installation;
 use crate::log::record::{Change, Records};
 use crate::plan::Technique;
+use crate::plan::anonymise::Anonymise;
 use crate::plan::model::Collection;
 
 use super::Result;
@@ -113,7 +114,7 @@ fn after(collection: &Collection, kinds: &[LedgerKind]) -> BTreeMap<String, Stri
         all.extend(stripped_columns(collection).into_iter().map(|column| (column.name.clone(), "emptied".to_owned())));
     }
     if kinds.contains(&LedgerKind::Anonymised) {
-        let techniques = collection.anonymise.iter().flat_map(|changes| changes.techniques());
+        let techniques = collection.anonymise.iter().flat_map(Anonymise::techniques);
         all.extend(techniques.map(|(column, technique)| (column, name_of(technique).to_owned())));
     }
     all

@@ -261,7 +261,7 @@ async fn monthly_archives_are_chained_and_an_edited_line_is_named() {
     keep(&edited);
     let bad = program.json(&["log", "verify", "--archive", "kept"]).ends(1);
     assert_eq!(bad.document()["archives"]["line"], 4, "{bad}");
-    program.run(&["log", "verify", "--archive", "kept"]).ends(1).says(&[&name, "line 4"]);
+    program.run(&["log", "verify", "--archive", "kept"]).ends(1).says(&[&files[1].0, "line 4"]);
 }
 
 /// A line that was edited, taken out, moved, or made to fit, and an archive that is gone. Returns the archives with the edited line.

@@ -155,10 +155,10 @@ pub async fn open_values(
     let key = installation.keyring.find_work_key(&mut tx, Purpose::PreImage, run).await?;
     drop(tx);
     let Some(key) = key else { return Ok(None) };
-    let damaged = |_| TaskError::Proof(format!("what is sealed of {table} in the operation log is damaged"));
-    let sealed = STANDARD.decode(sealed).map_err(|_| damaged(()))?;
+    let damaged = || TaskError::Proof(format!("what is sealed of {table} in the operation log is damaged"));
+    let sealed = STANDARD.decode(sealed).map_err(|_| damaged())?;
     let plain = open_column(&key, &context(run, table, letter), &sealed).map_err(EraseError::Column)?;
-    serde_json::from_slice(&plain).map(Some).map_err(|_| damaged(()))
+    serde_json::from_slice(&plain).map(Some).map_err(|_| damaged())
 }
 
 fn has_column(collection: &Collection, name: &str) -> bool {
