@@ -454,7 +454,8 @@ pub fn owned_by(collection: &Collection, engine: Engine, subject: &Subject) -> O
 /// A database that takes small and capital letters for one finds rows that the declaration does not name; to pass them over would leave
 /// something of the customer.
 fn spelled_otherwise(model: &Model, collection: &Collection) -> EraseError {
-    let columns: Vec<&str> = collection.spec.subject_when.keys().map(String::as_str).collect();
+    let beside = collection.owner.iter().flat_map(|owner| &owner.when);
+    let columns: Vec<&str> = beside.map(|beside| beside.column.column.as_str()).collect();
     EraseError::Refused {
         what: format!(
             "store {}: rows of {} are the customer's by `subject_when`, but what stands in {} is written in another way",

@@ -174,19 +174,15 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
         stamped += stamps.len();
         // That each names the one before is a check of its own.
         let is_chained = anchor(installation, &certificates, row).is_some();
-        let (envelope, evidence) = (row.envelope.as_slice(), Some(row.evidence.as_slice()));
-        let given = Given { envelope, receipt: given, stamps, evidence, is_chained };
+        let evidence = Some(row.evidence.as_slice());
+        let given = Given { envelope: &row.envelope, receipt: given, stamps, evidence, is_chained };
         let (verdict, _) = verify_with(&trust, &given, installation.clock.now());
         let wrong = verdict.checks.iter().filter(|(_, good, _)| !good);
         bad.extend(wrong.map(|(check, _, said)| format!("no. {}, {check}: {said}", row.sequence)));
     }
+    let taken = if acknowledged > 0 { format!(", {acknowledged} taken without a receipt") } else { String::new() };
     checks.push(match bad.first() {
-        None if acknowledged > 0 => line(
-            "certificates",
-            true,
-            format!("{receipted} with good receipts, {acknowledged} taken without a receipt, {waiting} not filed yet"),
-        ),
-        None => line("certificates", true, format!("{receipted} with good receipts, {waiting} not filed yet")),
+        None => line("certificates", true, format!("{receipted} with good receipts{taken}, {waiting} not filed yet")),
         Some(first) => line("certificates", false, format!("{} wrong, first {first}", bad.len())),
     });
     // One that is wrong was counted among the certificates.

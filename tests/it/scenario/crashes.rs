@@ -63,12 +63,12 @@ fn after_a_kill_behind_intents_that_were_taken_back_the_run_goes_on() {
     let crashing = place.program().with("WANGCHUAN_PAUSE_AT", "batch.intended");
     let crashing = crashing.with("WANGCHUAN_CRASH_AT", GROUP_POINTS[0]);
     let mut running = crashing.start(&["erase", "--plan", &hash]);
-    assert!(running.comes_to_a_halt(Duration::from_secs(60)));
+    assert!(running.comes_to_a_halt(Duration::from_mins(1)));
     let runs = place.good(&["run", "list"]);
     let run = runs.list("runs")[0]["run"].as_str().unwrap().to_owned();
     place.good(&["run", "pause", &run]);
     running.send("CONT");
-    let (code, said) = running.end(Duration::from_secs(60));
+    let (code, said) = running.end(Duration::from_mins(1));
     assert_eq!(code, None, "{said}");
     let gone = small::ORDERS + 600 - database.rows("orders");
     assert!(gone > 0 && gone < due, "{gone} rows are gone");

@@ -170,6 +170,8 @@ fn masked(collection: &Collection, name: &str, value: &Value) -> String {
     match kind {
         // Its own form is the id itself.
         None | Some(FieldKind::CustomerId) => HIDDEN.to_owned(),
+        // In running text names and addresses are not recognised.
+        Some(FieldKind::FreeText) if *value != Value::Null => HIDDEN.to_owned(),
         Some(kind) => mask_value(kind, value, Profile::Strict),
     }
 }
