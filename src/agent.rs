@@ -162,7 +162,7 @@ async fn retention(installation: &Installation) -> Result<Done> {
     let skipped: Vec<&str> = plan.body.skipped.iter().map(|(store, _)| store.as_str()).collect();
     if plan.body.to_do() == 0
         && !is_newly_skipped(installation, &skipped).await?
-        && !has_due_buckets(installation).await?
+        && !has_due_buckets(installation, &plan.body).await?
     {
         drop_plan(installation, &plan.row).await?;
         note_skipped(installation, &skipped).await?;

@@ -187,7 +187,8 @@ codes! {
 codes! {
     /// What holds for a declared further copy.
     CopyState, "kebab-case" {
-        /// Looked at, and the records are not in it.
+        /// Looked at, and the records are not in it. Of a replica: it shows what its store wrote behind their deletion; the records were not looked for
+        /// there one by one.
         Absent,
         /// Not looked at; dies by its date.
         Expires,

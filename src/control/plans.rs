@@ -170,17 +170,26 @@ impl Tx {
         query.fetch_optional(&mut *self.inner).await?.as_ref().map(plan_row).transpose()
     }
 
-    /// The plans of the newest runs of retention that ended and were not undone, newest first, with when each run ended. A year
-    /// of nights and more.
+    /// The plans of the newest 5,000 runs of retention that ended and were not undone, newest first, with when each run ended.
     pub async fn retained(&mut self) -> Result<Vec<(String, DateTime<Utc>)>> {
         let rows = sqlx::query(
-            "SELECT plan.body, run.ended_at FROM run JOIN plan ON plan.id = run.plan \
-             WHERE run.kind = 'retention' AND run.ended_at IS NOT NULL AND run.state NOT IN ('undoing', 'undone', 'failed') \
-             ORDER BY run.begun_at DESC, run.id DESC LIMIT 500",
+            "SELECT plan, ended_at FROM run WHERE kind = 'retention' AND plan IS NOT NULL AND ended_at IS NOT NULL \
+             AND state NOT IN ('undoing', 'undone', 'failed') ORDER BY begun_at DESC, id DESC LIMIT 5000",
         )
         .fetch_all(&mut *self.inner)
         .await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, parse_time(&row.try_get::<String, _>(1)?)?))).collect()
+    }
+
+    /// The collections, with their stores, in which a plan's run erased, anonymised or stripped something.
+    pub async fn worked_on(&mut self, plan: &str) -> Result<BTreeSet<(String, String)>> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT store, collection FROM plan_chunk WHERE plan = $1 AND erased + anonymised + stripped > 0",
+        )
+        .bind(plan)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
     /// The newest plan of a kind and request that was neither carried out nor voided.

@@ -18,9 +18,8 @@ use super::{EraseError, Ground};
 use crate::control::{BucketName, CellRow, DyingKeys, LedgerKind, PinKind, PinRow, PlanRow, RunRow, SlotTable, Tx};
 use crate::keys::Key;
 use crate::keys::tree::{Slot, Subtree};
-use crate::plan::PlanBody;
-use crate::plan::Subject;
 use crate::plan::model::Collection;
+use crate::plan::{CollectionCounts, PlanBody, Reason, Subject};
 use crate::policy::calendar::BucketPeriod;
 use crate::policy::statute::{Earliest, bucket_due_with};
 use rules::{CleanCell, StandingPin, StayingRows, choose_pins};
@@ -94,18 +93,26 @@ pub fn is_bucket_due(ground: &Ground<'_>, bucket: &BucketName, cutoff: DateTime<
     Ok(due <= Earliest::At(cutoff))
 }
 
-/// Whether a bucket waits for a retention run to mark it, even if no row is due any more.
+/// Whether a bucket waits for a retention run to mark it, even if no row is due any more by this plan.
 ///
 /// # Errors
 /// As [`is_bucket_due`], and when the control database fails.
-pub async fn has_due_buckets(ground: &Ground<'_>, tx: &mut Tx) -> Result<bool, EraseError> {
-    let cutoff = ground.clock.now();
+pub async fn has_due_buckets(ground: &Ground<'_>, tx: &mut Tx, plan: &PlanBody) -> Result<bool, EraseError> {
+    let (cutoff, held_back) = (ground.clock.now(), held_back(plan));
     for (_, name) in tx.living_buckets().await? {
-        if is_bucket_due(ground, &name, cutoff)? {
+        if !held_back.contains(&(name.store.clone(), name.collection.clone())) && is_bucket_due(ground, &name, cutoff)?
+        {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// The collections of a plan in which rows wait because their policy was edited.
+fn held_back(plan: &PlanBody) -> BTreeSet<(String, String)> {
+    let waits = |counts: &&CollectionCounts| counts.keep.iter().any(|(code, _)| Reason::is_canary(code));
+    let own = plan.collections.iter().filter(waits);
+    own.map(|counts| (counts.store.clone(), counts.collection.clone())).collect()
 }
 
 /// Every planned row that is not gone: kept by the plan, kept at execution, failed, stripped, or anonymised by this run or before.
@@ -222,15 +229,20 @@ async fn retention_fate(
     let mut dying = DyingKeys::default();
     let mut due: HashSet<BucketName> = HashSet::new();
     for (slot, name) in tx.living_buckets().await? {
-        // Nothing was erased in a store that the plan or this run could not reach: its buckets wait for another run.
-        if !pins.skipped.contains(&name.store) && is_bucket_due(pins.ground, &name, cutoff)? {
+        // Nothing was erased in a store that the plan or this run could not reach: its buckets wait for another run; and so do those of
+        // rows that wait because their policy was edited, for copies of others lie there that nobody has in the store any more.
+        if !pins.skipped.contains(&name.store)
+            && !pins.is_held_back(&name)
+            && is_bucket_due(pins.ground, &name, cutoff)?
+        {
             dying.buckets.push(slot);
             due.insert(name);
         }
     }
     for pin in pins.active.clone() {
         let stays = staying.contains_key(&(pin.lookup.clone(), pin.bucket.clone())) || pins.needed.contains(&pin.cell);
-        if !stays && !pins.skipped.contains(&pin.bucket.store) && is_bucket_due(pins.ground, &pin.bucket, cutoff)? {
+        let may_die = !stays && !pins.skipped.contains(&pin.bucket.store) && !pins.is_held_back(&pin.bucket);
+        if may_die && is_bucket_due(pins.ground, &pin.bucket, cutoff)? {
             tx.mark_pin_dying(pin.slot, &pins.run.id).await?;
         }
     }
@@ -260,6 +272,8 @@ struct Pins<'a> {
     needed: HashSet<i64>,
     /// Stores that the plan or this process could not reach.
     skipped: HashSet<String>,
+    /// Collections in which rows wait because their policy was edited.
+    held_back: BTreeSet<(String, String)>,
     /// Keys that earlier runs marked and that are not destroyed yet.
     marked: DyingKeys,
     added: Vec<(Slot, Key)>,
@@ -280,11 +294,16 @@ impl<'a> Pins<'a> {
         let pending: Vec<String> =
             tx.runs(Some("shred-pending")).await?.into_iter().map(|earlier| earlier.id).collect();
         let marked = tx.dying_cell_keys(&pending).await?;
-        let mut pins = Self { ground, run, active, needed: HashSet::new(), skipped, marked, added: Vec::new() };
+        let (held_back, needed, added) = (held_back(&body), HashSet::new(), Vec::new());
+        let mut pins = Self { ground, run, active, needed, skipped, held_back, marked, added };
         for cell in staying.values().flat_map(|stay| &stay.cells) {
             pins.need(tx, *cell).await?;
         }
         Ok(pins)
+    }
+
+    fn is_held_back(&self, bucket: &BucketName) -> bool {
+        self.held_back.contains(&(bucket.store.clone(), bucket.collection.clone()))
     }
 
     /// Notes that a cell holds rows that stay, unless something was erased from it: then it must die with that.

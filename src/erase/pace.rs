@@ -81,13 +81,6 @@ impl Pace {
         self.rows
     }
 
-    /// Rows of the n-th batch from now, if the others before it stay as far below the aim as they have to.
-    #[must_use]
-    pub fn rows_ahead(&self, batches: usize) -> usize {
-        let doubled = 1_usize << batches.min(12);
-        if self.is_searching { self.rows.saturating_mul(doubled).min(MOST_ROWS) } else { self.rows }
-    }
-
     /// Whether a batch of so many rows is one that may go now.
     #[must_use]
     pub fn bears(&self, rows: usize) -> bool {
@@ -339,16 +332,6 @@ mod tests {
         // As soon as it is the rows, the size follows them again.
         let times = run(&mut pace, 20, (1_000, 2_000));
         assert!(*times.last().unwrap() <= AIM, "{times:?}");
-    }
-
-    #[test]
-    fn sizes_ahead_are_those_that_a_search_would_find() {
-        let mut pace = Pace::new(AIM);
-        let ahead: Vec<usize> = [0, 1, 2, 3, 4, 70].map(|batches| pace.rows_ahead(batches)).into();
-        assert_eq!(ahead, [200, 400, 800, 1_600, 2_000, 2_000]);
-        assert!(pace.bears(200) && pace.bears(250) && !pace.bears(400));
-        pace.blocked();
-        assert_eq!((pace.rows_ahead(0), pace.rows_ahead(5)), (100, 100));
     }
 
     #[test]

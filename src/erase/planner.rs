@@ -337,15 +337,23 @@ async fn plan_site(
     let mut survey = surveyor.run(view.as_mut(), target).await?;
     asked.keep_later(view.as_mut(), site, &mut survey.candidates).await?;
     mark_settled(view.as_mut(), site, &mut survey.candidates, left, asked.telling).await?;
-    if let Some(editions) = asked.editions {
-        editions.hold_back(site, &mut survey.candidates, lookup, cutoff);
-    }
     let mut counts = survey.counts;
-    let (rows, known) = (survey.candidates, (left, asked.telling));
-    let mut decisions = decide_in_crowds(view.as_mut(), site, rows, &survey.references, known).await?;
-    if kind == PlanKind::Retention || asked.known.is_some() {
-        keep_stripped(view.as_mut(), site, &mut decisions).await?;
-    }
+    let editions = asked.editions.filter(|editions| editions.concern(site, cutoff));
+    let mut again = editions.map(|editions| (editions, survey.candidates.clone()));
+    let mut rows = survey.candidates;
+    let decisions = loop {
+        let known = (left, asked.telling);
+        let mut decisions = decide_in_crowds(view.as_mut(), site, rows, &survey.references, known).await?;
+        if kind == PlanKind::Retention || asked.known.is_some() {
+            keep_stripped(view.as_mut(), site, &mut decisions).await?;
+        }
+        // Once more, without what stays because its policy was edited.
+        let Some((editions, mut all)) = again.take() else { break decisions };
+        if !editions.hold_back(site, (&mut all, &decisions), lookup, cutoff) {
+            break decisions;
+        }
+        rows = all;
+    };
     view.close().await?;
     count(&decisions, &mut counts);
     Ok((decisions, counts))

@@ -7,6 +7,7 @@
 //! signed by the log, continues that. So whoever has the log's key and the files needs nothing else, and a line that was changed is
 //! found by its place. Entries whose content had expired by then are there with their digest alone.
 
+use chrono::{DateTime, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::CheckpointKey;
@@ -15,6 +16,16 @@ use super::tree::{Frontier, Hash, leaf_hash, sha256, verify_consistency};
 
 /// The version of the form.
 const FORMAT: u32 = 1;
+/// How the name of an archive begins and ends; the month stands between.
+pub const ARCHIVE_NAME: (&str, &str) = ("operations-", ".ndjson");
+/// No zone is further from UTC, in hours.
+const FURTHEST_ZONE: i64 = 14;
+
+/// The name of a month's archive.
+#[must_use]
+pub fn archive_name(month: &str) -> String {
+    format!("{}{month}{}", ARCHIVE_NAME.0, ARCHIVE_NAME.1)
+}
 
 /// An entry as archives and exports have it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +105,9 @@ pub struct ArchiveFault {
     pub what: String,
 }
 
+/// What a log itself holds at a place; none beyond its end.
+pub type Live<'l> = &'l dyn Fn(u64) -> Option<ArchivedEntry>;
+
 /// Archives that were found good so far, oldest first.
 #[derive(Debug, Clone, Default)]
 pub struct ArchiveChain {
@@ -120,7 +134,7 @@ impl ArchiveChain {
         self.last.as_ref().map(|(_, digest)| digest.as_str())
     }
 
-    /// Checks the next archive. `known` is what the log itself holds at a place, where it can be asked.
+    /// Checks the next archive, and that the log itself holds the same, unless it is not to be asked (`live`).
     ///
     /// # Errors
     /// What is wrong, and in which line; the chain stands where it stood.
@@ -129,7 +143,7 @@ impl ArchiveChain {
         name: &str,
         text: &str,
         key: &CheckpointKey,
-        known: &dyn Fn(u64) -> Option<String>,
+        live: Option<Live<'_>>,
     ) -> Result<(), ArchiveFault> {
         let fault =
             |line: Option<u64>, what: &str| ArchiveFault { archive: name.to_owned(), line, what: what.to_owned() };
@@ -143,20 +157,23 @@ impl ArchiveChain {
         if header.first != self.size() || self.month().is_some_and(|month| month >= header.month.as_str()) {
             return Err(fault(Some(1), "does not begin where the archive before it ends"));
         }
+        let span = span_of(&header.month).filter(|_| name == archive_name(&header.month));
+        let (begins, ends) = span.ok_or_else(|| fault(Some(1), "is of another month than the file's name"))?;
         let mut frontier = self.frontier.clone();
         let mut entries = 0;
         for (at, line) in lines.enumerate() {
             let number = Some(at as u64 + 2);
-            let entry: ArchivedEntry = serde_json::from_str(line).map_err(|_| fault(number, "is no entry"))?;
-            let digest = checked(&entry, header.first + at as u64).map_err(|what| fault(number, what))?;
-            if known(entry.index).is_some_and(|there| there != entry.commitment) {
-                return Err(fault(number, "is not what the log holds in its place"));
+            let read = read_line(line, header.first + at as u64, live);
+            let (digest, time) = read.map_err(|what| fault(number, what))?;
+            // Behind the first, earlier times are those of a clock that was set back.
+            if time >= ends || (at == 0 && time < begins) {
+                return Err(fault(number, "was not written in the archive's month"));
             }
             frontier.append(leaf_hash(&digest), |_, _| {});
             entries += 1;
         }
-        if entries != header.entries {
-            return Err(fault(None, "has another number of entries than it says"));
+        if entries != header.entries || entries == 0 {
+            return Err(fault(None, "has no entries, or another number of them than it says"));
         }
         check_root(&header, &frontier, key).map_err(|what| fault(None, what))?;
         self.frontier = frontier;
@@ -180,6 +197,56 @@ fn check_root(header: &ArchiveHeader, frontier: &Frontier, key: &CheckpointKey) 
     } else {
         Err("holds entries of which the log's signed head knows nothing")
     }
+}
+
+/// From when and before when a month's entries were written, in whatever zone it was counted.
+fn span_of(month: &str) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+    let first = NaiveDate::parse_from_str(&format!("{month}-01"), "%Y-%m-%d").ok()?;
+    if first.format("%Y-%m").to_string() != month {
+        return None;
+    }
+    let (next, apart) = (first.checked_add_months(Months::new(1))?, TimeDelta::hours(FURTHEST_ZONE));
+    let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
+    Some((midnight(first).checked_sub_signed(apart)?, midnight(next).checked_add_signed(apart)?))
+}
+
+/// What the tree holds of an entry, and when it was written, when it fits and the log holds the same.
+fn read_line(line: &str, index: u64, live: Option<Live<'_>>) -> Result<(Vec<u8>, DateTime<Utc>), &'static str> {
+    let entry: ArchivedEntry = serde_json::from_str(line).map_err(|_| "is no entry")?;
+    let digest = checked(&entry, index)?;
+    let there = match live {
+        Some(live) => {
+            Some(live(index).ok_or("is beyond the log's end: the log was cut back, or an old copy restored")?)
+        }
+        None => None,
+    };
+    if there.as_ref().is_some_and(|there| there.commitment != entry.commitment) {
+        return Err("is not what the log holds in its place");
+    }
+    if entry.record.is_none() && there.as_ref().is_some_and(|there| there.record.is_some()) {
+        return Err("lacks its text, which the log still holds");
+    }
+    let time = read_time(&entry.time).ok_or("has no time")?;
+    let own = match (&entry.record, &there) {
+        (Some(record), _) => record_time(record),
+        (None, Some(there)) => read_time(&there.time),
+        (None, None) => Some(time),
+    };
+    if own == Some(time) { Ok((digest, time)) } else { Err("has another time than its record, or than the log") }
+}
+
+fn read_time(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc))
+}
+
+/// When a record says that it was written.
+fn record_time(record: &str) -> Option<DateTime<Utc>> {
+    #[derive(Deserialize)]
+    struct Dated {
+        time: i64,
+    }
+    let dated: Dated = serde_json::from_str(record).ok()?;
+    DateTime::from_timestamp_millis(dated.time)
 }
 
 /// What the tree holds of an entry, when its text fits.

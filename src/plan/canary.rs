@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::Reason;
 use super::decide::{Candidate, End};
 use super::model::Governed;
-use super::{PlanBody, Reason};
 use crate::policy::calendar::{BucketWidth, Grace};
 use crate::policy::registry::{Approval, Canary, Cap, Policy};
 use crate::policy::statute::rules::StatuteRule;
@@ -43,26 +43,16 @@ pub fn definition(governed: &Governed) -> serde_json::Result<String> {
     Ok(hex::encode(digest(&SHA256, &text)))
 }
 
+/// A collection: store and table.
+pub type Site = (String, String);
+
 /// A run of retention that ended and was not undone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Past {
     /// When it ended.
     pub ended_at: DateTime<Utc>,
-    /// The definitions under which it did something, by store and collection.
-    pub definitions: BTreeMap<(String, String), String>,
-}
-
-impl Past {
-    /// Of the plan that was carried out.
-    #[must_use]
-    pub fn of(body: &PlanBody, ended_at: DateTime<Utc>) -> Self {
-        let worked = body.collections.iter().filter(|counts| counts.to_do() > 0);
-        let defined = worked.filter_map(|counts| {
-            let (_, definition) = body.definitions.iter().find(|(policy, _)| Some(policy) == counts.policy.as_ref())?;
-            Some(((counts.store.clone(), counts.collection.clone()), definition.clone()))
-        });
-        Self { ended_at, definitions: defined.collect() }
-    }
+    /// The definitions under which it did something, by collection.
+    pub definitions: BTreeMap<Site, String>,
 }
 
 /// How far the rows of a collection may go.
@@ -79,14 +69,9 @@ pub enum Standing {
     },
 }
 
-/// Where a collection of a store, governed like this, stands at `now`, by the runs before, newest first.
+/// Where a collection, governed like this, stands at `now`, by the runs before, newest first.
 #[must_use]
-pub fn standing(
-    (canary, definition): (Canary, &str),
-    place: &(String, String),
-    past: &[Past],
-    now: DateTime<Utc>,
-) -> Standing {
+pub fn standing((canary, definition): (Canary, &str), place: &Site, past: &[Past], now: DateTime<Utc>) -> Standing {
     if canary.percent >= 100 {
         return Standing::Established;
     }
@@ -105,23 +90,23 @@ pub fn standing(
     }
 }
 
-/// Lets stay what may not go yet of rows in one store whose policy and standing are these, which `is_own` tells by collection; `rank` gives rows of one
-/// customer one number, by which customers come in an order that nobody chose. Rows that follow others stay or go with those.
+/// Lets stay what may not go yet of rows in one store whose policy and standing are these, which `is_own` tells of those that would go; `rank` gives rows of one
+/// customer one number, by which customers come in an order that nobody chose. Rows that follow others stay or go with those. Says whether any stays.
 pub fn hold_back(
     candidates: &mut [Candidate],
     (canary, standing): (Canary, Standing),
-    is_own: impl Fn(usize) -> bool,
+    is_own: impl Fn(&Candidate) -> bool,
     rank: impl Fn(&Candidate) -> [u8; 32],
-) {
+) -> bool {
     let until = match standing {
-        Standing::Established => return,
+        Standing::Established => return false,
         Standing::Edited => None,
         Standing::Tried { until } => Some(until),
     };
     let mut customers: BTreeMap<[u8; 32], Vec<usize>> = BTreeMap::new();
     let mut due = 0;
     for (at, candidate) in candidates.iter().enumerate() {
-        if is_own(candidate.collection) && candidate.keep.is_none() && candidate.end != End::Settled {
+        if is_own(candidate) && candidate.keep.is_none() && candidate.end != End::Settled {
             customers.entry(rank(candidate)).or_default().push(at);
             due += 1_u64;
         }
@@ -130,7 +115,7 @@ pub fn hold_back(
         Standing::Tried { .. } => 0,
         _ => canary.rows.max(due.saturating_mul(u64::from(canary.percent)) / 100).max(1),
     };
-    let mut going = 0;
+    let (mut going, mut is_any_held) = (0, false);
     for rows in customers.into_values() {
         let own = rows.len() as u64;
         // One customer goes at least, even with more rows than the share has.
@@ -140,8 +125,10 @@ pub fn hold_back(
         }
         for at in rows {
             candidates[at].keep = Some(Reason::Canary { until });
+            is_any_held = true;
         }
     }
+    is_any_held
 }
 
 #[cfg(test)]

@@ -80,6 +80,12 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether a code is that of a row whose policy was edited.
+    #[must_use]
+    pub fn is_canary(code: &str) -> bool {
+        code.split(':').next() == Some("canary")
+    }
+
     /// One word or key for tables, pins and certificates.
     #[must_use]
     pub fn code(&self) -> String {

@@ -61,9 +61,9 @@ pub async fn preview_retention(installation: &Installation) -> Result<StoredPlan
 ///
 /// # Errors
 /// When the control database fails or a policy cannot be computed.
-pub async fn has_due_buckets(installation: &Installation) -> Result<bool> {
+pub async fn has_due_buckets(installation: &Installation, plan: &PlanBody) -> Result<bool> {
     let mut tx = installation.control.read().await?;
-    Ok(crate::erase::fate::has_due_buckets(&installation.ground()?, &mut tx).await?)
+    Ok(crate::erase::fate::has_due_buckets(&installation.ground()?, &mut tx, plan).await?)
 }
 
 /// Voids a plan that will not be carried out; what it lists is forgotten with the next shred.

@@ -12,7 +12,8 @@ use crate::log::prune::{between, cutoff};
 use crate::log::store::{LeafStore, LeafStoreError, StoredLeaf};
 use crate::plan::Subject;
 
-pub use archive::{ARCHIVE_NAME, ArchiveFile, archive, line_of, verify_archives};
+pub use crate::log::archive::ARCHIVE_NAME;
+pub use archive::{ArchiveFile, archive, line_of, verify_archives};
 
 use super::erasure::{TableValues, open_values};
 use super::{Result, TaskError};
@@ -66,7 +67,7 @@ impl Entry {
         }
     }
 
-    /// Opens what it seals of rows, as long as their erasure can be undone.
+    /// Opens what it seals of rows, as long as their erasure can be undone. What cannot be opened now is left out.
     async fn open_values(&mut self, installation: &Installation) -> Result<()> {
         let run = self.objects().next().unwrap_or_default().to_owned();
         let changes = self.record.pointer("/unmapped/changes").and_then(Value::as_array);

@@ -58,6 +58,7 @@ pub(super) async fn settle_after(ground: &Ground<'_>, plan: &str) -> Result<Vec<
             passed_at: None,
             mark: None,
             is_rewritten: false,
+            replicas_shown: Vec::new(),
             searched: None,
         };
         let site = ground.sites.iter().find(|site| site.model.spec.name == before.store);
@@ -87,7 +88,7 @@ async fn ask(site: Option<&Site>, before: &StoreFiles, tables: &[String], clock:
                 ..Settling::default()
             };
             match site.store.settle(&asked).await {
-                Ok(state) => Ok(with_replicas(state, &replicas_behind(site, clock).await)),
+                Ok(state) => Ok((state, asked_replicas(site, clock).await)),
                 Err(error) => Err(error.to_string()),
             }
         }
@@ -96,7 +97,7 @@ async fn ask(site: Option<&Site>, before: &StoreFiles, tables: &[String], clock:
     // Behind the clean-up, which may take long.
     let now = clock.now();
     match state {
-        Ok(state) => noted(before, state, now),
+        Ok((state, replicas)) => noted(before, replicas.beside(before, state), &replicas.shown, now),
         Err(error) => {
             tracing::warn!(store = %before.store, error, "the files of a store were not cleaned up; it is tried again");
             let mut residues = before.residues.clone();
@@ -108,16 +109,30 @@ async fn ask(site: Option<&Site>, before: &StoreFiles, tables: &[String], clock:
     }
 }
 
-/// The replicas in which the rows may still be. What is asked is whether they show what the store did until now: then they show the deletion.
-async fn replicas_behind(site: &Site, clock: &dyn Clock) -> Vec<Residue> {
-    let behind = behind(site, clock).await;
-    behind.into_iter().map(|name| Residue::of(ResidueCode::ReplicaBehind, name)).collect()
+/// What the replicas of a store said.
+#[derive(Default)]
+struct Replicas {
+    /// Those that show what the store did until now, and so every deletion before.
+    shown: Vec<String>,
+    /// The others.
+    behind: Vec<String>,
 }
 
-fn with_replicas(mut state: PhysicalState, behind: &[Residue]) -> PhysicalState {
-    state.residues.extend_from_slice(behind);
-    state.residues.sort_unstable();
-    state
+async fn asked_replicas(site: &Site, clock: &dyn Clock) -> Replicas {
+    let behind = behind(site, clock).await;
+    let all = site.replicas.iter().map(|replica| replica.spec.name.clone());
+    Replicas { shown: all.filter(|name| !behind.contains(name)).collect(), behind }
+}
+
+impl Replicas {
+    /// Adds the replicas in which the rows of a run may still be. One that has shown the deletion does not lose it again, however far
+    /// it is behind today.
+    fn beside(&self, files: &StoreFiles, mut state: PhysicalState) -> PhysicalState {
+        let still = self.behind.iter().filter(|name| !files.replicas_shown.contains(name));
+        state.residues.extend(still.map(|name| Residue::of(ResidueCode::ReplicaBehind, name.clone())));
+        state.residues.sort_unstable();
+        state
+    }
 }
 
 fn vacuum_bytes(site: &Site) -> u64 {
@@ -125,7 +140,7 @@ fn vacuum_bytes(site: &Site) -> u64 {
 }
 
 /// An answer beside what was known: a day that was named stands, and so does a log that was on, for its files stay when it is switched off.
-fn noted(before: &StoreFiles, state: PhysicalState, now: DateTime<Utc>) -> StoreFiles {
+fn noted(before: &StoreFiles, state: PhysicalState, shown: &[String], now: DateTime<Utc>) -> StoreFiles {
     let mut residues = state.residues;
     for residue in &mut residues {
         if let Some(until) = before.residues.iter().find(|known| is_same(known, residue)).and_then(|known| known.until)
@@ -152,6 +167,14 @@ fn noted(before: &StoreFiles, state: PhysicalState, now: DateTime<Utc>) -> Store
         residues,
         mark: before.mark.clone().or(state.mark),
         is_rewritten: state.is_rewritten,
+        replicas_shown: before
+            .replicas_shown
+            .iter()
+            .chain(shown)
+            .cloned()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
         searched: before.searched.clone(),
     }
 }
@@ -209,6 +232,7 @@ async fn waiting(
 struct Answers {
     state: PhysicalState,
     of_runs: Vec<PhysicalState>,
+    replicas: Replicas,
 }
 
 /// Cleans up a store once, for all who wait, and asks for each run by its own mark and its own tables.
@@ -219,13 +243,13 @@ async fn clean_once(
     clock: &dyn Clock,
 ) -> crate::stores::Result<Answers> {
     let mut answers = clean_files(site, waiting, (tables, rewrite)).await?;
-    let behind = replicas_behind(site, clock).await;
+    answers.replicas = asked_replicas(site, clock).await;
     for (own, run) in answers.of_runs.iter_mut().zip(waiting) {
-        // One that has shown the deletion does not lose it again, however far it is behind today.
-        let still = behind.iter().filter(|replica| run.files.residues.iter().any(|known| is_same(known, replica)));
-        *own = with_replicas(std::mem::take(own), &still.cloned().collect::<Vec<_>>());
+        *own = answers.replicas.beside(&run.files, std::mem::take(own));
     }
-    answers.state = with_replicas(answers.state, &behind);
+    let behind = answers.replicas.behind.iter();
+    answers.state.residues.extend(behind.map(|name| Residue::of(ResidueCode::ReplicaBehind, name.clone())));
+    answers.state.residues.sort_unstable();
     Ok(answers)
 }
 
@@ -255,12 +279,12 @@ async fn clean_files(
     let state = site.store.settle(&asked).await?;
     if !is_marked {
         of_runs = waiting.iter().map(|_| state.clone()).collect();
-        return Ok(Answers { state, of_runs });
+        return Ok(Answers { state, of_runs, replicas: Replicas::default() });
     }
     for (own, run) in of_runs.iter_mut().zip(waiting) {
         take_over(own, &state, (&run.tables, rewrite));
     }
-    Ok(Answers { state, of_runs })
+    Ok(Answers { state, of_runs, replicas: Replicas::default() })
 }
 
 /// What the clean-up of all tables means for a run with some of them.
@@ -286,7 +310,14 @@ fn take_over(own: &mut PhysicalState, all: &PhysicalState, (tables, rewrite): (&
 /// When the control database fails. A store that cannot answer is asked again the next time.
 async fn settle_due(installation: &Installation) -> Result<Vec<String>> {
     let mut done = Vec::new();
-    for (store, waiting) in waiting(installation, |files| files.stage() == PhysicalStage::Pending).await? {
+    let stores = &installation.config.registry.stores;
+    // A replica that was added since, or could not be asked the first time, is asked too.
+    let is_unseen = |files: &StoreFiles| {
+        let spec = stores.iter().find(|spec| spec.name == files.store);
+        spec.is_some_and(|spec| spec.replicas.iter().any(|replica| !files.replicas_shown.contains(&replica.name)))
+    };
+    let is_wanted = |files: &StoreFiles| files.stage() == PhysicalStage::Pending || is_unseen(files);
+    for (store, waiting) in waiting(installation, is_wanted).await? {
         let Some(site) = installation.sites().iter().find(|site| site.model.spec.name == store) else {
             tracing::warn!(store, "the files of a store were not cleaned up: it cannot be reached; it is tried again");
             continue;
@@ -294,15 +325,15 @@ async fn settle_due(installation: &Installation) -> Result<Vec<String>> {
         let tables: BTreeSet<String> = waiting.iter().flat_map(|run| run.tables.clone()).collect();
         let tables: Vec<String> = tables.into_iter().collect();
         let answers = match clean_once(site, &waiting, (&tables, false), installation.clock.as_ref()).await {
-            Ok(answers) => answers.of_runs,
+            Ok(answers) => answers,
             Err(error) => {
                 tracing::warn!(store, error = %error, "the files of a store were not cleaned up; it is tried again");
                 continue;
             }
         };
         let now = installation.clock.now();
-        for (run, state) in waiting.iter().zip(answers) {
-            if note(installation, &run.run, &[noted(&run.files, state, now)]).await? {
+        for (run, state) in waiting.iter().zip(answers.of_runs) {
+            if note(installation, &run.run, &[noted(&run.files, state, &answers.replicas.shown, now)]).await? {
                 done.push(run.run.clone());
             }
         }
@@ -399,7 +430,7 @@ pub async fn settle_store(installation: &Installation, name: &str, rewrite: bool
     }
     installation.log_operation("store.settle", name, "intent").await?;
     let tables: Vec<String> = tables.into_iter().collect();
-    let Answers { state, of_runs } =
+    let Answers { state, of_runs, replicas } =
         match clean_once(site, &waiting, (&tables, rewrite), installation.clock.as_ref()).await {
             Ok(answers) => answers,
             Err(error) => {
@@ -410,7 +441,7 @@ pub async fn settle_store(installation: &Installation, name: &str, rewrite: bool
     let now = installation.clock.now();
     let mut runs = Vec::new();
     for (run, state) in waiting.into_iter().zip(of_runs) {
-        note(installation, &run.run, &[noted(&run.files, weighed(&run.files, state), now)]).await?;
+        note(installation, &run.run, &[noted(&run.files, weighed(&run.files, state), &replicas.shown, now)]).await?;
         runs.push(run.run);
     }
     installation.log_operation("store.settle", name, "success").await?;
@@ -435,9 +466,10 @@ mod tests {
             passed_at: None,
             mark: None,
             is_rewritten: false,
+            replicas_shown: Vec::new(),
             searched: None,
         };
-        noted(&before, state(residues), at)
+        noted(&before, state(residues), &[], at)
     }
 
     #[test]
@@ -491,7 +523,7 @@ mod tests {
         let before = known(&[log.clone(), binary.clone(), statements.clone()]);
         let left = |days| {
             let at = DateTime::UNIX_EPOCH + chrono::TimeDelta::days(days);
-            noted(&before, state(std::slice::from_ref(&log)), at).residues
+            noted(&before, state(std::slice::from_ref(&log)), &[], at).residues
         };
         assert_eq!(left(10), [log.clone(), binary, statements.clone()]);
         assert_eq!(left(11), [log.clone(), statements]);
@@ -504,19 +536,19 @@ mod tests {
         assert_eq!(pending.passed_at, None);
         let log = Residue::new(ResidueCode::TransactionLog);
         let remains = [Residue::new(ResidueCode::PageRemains), log.clone()];
-        let passed = noted(&pending, state(&remains), at(60));
+        let passed = noted(&pending, state(&remains), &[], at(60));
         assert_eq!(passed.passed_at, Some(at(60)));
-        let again = noted(&passed, state(&remains), at(70));
+        let again = noted(&passed, state(&remains), &[], at(70));
         assert_eq!(again.passed_at, Some(at(60)), "nothing happened");
         // Copies of the files that were made until the tables were written anew hold what was removed by that.
-        let rewritten = noted(&again, state(std::slice::from_ref(&log)), at(80));
+        let rewritten = noted(&again, state(std::slice::from_ref(&log)), &[], at(80));
         assert_eq!(rewritten.passed_at, Some(at(80)));
-        assert_eq!(noted(&rewritten, state(&[]), at(90)).passed_at, Some(at(80)));
+        assert_eq!(noted(&rewritten, state(&[]), &[], at(90)).passed_at, Some(at(80)));
         // While nobody sees whether something keeps the rows, there is no such time.
-        let unseen = noted(&pending, state(&[Residue::new(ResidueCode::UnseenSessions)]), at(60));
+        let unseen = noted(&pending, state(&[Residue::new(ResidueCode::UnseenSessions)]), &[], at(60));
         assert_eq!((unseen.passed_at, unseen.copied_until()), (None, at(60)));
         let unseen = StoreFiles { passed_at: Some(at(10)), ..unseen };
         assert_eq!(unseen.copied_until(), at(60), "a time that an earlier version noted");
-        assert_eq!(noted(&unseen, state(&[]), at(90)).passed_at, Some(at(90)));
+        assert_eq!(noted(&unseen, state(&[]), &[], at(90)).passed_at, Some(at(90)));
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Cosigned {
 
 #[derive(Default)]
 struct Last {
+    /// The head's size.
+    size: u64,
     /// The head's text with the log's own signature.
     note: String,
     lines: Vec<String>,
@@ -99,9 +101,11 @@ impl Cosigned {
         });
         let lines: Vec<String> = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
         let mut last = self.last.lock().await;
-        // An older signature of the same head is better than none.
-        if last.note != head.note || lines.len() >= last.lines.len() {
-            *last = Last { note: head.note.clone(), lines };
+        let size = head.checkpoint.size;
+        // A larger head keeps what it has. An older signature of the same head is better than none.
+        let is_other = size > last.size || (size == last.size && last.note != head.note);
+        if is_other || (last.note == head.note && lines.len() >= last.lines.len()) {
+            *last = Last { size, note: head.note.clone(), lines };
         }
     }
 }
@@ -130,6 +134,10 @@ async fn ask_one(
             Ok(WitnessAnswer::Signed(reply)) => {
                 return Some(key.line_of_reply(&head.note, &reply).map_err(|_| WitnessFailed::BadSignature));
             }
+            // It knows this very size, and refuses the head: it has another root there.
+            Ok(WitnessAnswer::Knows(size)) if size == known && size == head.checkpoint.size => {
+                return Some(Err(WitnessFailed::OtherHistory));
+            }
             Ok(WitnessAnswer::Knows(size)) => known = size,
             Err(error) => return Some(Err(error)),
         }
@@ -156,6 +164,7 @@ pub(super) async fn beat(cosigned: Arc<Cosigned>, sequencer: Arc<Sequencer>, eve
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Mutex as StdMutex;
 
     use async_trait::async_trait;
@@ -166,6 +175,7 @@ mod tests {
     use crate::control::log_store::SqlLogStore;
     use crate::log::cosignature::{Quorum, cosign};
     use crate::log::key_file::create_checkpoint_key;
+    use crate::log::store::NewLeaf;
     use crate::random::SystemRandom;
 
     /// A witness whose clock goes on a second with every signature.
@@ -196,22 +206,74 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_log_to_which_nothing_is_added_is_signed_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let signer = create_checkpoint_key(&folder.path().join("key.pem"), "log.example/one", &SystemRandom).unwrap();
-        let store = SqlLogStore::open(&folder.path().join("log.db"), "certificates").await.unwrap();
-        let sequencer = Arc::new(Sequencer::open(Arc::new(store), signer, None).await.unwrap());
+    /// A witness that signs nothing and knows the log at this size.
+    struct Knowing(u64);
+
+    #[async_trait]
+    impl Witness for Knowing {
+        async fn add_checkpoint(&self, _: String) -> Result<WitnessAnswer, WitnessFailed> {
+            Ok(WitnessAnswer::Knows(self.0))
+        }
+    }
+
+    async fn log_in(folder: &Path) -> Arc<Sequencer> {
+        let signer = create_checkpoint_key(&folder.join("key.pem"), "log.example/one", &SystemRandom).unwrap();
+        let store = SqlLogStore::open(&folder.join("log.db"), "certificates").await.unwrap();
+        Arc::new(Sequencer::open(Arc::new(store), signer, None).await.unwrap())
+    }
+
+    async fn append(sequencer: &Sequencer) -> SignedCheckpoint {
+        let (entry, content) = (b"entry".to_vec(), Vec::new());
+        let leaf = NewLeaf { id: "one".to_owned(), entry, salt: None, content, time_ms: 0 };
+        sequencer.append(&[leaf]).await.unwrap();
+        sequencer.latest().await.unwrap()
+    }
+
+    fn counting() -> (Counting, WitnessKey) {
         let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
         let public = pair.public_key().as_ref().try_into().unwrap();
         let key = WitnessKey::new("witness.example/one", public).unwrap();
+        (Counting { pair, key: key.clone(), seconds: StdMutex::new(1_000) }, key)
+    }
+
+    fn witnessed(client: Arc<dyn Witness>, key: &WitnessKey, notes: &Arc<Noted>) -> Arc<Cosigned> {
+        let quorum = Quorum::new(vec![key.clone()], 1).unwrap();
+        Arc::new(Cosigned::new(Witnesses { quorum, clients: vec![client], notes: Some(notes.clone()) }))
+    }
+
+    #[tokio::test]
+    async fn an_older_head_takes_no_signature_from_a_newer_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let sequencer = log_in(folder.path()).await;
+        let (client, key) = counting();
+        let cosigned = witnessed(Arc::new(client), &key, &Arc::default());
+        let older = sequencer.latest().await.unwrap();
+        let newer = append(&sequencer).await;
+        for head in [&newer, &older] {
+            cosigned.ask(&sequencer, head).await;
+            assert!(key.signed_at(&cosigned.of(&newer).await).is_some());
+        }
+        assert_eq!(cosigned.of(&older).await, older.note);
+    }
+
+    #[tokio::test]
+    async fn a_witness_that_knows_the_size_by_another_root_saw_another_history() {
+        let folder = tempfile::tempdir().unwrap();
+        let sequencer = log_in(folder.path()).await;
+        let head = append(&sequencer).await;
         let notes = Arc::new(Noted::default());
-        let client = Counting { pair, key: key.clone(), seconds: StdMutex::new(1_000) };
-        let cosigned = Arc::new(Cosigned::new(Witnesses {
-            quorum: Quorum::new(vec![key.clone()], 1).unwrap(),
-            clients: vec![Arc::new(client)],
-            notes: Some(notes.clone()),
-        }));
+        let cosigned = witnessed(Arc::new(Knowing(head.checkpoint.size)), &counting().1, &notes);
+        cosigned.ask(&sequencer, &head).await;
+        assert_eq!(*notes.0.lock().unwrap(), [Witnessing::Failed(WitnessFailed::OtherHistory)]);
+    }
+
+    #[tokio::test]
+    async fn a_log_to_which_nothing_is_added_is_signed_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let sequencer = log_in(folder.path()).await;
+        let (client, key) = counting();
+        let notes = Arc::new(Noted::default());
+        let cosigned = witnessed(Arc::new(client), &key, &notes);
         let beating = tokio::spawn(beat(cosigned.clone(), sequencer.clone(), Duration::from_millis(5)));
         let mut seen = Vec::new();
         while seen.len() < 3 {

@@ -1,6 +1,6 @@
 //! `certificate export`: a certificate with its receipt for stock verifiers, its evidence beside it.
 
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -188,13 +188,35 @@ pub(in crate::cli) fn write_all(files: &[(&PathBuf, &[u8])]) -> Result<(), UserE
         return Err(cannot_write(path, &io::ErrorKind::AlreadyExists.into()));
     }
     for (path, bytes) in files {
-        let mut options = OpenOptions::new();
-        let opened = options.write(true).create_new(true).mode(0o600).open(path);
-        opened
-            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-            .map_err(|error| cannot_write(path, &error))?;
+        write_whole(path, bytes).map_err(|error| cannot_write(path, &error))?;
     }
     Ok(())
+}
+
+/// Writes a file beside its name, flushes it and gives it the name: one that has the name is whole, whatever happens.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let draft = path.with_file_name(format!(".{}.wangchuan-draft", name.to_string_lossy()));
+    // Left over from one that was killed.
+    if let Err(error) = fs::remove_file(&draft)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| give_name(&draft, path));
+    let _ = fs::remove_file(&draft);
+    written?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// Unlike a rename, a link never takes the place of another file; some file systems have none.
+fn give_name(draft: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(draft, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => fs::rename(draft, path),
+        linked => linked,
+    }
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> UserError {
@@ -227,7 +249,10 @@ mod tests {
         assert_eq!((refused.code, first.exists()), ("OUTPUT", false));
         assert_eq!(std::fs::read(&second).unwrap(), b"mine");
         std::fs::remove_file(&second).unwrap();
+        // Half of one, left over from a kill.
+        std::fs::write(folder.path().join(".b.wangchuan-draft"), b"half").unwrap();
         write_all(&[(&first, b"1"), (&second, b"2")]).unwrap();
         assert_eq!(std::fs::read(&second).unwrap(), b"2");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no draft stays");
     }
 }

@@ -114,7 +114,7 @@ proptest! {
         let canary = Canary { rows, percent, hours: 20 };
         // Every customer with an even number has rows in collection 0, which is the policy's; others are no business of it.
         let mut held = candidates(&owners);
-        hold_back(&mut held, (canary, Standing::Edited), |collection| collection == 0, rank);
+        hold_back(&mut held, (canary, Standing::Edited), |row| row.collection == 0, rank);
         let (own, others): (Vec<_>, Vec<_>) = held.iter().partition(|candidate| candidate.collection == 0);
         prop_assert!(others.iter().all(|candidate| candidate.keep.is_none()));
         let going = own.iter().filter(|candidate| candidate.keep.is_none()).count() as u64;
@@ -132,7 +132,7 @@ proptest! {
         // Behind it nothing goes until the time is there.
         let until = at(5);
         let mut later = candidates(&owners);
-        hold_back(&mut later, (canary, Standing::Tried { until }), |collection| collection == 0, rank);
+        hold_back(&mut later, (canary, Standing::Tried { until }), |row| row.collection == 0, rank);
         let kept = Some(Reason::Canary { until: Some(until) });
         prop_assert!(later.iter().all(|candidate| candidate.collection == 1 || candidate.keep == kept));
     }

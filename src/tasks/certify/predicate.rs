@@ -437,11 +437,10 @@ fn reason_of(code: &str) -> (RetainedReason, Option<String>) {
         Some(("hold", _)) => (RetainedReason::Litigation, None),
         Some(("statute", key)) => (RetainedReason::StatutoryPeriod, Some(key.to_owned())),
         // The minimum keeps them; the maximum that it contradicts stands in the plan.
-        Some(("canary", _)) => (RetainedReason::PolicyEdited, None),
         Some(("restricted", keys)) => (RetainedReason::StatutoryPeriod, keys.split(':').next().map(ToOwned::to_owned)),
         _ if code == Reason::UnknownStart.code() => (RetainedReason::StartUnknown, None),
         _ if code == Reason::KAnonymity.code() => (RetainedReason::SmallGroup, None),
-        None if code == (Reason::Canary { until: None }).code() => (RetainedReason::PolicyEdited, None),
+        _ if Reason::is_canary(code) => (RetainedReason::PolicyEdited, None),
         _ if code == Reason::Later.code() => (RetainedReason::Renewed, None),
         _ => (RetainedReason::Referenced, None),
     }

@@ -89,6 +89,7 @@ fn files(left: &[ResidueCode]) -> StoreFiles {
         residues: left.iter().copied().map(Residue::new).collect(),
         mark: None,
         is_rewritten: false,
+        replicas_shown: Vec::new(),
         searched: None,
     }
 }

@@ -102,6 +102,9 @@ pub struct StoreFiles {
     /// Whether the tables were written anew since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_rewritten: bool,
+    /// The replicas that showed the deletion, by name. Of any other it is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas_shown: Vec<String>,
     /// What the last look into the raw files found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub searched: Option<FileSearch>,

@@ -76,7 +76,7 @@ pub(super) async fn changes_of(installation: &Installation, run: &RunRow) -> Res
     for ((store, table, letter), done) in changes.0 {
         let collection = collection_of(&ground, &store, &table);
         let values = match (&sealer, collection) {
-            (Some(sealer), Some(_)) => sealer.read(&ground, (&store, &table), &done.first, done.last).await?,
+            (Some(sealer), Some(_)) => sealer.read(&ground, (&store, &table, letter), &done.first, done.last).await?,
             _ => TableValues::default(),
         };
         let field = format!("{store}.{table}");

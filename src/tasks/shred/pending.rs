@@ -34,7 +34,7 @@ pub async fn still_open_behind_shred(installation: &Installation, run: &RunRow) 
 }
 
 async fn last_day(ground: &Ground<'_>, tx: &mut Tx, buckets: Vec<u32>) -> Result<String> {
-    let mut latest: Option<DateTime<Tz>> = None;
+    let (now, mut latest) = (ground.clock.now(), None::<DateTime<Tz>>);
     for slot in buckets {
         let Some((name, _)) = tx.bucket_name(slot).await? else { continue };
         let dies = ground.site(&name.store).and_then(|site| {
@@ -45,6 +45,9 @@ async fn last_day(ground: &Ground<'_>, tx: &mut Tx, buckets: Vec<u32>) -> Result
             let period: BucketPeriod = name.period.parse().ok()?;
             let due = bucket_due_with(period, policy.retention, &governed.statutes, site.model.spec.timezone).ok()?;
             let Earliest::At(due) = due else { return None };
+            // One that is due and lives on waits for those whose policy was edited, or for a store: no day that is over is named.
+            let wait = TimeDelta::hours(i64::from(policy.canary.hours));
+            let due = if due <= now { now.checked_add_signed(wait)? } else { due };
             let grace = TimeDelta::try_seconds(i64::try_from(policy.grace.seconds).ok()?)?;
             Some(due.checked_add_signed(grace)?.with_timezone(&site.model.spec.timezone))
         });

@@ -65,7 +65,7 @@ pub async fn cycle(installation: &Installation, leaver: &str) {
         forget(installation, leaver).await;
     }
     let plan = wangchuan::tasks::erasure::plan_retention(installation).await.unwrap();
-    if plan.body.to_do() > 0 || has_due_buckets(installation).await.unwrap() {
+    if plan.body.to_do() > 0 || has_due_buckets(installation, &plan.body).await.unwrap() {
         wangchuan::tasks::erasure::execute(installation, &plan.row).await.unwrap();
     }
     // What the cycle of a process that was killed took may be the newest one.

@@ -11,7 +11,6 @@ use crate::certify::evidence::OTHERS;
 use crate::certify::statement::{BackupCopy, Backups, DeclaredCopy, Target, Timestamp};
 use crate::policy::calendar::Period;
 use crate::policy::registry::StoreSpec;
-use crate::stores::{Residue, ResidueCode};
 use crate::tasks::erasure::StoreFiles;
 use crate::tasks::media::GoneCopy;
 
@@ -29,21 +28,13 @@ impl Facts {
 /// The replicas of a store: whether each showed what the store did behind the deletion. One that was declared as a copy as well is that.
 pub(in crate::tasks::certify) fn replicas(spec: &StoreSpec, files: &[StoreFiles]) -> Vec<DeclaredCopy> {
     let own = files.iter().find(|files| files.store == spec.name);
-    let is_behind = |name: &str| {
-        let residues = own.map_or(&[][..], |files| &files.residues);
-        let is_it =
-            |residue: &Residue| residue.code == ResidueCode::ReplicaBehind && residue.of.as_deref() == Some(name);
-        residues.iter().any(is_it)
-    };
-    // A file could not be cleaned up at all: then nobody asked the replicas.
-    let was_asked = own
-        .is_some_and(|files| !files.residues.iter().any(|residue| *residue == Residue::new(ResidueCode::Unfinished)));
+    let has_shown = |name: &str| own.is_some_and(|files| files.replicas_shown.iter().any(|shown| shown == name));
     let is_copy = |name: &str| spec.copies.iter().any(|copy| copy.name == name);
     let replicas = spec.replicas.iter().filter(|replica| !is_copy(&replica.name));
     replicas
         .map(|replica| DeclaredCopy {
             copy_ref: as_id(&replica.name),
-            state: if was_asked && !is_behind(&replica.name) { CopyState::Absent } else { CopyState::Unread },
+            state: if has_shown(&replica.name) { CopyState::Absent } else { CopyState::Unread },
             dies_by: None,
             destroyed_at: None,
             media_record: None,

@@ -75,7 +75,8 @@ impl Batches<'_> {
             let entry = Entry { ended: &ended, cut: &next.cut, begun: &next.intents, released: &[] };
             let mut done = Vec::new();
             let (halt, stored) = join!(self.turns(&mut open, &mut done, body, is_looked), store(ground, run, entry));
-            let mut halt = halt.or(unread.map(Halt::Error));
+            // What could not be gathered is out of the queue: only another start finds it again.
+            let mut halt = unread.map(Halt::Error).or(halt);
             match stored {
                 Ok(()) => ended = done,
                 Err(error) => {
@@ -150,8 +151,8 @@ impl Batches<'_> {
             }
             let Some(chunk) = queue.pop_front() else { break };
             let Some(handling) = self.stores.get_mut(&store) else { break };
-            let ahead = before + gathered.intents.len();
-            let rows = handling.pace(&chunk.collection).rows_ahead(ahead);
+            // No more than was measured: after a crash an intent is carried out as it is.
+            let rows = handling.pace(&chunk.collection).rows();
             let sizes = pieces(usize::try_from(chunk.rows).unwrap_or(0), rows);
             let mut chunk = chunk;
             if sizes.len() > 1 {

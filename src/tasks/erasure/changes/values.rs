@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::erase::pre_image::{ImageRow, PreImage, open_image};
 use crate::erase::{EraseError, Ground};
+use crate::error::with_causes;
 use crate::installation::Installation;
-use crate::keyring::Purpose;
+use crate::keyring::{KeyringError, Purpose};
 use crate::keys::Key;
 use crate::keys::sealed::{open_column, seal_column};
 use crate::plan::digest::row_mac;
@@ -62,11 +63,12 @@ impl<'i> Sealer<'i> {
         Ok(key.map(|key| Self { installation, run, key, suppression }))
     }
 
-    /// Reads rows from the pre-images, and from the store what is there of them now.
+    /// Reads rows from the pre-images, and of modified ones (`M`) from the store what is there of them now. In place of a deleted row
+    /// there may be another by now, to which its key was given out again.
     pub(super) async fn read(
         &self,
         ground: &Ground<'_>,
-        (store, table): (&str, &str),
+        (store, table, letter): (&str, &str, &str),
         first: &[Place],
         last: Option<Place>,
     ) -> Result<TableValues> {
@@ -102,7 +104,7 @@ impl<'i> Sealer<'i> {
             limit: u32::MAX,
         };
         let mut living: HashMap<Vec<u8>, Vec<Value>> = HashMap::new();
-        if !found.is_empty() {
+        if !found.is_empty() && letter == "M" {
             let mut view = site.store.open_snapshot().await?;
             for mut row in view.read(&query).await? {
                 let values = row.split_off(collection.key.len());
@@ -141,24 +143,37 @@ fn context<'c>(run: &'c str, table: &'c str, letter: &'c str) -> [&'c [u8]; 4] {
     [b"operation-values", run.as_bytes(), table.as_bytes(), letter.as_bytes()]
 }
 
-/// Opens what stands sealed in an entry of the operation log; none once the key is gone.
+/// Opens what stands sealed in an entry of the operation log; none once the key is gone, or when it cannot be opened now, which is
+/// told in the program's own log: the other entries can be read all the same.
 ///
 /// # Errors
-/// When the control database fails, or the text is not what was sealed there.
+/// When the control database fails.
 pub async fn open_values(
     installation: &Installation,
     run: &str,
     (table, letter): (&str, &str),
     sealed: &str,
 ) -> Result<Option<TableValues>> {
-    let mut tx = installation.control.begin().await?;
-    let key = installation.keyring.find_work_key(&mut tx, Purpose::PreImage, run).await?;
+    let mut tx = installation.control.read().await?;
+    let key = installation.keyring.find_work_key(&mut tx, Purpose::PreImage, run).await;
     drop(tx);
-    let Some(key) = key else { return Ok(None) };
-    let damaged = || TaskError::Proof(format!("what is sealed of {table} in the operation log is damaged"));
-    let sealed = STANDARD.decode(sealed).map_err(|_| damaged())?;
-    let plain = open_column(&key, &context(run, table, letter), &sealed).map_err(EraseError::Column)?;
-    serde_json::from_slice(&plain).map(Some).map_err(|_| damaged())
+    let key = match key {
+        Ok(Some(key)) => key,
+        Ok(None) => return Ok(None),
+        Err(error @ KeyringError::Control(_)) => return Err(error.into()),
+        Err(error) => {
+            let error = with_causes(&error);
+            tracing::warn!(run, table, %error, "what the operation log seals of rows cannot be opened now");
+            return Ok(None);
+        }
+    };
+    let sealed = STANDARD.decode(sealed).ok();
+    let plain = sealed.and_then(|sealed| open_column(&key, &context(run, table, letter), &sealed).ok());
+    let opened: Option<TableValues> = plain.and_then(|plain| serde_json::from_slice(&plain).ok());
+    if opened.is_none() {
+        tracing::warn!(run, table, "what the operation log seals of rows is damaged and cannot be opened");
+    }
+    Ok(opened)
 }
 
 fn has_column(collection: &Collection, name: &str) -> bool {
