@@ -64,8 +64,8 @@ async fn a_pause_lets_the_batch_end_that_was_begun_and_takes_the_other_intents_b
     let beside = place.open_beside().await;
     let (run, mut other) = waiting(&place, &installation).await;
     let pausing = async {
-        // Pieces of 200, 400, 400 and 800 rows; behind them the rest of the first list, and the second.
-        intended(&beside, 6).await;
+        // Two groups of four pieces of 200 rows each: none is larger before one was measured.
+        intended(&beside, 8).await;
         ask(&beside, &run, Wish::Pause).await.unwrap();
         sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     };
@@ -89,7 +89,7 @@ async fn a_hold_keeps_the_rows_of_every_batch_whose_turn_has_not_come() {
     let beside = place.open_beside().await;
     let (run, mut other) = waiting(&place, &installation).await;
     let holding = async {
-        intended(&beside, 6).await;
+        intended(&beside, 8).await;
         let (store, collection) = (Some("shop".to_owned()), Some("notes".to_owned()));
         let row = hold_row("h1", beside.clock.now());
         let row = HoldRow { scope: "collection".to_owned(), store, collection, ..row };
@@ -124,7 +124,7 @@ async fn intents_that_a_killed_start_left_are_carried_out_or_settled_by_the_next
         let killed = resume_run(&installation, run.clone());
         tokio::select! {
             _ = killed => panic!("it was to wait"),
-            () = intended(&beside, 6) => {}
+            () = intended(&beside, 8) => {}
         }
         beside.close().await.unwrap();
     }
