@@ -98,7 +98,7 @@ fn a_whole_cycle_and_thieves_with_and_without_a_copy_of_the_token() {
     let claim = &status["claim"];
     assert_eq!((&claim["class"], &claim["kind"]), (&"D".into(), &"pkcs11".into()));
     assert!(claim["residuals"].as_array().unwrap().contains(&"token-copies".into()), "{claim}");
-    cycle.program().run(&["key", "advice"]).ends(0).says(&["wrapped-roots", "software token"]);
+    cycle.program().run(&["key", "advice"]).ends(0).says(&["wrapped roots", "software token"]);
     assert_eq!(cycle.database.rows("orders"), left);
 }
 

@@ -105,9 +105,18 @@ fn eight_copies_of_a_customer_are_certified_each_with_its_end() {
     for replica in &replicas {
         assert_eq!(replica.asked(shop.name(), "SELECT count(*) FROM orders WHERE customer_id = 'c-1001'"), "0");
     }
-    // The same in one answer: nothing is left but the export.
+    // The same in one answer: of the copies only the export is left, until its date.
     let about = place.program().reading("c-1001\n").json(&["certificate", "about", "-"]).ends(0);
-    assert_eq!((about.text("left"), about.text("gone_after")), ("shredded".into(), export_ends(&said)), "{about}");
+    assert_eq!(about.text("left"), "shredded", "{about}");
+    let places = about.list("places");
+    let of = |name: &str| places.iter().find(|found| found["kind"] == "copy" && found["name"] == name).unwrap().clone();
+    assert_eq!((&of("shop/r1")["state"], &of("shop/r2")["state"]), (&"gone".into(), &"gone".into()), "{about}");
+    let export = of("shop/crm-export");
+    assert_eq!(
+        (&export["state"], &export["until"]),
+        (&"there".into(), &copy(&said, "crm-export")["diesBy"]),
+        "{about}"
+    );
     place.verify_certificates();
 }
 
@@ -132,8 +141,4 @@ fn tells_of_all(said: &Value, snapshots: &[Value]) {
     let export = copy(said, "crm-export");
     assert_eq!((&export["state"], &said["residualDate"]), (&"expires".into(), &export["diesBy"]), "{said:#}");
     assert!(export["diesBy"].is_string() && codes(said).contains(&"COPY_DECLARED"), "{said:#}");
-}
-
-fn export_ends(said: &Value) -> String {
-    copy(said, "crm-export")["diesBy"].as_str().unwrap().to_owned()
 }
