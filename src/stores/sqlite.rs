@@ -31,6 +31,8 @@ use super::{
 };
 use crate::value::{Row, Value};
 
+/// Reads a page, or fails as any reading would.
+const PROBE: &str = "SELECT count(*) FROM sqlite_master";
 /// How long the checkpoint of [`DataStore::settle`] waits for readers.
 const CHECKPOINT_WAIT: Duration = Duration::from_secs(2);
 
@@ -64,13 +66,31 @@ impl SqliteStore {
         }
         if self.create && read_only && !self.path.exists() {
             // A read-only connection cannot make the file.
-            let writable = self.connect_with(false).await?;
+            let writable = self.connect_with(false).await.map_err(|error| error_of(&self.name, &error))?;
             self.writers.put(writable);
         }
-        self.connect_with(read_only).await
+        match self.connect_with(read_only).await {
+            // A writer was killed in its commit: whoever comes next must put back what it began, and a reader may not.
+            Err(error) if read_only && is_left_unfinished(&error) => {
+                let finished = self.connect_with(false).await.map_err(|error| self.unfinished(&error))?;
+                self.writers.put(finished);
+                self.connect_with(true).await
+            }
+            other => other,
+        }
+        .map_err(|error| error_of(&self.name, &error))
     }
 
-    async fn connect_with(&self, read_only: bool) -> Result<SqliteSession> {
+    fn unfinished(&self, error: &sqlx::Error) -> StoreError {
+        let what = format!(
+            "a program that wrote to {} was killed in between, and what it left can only be put right by one that may write there ({error}); \
+             open it once with such a program",
+            self.path.display()
+        );
+        StoreError::Refused { store: self.name.clone(), what }
+    }
+
+    async fn connect_with(&self, read_only: bool) -> sqlx::Result<SqliteSession> {
         let options = SqliteConnectOptions::new()
             .filename(&self.path)
             .create_if_missing(self.create && !read_only)
@@ -80,19 +100,20 @@ impl SqliteStore {
             .busy_timeout(self.limits.lock_wait);
         // Pages of before a statement stand in temporary files, which nobody overwrites. Readers may sort more than fits into memory.
         let options = if read_only { options } else { options.pragma("temp_store", "MEMORY") };
-        let opened = SqliteConnection::connect_with(&options).await;
-        let mut connection = opened.map_err(|error| error_of(&self.name, &error))?;
+        let mut connection = SqliteConnection::connect_with(&options).await?;
         // A file that is not a database shows only when it is read.
-        let probe = connection.execute("SELECT count(*) FROM sqlite_master").await;
-        probe.map_err(|error| error_of(&self.name, &error))?;
+        connection.execute(PROBE).await?;
         Ok(SqliteSession { store: self.name.clone(), connection })
     }
 
     async fn reader(&self) -> Result<SqliteSession> {
-        match self.readers.take() {
-            Some(session) if self.path.exists() => Ok(session),
-            _ => self.connect(true).await,
+        if let Some(mut session) = self.readers.take().filter(|_| self.path.exists()) {
+            match session.connection.execute(PROBE).await {
+                Err(error) if is_left_unfinished(&error) => {}
+                _ => return Ok(session),
+            }
         }
+        self.connect(true).await
     }
 
     async fn writer(&self) -> Result<SqliteSession> {
@@ -346,6 +367,13 @@ impl SqliteSession {
 
 /// The port's error for a driver error, without values. SQLite's messages name tables and columns, but what a trigger
 /// raises is free text.
+/// Whether a reader met what a killed writer left: a journal that is to be rolled back, or a log that is to be recovered
+/// (`SQLITE_READONLY_RECOVERY`, `_CANTLOCK`, `_ROLLBACK`, `_CANTINIT`).
+fn is_left_unfinished(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(database) = error else { return false };
+    database.code().is_some_and(|code| matches!(code.as_ref(), "264" | "520" | "776" | "1288"))
+}
+
 fn error_of(store: &str, error: &sqlx::Error) -> StoreError {
     let sqlx::Error::Database(database) = error else { return session::transport_error(store, error) };
     let store = store.to_owned();

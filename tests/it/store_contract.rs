@@ -120,6 +120,7 @@ contract! {
         engines::not_a_database as not_a_database,
         engines::texts_that_are_not_utf8 as texts_that_are_not_utf8,
         engines::special_tables as special_tables,
+        engines::what_a_killed_writer_left_stops_no_reader as what_a_killed_writer_left_stops_no_reader,
     ];
 }
 

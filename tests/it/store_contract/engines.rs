@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use wangchuan::stores::{ColumnRef, Filter, FindingKind, Limits, StoreError};
 use wangchuan::value::{RowKey, Value};
 
@@ -331,4 +332,37 @@ pub async fn special_tables(lab: &Lab) {
     let mut snapshot = store.open_snapshot().await.unwrap();
     let error = snapshot.read(&query("nullable", &["id"], &["id"])).await.unwrap_err();
     assert!(matches!(&error, StoreError::Refused { what, .. } if what.contains("NULL")), "{error}");
+}
+
+/// A writer that is killed in its commit leaves a journal, and until that is rolled back SQLite lets nobody read who may not write.
+pub async fn what_a_killed_writer_left_stops_no_reader(lab: &Lab) {
+    lab.run(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT); WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) \
+         INSERT INTO t SELECT i, printf('%0500d', i) FROM n",
+    )
+    .await;
+    let wanted = query("t", &["id"], &["id"]);
+    let store = lab.store();
+    assert_eq!(count(&store, &wanted).await, 2000);
+
+    // What the files are while a change is half written, and nobody's lock on them any more.
+    let path = lab.folder().join(format!("{}.db", lab.database()));
+    let journal = std::path::PathBuf::from(format!("{}-journal", path.display()));
+    let mut writer = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    let begun = "PRAGMA cache_size = 5; BEGIN IMMEDIATE; DELETE FROM t WHERE id > 10";
+    sqlx::raw_sql(begun).execute(&mut writer).await.unwrap();
+    let [half, undo] = [&path, &journal].map(|file| std::fs::read(file).unwrap());
+    sqlx::raw_sql("ROLLBACK").execute(&mut writer).await.unwrap();
+    writer.close().await.unwrap();
+    let killed = || {
+        std::fs::write(&path, &half).unwrap();
+        std::fs::write(&journal, &undo).unwrap();
+    };
+
+    killed();
+    assert_eq!(count(&lab.store(), &wanted).await, 2000, "by one that opens the file");
+    assert!(!journal.exists());
+    killed();
+    assert_eq!(count(&store, &wanted).await, 2000, "by one that has read before");
+    assert!(!journal.exists());
 }
