@@ -29,7 +29,6 @@ pub struct Database {
 impl Database {
     /// An empty database; a file in `folder` for SQLite. `None`, said aloud, when there is no server.
     pub fn create(engine: Engine, folder: &Path) -> Option<Self> {
-        let name = format!("wc_scenario_{}_{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let variable = match engine {
             Engine::Sqlite => None,
             Engine::Postgres => Some(POSTGRES),
@@ -44,6 +43,12 @@ impl Database {
             let (scheme, rest) = url.split_once("://").unwrap();
             server = format!("{scheme}://{}", rest.split(['/', '?']).next().unwrap());
         }
+        Some(Self::create_on(server, engine, folder))
+    }
+
+    /// The same on this server (scheme, login, host and port).
+    pub fn create_on(server: String, engine: Engine, folder: &Path) -> Self {
+        let name = format!("wc_scenario_{}_{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let file = folder.join(format!("{name}.db"));
         let database = Self { engine, server, name, file };
         let create = format!("CREATE DATABASE {}", database.name);
@@ -52,7 +57,7 @@ impl Database {
             Engine::Postgres => database.run_in("postgres", &create),
             Engine::Mysql => database.run_in("mysql", &format!("{create} CHARACTER SET utf8mb4")),
         }
-        Some(database)
+        database
     }
 
     /// An SQLite file that is there.
