@@ -551,4 +551,20 @@ mod tests {
         assert_eq!(unseen.copied_until(), at(60), "a time that an earlier version noted");
         assert_eq!(noted(&unseen, state(&[]), &[], at(90)).passed_at, Some(at(90)));
     }
+
+    #[test]
+    fn a_replica_counts_once_it_has_shown_the_deletion_and_not_before() {
+        let behind = Replicas { shown: Vec::new(), behind: vec!["r1".to_owned()] };
+        // Nobody asked it the first time, for the store itself could not answer.
+        let never = known(&[Residue::new(ResidueCode::Unfinished)]);
+        let waits = behind.beside(&never, state(&[]));
+        assert_eq!(waits.residues, [Residue::of(ResidueCode::ReplicaBehind, "r1".to_owned())]);
+        let at = DateTime::UNIX_EPOCH;
+        assert_eq!(noted(&never, waits, &[], at).replicas_shown, Vec::<String>::new());
+        let shown = noted(&never, state(&[]), &["r1".to_owned()], at);
+        assert_eq!((&shown.replicas_shown[..], shown.residues.len()), (&["r1".to_owned()][..], 0));
+        // Behind again, with what came since.
+        let later = noted(&shown, behind.beside(&shown, state(&[])), &[], at);
+        assert_eq!((&later.replicas_shown[..], later.residues.len()), (&["r1".to_owned()][..], 0));
+    }
 }

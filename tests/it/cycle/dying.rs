@@ -1,6 +1,7 @@
 //! The rules of dying: pins, the barrier, grace, holds between erasure and shred, buckets that are only partly due.
 
 use chrono::TimeDelta;
+use wangchuan::clock::Clock as _;
 use wangchuan::tasks::certify::certify_due;
 use wangchuan::tasks::drill::run_drill;
 use wangchuan::tasks::erasure::{has_due_buckets, plan_retention};
@@ -214,5 +215,53 @@ async fn a_late_row_of_a_dead_bucket_gets_a_new_key_and_dies_with_a_later_run() 
     let orders = restored.collections.iter().find(|counts| counts.collection == "orders").unwrap();
     assert_eq!(orders.shredded, 1, "{restored:?}");
     assert_eq!(world.number("without.db", "SELECT count(*) FROM orders WHERE order_id = 999001").await, 0);
+    installation.close().await.unwrap();
+}
+
+/// Rows of a collection whose policy was edited wait; copies that only backups have lie under the keys of their periods, which wait too.
+#[tokio::test]
+async fn keys_of_periods_wait_with_the_rows_whose_policy_was_edited() {
+    let world = World::make(Making { bucket: "quarter", ..Making::default() }).await;
+    let text = std::fs::read_to_string(world.path("wangchuan.toml")).unwrap();
+    let (before, complaints) = text.split_once("id = \"closed-complaints\"").unwrap();
+    let with = |retention: &str| {
+        let own = complaints.replacen("retention = \"3 years\"", &format!("{retention}\ncanary = {{ rows = 1 }}"), 1);
+        std::fs::write(world.path("wangchuan.toml"), format!("{before}id = \"closed-complaints\"{own}")).unwrap();
+    };
+    with("retention = \"3 years\"");
+    let installation = world.open().await;
+    snapshot(&installation).await;
+    retain(&installation).await;
+    snapshot(&installation).await;
+    shred_due(&installation).await.unwrap();
+    installation.close().await.unwrap();
+
+    with("retention = \"1 year\"");
+    let installation = world.open().await;
+    pass_time(&world, &installation, TimeDelta::hours(1)).await;
+    let living = async || {
+        let all = installation.control.read().await.unwrap().living_buckets().await.unwrap();
+        all.into_iter().filter(|(_, name)| name.collection == "complaints").count()
+    };
+    let (periods, rows) = (living().await, "SELECT count(*) FROM complaints");
+    let count = world.number("shop.db", rows).await;
+    let plan = plan_retention(&installation).await.unwrap().body;
+    let own = plan.collections.iter().find(|counts| counts.collection == "complaints").unwrap();
+    assert!(own.erase > 0 && own.keep.iter().any(|(code, rows)| code == "canary" && *rows > 0), "{own:?}");
+    assert!(!has_due_buckets(&installation, &plan).await.unwrap());
+    let run = retain(&installation).await;
+    assert!(world.number("shop.db", rows).await < count && body(&run).erased > 0);
+    assert_eq!(living().await, periods, "no key of a whole period dies with the first share");
+    snapshot(&installation).await;
+    let report = shred_due(&installation).await.unwrap();
+    let (_, _, until) = report.pending.iter().find(|(id, ..)| *id == run.id).unwrap();
+    let today = world.clock.now().format("%Y-%m-%d").to_string();
+    assert!(*until >= today, "a day that is over: {report:?}");
+
+    pass_time(&world, &installation, TimeDelta::hours(21)).await;
+    let plan = plan_retention(&installation).await.unwrap().body;
+    assert!(plan.collections.iter().flat_map(|counts| &counts.keep).all(|(code, _)| code != "canary"), "{plan:?}");
+    retain(&installation).await;
+    assert!(living().await < periods);
     installation.close().await.unwrap();
 }

@@ -79,3 +79,46 @@ async fn a_policy_that_wants_no_first_share_goes_at_once() {
     assert_eq!(counts(&retain(&installation).await), [60, 60, 0, 0, 0]);
     installation.close().await.unwrap();
 }
+
+/// Rows that stay anyway take no place in the first share: else it could be all of them, every night again.
+#[tokio::test]
+async fn what_stays_anyway_takes_no_part_in_the_first_share() {
+    let place = Place::make(
+        "CREATE TABLE notes (id INTEGER PRIMARY KEY, person TEXT, ended TEXT, body TEXT);
+         CREATE TABLE marks (id INTEGER PRIMARY KEY, note INTEGER NOT NULL REFERENCES notes (id));
+         WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 299)
+         INSERT INTO notes SELECT i, 'p' || i, CASE WHEN i < 290 THEN '2001-01-01' ELSE date('now', '-3 years') END, 'b' FROM n;
+         INSERT INTO marks SELECT id, id FROM notes WHERE id < 290;",
+        &governed("notes", "subject = \"person\""),
+    )
+    .await;
+    place.edit_config("retention = \"1 year\"", "retention = \"10 years\"\ncanary = { rows = 4, percent = 0 }");
+    let installation = place.open().await;
+    assert_eq!(counts(&retain(&installation).await), [290, 0, 290, 0, 0]);
+    installation.close().await.unwrap();
+    place.edit_config("10 years", "1 year");
+    let installation = place.open().await;
+    let plan = plan_retention(&installation).await.unwrap();
+    assert_eq!(plan.body.to_do(), 4, "{:?}", plan.body);
+    assert_eq!(counts(&execute(&installation, &plan.row).await.unwrap()), [300, 4, 0, 296, 0]);
+    assert_eq!(place.ask("SELECT count(*) FROM notes WHERE id >= 290").await, "6");
+    installation.close().await.unwrap();
+}
+
+/// A run that took nothing, for it was stopped or could not, is no first share.
+#[tokio::test]
+async fn a_first_share_that_never_went_does_not_count() {
+    let place = notes("canary = { rows = 7 }").await;
+    let installation = place.open().await;
+    retain(&installation).await;
+    installation.close().await.unwrap();
+    place.edit_config("10 years", "1 year");
+    let installation = place.open().await;
+    let plan = plan_retention(&installation).await.unwrap();
+    // None of the rows is what was planned any more when its turn comes.
+    place.sql("UPDATE notes SET ended = date('now', '-4 years')").await;
+    assert_eq!(counts(&execute(&installation, &plan.row).await.unwrap()), [60, 0, 0, 60, 0]);
+    let again = plan_retention(&installation).await.unwrap();
+    assert_eq!((again.body.to_do(), reasons(&again.body)), (6, vec![("canary".to_owned(), 54)]));
+    installation.close().await.unwrap();
+}

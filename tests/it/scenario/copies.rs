@@ -48,6 +48,17 @@ fn stopped(place: &Workplace) -> Running {
     running
 }
 
+/// The shop with its export and its replicas, rows and customers each with a period.
+fn configure(place: &Workplace, shop: &Database, entries: &str) {
+    let store = small::store(&shop.url());
+    let store = store.replacen("\n[[store.collection]]", &format!("{EXPORT}{entries}\n[[store.collection]]"), 1);
+    let gone = small::POLICY.replace("old-orders", "gone-customers").replace("\"orders\"", "\"customers\"");
+    let gone = gone.replace("completed_at", "left_at");
+    shop.run("ALTER TABLE customers ADD COLUMN left_at TIMESTAMP");
+    place.configure(&format!("{store}{}{gone}", small::POLICY));
+    place.install();
+}
+
 #[test]
 fn eight_copies_of_a_customer_are_certified_each_with_its_end() {
     let Some(shared) = switched_on(POSTGRES) else { return };
@@ -61,13 +72,7 @@ fn eight_copies_of_a_customer_are_certified_each_with_its_end() {
     let replicas = [Replica::of(&format!("{primary}/postgres")), Replica::of(&format!("{primary}/postgres"))];
     let entries: String =
         replicas.iter().zip(["r1", "r2"]).map(|(replica, name)| replica_entry(name, replica, &shop)).collect();
-    let store = small::store(&shop.url());
-    let store = store.replacen("\n[[store.collection]]", &format!("{EXPORT}{entries}\n[[store.collection]]"), 1);
-    let gone = small::POLICY.replace("old-orders", "gone-customers").replace("\"orders\"", "\"customers\"");
-    let gone = gone.replace("completed_at", "left_at");
-    shop.run("ALTER TABLE customers ADD COLUMN left_at TIMESTAMP");
-    place.configure(&format!("{store}{}{gone}", small::POLICY));
-    place.install();
+    configure(&place, &shop, &entries);
 
     // One full snapshot and three increments hold the customer's rows.
     place.good(&["backup", "run"]);
@@ -108,20 +113,20 @@ fn eight_copies_of_a_customer_are_certified_each_with_its_end() {
     for replica in &replicas {
         assert_eq!(replica.asked(shop.name(), "SELECT count(*) FROM orders WHERE customer_id = 'c-1001'"), "0");
     }
-    // The same in one answer: of the copies only the export is left, until its date.
+    answered(&place, copy(&said, "crm-export"));
+    place.good(&["audit", "flush"]);
+    place.verify_certificates();
+}
+
+/// The same in one answer: of the copies only the export is left, until its date.
+fn answered(place: &Workplace, export: &Value) {
     let about = place.program().reading("c-1001\n").json(&["certificate", "about", "-"]).ends(0);
     assert_eq!(about.text("left"), "shredded", "{about}");
     let places = about.list("places");
     let of = |name: &str| places.iter().find(|found| found["kind"] == "copy" && found["name"] == name).unwrap().clone();
     assert_eq!((&of("shop/r1")["state"], &of("shop/r2")["state"]), (&"gone".into(), &"gone".into()), "{about}");
-    let export = of("shop/crm-export");
-    assert_eq!(
-        (&export["state"], &export["until"]),
-        (&"there".into(), &copy(&said, "crm-export")["diesBy"]),
-        "{about}"
-    );
-    place.good(&["audit", "flush"]);
-    place.verify_certificates();
+    let left = of("shop/crm-export");
+    assert_eq!((&left["state"], &left["until"]), (&"there".into(), &export["diesBy"]), "{about}");
 }
 
 /// What the last certificate says of each copy.
