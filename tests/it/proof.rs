@@ -17,6 +17,7 @@ mod reader;
 mod refused;
 mod roll_up;
 pub mod signing_keys;
+mod sigstore_rust;
 mod stamps;
 mod told;
 pub mod tools;

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use wangchuan::certify::dsse::pae;
 
+use super::sigstore_rust;
 use super::tools::{Said, filed, python, run, script, stranger, verdicts};
 use crate::support::announce::{NODE_VERIFIERS, switched_on};
 use crate::support::program::Program;
@@ -252,6 +253,11 @@ async fn stock_verifiers_take_what_is_genuine_and_refuse_the_rest() {
     let of_signature = ["payload", "payload-type", "signature", "signature-of-another", "other-key"];
     let said = verdicts(&run(&script("openssl.sh"), &[folder.path()]));
     takes_and_refuses("openssl", &said, &of_signature);
+    // It looks at the file that a certificate is about, too.
+    other_evidence(folder.path());
+    let refused = [&TAMPERED[..], &["other-evidence"]].concat();
+    takes_and_refuses("sigstore-verify", &sigstore_rust::verdicts(folder.path()), &refused);
+    std::fs::remove_file(folder.path().join("other-evidence.sigstore.json")).unwrap();
     if let Some(modules) = switched_on(NODE_VERIFIERS) {
         let node = Path::new(&modules).join("node/bin/node");
         let said = verdicts(&run(&node, &[&script("bundles.mjs"), folder.path(), Path::new(&modules)]));
@@ -270,9 +276,19 @@ async fn stock_verifiers_take_what_is_genuine_and_refuse_the_rest() {
     }
 }
 
+/// A genuine bundle beside evidence in which a line was changed.
+fn other_evidence(folder: &Path) {
+    let evidence = std::fs::read_to_string(folder.join("genuine.evidence.ndjson")).unwrap();
+    let changed = evidence.replacen("absent", "present", 1);
+    assert_ne!(changed, evidence);
+    std::fs::write(folder.join("other-evidence.evidence.ndjson"), changed).unwrap();
+    std::fs::copy(folder.join("genuine.sigstore.json"), folder.join("other-evidence.sigstore.json")).unwrap();
+}
+
 /// What every verifier that is installed says of the bundles in a folder.
 pub fn all_verifiers(folder: &Path) -> Vec<(&'static str, Said)> {
     let mut all = vec![("openssl", verdicts(&run(&script("openssl.sh"), &[folder])))];
+    all.push(("sigstore-verify", sigstore_rust::verdicts(folder)));
     if let Some(modules) = switched_on(NODE_VERIFIERS) {
         let node = Path::new(&modules).join("node/bin/node");
         all.push(("@sigstore/verify", verdicts(&run(&node, &[&script("bundles.mjs"), folder, Path::new(&modules)]))));

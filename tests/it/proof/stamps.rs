@@ -110,6 +110,10 @@ async fn stamped_and_verified(keys: Keys) {
         }
     };
     stock("openssl", &verdicts(&run(&script("stamps.sh"), &[folder.path()])));
+    // It reads no time stamp whose authority has an RSA key.
+    if matches!(keys, Keys::Ec) {
+        stock("sigstore-verify", &super::sigstore_rust::verdicts(folder.path()));
+    }
     if let Some(python) = python("python") {
         stock("rfc3161-client", &verdicts(&run(&python, &[&script("stamps.py"), folder.path()])));
         // Who looks at certificate and log alone still takes a bundle with a time stamp.
