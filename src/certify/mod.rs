@@ -12,6 +12,7 @@ pub mod check;
 pub mod codes;
 pub mod dsse;
 pub mod evidence;
+pub mod evidence_pack;
 #[cfg(test)]
 mod evidence_tests;
 pub mod lint;
@@ -97,6 +98,15 @@ impl VerifiedCertificate {
         match &self.said {
             Said::Erasure(statement) => &statement.predicate.certificate_id,
             Said::RollUp(statement) => &statement.predicate.certificate_id,
+        }
+    }
+
+    /// Its number in the sequence.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        match &self.said {
+            Said::Erasure(statement) => statement.predicate.sequence,
+            Said::RollUp(statement) => statement.predicate.sequence,
         }
     }
 

@@ -31,6 +31,7 @@ pub use operations::{LogExportDocument, PruneDocument, QueryDocument};
 pub use show::ShowDocument;
 pub use trace::TraceDocument;
 pub use verify::VerifyDocument;
+pub(in crate::cli) use verify::no_trust;
 
 /// Deletion certificates.
 #[derive(Debug, Subcommand)]

@@ -11,6 +11,7 @@ mod certificate;
 mod config;
 mod context;
 mod drill;
+mod evidence_pack;
 mod generated;
 mod hold;
 mod html;
@@ -59,7 +60,7 @@ const EXAMPLES: &str = "\
 Every day:       status, agent, job, run, plan, erase, explain, statute
 Customers:       request, hold
 Backups:         backup, restore, drill, recover
-Proof:           certificate, audit, log
+Proof:           certificate, audit, log, evidence-pack
 Administration:  quickstart, init, doctor, config, store, key, media, completions, manual
 
 First steps:
@@ -149,6 +150,8 @@ enum Command {
     /// The operation log.
     #[command(subcommand)]
     Log(certificate::LogCommand),
+    /// Everything that an inspection asks for over a period, in one folder that can be verified anywhere.
+    EvidencePack(evidence_pack::EvidencePackArgs),
     /// A working directory with a sample shop, and the whole cycle once.
     Quickstart(quickstart::QuickstartArgs),
     /// A new installation: a commented configuration, jobs, keys.
@@ -325,6 +328,7 @@ async fn carry_out(context: &mut Context<'_>, command: Command) -> CommandResult
         Command::Certificate(command) => certificate::certificate(context, command).await,
         Command::Audit(command) => audit::audit(context, command).await,
         Command::Log(command) => certificate::log(context, command).await,
+        Command::EvidencePack(args) => evidence_pack::evidence_pack(context, args).await,
         Command::Quickstart(args) => quickstart::quickstart(context, args).await,
         Command::Init(args) => init::init(context, args).await,
         Command::Doctor(args) => status::doctor(context, args).await,
@@ -354,6 +358,9 @@ mod tests {
         }
     }
 
+    /// Commands with verbs that do something without one as well.
+    const DO_SOMETHING_ALONE: [&str; 2] = ["agent", "evidence-pack"];
+
     /// The examples of a help text: lines that begin with the program's name, without comments and redirections.
     fn examples(help: &str) -> Vec<Vec<String>> {
         let mut joined = String::new();
@@ -380,7 +387,7 @@ mod tests {
             [vec!["a", "--b"], vec!["d", "e"]]
         );
         commands(&Cli::command(), "", &mut |path, command| {
-            if command.has_subcommands() && path != " agent" {
+            if command.has_subcommands() && !DO_SOMETHING_ALONE.contains(&path.trim()) {
                 return;
             }
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
@@ -396,7 +403,7 @@ mod tests {
     }
 
     /// Commands that change something or look at somebody, and log that themselves, under this name.
-    const LOG_THEMSELVES: [(&str, &str); 36] = [
+    const LOG_THEMSELVES: [(&str, &str); 37] = [
         ("agent hold", "agent.hold"),
         ("agent resume", "agent.resume"),
         ("job run", "run.begin"),
@@ -428,6 +435,7 @@ mod tests {
         ("log query", "log.query"),
         ("log export", "log.export"),
         ("log prune", "log.prune"),
+        ("evidence-pack", "evidence-pack.make"),
         ("store settle", "store.settle"),
         ("key shred", "key.shred"),
         ("key register", "key.register"),
@@ -436,7 +444,7 @@ mod tests {
     ];
 
     /// Commands that are not logged, and why: they look at nobody.
-    const NAME_NOBODY: [(&str, &str); 37] = [
+    const NAME_NOBODY: [(&str, &str); 38] = [
         ("status", "counts, dates and ids of what waits"),
         ("agent", "a pass logs each of its steps"),
         ("job list", "declared jobs"),
@@ -459,6 +467,7 @@ mod tests {
         ("audit conformance", "speaks with a service about made-up certificates"),
         ("audit key list", "public keys"),
         ("log verify", "hashes"),
+        ("evidence-pack verify", "whether files are what was signed; asked by strangers"),
         ("quickstart", "a sample shop"),
         ("init", "before there is anything to look at"),
         ("doctor", "settings; what it changes it logs itself"),
@@ -500,7 +509,7 @@ mod tests {
             let path = path.trim();
             let example =
                 examples(&command.get_after_help().map(ToString::to_string).unwrap_or_default()).into_iter().next();
-            if command.has_subcommands() && path != "agent" {
+            if command.has_subcommands() && !DO_SOMETHING_ALONE.contains(&path) {
                 return;
             }
             let example = std::iter::once("wangchuan".to_owned()).chain(example.unwrap_or_default());

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::output::{Document, error_report};
 use super::{
-    agent, approve, audit, backup, certificate, config, drill, generated, hold, init, job, key, media, plan,
-    quickstart, request, run,
+    agent, approve, audit, backup, certificate, config, drill, evidence_pack, generated, hold, init, job, key, media,
+    plan, quickstart, request, run,
 };
 use super::{recover, status, statute, store, verify};
 
@@ -82,6 +82,8 @@ published! {
     certificate::QueryDocument,
     certificate::LogExportDocument,
     certificate::PruneDocument,
+    evidence_pack::MakeDocument,
+    evidence_pack::VerifyDocument,
     audit::StatusDocument,
     audit::FlushDocument,
     audit::VerifyDocument,

@@ -184,16 +184,25 @@ impl ArchiveChain {
 
 /// Whether the tree is what the header says, and the log's signed head continues it.
 fn check_root(header: &ArchiveHeader, frontier: &Frontier, key: &CheckpointKey) -> Result<(), &'static str> {
+    check_continues(frontier, (&header.root, &header.head, &header.proof), key).map(|_| ())
+}
+
+/// Whether a tree has this root, and this signed head continues it by this proof; returns the head's size.
+pub(super) fn check_continues(
+    frontier: &Frontier,
+    (root_text, head, proof): (&str, &str, &[String]),
+    key: &CheckpointKey,
+) -> Result<u64, &'static str> {
     let root = frontier.root();
-    if hex::encode(root) != header.root {
+    if hex::encode(root) != root_text {
         return Err("holds other entries than the log had: one was changed together with its digest");
     }
-    let head = key.open(&header.head).map_err(|_| "has a head that the log did not sign")?.checkpoint;
+    let head = key.open(head).map_err(|_| "has a head that the log did not sign")?.checkpoint;
     let hash = |text: &String| hex::decode(text).ok().and_then(|bytes| Hash::try_from(bytes).ok());
-    let proof: Option<Vec<Hash>> = header.proof.iter().map(hash).collect();
+    let proof: Option<Vec<Hash>> = proof.iter().map(hash).collect();
     let continues = |proof: &Vec<Hash>| verify_consistency(frontier.size(), head.size, &root, &head.root, proof);
     if proof.as_ref().is_some_and(continues) {
-        Ok(())
+        Ok(head.size)
     } else {
         Err("holds entries of which the log's signed head knows nothing")
     }
@@ -239,6 +248,13 @@ fn read_time(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc))
 }
 
+/// When an entry was written, if its record says the same; of one whose content has expired what the file says.
+pub(super) fn stated_time(entry: &ArchivedEntry) -> Option<DateTime<Utc>> {
+    let time = read_time(&entry.time)?;
+    let own = entry.record.as_deref().map_or(Some(time), record_time);
+    (own == Some(time)).then_some(time)
+}
+
 /// When a record says that it was written.
 fn record_time(record: &str) -> Option<DateTime<Utc>> {
     #[derive(Deserialize)]
@@ -250,7 +266,7 @@ fn record_time(record: &str) -> Option<DateTime<Utc>> {
 }
 
 /// What the tree holds of an entry, when its text fits.
-fn checked(entry: &ArchivedEntry, index: u64) -> Result<Vec<u8>, &'static str> {
+pub(super) fn checked(entry: &ArchivedEntry, index: u64) -> Result<Vec<u8>, &'static str> {
     if entry.index != index {
         return Err("is not the next entry: one is missing, twice there or out of order");
     }

@@ -12,6 +12,7 @@
 pub mod archive;
 pub mod checkpoint;
 pub mod cosignature;
+pub mod excerpt;
 pub mod key_file;
 pub mod operations;
 pub mod proofs;

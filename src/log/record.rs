@@ -54,7 +54,7 @@ impl Activity {
             "run.begin" | "run.end" => Self::Delete,
             "run.undo" | "restore" => Self::Update,
             "explain" | "request.show" | "request.look" => Self::Read,
-            "log.export" | "certificate.export" => Self::Export,
+            "log.export" | "certificate.export" | "evidence-pack.make" => Self::Export,
             "log.query" | "request.list" | "hold.list" | "run.list" | "run.show" | "certificate.list"
             | "certificate.show" => Self::EntityRead,
             "request.new" | "hold.place" | "backup.run" | "drill.run" | "key.register" | "certificate.issue"

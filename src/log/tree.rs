@@ -79,6 +79,12 @@ impl Frontier {
         (hashes.len() == size.count_ones() as usize).then_some(Self { size, hashes })
     }
 
+    /// The hashes of the complete subtrees of all its leaves, largest first.
+    #[must_use]
+    pub fn hashes(&self) -> &[Hash] {
+        &self.hashes
+    }
+
     /// How many leaves the tree has.
     #[must_use]
     pub fn size(&self) -> u64 {

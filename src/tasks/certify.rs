@@ -463,7 +463,7 @@ fn told(error: &crate::certify::IssueError) -> String {
 }
 
 /// Who certifies.
-fn issuer(installation: &Installation) -> Issuer {
+pub(super) fn issuer(installation: &Installation) -> Issuer {
     Issuer {
         controller: as_id(&installation.config.agent.name),
         agent_id: hex::encode(installation.id()),

@@ -30,7 +30,9 @@ mod scratch;
 
 pub use pick::{Drawn, Pick, Picked, picks};
 pub(super) use record::keep;
-pub use record::{ChainProblem, DrillRecord, RECORD_TYPE, check_chain, check_record, verify_records};
+pub use record::{
+    ChainProblem, DrillRecord, RECORD_TYPE, check_chain, check_part, check_record, row_of, verify_records,
+};
 pub(super) use scratch::wipe_file;
 
 use scratch::Scratch;

@@ -9,6 +9,7 @@ pub mod certify;
 pub mod doomed;
 pub mod drill;
 pub mod erasure;
+pub mod evidence_pack;
 pub mod finality;
 pub mod key_check;
 pub mod key_due;

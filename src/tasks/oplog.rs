@@ -100,11 +100,11 @@ impl Entry {
     }
 }
 
-fn damaged(error: &LeafStoreError) -> TaskError {
+pub(super) fn damaged(error: &LeafStoreError) -> TaskError {
     TaskError::Proof(error.to_string())
 }
 
-async fn entries(view: &LogView) -> Result<Vec<Entry>> {
+pub(super) async fn entries(view: &LogView) -> Result<Vec<Entry>> {
     let mut all = Vec::new();
     loop {
         let start = all.len() as u64;

@@ -1,5 +1,7 @@
 //! `trust`: what a stranger needs to verify certificates, and verifying with nothing but that.
 
+mod parts;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::audit::key_history::EndedBy;
@@ -11,6 +13,7 @@ use crate::control::CertificateRow;
 use crate::installation::{Installation, audit_log_keys, audit_log_operator, stamp_trust};
 use crate::log::tree::Hash;
 
+pub use self::parts::{CertificateParts, read_parts};
 use super::Result;
 use super::outbox::{CertificateVerdict, check_envelope};
 
@@ -196,7 +199,7 @@ fn check_stamps(
     stamps.iter().map(check).collect()
 }
 
-fn standing_words(standing: Standing) -> String {
+pub(super) fn standing_words(standing: Standing) -> String {
     let day = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
     match standing {
         Standing::Good => "signed while its key was good".to_owned(),

@@ -5,6 +5,7 @@ mod closed;
 mod contract;
 mod delivery;
 mod entries;
+mod evidence_pack;
 mod filing;
 mod kills;
 mod live;

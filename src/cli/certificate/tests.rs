@@ -1,9 +1,9 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::verify::read_parts;
 use super::*;
 use crate::tasks::trust::GivenReceipt;
+use crate::tasks::trust::read_parts;
 
 fn row(id: &str, sequence: i64) -> CertificateRow {
     CertificateRow {

@@ -2,11 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::super::CommandResult;
 use super::super::context::{Context, task_error, usage};
@@ -14,15 +11,12 @@ use super::super::output::shapes::{Checked, Verification};
 use super::super::output::{Document, Exit, UserError, Words};
 use super::export::beside;
 use super::{Stored, VerifyArgs, find};
-use crate::audit::receipt::BUNDLE_MEDIA_TYPE;
 use crate::audit::trust::{Trust, TrustError};
 use crate::error::with_causes;
 use crate::installation::Needs;
 use crate::tasks::outbox::{CertificateVerdict, verify_certificate};
-use crate::tasks::trust::{Given, GivenReceipt, trust, verify_with};
+use crate::tasks::trust::{CertificateParts, Given, GivenReceipt, read_parts, trust, verify_with};
 
-/// Nobody stamps a certificate more often.
-const MOST_STAMPS: usize = 16;
 /// No certificate file comes near this many bytes; evidence files may.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
@@ -120,7 +114,7 @@ async fn verify_file(
             "文件中的时间戳未经核查：信任文件没有指定时间戳机构",
         ))?;
     }
-    let Parts { envelope, receipt, stamps } = parts;
+    let CertificateParts { envelope, receipt, stamps } = parts;
     let given = Given { envelope: &envelope, receipt, stamps, evidence: evidence.as_deref(), is_chained: false };
     Ok(verify_with(&trust, &given, context.clock.now()))
 }
@@ -132,44 +126,13 @@ async fn trust_of_installation(context: &Context<'_>) -> Result<Trust, UserError
     Ok(trust)
 }
 
-fn no_trust(path: &Path, error: &TrustError) -> UserError {
+pub(in crate::cli) fn no_trust(path: &Path, error: &TrustError) -> UserError {
     let why = with_causes(error);
     let words = Words::new(format!("the trust file is not usable: {why}"), format!("信任文件不可用：{why}"));
     UserError::new(Exit::Usage, "TRUST_FILE", words).at(path.display().to_string()).advise(
         "ask who issued the certificate for the file of `wangchuan audit trust`",
         "请向证书签发者索取 `wangchuan audit trust` 生成的文件",
     )
-}
-
-/// A certificate as a file holds it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Parts {
-    /// The DSSE envelope.
-    pub envelope: Vec<u8>,
-    /// The receipt beside it.
-    pub receipt: GivenReceipt,
-    /// The time stamps beside it.
-    pub stamps: Vec<Vec<u8>>,
-}
-
-/// Takes a bundle or an envelope apart. Nothing is verified here.
-pub(super) fn read_parts(bytes: &[u8]) -> Result<Parts, &'static str> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|_| "not JSON")?;
-    if value.get("payloadType").is_some() {
-        return Ok(Parts { envelope: bytes.to_vec(), receipt: GivenReceipt::NotInThisForm, stamps: Vec::new() });
-    }
-    if value.get("mediaType").and_then(Value::as_str) != Some(BUNDLE_MEDIA_TYPE) {
-        return Err("neither a Sigstore bundle v0.3 nor a DSSE envelope");
-    }
-    let envelope = value.get("dsseEnvelope").ok_or("a bundle without an envelope")?;
-    let entry = value.pointer("/verificationMaterial/tlogEntries/0");
-    let receipt = entry.map_or(GivenReceipt::Missing, |entry| GivenReceipt::Entry(entry.to_string().into_bytes()));
-    let stamps = value.pointer("/verificationMaterial/timestampVerificationData/rfc3161Timestamps");
-    let stamps = stamps.and_then(Value::as_array).into_iter().flatten();
-    let decode = |stamp: &Value| STANDARD.decode(stamp.get("signedTimestamp")?.as_str()?).ok();
-    let stamps: Option<Vec<Vec<u8>>> = stamps.take(MOST_STAMPS).map(decode).collect();
-    let stamps = stamps.ok_or("a time stamp in it is not base64")?;
-    Ok(Parts { envelope: envelope.to_string().into_bytes(), receipt, stamps })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, UserError> {

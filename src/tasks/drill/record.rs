@@ -94,7 +94,7 @@ impl DrillRecord {
     /// Rows and frames of erased data that were there again.
     #[must_use]
     pub fn returned(&self) -> u64 {
-        self.erased_reappeared + self.resurrected
+        self.erased_reappeared.saturating_add(self.resurrected)
     }
 }
 
@@ -133,16 +133,31 @@ async fn sign(installation: &Installation, record: &DrillRecord) -> Result<Drill
     let signed = pae(RECORD_TYPE, &payload);
     let signature = installation.signer.sign(&signed).await?;
     let envelope = Envelope::make(RECORD_TYPE, payload, signature, installation.signer.key_id());
-    Ok(DrillRow {
-        id: record.drill.clone(),
-        number: i64::try_from(record.number).unwrap_or(i64::MAX),
-        store: record.store.clone(),
-        snapshot: record.snapshot.clone(),
-        passed: record.result == "passed",
-        returned: i64::try_from(record.returned()).unwrap_or(i64::MAX),
-        at: record.begun_at,
-        record: envelope.as_bytes().to_vec(),
-    })
+    Ok(as_row(record, envelope.as_bytes().to_vec()))
+}
+
+/// What the control database would say of a signed record, for one that is not in it. Nothing is verified here.
+///
+/// # Errors
+/// When it is no record.
+pub fn row_of(record: &[u8]) -> std::result::Result<DrillRow, &'static str> {
+    let envelope = Envelope::parse(record).map_err(|_| "the record is no signed envelope")?;
+    let said: DrillRecord =
+        serde_json::from_slice(envelope.payload()).map_err(|_| "the signed record cannot be read")?;
+    Ok(as_row(&said, record.to_vec()))
+}
+
+fn as_row(said: &DrillRecord, record: Vec<u8>) -> DrillRow {
+    DrillRow {
+        id: said.drill.clone(),
+        number: i64::try_from(said.number).unwrap_or(i64::MAX),
+        store: said.store.clone(),
+        snapshot: said.snapshot.clone(),
+        passed: said.result == "passed",
+        returned: i64::try_from(said.returned()).unwrap_or(i64::MAX),
+        at: said.begun_at,
+        record,
+    }
 }
 
 /// Reads a stored record from the very bytes whose signature was checked.
@@ -194,9 +209,15 @@ pub struct ChainProblem {
 /// one before it. `logged` are the drills that the operation log knows of: the newest record could be taken away unseen otherwise.
 #[must_use]
 pub fn check_chain(rows: &[DrillRow], trusted: &TrustedKeys, logged: &[String]) -> Vec<ChainProblem> {
+    check_part(rows, 1, trusted, logged)
+}
+
+/// The same of a part of the chain, which begins with this number.
+#[must_use]
+pub fn check_part(rows: &[DrillRow], first: u64, trusted: &TrustedKeys, logged: &[String]) -> Vec<ChainProblem> {
     let mut problems = Vec::new();
     let mut before: Option<(&DrillRow, bool)> = None;
-    let mut next = 1;
+    let mut next = first;
     for row in rows {
         let number = row.number.unsigned_abs();
         for missing in next..number.min(next + MAX_NAMED) {

@@ -15,16 +15,22 @@ use wangchuan::backup::pack::{pack_id, read_pack};
 use wangchuan::backup::removed::open_removed;
 use wangchuan::backup::state_record::{self, RecordName, RootName, StateHeads, StateRecord};
 use wangchuan::certify::dsse::Envelope;
+use wangchuan::certify::evidence_pack::{EvidencePack, EvidencePackStatement, LogPart, read_manifest, signed_manifest};
 use wangchuan::certify::signer::{CertificateSigner, PublicKey};
+use wangchuan::certify::statement::{Digest, Issuer, Subject};
 use wangchuan::keys::Key;
 use wangchuan::keys::sealed::open_column;
 use wangchuan::keys::signing::SigningKind;
 use wangchuan::keys::suite::{self, Suite, derive_key, mac};
 use wangchuan::keys::tree::{KeyTree, NodeSet};
-use wangchuan::log::checkpoint::CheckpointKey;
+use wangchuan::log::archive::ArchivedEntry;
+use wangchuan::log::checkpoint::{CheckpointKey, CheckpointSigner};
 use wangchuan::log::cosignature::{Quorum, WitnessKey};
+use wangchuan::log::excerpt::{ExcerptHeader, read_excerpt, write_excerpt};
 use wangchuan::log::key_file::decode_pem;
+use wangchuan::log::record::commitment;
 use wangchuan::log::tiles::Tile;
+use wangchuan::log::tree::{Frontier, leaf_hash};
 use wangchuan::random::SystemRandom;
 use wangchuan::schedule::cron::Cron;
 use wangchuan::schedule::declaration::parse_job;
@@ -269,8 +275,73 @@ fn proof_targets() -> Vec<Target> {
         sealed("audit/key_history.rs::open", vec![record_of_keys()], |bytes| {
             KeyHistory::open(bytes).ok().map(|history| shown(&history.keys))
         }),
+        excerpt(),
+        evidence_pack(),
         open("audit/trust.rs::parse", vec![trust], |bytes| Trust::parse(bytes).ok().map(|_| Vec::new())),
     ]
+}
+
+/// A part of a log with three entries, the last of which has expired.
+fn excerpt() -> Target {
+    let signer = CheckpointSigner::from_pkcs8("a.example/log", &CheckpointSigner::make_pkcs8(&SystemRandom).unwrap());
+    let signer = signer.unwrap();
+    let entry = |index: u64| {
+        let record = format!("{{\"time\":{}}}", index * 1000);
+        ArchivedEntry {
+            index,
+            time: format!("1970-01-01T00:00:0{index}.000Z"),
+            commitment: hex::encode(commitment(&[7; 32], record.as_bytes())),
+            salt: (index < 2).then(|| hex::encode([7; 32])),
+            record: (index < 2).then_some(record),
+        }
+    };
+    let entries: Vec<ArchivedEntry> = (0..3).map(entry).collect();
+    let mut tree = Frontier::default();
+    let mut header = ExcerptHeader::new("a.example/log", &tree, 3);
+    for entry in &entries {
+        tree.append(leaf_hash(&hex::decode(&entry.commitment).unwrap()), |_, _| {});
+    }
+    (header.root, header.head) = (hex::encode(tree.root()), signer.sign(3, tree.root()).note);
+    let golden = write_excerpt(&header, &entries).unwrap().into_bytes();
+    let key = signer.key().clone();
+    sealed("log/excerpt.rs::read_excerpt", vec![golden], move |bytes| {
+        let read = read_excerpt(&as_text(bytes), &key).ok()?;
+        Some(shown(&(read.first(), read.roots(&(0..=3).collect()))))
+    })
+}
+
+/// The manifest of a pack with one file.
+fn evidence_pack() -> Target {
+    let signer = CertificateSigner::in_memory().unwrap();
+    let day = chrono::NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
+    let time = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    let subject = Subject { name: "holds.json".to_owned(), digest: Digest { sha256: "ab".repeat(32) } };
+    let issuer = Issuer {
+        controller: "shop".to_owned(),
+        agent_id: "11".repeat(16),
+        agent_version: "1".to_owned(),
+        environment: "test".to_owned(),
+    };
+    let pack = EvidencePack {
+        pack_id: "01a200dd-ae98-7942-a219-b5ae24273a9e".to_owned(),
+        issuer,
+        from: day,
+        to: day,
+        timezone: "UTC".to_owned(),
+        since: time.into(),
+        until: time.into(),
+        made_at: time.into(),
+        certificates: None,
+        drills: None,
+        operation_log: LogPart { verifier_key: "k".to_owned(), first: 0, entries: 1 },
+        policy_digest: "ab".repeat(32),
+    };
+    let (payload, message) = EvidencePackStatement::new(vec![subject], pack).to_sign().unwrap();
+    let golden = signed_manifest(payload, signer.sign(&message).unwrap(), signer.public().key_id());
+    let trusted = [signer.public().clone()].into_iter().collect();
+    sealed("certify/evidence_pack.rs::read_manifest", vec![golden], move |bytes| {
+        read_manifest(bytes, &trusted).ok().map(|(manifest, _)| shown(&manifest))
+    })
 }
 
 /// A record of signing keys with one key.

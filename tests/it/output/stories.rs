@@ -218,6 +218,7 @@ fn retention_with_a_hold_from_backup_to_proof() {
     stage.checked("log-query", 0, &["log", "query", "--operation", "run.begin"]);
     stage.checked("log-export", 0, &["log", "export", "--output", "operations.ndjson"]);
     stage.checked("log-prune.nothing", 0, &["log", "prune"]);
+    evidence_pack(&stage);
     signing_keys(&stage);
     let port = crate::support::ports::free_port();
     let served = stage.program().start(&["audit", "serve", "--listen", &format!("127.0.0.1:{port}"), "--json"]);
@@ -230,6 +231,18 @@ fn retention_with_a_hold_from_backup_to_proof() {
 
     comes_back(&stage);
     stage.checked("status", 0, &["status"]);
+}
+
+/// Everything for an inspection, and what is said of a pack in which something was changed and something is missing.
+fn evidence_pack(stage: &Stage) {
+    let today = SystemClock.now().date_naive();
+    let [from, to] = [today - chrono::Days::new(1), today + chrono::Days::new(1)].map(|day| day.to_string());
+    stage.checked("evidence-pack", 0, &["evidence-pack", "--from", &from, "--to", &to, "--output", "pack"]);
+    stage.checked("evidence-pack-verify", 0, &["evidence-pack", "verify", "pack", "--trust", "trust.json"]);
+    std::fs::write(stage.place.file("pack/holds.json"), "[]").unwrap();
+    std::fs::remove_file(stage.place.file("pack/certificates/000001.sigstore.json")).unwrap();
+    let verified = ["evidence-pack", "verify", "pack", "--trust", "trust.json"];
+    stage.checked("evidence-pack-verify.invalid", 1, &verified);
 }
 
 /// What is told of restores.
