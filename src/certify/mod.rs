@@ -18,6 +18,7 @@ mod evidence_tests;
 pub mod lint;
 #[cfg(test)]
 mod lint_tests;
+pub mod report;
 pub mod roll_up;
 pub mod signer;
 pub mod statement;

@@ -18,7 +18,9 @@ use super::output::{Document, Exit, Outcome, Output, UserError, Words};
 use crate::audit::trust::Trust;
 use crate::installation::Needs;
 use crate::log::tree::sha256;
-use crate::tasks::evidence_pack::{MANIFEST, PackFiles, PackVerdict, make_pack, own_trust, verify_pack};
+use crate::tasks::evidence_pack::{
+    MANIFEST, PackCheck, PackFault, PackFiles, PackVerdict, make_pack, own_trust, verify_pack,
+};
 
 /// Arguments of `evidence-pack`.
 #[derive(Debug, Args)]
@@ -28,10 +30,10 @@ use crate::tasks::evidence_pack::{MANIFEST, PackFiles, PackVerdict, make_pack, o
   wangchuan evidence-pack verify evidence-2026-q1 --trust trust.json")]
 pub struct EvidencePackArgs {
     /// The first day.
-    #[arg(long, value_name = "DATE", required = true)]
+    #[arg(long, value_name = "DAY", required = true)]
     from: Option<NaiveDate>,
     /// The last day.
-    #[arg(long, value_name = "DATE", required = true)]
+    #[arg(long, value_name = "DAY", required = true)]
     to: Option<NaiveDate>,
     /// A new folder.
     #[arg(long, value_name = "DIR", required = true)]
@@ -48,6 +50,7 @@ enum EvidencePackCommand {
     /// Neither an installation nor a network is needed. Exit code 1 when anything was changed, removed or added; each is named.
     #[command(after_help = "Examples:
   wangchuan evidence-pack verify evidence-2026-q1 --trust trust.json
+  wangchuan evidence-pack verify evidence-2026-q1 --report report-2026-03.json
   wangchuan evidence-pack verify . --json | jq .faults")]
     Verify(VerifyArgs),
 }
@@ -61,12 +64,15 @@ struct VerifyArgs {
     /// Whom to trust: a file of `audit trust` that came another way. Without it the pack's own is used.
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
+    /// Also a report (`wangchuan report monthly --output`) of days that the pack covers: its numbers are counted again.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// The JSON of `evidence-pack`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct MakeDocument {
-    /// Always `complete`.
+    /// `complete`; `partial` with exit code 4 when what is there does not fit by itself: the pack says it as it is.
     result: Outcome,
     /// The folder.
     folder: PathBuf,
@@ -92,6 +98,8 @@ pub struct MakeDocument {
     entries: u64,
     /// Records of drills.
     drills: u64,
+    /// What does not fit, as `evidence-pack verify` names it.
+    faults: Vec<PackFaultEntry>,
 }
 
 impl Document for MakeDocument {
@@ -115,7 +123,7 @@ pub struct VerifyDocument {
     key_id: Option<String>,
     /// Whether the trust file came another way than the pack.
     is_trust_given: bool,
-    /// What was checked: `manifest`, `files`, `certificates`, `log`, `roll-ups`, `drills`, `policies`, `holds`, `completeness`.
+    /// What was checked: `manifest`, `files`, `certificates`, `log`, `roll-ups`, `drills`, `policies`, `holds`, `completeness`, `report`.
     checks: Vec<Checked>,
     /// What was changed, removed or added, one by one.
     faults: Vec<PackFaultEntry>,
@@ -162,8 +170,9 @@ async fn make(context: &mut Context<'_>, (from, to): (NaiveDate, NaiveDate), fol
     installation.close().await.map_err(task_error)?;
     write(&folder, &made.files)?;
     let said = &made.manifest.predicate;
+    let faults = faults_of(&made.checks);
     let document = MakeDocument {
-        result: Outcome::Complete,
+        result: if faults.is_empty() { Outcome::Complete } else { Outcome::Partial },
         folder,
         pack: said.pack_id.clone(),
         from,
@@ -176,8 +185,10 @@ async fn make(context: &mut Context<'_>, (from, to): (NaiveDate, NaiveDate), fol
         last_certificate: said.certificates.map(|numbers| numbers.last),
         entries: said.operation_log.entries,
         drills: made.files.keys().filter(|name| name.starts_with("drills/")).count() as u64,
+        faults,
     };
     let output = &mut *context.output;
+    show_faults(output, &made.checks)?;
     let (shown, files) = (document.folder.display(), document.files);
     output.say(&Words::new(
         format!("{shown}: {files} files of {from} to {to}; README.txt in it says how to check them"),
@@ -193,7 +204,25 @@ async fn make(context: &mut Context<'_>, (from, to): (NaiveDate, NaiveDate), fol
         "请以其他途径将信任文件（`wangchuan audit trust`）交给核查者",
     ))?;
     output.document(&document)?;
-    Ok(Exit::Done)
+    Ok(if document.faults.is_empty() { Exit::Done } else { Exit::Partial })
+}
+
+fn faults_of(checks: &[PackCheck]) -> Vec<PackFaultEntry> {
+    let faults = checks.iter().flat_map(|check| check.faults.iter().map(move |fault| (check.name, fault)));
+    let entry = |(check, fault): (&str, &PackFault)| PackFaultEntry {
+        check: check.to_owned(),
+        file: fault.file.clone(),
+        what: fault.what.clone(),
+    };
+    faults.map(entry).collect()
+}
+
+fn show_faults(output: &mut Output, checks: &[PackCheck]) -> Result<(), UserError> {
+    for (check, fault) in checks.iter().flat_map(|check| check.faults.iter().map(move |fault| (check, fault))) {
+        let file = fault.file.as_ref().map_or_else(String::new, |file| format!("{file} "));
+        output.line(&format!("✗ {}: {file}{}", check.name, fault.what))?;
+    }
+    Ok(())
 }
 
 /// Writes a folder, its manifest last: without one it is no pack.
@@ -236,7 +265,11 @@ fn verify(context: &mut Context<'_>, args: VerifyArgs) -> CommandResult {
                 .advise("give the issuer's trust file with --trust", "请用 --trust 给出签发者的信任文件")
         })?,
     };
-    let verdict = verify_pack(&files, &trust, context.clock.now());
+    let report =
+        args.report.as_ref().map(|path| fs::read(path).map_err(|error| unreadable(path, &error))).transpose()?;
+    let name = args.report.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    let report = report.as_deref().map(|bytes| (name.as_str(), bytes));
+    let verdict = verify_pack(&files, report, &trust, context.clock.now());
     let is_trust_given = args.trust.is_some();
     show(context.output, &verdict, is_trust_given)?;
     let is_valid = verdict.is_valid();
@@ -244,13 +277,7 @@ fn verify(context: &mut Context<'_>, args: VerifyArgs) -> CommandResult {
     let checked = verdict.checks.iter().map(|check| Checked {
         check: check.name.to_owned(),
         good: check.faults.is_empty(),
-        what: if check.faults.is_empty() { check.said.clone() } else { format!("{} faults", check.faults.len()) },
-    });
-    let faults = verdict.checks.iter().flat_map(|check| check.faults.iter().map(move |fault| (check.name, fault)));
-    let faults = faults.map(|(check, fault)| PackFaultEntry {
-        check: check.to_owned(),
-        file: fault.file.clone(),
-        what: fault.what.clone(),
+        what: if check.faults.is_empty() { check.said.clone() } else { format!("faults: {}", check.faults.len()) },
     });
     context.output.document(&VerifyDocument {
         result: Verification::of(is_valid),
@@ -261,7 +288,7 @@ fn verify(context: &mut Context<'_>, args: VerifyArgs) -> CommandResult {
         key_id: verdict.key_id.clone(),
         is_trust_given,
         checks: checked.collect(),
-        faults: faults.collect(),
+        faults: faults_of(&verdict.checks),
         without_receipt: verdict.without_receipt.clone(),
         expired: verdict.expired,
         keys_destroyed: verdict.keys_destroyed,
@@ -270,15 +297,10 @@ fn verify(context: &mut Context<'_>, args: VerifyArgs) -> CommandResult {
 }
 
 fn show(output: &mut Output, verdict: &PackVerdict, is_trust_given: bool) -> Result<(), UserError> {
-    for check in &verdict.checks {
-        if check.faults.is_empty() {
-            output.line(&format!("✓ {}: {}", check.name, check.said))?;
-        }
-        for fault in &check.faults {
-            let file = fault.file.as_ref().map_or_else(String::new, |file| format!("{file} "));
-            output.line(&format!("✗ {}: {file}{}", check.name, fault.what))?;
-        }
+    for check in verdict.checks.iter().filter(|check| check.faults.is_empty()) {
+        output.line(&format!("✓ {}: {}", check.name, check.said))?;
     }
+    show_faults(output, &verdict.checks)?;
     let count = verdict.without_receipt.len();
     if count > 0 {
         output.note(&Words::new(

@@ -25,6 +25,7 @@ pub mod output;
 mod plan;
 mod quickstart;
 mod recover;
+mod report;
 mod request;
 mod run;
 mod schemas;
@@ -60,7 +61,7 @@ const EXAMPLES: &str = "\
 Every day:       status, agent, job, run, plan, erase, explain, statute
 Customers:       request, hold
 Backups:         backup, restore, drill, recover
-Proof:           certificate, audit, log, evidence-pack
+Proof:           certificate, audit, log, evidence-pack, report
 Administration:  quickstart, init, doctor, config, store, key, media, completions, manual
 
 First steps:
@@ -152,6 +153,9 @@ enum Command {
     Log(certificate::LogCommand),
     /// Everything that an inspection asks for over a period, in one folder that can be verified anywhere.
     EvidencePack(evidence_pack::EvidencePackArgs),
+    /// What happened in a month, in numbers that others can count again.
+    #[command(subcommand)]
+    Report(report::ReportCommand),
     /// A working directory with a sample shop, and the whole cycle once.
     Quickstart(quickstart::QuickstartArgs),
     /// A new installation: a commented configuration, jobs, keys.
@@ -329,6 +333,7 @@ async fn carry_out(context: &mut Context<'_>, command: Command) -> CommandResult
         Command::Audit(command) => audit::audit(context, command).await,
         Command::Log(command) => certificate::log(context, command).await,
         Command::EvidencePack(args) => evidence_pack::evidence_pack(context, args).await,
+        Command::Report(command) => report::report(context, command).await,
         Command::Quickstart(args) => quickstart::quickstart(context, args).await,
         Command::Init(args) => init::init(context, args).await,
         Command::Doctor(args) => status::doctor(context, args).await,
@@ -403,7 +408,7 @@ mod tests {
     }
 
     /// Commands that change something or look at somebody, and log that themselves, under this name.
-    const LOG_THEMSELVES: [(&str, &str); 37] = [
+    const LOG_THEMSELVES: [(&str, &str); 38] = [
         ("agent hold", "agent.hold"),
         ("agent resume", "agent.resume"),
         ("job run", "run.begin"),
@@ -436,6 +441,7 @@ mod tests {
         ("log export", "log.export"),
         ("log prune", "log.prune"),
         ("evidence-pack", "evidence-pack.make"),
+        ("report monthly", "report.make"),
         ("store settle", "store.settle"),
         ("key shred", "key.shred"),
         ("key register", "key.register"),

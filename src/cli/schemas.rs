@@ -13,7 +13,7 @@ use super::{
     agent, approve, audit, backup, certificate, config, drill, evidence_pack, generated, hold, init, job, key, media,
     plan, quickstart, request, run,
 };
-use super::{recover, status, statute, store, verify};
+use super::{recover, report, status, statute, store, verify};
 
 /// A document's schema, made when asked for.
 #[derive(Clone, Copy)]
@@ -84,6 +84,7 @@ published! {
     certificate::PruneDocument,
     evidence_pack::MakeDocument,
     evidence_pack::VerifyDocument,
+    report::MonthlyDocument,
     audit::StatusDocument,
     audit::FlushDocument,
     audit::VerifyDocument,

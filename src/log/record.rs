@@ -58,7 +58,7 @@ impl Activity {
             "log.query" | "request.list" | "hold.list" | "run.list" | "run.show" | "certificate.list"
             | "certificate.show" => Self::EntityRead,
             "request.new" | "hold.place" | "backup.run" | "drill.run" | "key.register" | "certificate.issue"
-            | "media.record" | "media.lost" => Self::EntityCreate,
+            | "media.record" | "media.lost" | "report.make" => Self::EntityCreate,
             "key.shred" | "key.destroy-root" | "key.root-gone" | "key.outside" | "log.prune" => Self::EntityDelete,
             "command.refused" => Self::Call,
             _ => Self::EntityUpdate,

@@ -11,6 +11,7 @@
 //! log/operations.ndjson              the operation log of the period, with its proof
 //! policies.json, statutes/*.toml     what was in force
 //! holds.json                         holds of the period; whom they are about is not in it
+//! report.json                        totals that can be counted again from the log and the certificates, signed
 //! ```
 //! Certificates, drills and entries of the log reach one further on both sides than the period, where there is one: that shows that
 //! nothing of it is missing at its ends.
@@ -31,6 +32,7 @@ use crate::log::tree::sha256;
 use crate::random::uuid7;
 
 use super::certify::issuer;
+use super::report::sign_report;
 use super::trust::trust;
 use super::{Result, TaskError};
 
@@ -49,22 +51,29 @@ pub const TRUST: &str = "trust.json";
 const LOG: &str = "log/operations.ndjson";
 const POLICIES: &str = "policies.json";
 const HOLDS: &str = "holds.json";
+const REPORT: &str = "report.json";
 
 /// What the operation log calls the making of a pack.
 const OPERATION: &str = "evidence-pack.make";
 
 /// Days, both included, in a zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Period {
-    from: NaiveDate,
-    to: NaiveDate,
-    zone: Tz,
-    since: DateTime<Utc>,
-    until: DateTime<Utc>,
+pub(super) struct Period {
+    /// The first day.
+    pub from: NaiveDate,
+    /// The last day.
+    pub to: NaiveDate,
+    /// Their zone.
+    pub zone: Tz,
+    /// The first day's beginning.
+    pub since: DateTime<Utc>,
+    /// The last day's end, itself not in it.
+    pub until: DateTime<Utc>,
 }
 
 impl Period {
-    fn of(from: NaiveDate, to: NaiveDate, zone: Tz) -> Result<Self> {
+    /// These days.
+    pub fn of(from: NaiveDate, to: NaiveDate, zone: Tz) -> Result<Self> {
         let next = to.succ_opt().filter(|_| from <= to).ok_or_else(|| TaskError::Unknown {
             what: "the period ends before it begins".to_owned(),
             advice: "give the first day with --from, the last with --to".to_owned(),
@@ -72,7 +81,8 @@ impl Period {
         Ok(Self { from, to, zone, since: start_of(from, zone), until: start_of(next, zone) })
     }
 
-    fn contains(&self, at: DateTime<Utc>) -> bool {
+    /// Whether it is on one of the days.
+    pub fn contains(&self, at: DateTime<Utc>) -> bool {
         self.since <= at && at < self.until
     }
 
@@ -101,6 +111,8 @@ pub struct MadePack {
     pub files: PackFiles,
     /// What the manifest says.
     pub manifest: EvidencePackStatement,
+    /// What was checked of it, as whoever gets it will.
+    pub checks: Vec<PackCheck>,
 }
 
 /// Puts together what there is of a period. Logged before.
@@ -131,11 +143,6 @@ pub async fn make_pack(installation: &Installation, from: NaiveDate, to: NaiveDa
     contents::holds_of(installation, &period, &mut files).await?;
     files.insert(TRUST.to_owned(), format!("{:#}\n", trust.to_json()).into_bytes());
     files.insert(README.to_owned(), contents::readme(&period).into_bytes());
-    let mut sums = String::new();
-    for Subject { name, digest } in subjects(&files) {
-        sums += &format!("{}  {name}\n", digest.sha256);
-    }
-    files.insert(SUMS.to_owned(), sums.into_bytes());
     let predicate = EvidencePack {
         pack_id,
         issuer: issuer(installation),
@@ -150,11 +157,20 @@ pub async fn make_pack(installation: &Installation, from: NaiveDate, to: NaiveDa
         operation_log,
         policy_digest: installation.ground()?.policy_digest.to_owned(),
     };
+    let totals = verify::count(&files, &predicate, &trust);
+    let (_, report) = sign_report(installation, &period, made_at, totals.unwrap_or_default()).await?;
+    files.insert(REPORT.to_owned(), report);
+    let mut sums = String::new();
+    for Subject { name, digest } in subjects(&files) {
+        sums.extend([&digest.sha256, "  ", &name, "\n"]);
+    }
+    files.insert(SUMS.to_owned(), sums.into_bytes());
     let manifest = EvidencePackStatement::new(subjects(&files), predicate);
     let (payload, message) = manifest.to_sign().map_err(|error| TaskError::Inconsistent(error.to_string()))?;
     let signature = installation.signer.sign(&message).await?;
     files.insert(MANIFEST.to_owned(), signed_manifest(payload, signature, installation.signer.key_id()));
-    Ok(MadePack { files, manifest })
+    let checks = verify_pack(&files, None, &trust, installation.clock.now()).checks;
+    Ok(MadePack { files, manifest, checks })
 }
 
 /// What a manifest says of files.

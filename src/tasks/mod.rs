@@ -26,6 +26,7 @@ pub mod read_chain;
 mod read_pack;
 pub mod read_snapshot;
 pub mod recheck;
+pub mod report;
 pub mod request;
 pub mod residue;
 pub mod restore;

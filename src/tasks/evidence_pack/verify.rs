@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::contents::{BUNDLE_END, ENVELOPE_END, LIST_END, PackedHold, PackedPolicies, certificate_file, drill_file};
-use super::{HOLDS, LOG, MANIFEST, POLICIES, PackFiles, TRUST};
+use super::{HOLDS, LOG, MANIFEST, POLICIES, PackFiles, REPORT, TRUST};
 use crate::audit::trust::Trust;
-use crate::certify::evidence_pack::{EvidencePackStatement, Numbers, read_manifest};
+use crate::certify::evidence_pack::{EvidencePack, EvidencePackStatement, Numbers, read_manifest};
+use crate::certify::report::{Totals, differences, read_report, totals};
 use crate::certify::{Said, VerifiedCertificate, roll_up};
 use crate::log::archive::ArchivedEntry;
 use crate::log::checkpoint::CheckpointKey;
@@ -29,7 +30,7 @@ pub struct PackFault {
 /// One thing that was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackCheck {
-    /// What: `manifest`, `files`, `certificates`, `roll-ups`, `log`, `completeness`, `drills`, `policies`, `holds`.
+    /// What: `manifest`, `files`, `certificates`, `roll-ups`, `log`, `completeness`, `drills`, `policies`, `holds`, `report`.
     pub name: &'static str,
     /// What is wrong; empty when all of it fits.
     pub faults: Vec<PackFault>,
@@ -70,9 +71,10 @@ fn general(what: impl Into<String>) -> PackFault {
     PackFault { file: None, what: what.into() }
 }
 
-/// Verifies the files of a folder. Whom to trust came another way than the folder, or is the pack's own trust file.
+/// Verifies the files of a folder, and a report (its name and bytes) of days that they cover. Whom to trust came another way than the
+/// folder, or is the pack's own trust file.
 #[must_use]
-pub fn verify_pack(files: &PackFiles, trust: &Trust, now: DateTime<Utc>) -> PackVerdict {
+pub fn verify_pack(files: &PackFiles, report: Option<(&str, &[u8])>, trust: &Trust, now: DateTime<Utc>) -> PackVerdict {
     let mut verdict = PackVerdict {
         manifest: None,
         key_id: None,
@@ -101,7 +103,7 @@ pub fn verify_pack(files: &PackFiles, trust: &Trust, now: DateTime<Utc>) -> Pack
     let period = format!("{} to {}", manifest.predicate.from, manifest.predicate.to);
     verdict.checks.push(check("manifest", unfit.into_iter().collect(), format!("of {period}, signed by {key_id}")));
     verdict.checks.push(files_check(files, &manifest));
-    let pack = Pack { files, trust, now, manifest: &manifest };
+    let pack = Pack { files, trust, now, said: &manifest.predicate };
     let (certificates, read) = pack.certificates();
     let (log, excerpt) = pack.log();
     verdict.checks.extend([certificates, log]);
@@ -110,6 +112,7 @@ pub fn verify_pack(files: &PackFiles, trust: &Trust, now: DateTime<Utc>) -> Pack
     verdict.checks.push(pack.policies(&read.all));
     verdict.checks.push(pack.holds());
     verdict.checks.push(pack.completeness(&read.all, excerpt.as_ref()));
+    verdict.checks.push(pack.reports(report, &read.all, excerpt.as_ref()));
     verdict.keys_destroyed = keys_destroyed(&read.all);
     verdict.without_receipt = read.without_receipt;
     verdict.expired =
@@ -152,6 +155,27 @@ fn keys_destroyed(certificates: &BTreeMap<u64, VerifiedCertificate>) -> u64 {
     keys.len() as u64
 }
 
+/// Counts the totals of the period until the pack was made; none when the log cannot be read.
+pub(super) fn count(files: &PackFiles, said: &EvidencePack, trust: &Trust) -> Option<Totals> {
+    let pack = Pack { files, trust, now: said.made_at.instant(), said };
+    let ((_, read), (_, log)) = (pack.certificates(), pack.log());
+    let period = (said.since.instant(), said.until.min(said.made_at).instant());
+    Some(totals_of(&read.all, log.as_ref()?, period))
+}
+
+fn totals_of(
+    certificates: &BTreeMap<u64, VerifiedCertificate>,
+    log: &Excerpt,
+    period: (DateTime<Utc>, DateTime<Utc>),
+) -> Totals {
+    let records = log.entries.iter().filter_map(|entry| Some((time_of(entry)?, entry.record.as_deref())));
+    totals(records, &certificates.values().collect::<Vec<_>>(), period)
+}
+
+fn time_of(entry: &ArchivedEntry) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(&entry.time).ok().map(|time| time.with_timezone(&Utc))
+}
+
 /// Certificates that were read.
 #[derive(Default)]
 struct Read {
@@ -163,13 +187,12 @@ struct Pack<'p> {
     files: &'p PackFiles,
     trust: &'p Trust,
     now: DateTime<Utc>,
-    manifest: &'p EvidencePackStatement,
+    said: &'p EvidencePack,
 }
 
 impl Pack<'_> {
     fn is_in(&self, at: DateTime<Utc>) -> bool {
-        let said = &self.manifest.predicate;
-        said.since.instant() <= at && at < said.until.instant()
+        self.said.since.instant() <= at && at < self.said.until.instant()
     }
 
     /// What a part that reaches one further than the period must show at its ends: `first` and `last` are when those were.
@@ -193,7 +216,7 @@ impl Pack<'_> {
     /// Every certificate by itself, the sequence, and that each names the one before.
     fn certificates(&self) -> (PackCheck, Read) {
         let mut read = Read::default();
-        let Some(Numbers { first, last }) = self.manifest.predicate.certificates else {
+        let Some(Numbers { first, last }) = self.said.certificates else {
             return (check("certificates", Vec::new(), "none in the period"), read);
         };
         let mut faults = Vec::new();
@@ -264,7 +287,7 @@ impl Pack<'_> {
 
     /// The part of the operation log, and that it is all of the period.
     fn log(&self) -> (PackCheck, Option<Excerpt>) {
-        let said = &self.manifest.predicate.operation_log;
+        let said = &self.said.operation_log;
         let bad = |what: String| (check("log", vec![fault(LOG, what)], ""), None);
         let Some(bytes) = self.files.get(LOG) else { return bad("is missing".to_owned()) };
         let Ok(key) = CheckpointKey::parse(&said.verifier_key) else {
@@ -281,12 +304,9 @@ impl Pack<'_> {
         if (excerpt.first(), excerpt.entries.len() as u64) != (said.first, said.entries) {
             faults.push(fault(LOG, "is another part of the log than the manifest says"));
         }
-        let time = |entry: Option<&ArchivedEntry>| {
-            entry.and_then(|entry| DateTime::parse_from_rfc3339(&entry.time).ok()).map(|time| time.with_timezone(&Utc))
-        };
-        let ends = (time(excerpt.entries.first()), time(excerpt.entries.last()));
+        let ends = (excerpt.entries.first().and_then(time_of), excerpt.entries.last().and_then(time_of));
         // Making the pack is logged, so that a period that is over has an entry behind it.
-        let is_open = self.manifest.predicate.made_at < self.manifest.predicate.until;
+        let is_open = self.said.made_at < self.said.until;
         match ends {
             (Some(first), Some(last)) => {
                 let is_last = is_open && excerpt.is_newest();
@@ -323,7 +343,7 @@ impl Pack<'_> {
                 let found = certificates.get(&line.sequence);
                 let is_same = found
                     .is_some_and(|found| found.id() == line.certificate && hex::encode(found.digest) == line.digest);
-                let is_asked = self.manifest.predicate.certificates.is_some_and(|all| all.first <= line.sequence);
+                let is_asked = self.said.certificates.is_some_and(|all| all.first <= line.sequence);
                 if is_asked && !is_same {
                     let what = format!("counts certificate no. {}, which is not there as it was", line.sequence);
                     faults.push(fault(&name, what));
@@ -336,7 +356,7 @@ impl Pack<'_> {
     }
 
     fn drills(&self, log: Option<&Excerpt>) -> PackCheck {
-        let Some(Numbers { first, last }) = self.manifest.predicate.drills else {
+        let Some(Numbers { first, last }) = self.said.drills else {
             let faults = self.logged(log, "drill.run").into_iter();
             let faults =
                 faults.map(|drill| general(format!("drill {drill} stands in the log, and its record is missing")));
@@ -388,7 +408,7 @@ impl Pack<'_> {
                 faults.push(fault(POLICIES, format!("does not have the policies that certificate no. {number} names")));
             }
         }
-        if read.policy_digest != self.manifest.predicate.policy_digest {
+        if read.policy_digest != self.said.policy_digest {
             faults.push(fault(POLICIES, "is not what was in force when the manifest was signed"));
         }
         check("policies", faults, format!("digest {}", read.policy_digest))
@@ -423,6 +443,46 @@ impl Pack<'_> {
         faults.extend(unknown.map(|hold| fault(HOLDS, format!("lacks hold {hold}, which the log says was placed"))));
         let said = format!("{} certificates, {} holds that the log tells of are there", issued.len(), placed.len());
         check("completeness", faults, said)
+    }
+
+    /// The pack's own report and, if one is given, another: what they say is counted again.
+    fn reports(
+        &self,
+        given: Option<(&str, &[u8])>,
+        certificates: &BTreeMap<u64, VerifiedCertificate>,
+        log: Option<&Excerpt>,
+    ) -> PackCheck {
+        let Some(log) = log else {
+            return check("report", vec![general("cannot be counted again: the log cannot be read")], "");
+        };
+        let own = self.files.get(REPORT).map(|bytes| (REPORT, bytes.as_slice()));
+        let missing = own.is_none().then(|| fault(REPORT, "is missing"));
+        let reports: Vec<_> = own.into_iter().chain(given).collect();
+        let mut faults: Vec<PackFault> = missing.into_iter().collect();
+        for (name, bytes) in &reports {
+            faults.extend(self.report(bytes, certificates, log).into_iter().map(|what| fault(*name, what)));
+        }
+        check("report", faults, format!("{} counted again from the log and the certificates, equal", reports.len()))
+    }
+
+    /// What is wrong with a report.
+    fn report(&self, bytes: &[u8], certificates: &BTreeMap<u64, VerifiedCertificate>, log: &Excerpt) -> Vec<String> {
+        let (report, key_id) = match read_report(bytes, &self.trust.keys()) {
+            Ok(read) => read,
+            Err(error) => return vec![crate::error::with_causes(&error)],
+        };
+        let mut wrong = Vec::new();
+        let standing = self.trust.judge(&key_id, report.made_at.instant(), None, self.now);
+        if !standing.is_good() {
+            wrong.push(standing_words(standing));
+        }
+        if report.since < self.said.since || self.said.until < report.until {
+            wrong.push(format!("is of {} to {}, which the pack does not cover", report.from, report.to));
+            return wrong;
+        }
+        let counted = totals_of(certificates, log, report.counted());
+        wrong.extend(differences(&report.totals, &counted));
+        wrong
     }
 
     /// The objects of an operation that succeeded within the period.

@@ -16,6 +16,7 @@ use wangchuan::backup::removed::open_removed;
 use wangchuan::backup::state_record::{self, RecordName, RootName, StateHeads, StateRecord};
 use wangchuan::certify::dsse::Envelope;
 use wangchuan::certify::evidence_pack::{EvidencePack, EvidencePackStatement, LogPart, read_manifest, signed_manifest};
+use wangchuan::certify::report::{Report, Totals, read_report, signed_report};
 use wangchuan::certify::signer::{CertificateSigner, PublicKey};
 use wangchuan::certify::statement::{Digest, Issuer, Subject};
 use wangchuan::keys::Key;
@@ -277,6 +278,7 @@ fn proof_targets() -> Vec<Target> {
         }),
         excerpt(),
         evidence_pack(),
+        report(),
         open("audit/trust.rs::parse", vec![trust], |bytes| Trust::parse(bytes).ok().map(|_| Vec::new())),
     ]
 }
@@ -341,6 +343,30 @@ fn evidence_pack() -> Target {
     let trusted = [signer.public().clone()].into_iter().collect();
     sealed("certify/evidence_pack.rs::read_manifest", vec![golden], move |bytes| {
         read_manifest(bytes, &trusted).ok().map(|(manifest, _)| shown(&manifest))
+    })
+}
+
+/// A report of one day.
+fn report() -> Target {
+    let signer = CertificateSigner::in_memory().unwrap();
+    let day = chrono::NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
+    let time = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    let report = Report {
+        format_version: Report::version(),
+        agent_id: "11".repeat(16),
+        from: day,
+        to: day,
+        timezone: "UTC".to_owned(),
+        since: time.into(),
+        until: time.into(),
+        made_at: time.into(),
+        totals: Totals { roll_ups: 7, ..Totals::default() },
+    };
+    let (payload, message) = report.to_sign().unwrap();
+    let golden = signed_report(payload, signer.sign(&message).unwrap(), signer.public().key_id());
+    let trusted = [signer.public().clone()].into_iter().collect();
+    sealed("certify/report.rs::read_report", vec![golden], move |bytes| {
+        read_report(bytes, &trusted).ok().map(|(report, _)| shown(&report))
     })
 }
 

@@ -237,6 +237,7 @@ fn retention_with_a_hold_from_backup_to_proof() {
 fn evidence_pack(stage: &Stage) {
     let today = SystemClock.now().date_naive();
     let [from, to] = [today - chrono::Days::new(1), today + chrono::Days::new(1)].map(|day| day.to_string());
+    stage.checked("report-monthly", 0, &["report", "monthly", "--month", &today.format("%Y-%m").to_string()]);
     stage.checked("evidence-pack", 0, &["evidence-pack", "--from", &from, "--to", &to, "--output", "pack"]);
     stage.checked("evidence-pack-verify", 0, &["evidence-pack", "verify", "pack", "--trust", "trust.json"]);
     std::fs::write(stage.place.file("pack/holds.json"), "[]").unwrap();

@@ -16,13 +16,14 @@ use wangchuan::tasks::certify::certify_due;
 use wangchuan::tasks::evidence_pack::{MANIFEST, MadePack, PackFiles, make_pack, own_trust, verify_pack};
 
 use super::tools::{customers, filed, stranger};
+use crate::scenario::database::Database;
 use crate::scenario::small;
 use crate::scenario::workplace::Workplace;
 use crate::support::program::Outcome;
 use crate::support::world::{Making, World, copy_folder, forget};
 
-/// A small shop in which something of every kind has happened, and its pack of these days in `pack`.
-fn packed() -> Workplace {
+/// A small shop in which something of every kind has happened, and its trust file.
+fn shop() -> (Workplace, Database) {
     let (place, database) = small::installed();
     small::goes_through(&place, &database);
     place.program().reading("c-1003\n").json(&["request", "new", "-", "--yes"]).ends(0);
@@ -33,10 +34,16 @@ fn packed() -> Workplace {
     place.good(&["job", "run", "outbox"]);
     place.good(&["job", "run", "roll-up"]);
     place.good(&["audit", "trust", "--output", "trust.json"]);
+    (place, database)
+}
+
+/// The same, and its pack of these days in `pack`.
+fn packed() -> Workplace {
+    let (place, _) = shop();
     let today = SystemClock.now().date_naive();
     let [from, to] = [today - Days::new(1), today + Days::new(1)].map(|day| day.to_string());
     let made = place.good(&["evidence-pack", "--from", &from, "--to", &to, "--output", "pack"]);
-    assert!(made.number("last_certificate") >= 2 && made.number("drills") == 1, "{made}");
+    assert!(made.number("last_certificate") >= 3 && made.number("drills") >= 1, "{made}");
     place
 }
 
@@ -79,7 +86,7 @@ fn a_pack_verifies_where_nothing_else_is_and_each_file_is_watched() {
     let folder = handed_over(&place);
     let good = verify(folder.path()).ends(0);
     assert_eq!(good.text("result"), "valid", "{good}");
-    assert_eq!(good.list("checks").len(), 9, "{good}");
+    assert_eq!(good.list("checks").len(), 10, "{good}");
     assert!(good.number("keys_destroyed") > 0, "{good}");
     // Its own trust file does as well, and that is said.
     let own = stranger(folder.path()).run(&["evidence-pack", "verify", "pack"]).ends(0);
@@ -90,7 +97,7 @@ fn a_pack_verifies_where_nothing_else_is_and_each_file_is_watched() {
 
     let all = names(&folder.path().join("pack"));
     let kinds = ["certificates/000001.sigstore.json", "drills/000001.json", "holds.json", "log/operations.ndjson"];
-    let more = ["manifest.json", "policies.json", "statutes/built-in.toml", "trust.json", "README.txt", "SHA256SUMS"];
+    let more = ["manifest.json", "policies.json", "report.json", "statutes/built-in.toml", "trust.json", "SHA256SUMS"];
     for name in kinds.iter().chain(&more) {
         assert!(all.iter().any(|known| known == name), "no {name} in {all:?}");
     }
@@ -117,6 +124,76 @@ fn a_pack_verifies_where_nothing_else_is_and_each_file_is_watched() {
         fs::remove_file(&path).unwrap();
     }
     verify(folder.path()).ends(0);
+}
+
+/// The month that the pack's days lie in.
+fn this_month() -> String {
+    SystemClock.now().format("%Y-%m").to_string()
+}
+
+#[test]
+fn a_month_is_counted_again_from_log_and_certificates() {
+    let (place, _) = shop();
+    let today = SystemClock.now().date_naive();
+    let month = this_month();
+    let report = place.good(&["report", "monthly", "--month", &month, "--output", "report.json"]);
+    assert_eq!((report.text("result"), report.text("month")), ("partial".to_owned(), month), "the month is not over");
+    let totals = &report.document()["totals"];
+    let of_policy: Vec<&Value> =
+        totals["rows"].as_array().unwrap().iter().filter(|row| row["policy"] == "old-orders").collect();
+    let erased: i64 = of_policy.iter().map(|row| row["erased"].as_i64().unwrap()).sum();
+    assert_eq!(erased, small::DUE, "{report}");
+    for row in totals["rows"].as_array().unwrap() {
+        let sum: i64 = ["erased", "anonymised", "kept", "failed"].iter().map(|name| row[name].as_i64().unwrap()).sum();
+        assert_eq!(row["due"], sum, "{row}");
+    }
+    assert_eq!(totals["requests"]["received"], 1, "{report}");
+    assert_eq!(totals["holds_placed"], 1, "{report}");
+    assert!(totals["drills"]["done"].as_i64().unwrap() >= 1 && totals["drills"]["went_wrong"] == 0, "{report}");
+    assert!(totals["backups"]["done"].as_i64().unwrap() >= 2 && totals["keys_destroyed"].as_i64().unwrap() > 0);
+    assert_eq!(totals["roll_ups"], 1, "{report}");
+    // Words for people, in both languages.
+    place.program().run(&["report", "monthly", "--month", &this_month()]).ends(0).says(&["old-orders", "requests"]);
+    place.program().run(&["report", "monthly", "--month", &this_month(), "--lang", "zh"]).ends(0).says(&["请求"]);
+    assert_eq!(place.good(&["report", "monthly", "--month", "2019-02"]).document()["totals"]["erasures"]["ended"], 0);
+    place.program().run(&["report", "monthly", "--month", "2019-2"]).ends(2);
+
+    let [from, to] = [today - Days::new(40), today + Days::new(40)].map(|day| day.to_string());
+    place.good(&["evidence-pack", "--from", &from, "--to", &to, "--output", "pack"]);
+    let folder = handed_over(&place);
+    fs::copy(place.file("report.json"), folder.path().join("report.json")).unwrap();
+    let again = |report: &str| {
+        stranger(folder.path()).json(&["evidence-pack", "verify", "pack", "--trust", "trust.json", "--report", report])
+    };
+    again("report.json").ends(0);
+    // One who can sign makes it look better.
+    let signer = CertificateSigner::open(&place.file("state/signing-key.pem")).unwrap();
+    let trusted = [signer.public().clone()].into_iter().collect();
+    let genuine = fs::read(place.file("report.json")).unwrap();
+    let (mut said, _) = wangchuan::certify::report::read_report(&genuine, &trusted).unwrap();
+    let row = said.totals.rows.iter_mut().find(|row| row.policy == "old-orders" && row.erased > 0).unwrap();
+    let place_of_row = row.place.clone();
+    row.erased += 10;
+    said.totals.refusals.clear();
+    said.totals.requests.received = 0;
+    let (payload, message) = said.to_sign().unwrap();
+    let key = signer.public().key_id();
+    let forged = wangchuan::certify::report::signed_report(payload, signer.sign(&message).unwrap(), key);
+    fs::write(folder.path().join("forged.json"), forged).unwrap();
+    let found = again("forged.json").ends(1);
+    let told = told_of(&found, "forged.json");
+    assert!(told.iter().any(|what| what.starts_with(&format!("rows.old-orders {place_of_row}.erased: "))), "{found}");
+    assert!(told.iter().any(|what| what.starts_with("requests.received: ")), "{found}");
+    // One of days that the pack does not cover.
+    place.good(&["report", "monthly", "--month", "2019-02", "--output", "old.json"]);
+    fs::copy(place.file("old.json"), folder.path().join("old.json")).unwrap();
+    let found = again("old.json").ends(1);
+    assert!(told_of(&found, "old.json")[0].contains("the pack does not cover"), "{found}");
+    let mut changed = genuine;
+    let middle = changed.len() / 2;
+    changed[middle] ^= 1;
+    fs::write(folder.path().join("changed.json"), changed).unwrap();
+    again("changed.json").ends(1);
 }
 
 #[test]
@@ -164,7 +241,7 @@ fn forged(
     let (payload, message) = manifest.to_sign().unwrap();
     let key = signer.public().key_id();
     files.insert(MANIFEST.to_owned(), signed_manifest(payload, signer.sign(&message).unwrap(), key));
-    let verdict = verify_pack(&files, &own_trust(&files).unwrap(), SystemClock.now());
+    let verdict = verify_pack(&files, None, &own_trust(&files).unwrap(), SystemClock.now());
     assert_eq!(verdict.is_valid(), verdict.checks.iter().all(|check| check.faults.is_empty()));
     let faults = verdict.checks.iter().flat_map(|check| check.faults.iter().map(move |fault| (check.name, fault)));
     let text = |(check, fault): (&str, &wangchuan::tasks::evidence_pack::PackFault)| {
@@ -299,16 +376,16 @@ async fn a_period_that_is_over_shows_its_ends() {
     assert!(log.first > 5 && log.entries > 3, "{log:?}");
     let now = world.clock.now();
     let trust = own_trust(&made.files).unwrap();
-    let verdict = verify_pack(&made.files, &trust, now);
+    let verdict = verify_pack(&made.files, None, &trust, now);
     assert!(verdict.is_valid(), "{:#?}", verdict.checks);
     assert_eq!(verdict.without_receipt, [3, 4]);
     let first = pack_of(&installation, yesterday).await;
     assert_eq!(first.manifest.predicate.operation_log.first, 0);
-    assert!(verify_pack(&first.files, &trust, now).is_valid());
+    assert!(verify_pack(&first.files, None, &trust, now).is_valid());
     // A day on which nothing happened: its neighbours show that.
     let before = pack_of(&installation, yesterday - TimeDelta::days(3)).await;
     assert_eq!(before.manifest.predicate.certificates.map(|all| (all.first, all.last)), Some((1, 1)));
-    let verdict = verify_pack(&before.files, &trust, now);
+    let verdict = verify_pack(&before.files, None, &trust, now);
     assert!(verdict.is_valid(), "{:#?}", verdict.checks);
 
     // The entry behind the period is left out, with everything else made to fit by whoever can sign.

@@ -171,7 +171,7 @@ const LOST: &[&str] = &[
 
 /// Commands that say something of the shop or of what is kept of it: in words and as JSON, with how they must end. `RUN` is a run, `ID`
 /// a customer's id.
-const SPOKEN: [(&[&str], i32); 68] = [
+const SPOKEN: [(&[&str], i32); 69] = [
     (&["plan"], 0),
     (&["status"], 0),
     (&["agent", "--once"], 0),
@@ -212,6 +212,7 @@ const SPOKEN: [(&[&str], i32); 68] = [
     (&["log", "export", "--output", "taken/FORM.log.json"], 0),
     (&["log", "prune"], 0),
     (&["evidence-pack", "--from", "2020-01-01", "--to", "2099-12-31", "--output", "taken/FORM.pack"], 0),
+    (&["report", "monthly"], 0),
     (&["evidence-pack", "verify", "taken/FORM.pack"], 0),
     (&["verify", "erased"], 0),
     (&["backup", "run"], 0),
