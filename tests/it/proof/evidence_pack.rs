@@ -328,7 +328,7 @@ fn forged_logs(files: &PackFiles, signer: &CertificateSigner) {
             files.insert(LOG.to_owned(), lines.join("\n").into_bytes());
         })
     };
-    let changed = edit(&|lines, _| lines[3] = lines[3].replacen("success", "failure", 1).replacen("run", "rum", 1));
+    let changed = edit(&|lines, _| lines[3] = lines[3].replacen("\\\"category_uid\\\":", "\\\"category_uid\\\":1", 1));
     assert_says(&changed, &["log: log/operations.ndjson line 5", "was changed"]);
     let removed = edit(&|lines, _| {
         lines.remove(3);
