@@ -5,6 +5,7 @@
 mod lost;
 mod medium;
 mod outside;
+mod refusal;
 mod roll_up;
 
 pub use roll_up::check_roll_up;
@@ -134,7 +135,8 @@ pub fn check(statement: &Statement) -> Result {
     check_final(predicate)?;
     outside::check_outside_key(predicate)?;
     medium::check_medium(predicate)?;
-    check_result(predicate)
+    check_result(predicate)?;
+    refusal::check_refusal(predicate)
 }
 
 fn check_digest(digest: &Digest, place: &str) -> Result {

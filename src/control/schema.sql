@@ -161,10 +161,11 @@ CREATE TABLE ledger (
 CREATE INDEX ledger_run ON ledger (run, chunk);
 CREATE INDEX ledger_row ON ledger (row_mac);
 
+-- refusal: why somebody ended a request of which nothing was carried out, as JSON; none of others.
 CREATE TABLE request (
     number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, lookup BLOB NOT NULL, sealed BLOB NOT NULL,
     state TEXT NOT NULL, received_at TEXT NOT NULL, due_at TEXT NOT NULL, run TEXT, closed_at TEXT,
-    waits TEXT, reason TEXT
+    waits TEXT, reason TEXT, refusal TEXT
 );
 CREATE TABLE hold (
     id TEXT PRIMARY KEY, scope TEXT NOT NULL, store TEXT, collection TEXT, subject BLOB, reason TEXT NOT NULL,

@@ -12,23 +12,27 @@ mod lost;
 mod medium;
 mod outside;
 mod predicate;
+mod refusal;
 mod residual;
 mod roll_up;
 mod root;
+mod rows;
 
 use chrono::{DateTime, Utc};
 
 use self::predicate::{AskedFor, Facts, predicate};
+pub(super) use self::refusal::REFUSED;
+use self::refusal::{reasons_of_run, refusal_of_run};
 use self::residual::residuals;
 pub use self::roll_up::{ROLL_UP, roll_up_due, wrong_with};
 use self::root::root_facts;
+use self::rows::evidence;
 use crate::certify::Draft;
-use crate::certify::check::{as_id, location};
-use crate::certify::codes::{Action, ErasureResult, SupersedesReason, TriggerKind, VerificationMethod};
+use crate::certify::check::as_id;
+use crate::certify::codes::{ErasureResult, SupersedesReason, TriggerKind};
 use crate::certify::dsse::Envelope;
-use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
 use crate::certify::statement::{Approval, Issuer, KeyEvidence, Statement, Supersedes, Timestamp};
-use crate::control::{CertificateRow, DoneBlock, LedgerKind, RunRow, SnapshotRow, Tx};
+use crate::control::{CertificateRow, RunRow, SnapshotRow, Tx};
 use crate::crash_point;
 use crate::installation::{Installation, Operation};
 use crate::keyring::{KeyringError, Purpose};
@@ -75,7 +79,8 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
     let keys = outside::uncertified(installation).await?;
     let media = medium::uncertified(installation).await?;
     let lost = lost::uncertified(installation).await?;
-    let count = due.len() + keys.len() + media.len() + lost.len();
+    let requests = refusal::uncertified(installation).await?;
+    let count = due.len() + keys.len() + media.len() + lost.len() + requests.len();
     if count == 0 {
         return Ok(Vec::new());
     }
@@ -132,6 +137,19 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
             }
         }
     }
+    // Last, for they replace certificates of runs.
+    for request in requests {
+        match refusal::certify_request(installation, &request).await {
+            Ok(id) => {
+                ids.push(id);
+                crash_point::reached("request.certified");
+            }
+            Err(error) => {
+                tracing::error!(request = request.number, error = %error, "a certificate could not be issued");
+                first_error.get_or_insert(error);
+            }
+        }
+    }
     match first_error {
         Some(error) if ids.is_empty() => Err(error),
         _ => Ok(ids),
@@ -157,6 +175,13 @@ async fn uncertified_runs(installation: &Installation) -> Result<Vec<RunRow>> {
     let is_blind = !installation.ground()?.skipped.is_empty();
     for run in waiting {
         let body = RunBody::of(&run)?;
+        if !reasons_of_run(&mut installation.control.read().await?, &run, &body).await?.is_empty() {
+            // Nothing of it changes any more: what it was refused for stands in its one certificate.
+            if body.certified.as_deref() != Some(REFUSED) {
+                due.push(run);
+            }
+            continue;
+        }
         if is_blind && run.state == SHRED_PENDING && body.irrevocable_at.is_none() && body.certified.is_some() {
             // Without its store no date can be computed; what was said of it stands until it is reached.
             continue;
@@ -182,7 +207,8 @@ async fn has_untold_media(
             && !body.media.contains(&copy.record)
             && run.verified_at.is_none_or(|verified| copy.at >= verified)
     };
-    if !matches!(run.state.as_str(), SHRED_PENDING | SHREDDED) || !gone.iter().any(is_news) {
+    let can_hold = matches!(run.state.as_str(), SHRED_PENDING | SHREDDED) && body.certified.as_deref() != Some(REFUSED);
+    if !can_hold || !gone.iter().any(is_news) {
         return Ok(false);
     }
     let facts = gather(installation, &mut installation.control.read().await?, run).await?;
@@ -320,8 +346,14 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
 
 async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
     let mut body = RunBody::of(run)?;
-    let until = open_until(installation, run, &body).await?;
-    let claim = claim_of(run, &body, until.as_deref());
+    let reasons = reasons_of_run(&mut installation.control.read().await?, run, &body).await?;
+    let (until, claim) = if reasons.is_empty() {
+        let until = open_until(installation, run, &body).await?;
+        let claim = claim_of(run, &body, until.as_deref());
+        (until, claim)
+    } else {
+        (None, REFUSED.to_owned())
+    };
     let gone = gone_copies(&mut installation.control.read().await?).await?;
     if body.certified.as_deref() == Some(claim.as_str()) && !has_untold_media(installation, run, &body, &gone).await? {
         return Ok(None);
@@ -345,6 +377,7 @@ async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Opti
     let id = announced(&mut tx).await?;
     facts.id.clone_from(&id);
     facts.approvals = approvals(&mut tx, run, &reference_key).await?;
+    facts.refusal = refusal_of_run(&mut tx, run, reasons, now).await?;
     facts.open_until = until;
     (facts.sequence, facts.previous) = (sequence as u64, previous);
     facts.supersedes =
@@ -405,6 +438,7 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
         request: request_of(tx, run.request).await?,
         gone: gone_copies(tx).await?,
         approvals: Vec::new(),
+        refusal: None,
         now: installation.clock.now(),
         key_evidence,
         root_slot,
@@ -522,54 +556,6 @@ async fn request_of(tx: &mut Tx, number: Option<i64>) -> Result<Option<AskedFor>
     let reason = TriggerKind::of_request(request.reason.as_deref())
         .ok_or_else(|| TaskError::Inconsistent(format!("the reason of request {number} is damaged")))?;
     Ok(Some(AskedFor { number, reason, received: request.received_at, due: request.due_at }))
-}
-
-/// The evidence file in the making. Stripped rows stand in it as present: they are counted as retained, and the digest of what they
-/// held before shows later what was taken from them.
-#[derive(Default)]
-struct Evidence {
-    writer: EvidenceWriter,
-    file: String,
-}
-
-impl Evidence {
-    /// Adds the rows of a block of the ledger.
-    fn add(&mut self, block: &DoneBlock, rows: &[([u8; 16], [u8; 32])], at: Timestamp, key: &Key) -> Result<()> {
-        let (action, after) = match block.kind {
-            LedgerKind::Erased => (Action::Delete, After::Absent),
-            LedgerKind::Anonymised | LedgerKind::Stripped => (Action::Anonymize, After::Present),
-        };
-        let target_id = location(&block.store, &block.collection);
-        for (row, content) in rows {
-            let row = EvidenceRow {
-                target_id: target_id.clone(),
-                reference: hex::encode(mac(Suite::Intl, key, &[b"row", row])),
-                content_before: hex::encode(content),
-                action,
-                at,
-                after,
-                check: VerificationMethod::FullReadback,
-            };
-            self.file.push_str(&self.writer.line(&row).map_err(proof)?);
-        }
-        Ok(())
-    }
-
-    /// The file and its digest.
-    fn finish(self) -> (String, String) {
-        let (digest, _) = self.writer.finish();
-        (self.file, digest)
-    }
-}
-
-/// The evidence file of a run, and its digest.
-async fn evidence(tx: &mut Tx, run: &str, at: Timestamp, key: &Key) -> Result<(String, String)> {
-    let mut evidence = Evidence::default();
-    for block in tx.done_blocks(run).await? {
-        let rows = tx.done_rows(run, &block).await?;
-        evidence.add(&block, &rows, at, key)?;
-    }
-    Ok(evidence.finish())
 }
 
 #[cfg(test)]

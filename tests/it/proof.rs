@@ -21,4 +21,5 @@ mod sigstore_rust;
 mod stamps;
 mod told;
 pub mod tools;
+mod turned_down;
 mod webhooks;

@@ -18,7 +18,7 @@ use crate::certify::codes::{
 use crate::certify::evidence::OTHERS;
 use crate::certify::statement::{
     Anonymization, AnonymizedField, Approval, Backups, ClockQuality, DeclaredCopy, Digest, Issuer, KeyEvidence,
-    Predicate, Privacy, PrivacyScan, Retained, RootSlot, Scope, Supersedes, Target, Timestamp, Verification,
+    Predicate, Privacy, PrivacyScan, Refusal, Retained, RootSlot, Scope, Supersedes, Target, Timestamp, Verification,
 };
 use crate::control::{ChunkRow, RunRow, SnapshotRow};
 use crate::plan::{CollectionCounts, PlanBody, Reason, Technique};
@@ -93,6 +93,8 @@ pub(super) struct Facts {
     pub gone: Vec<GoneCopy>,
     /// Who agreed to the plan.
     pub approvals: Vec<Approval>,
+    /// Why nothing of a request was carried out, if that is how it ended.
+    pub refusal: Option<Refusal>,
     /// The time of issue.
     pub now: DateTime<Utc>,
     /// The destroyed root, once its destruction is on record.
@@ -229,6 +231,7 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
         outside_key: None,
         medium: None,
         lost_medium: None,
+        refusal: facts.refusal.clone(),
         limitations,
         supersedes: facts.supersedes.clone(),
         privacy: Privacy {
@@ -245,7 +248,9 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
 /// Complete only when rows are gone, none failed, everything was reached and the keys are destroyed.
 fn result_of(facts: &Facts) -> ErasureResult {
     let body = &facts.body;
-    if body.due == 0 && body.skipped.is_empty() {
+    if facts.refusal.is_some() {
+        ErasureResult::Refused
+    } else if body.due == 0 && body.skipped.is_empty() {
         ErasureResult::NothingFound
     } else if body.failed > 0 && body.gone() == 0 {
         ErasureResult::Failed
@@ -432,7 +437,7 @@ fn retained(facts: &Facts) -> Vec<Retained> {
         .collect()
 }
 
-fn reason_of(code: &str) -> (RetainedReason, Option<String>) {
+pub(super) fn reason_of(code: &str) -> (RetainedReason, Option<String>) {
     match code.split_once(':') {
         Some(("hold", _)) => (RetainedReason::Litigation, None),
         Some(("statute", key)) => (RetainedReason::StatutoryPeriod, Some(key.to_owned())),
