@@ -429,6 +429,8 @@ codes! {
         OutsideKeyGoneBefore,
         /// The fields were once stored in clear: the end of their key does not erase what was stored then.
         FieldOnceInClear,
+        /// A later look found rows again that had been erased, as `residualFound` counts them.
+        FoundAgain,
         /// Tables of the store seem to hold data of customers and are not registered: nothing was erased from them.
         TablesNotRegistered,
         /// What lay on the medium, and that it was sanitised so, is the word of the people named; the program has not seen it.

@@ -28,11 +28,11 @@ pub use self::roll_up::{ROLL_UP, roll_up_due, wrong_with};
 use self::root::root_facts;
 use self::rows::evidence;
 use crate::certify::Draft;
-use crate::certify::check::as_id;
+use crate::certify::check::{as_id, location};
 use crate::certify::codes::{ErasureResult, SupersedesReason, TriggerKind};
 use crate::certify::dsse::Envelope;
 use crate::certify::statement::{Approval, Issuer, KeyEvidence, Statement, Supersedes, Timestamp};
-use crate::control::{CertificateRow, RunRow, SnapshotRow, Tx};
+use crate::control::{CertificateRow, FoundAgain, RunRow, SnapshotRow, Tx};
 use crate::crash_point;
 use crate::installation::{Installation, Operation};
 use crate::keyring::{KeyringError, Purpose};
@@ -62,6 +62,8 @@ const UNDONE: &str = "undone";
 const FAILED: &str = "failed";
 /// The state of a run whose keys are still to die.
 const SHRED_PENDING: &str = "shred-pending";
+/// What stands in a claim before the places in which rows of the run are there again.
+const AGAIN: &str = " found-again ";
 /// What stands in a shredded run that could not show the destruction of its keys when it was certified.
 const UNPROVEN: &str = "shredded-unproven";
 
@@ -170,6 +172,7 @@ async fn uncertified_runs(installation: &Installation) -> Result<Vec<RunRow>> {
         }
     }
     let gone = gone_copies(&mut tx).await?;
+    let again = tx.found_again(None).await?;
     drop(tx);
     let mut due = Vec::new();
     let is_blind = !installation.ground()?.skipped.is_empty();
@@ -187,7 +190,8 @@ async fn uncertified_runs(installation: &Installation) -> Result<Vec<RunRow>> {
             continue;
         }
         let until = open_until(installation, &run, &body).await?;
-        let is_told = body.certified.as_deref() == Some(claim_of(&run, &body, until.as_deref()).as_str());
+        let claim = claim_of(&run, &body, until.as_deref(), again.iter().filter(|found| found.run == run.id));
+        let is_told = body.certified.as_deref() == Some(claim.as_str());
         if !is_told || has_untold_media(installation, &run, &body, &gone).await? {
             due.push(run);
         }
@@ -329,9 +333,10 @@ async fn begin_issue(installation: &Installation, about: &str) -> Result<String>
 /// Issues the certificate of a run if one is due for its state, with entries in the operation log around it.
 async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
     let body = RunBody::of(run)?;
-    if body.certified.as_deref() == Some(UNPROVEN) {
+    if body.certified.as_deref().is_some_and(|claim| claim.starts_with(UNPROVEN)) {
         let facts = gather(installation, &mut installation.control.read().await?, run).await?;
-        if is_unproven(run, facts.key_evidence.as_ref()) {
+        let again = again_text(facts.again.iter());
+        if is_unproven(run, facts.key_evidence.as_ref()) && body.certified == Some(format!("{UNPROVEN}{again}")) {
             return Ok(None);
         }
     }
@@ -349,7 +354,8 @@ async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Opti
     let reasons = reasons_of_run(&mut installation.control.read().await?, run, &body).await?;
     let (until, claim) = if reasons.is_empty() {
         let until = open_until(installation, run, &body).await?;
-        let claim = claim_of(run, &body, until.as_deref());
+        let again = installation.control.read().await?.found_again(Some(&run.id)).await?;
+        let claim = claim_of(run, &body, until.as_deref(), again.iter());
         (until, claim)
     } else {
         (None, REFUSED.to_owned())
@@ -380,8 +386,8 @@ async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Opti
     facts.refusal = refusal_of_run(&mut tx, run, reasons, now).await?;
     facts.open_until = until;
     (facts.sequence, facts.previous) = (sequence as u64, previous);
-    facts.supersedes =
-        earlier.clone().map(|certificate_id| Supersedes { certificate_id, reason: supersedes_reason(run) });
+    let reason = supersedes_reason(run, body.certified.as_deref(), &facts.again);
+    facts.supersedes = earlier.clone().map(|certificate_id| Supersedes { certificate_id, reason });
     let predicate = predicate(&facts)?;
     let told_media = facts.media();
     let left = residuals(&facts, std::slice::from_ref(&predicate));
@@ -393,7 +399,7 @@ async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Opti
     let (envelope, mut tx) = sign(installation, draft, now, &number).await?;
     let result = result_name(statement.predicate.result);
     let row = CertificateRow { supersedes: earlier, ..number.row(&run.id, result, &envelope, evidence, now) };
-    if tx.run(&run.id).await? != taken_from {
+    if tx.run(&run.id).await? != taken_from || tx.found_again(Some(&run.id)).await? != facts.again {
         return Err(TaskError::Inconsistent(format!("run {} changed while it was certified", run.id)));
     }
     tx.add_certificate(&row).await?;
@@ -404,7 +410,7 @@ async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Opti
         body.residuals = Some(left);
     }
     body.media = told_media;
-    let certified_now = if unproven { UNPROVEN.to_owned() } else { claim };
+    let certified_now = if unproven { format!("{UNPROVEN}{}", again_text(facts.again.iter())) } else { claim };
     RunBody { certified: Some(certified_now), ..body }.put(&mut certified)?;
     if !tx.step_run(&certified, &run.state).await? {
         return Err(TaskError::Inconsistent(format!("run {} changed while it was certified", run.id)));
@@ -439,6 +445,7 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
         gone: gone_copies(tx).await?,
         approvals: Vec::new(),
         refusal: None,
+        again: tx.found_again(Some(&run.id)).await?,
         now: installation.clock.now(),
         key_evidence,
         root_slot,
@@ -518,8 +525,12 @@ pub fn result_name(result: ErasureResult) -> &'static str {
     }
 }
 
-fn supersedes_reason(run: &RunRow) -> SupersedesReason {
+/// `before`: what the certificate tells that is replaced.
+fn supersedes_reason(run: &RunRow, before: Option<&str>, again: &[FoundAgain]) -> SupersedesReason {
+    let told = before.and_then(|claim| claim.split_once(AGAIN)).map_or("", |(_, told)| told);
+    let now = again_text(again.iter());
     match run.state.as_str() {
+        _ if now.strip_prefix(AGAIN).unwrap_or_default() != told => SupersedesReason::Recheck,
         UNDONE => SupersedesReason::Undone,
         SHREDDED | FINAL => SupersedesReason::Completion,
         _ => SupersedesReason::Correction,
@@ -538,15 +549,30 @@ async fn open_until(installation: &Installation, run: &RunRow, body: &RunBody) -
 
 /// What of a run its certificate tells that can change: another claim needs another certificate. A run whose keys are destroyed
 /// irrevocably only at a date has one that names it, and another when the date had to be moved.
-fn claim_of(run: &RunRow, body: &RunBody, until: Option<&str>) -> String {
+fn claim_of<'a>(
+    run: &RunRow,
+    body: &RunBody,
+    until: Option<&str>,
+    again: impl Iterator<Item = &'a FoundAgain>,
+) -> String {
+    let again = again_text(again);
     if let Some(at) = body.irrevocable_at.filter(|_| run.state == SHRED_PENDING) {
-        return format!("{} irrevocable at {}", run.state, crate::control::time_text(at));
+        return format!("{} irrevocable at {}{again}", run.state, crate::control::time_text(at));
     }
     let mut claim = until.map_or_else(|| run.state.clone(), |until| format!("{} until {until}", run.state));
     if body.is_residue_pending() {
         claim.push_str(UNSETTLED);
     }
-    claim
+    claim + &again
+}
+
+/// What a claim says of rows that are there again; nothing of those that are gone again.
+fn again_text<'a>(again: impl Iterator<Item = &'a FoundAgain>) -> String {
+    let places: Vec<String> = again
+        .filter(|found| found.rows > 0)
+        .map(|found| format!("{}={}", location(&found.store, &found.collection), found.rows))
+        .collect();
+    if places.is_empty() { String::new() } else { format!("{AGAIN}{}", places.join(",")) }
 }
 
 /// What is told of a request.

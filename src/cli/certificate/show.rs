@@ -143,7 +143,7 @@ pub(super) fn code<T: Serialize>(value: &T) -> String {
 
 /// Whether something is left of which nobody can say when it will be gone.
 fn is_undated(predicate: &Predicate) -> bool {
-    let undated = [Limitation::CopyUnread, Limitation::BackupNotCovered];
+    let undated = [Limitation::CopyUnread, Limitation::BackupNotCovered, Limitation::FoundAgain];
     undated.iter().any(|code| predicate.limitations.contains(code))
 }
 
@@ -474,6 +474,10 @@ pub(super) fn explain(limitation: Limitation) -> (&'static str, &'static str) {
         Limitation::TablesNotRegistered => (
             "tables of the store seem to hold data of customers and are not registered: nothing was erased from them",
             "数据源中有未登记的表疑似含有客户数据，其中未擦除任何内容",
+        ),
+        Limitation::FoundAgain => (
+            "a later look found rows again that had been erased; how many, each place says (`residualFound`)",
+            "事后核查发现已擦除的行重新出现；各位置的数量见 `residualFound`",
         ),
         Limitation::ErasureUndone => (
             "the erasure was undone within its grace: what counts as kept lives again",

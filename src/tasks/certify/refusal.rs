@@ -3,7 +3,8 @@
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 
-use super::predicate::{AskedFor, LINT_RULES, REFERENCE_KEY, REFERENCE_YEARS, reason_of};
+use super::predicate::kept::reason_of;
+use super::predicate::{AskedFor, LINT_RULES, REFERENCE_KEY, REFERENCE_YEARS};
 use super::{
     FINAL, Number, SHRED_PENDING, SHREDDED, UNDONE, announced, begin_issue, issuer, log_issue, next_reserved, proof,
     request_of, result_name, sign, told,

@@ -141,6 +141,7 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
         gone: Vec::new(),
         approvals: Vec::new(),
         refusal: None,
+        again: Vec::new(),
         agent: hex::encode([7; 16]),
         stores: vec![spec],
         engines: HashMap::from([("shop".to_owned(), Engine::Sqlite)]),
