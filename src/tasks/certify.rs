@@ -22,7 +22,7 @@ use chrono::{DateTime, Utc};
 
 use self::predicate::{AskedFor, Facts, predicate};
 pub(super) use self::refusal::REFUSED;
-use self::refusal::{reasons_of_run, refusal_of_run};
+use self::refusal::{keeps_all, reasons_of_run, refusal_of_run};
 use self::residual::residuals;
 pub use self::roll_up::{ROLL_UP, roll_up_due, wrong_with};
 use self::root::root_facts;
@@ -178,7 +178,9 @@ async fn uncertified_runs(installation: &Installation) -> Result<Vec<RunRow>> {
     let is_blind = !installation.ground()?.skipped.is_empty();
     for run in waiting {
         let body = RunBody::of(&run)?;
-        if !reasons_of_run(&mut installation.control.read().await?, &run, &body).await?.is_empty() {
+        if keeps_all(&run, &body)
+            && !reasons_of_run(&mut installation.control.read().await?, &run, &body).await?.is_empty()
+        {
             // Nothing of it changes any more: what it was refused for stands in its one certificate.
             if body.certified.as_deref() != Some(REFUSED) {
                 due.push(run);

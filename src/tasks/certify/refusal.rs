@@ -30,15 +30,17 @@ use crate::tasks::{Result, TaskError};
 /// What the certificate of a run tells of whose rows all stay.
 pub(in crate::tasks) const REFUSED: &str = "refused";
 
+/// Whether the run of a request ended, reached everything, and left every row where it was.
+pub(super) fn keeps_all(run: &RunRow, body: &RunBody) -> bool {
+    let is_ended = matches!(run.state.as_str(), SHRED_PENDING | SHREDDED | FINAL) && body.undone.is_none();
+    let is_kept = body.due > 0 && body.kept == body.due && body.residual == 0;
+    run.request.is_some() && is_ended && is_kept && body.skipped.is_empty() && body.stopped == 0
+}
+
 /// Why every row of a request stays, by the run that looked for them; none when something went, failed, was not reached, changed under
 /// the run's hands, or another run of the request took something before.
 pub(super) async fn reasons_of_run(tx: &mut Tx, run: &RunRow, body: &RunBody) -> Result<Vec<RefusalReason>> {
-    let is_ended = matches!(run.state.as_str(), SHRED_PENDING | SHREDDED | FINAL) && body.undone.is_none();
-    let is_kept = body.due > 0 && body.kept == body.due && body.residual == 0;
-    let Some(number) = run.request.filter(|_| is_ended && is_kept && body.skipped.is_empty() && body.stopped == 0)
-    else {
-        return Ok(Vec::new());
-    };
+    let Some(number) = run.request.filter(|_| keeps_all(run, body)) else { return Ok(Vec::new()) };
     let plan = tx.plan(run.plan.as_deref().unwrap_or_default()).await?;
     let plan = plan.ok_or_else(|| TaskError::Inconsistent(format!("run {} has no plan", run.id)))?;
     let plan: PlanBody = serde_json::from_str(&plan.body)
