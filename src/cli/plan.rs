@@ -162,8 +162,13 @@ async fn plan_to_carry_out(installation: &Installation) -> Result<StoredPlan, Ta
         _ => {
             let made = plan_retention(installation).await?;
             let references = vec![("plan_sha256".to_owned(), made.row.hash.clone())];
-            let new =
-                Operation { name: "plan.new", object: &made.row.id, outcome: "success", references, ..Operation::default() };
+            let new = Operation {
+                name: "plan.new",
+                object: &made.row.id,
+                outcome: "success",
+                references,
+                ..Operation::default()
+            };
             installation.log_look(new).await?;
             Ok(made)
         }

@@ -83,13 +83,12 @@ impl RawAlerts {
         }
         let mut weekdays = Vec::new();
         for (number, name) in self.weekdays.iter().enumerate() {
-            match name.parse::<Weekday>() {
-                Ok(day) => weekdays.push(day),
-                Err(_) => {
-                    let known = "write `mon`, `tue`, `wed`, `thu`, `fri`, `sat` or `sun`";
-                    let place = place.key("weekdays").index(number);
-                    reading.fault(&place, format!("`{name}` is no day of the week"), known);
-                }
+            if let Ok(day) = name.parse::<Weekday>() {
+                weekdays.push(day);
+            } else {
+                let known = "write `mon`, `tue`, `wed`, `thu`, `fri`, `sat` or `sun`";
+                let place = place.key("weekdays").index(number);
+                reading.fault(&place, format!("`{name}` is no day of the week"), known);
             }
         }
         let (holidays, workdays) = (self.holidays.clone(), self.workdays.clone());

@@ -3,6 +3,9 @@
 use super::{accepted, date, refused, time};
 use crate::certify::statement::*;
 
+/// What is made wrong.
+type Change = fn(&mut Predicate);
+
 /// Rules keep every row.
 fn kept(p: &mut Predicate) {
     p.result = ErasureResult::Refused;
@@ -65,7 +68,7 @@ fn a_refusal_and_its_result_stand_together_or_not_at_all() {
 
 #[test]
 fn reasons_are_those_for_which_rows_stay() {
-    let broken: [(fn(&mut Predicate), &str); 9] = [
+    let broken: [(Change, &str); 9] = [
         (|p| of(p).reasons.clear(), "refusal/reasons"),
         (|p| of(p).reasons = vec![RefusalReason::Statute; 2], "refusal/reasons"),
         (|p| of(p).reasons = vec![RefusalReason::Hold], "refusal/reasons"),
@@ -87,7 +90,7 @@ fn reasons_are_those_for_which_rows_stay() {
 
 #[test]
 fn a_decision_stands_alone_and_names_who_by_pseudonym() {
-    let broken: [(fn(&mut Predicate), &str); 5] = [
+    let broken: [(Change, &str); 5] = [
         (|p| of(p).decided_by = None, "refusal/decidedBy"),
         (|p| of(p).decided_by = Some("alice".to_owned()), "refusal/decidedBy"),
         (|p| of(p).reasons.push(RefusalReason::Exempt), "refusal/reasons"),

@@ -52,7 +52,8 @@ fn each_command_leaves_one_entry_with_operator_time_and_place() {
     let entries = place.good(&["log", "query"]).list("entries");
     for (number, (_, _, operation)) in COMMANDS.iter().enumerate() {
         let clerk = format!("clerk-{number}");
-        let own: Vec<&Value> = entries.iter().filter(|entry| entry["record"]["actor"]["user"]["uid"] == *clerk).collect();
+        let own: Vec<&Value> =
+            entries.iter().filter(|entry| entry["record"]["actor"]["user"]["uid"] == *clerk).collect();
         let named = own.iter().filter(|entry| entry["record"]["api"]["operation"] == *operation);
         let done = named.filter(|entry| entry["record"]["status_id"] == 1).count();
         assert_eq!(done, 1, "{operation}: {own:#?}");
@@ -62,7 +63,10 @@ fn each_command_leaves_one_entry_with_operator_time_and_place() {
             let endpoint = &record["src_endpoint"];
             match number % 2 {
                 0 => assert_eq!(endpoint["ip"], from(number), "{operation}"),
-                _ => assert!(endpoint["hostname"].as_str().is_some_and(|host| !host.is_empty()), "{operation}: {endpoint}"),
+                _ => assert!(
+                    endpoint["hostname"].as_str().is_some_and(|host| !host.is_empty()),
+                    "{operation}: {endpoint}"
+                ),
             }
         }
     }
@@ -96,7 +100,8 @@ async fn five_thousand_entries_are_exported_and_five_thousand_taken_in() {
             let installation = &installation;
             async move {
                 let object = format!("request-{number}");
-                let look = Operation { name: "request.show", object: &object, outcome: "success", ..Operation::default() };
+                let look =
+                    Operation { name: "request.show", object: &object, outcome: "success", ..Operation::default() };
                 installation.log(look).await.unwrap();
             }
         });
