@@ -44,6 +44,7 @@ use crate::random::uuid7;
 use super::erasure::RunBody;
 use super::finality::{Residual, forgotten_by};
 use super::media::{GoneCopy, gone_copies};
+use super::request::request_name;
 use super::shred::still_open_behind_shred;
 use super::{Result, TaskError};
 
@@ -87,74 +88,53 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
         return Ok(Vec::new());
     }
     reserve(installation, count).await?;
-    let mut ids = Vec::new();
-    let mut first_error = None;
+    let mut pass = Pass::default();
     // First, for certificates of runs name the records.
     for record in media {
-        match medium::certify_medium(installation, &record).await {
-            Ok(id) => {
-                ids.push(id);
-                crash_point::reached("media.certified");
-            }
-            Err(error) => {
-                tracing::error!(record = %record.id, error = %error, "the certificate of a medium could not be issued");
-                first_error.get_or_insert(error);
-            }
-        }
+        let issued = medium::certify_medium(installation, &record).await.map(Some);
+        pass.note("media.certified", &record.id, issued);
     }
     for medium in lost {
-        match lost::certify_lost(installation, &medium).await {
-            Ok(id) => {
-                ids.push(id);
-                crash_point::reached("media.certified");
-            }
-            Err(error) => {
-                tracing::error!(record = %medium.row.id, error = %error, "the certificate of a medium could not be issued");
-                first_error.get_or_insert(error);
-            }
-        }
+        pass.note("media.certified", &medium.row.id, lost::certify_lost(installation, &medium).await.map(Some));
     }
     for run in due {
-        match certify_run(installation, &run).await {
-            Ok(Some(id)) => {
-                ids.push(id);
-                crash_point::reached("certificate.issued");
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::error!(run = %run.id, error = %error, "a certificate could not be issued");
-                first_error.get_or_insert(error);
-            }
-        }
+        pass.note("certificate.issued", &run.id, certify_run(installation, &run).await);
     }
     for key in keys {
-        match outside::certify_key(installation, &key).await {
-            Ok(id) => {
-                ids.push(id);
-                crash_point::reached("outside.certified");
-            }
-            Err(error) => {
-                tracing::error!(key = %key.id, error = %error, "the certificate of an outside key could not be issued");
-                first_error.get_or_insert(error);
-            }
-        }
+        pass.note("outside.certified", &key.id, outside::certify_key(installation, &key).await.map(Some));
     }
     // Last, for they replace certificates of runs.
     for request in requests {
-        match refusal::certify_request(installation, &request).await {
-            Ok(id) => {
-                ids.push(id);
-                crash_point::reached("request.certified");
+        let issued = refusal::certify_request(installation, &request).await.map(Some);
+        pass.note("request.certified", &request_name(request.number), issued);
+    }
+    match pass.first_error {
+        Some(error) if pass.ids.is_empty() => Err(error),
+        _ => Ok(pass.ids),
+    }
+}
+
+/// What a pass issued, and the first that it could not.
+#[derive(Default)]
+struct Pass {
+    ids: Vec<String>,
+    first_error: Option<TaskError>,
+}
+
+impl Pass {
+    /// Notes what became of the certificate about something; one that fails does not keep back the others.
+    fn note(&mut self, point: &str, about: &str, issued: Result<Option<String>>) {
+        match issued {
+            Ok(Some(id)) => {
+                self.ids.push(id);
+                crash_point::reached(point);
             }
+            Ok(None) => {}
             Err(error) => {
-                tracing::error!(request = request.number, error = %error, "a certificate could not be issued");
-                first_error.get_or_insert(error);
+                tracing::error!(about, error = %error, "a certificate could not be issued");
+                self.first_error.get_or_insert(error);
             }
         }
-    }
-    match first_error {
-        Some(error) if ids.is_empty() => Err(error),
-        _ => Ok(ids),
     }
 }
 

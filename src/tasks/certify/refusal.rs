@@ -211,13 +211,15 @@ fn predicate(
         final_since: None,
         limitations,
         supersedes: None,
-        privacy: Privacy {
-            ref_key_id: REFERENCE_KEY.to_owned(),
-            ref_key_destroy_at: now
-                .date_naive()
-                .checked_add_days(Days::new(REFERENCE_YEARS * 365))
-                .unwrap_or(NaiveDate::MAX),
-            scan: PrivacyScan { rules: LINT_RULES.to_owned(), hits: 0 },
-        },
+        privacy: privacy(now),
+    }
+}
+
+fn privacy(now: DateTime<Utc>) -> Privacy {
+    let dies = now.date_naive().checked_add_days(Days::new(REFERENCE_YEARS * 365));
+    Privacy {
+        ref_key_id: REFERENCE_KEY.to_owned(),
+        ref_key_destroy_at: dies.unwrap_or(NaiveDate::MAX),
+        scan: PrivacyScan { rules: LINT_RULES.to_owned(), hits: 0 },
     }
 }
