@@ -148,6 +148,7 @@ fn statement(id: &str, sequence: u64, now: DateTime<Utc>) -> Statement {
         medium: None,
         backup_copies: Vec::new(),
         lost_medium: None,
+        refusal: None,
         residual_date: None,
         final_since: None,
         limitations: vec![Limitation::RootSlotClassD],

@@ -67,6 +67,9 @@ pub const OUTSIDE_POINTS: &[&str] = &["outside.intended", "outside.deleted", "ou
 /// The points of a record of a medium that was destroyed or lost, which a cycle without such media does not pass.
 pub const MEDIA_POINTS: &[&str] = &["media.recorded", "media.certified"];
 
+/// The points of a request that somebody ends, which a cycle does not pass.
+pub const REQUEST_POINTS: &[&str] = &["request.cancelled", "request.certified"];
+
 /// The points of a change of the signing key, which a cycle does not pass.
 pub const SIGNING_POINTS: &[&str] = &["signing.made", "signing.recorded"];
 
@@ -100,6 +103,7 @@ pub fn reached(name: &str) {
         OUTSIDE_POINTS,
         OUTSIDE_DELAYED_POINTS,
         MEDIA_POINTS,
+        REQUEST_POINTS,
         BESIDE,
     ];
     let is_listed = lists.iter().any(|points| points.contains(&name));

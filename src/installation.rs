@@ -3,6 +3,7 @@
 //! One live process holds the work lease and may destroy, back up and run the embedded services; others read status and
 //! write rows beside it.
 
+mod alerts;
 mod clock_check;
 mod founding;
 mod heartbeat;
@@ -22,6 +23,7 @@ mod tests;
 mod witness_notes;
 mod work_lock;
 
+pub use alerts::BulkAlert;
 pub use clock_check::{MAX_CLOCK_DIFFERENCE, MAX_CLOCK_LEAP};
 pub use lease::who_works;
 pub use lock_horizon::{LEAST_LOCK, LockHorizon, lock_horizons};
@@ -85,6 +87,8 @@ pub struct Installation {
     pub token: i64,
     /// Who acts, for the operation log.
     pub operator: String,
+    /// Whether it is the agent that acts, by its calendar.
+    pub is_scheduled: bool,
     sites: Vec<Site>,
     skipped: Vec<(String, String)>,
     misfits: Vec<String>,
@@ -163,6 +167,7 @@ impl Installation {
             random,
             token: 0,
             operator,
+            is_scheduled: false,
             sites: Vec::new(),
             skipped: Vec::new(),
             misfits: Vec::new(),

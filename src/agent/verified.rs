@@ -3,6 +3,7 @@
 use super::backups::verify_part;
 use super::{Done, chosen};
 use crate::installation::{Installation, lock_horizons};
+use crate::tasks::certify::certify_or_wait;
 use crate::tasks::key_check::check_keys;
 use crate::tasks::recheck::look_for_erased;
 use crate::tasks::{Result, TaskError};
@@ -95,6 +96,11 @@ impl Verified {
     /// Looks in the stores for what was erased.
     pub(super) async fn look_for_erased(&mut self, installation: &Installation) -> Result<()> {
         let looked = look_for_erased(installation).await?;
+        if looked.is_news {
+            let (replaced, waiting) = certify_or_wait(installation).await?;
+            self.late.push(format!("{} certificates were replaced by what is so now", replaced.len()));
+            self.late.extend(waiting);
+        }
         let resurrected = looked.resurrected();
         if resurrected > 0 {
             self.problems.push(format!(

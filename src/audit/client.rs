@@ -21,6 +21,7 @@ use reqwest::{Certificate, Client, ClientBuilder, Identity, Response, StatusCode
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::trace_context::traceparent;
 use super::{
     AuditSink, BearerToken, FiledOutcome, FiledReceipt, Grown, Looked, QuarantineReason, RetryReason, judge_heads,
     receipt,
@@ -62,6 +63,9 @@ pub struct ClientIdentity {
     /// The private key. Wiped on drop.
     pub key: Zeroizing<Vec<u8>>,
 }
+
+/// The header that leads from a filing to its trace (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
 
 /// How a service is reached, whatever is sent to it.
 pub struct Access {
@@ -162,6 +166,7 @@ impl AuditClient {
             .header("content-digest", digest)
             // A hint for proxies; PUT is idempotent by itself.
             .header("idempotency-key", format!("\"{id}\""))
+            .header(TRACEPARENT, traceparent(id, self.clock.now()))
             .body(envelope.to_vec())
             .send()
             .await
@@ -190,7 +195,8 @@ impl AuditClient {
 
     /// After 202: the receipt may be there already.
     async fn poll(&self, id: &str, after: Option<Duration>, envelope: &Envelope, key: &PublicKey) -> FiledOutcome {
-        let reply = self.http.get(self.address(id, &["receipt"])).headers(self.headers()).send().await;
+        let asked = self.http.get(self.address(id, &["receipt"])).headers(self.headers());
+        let reply = asked.header(TRACEPARENT, traceparent(id, self.clock.now())).send().await;
         match reply {
             Ok(reply) if reply.status() == StatusCode::OK => self.receipted(reply, envelope, key).await,
             _ => retry(after, RetryReason::Pending),

@@ -86,6 +86,40 @@ async fn the_contract_tells_good_services_from_bad_ones() {
     open.stop().await.unwrap();
 }
 
+#[tokio::test]
+async fn every_try_of_a_filing_is_a_span_of_the_trace_of_its_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let envelope = issue(&sample_with_id(&id(0)), &certificate_signer(folder.path())).unwrap();
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let keep = seen.clone();
+    // Takes everything, and has the receipt later.
+    let app = Router::new().fallback(async move |method: Method, headers: HeaderMap| {
+        keep.lock().unwrap().push((method, headers["traceparent"].to_str().unwrap().to_owned()));
+        StatusCode::ACCEPTED
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let sink = client(folder.path(), &url);
+    for _ in 0..2 {
+        sink.file(&id(0), envelope.as_bytes()).await;
+    }
+    let seen = seen.lock().unwrap().clone();
+    let methods: Vec<&str> = seen.iter().map(|(method, _)| method.as_str()).collect();
+    assert_eq!(methods, ["PUT", "GET", "PUT", "GET"]);
+    let spans: std::collections::BTreeSet<&str> = seen
+        .iter()
+        .map(|(_, header)| {
+            let parts: Vec<&str> = header.split('-').collect();
+            assert_eq!((parts.len(), parts[0], parts[3]), (4, "00", "00"), "{header}");
+            assert_eq!(parts[1], id(0).replace('-', ""), "{header}");
+            assert!(parts[2].len() == 16 && hex::decode(parts[2]).is_ok() && parts[2] != "0".repeat(16), "{header}");
+            parts[2]
+        })
+        .collect();
+    assert_eq!(spans.len(), 4, "{seen:?}");
+}
+
 async fn service_size(raw: &Raw) -> u64 {
     raw.get("/healthz").await.1["size"].as_u64().unwrap()
 }

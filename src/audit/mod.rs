@@ -19,6 +19,7 @@ pub mod service;
 pub mod stamp;
 #[cfg(test)]
 mod tests;
+pub mod trace_context;
 pub mod trust;
 pub mod webhook;
 #[cfg(test)]

@@ -86,6 +86,8 @@ async fn a_webhook_gets_the_signed_bytes_and_gives_no_receipt() {
     assert_eq!(body, envelope.as_bytes(), "the stored bytes, to the last");
     let expected = sign(ID, crate::clock::Clock::now(clock().as_ref()), &body, &[secret(SECRET), secret(OTHER_SECRET)]);
     assert_eq!(headers["webhook-id"], expected.id);
+    let trace = headers["traceparent"].to_str().unwrap();
+    assert!(trace.starts_with("00-") && trace.len() == 55, "{trace}");
     assert_eq!(headers["webhook-timestamp"], expected.timestamp);
     assert_eq!(headers["webhook-signature"], expected.signature);
     assert_eq!(headers["content-type"], "application/json");

@@ -5,6 +5,7 @@
 mod lost;
 mod medium;
 mod outside;
+mod refusal;
 mod roll_up;
 
 pub use roll_up::check_roll_up;
@@ -134,7 +135,8 @@ pub fn check(statement: &Statement) -> Result {
     check_final(predicate)?;
     outside::check_outside_key(predicate)?;
     medium::check_medium(predicate)?;
-    check_result(predicate)
+    check_result(predicate)?;
+    refusal::check_refusal(predicate)
 }
 
 fn check_digest(digest: &Digest, place: &str) -> Result {
@@ -375,15 +377,17 @@ fn check_read_back(slot: &RootSlot, predicate: &Predicate) -> Result {
     let until = slot.reopenable_until;
     require(until.is_some(), "rootSlot/reopenableUntil", "is missing: copies of the service may still hold the key")?;
     // What is final has no date to come; that this one is past is checked there.
-    let covered = predicate.residual_date.map_or(is_undated(predicate), |date| until.is_none_or(|until| date >= until));
+    let undated = is_undated(predicate) || predicate.limitations.contains(&Limitation::FoundAgain);
+    let covered = predicate.residual_date.map_or(undated, |date| until.is_none_or(|until| date >= until));
     require(covered || predicate.final_since.is_some(), "residualDate", "is before copies of the key service end")
 }
 
 /// What may not be said beside `finalSince`: each means that something opens still, or has no end.
-const NOT_FINAL: [Limitation; 6] = [
+const NOT_FINAL: [Limitation; 7] = [
     Limitation::KeyShredPending,
     Limitation::ResiduePending,
     Limitation::ErasureUndone,
+    Limitation::FoundAgain,
     Limitation::RootSlotClassD,
     Limitation::CopyUnread,
     Limitation::BackupNotCovered,
@@ -420,7 +424,12 @@ fn check_result(predicate: &Predicate) -> Result {
     let told = |code| predicate.limitations.contains(&code);
     let unreached = predicate.scope.targets_reached < predicate.scope.targets_declared;
     let pending = told(Limitation::KeyShredPending);
-    let dated = predicate.residual_date.is_some() || is_undated(predicate);
+    let again = told(Limitation::FoundAgain);
+    let dated = predicate.residual_date.is_some() || is_undated(predicate) || again;
+    let found = sum(|target| target.verification.residual_found) > 0;
+    require(!again || found, "limitations", "say that rows were found again, and none is counted")?;
+    let lives = again && predicate.residual_date.is_some();
+    require(!lives, "residualDate", "is promised although rows are there again")?;
     require(kept == 0 || told(Limitation::RowsRetained), "limitations", "do not say that rows were retained")?;
     require(failed == 0 || told(Limitation::RowsFailed), "limitations", "do not say that rows failed")?;
     require(!unreached || told(Limitation::TargetsUnreached), "limitations", "do not say that targets were missed")?;
@@ -446,8 +455,13 @@ fn check_result(predicate: &Predicate) -> Result {
 
 fn check_complete(predicate: &Predicate) -> Result {
     let told = |code| predicate.limitations.contains(&code);
-    let unfinished =
-        [Limitation::KeyShredPending, Limitation::ResiduePending, Limitation::RowsFailed, Limitation::TargetsUnreached];
+    let unfinished = [
+        Limitation::KeyShredPending,
+        Limitation::ResiduePending,
+        Limitation::FoundAgain,
+        Limitation::RowsFailed,
+        Limitation::TargetsUnreached,
+    ];
     let finished = unfinished.into_iter().all(|code| !told(code));
     require(finished, "result", "is complete although something is pending, failed or unreached")?;
     require(!predicate.targets.is_empty(), "result", "is complete without a target")?;

@@ -244,6 +244,74 @@ codes! {
 }
 
 codes! {
+    /// Why nothing of what was asked for was erased. The first six are found by rules, the others are somebody's decision.
+    RefusalReason, "kebab-case" {
+        /// A legal hold covers it.
+        Hold,
+        /// A statute keeps it until its period ends.
+        Statute,
+        /// Rows of somebody else need it.
+        Needed,
+        /// The start of its period is unknown or still to come.
+        StartUnknown,
+        /// Too few rows have the same values for it to be lost among them.
+        SmallGroup,
+        /// Its policy was edited lately.
+        PolicyEdited,
+        /// Whoever asked withdrew the request.
+        Withdrawn,
+        /// Nobody could tell who asked.
+        NotIdentified,
+        /// The request is manifestly unfounded or excessive (GDPR Art. 12(5)).
+        Unfounded,
+        /// An exception of the law lets the company keep the data (GDPR Art. 17(3), PIPL Art. 47 para. 2).
+        Exempt,
+        /// The same was asked for before.
+        Duplicate,
+    }
+}
+
+impl RefusalReason {
+    /// Why a request can be withdrawn or turned down by somebody.
+    pub const DECISIONS: [Self; 5] =
+        [Self::Withdrawn, Self::NotIdentified, Self::Unfounded, Self::Exempt, Self::Duplicate];
+
+    /// Why rows that were kept for this reason stay; none where that is no answer to what was asked for.
+    #[must_use]
+    pub fn of_kept(kept: RetainedReason) -> Option<Self> {
+        match kept {
+            RetainedReason::Litigation => Some(Self::Hold),
+            RetainedReason::Tax | RetainedReason::StatutoryPeriod | RetainedReason::TechnicallyHard => {
+                Some(Self::Statute)
+            }
+            RetainedReason::Referenced | RetainedReason::SharedOwner => Some(Self::Needed),
+            RetainedReason::StartUnknown => Some(Self::StartUnknown),
+            RetainedReason::SmallGroup => Some(Self::SmallGroup),
+            RetainedReason::PolicyEdited => Some(Self::PolicyEdited),
+            RetainedReason::Renewed | RetainedReason::Undone => None,
+        }
+    }
+
+    /// Its name, as certificates have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Statute => "statute",
+            Self::Needed => "needed",
+            Self::StartUnknown => "start-unknown",
+            Self::SmallGroup => "small-group",
+            Self::PolicyEdited => "policy-edited",
+            Self::Withdrawn => "withdrawn",
+            Self::NotIdentified => "not-identified",
+            Self::Unfounded => "unfounded",
+            Self::Exempt => "exempt",
+            Self::Duplicate => "duplicate",
+        }
+    }
+}
+
+codes! {
     /// What became of the notice to a recipient (GDPR Art. 19).
     RecipientStatus, "kebab-case" {
         /// They confirmed.
@@ -361,6 +429,8 @@ codes! {
         OutsideKeyGoneBefore,
         /// The fields were once stored in clear: the end of their key does not erase what was stored then.
         FieldOnceInClear,
+        /// A later look found rows again that had been erased, as `residualFound` counts them.
+        FoundAgain,
         /// Tables of the store seem to hold data of customers and are not registered: nothing was erased from them.
         TablesNotRegistered,
         /// What lay on the medium, and that it was sanitised so, is the word of the people named; the program has not seen it.

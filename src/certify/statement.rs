@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use super::codes::{
     Action, AnonymizationTechnique, BackupState, CopyState, ErasureResult, Limitation, OutsideBinding, RecipientStatus,
-    RetainedReason, Sanitization, SlotClass, SupersedesReason, System, TriggerKind, VerificationMethod,
+    RefusalReason, RetainedReason, Sanitization, SlotClass, SupersedesReason, System, TriggerKind, VerificationMethod,
 };
 
 /// The statement type (in-toto attestation framework v1).
@@ -76,12 +76,14 @@ mod anonymized;
 mod copies;
 mod medium;
 mod outside;
+mod refusal;
 mod roll_up;
 
 pub use anonymized::{Anonymization, AnonymizedField};
 pub use copies::{BackupCopy, Backups, DeclaredCopy};
 pub use medium::{LostMedium, MediumEnd};
 pub use outside::{OutsideKeyEnd, OutsideReadBack};
+pub use refusal::Refusal;
 pub use roll_up::{
     CertificateTotals, EarlierRollUp, LogHead, ROLL_UP_TYPE, ReceiptTotals, RollUp, RollUpStatement, RunTotals,
 };
@@ -518,6 +520,9 @@ object! {
         /// The lost medium of which this certifies what opens no more; then it is the only target.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lost_medium: Option<LostMedium>,
+        /// Why nothing was erased; with the result `refused`, and only then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refusal: Option<Refusal>,
         /// The date by which nothing of it can be read any more anywhere; absent when that holds now, and when no such date
         /// is known (then `COPY_UNREAD` or `BACKUP_NOT_COVERED` says so).
         #[serde(default, skip_serializing_if = "Option::is_none")]

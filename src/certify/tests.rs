@@ -7,6 +7,8 @@ mod medium;
 #[cfg(test)]
 mod outside;
 #[cfg(test)]
+mod refusal;
+#[cfg(test)]
 mod roll_up;
 #[cfg(test)]
 mod slots;
@@ -148,6 +150,7 @@ pub(crate) fn sample_with_id(certificate_id: &str) -> Statement {
         medium: None,
         backup_copies: Vec::new(),
         lost_medium: None,
+        refusal: None,
         residual_date: Some(date("2026-04-05")),
         final_since: None,
         limitations: vec![Limitation::RootSlotClassD, Limitation::CopyDeclared, Limitation::RowsRetained],
@@ -439,10 +442,6 @@ fn partial_refused_failed_and_empty_results() {
     accepted(|p| {
         empty(p);
         p.result = ErasureResult::NothingFound;
-    });
-    accepted(|p| {
-        empty(p);
-        p.result = ErasureResult::Refused;
     });
     accepted(|p| {
         p.result = ErasureResult::Failed;

@@ -160,6 +160,7 @@ fn control(error: crate::control::ControlError) -> UserError {
 
 async fn one_pass(context: &mut Context<'_>) -> CommandResult {
     let mut installation = context.open(Needs::ALL).await?;
+    installation.is_scheduled = true;
     let done = once(&mut installation).await.map_err(task_error)?;
     installation.close().await.map_err(task_error)?;
     let mut grid = Grid::new(["task", "state", "what"]);
@@ -248,7 +249,10 @@ async fn open_when_free(context: &mut Context<'_>) -> Result<Option<Installation
             () = context.stop.asked() => return Ok(None),
         };
         match opened {
-            Ok(installation) => return Ok(Some(installation)),
+            Ok(mut installation) => {
+                installation.is_scheduled = true;
+                return Ok(Some(installation));
+            }
             // Another agent that stood by as well was faster.
             Err(_) if who_works(&config, context.clock.as_ref()).await.map_err(task_error)?.is_some() => {}
             Err(error) => return Err(error),

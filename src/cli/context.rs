@@ -326,6 +326,24 @@ pub async fn certify_and_say(context: &mut Context<'_>, installation: &Installat
     Ok(ids)
 }
 
+/// Issues what is due. Whoever cannot be reached for that now, or works at the moment, does it later: what it is about is recorded.
+pub async fn certify_now(context: &mut Context<'_>) -> Result<Vec<String>, UserError> {
+    let installation = match context.open(Needs::ALL).await {
+        Ok(installation) => installation,
+        Err(error) => {
+            let why = error.what.clone();
+            context.output.note(&Words::new(
+                format!("the certificate is issued by the agent's next pass: {}", why.en),
+                format!("证书由代理下次运行时签发：{}", why.zh),
+            ))?;
+            return Ok(Vec::new());
+        }
+    };
+    let certificates = certify_and_say(context, &installation).await;
+    installation.close().await.map_err(task_error)?;
+    certificates
+}
+
 /// A time for people: local to the configured zone.
 pub fn local_time(config: &Configuration, time: DateTime<Utc>) -> String {
     time.with_timezone(&config.agent.timezone).format("%Y-%m-%d %H:%M").to_string()

@@ -15,7 +15,7 @@ pub use lost::LostDocument;
 pub use waiting::WaitingMediumEntry;
 
 use super::CommandResult;
-use super::context::{Context, certify_and_say, local_time, task_error, usage};
+use super::context::{Context, certify_now, local_time, task_error, usage};
 use super::output::shapes::Time;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use crate::control::{CertificateRow, MediaRow};
@@ -338,7 +338,7 @@ async fn record(context: &mut Context<'_>, args: RecordArgs) -> CommandResult {
     installation.close().await.map_err(task_error)?;
     let body = MediaBody::of(&recorded).map_err(task_error)?;
     say_recorded(context, &recorded, &body)?;
-    let certificates = certify(context).await?;
+    let certificates = certify_now(context).await?;
     for id in &certificates {
         context.output.line(&format!("  {id}"))?;
     }
@@ -374,24 +374,6 @@ fn say_recorded(context: &mut Context<'_>, row: &MediaRow, body: &MediaBody) -> 
         ))?;
     }
     Ok(())
-}
-
-/// Issues what is due. Whoever cannot be reached for that now, or works at the moment, does it later: the record stands.
-async fn certify(context: &mut Context<'_>) -> Result<Vec<String>, UserError> {
-    let installation = match context.open(Needs::ALL).await {
-        Ok(installation) => installation,
-        Err(error) => {
-            let why = error.what.clone();
-            context.output.note(&Words::new(
-                format!("the certificate is issued by the agent's next pass: {}", why.en),
-                format!("证书由代理下次运行时签发：{}", why.zh),
-            ))?;
-            return Ok(Vec::new());
-        }
-    };
-    let certificates = certify_and_say(context, &installation).await;
-    installation.close().await.map_err(task_error)?;
-    certificates
 }
 
 async fn list(context: &mut Context<'_>) -> CommandResult {

@@ -13,7 +13,7 @@ use crate::config::{Configuration, Registry};
 use crate::control::RunRow;
 use crate::erase::caps::{OverCap, over_caps};
 use crate::erase::planner::StoredPlan;
-use crate::installation::{Installation, Needs};
+use crate::installation::{Installation, Needs, Operation};
 use crate::plan::PlanBody;
 use crate::plan::diff::{CauseKind, CountChange, PlanDiff, diff};
 use crate::policy::calendar::Period;
@@ -159,7 +159,19 @@ pub async fn plan(context: &mut Context<'_>, args: PlanArgs) -> CommandResult {
 async fn plan_to_carry_out(installation: &Installation) -> Result<StoredPlan, TaskError> {
     match waiting_plan(installation, "retention", None).await? {
         Some((row, body, agreement)) if !agreement.given.is_empty() => Ok(StoredPlan { row, body }),
-        _ => plan_retention(installation).await,
+        _ => {
+            let made = plan_retention(installation).await?;
+            let references = vec![("plan_sha256".to_owned(), made.row.hash.clone())];
+            let new = Operation {
+                name: "plan.new",
+                object: &made.row.id,
+                outcome: "success",
+                references,
+                ..Operation::default()
+            };
+            installation.log_look(new).await?;
+            Ok(made)
+        }
     }
 }
 

@@ -1,17 +1,19 @@
 //! `request`: the clerk's path. The id never needs to stand in the command line.
 
+mod ending;
+
 use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::ending::{EndReason, end};
 use super::CommandResult;
 use super::context::{Context, certify_and_say, local_time, task_error, usage};
 use super::output::shapes::Time;
 use super::output::{Document, Exit, Grid, Outcome, UserError, Words};
 use super::plan::{ErasureDocument, NotRun, show_run};
-use super::run::{UndoDocument, show_undo};
 use super::stage::{meaning_of_run, show_remaining};
 use super::subject_input::{GivenId, parse, read_file, titles, typed};
 use crate::certify::codes::TriggerKind;
@@ -21,8 +23,7 @@ use crate::tasks::TaskError;
 use crate::tasks::approval::plan_of_request;
 use crate::tasks::erasure::{RunBody, execute};
 use crate::tasks::finality::{Remaining, Residual};
-use crate::tasks::request::{Received, SubjectCard, WAITING, cancel, look_up, receive_for, reopen_waiting};
-use crate::tasks::undo::undo_request;
+use crate::tasks::request::{Received, Refused, SubjectCard, look_up, receive_for, reopen_waiting, request_name};
 
 /// Requests of customers.
 #[derive(Debug, clap::Subcommand)]
@@ -65,11 +66,18 @@ blanks around an id are dropped. Nothing is recorded when a line is no plain id.
         /// Its number.
         number: i64,
     },
-    /// Withdraw a request: one that waits is closed, one that was carried out is undone while its grace lasts.
-    #[command(after_help = "Example:\n  wangchuan request cancel 12")]
+    /// Withdraw a request, or turn it down: one that waits is closed, one that was carried out is undone while its grace lasts.
+    ///
+    /// One of which nothing was carried out ends with a certificate: `refused`, with the reason.
+    #[command(
+        after_help = "Examples:\n  wangchuan request cancel 12\n  wangchuan request cancel 12 --reason not-identified"
+    )]
     Cancel {
         /// Its number.
         number: i64,
+        /// Why; it stands in the certificate.
+        #[arg(long, value_enum, value_name = "CODE", default_value_t = EndReason::Withdrawn)]
+        reason: EndReason,
     },
 }
 
@@ -140,7 +148,7 @@ pub struct ShowDocument {
     entry: RequestEntry,
     /// What keeps its shredded run from being final.
     residuals: Vec<Residual>,
-    /// The certificates of its run.
+    /// The certificates of its run, and the one that says why it was ended.
     certificates: Vec<String>,
 }
 
@@ -169,11 +177,15 @@ struct RequestEntry {
     run: Option<String>,
     /// How far that is: `shred-pending`, `shredded`, `final`, …
     stage: Option<String>,
+    /// Why somebody ended it before anything was carried out: `withdrawn`, `not-identified`, `unfounded`, `exempt` or `duplicate`.
+    refusal: Option<String>,
 }
 
 impl RequestEntry {
-    fn of(row: RequestRow, stage: Option<String>) -> Self {
-        Self {
+    fn of(row: RequestRow, stage: Option<String>) -> Result<Self, TaskError> {
+        let refusal = Refused::of(&row)?.map(|refused| refused.reason.name().to_owned());
+        Ok(Self {
+            refusal,
             request: row.number,
             kind: row.kind,
             reason: row.reason.unwrap_or_else(|| TriggerKind::SubjectRequest.name().to_owned()),
@@ -183,7 +195,7 @@ impl RequestEntry {
             closed_at: row.closed_at.map(Time::from),
             run: row.run,
             stage,
-        }
+        })
     }
 }
 
@@ -194,7 +206,7 @@ pub async fn request(context: &mut Context<'_>, command: RequestCommand) -> Comm
         RequestCommand::Run { number } => run(context, number).await,
         RequestCommand::List => list(context).await,
         RequestCommand::Show { number } => show(context, number).await,
-        RequestCommand::Cancel { number } => withdraw(context, number).await,
+        RequestCommand::Cancel { number, reason } => end(context, number, reason.code()).await,
     }
 }
 
@@ -456,7 +468,8 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
         let stage = stage_of(&request);
         RequestEntry::of(request, stage)
     };
-    context.output.document(&ListDocument { result, requests: requests.into_iter().map(entry).collect() })?;
+    let requests = requests.into_iter().map(entry).collect::<Result<_, _>>().map_err(task_error)?;
+    context.output.document(&ListDocument { result, requests })?;
     Ok(Exit::Done)
 }
 
@@ -469,10 +482,11 @@ async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
             Some(id) => tx.run(&id).await?,
             None => None,
         };
-        let certificates = match &run {
+        let mut certificates = match &run {
             Some(run) => tx.certificates(Some(&run.id)).await?,
             None => Vec::new(),
         };
+        certificates.extend(tx.certificates(Some(&request_name(number))).await?);
         Ok::<_, crate::control::ControlError>((request, run, certificates))
     };
     let (request, run, certificates) = run.await.map_err(|error| task_error(TaskError::Control(error)))?;
@@ -523,32 +537,9 @@ async fn show(context: &mut Context<'_>, number: i64) -> CommandResult {
     }
     context.output.document(&ShowDocument {
         result: Outcome::Complete,
-        entry: RequestEntry::of(request, run.map(|run| run.state)),
+        entry: RequestEntry::of(request, run.map(|run| run.state)).map_err(task_error)?,
         residuals: remaining.map(|remaining| remaining.residuals).unwrap_or_default(),
         certificates: certificates.into_iter().map(|certificate| certificate.id).collect(),
     })?;
-    Ok(Exit::Done)
-}
-
-async fn withdraw(context: &mut Context<'_>, number: i64) -> CommandResult {
-    context.only_now()?;
-    let (_, control) = context.control().await?;
-    let look = async { control.read().await?.request(number).await };
-    let found = look.await.map_err(|error| task_error(TaskError::Control(error)))?;
-    let is_waiting = found.as_ref().is_some_and(|request| [WAITING, "received"].contains(&request.state.as_str()));
-    let installation = if found.is_some_and(|request| request.run.is_some()) {
-        let installation = context.open(Needs::ALL).await?;
-        match undo_request(&installation, number).await {
-            Ok(report) => return show_undo(context, installation, &report, Some(number)).await,
-            Err(TaskError::Refused { .. }) if is_waiting => installation,
-            Err(error) => return Err(task_error(error)),
-        }
-    } else {
-        context.open(Needs::STATE).await?
-    };
-    cancel(&installation, number).await.map_err(task_error)?;
-    installation.close().await.map_err(task_error)?;
-    context.output.say(&Words::new(format!("Request {number} is withdrawn."), format!("请求 {number} 已撤回。")))?;
-    context.output.document(&UndoDocument::of_waiting(number))?;
     Ok(Exit::Done)
 }

@@ -148,7 +148,7 @@ impl Document for UndoDocument {
 
 impl UndoDocument {
     /// Of a request that was withdrawn before anything was erased.
-    pub fn of_waiting(request: i64) -> Self {
+    pub fn of_waiting(request: i64, certificates: Vec<String>) -> Self {
         Self {
             result: Outcome::Complete,
             request: Some(request),
@@ -157,7 +157,7 @@ impl UndoDocument {
             superseded: 0,
             refused: 0,
             notes: Vec::new(),
-            certificates: Vec::new(),
+            certificates,
         }
     }
 }

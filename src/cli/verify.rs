@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::CommandResult;
 use super::backup::{open_bucket_with, while_renewing};
-use super::context::{Context, task_error};
+use super::context::{Context, certify_now, task_error};
 use super::output::shapes::{FailedStore, Verification};
 use super::output::table::grouped;
 use super::output::{Document, Exit, Grid, Output, UserError, Words, say};
@@ -25,7 +25,8 @@ pub enum VerifyCommand {
     ///
     /// `resurrected` is what was erased and is there again, by its content or by a start event from before its erasure: somebody restored
     /// a copy, another system wrote it back, or somebody entered the very same values once more. `returned` is something new in its place:
-    /// a customer who came again, a key that was given out again. Only registered collections are looked at. Exit code 1 when something was resurrected, 4 when a store could not be looked at. The job `verify` does the same; whether
+    /// a customer who came again, a key that was given out again. Only registered collections are looked at. What is certified as gone and was resurrected gets another certificate, which counts it, and one more once
+    /// it is gone again. Exit code 1 when something was resurrected, 4 when a store could not be looked at. The job `verify` does the same; whether
     /// erased rows come back from a snapshot is for `drill run` to say.
     #[command(after_help = "Examples:\n  wangchuan verify erased\n  wangchuan verify erased --keys --json | jq .found")]
     Erased {
@@ -61,6 +62,8 @@ pub struct ErasedDocument {
     unregistered: Vec<String>,
     /// With `--keys`, the rows that were found.
     found: Vec<FoundEntry>,
+    /// The certificates issued now: those of runs of which other rows are there again than at the look before.
+    certificates: Vec<String>,
 }
 
 impl Document for ErasedDocument {
@@ -112,10 +115,12 @@ async fn erased(context: &mut Context<'_>, keys: bool) -> CommandResult {
     let installation = open_bucket_with(context, true).await?;
     let looked = while_renewing(&installation, look_for_erased(&installation)).await.map_err(task_error)?;
     installation.close().await.map_err(task_error)?;
-    show(context.output, looked, keys)
+    // What they say is so no more, or again.
+    let certificates = if looked.is_news { certify_now(context).await? } else { Vec::new() };
+    show(context.output, looked, keys, certificates)
 }
 
-fn show(output: &mut Output, looked: Recheck, keys: bool) -> CommandResult {
+fn show(output: &mut Output, looked: Recheck, keys: bool, certificates: Vec<String>) -> CommandResult {
     let lang = output.lang();
     let titles = [
         ("store", "数据源"),
@@ -144,6 +149,13 @@ fn show(output: &mut Output, looked: Recheck, keys: bool) -> CommandResult {
     let failed = |(store, what)| FailedStore { store, what, retry: true };
     let found: Vec<FoundEntry> = if keys { looked.found.into_iter().map(FoundEntry::of).collect() } else { Vec::new() };
     show_keys(output, &found)?;
+    if !certificates.is_empty() {
+        let count = certificates.len();
+        output.say(&Words::new(
+            format!("{count} certificates were replaced by what is so now."),
+            format!("已按现状重新签发 {count} 份证书。"),
+        ))?;
+    }
     output.document(&ErasedDocument {
         result,
         resurrected,
@@ -152,6 +164,7 @@ fn show(output: &mut Output, looked: Recheck, keys: bool) -> CommandResult {
         failed_stores: looked.skipped.into_iter().map(failed).collect(),
         unregistered,
         found,
+        certificates,
     })?;
     Ok(exit)
 }

@@ -5,6 +5,7 @@
 //! Paths are relative to the file, and absolute from here on.
 
 mod agent;
+mod alerts;
 mod audit;
 mod backup;
 mod diagnostic;
@@ -33,6 +34,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use agent::{Agent, LogLevel, StateLocation};
+pub use alerts::Alerts;
 pub use audit::{Audit, AuditService, ClientFiles, Timestamping};
 pub use backup::{Backup, ChainBounds, Credentials, Endpoint, Lock, LockMode, PruneMode};
 pub(crate) use diagnostic::suggest;
@@ -75,6 +77,8 @@ pub struct Configuration {
     pub audit: Audit,
     /// Where restore tests find room.
     pub drill: Drill,
+    /// What raises an alert.
+    pub alerts: Alerts,
     /// The stores and policies; each policy names every statute that binds it, those of its kind of records included.
     pub registry: Registry,
     /// The statutes that count here.
@@ -143,6 +147,9 @@ struct RawConfiguration {
     /// Where restore tests find room.
     #[serde(default, skip_serializing_if = "drill::RawDrill::is_empty")]
     drill: drill::RawDrill,
+    /// What raises an alert: work on many records outside of working hours.
+    #[serde(default, skip_serializing_if = "alerts::RawAlerts::is_default")]
+    alerts: alerts::RawAlerts,
     /// Registered data stores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     store: Vec<stores::RawStore>,
@@ -157,7 +164,8 @@ struct RawConfiguration {
 /// A larger file is not what was meant. In bytes.
 const FILE_LIMIT: u64 = 1 << 20;
 
-const SECTIONS: [&str; 9] = ["agent", "root", "signing", "backup", "audit", "drill", "store", "policy", "outside_key"];
+const SECTIONS: [&str; 10] =
+    ["agent", "root", "signing", "backup", "audit", "drill", "alerts", "store", "policy", "outside_key"];
 
 /// Reads and checks the configuration file at `path`.
 ///
@@ -202,6 +210,7 @@ fn parse(text: &str, file: &File<'_>, variable: &dyn Fn(&str) -> Option<String>)
     let signing = raw.signing.check(&mut reading);
     let backup = raw.backup.as_ref().map(|backup| backup.check(&mut reading));
     let audit = raw.audit.check(&mut reading);
+    let alerts = raw.alerts.check(agent.as_ref().map(|agent| agent.timezone), &mut reading);
     let mut stores = Vec::new();
     for (number, store) in raw.store.iter().enumerate() {
         stores.push(store.check(&Place::of("store").index(number), agent.as_ref(), &mut reading));
@@ -225,11 +234,11 @@ fn parse(text: &str, file: &File<'_>, variable: &dyn Fn(&str) -> Option<String>)
         Some(signing),
         Some(backup),
         Some(audit),
-        Some(drill),
+        Some((drill, alerts)),
         Some((registry, catalogue)),
         Ok(effective),
         true,
-    ) = (agent, root, signing, backup, audit, drill, registry, effective, reading.faults.is_empty())
+    ) = (agent, root, signing, backup, audit, drill.zip(alerts), registry, effective, reading.faults.is_empty())
     else {
         return Err(sorted(reading.faults));
     };
@@ -244,6 +253,7 @@ fn parse(text: &str, file: &File<'_>, variable: &dyn Fn(&str) -> Option<String>)
         backup,
         audit,
         drill,
+        alerts,
         registry,
         catalogue,
         outside_keys,
@@ -273,21 +283,26 @@ fn read_sections(document: &Document<'_>) -> Result<RawConfiguration, Vec<Fault>
     } else {
         Some(drill::RawDrill::default())
     };
+    let alerts = if document.has("alerts") {
+        document.section(&Place::of("alerts")).map_err(&mut note).ok()
+    } else {
+        Some(alerts::RawAlerts::default())
+    };
     let store = document.elements("store").map_err(&mut note).ok();
     let policy = document.elements("policy").map_err(&mut note).ok();
     let outside_key = document.elements("outside_key").map_err(&mut note).ok();
     let repeated = (store, policy, outside_key);
-    match (agent, root, signing, backup, audit, drill, repeated, faults.is_empty()) {
+    match (agent, root, signing, backup, audit, drill.zip(alerts), repeated, faults.is_empty()) {
         (
             Some(agent),
             Some(root),
             Some(signing),
             Some(backup),
             Some(audit),
-            Some(drill),
+            Some((drill, alerts)),
             (Some(store), Some(policy), Some(outside_key)),
             true,
-        ) => Ok(RawConfiguration { agent, root, signing, backup, audit, drill, store, policy, outside_key }),
+        ) => Ok(RawConfiguration { agent, root, signing, backup, audit, drill, alerts, store, policy, outside_key }),
         _ => Err(sorted(faults)),
     }
 }

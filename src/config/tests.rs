@@ -1,6 +1,8 @@
 //! Bad input is pinned by the full text of its error; every shipped file loads; secrets show nowhere.
 
 #[cfg(test)]
+mod alerts;
+#[cfg(test)]
 mod anonymise;
 #[cfg(test)]
 mod audit;

@@ -31,6 +31,8 @@ pub struct RequestRow {
     pub waits: Option<String>,
     /// Why it was asked for, by the code that certificates have; none means that the person asked.
     pub reason: Option<String>,
+    /// Why somebody ended it although nothing of it was carried out, as JSON.
+    pub refusal: Option<String>,
 }
 
 /// A legal hold as stored.
@@ -56,8 +58,7 @@ pub struct HoldRow {
     pub released_at: Option<DateTime<Utc>>,
 }
 
-const REQUEST: &str =
-    "SELECT number, kind, lookup, sealed, state, received_at, due_at, run, closed_at, waits, reason FROM request";
+const REQUEST: &str = "SELECT number, kind, lookup, sealed, state, received_at, due_at, run, closed_at, waits, reason, refusal FROM request";
 
 impl Tx {
     /// Stores a new request with a sealed subject id that is set afterwards; returns its number.
@@ -151,6 +152,26 @@ impl Tx {
         let query = sqlx::query("UPDATE request SET waits = $2 WHERE number = $1").bind(number).bind(waits);
         query.execute(&mut *self.inner).await?;
         Ok(())
+    }
+
+    /// Sets why a request was ended of which nothing was carried out, as JSON; false when another reason stands there than `from`.
+    pub async fn set_request_refusal(&mut self, number: i64, from: Option<&str>, refusal: &str) -> Result<bool> {
+        let done = sqlx::query(
+            "UPDATE request SET refusal = $3 WHERE number = $1 AND COALESCE(refusal, '') = COALESCE($2, '')",
+        )
+        .bind(number)
+        .bind(from)
+        .bind(refusal)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Requests that somebody ended although nothing of them was carried out, oldest first.
+    pub async fn refused_requests(&mut self) -> Result<Vec<RequestRow>> {
+        let text = format!("{REQUEST} WHERE refusal IS NOT NULL ORDER BY number");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&mut *self.inner).await?;
+        rows.iter().map(request_row).collect()
     }
 
     /// All requests, oldest first; in one state when given.
@@ -249,6 +270,7 @@ fn request_row(row: &sqlx::any::AnyRow) -> Result<RequestRow> {
         closed_at: optional_time(row.try_get(8)?)?,
         waits: row.try_get(9)?,
         reason: row.try_get(10)?,
+        refusal: row.try_get(11)?,
     })
 }
 

@@ -161,10 +161,17 @@ CREATE TABLE ledger (
 CREATE INDEX ledger_run ON ledger (run, chunk);
 CREATE INDEX ledger_row ON ledger (row_mac);
 
+-- Rows that runs erased and that a later look found again, by place. rows: 0 once a look at the whole place finds none any more.
+CREATE TABLE found_again (
+    run TEXT NOT NULL, store TEXT NOT NULL, collection TEXT NOT NULL, rows BIGINT NOT NULL, looked_at TEXT NOT NULL,
+    PRIMARY KEY (run, store, collection)
+);
+
+-- refusal: why somebody ended a request of which nothing was carried out, as JSON; none of others.
 CREATE TABLE request (
     number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, lookup BLOB NOT NULL, sealed BLOB NOT NULL,
     state TEXT NOT NULL, received_at TEXT NOT NULL, due_at TEXT NOT NULL, run TEXT, closed_at TEXT,
-    waits TEXT, reason TEXT
+    waits TEXT, reason TEXT, refusal TEXT
 );
 CREATE TABLE hold (
     id TEXT PRIMARY KEY, scope TEXT NOT NULL, store TEXT, collection TEXT, subject BLOB, reason TEXT NOT NULL,

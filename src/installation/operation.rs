@@ -62,6 +62,16 @@ impl Installation {
     /// # Errors
     /// When the log cannot be written, or there is no key for the customer's pseudonym; [`TaskError::OldCopy`] there.
     pub async fn log(&self, operation: Operation<'_>) -> Result<()> {
+        let erased = erased_by(&operation).map(|rows| (operation.name.to_owned(), operation.object.to_owned(), rows));
+        self.append(operation).await?;
+        match erased {
+            Some((name, run, rows)) => self.note_bulk(&name, &run, rows).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The same without asking whether it is worth an alert.
+    pub(super) async fn append(&self, operation: Operation<'_>) -> Result<()> {
         self.refuse_old_copy().await?;
         let customer = match operation.subject {
             Some(subject) => Some(self.log_pseudonym(subject).await?),
@@ -102,6 +112,15 @@ impl Installation {
         tx.commit().await?;
         Ok(hex::encode(pseudonym(&key, "log", &[subject.dangerous_text().as_bytes()])))
     }
+}
+
+/// How many rows a run erased or anonymised, by the entry of its end.
+fn erased_by(operation: &Operation<'_>) -> Option<u64> {
+    if operation.name != "run.end" || operation.outcome != "success" {
+        return None;
+    }
+    let of = |name: &str| operation.references.iter().find(|(known, _)| known == name)?.1.parse::<u64>().ok();
+    Some(of("erased").unwrap_or(0) + of("anonymised").unwrap_or(0))
 }
 
 /// The client's address of an SSH session (`CLIENT PORT SERVER PORT`), when it is one.

@@ -57,8 +57,8 @@ impl Activity {
             "log.export" | "certificate.export" | "evidence-pack.make" => Self::Export,
             "log.query" | "request.list" | "hold.list" | "run.list" | "run.show" | "certificate.list"
             | "certificate.show" => Self::EntityRead,
-            "request.new" | "hold.place" | "backup.run" | "drill.run" | "key.register" | "certificate.issue"
-            | "media.record" | "media.lost" | "report.make" => Self::EntityCreate,
+            "request.new" | "plan.new" | "hold.place" | "backup.run" | "drill.run" | "key.register" | "report.make"
+            | "certificate.issue" | "media.record" | "media.lost" | "alert.off-hours" => Self::EntityCreate,
             "key.shred" | "key.destroy-root" | "key.root-gone" | "key.outside" | "log.prune" => Self::EntityDelete,
             "command.refused" => Self::Call,
             _ => Self::EntityUpdate,

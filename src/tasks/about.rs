@@ -22,7 +22,7 @@ use crate::plan::Subject;
 use super::certify::{FINAL, SHREDDED};
 use super::erasure::RunBody;
 use super::finality::{Residual, ResidualCode};
-use super::request::{every_form, look_up};
+use super::request::{every_form, look_up, request_name};
 use super::{Result, TaskError};
 
 /// How much is left of a customer, as the weakest of everything that is known.
@@ -149,6 +149,11 @@ pub async fn about(installation: &Installation, subject: &Subject) -> Result<Abo
         for run in runs.iter().filter(|run| run.request == Some(request.number)) {
             certificate = add_run(&mut places, installation, &mut tx, (run, &references), today, &mut known).await?;
             run_state = Some(run.state.clone());
+        }
+        // Somebody ended it: that came last.
+        if let Some(refused) = tx.newest_certificate_of(&request_name(request.number)).await? {
+            certified(installation, &refused, &references)?;
+            certificate = Some(refused);
         }
         requests.push(TheirRequest { request, run_state, certificate });
     }

@@ -12,23 +12,27 @@ mod lost;
 mod medium;
 mod outside;
 mod predicate;
+mod refusal;
 mod residual;
 mod roll_up;
 mod root;
+mod rows;
 
 use chrono::{DateTime, Utc};
 
 use self::predicate::{AskedFor, Facts, predicate};
+pub(super) use self::refusal::REFUSED;
+use self::refusal::{keeps_all, reasons_of_run, refusal_of_run};
 use self::residual::residuals;
 pub use self::roll_up::{ROLL_UP, roll_up_due, wrong_with};
 use self::root::root_facts;
+use self::rows::evidence;
 use crate::certify::Draft;
 use crate::certify::check::{as_id, location};
-use crate::certify::codes::{Action, ErasureResult, SupersedesReason, TriggerKind, VerificationMethod};
+use crate::certify::codes::{ErasureResult, SupersedesReason, TriggerKind};
 use crate::certify::dsse::Envelope;
-use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
 use crate::certify::statement::{Approval, Issuer, KeyEvidence, Statement, Supersedes, Timestamp};
-use crate::control::{CertificateRow, DoneBlock, LedgerKind, RunRow, SnapshotRow, Tx};
+use crate::control::{CertificateRow, FoundAgain, RunRow, SnapshotRow, Tx};
 use crate::crash_point;
 use crate::installation::{Installation, Operation};
 use crate::keyring::{KeyringError, Purpose};
@@ -40,6 +44,7 @@ use crate::random::uuid7;
 use super::erasure::RunBody;
 use super::finality::{Residual, forgotten_by};
 use super::media::{GoneCopy, gone_copies};
+use super::request::request_name;
 use super::shred::still_open_behind_shred;
 use super::{Result, TaskError};
 
@@ -58,6 +63,8 @@ const UNDONE: &str = "undone";
 const FAILED: &str = "failed";
 /// The state of a run whose keys are still to die.
 const SHRED_PENDING: &str = "shred-pending";
+/// What stands in a claim before the places in which rows of the run are there again.
+const AGAIN: &str = " found-again ";
 /// What stands in a shredded run that could not show the destruction of its keys when it was certified.
 const UNPROVEN: &str = "shredded-unproven";
 
@@ -75,66 +82,59 @@ pub async fn certify_due(installation: &Installation) -> Result<Vec<String>> {
     let keys = outside::uncertified(installation).await?;
     let media = medium::uncertified(installation).await?;
     let lost = lost::uncertified(installation).await?;
-    let count = due.len() + keys.len() + media.len() + lost.len();
+    let requests = refusal::uncertified(installation).await?;
+    let count = due.len() + keys.len() + media.len() + lost.len() + requests.len();
     if count == 0 {
         return Ok(Vec::new());
     }
     reserve(installation, count).await?;
-    let mut ids = Vec::new();
-    let mut first_error = None;
+    let mut pass = Pass::default();
     // First, for certificates of runs name the records.
     for record in media {
-        match medium::certify_medium(installation, &record).await {
-            Ok(id) => {
-                ids.push(id);
-                crash_point::reached("media.certified");
-            }
-            Err(error) => {
-                tracing::error!(record = %record.id, error = %error, "the certificate of a medium could not be issued");
-                first_error.get_or_insert(error);
-            }
-        }
+        let issued = medium::certify_medium(installation, &record).await.map(Some);
+        pass.note("media.certified", &record.id, issued);
     }
     for medium in lost {
-        match lost::certify_lost(installation, &medium).await {
-            Ok(id) => {
-                ids.push(id);
-                crash_point::reached("media.certified");
-            }
-            Err(error) => {
-                tracing::error!(record = %medium.row.id, error = %error, "the certificate of a medium could not be issued");
-                first_error.get_or_insert(error);
-            }
-        }
+        pass.note("media.certified", &medium.row.id, lost::certify_lost(installation, &medium).await.map(Some));
     }
     for run in due {
-        match certify_run(installation, &run).await {
+        pass.note("certificate.issued", &run.id, certify_run(installation, &run).await);
+    }
+    for key in keys {
+        pass.note("outside.certified", &key.id, outside::certify_key(installation, &key).await.map(Some));
+    }
+    // Last, for they replace certificates of runs.
+    for request in requests {
+        let issued = refusal::certify_request(installation, &request).await.map(Some);
+        pass.note("request.certified", &request_name(request.number), issued);
+    }
+    match pass.first_error {
+        Some(error) if pass.ids.is_empty() => Err(error),
+        _ => Ok(pass.ids),
+    }
+}
+
+/// What a pass issued, and the first that it could not.
+#[derive(Default)]
+struct Pass {
+    ids: Vec<String>,
+    first_error: Option<TaskError>,
+}
+
+impl Pass {
+    /// Notes what became of the certificate about something; one that fails does not keep back the others.
+    fn note(&mut self, point: &str, about: &str, issued: Result<Option<String>>) {
+        match issued {
             Ok(Some(id)) => {
-                ids.push(id);
-                crash_point::reached("certificate.issued");
+                self.ids.push(id);
+                crash_point::reached(point);
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::error!(run = %run.id, error = %error, "a certificate could not be issued");
-                first_error.get_or_insert(error);
+                tracing::error!(about, error = %error, "a certificate could not be issued");
+                self.first_error.get_or_insert(error);
             }
         }
-    }
-    for key in keys {
-        match outside::certify_key(installation, &key).await {
-            Ok(id) => {
-                ids.push(id);
-                crash_point::reached("outside.certified");
-            }
-            Err(error) => {
-                tracing::error!(key = %key.id, error = %error, "the certificate of an outside key could not be issued");
-                first_error.get_or_insert(error);
-            }
-        }
-    }
-    match first_error {
-        Some(error) if ids.is_empty() => Err(error),
-        _ => Ok(ids),
     }
 }
 
@@ -152,17 +152,28 @@ async fn uncertified_runs(installation: &Installation) -> Result<Vec<RunRow>> {
         }
     }
     let gone = gone_copies(&mut tx).await?;
+    let again = tx.found_again(None).await?;
     drop(tx);
     let mut due = Vec::new();
     let is_blind = !installation.ground()?.skipped.is_empty();
     for run in waiting {
         let body = RunBody::of(&run)?;
+        if keeps_all(&run, &body)
+            && !reasons_of_run(&mut installation.control.read().await?, &run, &body).await?.is_empty()
+        {
+            // Nothing of it changes any more: what it was refused for stands in its one certificate.
+            if body.certified.as_deref() != Some(REFUSED) {
+                due.push(run);
+            }
+            continue;
+        }
         if is_blind && run.state == SHRED_PENDING && body.irrevocable_at.is_none() && body.certified.is_some() {
             // Without its store no date can be computed; what was said of it stands until it is reached.
             continue;
         }
         let until = open_until(installation, &run, &body).await?;
-        let is_told = body.certified.as_deref() == Some(claim_of(&run, &body, until.as_deref()).as_str());
+        let claim = claim_of(&run, &body, until.as_deref(), again.iter().filter(|found| found.run == run.id));
+        let is_told = body.certified.as_deref() == Some(claim.as_str());
         if !is_told || has_untold_media(installation, &run, &body, &gone).await? {
             due.push(run);
         }
@@ -182,7 +193,8 @@ async fn has_untold_media(
             && !body.media.contains(&copy.record)
             && run.verified_at.is_none_or(|verified| copy.at >= verified)
     };
-    if !matches!(run.state.as_str(), SHRED_PENDING | SHREDDED) || !gone.iter().any(is_news) {
+    let can_hold = matches!(run.state.as_str(), SHRED_PENDING | SHREDDED) && body.certified.as_deref() != Some(REFUSED);
+    if !can_hold || !gone.iter().any(is_news) {
         return Ok(false);
     }
     let facts = gather(installation, &mut installation.control.read().await?, run).await?;
@@ -303,9 +315,10 @@ async fn begin_issue(installation: &Installation, about: &str) -> Result<String>
 /// Issues the certificate of a run if one is due for its state, with entries in the operation log around it.
 async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
     let body = RunBody::of(run)?;
-    if body.certified.as_deref() == Some(UNPROVEN) {
+    if body.certified.as_deref().is_some_and(|claim| claim.starts_with(UNPROVEN)) {
         let facts = gather(installation, &mut installation.control.read().await?, run).await?;
-        if is_unproven(run, facts.key_evidence.as_ref()) {
+        let again = again_text(facts.again.iter());
+        if is_unproven(run, facts.key_evidence.as_ref()) && body.certified == Some(format!("{UNPROVEN}{again}")) {
             return Ok(None);
         }
     }
@@ -320,8 +333,15 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
 
 async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
     let mut body = RunBody::of(run)?;
-    let until = open_until(installation, run, &body).await?;
-    let claim = claim_of(run, &body, until.as_deref());
+    let reasons = reasons_of_run(&mut installation.control.read().await?, run, &body).await?;
+    let (until, claim) = if reasons.is_empty() {
+        let until = open_until(installation, run, &body).await?;
+        let again = installation.control.read().await?.found_again(Some(&run.id)).await?;
+        let claim = claim_of(run, &body, until.as_deref(), again.iter());
+        (until, claim)
+    } else {
+        (None, REFUSED.to_owned())
+    };
     let gone = gone_copies(&mut installation.control.read().await?).await?;
     if body.certified.as_deref() == Some(claim.as_str()) && !has_untold_media(installation, run, &body, &gone).await? {
         return Ok(None);
@@ -345,10 +365,11 @@ async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Opti
     let id = announced(&mut tx).await?;
     facts.id.clone_from(&id);
     facts.approvals = approvals(&mut tx, run, &reference_key).await?;
+    facts.refusal = refusal_of_run(&mut tx, run, reasons, now).await?;
     facts.open_until = until;
     (facts.sequence, facts.previous) = (sequence as u64, previous);
-    facts.supersedes =
-        earlier.clone().map(|certificate_id| Supersedes { certificate_id, reason: supersedes_reason(run) });
+    let reason = supersedes_reason(run, body.certified.as_deref(), &facts.again);
+    facts.supersedes = earlier.clone().map(|certificate_id| Supersedes { certificate_id, reason });
     let predicate = predicate(&facts)?;
     let told_media = facts.media();
     let left = residuals(&facts, std::slice::from_ref(&predicate));
@@ -360,7 +381,7 @@ async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Opti
     let (envelope, mut tx) = sign(installation, draft, now, &number).await?;
     let result = result_name(statement.predicate.result);
     let row = CertificateRow { supersedes: earlier, ..number.row(&run.id, result, &envelope, evidence, now) };
-    if tx.run(&run.id).await? != taken_from {
+    if tx.run(&run.id).await? != taken_from || tx.found_again(Some(&run.id)).await? != facts.again {
         return Err(TaskError::Inconsistent(format!("run {} changed while it was certified", run.id)));
     }
     tx.add_certificate(&row).await?;
@@ -371,7 +392,7 @@ async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Opti
         body.residuals = Some(left);
     }
     body.media = told_media;
-    let certified_now = if unproven { UNPROVEN.to_owned() } else { claim };
+    let certified_now = if unproven { format!("{UNPROVEN}{}", again_text(facts.again.iter())) } else { claim };
     RunBody { certified: Some(certified_now), ..body }.put(&mut certified)?;
     if !tx.step_run(&certified, &run.state).await? {
         return Err(TaskError::Inconsistent(format!("run {} changed while it was certified", run.id)));
@@ -405,6 +426,8 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
         request: request_of(tx, run.request).await?,
         gone: gone_copies(tx).await?,
         approvals: Vec::new(),
+        refusal: None,
+        again: tx.found_again(Some(&run.id)).await?,
         now: installation.clock.now(),
         key_evidence,
         root_slot,
@@ -484,8 +507,12 @@ pub fn result_name(result: ErasureResult) -> &'static str {
     }
 }
 
-fn supersedes_reason(run: &RunRow) -> SupersedesReason {
+/// `before`: what the certificate tells that is replaced.
+fn supersedes_reason(run: &RunRow, before: Option<&str>, again: &[FoundAgain]) -> SupersedesReason {
+    let told = before.and_then(|claim| claim.split_once(AGAIN)).map_or("", |(_, told)| told);
+    let now = again_text(again.iter());
     match run.state.as_str() {
+        _ if now.strip_prefix(AGAIN).unwrap_or_default() != told => SupersedesReason::Recheck,
         UNDONE => SupersedesReason::Undone,
         SHREDDED | FINAL => SupersedesReason::Completion,
         _ => SupersedesReason::Correction,
@@ -504,15 +531,30 @@ async fn open_until(installation: &Installation, run: &RunRow, body: &RunBody) -
 
 /// What of a run its certificate tells that can change: another claim needs another certificate. A run whose keys are destroyed
 /// irrevocably only at a date has one that names it, and another when the date had to be moved.
-fn claim_of(run: &RunRow, body: &RunBody, until: Option<&str>) -> String {
+fn claim_of<'a>(
+    run: &RunRow,
+    body: &RunBody,
+    until: Option<&str>,
+    again: impl Iterator<Item = &'a FoundAgain>,
+) -> String {
+    let again = again_text(again);
     if let Some(at) = body.irrevocable_at.filter(|_| run.state == SHRED_PENDING) {
-        return format!("{} irrevocable at {}", run.state, crate::control::time_text(at));
+        return format!("{} irrevocable at {}{again}", run.state, crate::control::time_text(at));
     }
     let mut claim = until.map_or_else(|| run.state.clone(), |until| format!("{} until {until}", run.state));
     if body.is_residue_pending() {
         claim.push_str(UNSETTLED);
     }
-    claim
+    claim + &again
+}
+
+/// What a claim says of rows that are there again; nothing of those that are gone again.
+fn again_text<'a>(again: impl Iterator<Item = &'a FoundAgain>) -> String {
+    let places: Vec<String> = again
+        .filter(|found| found.rows > 0)
+        .map(|found| format!("{}={}", location(&found.store, &found.collection), found.rows))
+        .collect();
+    if places.is_empty() { String::new() } else { format!("{AGAIN}{}", places.join(",")) }
 }
 
 /// What is told of a request.
@@ -522,54 +564,6 @@ async fn request_of(tx: &mut Tx, number: Option<i64>) -> Result<Option<AskedFor>
     let reason = TriggerKind::of_request(request.reason.as_deref())
         .ok_or_else(|| TaskError::Inconsistent(format!("the reason of request {number} is damaged")))?;
     Ok(Some(AskedFor { number, reason, received: request.received_at, due: request.due_at }))
-}
-
-/// The evidence file in the making. Stripped rows stand in it as present: they are counted as retained, and the digest of what they
-/// held before shows later what was taken from them.
-#[derive(Default)]
-struct Evidence {
-    writer: EvidenceWriter,
-    file: String,
-}
-
-impl Evidence {
-    /// Adds the rows of a block of the ledger.
-    fn add(&mut self, block: &DoneBlock, rows: &[([u8; 16], [u8; 32])], at: Timestamp, key: &Key) -> Result<()> {
-        let (action, after) = match block.kind {
-            LedgerKind::Erased => (Action::Delete, After::Absent),
-            LedgerKind::Anonymised | LedgerKind::Stripped => (Action::Anonymize, After::Present),
-        };
-        let target_id = location(&block.store, &block.collection);
-        for (row, content) in rows {
-            let row = EvidenceRow {
-                target_id: target_id.clone(),
-                reference: hex::encode(mac(Suite::Intl, key, &[b"row", row])),
-                content_before: hex::encode(content),
-                action,
-                at,
-                after,
-                check: VerificationMethod::FullReadback,
-            };
-            self.file.push_str(&self.writer.line(&row).map_err(proof)?);
-        }
-        Ok(())
-    }
-
-    /// The file and its digest.
-    fn finish(self) -> (String, String) {
-        let (digest, _) = self.writer.finish();
-        (self.file, digest)
-    }
-}
-
-/// The evidence file of a run, and its digest.
-async fn evidence(tx: &mut Tx, run: &str, at: Timestamp, key: &Key) -> Result<(String, String)> {
-    let mut evidence = Evidence::default();
-    for block in tx.done_blocks(run).await? {
-        let rows = tx.done_rows(run, &block).await?;
-        evidence.add(&block, &rows, at, key)?;
-    }
-    Ok(evidence.finish())
 }
 
 #[cfg(test)]

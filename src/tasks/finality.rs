@@ -16,7 +16,7 @@ use crate::control::{RunRow, Tx};
 use crate::crash_point;
 use crate::installation::Installation;
 
-use super::certify::{FINAL, SHREDDED, residuals_of};
+use super::certify::{FINAL, REFUSED, SHREDDED, residuals_of};
 use super::erasure::RunBody;
 use super::shred::held;
 use super::{Result, TaskError};
@@ -168,7 +168,7 @@ impl CopyDates {
 /// Whether a run that was looked at before is worth another look.
 fn is_worth_a_look(body: &RunBody, today: NaiveDate) -> bool {
     // First the certificate of the shred: it tells the dates that are waited for.
-    if body.certified.as_deref() != Some(SHREDDED) {
+    if !matches!(body.certified.as_deref(), Some(SHREDDED | REFUSED)) {
         return false;
     }
     let Some(residuals) = &body.residuals else { return true };

@@ -168,7 +168,13 @@ pub(super) async fn entries_about(installation: &Installation, objects: &HashSet
 pub async fn export(installation: &Installation) -> Result<Vec<Entry>> {
     let asked = Operation { name: "log.export", object: "operations", outcome: "success", ..Operation::default() };
     installation.log_look(asked).await?;
-    entries(&view_operation_log(installation).await?).await
+    let all = entries(&view_operation_log(installation).await?).await?;
+    match installation.note_bulk("log.export", "operations", all.len() as u64).await {
+        // As the look itself, it goes on without there.
+        Err(TaskError::OldCopy { .. }) => {}
+        noted => noted?,
+    }
+    Ok(all)
 }
 
 /// The objects of all entries of an operation whose content is still there.

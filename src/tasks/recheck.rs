@@ -74,6 +74,8 @@ pub struct Recheck {
     pub skipped: Vec<(String, String)>,
     /// Stores and collections of which rows were erased and that are not registered any more.
     pub unregistered: Vec<(String, String)>,
+    /// Whether other rows are there again than at the look before, of rows that runs erased: their certificates say what is so no more.
+    pub is_news: bool,
 }
 
 impl Recheck {
@@ -268,12 +270,17 @@ async fn look_at(ground: &Ground<'_>, site: &Site, report: &mut Recheck) -> Resu
     for (place, rows, keys) in suspects {
         let (store, collection) = (name.clone(), place.collection.table.name.clone());
         let mut counts = RecheckedCollection { store, collection, rows, ..RecheckedCollection::default() };
+        let (mut again, mut is_whole) = (Vec::new(), true);
         for keys in keys.chunks(CONFIRMED_AT_ONCE) {
             let macs: Vec<[u8; 16]> =
                 keys.iter().map(|key| row_mac(&digests.suppression, name, &place.collection.table.name, key)).collect();
             let gone = Gone::read(ground, digests, name, Some(&macs)).await?;
             match confirm(ground, &place, &gone, keys).await {
-                Ok(found) => note_found(&mut counts, found, &mut report.found),
+                Ok(found) => {
+                    let resurrected = found.iter().filter(|(_, verdict)| *verdict == Return::Resurrected);
+                    again.extend(resurrected.map(|(key, _)| gone.mac(&place, key)));
+                    note_found(&mut counts, found, &mut report.found);
+                }
                 Err(error) if error.is_of_store() => {
                     let unread = format!(
                         "{} rows of {} that seem to be there again could not be read once more: {error}",
@@ -281,14 +288,44 @@ async fn look_at(ground: &Ground<'_>, site: &Site, report: &mut Recheck) -> Resu
                         counts.collection
                     );
                     report.skipped.push((name.clone(), unread));
+                    is_whole = false;
                 }
                 Err(error) => return Err(error),
             }
             digests = gone.keys;
         }
+        report.is_news |= note_runs(ground, &counts, &again, is_whole).await?;
         report.collections.push(counts);
     }
     Ok(())
+}
+
+/// Notes of which runs rows are there again in a place: their certificates are replaced. Of a place that was not looked at as a whole,
+/// only what is there more than before is known. Whether that is news.
+async fn note_runs(
+    ground: &Ground<'_>,
+    counts: &RecheckedCollection,
+    again: &[[u8; 16]],
+    is_whole: bool,
+) -> Result<bool> {
+    let (store, collection) = (counts.store.as_str(), counts.collection.as_str());
+    let mut tx = ground.control.begin().await?;
+    let erasers = tx.erasers_of(store, again).await?;
+    let mut by_run: HashMap<String, i64> = HashMap::new();
+    for run in again.iter().filter_map(|row| erasers.get(row)) {
+        *by_run.entry(run.clone()).or_default() += 1;
+    }
+    if !is_whole {
+        for known in tx.found_again(None).await? {
+            if known.store == store && known.collection == collection {
+                let rows = by_run.entry(known.run).or_default();
+                *rows = known.rows.max(*rows);
+            }
+        }
+    }
+    let changed = tx.note_found_again((store, collection), &by_run, ground.clock.now()).await?;
+    tx.commit().await?;
+    Ok(changed > 0)
 }
 
 fn note_found(counts: &mut RecheckedCollection, found: Vec<(RowKey, Return)>, shown: &mut Vec<FoundRow>) {

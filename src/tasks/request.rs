@@ -21,10 +21,12 @@ use crate::value::Value;
 use super::{Result, TaskError};
 
 mod forms;
+mod refusal;
 mod waiting;
 
 pub use forms::{Known, canonical_subjects, place_hold};
 pub(in crate::tasks) use forms::{every_form, form_of_request};
+pub use refusal::{Refused, cancel};
 pub use waiting::{WAITING, reopen_waiting};
 
 /// Days to answer a request (GB/T 35273-2020 8.7 guidance; GDPR one month is longer or equal).
@@ -265,34 +267,14 @@ pub async fn plan_request(installation: &Installation, number: i64) -> Result<St
     }
 }
 
-/// Withdraws a request that was not begun, or the rest of one that waits.
-///
-/// # Errors
-/// Refused when it was begun: what is gone cannot be withdrawn.
-pub async fn cancel(installation: &Installation, number: i64) -> Result<()> {
-    installation.refuse_old_copy().await?;
-    let now = installation.clock.now();
-    let mut tx = installation.control.begin().await?;
-    let Some(request) = tx.request(number).await? else {
-        return Err(TaskError::Unknown {
-            what: format!("there is no request {number}"),
-            advice: "see `wangchuan request list`".to_owned(),
-        });
-    };
-    // What a waiting request erased stays erased unless it was undone, also of one that is open again; what is left of it will
-    // not go by it any more.
-    let run = match &request.run {
-        Some(id) => tx.run(id).await?,
-        None => None,
-    };
-    let end = if run.is_some_and(|run| run.state != "undone") { "partly-kept" } else { "cancelled" };
-    let is_withdrawn = tx.step_request(number, "received", end, None, Some(now)).await?
-        || tx.step_request(number, WAITING, "partly-kept", None, Some(now)).await?;
-    if !is_withdrawn {
-        return Err(TaskError::refused(format!("request {number} was begun already"), "see `wangchuan request show`"));
-    }
-    tx.retire_work(Purpose::Request.name(), &number.to_string()).await?;
-    tx.void_plans("request", Some(number)).await?;
-    tx.commit().await?;
-    installation.log_operation("request.cancel", &format!("request-{number}"), "success").await
+/// What a request is called in the operation log, and as what a certificate is about.
+#[must_use]
+pub fn request_name(number: i64) -> String {
+    format!("request-{number}")
+}
+
+/// The number of a request by that name.
+#[must_use]
+pub fn request_number(name: &str) -> Option<i64> {
+    name.strip_prefix("request-")?.parse().ok()
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::config::AuditService;
 use crate::control::{Control, DoomedRoot, DrillRow, RunRow, Tx};
-use crate::installation::WORK_LEASE;
+use crate::installation::{BulkAlert, WORK_LEASE};
 use crate::keyring::second_place::Memory;
 use crate::policy::registry::BackupMode;
 use crate::stores::PhysicalStage;
@@ -122,6 +122,11 @@ pub async fn status(control: &Control, config: &crate::config::Configuration, cl
     look_at_drills(&mut tx, now, &mut status).await?;
     look_at_outside_keys(&mut tx, now, &mut status).await?;
     look_at_media(&mut tx, now, &mut status).await?;
+    for alert in BulkAlert::of_last(&mut tx, config.alerts.shown_days, now).await? {
+        let BulkAlert { operation, object, operator, rows, at } = alert;
+        let what = format!("outside of working hours {operator} worked on {rows} records: {operation} ({object})");
+        status.add("off-hours-bulk", what, Some(at));
+    }
     Ok(status)
 }
 

@@ -9,9 +9,11 @@ use crate::installation::Installation;
 use crate::plan::PlanBody;
 
 use super::oplog::{Entry, entries_about};
+use super::request::{request_name, request_number};
 use super::{Result, TaskError};
 
-/// What led to a certificate. Certificates of outside keys and roll-ups have no run, and so neither plan nor request.
+/// What led to a certificate. Certificates of outside keys and roll-ups have no run, and so neither plan nor request; those of requests that
+/// somebody ended have the request.
 #[derive(Debug)]
 pub struct Trace {
     /// The certificate.
@@ -24,7 +26,7 @@ pub struct Trace {
     pub filing: Option<OutboxRow>,
     /// The run.
     pub run: Option<RunRow>,
-    /// The request that the run served.
+    /// The request that the run served, or that was ended.
     pub request: Option<RequestRow>,
     /// The plan that was carried out.
     pub plan: Option<(PlanRow, PlanBody)>,
@@ -62,7 +64,8 @@ pub async fn trace(installation: &Installation, certificate: &CertificateRow) ->
     let versions = tx.certificates(Some(&certificate.run)).await?;
     let filing = tx.outbox(None).await?.into_iter().find(|row| row.certificate == certificate.id);
     let run = tx.run(&certificate.run).await?;
-    let request = match run.as_ref().and_then(|run| run.request) {
+    let number = run.as_ref().map_or_else(|| request_number(&certificate.run), |run| run.request);
+    let request = match number {
         Some(number) => tx.request(number).await?,
         None => None,
     };
@@ -83,7 +86,7 @@ pub async fn trace(installation: &Installation, certificate: &CertificateRow) ->
     let mut objects: HashSet<String> = versions.iter().map(|version| version.id.clone()).collect();
     objects.insert(certificate.run.clone());
     objects.extend(plan.iter().flat_map(|(row, _)| [row.id.clone(), row.hash.clone()]));
-    objects.extend(request.iter().map(|request| format!("request-{}", request.number)));
+    objects.extend(request.iter().map(|request| request_name(request.number)));
     objects.extend(run.iter().filter_map(|run| run.generation).map(|generation| format!("generation-{generation}")));
     let entries = entries_about(installation, &objects).await?;
     Ok(Trace { certificate: certificate.clone(), predicate, versions, filing, run, request, plan, approvals, entries })

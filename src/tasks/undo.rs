@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
+use crate::certify::codes::RefusalReason;
 use crate::control::{ChunkRow, Left, RunRow, Tx};
 use crate::crash_point;
 use crate::erase::Ground;
@@ -86,7 +87,7 @@ pub async fn undo_request(installation: &Installation, number: i64) -> Result<Un
             let now = installation.control.read().await?.request(number).await?;
             // Asked for again since, it is still open.
             if now.is_some_and(|request| request.state == "received") {
-                cancel(installation, number).await?;
+                cancel(installation, number, RefusalReason::Withdrawn).await?;
             }
             Ok(report)
         }
@@ -180,6 +181,7 @@ pub async fn go_on(installation: &Installation, mut run: RunRow) -> Result<UndoR
     forget_markers(&ground, &run).await?;
     let outcome = if report.refused == 0 { "success" } else { "failure" };
     installation.log_operation("run.undo", &run.id, outcome).await?;
+    installation.note_bulk("run.undo", &run.id, report.restored).await?;
     Ok(report)
 }
 

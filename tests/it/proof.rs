@@ -1,5 +1,6 @@
 //! Proof that others can check: what the program hands out, given to verifiers that were not written for it.
 
+mod accountable;
 pub mod bundles;
 mod closed;
 mod contract;
@@ -13,6 +14,7 @@ mod media;
 mod media_killed;
 mod missing;
 mod mutual_tls;
+mod off_hours;
 mod operations;
 mod reader;
 mod refused;
@@ -22,4 +24,5 @@ mod sigstore_rust;
 mod stamps;
 mod told;
 pub mod tools;
+mod turned_down;
 mod webhooks;

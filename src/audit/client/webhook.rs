@@ -8,7 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Url};
 
-use super::{Access, ClientError, judge, own_key, retry, retry_after};
+use super::{Access, ClientError, TRACEPARENT, judge, own_key, retry, retry_after};
+use crate::audit::trace_context::traceparent;
 use crate::audit::webhook::{WebhookSecret, sign};
 use crate::audit::{AuditSink, BearerToken, FiledOutcome, Grown, Looked, QuarantineReason, RetryReason};
 use crate::certify::signer::TrustedKeys;
@@ -54,12 +55,14 @@ impl WebhookClient {
     fn headers(&self, id: &str, body: &[u8]) -> HeaderMap {
         let signed = sign(id, self.clock.now(), body, &self.secrets);
         let digest = format!("sha-256=:{}:", STANDARD.encode(sha256(body)));
+        let trace = traceparent(id, self.clock.now());
         let mut headers = HeaderMap::new();
         let named = [
             ("webhook-id", signed.id.as_str()),
             ("webhook-timestamp", &signed.timestamp),
             ("webhook-signature", &signed.signature),
             ("content-digest", &digest),
+            (TRACEPARENT, &trace),
         ];
         for (name, text) in named {
             if let Ok(value) = HeaderValue::from_str(text) {

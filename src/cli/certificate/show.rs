@@ -11,7 +11,7 @@ use super::super::output::{Document, Exit, Grid, Output, UserError, Words, say};
 use super::{Filing, Stored, find, roll_up};
 use crate::certify::Said;
 use crate::certify::codes::{BackupState, Limitation};
-use crate::certify::statement::{Predicate, RollUpStatement, Statement, Timestamp};
+use crate::certify::statement::{Predicate, Refusal, RefusalReason, RollUpStatement, Statement, Timestamp};
 use crate::config::Configuration;
 use crate::control::CertificateRow;
 
@@ -143,7 +143,7 @@ pub(super) fn code<T: Serialize>(value: &T) -> String {
 
 /// Whether something is left of which nobody can say when it will be gone.
 fn is_undated(predicate: &Predicate) -> bool {
-    let undated = [Limitation::CopyUnread, Limitation::BackupNotCovered];
+    let undated = [Limitation::CopyUnread, Limitation::BackupNotCovered, Limitation::FoundAgain];
     undated.iter().any(|code| predicate.limitations.contains(code))
 }
 
@@ -245,6 +245,11 @@ fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError
             format!("{place} 中保留：{records}（{reason}{law}）"),
         ))?;
     }
+    if let Some(refusal) = &predicate.refusal {
+        for words in refusal_words(refusal) {
+            output.say(&words)?;
+        }
+    }
     if let Some(slot) = &predicate.root_slot {
         let (class, kind) = (code(&slot.class), &slot.kind);
         output.say(&Words::new(
@@ -294,6 +299,45 @@ fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError
         output.say(&Words::new(format!("  {name}: {en}"), format!("  {name}：{zh}")))?;
     }
     Ok(())
+}
+
+/// Why nothing of a request was carried out, and what becomes of it.
+pub(super) fn refusal_words(refusal: &Refusal) -> Vec<Words> {
+    let reasons = refusal.reasons.iter().map(|reason| {
+        let (name, (en, zh)) = (reason.name(), explain_refusal(*reason));
+        Words::new(format!("refused: {en} ({name})"), format!("未予删除：{zh}（{name}）"))
+    });
+    let mut all: Vec<Words> = reasons.collect();
+    match (refusal.waits, refusal.looked_at_again) {
+        (true, Some(day)) => all.push(Words::new(
+            format!(
+                "the request stays open; the first statutory period ends on {day}, and it is carried out by itself then"
+            ),
+            format!("请求仍在等待；首个法定期限于 {day} 届满，届时自动执行"),
+        )),
+        (true, None) => all.push(Words::new(
+            "the request stays open, and is carried out by itself when what keeps the rows has ended",
+            "请求仍在等待，保留原因消除后自动执行",
+        )),
+        (false, _) => all.push(Words::new("the request is closed", "请求已结束")),
+    }
+    all
+}
+
+fn explain_refusal(reason: RefusalReason) -> (&'static str, &'static str) {
+    match reason {
+        RefusalReason::Hold => ("a legal hold covers it", "受法律保留令约束"),
+        RefusalReason::Statute => ("a statute keeps it until its period ends", "法定保存期尚未届满"),
+        RefusalReason::Needed => ("rows of somebody else need it", "他人的数据依赖于它"),
+        RefusalReason::StartUnknown => ("the start of its period is unknown or to come", "期限起点未知或尚未到来"),
+        RefusalReason::SmallGroup => ("too few rows have the same values", "相同取值的行数过少"),
+        RefusalReason::PolicyEdited => ("its policy was edited lately", "其策略近期有改动"),
+        RefusalReason::Withdrawn => ("whoever asked withdrew the request", "请求人已撤回请求"),
+        RefusalReason::NotIdentified => ("nobody could tell who asked", "无法核实请求人身份"),
+        RefusalReason::Unfounded => ("the request is manifestly unfounded or excessive", "请求明显无理或过度"),
+        RefusalReason::Exempt => ("an exception of the law lets the company keep the data", "依法例外，可继续保存"),
+        RefusalReason::Duplicate => ("the same was asked for before", "与此前的请求重复"),
+    }
 }
 
 /// The medium that it is about, and copies that ended with one.
@@ -431,6 +475,10 @@ pub(super) fn explain(limitation: Limitation) -> (&'static str, &'static str) {
             "tables of the store seem to hold data of customers and are not registered: nothing was erased from them",
             "数据源中有未登记的表疑似含有客户数据，其中未擦除任何内容",
         ),
+        Limitation::FoundAgain => (
+            "a later look found rows again that had been erased; how many, each place says (`residualFound`)",
+            "事后核查发现已擦除的行重新出现；各位置的数量见 `residualFound`",
+        ),
         Limitation::ErasureUndone => (
             "the erasure was undone within its grace: what counts as kept lives again",
             "该擦除在宽限期内被撤销：计为保留的行已恢复",
@@ -473,6 +521,17 @@ mod tests {
             [en, zh]
         });
         assert_eq!(texts.collect::<std::collections::HashSet<_>>().len(), 2 * Limitation::ALL.len());
+    }
+
+    #[test]
+    fn every_reason_of_a_refusal_is_explained_differently_and_named_as_it_is_signed() {
+        let all = RefusalReason::ALL;
+        let texts = all.iter().flat_map(|reason| {
+            let (en, zh) = explain_refusal(*reason);
+            [en, zh]
+        });
+        assert_eq!(texts.collect::<std::collections::HashSet<_>>().len(), 2 * all.len());
+        assert!(all.iter().all(|reason| code(reason) == reason.name()));
     }
 
     #[test]

@@ -192,6 +192,7 @@ fn predicate(
             chains: lost.chains as u64,
             chains_destroyed: lost.dead.len() as u64,
         }),
+        refusal: None,
         final_since: None,
         residual_date,
         limitations: limitations(installation, lost),

@@ -139,6 +139,7 @@ fn predicate(
         medium: Some(end(row, body, how, key)),
         backup_copies: Vec::new(),
         lost_medium: None,
+        refusal: None,
         final_since: None,
         residual_date: None,
         limitations,

@@ -188,6 +188,7 @@ fn predicate(facts: &Facts<'_>) -> Predicate {
         medium: None,
         backup_copies: Vec::new(),
         lost_medium: None,
+        refusal: None,
         final_since: None,
         residual_date,
         limitations,

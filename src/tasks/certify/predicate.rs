@@ -5,29 +5,31 @@
 
 pub(super) mod basis;
 pub(super) mod copies;
+pub(super) mod kept;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 
 use crate::certify::check::{MAX_TARGETS, as_id, location};
 use crate::certify::codes::{
-    Action, AnonymizationTechnique, BackupState, CopyState, ErasureResult, Limitation, RetainedReason, Sanitization,
-    SlotClass, System, TriggerKind, VerificationMethod,
+    Action, AnonymizationTechnique, BackupState, CopyState, ErasureResult, Limitation, Sanitization, SlotClass, System,
+    TriggerKind, VerificationMethod,
 };
 use crate::certify::evidence::OTHERS;
 use crate::certify::statement::{
     Anonymization, AnonymizedField, Approval, Backups, ClockQuality, DeclaredCopy, Digest, Issuer, KeyEvidence,
-    Predicate, Privacy, PrivacyScan, Retained, RootSlot, Scope, Supersedes, Target, Timestamp, Verification,
+    Predicate, Privacy, PrivacyScan, Refusal, Retained, RootSlot, Scope, Supersedes, Target, Timestamp, Verification,
 };
-use crate::control::{ChunkRow, RunRow, SnapshotRow};
-use crate::plan::{CollectionCounts, PlanBody, Reason, Technique};
+use crate::control::{ChunkRow, FoundAgain, RunRow, SnapshotRow};
+use crate::plan::{CollectionCounts, PlanBody, Technique};
 use crate::policy::registry::{BackupMode, StoreSpec};
 use crate::stores::Engine;
 use crate::stores::PhysicalStage;
 
 use self::basis::{data_categories, legal_basis, policy, trigger};
 use self::copies::{all_copies, backup_copies, weakness};
+use self::kept::retained;
 use super::{FINAL, SHREDDED, UNDONE, proof};
 use crate::tasks::erasure::RunBody;
 use crate::tasks::media::GoneCopy;
@@ -93,6 +95,10 @@ pub(super) struct Facts {
     pub gone: Vec<GoneCopy>,
     /// Who agreed to the plan.
     pub approvals: Vec<Approval>,
+    /// Why nothing of a request was carried out, if that is how it ended.
+    pub refusal: Option<Refusal>,
+    /// Rows of it that later looks found again.
+    pub again: Vec<FoundAgain>,
     /// The time of issue.
     pub now: DateTime<Utc>,
     /// The destroyed root, once its destruction is on record.
@@ -120,8 +126,16 @@ impl Facts {
     fn times(&self) -> Times {
         let begun = self.run.begun_at;
         let finished = self.run.ended_at.unwrap_or(self.now).max(begun);
-        let checked = self.run.verified_at.map(|at| at.max(begun));
+        let looked = self.again.iter().map(|found| found.looked_at).max();
+        let checked = self.run.verified_at.map(|at| at.max(looked.unwrap_or(at)).max(begun));
         Times { finished, checked, issued: self.now.max(finished).max(checked.unwrap_or(finished)) }
+    }
+
+    /// Rows that are there again, in one place when given.
+    fn rows_again(&self, place: Option<(&str, &str)>) -> u64 {
+        let here =
+            |found: &&FoundAgain| place.is_none_or(|(store, table)| found.store == store && found.collection == table);
+        self.again.iter().filter(here).map(|found| u64::try_from(found.rows).unwrap_or(0)).sum()
     }
 
     /// The day of issue.
@@ -220,7 +234,11 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
             data_categories: data_categories(facts),
         },
         residual_date: residual_date(facts, &targets, &limitations),
-        final_since: facts.body.final_at.filter(|_| facts.is_final()).map(Timestamp::from),
+        final_since: facts
+            .body
+            .final_at
+            .filter(|_| facts.is_final() && facts.rows_again(None) == 0)
+            .map(Timestamp::from),
         targets,
         backup_copies,
         retained,
@@ -229,6 +247,7 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
         outside_key: None,
         medium: None,
         lost_medium: None,
+        refusal: facts.refusal.clone(),
         limitations,
         supersedes: facts.supersedes.clone(),
         privacy: Privacy {
@@ -245,7 +264,9 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
 /// Complete only when rows are gone, none failed, everything was reached and the keys are destroyed.
 fn result_of(facts: &Facts) -> ErasureResult {
     let body = &facts.body;
-    if body.due == 0 && body.skipped.is_empty() {
+    if facts.refusal.is_some() {
+        ErasureResult::Refused
+    } else if body.due == 0 && body.skipped.is_empty() {
         ErasureResult::NothingFound
     } else if body.failed > 0 && body.gone() == 0 {
         ErasureResult::Failed
@@ -254,6 +275,7 @@ fn result_of(facts: &Facts) -> ErasureResult {
         && body.erased + body.anonymised > 0
         && body.failed == 0
         && body.residual == 0
+        && facts.rows_again(None) == 0
         && body.skipped.is_empty()
         && body.stopped == 0
         && !body.is_residue_pending()
@@ -295,7 +317,8 @@ fn targets(facts: &Facts) -> Result<Vec<Target>> {
             .ok_or_else(|| TaskError::Inconsistent(format!("store {} is not registered any more", counts.store)))?;
         let sums = sums(facts, &counts.store, &counts.collection);
         let backups = backups(facts, spec.backup, sums.erased + sums.anonymised + sums.stripped > 0);
-        let clean = facts.body.is_settled(&counts.store);
+        let again = facts.rows_again(Some((&counts.store, &counts.collection)));
+        let clean = facts.body.is_settled(&counts.store) && again == 0;
         let place = location(&counts.store, &counts.collection);
         targets.push(Target {
             target_id: place.clone(),
@@ -324,7 +347,7 @@ fn targets(facts: &Facts) -> Result<Vec<Target>> {
                 Vec::new()
             },
             anonymization: anonymization(facts, counts, sums.anonymised),
-            verification: verification(facts, &times),
+            verification: verification(facts, &times, again),
             backups,
             copies: all_copies(facts, spec, sums.erased + sums.anonymised + sums.stripped > 0),
             media: None,
@@ -359,12 +382,13 @@ fn anonymization(facts: &Facts, counts: &CollectionCounts, rows: u64) -> Option<
     (rows > 0).then(|| Anonymization { changed: changed.collect(), k_min, reversible: false })
 }
 
-fn verification(facts: &Facts, times: &Times) -> Verification {
+/// `again`: rows of the target that a later look found again.
+fn verification(facts: &Facts, times: &Times, again: u64) -> Verification {
     Verification {
         method: if times.checked.is_some() { VerificationMethod::FullReadback } else { VerificationMethod::None },
         sample_percent: if times.checked.is_some() { 100.0 } else { 0.0 },
         checked_at: times.checked.map(Timestamp::from),
-        residual_found: facts.body.residual,
+        residual_found: facts.body.residual + again,
         independent: true,
         evidence_sha256: None,
     }
@@ -396,53 +420,6 @@ fn backups(facts: &Facts, mode: BackupMode, touched: bool) -> Backups {
             _ => undated(BackupState::Chain),
         },
         None => expires(grace),
-    }
-}
-
-fn retained(facts: &Facts) -> Vec<Retained> {
-    let mut by_reason: BTreeMap<(String, RetainedReason, Option<String>), u64> = BTreeMap::new();
-    for counts in &facts.plan.collections {
-        let target = location(&counts.store, &counts.collection);
-        for (code, rows) in &counts.keep {
-            let (reason, statute) = reason_of(code);
-            *by_reason.entry((target.clone(), reason, statute)).or_default() += rows;
-        }
-    }
-    for chunk in facts.chunks.iter().filter(|chunk| chunk.is_work()) {
-        let target = location(&chunk.store, &chunk.collection);
-        // Once an undo put rows back, those that had been kept at execution cannot be told from them any more.
-        let kept = if facts.is_undone() { RetainedReason::Undone } else { RetainedReason::Renewed };
-        for (rows, reason) in [(chunk.counts.stripped, RetainedReason::Referenced), (chunk.counts.kept, kept)] {
-            if let Ok(rows @ 1..) = u64::try_from(rows) {
-                *by_reason.entry((target.clone(), reason, None)).or_default() += rows;
-            }
-        }
-    }
-    by_reason
-        .into_iter()
-        .map(|((target_id, reason_code, statute), records)| Retained {
-            target_id,
-            records,
-            reason_code,
-            regime: statute.as_ref().map(|_| "statute".to_owned()),
-            provision: statute.as_deref().map(as_id),
-            until: None,
-            restricted: false,
-        })
-        .collect()
-}
-
-fn reason_of(code: &str) -> (RetainedReason, Option<String>) {
-    match code.split_once(':') {
-        Some(("hold", _)) => (RetainedReason::Litigation, None),
-        Some(("statute", key)) => (RetainedReason::StatutoryPeriod, Some(key.to_owned())),
-        // The minimum keeps them; the maximum that it contradicts stands in the plan.
-        Some(("restricted", keys)) => (RetainedReason::StatutoryPeriod, keys.split(':').next().map(ToOwned::to_owned)),
-        _ if code == Reason::UnknownStart.code() => (RetainedReason::StartUnknown, None),
-        _ if code == Reason::KAnonymity.code() => (RetainedReason::SmallGroup, None),
-        _ if Reason::is_canary(code) => (RetainedReason::PolicyEdited, None),
-        _ if code == Reason::Later.code() => (RetainedReason::Renewed, None),
-        _ => (RetainedReason::Referenced, None),
     }
 }
 
@@ -510,6 +487,8 @@ fn joined(mut sum: Target, other: Target) -> Target {
     if (rank(&other.backups), other.backups.expires_by) > (rank(&sum.backups), sum.backups.expires_by) {
         sum.backups = other.backups;
     }
+    let found = sum.verification.residual_found.max(other.verification.residual_found);
+    sum.verification.residual_found = found;
     sum.keys.extend(other.keys);
     sum.keys.dedup();
     for copy in other.copies {
@@ -525,7 +504,10 @@ fn residual_date(facts: &Facts, targets: &[Target], limitations: &[Limitation]) 
     if facts.is_final() {
         return None;
     }
-    if [Limitation::CopyUnread, Limitation::BackupNotCovered].iter().any(|code| limitations.contains(code)) {
+    if [Limitation::CopyUnread, Limitation::BackupNotCovered, Limitation::FoundAgain]
+        .iter()
+        .any(|code| limitations.contains(code))
+    {
         return None;
     }
     let today = facts.today();
@@ -555,6 +537,7 @@ fn limitations(facts: &Facts, targets: &[Target]) -> Vec<Limitation> {
     when(facts.root_slot.class == SlotClass::A, Limitation::RootSlotClassA);
     when(facts.is_shred_pending(), Limitation::KeyShredPending);
     when(facts.is_undone(), Limitation::ErasureUndone);
+    when(facts.rows_again(None) > 0, Limitation::FoundAgain);
     when(facts.run.request.is_some(), Limitation::IdentityNotChecked);
     when(targets.iter().any(|target| target.records_retained > 0), Limitation::RowsRetained);
     when(body.failed > 0, Limitation::RowsFailed);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Number, announced, begin_issue, issuer, log_issue, lost, medium, next_reserved, outside, proof, reserve,
+    Number, announced, begin_issue, issuer, log_issue, lost, medium, next_reserved, outside, proof, refusal, reserve,
     result_name, sign, told, uncertified_runs,
 };
 use crate::certify::Draft;
@@ -18,6 +18,7 @@ use crate::crash_point;
 use crate::installation::{Installation, operation_log};
 use crate::random::uuid7;
 use crate::tasks::Result;
+use crate::tasks::request::request_name;
 
 /// What stands in the place of a run in the row of a roll-up.
 pub const ROLL_UP: &str = "roll-up";
@@ -100,13 +101,14 @@ async fn lines_begin(tx: &mut Tx) -> Result<Option<DateTime<Utc>>> {
     Ok(tx.runs(None).await?.iter().map(|run| run.begun_at).min())
 }
 
-/// Runs, outside keys and media without the certificate that their present state wants.
+/// Runs, outside keys, media and refused requests without the certificate that their present state wants.
 async fn owed(installation: &Installation) -> Result<Vec<String>> {
     let runs = uncertified_runs(installation).await?.into_iter().map(|run| run.id);
     let keys = outside::uncertified(installation).await?.into_iter().map(|key| key.id);
     let media = medium::uncertified(installation).await?.into_iter().map(|row| row.id);
     let lost = lost::uncertified(installation).await?.into_iter().map(|lost| lost.row.id);
-    Ok(runs.chain(keys).chain(media).chain(lost).collect())
+    let requests = refusal::uncertified(installation).await?.into_iter().map(|row| request_name(row.number));
+    Ok(runs.chain(keys).chain(media).chain(lost).chain(requests).collect())
 }
 
 /// The certificates from a number on and what has none, and how many certificates before that number wait.

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
-use super::Evidence;
 use super::predicate::{Facts, predicate};
 use super::residual::residuals;
 use super::root::key_evidence;
+use super::rows::Evidence;
 use crate::certify::codes::{
     Action, AnonymizationTechnique, BackupState, CopyState, ErasureResult, Limitation, RetainedReason, Sanitization,
     SlotClass,
@@ -140,6 +140,8 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
         environment: "test".to_owned(),
         gone: Vec::new(),
         approvals: Vec::new(),
+        refusal: None,
+        again: Vec::new(),
         agent: hex::encode([7; 16]),
         stores: vec![spec],
         engines: HashMap::from([("shop".to_owned(), Engine::Sqlite)]),

@@ -1,5 +1,6 @@
 //! Requests of customers: everything goes, some must stay, a hold stops it, the same person asks twice.
 
+use wangchuan::certify::codes::RefusalReason;
 use wangchuan::control::HoldRow;
 use wangchuan::erase::planner::subject_lookup;
 use wangchuan::installation::Installation;
@@ -202,7 +203,7 @@ async fn the_same_person_asks_once_and_a_stranger_is_told_so() {
 
     // A withdrawn request is not carried out, not even with a plan made before.
     let plan = plan_request(&installation, first.request.number).await.unwrap();
-    cancel(&installation, first.request.number).await.unwrap();
+    cancel(&installation, first.request.number, RefusalReason::Withdrawn).await.unwrap();
     assert!(refusal(execute(&installation, &plan.row).await).contains("is void already"));
     assert!(rows_of(&world, "customers", &leaver).await > 0);
     installation.close().await.unwrap();

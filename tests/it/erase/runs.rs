@@ -2,6 +2,7 @@
 
 use super::ground::{Place, counts, forget, governed, refusal, retain};
 use wangchuan::agent::run_task;
+use wangchuan::certify::codes::RefusalReason;
 use wangchuan::control::{BucketName, LedgerKind, RunRow};
 use wangchuan::erase::planner::StoredPlan;
 use wangchuan::installation::Installation;
@@ -152,7 +153,7 @@ async fn a_withdrawn_request_is_not_carried_out_and_a_hopeless_run_holds_up_nobo
     let installation = place.open().await;
     let number = receive(&installation, &Subject::new("d")).await.unwrap().request.number;
     let plan = plan_request(&installation, number).await.unwrap();
-    cancel(&installation, number).await.unwrap();
+    cancel(&installation, number, RefusalReason::Withdrawn).await.unwrap();
     assert!(refusal(execute(&installation, &plan.row).await).contains("void"));
     assert!(installation.control.read().await.unwrap().runs(None).await.unwrap().is_empty());
 

@@ -3,11 +3,14 @@
 use super::ground::{Place, counts, forget, governed, hold_row, refusal, retain};
 use chrono::{DateTime, Utc};
 use wangchuan::agent::run_task;
+use wangchuan::certify::codes::{ErasureResult, RefusalReason};
+use wangchuan::certify::verify;
 use wangchuan::control::{HoldRow, RequestRow, RunRow};
 use wangchuan::erase::waits::Waits;
 use wangchuan::installation::Installation;
 use wangchuan::plan::Subject;
 use wangchuan::schedule::Task;
+use wangchuan::tasks::certify::certify_due;
 use wangchuan::tasks::request::{cancel, place_hold, plan_request, receive};
 use wangchuan::tasks::undo::{undo_request, undo_run};
 
@@ -99,6 +102,35 @@ async fn what_a_statute_kept_goes_when_its_period_is_over() {
 }
 
 #[tokio::test]
+async fn a_request_of_which_statutes_keep_every_row_is_refused_with_the_day_on_which_the_first_ends() {
+    let place = Place::make(NOTES, &governed("notes", "subject = \"person\"")).await;
+    place.edit_config("basis = \"contract\"", "basis = \"contract\"\nstatutes = [\"cn.ecl.31\"]");
+    let installation = place.open().await;
+    let year: i32 = installation.clock.now().format("%Y").to_string().parse().unwrap();
+    place.sql(&format!("UPDATE notes SET ended = '{}-06-01 12:00:00' WHERE person = 'a'", year - 1)).await;
+    let run = forget(&installation, "a").await;
+    assert_eq!(counts(&run), [2, 0, 0, 2, 0]);
+    let ids = certify_due(&installation).await.unwrap();
+    let row = installation.control.read().await.unwrap().certificate(&ids[0]).await.unwrap().unwrap();
+    let said = verify(&row.envelope, installation.signer.trusted()).unwrap().into_erasure().unwrap().predicate;
+    assert_eq!((row.result.as_str(), said.result), ("refused", ErasureResult::Refused));
+    let refusal = said.refusal.unwrap();
+    assert_eq!((refusal.reasons, refusal.waits), (vec![RefusalReason::Statute], true));
+    let until = Waits::of(request(&installation, run.request.unwrap()).await.waits.as_deref()).until.unwrap();
+    assert_eq!(refusal.looked_at_again, Some(until.date_naive()));
+    assert!(said.retained.iter().all(|kept| kept.provision.as_deref() == Some("cn.ecl.31")), "{:?}", said.retained);
+    assert!(certify_due(&installation).await.unwrap().is_empty(), "it is said once");
+
+    // Of a run that takes something it is not said, nor of the one behind it that finds the rest kept.
+    let number = forget(&installation, "b").await.request.unwrap();
+    assert_eq!(request(&installation, number).await.state, "done");
+    let ids = certify_due(&installation).await.unwrap();
+    let row = installation.control.read().await.unwrap().certificate(&ids[0]).await.unwrap().unwrap();
+    assert_eq!(row.result, "partial");
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn rows_that_changed_under_the_run_are_looked_at_again_and_a_waiting_request_can_be_withdrawn() {
     let place = Place::make(NOTES, &governed("notes", "subject = \"person\"")).await;
     let mut installation = place.open().await;
@@ -112,7 +144,7 @@ async fn rows_that_changed_under_the_run_are_looked_at_again_and_a_waiting_reque
 
     hold(&installation, "case-1", Some("b")).await;
     let number = forget(&installation, "b").await.request.unwrap();
-    cancel(&installation, number).await.unwrap();
+    cancel(&installation, number, RefusalReason::Withdrawn).await.unwrap();
     let closed = request(&installation, number).await;
     assert_eq!((closed.state.as_str(), closed.closed_at.is_some()), ("partly-kept", true));
     release(&installation, "case-1").await;
@@ -209,7 +241,7 @@ async fn a_request_that_is_open_again_is_withdrawn_whole_and_can_be_made_anew() 
         let plan = plan_request(&installation, number).await.unwrap();
         assert_eq!(request(&installation, number).await.state, "received");
         if grace == "0" {
-            cancel(&installation, number).await.unwrap();
+            cancel(&installation, number, RefusalReason::Withdrawn).await.unwrap();
         } else {
             undo_run(&installation, &run_of(&installation, number).await).await.unwrap();
         }

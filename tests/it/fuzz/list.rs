@@ -9,7 +9,7 @@ use super::targets::targets;
 /// Modules that read bytes from outside.
 const MODULES: [&str; 7] = ["backup", "certify", "log", "audit", "keys", "schedule", "config"];
 /// How the names of such functions begin.
-const VERBS: [&str; 7] = ["parse", "decode", "from_bytes", "from_pem", "from_spki", "open", "read"];
+const VERBS: [&str; 8] = ["parse", "decode", "from_bytes", "from_pem", "from_spki", "open", "read", "check_next"];
 
 /// Functions of such names that need no target of their own, and why.
 const NOT_PARSERS: [(&str, &str); 14] = [

@@ -24,7 +24,7 @@ use wangchuan::keys::sealed::open_column;
 use wangchuan::keys::signing::SigningKind;
 use wangchuan::keys::suite::{self, Suite, derive_key, mac};
 use wangchuan::keys::tree::{KeyTree, NodeSet};
-use wangchuan::log::archive::ArchivedEntry;
+use wangchuan::log::archive::{ArchiveChain, ArchiveHeader, ArchivedEntry, archive_name, write_archive};
 use wangchuan::log::checkpoint::{CheckpointKey, CheckpointSigner};
 use wangchuan::log::cosignature::{Quorum, WitnessKey};
 use wangchuan::log::excerpt::{ExcerptHeader, read_excerpt, write_excerpt};
@@ -280,6 +280,7 @@ fn proof_targets() -> Vec<Target> {
         evidence_pack(),
         report(),
         open("audit/trust.rs::parse", vec![trust], |bytes| Trust::parse(bytes).ok().map(|_| Vec::new())),
+        archive_target(),
     ]
 }
 
@@ -367,6 +368,35 @@ fn report() -> Target {
     let trusted = [signer.public().clone()].into_iter().collect();
     sealed("certify/report.rs::read_report", vec![golden], move |bytes| {
         read_report(bytes, &trusted).ok().map(|(report, _)| shown(&report))
+    })
+}
+
+/// A month of an operation log: three entries, of which the content of one has expired. Whatever is accepted has the tree of these.
+fn archive_target() -> Target {
+    let pkcs8 = CheckpointSigner::make_pkcs8(&SystemRandom).unwrap();
+    let signer = CheckpointSigner::from_pkcs8("fuzz.example/oplog", &pkcs8).unwrap();
+    let mut tree = Frontier::default();
+    let entries: Vec<ArchivedEntry> = (0..3)
+        .map(|index| {
+            let at = chrono::DateTime::from_timestamp(1_773_000_000 + index, 0).unwrap();
+            let record = format!("{{\"time\":{},\"api\":{{\"operation\":\"plan.new\"}}}}", at.timestamp_millis());
+            let held = commitment(&[7; 32], record.as_bytes());
+            tree.append(leaf_hash(&held), |_, _| {});
+            let (salt, record) = if index == 1 { (None, None) } else { (Some(hex::encode([7; 32])), Some(record)) };
+            let (time, commitment) = (at.to_rfc3339(), hex::encode(held));
+            ArchivedEntry { index: index as u64, time, commitment, salt, record }
+        })
+        .collect();
+    let mut header = ArchiveHeader::new("2026-03".to_owned(), "fuzz.example/oplog".to_owned(), 0, 3);
+    header.root = hex::encode(tree.root());
+    header.head = signer.sign(3, tree.root()).note;
+    let golden = write_archive(&header, &entries).unwrap();
+    let key = signer.key().clone();
+    sealed("log/archive.rs::check_next", vec![golden.into_bytes()], move |bytes| {
+        let mut chain = ArchiveChain::default();
+        let text = as_text(bytes);
+        chain.check_next(&archive_name("2026-03"), &text, &key, None).ok()?;
+        Some(shown(&(chain.size(), chain.month().map(str::to_owned))))
     })
 }
 

@@ -79,7 +79,7 @@ const COLUMNS: [(&str, &str, &str, &str, &[&str]); 12] = [
 ];
 /// Tables whose rows nothing signs: the agent's own notes, and what is sealed and found out when it is opened. Against whoever changes
 /// these stands the sealed state in the second place.
-const NOTES: [&str; 26] = [
+const NOTES: [&str; 27] = [
     "meta",
     "lease",
     "tree_root",
@@ -101,6 +101,7 @@ const NOTES: [&str; 26] = [
     "run_order",
     "run_pace",
     "ledger",
+    "found_again",
     "request",
     "hold",
     "job_run",

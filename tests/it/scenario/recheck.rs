@@ -1,5 +1,6 @@
 //! `verify erased`: what was erased and is in a store again, told from what is new in its place.
 
+use serde_json::Value;
 use wangchuan::stores::Engine;
 
 use super::database::Database;
@@ -61,6 +62,68 @@ fn told_apart(engine: Engine) {
     place.good(&["log", "verify"]);
 }
 
+/// The newest certificate: its result, limitations, reason for replacing another, and rows found in `shop/orders`.
+fn newest(place: &Workplace) -> (String, bool, String, u64, Value) {
+    let said = place.good(&["certificate", "show", "latest"]).document()["statement"]["predicate"].clone();
+    let is_told = said["limitations"].as_array().unwrap().iter().any(|code| code == "FOUND_AGAIN");
+    let targets = said["targets"].as_array().unwrap();
+    let orders = targets.iter().find(|target| target["location"] == "shop/orders").unwrap();
+    let found = orders["verification"]["residualFound"].as_u64().unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    (text(&said["result"]), is_told, text(&said["supersedes"]["reason"]), found, said)
+}
+
+/// What is certified as gone and is there again is certified so, once, and again when it is gone.
+fn certified(engine: Engine) {
+    let place = Workplace::new();
+    let Some(database) = Database::create(engine, place.path()) else { return };
+    small::fill(&database);
+    database.run("CREATE TABLE old_orders AS SELECT * FROM orders");
+    let ignored = "\nignored = [\"old_orders\"]\n\n[[store.collection]]\ntable = \"customers\"";
+    let stores = store(&database.url()).replace("\n[[store.collection]]\ntable = \"customers\"", ignored);
+    place.configure(&format!("{stores}{POLICY}"));
+    place.install();
+    place.good(&["backup", "run"]);
+    place.good(&["erase", "--plan", &place.plan().text("hash")]);
+    place.good(&["backup", "run"]);
+    place.good(&["key", "shred", "--now"]);
+    let before = newest(&place);
+    let result = before.0.clone();
+    let count = place.certificates().len();
+    assert!(!before.1 && before.3 == 0, "{:#}", before.4);
+    // Everything is absent: no certificate says it once more.
+    assert_eq!(look(&place, 0), (0, 0));
+    assert_eq!(place.certificates().len(), count);
+
+    database.run("INSERT INTO orders SELECT * FROM old_orders WHERE order_id IN (1, 2)");
+    let looked = place.program().json(&["verify", "erased"]).ends(1);
+    assert_eq!((looked.number("resurrected"), looked.list("certificates").len()), (2, 1), "{looked}");
+    let (again, told, reason, found, said) = newest(&place);
+    assert_eq!((again.as_str(), told, reason.as_str(), found), ("partial", true, "recheck", 2), "{said:#}");
+    assert_eq!(said["supersedes"]["certificateId"], before.4["certificateId"]);
+    assert!(said["absenceCheckedAt"].as_str().unwrap() > before.4["absenceCheckedAt"].as_str().unwrap(), "{said:#}");
+    assert!(said["finalSince"].is_null() && said["residualDate"].is_null(), "{said:#}");
+    // The same once more is no news; one more, or one fewer, is.
+    assert_eq!(look(&place, 1), (2, 0));
+    assert_eq!(place.certificates().len(), count + 1);
+    database.run("DELETE FROM orders WHERE order_id = 1");
+    place.program().json(&["job", "run", "verify"]).ends(1);
+    assert_eq!((place.certificates().len(), newest(&place).3), (count + 2, 1));
+
+    // Retention takes it again, and is certified; what was certified before is whole again.
+    let again = place.good(&["erase", "--plan", &place.plan().text("hash")]);
+    assert_eq!(again.number("erased"), 1, "{again}");
+    let looked = place.program().json(&["verify", "erased"]).ends(0);
+    assert_eq!(looked.list("certificates").len(), 1, "{looked}");
+    let (now, told, reason, found, said) = newest(&place);
+    assert_eq!((now, told, reason.as_str(), found), (result, false, "recheck", 0), "{said:#}");
+    assert_eq!(said["targets"][0]["recordsSelected"], before.4["targets"][0]["recordsSelected"], "{said:#}");
+    assert_eq!(look(&place, 0), (0, 0));
+    place.good(&["job", "run", "outbox"]);
+    assert_eq!(place.verify_certificates(), place.certificates().len());
+    assert_eq!(place.good(&["audit", "verify"]).text("result"), "valid");
+}
+
 /// An undone erasure is none; a store that is away is said to be.
 fn undone_and_away(engine: Engine) {
     let place = Workplace::new();
@@ -83,6 +146,11 @@ macro_rules! on {
     ($($module:ident $engine:expr),*) => {$(
         mod $module {
             use super::*;
+
+            #[test]
+            fn a_certificate_of_what_came_back_is_replaced_and_replaced_again_when_it_is_gone() {
+                certified($engine);
+            }
 
             #[test]
             fn what_came_back_is_told_from_what_is_new() {

@@ -110,6 +110,7 @@ fn statement(id: &str, at: DateTime<Utc>, previous: Option<Digest>) -> Statement
         medium: None,
         backup_copies: Vec::new(),
         lost_medium: None,
+        refusal: None,
         residual_date: None,
         final_since: None,
         limitations: Vec::new(),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::super::html::escape;
-use super::super::show::code;
+use super::super::show::{code, refusal_words};
 use super::{Page, table};
 use crate::certify::codes::CopyState;
 use crate::certify::statement::Predicate;
@@ -23,6 +23,13 @@ impl Page<'_> {
         }
         for law in &said.legal_basis {
             rows.push((self.word("legal basis", "法律依据"), format!("{} {}", law.regime, law.provision)));
+        }
+        for refused in said.refusal.iter().flat_map(refusal_words) {
+            rows.push((self.word("refusal", "未予删除"), refused.in_lang(self.lang).to_owned()));
+        }
+        if let Some(refusal) = &said.refusal {
+            let by = refusal.decided_by.as_ref().map_or_else(String::new, |who| format!(" · {who}"));
+            rows.push((self.word("decided", "决定"), format!("{}{by}", self.time(refusal.decided_at))));
         }
         for approval in &said.approvals {
             let who = format!("{} {} · {}", approval.role, approval.actor_ref, self.time(approval.approved_at));
