@@ -168,6 +168,8 @@ pub struct Trust {
     pub ended: Vec<(String, Ended)>,
     /// Logs that certificates are filed in, the present one first; lost ones stay as long as any receipt of theirs.
     pub logs: Vec<TrustedLog>,
+    /// The keys of operation logs: what is handed out of one counts only with them.
+    pub operation_logs: Vec<CheckpointKey>,
     /// The witnesses of the logs.
     pub quorum: Quorum,
     /// Whose time stamps are believed.
@@ -212,6 +214,8 @@ struct Wire {
     operator: LogOperator,
     certificate_keys: Vec<WireSigner>,
     logs: Vec<WireLog>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    operation_logs: Vec<String>,
     #[serde(default)]
     witnesses: Vec<String>,
     #[serde(default)]
@@ -330,6 +334,7 @@ impl Trust {
             operator: self.operator(),
             certificate_keys: signers.collect(),
             logs: logs.collect(),
+            operation_logs: self.operation_logs.iter().map(CheckpointKey::verifier_key).collect(),
             witnesses: self.quorum.witnesses().iter().map(WitnessKey::verifier_key).collect(),
             quorum: self.quorum.needed(),
             timestamp_roots: self.stamps.roots().map(|root| encode_pem(CERTIFICATE, root)).collect(),
@@ -358,11 +363,13 @@ impl Trust {
             Ok(TrustedLog { key: key.ok_or(TrustError::Key("log"))?, window: log.valid_for, operator })
         };
         let witnesses: Result<Vec<_>, _> = wire.witnesses.iter().map(|text| WitnessKey::parse(text)).collect();
+        let operation_log = |text: &String| CheckpointKey::parse(text).map_err(|_| TrustError::Key("operation log"));
         let ended = |wire: &WireSigner| Some((wire.key_id.clone(), wire.ended.clone()?));
         let trust = Self {
             ended: wire.certificate_keys.iter().filter_map(ended).collect(),
             signers: wire.certificate_keys.into_iter().map(signer).collect::<Result<_, TrustError>>()?,
             logs: wire.logs.into_iter().map(log).collect::<Result<_, TrustError>>()?,
+            operation_logs: wire.operation_logs.iter().map(operation_log).collect::<Result<_, TrustError>>()?,
             quorum: Quorum::new(witnesses?, wire.quorum)?,
             stamps: match &wire.timestamp_roots[..] {
                 [] => StampTrust::default(),

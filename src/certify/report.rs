@@ -275,7 +275,7 @@ struct Unmapped {
     references: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Change {
     field: String,
     operation: String,
@@ -321,6 +321,8 @@ struct Counting {
     tables: BTreeMap<String, (u64, u64)>,
     received: BTreeMap<String, DateTime<Utc>>,
     closed: BTreeSet<String>,
+    /// By run: whether it went well, its numbers, its changes.
+    ended: BTreeMap<String, (bool, [u64; 4], Vec<Change>)>,
 }
 
 impl Counting {
@@ -340,7 +342,8 @@ impl Counting {
             "key.outside" => tried(&mut totals.outside_keys),
             "drill.run" => {
                 tried(&mut totals.drills);
-                totals.reappeared += record.count("erased_reappeared") + record.count("resurrected");
+                add(&mut totals.reappeared, record.count("erased_reappeared"));
+                add(&mut totals.reappeared, record.count("resurrected"));
             }
             "command.refused" => {
                 let code = record.status_detail.clone().unwrap_or_default();
@@ -363,19 +366,26 @@ impl Counting {
         }
     }
 
+    /// One that was killed behind its entry writes it again: the last one counts.
     fn run_end(&mut self, record: &Logged, is_done: bool) {
+        let counts = ["due", "erased", "anonymised", "kept"].map(|name| record.count(name));
+        self.ended.insert(record.object().to_owned(), (is_done, counts, record.unmapped.changes.clone()));
+    }
+
+    fn runs(&mut self) {
         let sums = &mut self.totals.erasures;
-        let [due, erased, anonymised, kept] = ["due", "erased", "anonymised", "kept"].map(|name| record.count(name));
-        sums.ended += 1;
-        sums.went_wrong += u64::from(!is_done);
-        sums.due += due;
-        sums.erased += erased;
-        sums.anonymised += anonymised;
-        sums.kept += kept;
-        sums.failed += due.saturating_sub(erased + anonymised + kept);
-        for change in &record.unmapped.changes {
-            let (deleted, modified) = self.tables.entry(change.field.clone()).or_default();
-            *(if change.operation == "D" { deleted } else { modified }) += change.rows;
+        for (is_done, [due, erased, anonymised, kept], changes) in std::mem::take(&mut self.ended).into_values() {
+            sums.ended += 1;
+            sums.went_wrong += u64::from(!is_done);
+            add(&mut sums.due, due);
+            add(&mut sums.erased, erased);
+            add(&mut sums.anonymised, anonymised);
+            add(&mut sums.kept, kept);
+            add(&mut sums.failed, [erased, anonymised, kept].into_iter().fold(due, u64::saturating_sub));
+            for change in changes {
+                let (deleted, modified) = self.tables.entry(change.field).or_default();
+                add(if change.operation == "D" { deleted } else { modified }, change.rows);
+            }
         }
     }
 
@@ -429,6 +439,7 @@ impl Counting {
     }
 
     fn end(mut self) -> Totals {
+        self.runs();
         let requests = &mut self.totals.requests;
         requests.received = self.received.len() as u64;
         for at in self.received.iter().filter(|(request, _)| !self.closed.contains(*request)).map(|(_, at)| *at) {
@@ -439,6 +450,11 @@ impl Counting {
         self.totals.tables = self.tables.into_iter().map(table).collect();
         self.totals
     }
+}
+
+/// Numbers of outside bytes may be of any size.
+fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
 }
 
 fn add_rows(rows: &mut BTreeMap<(String, String), PolicyRows>, statement: &Statement) {
@@ -458,11 +474,11 @@ fn add_rows(rows: &mut BTreeMap<(String, String), PolicyRows>, statement: &State
             kept: 0,
             failed: 0,
         });
-        sums.due += target.records_selected;
-        sums.erased += target.records_erased;
-        sums.anonymised += target.records_anonymized;
-        sums.kept += target.records_retained;
-        sums.failed += target.records_failed;
+        add(&mut sums.due, target.records_selected);
+        add(&mut sums.erased, target.records_erased);
+        add(&mut sums.anonymised, target.records_anonymized);
+        add(&mut sums.kept, target.records_retained);
+        add(&mut sums.failed, target.records_failed);
     }
 }
 

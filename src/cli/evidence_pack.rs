@@ -14,8 +14,9 @@ use super::CommandResult;
 use super::certificate::{no_trust, write_all};
 use super::context::{Context, task_error, usage};
 use super::output::shapes::{Checked, Time, Verification};
-use super::output::{Document, Exit, Outcome, Output, UserError, Words};
+use super::output::{Document, Exit, Outcome, Output, UserError, Words, harmless};
 use crate::audit::trust::Trust;
+use crate::control::time_text;
 use crate::installation::Needs;
 use crate::log::tree::sha256;
 use crate::tasks::evidence_pack::{
@@ -119,6 +120,8 @@ pub struct VerifyDocument {
     to: Option<NaiveDate>,
     /// When the pack was made.
     made_at: Option<Time>,
+    /// Whether its period was over then; of what came later it says nothing.
+    is_over: Option<bool>,
     /// The key that signed the manifest.
     key_id: Option<String>,
     /// Whether the trust file came another way than the pack.
@@ -220,7 +223,8 @@ fn faults_of(checks: &[PackCheck]) -> Vec<PackFaultEntry> {
 fn show_faults(output: &mut Output, checks: &[PackCheck]) -> Result<(), UserError> {
     for (check, fault) in checks.iter().flat_map(|check| check.faults.iter().map(move |fault| (check, fault))) {
         let file = fault.file.as_ref().map_or_else(String::new, |file| format!("{file} "));
-        output.line(&format!("✗ {}: {file}{}", check.name, fault.what))?;
+        // Names and texts of a folder that somebody handed over.
+        output.line(&harmless(&format!("✗ {}: {file}{}", check.name, fault.what)))?;
     }
     Ok(())
 }
@@ -285,6 +289,7 @@ fn verify(context: &mut Context<'_>, args: VerifyArgs) -> CommandResult {
         from: said.map(|said| said.from),
         to: said.map(|said| said.to),
         made_at: said.map(|said| said.made_at.instant().into()),
+        is_over: said.map(|_| verdict.covers_until().is_none()),
         key_id: verdict.key_id.clone(),
         is_trust_given,
         checks: checked.collect(),
@@ -298,7 +303,7 @@ fn verify(context: &mut Context<'_>, args: VerifyArgs) -> CommandResult {
 
 fn show(output: &mut Output, verdict: &PackVerdict, is_trust_given: bool) -> Result<(), UserError> {
     for check in verdict.checks.iter().filter(|check| check.faults.is_empty()) {
-        output.line(&format!("✓ {}: {}", check.name, check.said))?;
+        output.line(&harmless(&format!("✓ {}: {}", check.name, check.said)))?;
     }
     show_faults(output, &verdict.checks)?;
     let count = verdict.without_receipt.len();
@@ -328,7 +333,13 @@ fn show(output: &mut Output, verdict: &PackVerdict, is_trust_given: bool) -> Res
             output.say(&Words::new(format!("certificate key {key}"), format!("证书密钥 {key}")))?;
         }
     }
-    output.say(&if verdict.is_valid() {
+    output.say(&if let (true, Some(made)) = (verdict.is_valid(), verdict.covers_until()) {
+        let made = time_text(made);
+        Words::new(
+            format!("the pack is what was signed; it was made at {made}, before its period was over: of what came later it says nothing"),
+            format!("证据包与签名一致；制作于 {made}，当时期间尚未结束，此后的内容不在其中"),
+        )
+    } else if verdict.is_valid() {
         Words::new(
             "the pack is what was signed, and nothing of its period is missing",
             "证据包与签名一致，该期间内没有缺失",

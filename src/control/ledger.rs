@@ -1,6 +1,6 @@
 //! The ledger of erasures.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
@@ -185,6 +185,19 @@ impl Tx {
         .fetch_one(&mut *self.inner)
         .await?;
         Ok(row.try_get(0)?)
+    }
+
+    /// The stores of which snapshots behind this one sealed rows of a run, in cells that can be opened.
+    pub async fn stores_sealed_again(&mut self, run: &str, behind: i64) -> Result<BTreeSet<String>> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT l.store FROM ledger l JOIN sealed_row s ON s.row_mac = l.row_mac \
+             JOIN cell c ON c.id = s.cell WHERE l.run = $1 AND l.state = 'done' AND c.state = 'live' AND s.first_snapshot > $2",
+        )
+        .bind(run)
+        .bind(behind)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// The buckets of those cells in which rows of a run still open.

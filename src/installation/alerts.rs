@@ -27,11 +27,21 @@ pub struct BulkAlert {
 
 impl Installation {
     /// Notes that an operation on so many records of customers succeeded. One on many outside of working hours raises an alert; not what the
-    /// agent does by its calendar, unless that is configured.
-    ///
-    /// # Errors
-    /// When the operation log or the control database cannot be written.
-    pub async fn note_bulk(&self, operation: &str, object: &str, rows: u64) -> Result<()> {
+    /// agent does by its calendar, unless that is configured. What was done is done: an alert that cannot be noted is told, and no error.
+    pub async fn note_bulk(&self, operation: &str, object: &str, rows: u64) {
+        if let Err(error) = self.raise(operation, object, rows).await {
+            let error = crate::error::with_causes(&error);
+            tracing::error!(
+                error,
+                operation,
+                object,
+                rows,
+                "an alert of work outside of working hours could not be noted"
+            );
+        }
+    }
+
+    async fn raise(&self, operation: &str, object: &str, rows: u64) -> Result<()> {
         let (alerts, at) = (&self.config.alerts, self.clock.now());
         if rows < alerts.bulk_rows || (self.is_scheduled && !alerts.scheduled) || !alerts.hours.is_off(at) {
             return Ok(());
@@ -53,7 +63,7 @@ impl Installation {
             .map_err(|_| TaskError::Inconsistent("an alert cannot be written".to_owned()))?;
         let mut tx = self.control.begin().await?;
         for (name, old) in tx.metas(ALERT).await? {
-            if !parse(&old)?.is_shown(alerts.shown_days, at) {
+            if !parse(&old).is_ok_and(|old| old.is_shown(alerts.shown_days, at)) {
                 tx.clear_meta(&name).await?;
             }
         }

@@ -64,10 +64,10 @@ impl Installation {
     pub async fn log(&self, operation: Operation<'_>) -> Result<()> {
         let erased = erased_by(&operation).map(|rows| (operation.name.to_owned(), operation.object.to_owned(), rows));
         self.append(operation).await?;
-        match erased {
-            Some((name, run, rows)) => self.note_bulk(&name, &run, rows).await,
-            None => Ok(()),
+        if let Some((name, run, rows)) = erased {
+            self.note_bulk(&name, &run, rows).await;
         }
+        Ok(())
     }
 
     /// The same without asking whether it is worth an alert.

@@ -17,6 +17,8 @@ use super::tree::{Frontier, Hash, leaf_hash};
 
 /// The version of the form.
 const FORMAT: u32 = 1;
+/// No log has more entries before an excerpt.
+const MOST: u64 = 1 << 48;
 
 /// The first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +105,7 @@ pub fn read_excerpt(text: &str, key: &CheckpointKey) -> Result<Excerpt, ExcerptF
     let fault = |line: Option<u64>, what: &'static str| ExcerptFault { line, what };
     let mut lines = text.lines();
     let header: Option<ExcerptHeader> = lines.next().and_then(|line| serde_json::from_str(line).ok());
-    let header = header.filter(|header| header.format == FORMAT);
+    let header = header.filter(|header| header.format == FORMAT && header.first <= MOST);
     let header = header.ok_or_else(|| fault(Some(1), "is no header of an excerpt that this version knows"))?;
     let hashes: Option<Vec<Hash>> =
         header.before.iter().map(|text| Hash::try_from(hex::decode(text).ok()?).ok()).collect();

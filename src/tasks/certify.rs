@@ -18,6 +18,8 @@ mod roll_up;
 mod root;
 mod rows;
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 
 use self::predicate::{AskedFor, Facts, predicate};
@@ -158,13 +160,14 @@ async fn uncertified_runs(installation: &Installation) -> Result<Vec<RunRow>> {
     let is_blind = !installation.ground()?.skipped.is_empty();
     for run in waiting {
         let body = RunBody::of(&run)?;
+        // Nothing of it changes any more: what it was refused for stands in its one certificate.
+        if body.certified.as_deref() == Some(REFUSED) && keeps_all(&run, &body) {
+            continue;
+        }
         if keeps_all(&run, &body)
             && !reasons_of_run(&mut installation.control.read().await?, &run, &body).await?.is_empty()
         {
-            // Nothing of it changes any more: what it was refused for stands in its one certificate.
-            if body.certified.as_deref() != Some(REFUSED) {
-                due.push(run);
-            }
+            due.push(run);
             continue;
         }
         if is_blind && run.state == SHRED_PENDING && body.irrevocable_at.is_none() && body.certified.is_some() {
@@ -172,7 +175,9 @@ async fn uncertified_runs(installation: &Installation) -> Result<Vec<RunRow>> {
             continue;
         }
         let until = open_until(installation, &run, &body).await?;
-        let claim = claim_of(&run, &body, until.as_deref(), again.iter().filter(|found| found.run == run.id));
+        let own: Vec<FoundAgain> = again.iter().filter(|found| found.run == run.id).cloned().collect();
+        let sealed = sealed_again(&mut installation.control.read().await?, &run, &own).await?;
+        let claim = claim_of(&run, &body, until.as_deref(), &again_text(&own, &sealed));
         let is_told = body.certified.as_deref() == Some(claim.as_str());
         if !is_told || has_untold_media(installation, &run, &body, &gone).await? {
             due.push(run);
@@ -302,7 +307,13 @@ async fn reserved(tx: &mut Tx) -> Result<i64> {
 /// Logs that a certificate is issued, and about what: before with `intent`, for what cannot be logged is not issued.
 async fn log_issue(installation: &Installation, about: &str, id: &str, outcome: &str) -> Result<()> {
     let issued = Operation { name: "certificate.issue", object: id, outcome, ..Operation::default() };
-    installation.log(Operation { references: vec![("about".to_owned(), about.to_owned())], ..issued }).await
+    let mut references = vec![("about".to_owned(), about.to_owned())];
+    if outcome == "success" {
+        // So that nobody who can sign puts another in its place.
+        let row = installation.control.read().await?.certificate(id).await?;
+        references.extend(row.map(|row| ("digest".to_owned(), row.digest)));
+    }
+    installation.log(Operation { references, ..issued }).await
 }
 
 /// Logs the intent to issue the certificate whose id was announced; returns that id.
@@ -317,7 +328,7 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
     let body = RunBody::of(run)?;
     if body.certified.as_deref().is_some_and(|claim| claim.starts_with(UNPROVEN)) {
         let facts = gather(installation, &mut installation.control.read().await?, run).await?;
-        let again = again_text(facts.again.iter());
+        let again = again_text(&facts.again, &facts.sealed_again);
         if is_unproven(run, facts.key_evidence.as_ref()) && body.certified == Some(format!("{UNPROVEN}{again}")) {
             return Ok(None);
         }
@@ -334,14 +345,8 @@ async fn certify_run(installation: &Installation, run: &RunRow) -> Result<Option
 async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Option<String>> {
     let mut body = RunBody::of(run)?;
     let reasons = reasons_of_run(&mut installation.control.read().await?, run, &body).await?;
-    let (until, claim) = if reasons.is_empty() {
-        let until = open_until(installation, run, &body).await?;
-        let again = installation.control.read().await?.found_again(Some(&run.id)).await?;
-        let claim = claim_of(run, &body, until.as_deref(), again.iter());
-        (until, claim)
-    } else {
-        (None, REFUSED.to_owned())
-    };
+    let (until, claim) =
+        if reasons.is_empty() { claim_now(installation, run, &body).await? } else { (None, REFUSED.to_owned()) };
     let gone = gone_copies(&mut installation.control.read().await?).await?;
     if body.certified.as_deref() == Some(claim.as_str()) && !has_untold_media(installation, run, &body, &gone).await? {
         return Ok(None);
@@ -368,7 +373,7 @@ async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Opti
     facts.refusal = refusal_of_run(&mut tx, run, reasons, now).await?;
     facts.open_until = until;
     (facts.sequence, facts.previous) = (sequence as u64, previous);
-    let reason = supersedes_reason(run, body.certified.as_deref(), &facts.again);
+    let reason = supersedes_reason(run, body.certified.as_deref(), &again_text(&facts.again, &facts.sealed_again));
     facts.supersedes = earlier.clone().map(|certificate_id| Supersedes { certificate_id, reason });
     let predicate = predicate(&facts)?;
     let told_media = facts.media();
@@ -392,7 +397,8 @@ async fn issue_for_run(installation: &Installation, run: &RunRow) -> Result<Opti
         body.residuals = Some(left);
     }
     body.media = told_media;
-    let certified_now = if unproven { format!("{UNPROVEN}{}", again_text(facts.again.iter())) } else { claim };
+    let certified_now =
+        if unproven { format!("{UNPROVEN}{}", again_text(&facts.again, &facts.sealed_again)) } else { claim };
     RunBody { certified: Some(certified_now), ..body }.put(&mut certified)?;
     if !tx.step_run(&certified, &run.state).await? {
         return Err(TaskError::Inconsistent(format!("run {} changed while it was certified", run.id)));
@@ -408,6 +414,7 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
     let plan = tx.plan(run.plan.as_deref().unwrap_or_default()).await?;
     let plan = plan.ok_or_else(|| TaskError::Inconsistent(format!("run {} has no plan", run.id)))?;
     let chunks = tx.chunks(&plan.id).await?;
+    let again = tx.found_again(Some(&run.id)).await?;
     let plan = serde_json::from_str(&plan.body)
         .map_err(|_| TaskError::Inconsistent("a plan's public part is damaged".to_owned()))?;
     Ok(Facts {
@@ -427,7 +434,8 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
         gone: gone_copies(tx).await?,
         approvals: Vec::new(),
         refusal: None,
-        again: tx.found_again(Some(&run.id)).await?,
+        sealed_again: sealed_again(tx, run, &again).await?,
+        again,
         now: installation.clock.now(),
         key_evidence,
         root_slot,
@@ -438,6 +446,14 @@ async fn gather(installation: &Installation, tx: &mut Tx, run: &RunRow) -> Resul
         open_until: None,
         lists_irrevocable_at,
     })
+}
+
+/// Stores of which snapshots sealed rows of a run anew, while they were there again, under keys that live.
+async fn sealed_again(tx: &mut Tx, run: &RunRow, again: &[FoundAgain]) -> Result<BTreeSet<String>> {
+    match run.verified_snapshot {
+        Some(last) if !again.is_empty() => Ok(tx.stores_sealed_again(&run.id, last).await?),
+        _ => Ok(BTreeSet::new()),
+    }
 }
 
 /// The committed snapshots that may hold rows of a run.
@@ -508,9 +524,8 @@ pub fn result_name(result: ErasureResult) -> &'static str {
 }
 
 /// `before`: what the certificate tells that is replaced.
-fn supersedes_reason(run: &RunRow, before: Option<&str>, again: &[FoundAgain]) -> SupersedesReason {
+fn supersedes_reason(run: &RunRow, before: Option<&str>, now: &str) -> SupersedesReason {
     let told = before.and_then(|claim| claim.split_once(AGAIN)).map_or("", |(_, told)| told);
-    let now = again_text(again.iter());
     match run.state.as_str() {
         _ if now.strip_prefix(AGAIN).unwrap_or_default() != told => SupersedesReason::Recheck,
         UNDONE => SupersedesReason::Undone,
@@ -531,13 +546,7 @@ async fn open_until(installation: &Installation, run: &RunRow, body: &RunBody) -
 
 /// What of a run its certificate tells that can change: another claim needs another certificate. A run whose keys are destroyed
 /// irrevocably only at a date has one that names it, and another when the date had to be moved.
-fn claim_of<'a>(
-    run: &RunRow,
-    body: &RunBody,
-    until: Option<&str>,
-    again: impl Iterator<Item = &'a FoundAgain>,
-) -> String {
-    let again = again_text(again);
+fn claim_of(run: &RunRow, body: &RunBody, until: Option<&str>, again: &str) -> String {
     if let Some(at) = body.irrevocable_at.filter(|_| run.state == SHRED_PENDING) {
         return format!("{} irrevocable at {}{again}", run.state, crate::control::time_text(at));
     }
@@ -545,15 +554,24 @@ fn claim_of<'a>(
     if body.is_residue_pending() {
         claim.push_str(UNSETTLED);
     }
-    claim + &again
+    claim + again
 }
 
-/// What a claim says of rows that are there again; nothing of those that are gone again.
-fn again_text<'a>(again: impl Iterator<Item = &'a FoundAgain>) -> String {
-    let places: Vec<String> = again
-        .filter(|found| found.rows > 0)
-        .map(|found| format!("{}={}", location(&found.store, &found.collection), found.rows))
-        .collect();
+/// Until when rows of a run open in backups, and what its certificate has to tell now.
+async fn claim_now(installation: &Installation, run: &RunRow, body: &RunBody) -> Result<(Option<String>, String)> {
+    let until = open_until(installation, run, body).await?;
+    let mut tx = installation.control.read().await?;
+    let again = tx.found_again(Some(&run.id)).await?;
+    let sealed = sealed_again(&mut tx, run, &again).await?;
+    let claim = claim_of(run, body, until.as_deref(), &again_text(&again, &sealed));
+    Ok((until, claim))
+}
+
+/// What a claim says of rows that are there again; of those that are gone again only in which stores snapshots still have them.
+fn again_text(again: &[FoundAgain], sealed: &BTreeSet<String>) -> String {
+    let there = again.iter().filter(|found| found.rows > 0);
+    let there = there.map(|found| format!("{}={}", location(&found.store, &found.collection), found.rows));
+    let places: Vec<String> = there.chain(sealed.iter().map(|store| format!("{store} sealed"))).collect();
     if places.is_empty() { String::new() } else { format!("{AGAIN}{}", places.join(",")) }
 }
 

@@ -93,8 +93,10 @@ impl Period {
         // Of none in it, the place between those before and behind it.
         let before = || times.iter().rposition(|at| *at < self.since).map_or(0, |last| last + 1);
         let first = times.iter().position(is_in).unwrap_or_else(before);
-        let own = first..times.iter().rposition(is_in).map_or(first, |last| last + 1);
-        own.start.saturating_sub(1)..(own.end + 1).min(times.len())
+        let end = times.iter().rposition(is_in).map_or(first, |last| last + 1);
+        // The neighbour must lie on its own side of the period: only that shows where the period ends.
+        let start = times[..first].iter().rposition(|at| *at < self.since).unwrap_or(0);
+        start..times[end..].iter().position(|at| self.until <= *at).map_or(times.len(), |next| end + next + 1)
     }
 }
 

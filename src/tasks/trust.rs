@@ -10,7 +10,7 @@ use crate::audit::stamp::{self, StampError, TimeStamp};
 use crate::audit::trust::{Signed, Signers, StampChain, Standing, Trust, TrustedLog, Window};
 use crate::certify::dsse::Envelope;
 use crate::control::CertificateRow;
-use crate::installation::{Installation, audit_log_keys, audit_log_operator, stamp_trust};
+use crate::installation::{Installation, audit_log_keys, audit_log_operator, stamp_trust, view_operation_log};
 use crate::log::tree::Hash;
 
 pub use self::parts::{CertificateParts, read_parts};
@@ -50,7 +50,10 @@ pub async fn trust(installation: &Installation) -> Result<Trust> {
         TrustedLog { key, window: Window::default(), operator }
     };
     let logs = logs.into_iter().map(trusted).collect();
-    Ok(Trust { signers, ended, logs, quorum: installation.config.audit.quorum.clone(), stamps, stamp_chains })
+    // Without one yet nothing of it can be handed out.
+    let operation_logs = view_operation_log(installation).await.into_iter().map(|view| view.key).collect();
+    let quorum = installation.config.audit.quorum.clone();
+    Ok(Trust { signers, ended, logs, operation_logs, quorum, stamps, stamp_chains })
 }
 
 /// Up to which number certificates were there when the key of this one ended, if it has that number or a lower one, and the one with
@@ -350,6 +353,7 @@ mod tests {
                 stamp_chains: Vec::new(),
                 signers: vec![(signer.public().clone(), of_signer)],
                 ended: Vec::new(),
+                operation_logs: Vec::new(),
                 logs: vec![TrustedLog { key: log.key().clone(), window: of_log, operator: LogOperator::Independent }],
                 quorum: Quorum::new(vec![witness.clone()], 1).unwrap(),
             };

@@ -181,7 +181,7 @@ pub async fn go_on(installation: &Installation, mut run: RunRow) -> Result<UndoR
     forget_markers(&ground, &run).await?;
     let outcome = if report.refused == 0 { "success" } else { "failure" };
     installation.log_operation("run.undo", &run.id, outcome).await?;
-    installation.note_bulk("run.undo", &run.id, report.restored).await?;
+    installation.note_bulk("run.undo", &run.id, report.restored).await;
     Ok(report)
 }
 

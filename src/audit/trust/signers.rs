@@ -44,6 +44,7 @@ impl Signers {
     pub fn trust(&self) -> Trust {
         let (signers, ended) = (self.keys.clone(), self.ended.clone());
         let (quorum, stamps) = (Quorum::default(), StampTrust::default());
-        Trust { signers, ended, logs: Vec::new(), quorum, stamps, stamp_chains: Vec::new() }
+        let (logs, operation_logs) = (Vec::new(), Vec::new());
+        Trust { signers, ended, logs, operation_logs, quorum, stamps, stamp_chains: Vec::new() }
     }
 }

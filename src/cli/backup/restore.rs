@@ -152,7 +152,7 @@ pub async fn restore(context: &mut Context<'_>, args: RestoreArgs) -> CommandRes
         }
     };
     let rows = report.collections.iter().map(|counts| counts.restored).sum();
-    installation.note_bulk("restore.end", &row.id, rows).await.map_err(task_error)?;
+    installation.note_bulk("restore.end", &row.id, rows).await;
     if subject.is_some() {
         report.notes.extend(installation.skipped().iter().map(|(store, _)| {
             format!("store {store} could not be asked how it writes this id: rows under another spelling of it may be missing")

@@ -23,6 +23,6 @@ pub use error_report::UserError;
 pub use exit::Exit;
 pub use lang::{Lang, Words, say};
 pub use progress::Progress;
-pub use screen::Screen;
+pub use screen::{Screen, harmless};
 pub use shapes::Outcome;
 pub use table::Grid;

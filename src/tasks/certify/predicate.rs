@@ -7,7 +7,7 @@ pub(super) mod basis;
 pub(super) mod copies;
 pub(super) mod kept;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 
@@ -99,6 +99,8 @@ pub(super) struct Facts {
     pub refusal: Option<Refusal>,
     /// Rows of it that later looks found again.
     pub again: Vec<FoundAgain>,
+    /// Stores with snapshots of the time in which rows of it were there again: they open under keys that live.
+    pub sealed_again: BTreeSet<String>,
     /// The time of issue.
     pub now: DateTime<Utc>,
     /// The destroyed root, once its destruction is on record.
@@ -237,7 +239,7 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
         final_since: facts
             .body
             .final_at
-            .filter(|_| facts.is_final() && facts.rows_again(None) == 0)
+            .filter(|_| facts.is_final() && facts.rows_again(None) == 0 && facts.sealed_again.is_empty())
             .map(Timestamp::from),
         targets,
         backup_copies,
@@ -276,6 +278,7 @@ fn result_of(facts: &Facts) -> ErasureResult {
         && body.failed == 0
         && body.residual == 0
         && facts.rows_again(None) == 0
+        && facts.sealed_again.is_empty()
         && body.skipped.is_empty()
         && body.stopped == 0
         && !body.is_residue_pending()
@@ -316,7 +319,11 @@ fn targets(facts: &Facts) -> Result<Vec<Target>> {
             .spec(&counts.store)
             .ok_or_else(|| TaskError::Inconsistent(format!("store {} is not registered any more", counts.store)))?;
         let sums = sums(facts, &counts.store, &counts.collection);
-        let backups = backups(facts, spec.backup, sums.erased + sums.anonymised + sums.stripped > 0);
+        let backups = if facts.sealed_again.contains(&counts.store) {
+            Backups { state: BackupState::Chain, expires_by: None }
+        } else {
+            backups(facts, spec.backup, sums.erased + sums.anonymised + sums.stripped > 0)
+        };
         let again = facts.rows_again(Some((&counts.store, &counts.collection)));
         let clean = facts.body.is_settled(&counts.store) && again == 0;
         let place = location(&counts.store, &counts.collection);

@@ -6,7 +6,7 @@ use chrono::{DateTime, Days, NaiveDate, Utc};
 use super::predicate::kept::reason_of;
 use super::predicate::{AskedFor, LINT_RULES, REFERENCE_KEY, REFERENCE_YEARS};
 use super::{
-    FINAL, Number, SHRED_PENDING, SHREDDED, UNDONE, announced, begin_issue, issuer, log_issue, next_reserved, proof,
+    FINAL, Number, SHRED_PENDING, SHREDDED, announced, begin_issue, issuer, log_issue, next_reserved, proof,
     request_of, result_name, sign, told,
 };
 use crate::certify::Draft;
@@ -52,7 +52,8 @@ pub(super) async fn reasons_of_run(tx: &mut Tx, run: &RunRow, body: &RunBody) ->
     // Their ids are in the order of time.
     for before in tx.runs(None).await?.into_iter().filter(|before| before.request == Some(number) && before.id < run.id)
     {
-        if before.state != UNDONE && RunBody::of(&before)?.gone() > 0 {
+        // Of one that was undone too: what could not be put back is gone.
+        if RunBody::of(&before)?.gone() > 0 {
             return Ok(Vec::new());
         }
     }

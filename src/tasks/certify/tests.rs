@@ -1,6 +1,6 @@
 //! Certificates from made-up facts: each is issued for real, so that its own check has the last word.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
@@ -142,6 +142,7 @@ fn facts(shredded: bool, spec: StoreSpec, chunks: Vec<ChunkRow>) -> Facts {
         approvals: Vec::new(),
         refusal: None,
         again: Vec::new(),
+        sealed_again: BTreeSet::new(),
         agent: hex::encode([7; 16]),
         stores: vec![spec],
         engines: HashMap::from([("shop".to_owned(), Engine::Sqlite)]),

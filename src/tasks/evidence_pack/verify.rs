@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
 use serde_json::Value;
 
 use super::contents::{BUNDLE_END, ENVELOPE_END, LIST_END, PackedHold, PackedPolicies, certificate_file, drill_file};
-use super::{HOLDS, LOG, MANIFEST, POLICIES, PackFiles, REPORT, TRUST};
+use super::{HOLDS, LOG, MANIFEST, POLICIES, PackFiles, Period, REPORT, TRUST};
 use crate::audit::trust::Trust;
 use crate::certify::evidence_pack::{EvidencePack, EvidencePackStatement, Numbers, read_manifest};
 use crate::certify::report::{Totals, differences, read_report, totals};
@@ -14,6 +15,7 @@ use crate::certify::{Said, VerifiedCertificate, roll_up};
 use crate::log::archive::ArchivedEntry;
 use crate::log::checkpoint::CheckpointKey;
 use crate::log::excerpt::{Excerpt, read_excerpt};
+use crate::log::prune::cutoff;
 use crate::log::tree::sha256;
 use crate::tasks::drill::{check_part, row_of};
 use crate::tasks::trust::{Given, GivenReceipt, read_parts, standing_words, verify_with};
@@ -61,6 +63,13 @@ impl PackVerdict {
     pub fn is_valid(&self) -> bool {
         self.manifest.is_some() && self.checks.iter().all(|check| check.faults.is_empty())
     }
+
+    /// When the pack was made, if its period was not over then: of what came later it knows nothing.
+    #[must_use]
+    pub fn covers_until(&self) -> Option<DateTime<Utc>> {
+        let said = &self.manifest.as_ref()?.predicate;
+        Some(said.made_at.instant()).filter(|made| *made < said.until.instant())
+    }
 }
 
 fn fault(file: impl Into<String>, what: impl Into<String>) -> PackFault {
@@ -100,8 +109,12 @@ pub fn verify_pack(files: &PackFiles, report: Option<(&str, &[u8])>, trust: &Tru
     };
     let standing = trust.judge(&key_id, manifest.predicate.made_at.instant(), None, now);
     let unfit = (!standing.is_good()).then(|| fault(MANIFEST, standing_words(standing)));
+    let said = &manifest.predicate;
+    let instants = (said.since.instant(), said.until.instant());
+    let is_shifted = !are_days((said.from, said.to, &said.timezone), instants);
+    let unfit = unfit.into_iter().chain(is_shifted.then(|| fault(MANIFEST, SHIFTED)));
     let period = format!("{} to {}", manifest.predicate.from, manifest.predicate.to);
-    verdict.checks.push(check("manifest", unfit.into_iter().collect(), format!("of {period}, signed by {key_id}")));
+    verdict.checks.push(check("manifest", unfit.collect(), format!("of {period}, signed by {key_id}")));
     verdict.checks.push(files_check(files, &manifest));
     let pack = Pack { files, trust, now, said: &manifest.predicate };
     let (certificates, read) = pack.certificates();
@@ -119,6 +132,15 @@ pub fn verify_pack(files: &PackFiles, report: Option<(&str, &[u8])>, trust: &Tru
         excerpt.iter().flat_map(|excerpt| &excerpt.entries).filter(|entry| entry.record.is_none()).count() as u64;
     (verdict.manifest, verdict.key_id) = (Some(manifest), Some(key_id));
     verdict
+}
+
+/// What is said of days whose instants are others than theirs.
+const SHIFTED: &str = "has days whose beginning or end is another instant than it says";
+
+/// Whether these are the beginning of the first and the end of the last day in the zone.
+fn are_days((from, to, zone): (NaiveDate, NaiveDate, &str), instants: (DateTime<Utc>, DateTime<Utc>)) -> bool {
+    let period = zone.parse::<Tz>().ok().and_then(|zone| Period::of(from, to, zone).ok());
+    period.is_some_and(|period| (period.since, period.until) == instants)
 }
 
 fn check(name: &'static str, faults: Vec<PackFault>, said: impl Into<String>) -> PackCheck {
@@ -293,6 +315,10 @@ impl Pack<'_> {
         let Ok(key) = CheckpointKey::parse(&said.verifier_key) else {
             return bad("has no key that it could be verified with".to_owned());
         };
+        // Who can sign a manifest can name any key in it.
+        if !self.trust.operation_logs.contains(&key) {
+            return bad("is signed by a key of an operation log that the trust file does not have".to_owned());
+        }
         let excerpt = match read_excerpt(&String::from_utf8_lossy(bytes), &key) {
             Ok(excerpt) => excerpt,
             Err(wrong) => {
@@ -309,13 +335,36 @@ impl Pack<'_> {
         let is_open = self.said.made_at < self.said.until;
         match ends {
             (Some(first), Some(last)) => {
-                let is_last = is_open && excerpt.is_newest();
-                let ends = self.ends("entries of the log", (first, last), excerpt.first() == 0, is_last);
-                faults.extend(ends.into_iter().map(|wrong| fault(LOG, wrong.what)));
+                if excerpt.first() > 0 && self.said.since.instant() <= first {
+                    faults.push(fault(LOG, "begins later than the period, and earlier entries may be missing"));
+                }
+                if last < self.said.until.instant() && !(is_open && excerpt.is_newest()) {
+                    faults.push(fault(LOG, "ends earlier than the period, and later entries may be missing"));
+                }
             }
             _ => faults.push(fault(LOG, "has no entries: not even the one of the making of this pack")),
         }
+        faults.extend(self.emptied(&excerpt));
         (check("log", faults, "all entries of the period, as the log signed them"), Some(excerpt))
+    }
+
+    /// Entries without content that must have theirs. When those without were written, only the file says: behind one that is young there is
+    /// none that is old.
+    fn emptied(&self, log: &Excerpt) -> Option<PackFault> {
+        let made = self.said.made_at.instant();
+        let zone: Tz = self.said.timezone.parse().unwrap_or(Tz::UTC);
+        let kept_from = cutoff(made.with_timezone(&zone).date_naive(), zone);
+        let mut is_young = false;
+        let mut lines = Vec::new();
+        for (at, entry) in log.entries.iter().enumerate() {
+            is_young |= time_of(entry).is_none_or(|time| kept_from <= time);
+            if is_young && entry.record.is_none() {
+                lines.push(at + 2);
+            }
+        }
+        let (first, others) = lines.split_first()?;
+        let more = if others.is_empty() { String::new() } else { format!("; so do {} others", others.len()) };
+        Some(fault(LOG, format!("line {first} lacks its content, which is kept for three years at least{more}")))
     }
 
     /// What roll-ups count is there, and the log that they saw is this one.
@@ -331,6 +380,12 @@ impl Pack<'_> {
         for (number, statement) in &statements {
             let name = certificate_file(*number, LIST_END);
             let head = &statement.predicate.operation_log;
+            let is_own = certificates.get(number).is_some_and(|found| self.is_in(found.issued_at()));
+            if is_own && log.is_some() && !roots.contains_key(&head.size) {
+                let what =
+                    format!("does not hold the place up to which roll-up no. {number} of the period saw the log");
+                faults.push(fault(LOG, what));
+            }
             if roots.get(&head.size).is_some_and(|root| hex::encode(root) != head.root_hash) {
                 faults.push(fault(
                     LOG,
@@ -437,6 +492,12 @@ impl Pack<'_> {
             .filter(|id| !there.contains(id.as_str()))
             .map(|id| general(format!("certificate {id} was issued in the period as the log says, and is missing")))
             .collect();
+        for (id, digest) in digests(excerpt) {
+            let other = certificates.iter().find(|(_, found)| found.id() == id && hex::encode(found.digest) != digest);
+            if let Some((number, _)) = other {
+                faults.push(general(format!("certificate no. {number} is another than the log says was issued")));
+            }
+        }
         let holds: BTreeSet<String> = self.read_holds().into_iter().flatten().map(|hold| hold.hold).collect();
         let placed = self.logged(Some(excerpt), "hold.place");
         let unknown = placed.iter().filter(|hold| !holds.contains(*hold));
@@ -462,7 +523,16 @@ impl Pack<'_> {
         for (name, bytes) in &reports {
             faults.extend(self.report(bytes, certificates, log).into_iter().map(|what| fault(*name, what)));
         }
-        check("report", faults, format!("{} counted again from the log and the certificates, equal", reports.len()))
+        let early = reports.iter().filter(|(_, bytes)| {
+            read_report(bytes, &self.trust.keys()).is_ok_and(|(report, _)| report.made_at < report.until)
+        });
+        let early: Vec<&str> = early.map(|(name, _)| *name).collect();
+        let mut said = format!("{} counted again from the log and the certificates, equal", reports.len());
+        if !early.is_empty() {
+            said.push_str("; made before their days were over: ");
+            said.push_str(&early.join(", "));
+        }
+        check("report", faults, said)
     }
 
     /// What is wrong with a report.
@@ -475,6 +545,9 @@ impl Pack<'_> {
         let standing = self.trust.judge(&key_id, report.made_at.instant(), None, self.now);
         if !standing.is_good() {
             wrong.push(standing_words(standing));
+        }
+        if !are_days((report.from, report.to, &report.timezone), (report.since.instant(), report.until.instant())) {
+            wrong.push(SHIFTED.to_owned());
         }
         if report.since < self.said.since || self.said.until < report.until {
             wrong.push(format!("is of {} to {}, which the pack does not cover", report.from, report.to));
@@ -499,6 +572,19 @@ impl Pack<'_> {
         let objects = |record: Value| record.pointer("/resources/0/uid").and_then(Value::as_str).map(str::to_owned);
         records.filter(is_meant).filter_map(objects).collect()
     }
+}
+
+/// Certificates that the log tells of, with their digests, as far as it says them.
+fn digests(log: &Excerpt) -> Vec<(String, String)> {
+    let records = log.entries.iter().filter_map(|entry| entry.record.as_deref());
+    let records = records.filter_map(|record| serde_json::from_str::<Value>(record).ok());
+    let text = |record: &Value, place: &str| record.pointer(place).and_then(Value::as_str).map(str::to_owned);
+    let issued = records.filter(|record| {
+        text(record, "/api/operation").as_deref() == Some("certificate.issue") && record["status_id"] == 1
+    });
+    issued
+        .filter_map(|record| Some((text(&record, "/resources/0/uid")?, text(&record, "/unmapped/references/digest")?)))
+        .collect()
 }
 
 /// Missing numbers that are named one by one.

@@ -421,7 +421,8 @@ fn trust_file(key: &PublicKey, log: &CheckpointKey) -> Vec<u8> {
     let quorum = Quorum::new(Vec::new(), 0).unwrap();
     let (stamps, stamp_chains) = (StampTrust::default(), Vec::new());
     let signers = vec![(key.clone(), window)];
-    let trust = Trust { ended: Vec::new(), signers, logs: vec![log], quorum, stamps, stamp_chains };
+    let operation_logs = vec![log.key.clone()];
+    let trust = Trust { ended: Vec::new(), signers, logs: vec![log], operation_logs, quorum, stamps, stamp_chains };
     trust.to_json().to_string().into_bytes()
 }
 

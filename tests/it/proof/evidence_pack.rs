@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Days, TimeDelta, Utc};
 use serde_json::Value;
+use wangchuan::certify::dsse::{Envelope, pae};
 use wangchuan::certify::evidence_pack::{EvidencePackStatement, read_manifest, signed_manifest};
 use wangchuan::certify::signer::CertificateSigner;
 use wangchuan::certify::statement::{Digest, Subject};
 use wangchuan::clock::{Clock as _, SystemClock};
 use wangchuan::installation::Installation;
+use wangchuan::log::checkpoint::CheckpointSigner;
 use wangchuan::log::tree::sha256;
+use wangchuan::random::SystemRandom;
 use wangchuan::tasks::certify::certify_due;
 use wangchuan::tasks::evidence_pack::{MANIFEST, MadePack, PackFiles, make_pack, own_trust, verify_pack};
 
@@ -309,7 +312,37 @@ fn whoever_has_the_signing_key_cannot_leave_anything_out() {
         manifest.predicate.policy_digest = "ab".repeat(32);
     });
     assert_says(&policies, &["policies: policies.json", "does not have the policies that certificate no. 1 names"]);
+    let replaced = forged(&files, &signer, |files, _| replace(files, &signer, last));
+    assert_says(
+        &replaced,
+        &["completeness: ", &format!("certificate no. {last} is another than the log says was issued")],
+    );
+    let shifted = forged(&files, &signer, |_, manifest| manifest.predicate.since = manifest.predicate.until);
+    assert_says(&shifted, &["manifest: manifest.json", "is another instant than it says"]);
+    let other = CheckpointSigner::make_pkcs8(&SystemRandom).unwrap();
+    let other = CheckpointSigner::from_pkcs8("other.example/log", &other).unwrap();
+    let other_log = forged(&files, &signer, |_, manifest| {
+        manifest.predicate.operation_log.verifier_key = other.key().verifier_key();
+    });
+    assert_says(&other_log, &["log: log/operations.ndjson", "that the trust file does not have"]);
     forged_logs(&files, &signer);
+}
+
+/// Signs another certificate with the same id and number as the last one.
+fn replace(files: &mut PackFiles, signer: &CertificateSigner, last: u64) {
+    use base64::Engine as _;
+    const IN_TOTO: &str = "application/vnd.in-toto+json";
+    let begin = format!("certificates/{last:06}.");
+    let is_it = |name: &&String| name.starts_with(&begin) && !name.ends_with("ndjson");
+    let name = files.keys().find(is_it).unwrap().clone();
+    let value: Value = serde_json::from_slice(&files.remove(&name).unwrap()).unwrap();
+    let payload = value["payload"].as_str().or(value["dsseEnvelope"]["payload"].as_str()).unwrap();
+    let payload = base64::engine::general_purpose::STANDARD.decode(payload).unwrap();
+    let changed =
+        String::from_utf8(payload).unwrap().replacen("\"agentVersion\":\"", "\"agentVersion\":\"9", 1).into_bytes();
+    let signature = signer.sign(&pae(IN_TOTO, &changed)).unwrap();
+    let envelope = Envelope::make(IN_TOTO, changed, signature, signer.public().key_id());
+    files.insert(format!("{begin}dsse.json"), envelope.as_bytes().to_vec());
 }
 
 /// Entries that are changed or left out, with numbers that fit again.
@@ -334,6 +367,12 @@ fn forged_logs(files: &PackFiles, signer: &CertificateSigner) {
         lines.remove(3);
     });
     assert_says(&removed, &["log: log/operations.ndjson line 5", "one is missing"]);
+    let emptied = edit(&|lines, _| {
+        let mut entry: Value = serde_json::from_str(&lines[3]).unwrap();
+        (entry["salt"], entry["record"]) = (Value::Null, Value::Null);
+        lines[3] = entry.to_string();
+    });
+    assert_says(&emptied, &["log: log/operations.ndjson", "line 5 lacks its content"]);
     let cut = edit(&|lines, _| {
         lines.pop();
     });
@@ -388,12 +427,31 @@ async fn a_period_that_is_over_shows_its_ends() {
     let verdict = verify_pack(&before.files, None, &trust, now);
     assert!(verdict.is_valid(), "{:#?}", verdict.checks);
 
-    // The entry behind the period is left out, with everything else made to fit by whoever can sign.
+    // Entries of before, which prove themselves, and nothing of the period.
     let signer = CertificateSigner::open(&world.path("state/signing-key.pem")).unwrap();
+    let faults = forged(&made.files, &signer, |files, manifest| {
+        files.insert("log/operations.ndjson".to_owned(), first.files["log/operations.ndjson"].clone());
+        files.retain(|name, _| !name.starts_with("certificates/"));
+        manifest.predicate.operation_log = first.manifest.predicate.operation_log.clone();
+        (manifest.predicate.certificates, manifest.predicate.drills) = (None, None);
+        manifest.predicate.since = (manifest.predicate.since.instant() + TimeDelta::days(1)).into();
+        manifest.predicate.until = (manifest.predicate.until.instant() + TimeDelta::days(1)).into();
+        manifest.predicate.from = manifest.predicate.from + Days::new(1);
+        manifest.predicate.to = manifest.predicate.to + Days::new(1);
+    });
+    assert_says(
+        &faults,
+        &["log: log/operations.ndjson", "ends earlier than the period, and later entries may be missing"],
+    );
+
+    // The entry behind the period is left out, with everything else made to fit by whoever can sign.
     let faults = forged(&made.files, &signer, |_, manifest| {
         manifest.predicate.to = manifest.predicate.to + Days::new(1);
         manifest.predicate.until = (manifest.predicate.until.instant() + TimeDelta::days(1)).into();
     });
-    assert_says(&faults, &["log: log/operations.ndjson", "end within the period, and later ones may be missing"]);
+    assert_says(
+        &faults,
+        &["log: log/operations.ndjson", "ends earlier than the period, and later entries may be missing"],
+    );
     installation.close().await.unwrap();
 }

@@ -124,6 +124,43 @@ fn certified(engine: Engine) {
     assert_eq!(place.good(&["audit", "verify"]).text("result"), "valid");
 }
 
+/// Rows that were there again are in the snapshots of that time: when they are gone once more, that is said.
+fn sealed_meanwhile(engine: Engine) {
+    let place = Workplace::new();
+    let Some(database) = Database::create(engine, place.path()) else { return };
+    small::fill(&database);
+    database.run("CREATE TABLE old_orders AS SELECT * FROM orders");
+    let ignored = "\nignored = [\"old_orders\"]\n\n[[store.collection]]\ntable = \"customers\"";
+    let stores = store(&database.url()).replace("\n[[store.collection]]\ntable = \"customers\"", ignored);
+    place.configure(&format!("{stores}{POLICY}"));
+    place.install();
+    place.good(&["backup", "run"]);
+    place.good(&["erase", "--plan", &place.plan().text("hash")]);
+    place.good(&["backup", "run"]);
+    place.good(&["key", "shred", "--now"]);
+    let before = newest(&place);
+    database.run("INSERT INTO orders SELECT * FROM old_orders WHERE order_id IN (1, 2)");
+    assert_eq!(look(&place, 1), (2, 0));
+    place.good(&["backup", "run"]);
+    database.run("DELETE FROM orders WHERE order_id IN (1, 2)");
+    assert_eq!(look(&place, 0), (0, 0));
+    let (now, told, reason, found, said) = newest(&place);
+    assert_eq!((now.as_str(), told, reason.as_str(), found), ("partial", false, "recheck", 0), "{said:#}");
+    assert!(said["limitations"].as_array().unwrap().iter().any(|code| code == "BACKUP_NOT_COVERED"), "{said:#}");
+    assert!(said["finalSince"].is_null() && said["residualDate"].is_null(), "{said:#}");
+    assert_ne!(before.4["certificateId"], said["certificateId"]);
+    let count = place.certificates().len();
+    assert_eq!(look(&place, 0), (0, 0));
+    assert_eq!(place.certificates().len(), count, "no news, no certificate");
+}
+
+#[test]
+fn what_was_sealed_while_it_was_there_again_is_said() {
+    for engine in [Engine::Sqlite, Engine::Postgres, Engine::Mysql] {
+        sealed_meanwhile(engine);
+    }
+}
+
 /// An undone erasure is none; a store that is away is said to be.
 fn undone_and_away(engine: Engine) {
     let place = Workplace::new();
