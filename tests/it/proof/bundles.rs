@@ -279,7 +279,7 @@ async fn stock_verifiers_take_what_is_genuine_and_refuse_the_rest() {
 /// A genuine bundle beside evidence in which a line was changed.
 fn other_evidence(folder: &Path) {
     let evidence = std::fs::read_to_string(folder.join("genuine.evidence.ndjson")).unwrap();
-    let changed = evidence.replacen("absent", "present", 1);
+    let changed = evidence.replacen("full-readback", "sample", 1);
     assert_ne!(changed, evidence);
     std::fs::write(folder.join("other-evidence.evidence.ndjson"), changed).unwrap();
     std::fs::copy(folder.join("genuine.sigstore.json"), folder.join("other-evidence.sigstore.json")).unwrap();
