@@ -98,7 +98,9 @@ impl Verified {
         let looked = look_for_erased(installation).await?;
         if looked.is_news {
             let (replaced, waiting) = certify_or_wait(installation).await?;
-            self.late.push(format!("{} certificates were replaced by what is so now", replaced.len()));
+            if !replaced.is_empty() {
+                self.late.push(format!("{} certificates were replaced by what is so now", replaced.len()));
+            }
             self.late.extend(waiting);
         }
         let resurrected = looked.resurrected();

@@ -1,4 +1,4 @@
-//! `traceparent` of a filing (W3C Trace Context): what an operator of the service finds in its own traces. Pure.
+//! `traceparent` of a filing (W3C Trace Context): what an operator of the service finds in its own traces.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

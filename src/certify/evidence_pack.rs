@@ -7,8 +7,8 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::dsse::{Envelope, EnvelopeError, PAYLOAD_TYPE, pae};
-use super::signer::TrustedKeys;
+use super::dsse::{Envelope, PAYLOAD_TYPE, pae};
+use super::signer::{SignedError, TrustedKeys, open_signed};
 use super::statement::{Issuer, STATEMENT_TYPE, Subject, Timestamp};
 
 /// The predicate type; a name, not an address, like that of the erasure.
@@ -17,18 +17,12 @@ pub const EVIDENCE_PACK_TYPE: &str = "https://wangchuan.invalid/attestation/evid
 /// Why a manifest cannot be believed. Trying again does not help.
 #[derive(Debug, Error)]
 pub enum EvidencePackError {
-    /// The envelope itself is malformed.
-    #[error("the envelope is malformed")]
-    Envelope(#[from] EnvelopeError),
+    /// It is not what a trusted key signed.
+    #[error(transparent)]
+    Signed(#[from] SignedError),
     /// It holds something else.
     #[error("it is no manifest of an evidence pack")]
     OtherKind,
-    /// None of the trusted keys made the signature.
-    #[error("it is signed by a key that is not trusted")]
-    UnknownKey,
-    /// The signature does not fit.
-    #[error("it was changed: its signature does not fit")]
-    WrongSignature,
     /// The signed payload cannot be read.
     #[error("the signed manifest is not of this version")]
     Statement(#[source] serde_json::Error),
@@ -145,14 +139,7 @@ pub fn read_manifest(
     envelope: &[u8],
     trusted: &TrustedKeys,
 ) -> Result<(EvidencePackStatement, String), EvidencePackError> {
-    let envelope = Envelope::parse(envelope)?;
-    if envelope.payload_type() != PAYLOAD_TYPE {
-        return Err(EvidencePackError::OtherKind);
-    }
-    let key = trusted.get(envelope.key_id()).ok_or(EvidencePackError::UnknownKey)?;
-    if !key.verifies(&envelope.signed_bytes(), envelope.signature()) {
-        return Err(EvidencePackError::WrongSignature);
-    }
+    let envelope = open_signed(envelope, PAYLOAD_TYPE, trusted)?;
     let kind: Kind = serde_json::from_slice(envelope.payload()).map_err(EvidencePackError::Statement)?;
     if kind.predicate_type != EVIDENCE_PACK_TYPE {
         return Err(EvidencePackError::OtherKind);

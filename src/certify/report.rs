@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::dsse::{Envelope, EnvelopeError, pae};
-use super::signer::TrustedKeys;
+use super::dsse::{Envelope, pae};
+use super::signer::{SignedError, TrustedKeys, open_signed};
 use super::statement::{Statement, Timestamp};
 use super::{Said, VerifiedCertificate};
 
@@ -27,18 +27,12 @@ const REQUEST: &str = "request";
 /// Why a report cannot be believed. Trying again does not help.
 #[derive(Debug, Error)]
 pub enum ReportError {
-    /// The envelope itself is malformed.
-    #[error("the envelope is malformed")]
-    Envelope(#[from] EnvelopeError),
-    /// It holds something else, or is of another version.
+    /// It is not what a trusted key signed.
+    #[error(transparent)]
+    Signed(#[from] SignedError),
+    /// It is of another version.
     #[error("it is no report that this version knows")]
     OtherKind,
-    /// None of the trusted keys made the signature.
-    #[error("it is signed by a key that is not trusted")]
-    UnknownKey,
-    /// The signature does not fit.
-    #[error("it was changed: its signature does not fit")]
-    WrongSignature,
     /// The signed payload cannot be read.
     #[error("the signed report cannot be read")]
     Json(#[source] serde_json::Error),
@@ -108,11 +102,13 @@ pub struct RequestSums {
     pub again: u64,
     /// Withdrawn.
     pub withdrawn: u64,
+    /// Ended for another reason before anything was carried out.
+    pub turned_down: u64,
     /// Answered: those with a first certificate in the period.
     pub answered: u64,
     /// Of these, those whose erasure ended after its legal date.
     pub answered_late: u64,
-    /// Received in the period, and neither answered nor withdrawn in it.
+    /// Received in the period, and neither answered nor ended in it.
     pub unanswered: u64,
     /// Of these, those whose 30 days were over within the period.
     pub overdue: u64,
@@ -231,14 +227,7 @@ pub fn signed_report(payload: Vec<u8>, signature: Vec<u8>, key_id: &str) -> Vec<
 /// # Errors
 /// Why it counts for nothing.
 pub fn read_report(envelope: &[u8], trusted: &TrustedKeys) -> Result<(Report, String), ReportError> {
-    let envelope = Envelope::parse(envelope)?;
-    if envelope.payload_type() != REPORT_TYPE {
-        return Err(ReportError::OtherKind);
-    }
-    let key = trusted.get(envelope.key_id()).ok_or(ReportError::UnknownKey)?;
-    if !key.verifies(&envelope.signed_bytes(), envelope.signature()) {
-        return Err(ReportError::WrongSignature);
-    }
+    let envelope = open_signed(envelope, REPORT_TYPE, trusted)?;
     let report: Report = serde_json::from_slice(envelope.payload()).map_err(ReportError::Json)?;
     if report.format_version != FORMAT_VERSION {
         return Err(ReportError::OtherKind);
@@ -325,6 +314,9 @@ struct Counting {
     ended: BTreeMap<String, (bool, [u64; 4], Vec<Change>)>,
 }
 
+/// What the log says of a request that whoever asked withdrew.
+const WITHDRAWN: &str = "withdrawn";
+
 impl Counting {
     fn log(&mut self, record: &Logged, at: DateTime<Utc>) {
         let totals = &mut self.totals;
@@ -356,7 +348,10 @@ impl Counting {
             }
             "request.again" => totals.requests.again += 1,
             "request.cancel" => {
-                totals.requests.withdrawn += 1;
+                let reason = record.unmapped.references.get("reason").map(String::as_str);
+                let is_withdrawn = reason.is_none_or(|reason| reason == WITHDRAWN);
+                let requests = &mut totals.requests;
+                *(if is_withdrawn { &mut requests.withdrawn } else { &mut requests.turned_down }) += 1;
                 self.closed.insert(record.object().to_owned());
             }
             "plan.approve" => totals.approvals += 1,

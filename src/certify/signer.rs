@@ -13,6 +13,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNIN
 use aws_lc_rs::signature::{ParsedPublicKey, UnparsedPublicKey};
 use thiserror::Error;
 
+use super::dsse::{Envelope, EnvelopeError};
 use crate::log::key_file::{self, KeyFileError, decode_pem, encode_pem};
 use crate::log::tree::sha256;
 
@@ -39,6 +40,40 @@ pub enum SignerError {
     /// The crypto library refused; worth retrying.
     #[error("the crypto library did not sign")]
     Refused,
+}
+
+/// Why a signed file counts for nothing. Trying again does not help.
+#[derive(Debug, Error)]
+pub enum SignedError {
+    /// The envelope itself is malformed.
+    #[error("the envelope is malformed")]
+    Envelope(#[from] EnvelopeError),
+    /// It holds something of another type.
+    #[error("it is something else")]
+    OtherKind,
+    /// None of the trusted keys made the signature.
+    #[error("it is signed by a key that is not trusted")]
+    UnknownKey,
+    /// The signature does not fit.
+    #[error("it was changed: its signature does not fit")]
+    WrongSignature,
+}
+
+/// Opens a signed file: the very bytes whose signature was checked.
+///
+/// # Errors
+/// Why it counts for nothing.
+pub fn open_signed(file: &[u8], payload_type: &str, trusted: &TrustedKeys) -> Result<Envelope, SignedError> {
+    let envelope = Envelope::parse(file)?;
+    if envelope.payload_type() != payload_type {
+        return Err(SignedError::OtherKind);
+    }
+    let key = trusted.get(envelope.key_id()).ok_or(SignedError::UnknownKey)?;
+    if key.verifies(&envelope.signed_bytes(), envelope.signature()) {
+        Ok(envelope)
+    } else {
+        Err(SignedError::WrongSignature)
+    }
 }
 
 /// A P-256 public key, named by the SHA-256 of its SubjectPublicKeyInfo in hex.

@@ -25,7 +25,7 @@ use crate::installation::{Installation, Needs};
 
 pub use about::AboutDocument;
 pub use export::ExportDocument;
-pub(in crate::cli) use export::write_all;
+pub(in crate::cli) use export::{cannot_write, write_all};
 pub use log::{LogCommand, LogDocument, log};
 pub use operations::{LogExportDocument, PruneDocument, QueryDocument};
 pub use show::ShowDocument;

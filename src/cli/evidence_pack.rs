@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::CommandResult;
-use super::certificate::{no_trust, write_all};
+use super::certificate::{cannot_write, no_trust, write_all};
 use super::context::{Context, task_error, usage};
 use super::output::shapes::{Checked, Time, Verification};
 use super::output::{Document, Exit, Outcome, Output, UserError, Words, harmless};
@@ -171,7 +171,12 @@ async fn make(context: &mut Context<'_>, (from, to): (NaiveDate, NaiveDate), fol
     let made = make_pack(&installation, from, to).await.map_err(task_error)?;
     let key_id = installation.signer.key_id().to_owned();
     installation.close().await.map_err(task_error)?;
-    write(&folder, &made.files)?;
+    fs::create_dir(&folder).map_err(|error| cannot_write(&folder, &error))?;
+    if let Err(error) = write(&folder, &made.files) {
+        // Half a pack is none, and would stand in the way of the next.
+        let _ = fs::remove_dir_all(&folder);
+        return Err(error);
+    }
     let said = &made.manifest.predicate;
     let faults = faults_of(&made.checks);
     let document = MakeDocument {
@@ -202,6 +207,12 @@ async fn make(context: &mut Context<'_>, (from, to): (NaiveDate, NaiveDate), fol
         format!("SHA-256 of its manifest, for the record of handing it over: {digest}"),
         format!("清单的 SHA-256（可写入移交记录）：{digest}"),
     ))?;
+    if said.made_at < said.until {
+        output.note(&Words::new(
+            "the period is not over: of what comes later the pack says nothing",
+            "期间尚未结束：此后的内容不在证据包中",
+        ))?;
+    }
     output.note(&Words::new(
         "give the trust file (`wangchuan audit trust`) to whoever checks it by another way",
         "请以其他途径将信任文件（`wangchuan audit trust`）交给核查者",
@@ -229,9 +240,8 @@ fn show_faults(output: &mut Output, checks: &[PackCheck]) -> Result<(), UserErro
     Ok(())
 }
 
-/// Writes a folder, its manifest last: without one it is no pack.
+/// Writes the files of a folder that was just made, the manifest last: without one it is no pack.
 fn write(folder: &Path, files: &PackFiles) -> Result<(), UserError> {
-    fs::create_dir(folder).map_err(|error| cannot_write(folder, &error))?;
     let mut paths: Vec<(PathBuf, &[u8])> = Vec::new();
     let (manifest, others): (Vec<_>, Vec<_>) = files.iter().partition(|(name, _)| *name == MANIFEST);
     for (name, bytes) in others.into_iter().chain(manifest) {
@@ -243,13 +253,6 @@ fn write(folder: &Path, files: &PackFiles) -> Result<(), UserError> {
     }
     let files: Vec<(&PathBuf, &[u8])> = paths.iter().map(|(path, bytes)| (path, *bytes)).collect();
     write_all(&files)
-}
-
-fn cannot_write(folder: &Path, error: &io::Error) -> UserError {
-    let what = Words::new(format!("cannot make the folder: {error}"), format!("无法创建文件夹：{error}"));
-    UserError::new(Exit::Failed, "OUTPUT", what)
-        .at(folder.display().to_string())
-        .advise("name one with --output that is not there yet", "请用 --output 给出尚不存在的名称")
 }
 
 fn verify(context: &mut Context<'_>, args: VerifyArgs) -> CommandResult {

@@ -59,7 +59,7 @@ pub struct MonthlyDocument {
     from: NaiveDate,
     /// The last day.
     to: NaiveDate,
-    /// Until when things are counted: the end of the last day.
+    /// Until when things are counted: the end of the last day, or when the report was made.
     until: Time,
     /// The signed file; null when none was wanted.
     file: Option<PathBuf>,
@@ -104,7 +104,7 @@ async fn monthly(context: &mut Context<'_>, args: MonthlyArgs) -> CommandResult 
         month: from.format("%Y-%m").to_string(),
         from,
         to,
-        until: report.until.instant().into(),
+        until: report.counted().1.into(),
         file: args.output,
         key_id,
         totals: report.totals,

@@ -187,11 +187,12 @@ impl Tx {
         Ok(row.try_get(0)?)
     }
 
-    /// The stores of which snapshots behind this one sealed rows of a run, in cells that can be opened.
+    /// The stores of which snapshots behind this one sealed rows that a run erased, in cells that can be opened. Rows that were anonymised or
+    /// stripped are there, and are sealed as they are now.
     pub async fn stores_sealed_again(&mut self, run: &str, behind: i64) -> Result<BTreeSet<String>> {
         let rows = sqlx::query(
             "SELECT DISTINCT l.store FROM ledger l JOIN sealed_row s ON s.row_mac = l.row_mac \
-             JOIN cell c ON c.id = s.cell WHERE l.run = $1 AND l.state = 'done' AND c.state = 'live' AND s.first_snapshot > $2",
+             JOIN cell c ON c.id = s.cell WHERE l.run = $1 AND l.state = 'done' AND l.kind = 'erased' AND c.state = 'live' AND s.first_snapshot > $2",
         )
         .bind(run)
         .bind(behind)
@@ -308,5 +309,28 @@ mod tests {
         assert_eq!(tx.done_in_chunk("run", 5).await.unwrap(), [11, 12, 15].map(mac).into());
         assert_eq!(tx.ledger_of_run("run").await.unwrap().len(), 8);
         assert!(tx.ledger_after("shop", 0).await.unwrap().iter().all(|entry| entry.state == "done"));
+    }
+
+    #[tokio::test]
+    async fn what_was_erased_and_sealed_again_is_told_of_its_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = create(&folder.path().join("control.db"), [1; 16]).await;
+        let mut tx = control.begin().await.unwrap();
+        let stores = ["again", "earlier", "dead", "anonymised"];
+        for (at, store) in stores.into_iter().enumerate() {
+            let kind = if store == "anonymised" { LedgerKind::Anonymised } else { LedgerKind::Erased };
+            let chunk = ChunkRow { store: store.to_owned(), ..chunk(at as i64, 1) };
+            let mac = [at as u8; 16];
+            tx.begin_chunk(&run(), &chunk, kind, &[mac], DateTime::UNIX_EPOCH).await.unwrap();
+            tx.end_chunk(&run(), &chunk, ChunkCounts::default(), &[(mac, [0; 32])], None).await.unwrap();
+            let state = if store == "dead" { "dead" } else { "live" };
+            let cell = at as i64 + 1;
+            let made = "INSERT INTO cell (id, subject, bucket, state) VALUES ($1, $1, 5, $2)";
+            sqlx::query(made).bind(cell).bind(state).execute(&mut *tx.inner).await.unwrap();
+            let snapshot = if store == "earlier" { 7 } else { 8 };
+            tx.note_sealed_rows(snapshot, &[(mac, cell)]).await.unwrap();
+        }
+        assert_eq!(tx.stores_sealed_again("run", 7).await.unwrap(), ["again".to_owned()].into());
+        assert!(tx.stores_sealed_again("run", 8).await.unwrap().is_empty());
     }
 }

@@ -85,6 +85,11 @@ impl ArchiveHeader {
 /// # Errors
 /// When something cannot be written as JSON.
 pub fn write_archive(header: &ArchiveHeader, entries: &[ArchivedEntry]) -> Result<String, serde_json::Error> {
+    write_lines(header, entries)
+}
+
+/// A header and entries, a line each.
+pub(super) fn write_lines(header: &impl Serialize, entries: &[ArchivedEntry]) -> Result<String, serde_json::Error> {
     let mut text = serde_json::to_string(header)?;
     text.push('\n');
     for entry in entries {

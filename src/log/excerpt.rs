@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::archive::{ArchivedEntry, check_continues, checked, stated_time};
+use super::archive::{ArchivedEntry, check_continues, checked, stated_time, write_lines};
 use super::checkpoint::CheckpointKey;
 use super::tree::{Frontier, Hash, leaf_hash};
 
@@ -88,13 +88,7 @@ impl ExcerptHeader {
 /// # Errors
 /// When something cannot be written as JSON.
 pub fn write_excerpt(header: &ExcerptHeader, entries: &[ArchivedEntry]) -> Result<String, serde_json::Error> {
-    let mut text = serde_json::to_string(header)?;
-    text.push('\n');
-    for entry in entries {
-        text.push_str(&serde_json::to_string(entry)?);
-        text.push('\n');
-    }
-    Ok(text)
+    write_lines(header, entries)
 }
 
 /// Reads an excerpt and checks all of it against the log's key.

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::certify::signer::SignedError;
 use crate::certify::statement::{Supersedes, SupersedesReason};
 use crate::certify::tests::{sample, sample_with_id, signer};
 
@@ -71,16 +72,20 @@ fn a_request_is_answered_by_its_first_certificate_or_is_open() {
     late.predicate.trigger.request_ref = Some("request-1".to_owned());
     late.predicate.trigger.due_at = Some(at(-500).into());
     let mut withdrawn = received("request-4", 5);
-    withdrawn.1 = Some(record("request.cancel", "request-4", 1, &json!({})));
+    withdrawn.1 = Some(record("request.cancel", "request-4", 1, &json!({"reason": "withdrawn"})));
+    let mut turned_down = received("request-5", 6);
+    turned_down.1 = Some(record("request.cancel", "request-5", 1, &json!({"reason": "unfounded"})));
     let log = [
         received("request-1", 0),
         received("request-2", 0),
         received("request-3", 20 * 86_400),
         received("request-4", 0),
         withdrawn,
+        turned_down,
     ];
     let found = counted(&log, &[certificate(late)]).requests;
     assert_eq!((found.received, found.answered, found.answered_late, found.withdrawn), (4, 1, 1, 1));
+    assert_eq!(found.turned_down, 1);
     assert_eq!((found.unanswered, found.overdue), (2, 1), "of request-3 the days are not over");
 }
 
@@ -152,8 +157,8 @@ fn a_report_is_read_only_as_it_was_signed() {
     assert_eq!(read_report(&file, &trusted).unwrap(), (report, key.to_owned()));
     let text = String::from_utf8(payload).unwrap().replacen("\"erased\":", "\"erased\":9", 1);
     let forged = signed_report(text.into_bytes(), signature, key);
-    assert!(matches!(read_report(&forged, &trusted), Err(ReportError::WrongSignature)));
+    assert!(matches!(read_report(&forged, &trusted), Err(ReportError::Signed(SignedError::WrongSignature))));
     let stranger = super::super::signer::CertificateSigner::in_memory().unwrap();
     let other = [stranger.public().clone()].into_iter().collect();
-    assert!(matches!(read_report(&file, &other), Err(ReportError::UnknownKey)));
+    assert!(matches!(read_report(&file, &other), Err(ReportError::Signed(SignedError::UnknownKey))));
 }

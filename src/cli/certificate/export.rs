@@ -219,12 +219,17 @@ fn give_name(draft: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
-fn cannot_write(path: &Path, error: &io::Error) -> UserError {
-    let what = Words::new(format!("cannot write the file: {error}"), format!("无法写入文件：{error}"));
-    UserError::new(Exit::Failed, "OUTPUT", what).at(path.display().to_string()).advise(
-        "choose another name with --output; nothing is ever overwritten",
-        "请用 --output 另取名称；不会覆盖任何文件",
-    )
+pub(in crate::cli) fn cannot_write(path: &Path, error: &io::Error) -> UserError {
+    let what = Words::new(
+        format!("cannot write {}: {error}", path.display()),
+        format!("无法写入 {}：{error}", path.display()),
+    );
+    let (en, zh) = if error.kind() == io::ErrorKind::AlreadyExists {
+        ("choose another name with --output; nothing is ever overwritten", "请用 --output 另取名称；不会覆盖任何文件")
+    } else {
+        ("name a place with --output that can be written to and has room", "请用 --output 给出可写且有足够空间的位置")
+    };
+    UserError::new(Exit::Failed, "OUTPUT", what).advise(en, zh)
 }
 
 #[cfg(test)]

@@ -101,7 +101,9 @@ impl Page<'_> {
             Some(date) => date.to_string(),
             None => self.word("none named", "未给出").to_owned(),
         };
-        rows.push((self.word("residual date", "残留日期"), residual));
+        if predicate.refusal.is_none() {
+            rows.push((self.word("residual date", "残留日期"), residual));
+        }
         if let Some(since) = predicate.final_since {
             rows.push((self.word("final since", "终结于"), self.time(since)));
         }

@@ -280,6 +280,8 @@ fn show_rest(output: &mut Output, predicate: &Predicate) -> Result<(), UserError
     }
     show_media(output, predicate)?;
     match predicate.residual_date {
+        // Nothing was to go.
+        None if predicate.refusal.is_some() => {}
         Some(date) => output.say(&Words::new(
             format!("residual date: {date}; by then the last of it is to be unreadable"),
             format!("残留日期：{date}，届时最后一部分也应无法读取"),

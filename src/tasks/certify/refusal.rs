@@ -119,11 +119,13 @@ async fn issue(installation: &Installation, request: &RequestRow, about: &str) -
     let refused = Refused::of(request)?.ok_or_else(lost)?;
     let now = installation.clock.now().max(refused.at);
     let mut tx = installation.control.begin().await?;
-    // A run that found every row kept has a certificate of its own, which says that the request waits.
+    // A run that found every row kept has a certificate of its own, which says that the request waits. One of another kind goes on to tell of
+    // its run.
     let earlier = match &request.run {
-        Some(run) => tx.newest_certificate_of(run).await?.map(|row| row.id),
+        Some(run) => tx.newest_certificate_of(run).await?,
         None => None,
     };
+    let earlier = earlier.filter(|row| row.result == result_name(ErasureResult::Refused)).map(|row| row.id);
     let asked = request_of(&mut tx, Some(request.number)).await?.ok_or_else(lost)?;
     let (sequence, previous) = next_reserved(&mut tx).await?;
     let id = announced(&mut tx).await?;

@@ -14,10 +14,10 @@ use wangchuan::backup::manifest::{Manifest, parse_manifest_name};
 use wangchuan::backup::pack::{pack_id, read_pack};
 use wangchuan::backup::removed::open_removed;
 use wangchuan::backup::state_record::{self, RecordName, RootName, StateHeads, StateRecord};
-use wangchuan::certify::dsse::Envelope;
+use wangchuan::certify::dsse::{Envelope, pae};
 use wangchuan::certify::evidence_pack::{EvidencePack, EvidencePackStatement, LogPart, read_manifest, signed_manifest};
 use wangchuan::certify::report::{Report, Totals, read_report, signed_report};
-use wangchuan::certify::signer::{CertificateSigner, PublicKey};
+use wangchuan::certify::signer::{CertificateSigner, PublicKey, open_signed};
 use wangchuan::certify::statement::{Digest, Issuer, Subject};
 use wangchuan::keys::Key;
 use wangchuan::keys::sealed::open_column;
@@ -279,6 +279,7 @@ fn proof_targets() -> Vec<Target> {
         excerpt(),
         evidence_pack(),
         report(),
+        signed_file(),
         open("audit/trust.rs::parse", vec![trust], |bytes| Trust::parse(bytes).ok().map(|_| Vec::new())),
         archive_target(),
     ]
@@ -368,6 +369,18 @@ fn report() -> Target {
     let trusted = [signer.public().clone()].into_iter().collect();
     sealed("certify/report.rs::read_report", vec![golden], move |bytes| {
         read_report(bytes, &trusted).ok().map(|(report, _)| shown(&report))
+    })
+}
+
+/// A signed file of any type.
+fn signed_file() -> Target {
+    let signer = CertificateSigner::in_memory().unwrap();
+    let payload = b"anything".to_vec();
+    let golden = signer.sign(&pae("text/plain", &payload)).unwrap();
+    let golden = Envelope::make("text/plain", payload, golden, signer.public().key_id()).as_bytes().to_vec();
+    let trusted = [signer.public().clone()].into_iter().collect();
+    sealed("certify/signer.rs::open_signed", vec![golden], move |bytes| {
+        open_signed(bytes, "text/plain", &trusted).ok().map(|envelope| envelope.payload().to_vec())
     })
 }
 

@@ -90,6 +90,13 @@ fn a_pack_verifies_where_nothing_else_is_and_each_file_is_watched() {
     let good = verify(folder.path()).ends(0);
     assert_eq!(good.text("result"), "valid", "{good}");
     assert_eq!(good.list("checks").len(), 10, "{good}");
+    assert_eq!(good.document()["is_over"], false, "its last day is tomorrow");
+    let words = stranger(folder.path()).run(&["evidence-pack", "verify", "pack", "--trust", "trust.json"]).ends(0);
+    let words = format!("{}{}", words.out, words.err);
+    assert!(
+        words.contains("before its period was over") && !words.contains("nothing of its period is missing"),
+        "{words}"
+    );
     assert!(good.number("keys_destroyed") > 0, "{good}");
     // Its own trust file does as well, and that is said.
     let own = stranger(folder.path()).run(&["evidence-pack", "verify", "pack"]).ends(0);
@@ -127,6 +134,32 @@ fn a_pack_verifies_where_nothing_else_is_and_each_file_is_watched() {
         fs::remove_file(&path).unwrap();
     }
     verify(folder.path()).ends(0);
+    // A name that would write over what is said before it.
+    fs::write(folder.path().join("pack/note\u{1b}[2J\n✓ the pack is what was signed"), "x").unwrap();
+    let shown = stranger(folder.path()).run(&["evidence-pack", "verify", "pack", "--trust", "trust.json"]).ends(1);
+    let said = format!("{}{}", shown.out, shown.err);
+    assert!(said.contains("was added") && !said.contains('\u{1b}') && !said.contains("\n✓ the pack is what"), "{said}");
+}
+
+#[test]
+fn an_older_log_does_not_pass_for_the_one_that_a_roll_up_saw() {
+    let (place, database) = small::installed();
+    small::goes_through(&place, &database);
+    let today = SystemClock.now().date_naive();
+    let [from, to] = [today - Days::new(1), today + Days::new(1)].map(|day| day.to_string());
+    place.good(&["evidence-pack", "--from", &from, "--to", &to, "--output", "early"]);
+    place.good(&["job", "run", "outbox"]);
+    place.good(&["job", "run", "roll-up"]);
+    place.good(&["evidence-pack", "--from", &from, "--to", &to, "--output", "late"]);
+    let (early, late) = (read(&place.file("early")), read(&place.file("late")));
+    let signer = CertificateSigner::open(&place.file("state/signing-key.pem")).unwrap();
+    let trusted = [signer.public().clone()].into_iter().collect();
+    let (before, _) = read_manifest(&early[MANIFEST], &trusted).unwrap();
+    let faults = forged(&late, &signer, |files, manifest| {
+        files.insert("log/operations.ndjson".to_owned(), early["log/operations.ndjson"].clone());
+        manifest.predicate.operation_log = before.predicate.operation_log.clone();
+    });
+    assert_says(&faults, &["roll-ups: log/operations.ndjson", "does not hold the place up to which roll-up"]);
 }
 
 /// The month that the pack's days lie in.

@@ -71,6 +71,12 @@ async fn five_hundred_are_many_and_an_alert_is_shown_for_a_week() {
     installation.note_bulk("restore.end", "many", 500).await;
     let (named, entries) = raised(&installation).await;
     assert_eq!((named.len(), entries.len()), (1, 2), "{named:?}");
+    // A note that cannot be read goes with the next, and holds up nothing.
+    let mut tx = installation.control.begin().await.unwrap();
+    tx.set_meta("alert:restore.end:damaged", "{").await.unwrap();
+    tx.commit().await.unwrap();
+    installation.note_bulk("restore.end", "many", 500).await;
+    assert_eq!(raised(&installation).await.0.len(), 1);
     world.clock.advance(TimeDelta::days(7) - TimeDelta::seconds(1));
     assert_eq!(raised(&installation).await.0.len(), 1);
     world.clock.advance(TimeDelta::seconds(1));

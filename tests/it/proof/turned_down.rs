@@ -141,4 +141,5 @@ fn a_request_whose_rows_are_all_held_is_refused_until_it_goes_or_is_withdrawn() 
     assert_eq!(place.verify_certificates(), numbers, "nothing is said twice");
     let words = place.program().run(&["certificate", "show", before.as_str().unwrap(), "--lang", "en"]).ends(0);
     assert!(words.out.contains("refused: a legal hold covers it (hold)"), "{words}");
+    assert!(!words.out.contains("residual date"), "nothing was to go\n{words}");
 }

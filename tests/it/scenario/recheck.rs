@@ -73,10 +73,10 @@ fn newest(place: &Workplace) -> (String, bool, String, u64, Value) {
     (text(&said["result"]), is_told, text(&said["supersedes"]["reason"]), found, said)
 }
 
-/// What is certified as gone and is there again is certified so, once, and again when it is gone.
-fn certified(engine: Engine) {
+/// A shop whose due orders are erased and their keys destroyed, with a copy of the orders beside it.
+fn shredded(engine: Engine) -> Option<(Workplace, Database)> {
     let place = Workplace::new();
-    let Some(database) = Database::create(engine, place.path()) else { return };
+    let database = Database::create(engine, place.path())?;
     small::fill(&database);
     database.run("CREATE TABLE old_orders AS SELECT * FROM orders");
     let ignored = "\nignored = [\"old_orders\"]\n\n[[store.collection]]\ntable = \"customers\"";
@@ -87,6 +87,12 @@ fn certified(engine: Engine) {
     place.good(&["erase", "--plan", &place.plan().text("hash")]);
     place.good(&["backup", "run"]);
     place.good(&["key", "shred", "--now"]);
+    Some((place, database))
+}
+
+/// What is certified as gone and is there again is certified so, once, and again when it is gone.
+fn certified(engine: Engine) {
+    let Some((place, database)) = shredded(engine) else { return };
     let before = newest(&place);
     let result = before.0.clone();
     let count = place.certificates().len();
@@ -126,18 +132,7 @@ fn certified(engine: Engine) {
 
 /// Rows that were there again are in the snapshots of that time: when they are gone once more, that is said.
 fn sealed_meanwhile(engine: Engine) {
-    let place = Workplace::new();
-    let Some(database) = Database::create(engine, place.path()) else { return };
-    small::fill(&database);
-    database.run("CREATE TABLE old_orders AS SELECT * FROM orders");
-    let ignored = "\nignored = [\"old_orders\"]\n\n[[store.collection]]\ntable = \"customers\"";
-    let stores = store(&database.url()).replace("\n[[store.collection]]\ntable = \"customers\"", ignored);
-    place.configure(&format!("{stores}{POLICY}"));
-    place.install();
-    place.good(&["backup", "run"]);
-    place.good(&["erase", "--plan", &place.plan().text("hash")]);
-    place.good(&["backup", "run"]);
-    place.good(&["key", "shred", "--now"]);
+    let Some((place, database)) = shredded(engine) else { return };
     let before = newest(&place);
     database.run("INSERT INTO orders SELECT * FROM old_orders WHERE order_id IN (1, 2)");
     assert_eq!(look(&place, 1), (2, 0));
@@ -152,13 +147,6 @@ fn sealed_meanwhile(engine: Engine) {
     let count = place.certificates().len();
     assert_eq!(look(&place, 0), (0, 0));
     assert_eq!(place.certificates().len(), count, "no news, no certificate");
-}
-
-#[test]
-fn what_was_sealed_while_it_was_there_again_is_said() {
-    for engine in [Engine::Sqlite, Engine::Postgres, Engine::Mysql] {
-        sealed_meanwhile(engine);
-    }
 }
 
 /// An undone erasure is none; a store that is away is said to be.
@@ -187,6 +175,11 @@ macro_rules! on {
             #[test]
             fn a_certificate_of_what_came_back_is_replaced_and_replaced_again_when_it_is_gone() {
                 certified($engine);
+            }
+
+            #[test]
+            fn snapshots_of_what_was_there_again_are_said_to_have_it() {
+                sealed_meanwhile($engine);
             }
 
             #[test]
