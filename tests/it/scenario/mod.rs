@@ -34,6 +34,7 @@ mod increments;
 mod keys;
 mod lagging;
 mod lint;
+mod mapped_ids;
 mod music;
 mod mutations;
 mod partial;

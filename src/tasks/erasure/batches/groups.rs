@@ -149,8 +149,9 @@ impl Batches<'_> {
             if queue.front().is_none_or(|chunk| !fits(chunk)) {
                 break;
             }
-            let Some(chunk) = queue.pop_front() else { break };
+            // A store at which nothing was looked yet: its first chunk stays in the queue until somebody did.
             let Some(handling) = self.stores.get_mut(&store) else { break };
+            let Some(chunk) = queue.pop_front() else { break };
             // No more than was measured: after a crash an intent is carried out as it is.
             let rows = handling.pace(&chunk.collection).rows();
             let sizes = pieces(usize::try_from(chunk.rows).unwrap_or(0), rows);
