@@ -245,6 +245,8 @@ struct Known {
     rows: HashSet<String>,
     /// Those of them that were stripped: they are the same rows as long as they are blank.
     stripped: HashSet<String>,
+    /// Stores into which no run of the request looked: it takes what there is.
+    unread: Vec<String>,
 }
 
 /// Reads it, and what the request waits for, as it is stored.
@@ -258,6 +260,7 @@ async fn known_rows(tx: &mut Tx, made_for: PlanUse) -> Result<(Option<Known>, Op
     let known = Known {
         stripped: tx.stripped_among(&macs).await?.into_iter().map(hex::encode).collect(),
         rows: rows.into_iter().collect(),
+        unread: waits.unread,
     };
     Ok((Some(known), request.waits))
 }
@@ -282,6 +285,9 @@ impl Asked<'_> {
         candidates: &mut [Candidate],
     ) -> Result<(), EraseError> {
         let Some(known) = self.known else { return Ok(()) };
+        if known.unread.contains(&site.model.spec.name) {
+            return Ok(());
+        }
         let mut stripped: HashMap<usize, Vec<RowKey>> = HashMap::new();
         for candidate in candidates.iter_mut() {
             let Some(collection) = site.model.collections.get(candidate.collection) else { continue };

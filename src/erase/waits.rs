@@ -38,6 +38,12 @@ pub struct Waits {
     /// The collections (`store.table`) in which `rows` were looked for, sorted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub places: Option<Vec<String>>,
+    /// When what could not be carried out is tried again by itself; by hand it can be at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<DateTime<Utc>>,
+    /// Stores that no run of the request could look into yet, sorted: whatever is the customer's there is its business.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
 }
 
 /// Stands in the place of what a request waits for when the same person asked again while it was carried out.
@@ -62,7 +68,7 @@ impl Rest {
     /// Takes over what the run of a request that waited did not settle: rows in stores that failed, which are tried again; rows of
     /// collections that are registered no more, or under other names; rows in collections that are registered since, of which nobody
     /// knows whether they came after it. Returns whether there are any: the request waits on then.
-    pub fn carry_over(&mut self, before: &Waits, is_whole: bool, now: DateTime<Utc>) -> bool {
+    pub fn carry_over(&mut self, before: &Waits, is_whole: bool) -> bool {
         let unmet: Vec<String> =
             before.rows.iter().flatten().filter(|row| !self.seen.contains(*row)).cloned().collect();
         let places = before.places.as_deref().unwrap_or_default();
@@ -77,25 +83,39 @@ impl Rest {
         rows.extend(unmet);
         rows.sort_unstable();
         rows.dedup();
-        self.waits.places.clone_from(&before.places);
-        if !is_whole {
-            self.waits.until = Some(now + TRIED_AGAIN);
-        }
+        let first_seen = now_places.iter().filter(|place| before.unread.iter().any(|store| is_in(place, store)));
+        let places = before.places.as_ref().map(|places| {
+            let all: BTreeSet<&String> = places.iter().chain(first_seen).collect();
+            all.into_iter().cloned().collect()
+        });
+        self.waits.places = places;
         true
     }
 }
 
 impl Waits {
+    /// Has it tried again what failed, and looked into the stores that were `skipped` when the run was planned, as far as no run of the
+    /// request did before.
+    pub fn try_again(&mut self, before: Option<&Waits>, skipped: &[String], now: DateTime<Utc>) {
+        let is_new = |store: &&String| before.is_none_or(|before| before.unread.contains(store));
+        self.unread = skipped.iter().filter(is_new).cloned().collect();
+        self.unread.sort_unstable();
+        let again = now + TRIED_AGAIN;
+        // Not at once: what fails now fails again.
+        self.until = self.until.filter(|until| *until > again);
+        self.again = Some(again);
+    }
+
     /// Whether there is nothing to wait for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.holds.is_empty() && self.until.is_none()
+        self.holds.is_empty() && self.until.is_none() && self.again.is_none()
     }
 
     /// Whether something of it has come, with these holds and rules in force now.
     #[must_use]
     pub fn is_over(&self, active: &[String], policy: &str, now: DateTime<Utc>) -> bool {
-        self.until.is_some_and(|until| until <= now)
+        [self.until, self.again].into_iter().flatten().any(|at| at <= now)
             || self.holds.iter().any(|hold| !active.contains(hold))
             || self.policy.as_ref().is_some_and(|known| known != policy)
     }
@@ -189,6 +209,11 @@ fn place_names(model: &Model) -> impl Iterator<Item = String> + '_ {
     model.collections.iter().map(|collection| place_name(&model.spec.name, &collection.table.name))
 }
 
+/// Whether a collection, by its name in [`Waits::places`], is one of this store.
+fn is_in(place: &str, store: &str) -> bool {
+    place.strip_prefix(store).is_some_and(|rest| rest.starts_with('.'))
+}
+
 /// What a collection is called in [`Waits::places`].
 #[must_use]
 pub fn place_name(store: &str, table: &str) -> String {
@@ -222,7 +247,7 @@ mod tests {
     fn any_of_what_is_waited_for_is_enough() {
         let holds = vec!["a".to_owned(), "b".to_owned()];
         let (policy, rows) = (Some("p".to_owned()), Some(vec!["00".to_owned()]));
-        let waits = Waits { holds, until: Some(at(100)), policy, rows, places: None };
+        let waits = Waits { holds, until: Some(at(100)), policy, rows, ..Waits::default() };
         let both = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
         assert!(!waits.is_over(&both, "p", at(99)));
         assert!(waits.is_over(&both, "p", at(100)));
@@ -245,24 +270,57 @@ mod tests {
         };
         // Looked for and not there.
         let mut gone = rest(&["shop.notes", "shop.orders"]);
-        assert!(!gone.carry_over(&before, true, at(0)) && gone == rest(&["shop.notes", "shop.orders"]));
+        assert!(!gone.carry_over(&before, true) && gone == rest(&["shop.notes", "shop.orders"]));
         // Under another name now: nobody can say.
         let mut moved = rest(&["shop.remarks"]);
-        assert!(moved.carry_over(&before, true, at(0)));
+        assert!(moved.carry_over(&before, true));
         assert_eq!((moved.waits.rows, moved.waits.until), (list(&["a", "b"]), None));
         // In a store that was away: tried again.
         let mut away = rest(&["shop.notes"]);
-        assert!(away.carry_over(&before, false, at(0)));
-        assert_eq!((away.waits.rows, away.waits.until), (list(&["a", "b"]), Some(at(86_400))));
+        assert!(away.carry_over(&before, false));
+        assert_eq!((&away.waits.rows, away.waits.again), (&list(&["a", "b"]), None));
+        away.waits.try_again(Some(&before), &["shop".to_owned()], at(0));
+        assert_eq!(
+            (away.waits.again, away.waits.unread.len()),
+            (Some(at(86_400)), 0),
+            "what it looked into once, it knows"
+        );
         // Rows that nobody knows, in a collection of before and in one that is new.
         let later = |place: &str| Rest {
             seen: BTreeSet::from(["a".to_owned(), "b".to_owned()]),
             later_places: BTreeSet::from([place.to_owned()]),
             ..rest(&["shop.notes", "shop.orders"])
         };
-        assert!(!later("shop.notes").carry_over(&before, true, at(0)));
+        assert!(!later("shop.notes").carry_over(&before, true));
         let mut unclear = later("shop.orders");
-        assert!(unclear.carry_over(&before, true, at(0)));
+        assert!(unclear.carry_over(&before, true));
         assert_eq!(unclear.waits.places, before.places, "it stays new");
+    }
+
+    #[test]
+    fn a_store_that_no_run_looked_into_is_the_request_s_business_until_one_did() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let rest = |places: &[&str]| Rest {
+            waits: Waits { rows: Some(Vec::new()), places: Some(names(places)), ..Waits::default() },
+            later: 0,
+            later_places: BTreeSet::new(),
+            seen: BTreeSet::new(),
+        };
+        let mut first = rest(&["shop.orders"]).waits;
+        assert!(first.is_empty());
+        first.try_again(None, &names(&["crm", "calls"]), at(0));
+        assert_eq!((first.unread.clone(), first.is_empty()), (names(&["calls", "crm"]), false));
+        assert!(!first.is_over(&[], "p", at(86_399)) && first.is_over(&[], "p", at(86_400)));
+        assert_eq!(Waits::of(Some(&first.text().unwrap())), first);
+        // The next run finds one of the two, and another store away that the first had read.
+        let mut second = rest(&["calls.tickets", "calls2.x"]);
+        assert!(second.carry_over(&first, false));
+        second.waits.try_again(Some(&first), &names(&["crm", "shop"]), at(0));
+        assert_eq!(second.waits.unread, names(&["crm"]));
+        assert_eq!(
+            second.waits.places,
+            Some(names(&["calls.tickets", "shop.orders"])),
+            "what was read is known from now on"
+        );
     }
 }

@@ -369,7 +369,8 @@ async fn close_request(
 ) -> Result<()> {
     let Some(number) = run.request else { return Ok(()) };
     let plan = run.plan.as_deref().unwrap_or_default();
-    let cutoff = tx.plan(plan).await?.map_or(run.begun_at, |plan| plan.cutoff);
+    let planned = tx.plan(plan).await?;
+    let cutoff = planned.as_ref().map_or(run.begun_at, |plan| plan.cutoff);
     let ledger = tx.ledger_of_run(&run.id).await?;
     // An anonymised row is nobody's: the request has nothing to wait for there.
     let erased: BTreeSet<[u8; 16]> =
@@ -387,15 +388,20 @@ async fn close_request(
         return Ok(());
     }
     let is_whole = body.failed == 0 && body.skipped.is_empty();
-    let carried = before.is_some_and(|text| rest.carry_over(&Waits::of(Some(&text)), is_whole, ground.clock.now()));
+    let before = before.map(|text| Waits::of(Some(&text)));
+    let carried = before.as_ref().is_some_and(|before| rest.carry_over(before, is_whole));
+    if !is_whole {
+        let away = planned.map(|plan| plan_body(&plan)).transpose()?.map(|body| body.skipped).unwrap_or_default();
+        let away: Vec<String> = away.into_iter().map(|(store, _)| store).collect();
+        rest.waits.try_again(before.as_ref(), &away, ground.clock.now());
+    }
     let Rest { waits, later, .. } = rest;
-    let state = match (body.due, body.kept + body.stripped - later, body.failed + body.skipped.len() as i64) {
-        _ if carried => WAITING,
-        (0, _, 0) => "nothing-found",
-        (_, 0, 0) => "done",
-        (_, _, 0) if !waits.is_empty() => WAITING,
-        (_, _, 0) => "partly-kept",
-        _ => "failed",
+    let state = match (body.due, body.kept + body.stripped - later) {
+        _ if carried || !is_whole => WAITING,
+        (0, _) => "nothing-found",
+        (_, 0) => "done",
+        _ if !waits.is_empty() => WAITING,
+        _ => "partly-kept",
     };
     if state == WAITING {
         tx.set_request_waits(number, &waits.text()?).await?;

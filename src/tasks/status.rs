@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::config::AuditService;
 use crate::control::{Control, DoomedRoot, DrillRow, RunRow, Tx};
+use crate::erase::waits::Waits;
 use crate::installation::{BulkAlert, WORK_LEASE};
 use crate::keyring::second_place::Memory;
 use crate::policy::registry::BackupMode;
@@ -22,6 +23,7 @@ use super::orders::Wish;
 use super::outbox::filing_circuit;
 use super::outcome::{retention_well, troubles};
 use super::outside::{OutsideWait, list_outside_keys};
+use super::request::WAITING;
 use super::settle::{is_settling, settle_by};
 use super::stamps::stamp_status;
 use super::witnesses::look_at_witnesses;
@@ -166,7 +168,8 @@ async fn look_at_work(
     let mut subjects = HashMap::new();
     for request in tx.requests(None).await? {
         count(&mut status.requests, &request.state);
-        if matches!(request.state.as_str(), "received" | "running") && request.due_at < now {
+        let is_tried = request.state == WAITING && Waits::of(request.waits.as_deref()).again.is_some();
+        if (is_tried || matches!(request.state.as_str(), "received" | "running")) && request.due_at < now {
             let what = format!("request {} is past its date", request.number);
             status.add("request-overdue", what, Some(request.due_at));
         }

@@ -1,5 +1,6 @@
-//! Requests that wait: rows of theirs were kept by a hold or a statute. They are carried out again, by themselves, once the
-//! hold is released or the statute's period is over, and once whenever policies, statutes or registry are others.
+//! Requests that wait: rows of theirs were kept by a hold or a statute, or could not be reached or erased. They are carried out again, by
+//! themselves, once the hold is released, the statute's period is over or a day has passed since something failed, and once whenever policies,
+//! statutes or registry are others.
 
 use crate::control::{RequestRow, Tx};
 use crate::erase::waits::Waits;
@@ -18,7 +19,7 @@ pub async fn reopen_waiting(installation: &Installation) -> Result<Vec<i64>> {
     let mut tx = installation.control.begin().await?;
     let mut reopened = Vec::new();
     for request in tx.requests(Some(WAITING)).await? {
-        if reopen(installation, &mut tx, &request).await? {
+        if reopen(installation, &mut tx, &request, false).await? {
             reopened.push(request.number);
         }
     }
@@ -29,13 +30,14 @@ pub async fn reopen_waiting(installation: &Installation) -> Result<Vec<i64>> {
     Ok(reopened)
 }
 
-/// Makes one waiting request open again, if what it waited for has come.
-async fn reopen(installation: &Installation, tx: &mut Tx, request: &RequestRow) -> Result<bool> {
+/// Makes one waiting request open again, if what it waited for has come; or if somebody asks, where it was to be tried again later.
+async fn reopen(installation: &Installation, tx: &mut Tx, request: &RequestRow, is_asked: bool) -> Result<bool> {
     let ground = installation.ground()?;
     let active: Vec<String> = tx.holds(true).await?.into_iter().map(|hold| hold.id).collect();
     let waits = Waits::of(request.waits.as_deref());
     let is_over = waits.is_over(&active, ground.policy_digest, ground.clock.now());
-    Ok(is_over && tx.step_request(request.number, WAITING, "received", None, None).await?)
+    Ok((is_over || is_asked && waits.again.is_some())
+        && tx.step_request(request.number, WAITING, "received", None, None).await?)
 }
 
 /// Opens a request again that somebody asks for by its number.
@@ -44,7 +46,7 @@ async fn reopen(installation: &Installation, tx: &mut Tx, request: &RequestRow) 
 /// Refused while what it waits for has not come; the words name it.
 pub(super) async fn reopen_or_refuse(installation: &Installation, request: &RequestRow) -> Result<()> {
     let mut tx = installation.control.begin().await?;
-    if reopen(installation, &mut tx, request).await? {
+    if reopen(installation, &mut tx, request, true).await? {
         tx.commit().await?;
         return installation.log_operation("request.resume", &format!("request-{}", request.number), "success").await;
     }

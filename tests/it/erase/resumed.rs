@@ -172,7 +172,7 @@ async fn a_row_that_cannot_go_is_tried_again_and_the_request_is_not_lost() {
     let left = request(&installation, number).await;
     assert_eq!(left.state, "waiting", "{left:?}");
     let waits = Waits::of(left.waits.as_deref());
-    assert!(waits.until.is_some_and(|until| until > installation.clock.now()), "{waits:?}");
+    assert!(waits.until.is_none() && waits.again.is_some_and(|again| again > installation.clock.now()), "{waits:?}");
     place.sql("DROP TRIGGER back").await;
     goes_on(&place, &mut installation).await;
     assert_eq!(request(&installation, number).await.state, "done");

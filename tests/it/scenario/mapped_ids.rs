@@ -1,5 +1,6 @@
 //! Two stores of one company that know a customer by different ids. The second one's mapping table is a collection like others: its key is
-//! the local id, its subject the customer's id of the first store, and tables with the local id lead to it.
+//! the local id, its subject the customer's id of the first store, and tables with the local id lead to it. And a request that finds
+//! one of the two stores away.
 
 use wangchuan::stores::Engine;
 
@@ -111,4 +112,40 @@ fn one_request_finds_both_ids_on_mariadb() {
     if let Some(calls) = Database::create(Engine::Mysql, place.path()) {
         story(&calls, &place);
     }
+}
+
+#[test]
+fn a_request_stays_open_until_a_store_that_was_away_is_done_too() {
+    let place = Workplace::new();
+    let shop = Database::create(Engine::Sqlite, place.path()).unwrap();
+    let calls = Database::create(Engine::Sqlite, place.path()).unwrap();
+    small::fill(&shop);
+    fill(&calls);
+    place.configure(&format!("{}{}{}", small::store(&shop.url()), store(&calls.url()), small::POLICY));
+    place.install();
+    place.good(&["backup", "run"]);
+    let away = place.file("calls-away.db");
+    std::fs::rename(calls.file(), &away).unwrap();
+
+    place.program().reading("c-1001\n").json(&["request", "new", "-", "--yes"]).ends(0);
+    let run = place.program().json(&["request", "run"]).ends(4);
+    assert_eq!(run.list("skipped")[0]["store"], "calls", "{run}");
+    assert_eq!(shop.rows_where("customers", "customer_id = 'c-1001'"), 0, "what could be reached is gone");
+    let request = place.good(&["request", "show", "1"]);
+    assert_eq!(request.text("state"), "waiting", "{request}");
+    let newest = place.good(&["certificate", "show", "latest"]);
+    assert_eq!(newest.text("result"), "partial", "{newest}");
+    // Nothing has come of itself: it is tried again after a day. What the person leaves meanwhile where it was looked before is hers.
+    place.program().json(&["agent", "--once"]);
+    assert_eq!(place.good(&["request", "show", "1"]).text("state"), "waiting");
+    shop.run("INSERT INTO customers VALUES ('c-1001', 'Zhang again', 'again@canary.example')");
+
+    std::fs::rename(&away, calls.file()).unwrap();
+    place.good(&["request", "run", "1"]);
+    assert_eq!((calls.rows("contact_links"), calls.rows("tickets"), calls.rows("messages")), (1, 2, 2));
+    assert_eq!(shop.rows_where("customers", "customer_id = 'c-1001'"), 1, "who came back stays");
+    let request = place.good(&["request", "show", "1"]);
+    assert_eq!(request.text("state"), "done", "{request}");
+    place.good(&["job", "run", "outbox"]);
+    assert!(place.verify_certificates() >= 2);
 }
