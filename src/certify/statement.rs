@@ -449,8 +449,9 @@ object! {
     Privacy {
         /// The key they are made with.
         ref_key_id: String,
-        /// When it dies, and the pseudonyms with it.
-        ref_key_destroy_at: NaiveDate,
+        /// When it dies, and the pseudonyms with it; absent while no end of it is fixed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ref_key_destroy_at: Option<NaiveDate>,
         /// The scan.
         scan: PrivacyScan,
     }

@@ -157,7 +157,7 @@ pub(crate) fn sample_with_id(certificate_id: &str) -> Statement {
         supersedes: None,
         privacy: Privacy {
             ref_key_id: "k7".into(),
-            ref_key_destroy_at: date("2029-03-05"),
+            ref_key_destroy_at: Some(date("2029-03-05")),
             scan: PrivacyScan { rules: "v1".into(), hits: 0 },
         },
     };

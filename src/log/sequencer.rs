@@ -79,15 +79,25 @@ pub struct FileAnchor(pub PathBuf);
 #[async_trait]
 impl CheckpointAnchor for FileAnchor {
     async fn last(&self) -> io::Result<Option<String>> {
-        match tokio::fs::read_to_string(&self.0).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            other => other.map(Some),
-        }
+        let path = self.0.clone();
+        tokio::task::spawn_blocking(move || kept_in_file(&path)).await.map_err(io::Error::other)?
     }
 
     async fn keep(&self, note: &str) -> io::Result<()> {
         let (path, note) = (self.0.clone(), note.to_owned());
         tokio::task::spawn_blocking(move || keep_in_file(&path, &note)).await.map_err(io::Error::other)?
+    }
+}
+
+/// What the file holds; none when there is no file yet.
+fn kept_in_file(path: &Path) -> io::Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => Err(io::Error::new(
+            error.kind(),
+            format!("{} leads to a file that is not there; is its volume mounted?", path.display()),
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
     }
 }
 
@@ -98,12 +108,14 @@ fn keep_in_file(path: &Path, note: &str) -> io::Result<()> {
     let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(lock)?;
     lock.lock()?;
     let size = |note: &str| checkpoint::unverified_size(note).map_err(io::Error::other);
-    match std::fs::read_to_string(path) {
-        Ok(there) if size(&there)? >= size(note)? => return Ok(()),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    if let Some(there) = kept_in_file(path)?
+        && size(&there)? >= size(note)?
+    {
+        return Ok(());
     }
-    replace_durably(path, note.as_bytes())
+    // The file is replaced where it lies, not the link to it.
+    let place = if path.is_symlink() { path.canonicalize()? } else { path.to_owned() };
+    replace_durably(&place, note.as_bytes())
 }
 
 /// What became of one leaf.

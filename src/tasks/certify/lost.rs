@@ -1,8 +1,8 @@
 //! The certificate of a lost medium: which of the chains that could lie on it open no more. Another one follows when more do not.
 
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 
-use super::predicate::{LINT_RULES, REFERENCE_KEY, REFERENCE_YEARS};
+use super::predicate::{REFERENCE_KEY, privacy};
 use super::root::{key_evidence, root_end};
 use super::{Number, announced, begin_issue, issuer, log_issue, next_reserved, proof, result_name, sign, told};
 use crate::certify::Draft;
@@ -13,8 +13,8 @@ use crate::certify::codes::{
 };
 use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
 use crate::certify::statement::{
-    Backups, ClockQuality, DeclaredCopy, Digest, KeyEvidence, LostMedium, Media, Predicate, Privacy, PrivacyScan,
-    RootSlot, Scope, Statement, Supersedes, Target, Timestamp, Trigger, Verification,
+    Backups, ClockQuality, DeclaredCopy, Digest, KeyEvidence, LostMedium, Media, Predicate, RootSlot, Scope, Statement,
+    Supersedes, Target, Timestamp, Trigger, Verification,
 };
 use crate::control::{CertificateRow, MediaRow, PrunedChain, Tx};
 use crate::installation::Installation;
@@ -197,14 +197,7 @@ fn predicate(
         residual_date,
         limitations: limitations(installation, lost),
         supersedes: None,
-        privacy: Privacy {
-            ref_key_id: REFERENCE_KEY.to_owned(),
-            ref_key_destroy_at: now
-                .date_naive()
-                .checked_add_days(Days::new(REFERENCE_YEARS * 365))
-                .unwrap_or(NaiveDate::MAX),
-            scan: PrivacyScan { rules: LINT_RULES.to_owned(), hits: 0 },
-        },
+        privacy: privacy(),
     })
 }
 

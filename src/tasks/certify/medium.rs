@@ -1,8 +1,8 @@
 //! The certificate of a storage medium that was destroyed: one record, one certificate. It claims what people saw, and says so.
 
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 
-use super::predicate::{LINT_RULES, REFERENCE_KEY, REFERENCE_YEARS};
+use super::predicate::{REFERENCE_KEY, privacy};
 use super::{Number, announced, begin_issue, issuer, log_issue, next_reserved, proof, result_name, sign, told};
 use crate::certify::Draft;
 use crate::certify::check::{as_id, location};
@@ -11,8 +11,8 @@ use crate::certify::codes::{
 };
 use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
 use crate::certify::statement::{
-    Backups, ClockQuality, Digest, Media, MediumEnd, Predicate, Privacy, PrivacyScan, Scope, Statement, Target,
-    Timestamp, Trigger, Verification,
+    Backups, ClockQuality, Digest, Media, MediumEnd, Predicate, Scope, Statement, Target, Timestamp, Trigger,
+    Verification,
 };
 use crate::control::MediaRow;
 use crate::installation::Installation;
@@ -144,14 +144,7 @@ fn predicate(
         residual_date: None,
         limitations,
         supersedes: None,
-        privacy: Privacy {
-            ref_key_id: REFERENCE_KEY.to_owned(),
-            ref_key_destroy_at: now
-                .date_naive()
-                .checked_add_days(Days::new(REFERENCE_YEARS * 365))
-                .unwrap_or(NaiveDate::MAX),
-            scan: PrivacyScan { rules: LINT_RULES.to_owned(), hits: 0 },
-        },
+        privacy: privacy(),
     }
 }
 

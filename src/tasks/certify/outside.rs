@@ -1,9 +1,9 @@
 //! The certificate of an outside key that is gone: one key, one certificate. It claims the end of the key, and of no row.
 
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
 use super::predicate::copies::copies;
-use super::predicate::{AskedFor, LINT_RULES, REFERENCE_KEY, REFERENCE_YEARS};
+use super::predicate::{AskedFor, REFERENCE_KEY, privacy};
 use super::root::reopenable_until;
 use super::{Number, announced, begin_issue, log_issue, next_reserved, proof, request_of, result_name, sign, told};
 use crate::certify::Draft;
@@ -14,8 +14,8 @@ use crate::certify::codes::{
 };
 use crate::certify::evidence::{After, EvidenceRow, EvidenceWriter};
 use crate::certify::statement::{
-    Backups, ClockQuality, Digest, Issuer, KeyEvidence, OutsideKeyEnd, OutsideReadBack, Predicate, Privacy,
-    PrivacyScan, Scope, Statement, Target, Timestamp, Trigger, Verification,
+    Backups, ClockQuality, Digest, Issuer, KeyEvidence, OutsideKeyEnd, OutsideReadBack, Predicate, Scope, Statement,
+    Target, Timestamp, Trigger, Verification,
 };
 use crate::control::OutsideKeyRow;
 use crate::installation::Installation;
@@ -193,15 +193,7 @@ fn predicate(facts: &Facts<'_>) -> Predicate {
         residual_date,
         limitations,
         supersedes: None,
-        privacy: Privacy {
-            ref_key_id: REFERENCE_KEY.to_owned(),
-            ref_key_destroy_at: facts
-                .now
-                .date_naive()
-                .checked_add_days(Days::new(REFERENCE_YEARS * 365))
-                .unwrap_or(NaiveDate::MAX),
-            scan: PrivacyScan { rules: LINT_RULES.to_owned(), hits: 0 },
-        },
+        privacy: privacy(),
     }
 }
 

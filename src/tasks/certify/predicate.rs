@@ -36,10 +36,8 @@ use crate::tasks::media::GoneCopy;
 use crate::tasks::{Result, TaskError};
 
 /// The version of the personal-data scan in [`crate::certify::lint`].
-pub(super) const LINT_RULES: &str = "v1";
+const LINT_RULES: &str = "v1";
 
-/// Certificates and request files are kept for at least three years; their pseudonyms die after twenty at the latest.
-pub(super) const REFERENCE_YEARS: u64 = 20;
 /// The name of the key that the pseudonyms are made with.
 pub(super) const REFERENCE_KEY: &str = "certificate";
 /// How many bytes of JSON the targets may take of the 256 KiB of a certificate; the rest is for everything else.
@@ -252,15 +250,17 @@ pub(super) fn predicate(facts: &Facts) -> Result<Predicate> {
         refusal: facts.refusal.clone(),
         limitations,
         supersedes: facts.supersedes.clone(),
-        privacy: Privacy {
-            ref_key_id: REFERENCE_KEY.to_owned(),
-            ref_key_destroy_at: facts
-                .today()
-                .checked_add_days(Days::new(REFERENCE_YEARS * 365))
-                .unwrap_or(NaiveDate::MAX),
-            scan: PrivacyScan { rules: LINT_RULES.to_owned(), hits: 0 },
-        },
+        privacy: privacy(),
     })
+}
+
+/// How pseudonyms end. One key makes them all, and no end of it is fixed: a date here would be a promise that nobody keeps.
+pub(super) fn privacy() -> Privacy {
+    Privacy {
+        ref_key_id: REFERENCE_KEY.to_owned(),
+        ref_key_destroy_at: None,
+        scan: PrivacyScan { rules: LINT_RULES.to_owned(), hits: 0 },
+    }
 }
 
 /// Complete only when rows are gone, none failed, everything was reached and the keys are destroyed.

@@ -1,10 +1,10 @@
 //! Certificates of requests of which nothing was carried out: because rules keep every row, which is what a run found, or because
 //! somebody ended the request before a run took anything.
 
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 
 use super::predicate::kept::reason_of;
-use super::predicate::{AskedFor, LINT_RULES, REFERENCE_KEY, REFERENCE_YEARS};
+use super::predicate::{AskedFor, REFERENCE_KEY, privacy};
 use super::{
     FINAL, Number, SHRED_PENDING, SHREDDED, announced, begin_issue, issuer, log_issue, next_reserved, proof,
     request_of, result_name, sign, told,
@@ -13,7 +13,7 @@ use crate::certify::Draft;
 use crate::certify::codes::{ErasureResult, Limitation, RefusalReason, SupersedesReason};
 use crate::certify::evidence::EvidenceWriter;
 use crate::certify::statement::{
-    ClockQuality, Digest, Predicate, Privacy, PrivacyScan, Refusal, Scope, Statement, Supersedes, Timestamp, Trigger,
+    ClockQuality, Digest, Predicate, Refusal, Scope, Statement, Supersedes, Timestamp, Trigger,
 };
 use crate::control::{CertificateRow, RequestRow, RunRow, Tx};
 use crate::erase::waits::Waits;
@@ -214,15 +214,6 @@ fn predicate(
         final_since: None,
         limitations,
         supersedes: None,
-        privacy: privacy(now),
-    }
-}
-
-fn privacy(now: DateTime<Utc>) -> Privacy {
-    let dies = now.date_naive().checked_add_days(Days::new(REFERENCE_YEARS * 365));
-    Privacy {
-        ref_key_id: REFERENCE_KEY.to_owned(),
-        ref_key_destroy_at: dies.unwrap_or(NaiveDate::MAX),
-        scan: PrivacyScan { rules: LINT_RULES.to_owned(), hits: 0 },
+        privacy: privacy(),
     }
 }

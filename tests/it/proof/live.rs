@@ -19,7 +19,7 @@ use wangchuan::tasks::status::status;
 use super::tools::{filed, python, run};
 use crate::support::ports::free_port;
 use crate::support::program::{Program, Running};
-use crate::support::world::{Making, World};
+use crate::support::world::{Making, World, copy_folder};
 
 pub(super) const ORIGIN: &str = "audit.example.com/erasures";
 
@@ -204,6 +204,43 @@ async fn a_log_that_was_rolled_back_is_not_served() {
     let refused = Program::in_directory(folder.path()).json(&serving(&listen));
     let refused = refused.ends(3);
     refused.says(&["rolled back", "audit flush --again", "log-head.txt"]);
+}
+
+/// The folder of a log as it was, head and all, put back: only a head that lies elsewhere tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_on_another_volume_gives_a_restored_folder_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, elsewhere) = (folder.path().join("log"), folder.path().join("volume"));
+    drop(open_log(&data).await);
+    let log = open_log(&data).await;
+    append(&log, 0..20).await;
+    drop(log);
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::rename(data.join("log-head.txt"), elsewhere.join("head")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.join("head"), data.join("log-head.txt")).unwrap();
+    let log = open_log(&data).await;
+    append(&log, 20..30).await;
+    drop(log);
+    assert!(data.join("log-head.txt").is_symlink(), "the link stays one");
+    copy_folder(&data, &folder.path().join("kept"));
+    let log = open_log(&data).await;
+    append(&log, 30..40).await;
+    drop(log);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    std::fs::remove_dir_all(&data).unwrap();
+    copy_folder(&folder.path().join("kept"), &data);
+    let _ = std::fs::remove_file(data.join("log-head.txt"));
+    std::os::unix::fs::symlink(elsewhere.join("head"), data.join("log-head.txt")).unwrap();
+    std::fs::write(folder.path().join("token.txt"), "a-token-of-some-length").unwrap();
+    let signer = wangchuan::certify::signer::CertificateSigner::create(&folder.path().join("key.pem")).unwrap();
+    std::fs::write(folder.path().join("signer.pem"), signer.public().to_pem()).unwrap();
+    let serve = || Program::in_directory(folder.path()).json(&serving(&format!("127.0.0.1:{}", free_port())));
+    serve().ends(3).says(&["rolled back", "log-head.txt"]);
+    // Nor is a volume that is away taken for a log that has no head yet.
+    std::fs::remove_dir_all(&elsewhere).unwrap();
+    let unmounted = serve();
+    assert_ne!(unmounted.code(), Some(0), "{unmounted}");
+    unmounted.says(&["is its volume mounted?"]);
 }
 
 /// A witness from PyPI; killed when it is dropped.
