@@ -31,8 +31,8 @@ pub use operation::Operation;
 pub use recovery::{Recovered, rebuild, rebuild_apart, recover_site};
 pub use serve::{LogService, serve_embedded, start_service};
 pub use services::{
-    AuditConnection, BackupConnection, LogView, audit_log_key, audit_log_keys, audit_log_operator, operation_log,
-    prove_bucket, settle_interrupted, view_certificate_log, view_operation_log,
+    AuditConnection, BackupConnection, LogView, acknowledgement_keys, audit_log_key, audit_log_keys,
+    audit_log_operator, operation_log, prove_bucket, settle_interrupted, view_certificate_log, view_operation_log,
 };
 pub use stamps::{StampConnection, stamp_connection, stamp_trust};
 pub use witness_notes::{WitnessNote, witness_notes};
@@ -339,8 +339,9 @@ impl Installation {
     /// What the way of filing cannot prove, as certificates say: whether the audited party runs the log itself, or there is none.
     #[must_use]
     pub fn audit_limitation(&self) -> Option<Limitation> {
-        if matches!(self.config.audit.service, AuditService::Webhook { .. }) {
-            return Some(Limitation::FiledWithoutReceipt);
+        if let AuditService::Webhook { acknowledged_by, .. } = &self.config.audit.service {
+            let is_signed = acknowledged_by.is_some();
+            return Some(if is_signed { Limitation::FiledWithoutLog } else { Limitation::FiledWithoutReceipt });
         }
         let is_self_hosted = match audit_log_key(self) {
             Ok(key) => audit_log_operator(self, &key) == LogOperator::SelfHosted,

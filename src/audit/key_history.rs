@@ -86,7 +86,7 @@ pub struct Ended {
     /// How far each log had grown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logged_before: Vec<LoggedBefore>,
-    /// Digests of certificates that were there without a receipt, hex: still to be filed, or taken without one.
+    /// Digests of certificates that were there without a receipt of a log, hex: still to be filed, or taken by a webhook.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unfiled: Vec<String>,
 }

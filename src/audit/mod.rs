@@ -7,6 +7,9 @@
 //! Invariants: a receipt counts only after it was verified against a key that was configured, not one that came with
 //! it; an envelope's bytes travel as they are stored; bodies and tokens are never logged.
 
+pub mod acknowledgement;
+#[cfg(test)]
+mod acknowledgement_tests;
 pub mod circuit;
 pub mod client;
 #[cfg(test)]
@@ -33,6 +36,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use thiserror::Error;
 
+use self::acknowledgement::AcknowledgementError;
 use self::receipt::VerifiedReceipt;
 use crate::log::checkpoint::Checkpoint;
 use crate::random::{Random, RandomUnavailable};
@@ -89,7 +93,9 @@ pub enum Looked {
 pub enum FiledOutcome {
     /// It is filed, and the receipt verified.
     Receipted(FiledReceipt),
-    /// The service took it and gave no receipt, as a webhook does: it says so, and nothing proves it.
+    /// The service took it and signed for it, without a log. The acknowledgement verified; its bytes, to be kept as they are.
+    Signed(Vec<u8>),
+    /// The service took it and gave no receipt, as a webhook does of which none is wanted: it says so, and nothing proves it.
     Acknowledged,
     /// The service refused this certificate. Keep it, tell someone; trying again does not help.
     Quarantine(QuarantineReason),
@@ -145,6 +151,9 @@ pub enum RetryReason {
     /// The service took it, but its receipt does not verify.
     #[error("the audit service's receipt does not verify against the configured log key")]
     BadReceipt,
+    /// The webhook took it, but its answer is no acknowledgement of it.
+    #[error("the webhook's answer does not acknowledge the certificate: {0}")]
+    BadAcknowledgement(AcknowledgementError),
 }
 
 impl RetryReason {

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::acknowledgement;
 use super::wire::{Base64, Entry, InclusionProof, Int64, KindVersion, LogId, Note};
 use crate::certify::dsse::Envelope;
 use crate::certify::signer::{PublicKey, TrustedKeys};
@@ -19,6 +20,8 @@ use crate::log::tree::{Hash, leaf_hash, verify_inclusion};
 
 /// The media type of the file that stock Sigstore verifiers read.
 pub const BUNDLE_MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+/// The member of such a file in which an acknowledgement stands.
+pub const ACKNOWLEDGEMENT: &str = "acknowledgement";
 /// The first line of a proof text (C2SP tlog-proof, which has no released version yet).
 const PROOF_TEXT_HEADER: &str = "c2sp.org/tlog-proof@v1";
 const KIND: &str = "hashedrekord";
@@ -276,14 +279,17 @@ pub fn place(receipt: &[u8], log: &CheckpointKey) -> Result<u64, ReceiptError> {
 }
 
 /// Envelope, receipt and time stamp, if there is one, in one file, a Sigstore bundle v0.3 with a public-key hint, for stock verifiers.
+/// An acknowledgement is no entry of a log: it stands in a member of its own, which stock verifiers do not know.
 pub fn bundle(envelope: &Envelope, receipt: &[u8], stamp: Option<&[u8]>) -> Result<Vec<u8>, ReceiptError> {
-    let entry: serde_json::Value = serde_json::from_slice(receipt).map_err(ReceiptError::Json)?;
-    let mut material = serde_json::json!({"publicKey": {"hint": envelope.key_id()}, "tlogEntries": [entry]});
+    let receipt_value: serde_json::Value = serde_json::from_slice(receipt).map_err(ReceiptError::Json)?;
+    let is_acknowledgement = acknowledgement::is_one(receipt);
+    let entries = if is_acknowledgement { Vec::new() } else { vec![receipt_value.clone()] };
+    let mut material = serde_json::json!({"publicKey": {"hint": envelope.key_id()}, "tlogEntries": entries});
     if let Some(stamp) = stamp {
         let stamps = serde_json::json!([{"signedTimestamp": STANDARD.encode(stamp)}]);
         material["timestampVerificationData"] = serde_json::json!({"rfc3161Timestamps": stamps});
     }
-    let bundle = serde_json::json!({
+    let mut bundle = serde_json::json!({
         "mediaType": BUNDLE_MEDIA_TYPE,
         "verificationMaterial": material,
         "dsseEnvelope": {
@@ -292,5 +298,8 @@ pub fn bundle(envelope: &Envelope, receipt: &[u8], stamp: Option<&[u8]>) -> Resu
             "signatures": [{"keyid": envelope.key_id(), "sig": STANDARD.encode(envelope.signature())}],
         },
     });
+    if is_acknowledgement {
+        bundle[ACKNOWLEDGEMENT] = receipt_value;
+    }
     Ok(bundle.to_string().into_bytes())
 }

@@ -177,14 +177,10 @@ impl TimeStamp {
     /// Whether the time can be right for something that was signed at `signed`, looked at `now`: not before the one, not behind the
     /// other, but for clocks that are some minutes apart.
     pub fn check_time(&self, signed: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), StampError> {
-        let wrong = |why| Err(StampError::Time { said: self.at, why });
-        if self.at < signed - CLOCKS_APART {
-            return wrong("the certificate says that it was signed later");
+        match impossible_time(self.at, signed, now) {
+            Some(why) => Err(StampError::Time { said: self.at, why }),
+            None => Ok(()),
         }
-        if self.at > now + CLOCKS_APART {
-            return wrong("that is in the future of this host's clock");
-        }
-        Ok(())
     }
 
     /// The same for one that was asked for just now: an authority whose clock is far from this host's is not believed.
@@ -195,6 +191,14 @@ impl TimeStamp {
         }
         Ok(())
     }
+}
+
+/// Why a certificate that was signed at `signed` cannot have been seen at `at`, looked at `now`; clocks are some minutes apart.
+pub(super) fn impossible_time(at: DateTime<Utc>, signed: DateTime<Utc>, now: DateTime<Utc>) -> Option<&'static str> {
+    if at < signed - CLOCKS_APART {
+        return Some("the certificate says that it was signed later");
+    }
+    (at > now + CLOCKS_APART).then_some("that is in the future of this host's clock")
 }
 
 /// A request for a time stamp over these bytes: their SHA-256, a nonce, and the wish for the authority's certificate.

@@ -52,7 +52,7 @@ pub enum TrustError {
     #[error("its witnesses are not usable")]
     Witnesses(#[from] CosignatureError),
     /// It trusts nobody.
-    #[error("it holds no certificate key or no log")]
+    #[error("it holds no certificate key, or neither a log nor a key that acknowledges")]
     Empty,
 }
 
@@ -168,6 +168,8 @@ pub struct Trust {
     pub ended: Vec<(String, Ended)>,
     /// Logs that certificates are filed in, the present one first; lost ones stay as long as any receipt of theirs.
     pub logs: Vec<TrustedLog>,
+    /// Keys of audit services that sign for certificates without a log.
+    pub acknowledgers: TrustedKeys,
     /// The keys of operation logs: what is handed out of one counts only with them.
     pub operation_logs: Vec<CheckpointKey>,
     /// The witnesses of the logs.
@@ -215,6 +217,8 @@ struct Wire {
     certificate_keys: Vec<WireSigner>,
     logs: Vec<WireLog>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    acknowledgement_keys: Vec<WireKey>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     operation_logs: Vec<String>,
     #[serde(default)]
     witnesses: Vec<String>,
@@ -243,6 +247,14 @@ struct WireSigner {
     valid_for: Window,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<Ended>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireKey {
+    key_id: String,
+    /// PEM.
+    public_key: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -329,11 +341,13 @@ impl Trust {
             operator: Some(*operator),
             valid_for: *window,
         });
+        let acknowledger = |key: &PublicKey| WireKey { key_id: key.key_id().to_owned(), public_key: key.to_pem() };
         let wire = Wire {
             media_type: TRUST_MEDIA_TYPE.to_owned(),
             operator: self.operator(),
             certificate_keys: signers.collect(),
             logs: logs.collect(),
+            acknowledgement_keys: self.acknowledgers.iter().map(acknowledger).collect(),
             operation_logs: self.operation_logs.iter().map(CheckpointKey::verifier_key).collect(),
             witnesses: self.quorum.witnesses().iter().map(WitnessKey::verifier_key).collect(),
             quorum: self.quorum.needed(),
@@ -353,9 +367,11 @@ impl Trust {
         }
         let wire: Wire = serde_json::from_value(value).map_err(TrustError::Json)?;
         let signer = |wire: WireSigner| {
-            let key = PublicKey::from_pem(&wire.public_key).ok().filter(|key| key.key_id() == wire.key_id);
-            Ok((key.ok_or(TrustError::Key("certificate"))?, wire.valid_for))
+            let key = key_with_id(&wire.public_key, &wire.key_id).ok_or(TrustError::Key("certificate"))?;
+            Ok((key, wire.valid_for))
         };
+        let acknowledger =
+            |wire: &WireKey| key_with_id(&wire.public_key, &wire.key_id).ok_or(TrustError::Key("acknowledgement"));
         let log = |log: WireLog| {
             let key = CheckpointKey::parse(&log.verifier_key).ok();
             let key = key.filter(|key| key.log_id() == log.log_id && key.origin() == log.origin);
@@ -369,6 +385,7 @@ impl Trust {
             ended: wire.certificate_keys.iter().filter_map(ended).collect(),
             signers: wire.certificate_keys.into_iter().map(signer).collect::<Result<_, TrustError>>()?,
             logs: wire.logs.into_iter().map(log).collect::<Result<_, TrustError>>()?,
+            acknowledgers: wire.acknowledgement_keys.iter().map(acknowledger).collect::<Result<_, TrustError>>()?,
             operation_logs: wire.operation_logs.iter().map(operation_log).collect::<Result<_, TrustError>>()?,
             quorum: Quorum::new(witnesses?, wire.quorum)?,
             stamps: match &wire.timestamp_roots[..] {
@@ -377,7 +394,8 @@ impl Trust {
             },
             stamp_chains: wire.timestamp_chains,
         };
-        if trust.signers.is_empty() || trust.logs.is_empty() { Err(TrustError::Empty) } else { Ok(trust) }
+        let shows_filing = !trust.logs.is_empty() || !trust.acknowledgers.is_empty();
+        if trust.signers.is_empty() || !shows_filing { Err(TrustError::Empty) } else { Ok(trust) }
     }
 
     /// A C2SP tlog-policy: the logs, the witnesses, how many of them are needed.
@@ -451,12 +469,20 @@ impl Trust {
         for (number, log) in self.logs.iter().enumerate() {
             parts.push((name("log", number, "vkey"), format!("{}\n", log.key.verifier_key()).into_bytes()));
         }
+        for (number, key) in self.acknowledgers.iter().enumerate() {
+            parts.push((name("acknowledgement", number, "pem"), key.to_pem().into_bytes()));
+        }
         let roots: String = self.stamps.roots().map(|root| encode_pem(CERTIFICATE, root)).collect();
         if !roots.is_empty() {
             parts.push(("timestamp-roots.pem".to_owned(), roots.into_bytes()));
         }
         parts
     }
+}
+
+/// A key that has the id which stands beside it.
+fn key_with_id(pem: &str, key_id: &str) -> Option<PublicKey> {
+    PublicKey::from_pem(pem).ok().filter(|key| key.key_id() == key_id)
 }
 
 /// A window as Sigstore writes it.

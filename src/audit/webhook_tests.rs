@@ -17,6 +17,7 @@ use super::tests::{ID, access, canned, certificate_signer, clock, id, log_signer
 use super::webhook::{BadSecret, WebhookSecret, sign};
 use super::{AuditSink, BearerToken, FiledOutcome, Looked, QuarantineReason, RetryReason};
 use crate::certify::issue;
+use crate::certify::signer::TrustedKeys;
 use crate::certify::tests::{sample, trusted};
 
 /// The example that libraries of Standard Webhooks test themselves with.
@@ -61,6 +62,7 @@ fn webhook(folder: &std::path::Path, url: &str) -> WebhookClient {
         secrets: vec![secret(SECRET), secret(OTHER_SECRET)],
         signers: trusted(&certificate_signer(folder)),
         token: Some(BearerToken::new("a-token-of-some-length").unwrap()),
+        acknowledgers: TrustedKeys::default(),
         clock: clock(),
     })
     .unwrap()

@@ -405,6 +405,9 @@ codes! {
         TargetsUnreached,
         /// It is sent to a webhook, which gives no receipt: nothing proves that it was filed, or when.
         FiledWithoutReceipt,
+        /// It is sent to a webhook that acknowledges it under a signature and keeps no log: when it was filed is the signer's word, and
+        /// nobody else can see it there.
+        FiledWithoutLog,
         /// Whoever holds old copies of the control database and the current root can confirm that an id was known.
         LookupKeyNotRotated,
         /// No backup is configured for the store.

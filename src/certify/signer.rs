@@ -130,7 +130,7 @@ impl PublicKey {
 }
 
 /// Keys whose certificates are believed. Retired ones stay as long as any certificate of theirs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedKeys(BTreeMap<String, PublicKey>);
 
 impl TrustedKeys {
@@ -138,6 +138,12 @@ impl TrustedKeys {
     #[must_use]
     pub fn get(&self, key_id: &str) -> Option<&PublicKey> {
         self.0.get(key_id)
+    }
+
+    /// Whether nobody is believed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// All keys, by id.

@@ -59,12 +59,14 @@ pub enum AuditService {
     },
     /// One elsewhere: `https://…`, or `http://` on the loopback.
     Url(String),
-    /// An address that certificates are posted to, which gives no receipts.
+    /// An address that certificates are posted to, which keeps no log.
     Webhook {
         /// The address: `https://…`, or `http://` on the loopback.
         url: String,
         /// What posts are signed with; several while one is replaced by another.
         secrets: Vec<SecretText>,
+        /// The file of the keys with which it signs for what it took, PEM; none where it gives no receipts.
+        acknowledged_by: Option<PathBuf>,
     },
 }
 
@@ -75,7 +77,7 @@ enum Adapter {
     /// By the contract of audit services: PUT, and a receipt that is verified.
     #[default]
     Native,
-    /// By a signed POST (Standard Webhooks): a success says that it arrived, and proves nothing.
+    /// By a signed POST (Standard Webhooks): a success says that it arrived, and proves nothing but where `acknowledged_by` is set.
     Webhook,
 }
 
@@ -92,13 +94,16 @@ pub(super) struct RawAudit {
     /// File of certificate authorities to trust instead of the system's, PEM.
     #[serde(default)]
     ca: Option<PathBuf>,
-    /// How it is spoken to: `native`, or `webhook`, which gives no receipts.
+    /// How it is spoken to: `native`, or `webhook`, which keeps no log.
     #[serde(default)]
     adapter: Adapter,
     /// Secrets of the webhook (`whsec_…`), the one in use first; secret references.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     webhook_secrets: Vec<SecretValue>,
+    /// File of the public keys (P-256, PEM) with which the webhook signs for what it took. Each key in it is trusted: keep former ones there.
+    #[serde(default)]
+    acknowledged_by: Option<PathBuf>,
     /// File of the client certificate, PEM, with those between it and its authority.
     #[serde(default)]
     client_certificate: Option<PathBuf>,
@@ -183,6 +188,10 @@ impl RawAudit {
             let what = "`webhook_secrets` are for `adapter = \"webhook\"`";
             reading.fault(&place.key("webhook_secrets"), what, "remove them, or write `adapter = \"webhook\"`");
         }
+        if self.acknowledged_by.is_some() {
+            let what = "`acknowledged_by` is for `adapter = \"webhook\"`: any other service gives receipts of a log";
+            reading.fault(&place.key("acknowledged_by"), what, "remove it, or write `adapter = \"webhook\"`");
+        }
         if self.url == "embedded" {
             let data = self.data.clone().unwrap_or_else(|| PathBuf::from("audit"));
             return Some(AuditService::Embedded { data: reading.path(&data) });
@@ -219,7 +228,8 @@ impl RawAudit {
         }
         reading.endpoint(&place.key("url"), &self.url)?;
         // To the letter: a path with a last slash is another one.
-        Some(AuditService::Webhook { url: self.url.clone(), secrets: resolved })
+        let acknowledged_by = self.acknowledged_by.as_ref().map(|keys| reading.path(keys));
+        Some(AuditService::Webhook { url: self.url.clone(), secrets: resolved, acknowledged_by })
     }
 
     /// Both parts of a client certificate, or neither; an error is noted as a fault.

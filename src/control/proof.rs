@@ -104,10 +104,11 @@ impl Tx {
         self.set_meta(ANNOUNCED, id).await
     }
 
-    /// The newest certificate that has a receipt.
+    /// The newest certificate that has a receipt of a log.
     pub async fn newest_receipted(&mut self) -> Result<Option<CertificateRow>> {
         let text = format!(
-            "{CERTIFICATE} WHERE id IN (SELECT certificate FROM outbox WHERE state = 'receipted') ORDER BY sequence DESC LIMIT 1"
+            "{CERTIFICATE} WHERE id IN (SELECT certificate FROM outbox WHERE state = 'receipted' AND grade NOT LIKE 'C%') \
+             ORDER BY sequence DESC LIMIT 1"
         );
         let row = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_optional(&mut *self.inner).await?;
         row.as_ref().map(certificate_row).transpose()

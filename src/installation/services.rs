@@ -11,6 +11,7 @@ use super::lock_horizon::{LockHorizon, lock_horizons};
 use super::serve::{LogService, private_token, start_service};
 use super::witness_notes::KeptWitnesses;
 use super::{Installation, cannot, state_folder};
+use crate::audit::acknowledgement::read_keys;
 use crate::audit::client::webhook::{WebhookClient, WebhookSetup};
 use crate::audit::client::witness::HttpWitness;
 use crate::audit::client::{self, Access, AuditClient, ClientIdentity, ClientSetup, leads_to_this_host};
@@ -26,6 +27,7 @@ use crate::backup::object_store::ObjectStore;
 use crate::backup::removal::ObjectRemover;
 use crate::backup::repository::abilities::Abilities;
 use crate::backup::repository::{Patience, RepositoryCredentials, RepositorySettings, S3Repository, StoredLock};
+use crate::certify::signer::TrustedKeys;
 use crate::clock::Clock;
 use crate::config::{Audit, AuditService, Configuration, Credentials, Endpoint, LockMode, PruneMode};
 use crate::control::Control;
@@ -249,7 +251,7 @@ impl AuditConnection {
                 (service.url(), log, Some(token), Some(service))
             }
             AuditService::Url(url) => (url.clone(), audit_log_key(installation)?, configured, None),
-            AuditService::Webhook { url, secrets } => return Self::webhook(installation, url, secrets, configured),
+            AuditService::Webhook { url, secrets, .. } => return Self::webhook(installation, url, secrets, configured),
         };
         let client = AuditClient::new(ClientSetup {
             access: access(config, url)?,
@@ -277,6 +279,7 @@ impl AuditConnection {
             secrets: secrets.map_err(proof)?,
             signers: installation.signer.trusted().clone(),
             token,
+            acknowledgers: acknowledgement_keys(installation)?,
             clock: installation.clock.clone(),
         });
         let sink = Arc::new(client.map_err(proof)?);
@@ -334,6 +337,24 @@ pub fn audit_log_keys(installation: &Installation) -> Result<Vec<CheckpointKey>>
 fn own_audit_keys(config: &Configuration) -> Vec<CheckpointKey> {
     let text = std::fs::read_to_string(state_folder(config).join(FORMER_AUDIT_KEYS)).unwrap_or_default();
     text.lines().filter_map(|line| CheckpointKey::parse(line.trim()).ok()).collect()
+}
+
+/// The keys with which the webhook signs for what it took; none where it gives no receipts.
+///
+/// # Errors
+/// When the file cannot be read, or holds anything but P-256 public keys.
+pub fn acknowledgement_keys(installation: &Installation) -> Result<TrustedKeys> {
+    let AuditService::Webhook { acknowledged_by: Some(path), .. } = &installation.config.audit.service else {
+        return Ok(TrustedKeys::default());
+    };
+    let pem = std::fs::read(path).map_err(|error| cannot("read the keys of `acknowledged_by`", path, &error))?;
+    read_keys(&pem).map_err(|error| {
+        let what = format!("{}: {error}", path.display());
+        TaskError::refused(
+            what,
+            "put the public keys there with which the webhook signs acknowledgements, P-256 in PEM",
+        )
+    })
 }
 
 /// Whether the audit service runs in this installation, or on its host.

@@ -8,13 +8,15 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 
 use crate::audit::FiledOutcome;
+use crate::audit::acknowledgement;
 use crate::audit::circuit::{Circuit, Position};
 use crate::audit::receipt::{self, Grade, LogOperator};
 use crate::certify::Said;
 use crate::certify::dsse::Envelope;
 use crate::control::{CertificateRow, OutboxRow};
 use crate::installation::{
-    Installation, LogView, audit_log_keys, audit_log_operator, view_certificate_log, view_operation_log,
+    Installation, LogView, acknowledgement_keys, audit_log_keys, audit_log_operator, view_certificate_log,
+    view_operation_log,
 };
 use crate::log::checkpoint::CheckpointKey;
 use crate::log::proofs::ProofReader;
@@ -155,7 +157,7 @@ pub async fn verify_all(installation: &Installation) -> Result<CertificateVerdic
         let given = match filed(outbox.get(&row.id)) {
             Ok(Standing::Receipted(receipt)) => {
                 receipted += 1;
-                GivenReceipt::Entry(receipt.to_vec())
+                GivenReceipt::kept(receipt)
             }
             Ok(Standing::Acknowledged) => {
                 acknowledged += 1;
@@ -343,7 +345,9 @@ async fn filed_check(
     outbox: &HashMap<String, OutboxRow>,
 ) -> Result<std::result::Result<usize, String>> {
     let trusted = installation.signer.trusted();
-    let filed = certificates.iter().filter(|row| outbox.get(&row.id).is_some_and(|row| row.receipt.is_some()));
+    // What a webhook signed for stands in no log.
+    let is_entry = |row: &OutboxRow| row.receipt.as_deref().is_some_and(|receipt| !acknowledgement::is_one(receipt));
+    let filed = certificates.iter().filter(|row| outbox.get(&row.id).is_some_and(is_entry));
     let filed: Vec<&CertificateRow> = filed.collect();
     let stored = all_entries(view).await.map_err(|error| TaskError::Proof(crate::error::with_causes(&error)))?;
     let is_there = |row: &CertificateRow| {
@@ -398,7 +402,8 @@ pub struct Refiled {
 }
 
 /// Files receipted certificates once more: a receipt may be better by now (more witnesses), and a log that lost them takes them
-/// again. A grade never falls; but a receipt that verifies under no trusted log any more is worse than any.
+/// again. A grade never falls; but a receipt that verifies under no trusted log or key any more is worse than any. A webhook that signs
+/// for what it takes gives nothing better than an acknowledgement, so what stands in a log is not sent there.
 ///
 /// # Errors
 /// When the control database fails.
@@ -408,18 +413,26 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
     rows.extend(tx.outbox(Some("acknowledged")).await?);
     drop(tx);
     let connection = installation.audit()?;
-    let Some(log) = &connection.log else {
-        return Err(TaskError::refused(
-            "a webhook gives no receipts, so that filing again gains none",
-            "set `adapter = \"native\"` and the address of an audit service in [audit]",
-        ));
+    let keys = acknowledgement_keys(installation)?;
+    let (logs, mut before) = match &connection.log {
+        Some(log) => (audit_log_keys(installation)?, proved_head(installation, log).await?),
+        None if keys.is_empty() => {
+            return Err(TaskError::refused(
+                "a webhook gives no receipts, so that filing again gains none",
+                "set `adapter = \"native\"` and the address of an audit service in [audit], or `acknowledged_by`",
+            ));
+        }
+        None => {
+            rows.retain(|row| grade_of(row) >= Grade::C);
+            (Vec::new(), None)
+        }
     };
-    let logs = audit_log_keys(installation)?;
     let is_stale = |row: &OutboxRow| {
-        let verifies = |receipt: &[u8]| logs.iter().any(|log| receipt::head(receipt, log).is_ok());
+        let verifies = |receipt: &[u8]| {
+            logs.iter().any(|log| receipt::head(receipt, log).is_ok()) || acknowledgement::is_by(receipt, &keys)
+        };
         !row.receipt.as_deref().is_some_and(verifies)
     };
-    let mut before = proved_head(installation, log).await?;
     let mut after = None;
     let mut refiled = Refiled::default();
     for mut row in rows {
@@ -427,8 +440,13 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
         let certificate = tx.certificate(&row.certificate).await?;
         drop(tx);
         let Some(certificate) = certificate else { continue };
-        let filed = match connection.sink.file(&certificate.id, &certificate.envelope).await {
-            FiledOutcome::Receipted(filed) => filed,
+        let (bytes, grade, head) = match connection.sink.file(&certificate.id, &certificate.envelope).await {
+            FiledOutcome::Receipted(filed) => {
+                let head = filed.verified.head();
+                let grade = filed.verified.witnessed_by(&installation.config.audit.quorum).grade;
+                (filed.bytes, grade, Some(head))
+            }
+            FiledOutcome::Signed(bytes) => (bytes, Grade::C, None),
             FiledOutcome::Acknowledged => {
                 refiled.same += 1;
                 continue;
@@ -442,16 +460,15 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
                 continue;
             }
         };
-        before.get_or_insert_with(|| filed.verified.head());
-        after = Some(filed.verified.head());
-        let grade = filed.verified.witnessed_by(&installation.config.audit.quorum).grade;
+        before = before.or_else(|| head.clone());
+        after = head.or(after);
         if grade >= grade_of(&row) && !is_stale(&row) {
             refiled.same += 1;
             continue;
         }
         row.grade = Some(format!("{grade:?}: {}", grade.describe(connection.operator)));
-        row.receipted_at = Some(since_when(&row, &filed.bytes, &logs, installation.clock.now()));
-        row.receipt = Some(filed.bytes);
+        row.receipted_at = Some(since_when(&row, &bytes, &logs, installation.clock.now()));
+        row.receipt = Some(bytes);
         let mut tx = installation.control.begin().await?;
         let replaced = tx.better_receipt(&row).await?;
         tx.commit().await?;

@@ -299,6 +299,11 @@ impl Round<'_> {
                 row.receipt = Some(receipt.bytes);
                 self.report.receipted.push(row.certificate.clone());
             }
+            FiledOutcome::Signed(bytes) => {
+                filed(row, "receipted", Grade::C, self.connection.operator, now);
+                row.receipt = Some(bytes);
+                self.report.receipted.push(row.certificate.clone());
+            }
             FiledOutcome::Acknowledged => {
                 filed(row, "acknowledged", Grade::D, self.connection.operator, now);
                 self.report.acknowledged.push(row.certificate.clone());
@@ -361,7 +366,7 @@ pub async fn verify_certificate(installation: &Installation, id: &str) -> Result
     drop(tx);
     let trust = trust(installation).await?;
     let receipt = match row {
-        Some(OutboxRow { receipt: Some(receipt), .. }) => GivenReceipt::Entry(receipt),
+        Some(OutboxRow { receipt: Some(receipt), .. }) => GivenReceipt::kept(&receipt),
         Some(row) if row.state == "acknowledged" => GivenReceipt::Acknowledged,
         _ => GivenReceipt::Missing,
     };

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::oplog::{KEY_RECORD, NEXT_KEY_RECORD};
 use super::{Result, TaskError};
 use crate::audit::key_history::{Ended, EndedBy, HeldKey, LastCertificate, LoggedBefore};
-use crate::audit::{receipt, stamp};
+use crate::audit::{acknowledgement, receipt, stamp};
 use crate::certify::dsse::Envelope;
 use crate::control::{CertificateRow, OutboxRow, Tx};
 use crate::crash_point;
@@ -176,7 +176,7 @@ async fn all_there(installation: &Installation, tx: &mut Tx, key_id: &str) -> Re
     let outbox = tx.outbox(None).await?;
     let known: HashMap<&str, &OutboxRow> = outbox.iter().map(|row| (row.certificate.as_str(), row)).collect();
     let state = |row: &CertificateRow| known.get(row.id.as_str());
-    let without_receipt = certificates.iter().filter(|row| state(row).is_none_or(|known| known.receipt.is_none()));
+    let without_receipt = certificates.iter().filter(|row| state(row).is_none_or(|known| !is_in_log(known)));
     let without_receipt: Vec<_> = without_receipt.filter(|row| is_of(row, key_id)).collect();
     let waits = |row: &&&CertificateRow| state(row).is_none_or(|known| known.receipted_at.is_none());
     let waiting = without_receipt.iter().filter(waits).count() as u64;
@@ -198,7 +198,7 @@ async fn shown_by(installation: &Installation, tx: &mut Tx, key_id: &str, at: Da
     let by_then = |filed: Option<DateTime<Utc>>| filed.is_some_and(|filed| filed <= at);
     let filed = outbox.iter().filter(|row| by_then(row.receipted_at));
     let acknowledged: HashSet<&str> =
-        filed.clone().filter(|row| row.receipt.is_none()).map(|row| row.certificate.as_str()).collect();
+        filed.clone().filter(|row| !is_in_log(row)).map(|row| row.certificate.as_str()).collect();
     let mut shown: HashSet<&str> = filed.map(|row| row.certificate.as_str()).collect();
     let stamps = tx.time_stamps().await?;
     let authorities = stamp_trust(installation)?;
@@ -227,6 +227,11 @@ async fn shown_by(installation: &Installation, tx: &mut Tx, key_id: &str, at: Da
 
 fn last(row: &CertificateRow) -> LastCertificate {
     LastCertificate { sequence: row.sequence.unsigned_abs(), digest: row.digest.clone() }
+}
+
+/// Whether a receipt shows a place in a log; what a webhook took, signed for or not, shows none.
+fn is_in_log(row: &OutboxRow) -> bool {
+    row.receipt.as_deref().is_some_and(|receipt| !acknowledgement::is_one(receipt))
 }
 
 fn is_of(row: &CertificateRow, key_id: &str) -> bool {

@@ -4,13 +4,17 @@ mod parts;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use crate::audit::acknowledgement;
 use crate::audit::key_history::EndedBy;
-use crate::audit::receipt;
+use crate::audit::receipt::{self, Grade, LogOperator};
 use crate::audit::stamp::{self, StampError, TimeStamp};
 use crate::audit::trust::{Signed, Signers, StampChain, Standing, Trust, TrustedLog, Window};
+use crate::certify::VerifiedCertificate;
 use crate::certify::dsse::Envelope;
 use crate::control::CertificateRow;
-use crate::installation::{Installation, audit_log_keys, audit_log_operator, stamp_trust, view_operation_log};
+use crate::installation::{
+    Installation, acknowledgement_keys, audit_log_keys, audit_log_operator, stamp_trust, view_operation_log,
+};
 use crate::log::tree::Hash;
 
 pub use self::parts::{CertificateParts, read_parts};
@@ -53,7 +57,8 @@ pub async fn trust(installation: &Installation) -> Result<Trust> {
     // Without one yet nothing of it can be handed out.
     let operation_logs = view_operation_log(installation).await.into_iter().map(|view| view.key).collect();
     let quorum = installation.config.audit.quorum.clone();
-    Ok(Trust { signers, ended, logs, operation_logs, quorum, stamps, stamp_chains })
+    let acknowledgers = acknowledgement_keys(installation)?;
+    Ok(Trust { signers, ended, logs, acknowledgers, operation_logs, quorum, stamps, stamp_chains })
 }
 
 /// Up to which number certificates were there when the key of this one ended, if it has that number or a lower one, and the one with
@@ -97,6 +102,8 @@ pub(super) async fn is_chained(installation: &Installation, row: &CertificateRow
 pub enum GivenReceipt {
     /// A transparency-log entry.
     Entry(Vec<u8>),
+    /// A signed acknowledgement.
+    Signed(Vec<u8>),
     /// A proof text (C2SP tlog-proof).
     ProofText(String),
     /// None, although there should be one.
@@ -105,6 +112,15 @@ pub enum GivenReceipt {
     Acknowledged,
     /// None, as it has to be with a bare envelope.
     NotInThisForm,
+}
+
+impl GivenReceipt {
+    /// A receipt as it is kept.
+    #[must_use]
+    pub fn kept(receipt: &[u8]) -> Self {
+        let receipt = receipt.to_vec();
+        if acknowledgement::is_one(&receipt) { Self::Signed(receipt) } else { Self::Entry(receipt) }
+    }
 }
 
 /// What is given of a certificate.
@@ -142,6 +158,7 @@ pub fn verify_with(trust: &Trust, given: &Given<'_>, now: DateTime<Utc>) -> (Cer
             seen: None,
             logged: None,
         }),
+        GivenReceipt::Signed(answer) => Some(check_acknowledgement(trust, verified.as_ref(), answer, now)),
         given => {
             let tried = trust.logs.iter().map(|log| check_receipt(trust, envelope, given, log, now));
             // A receipt of any log that is trusted will do; otherwise the first one says why not.
@@ -216,7 +233,7 @@ pub(super) fn standing_words(standing: Standing) -> String {
         }
         Standing::Listed(end) => {
             format!(
-                "signed while its key was good: it was there, without a receipt, when the key ended at {}",
+                "signed while its key was good: it was there, without a receipt of a log, when the key ended at {}",
                 day(end)
             )
         }
@@ -269,6 +286,25 @@ fn bad(said: String) -> CheckedReceipt {
     CheckedReceipt { good: false, said, seen: None, logged: None }
 }
 
+/// What an acknowledgement came to. Its time is its signer's word, so it counts as seen by no witness.
+fn check_acknowledgement(
+    trust: &Trust,
+    certificate: Option<&VerifiedCertificate>,
+    answer: &[u8],
+    now: DateTime<Utc>,
+) -> CheckedReceipt {
+    let Some(certificate) = certificate else { return bad("it is about a certificate that is not good".to_owned()) };
+    match acknowledgement::verify(answer, certificate, &trust.acknowledgers, now) {
+        Ok(found) => {
+            let at = found.received_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+            let words = Grade::C.describe(LogOperator::SelfHosted);
+            let said = format!("received at {at}, as the key {} signed, grade C: {words}", found.key_id);
+            CheckedReceipt { good: true, said, seen: None, logged: None }
+        }
+        Err(error) => bad(format!("the acknowledgement does not count: {error}")),
+    }
+}
+
 fn check_receipt(
     trust: &Trust,
     envelope: &[u8],
@@ -287,7 +323,7 @@ fn check_receipt(
     let entry = match given {
         GivenReceipt::ProofText(text) => receipt::from_proof_text(text, &envelope, signer, &log.key),
         GivenReceipt::Entry(entry) => Ok(entry.clone()),
-        GivenReceipt::Missing | GivenReceipt::Acknowledged | GivenReceipt::NotInThisForm => {
+        GivenReceipt::Missing | GivenReceipt::Signed(_) | GivenReceipt::Acknowledged | GivenReceipt::NotInThisForm => {
             return bad("there is none".to_owned());
         }
     };
@@ -319,8 +355,8 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
-    use crate::audit::receipt::LogOperator;
     use crate::certify::issue;
+    use crate::certify::signer::TrustedKeys;
     use crate::certify::tests::{sample, signer};
     use crate::log::checkpoint::CheckpointSigner;
     use crate::log::cosignature::{Quorum, WitnessKey, cosign, with_signatures};
@@ -354,6 +390,7 @@ mod tests {
                 signers: vec![(signer.public().clone(), of_signer)],
                 ended: Vec::new(),
                 operation_logs: Vec::new(),
+                acknowledgers: TrustedKeys::default(),
                 logs: vec![TrustedLog { key: log.key().clone(), window: of_log, operator: LogOperator::Independent }],
                 quorum: Quorum::new(vec![witness.clone()], 1).unwrap(),
             };

@@ -1,6 +1,7 @@
 //! Proof that others can check: what the program hands out, given to verifiers that were not written for it.
 
 mod accountable;
+mod acknowledged;
 pub mod bundles;
 mod closed;
 mod contract;

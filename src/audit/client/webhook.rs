@@ -1,4 +1,5 @@
-//! Posts certificates to a webhook (Standard Webhooks): every try is signed anew, a success says that it arrived and proves nothing.
+//! Posts certificates to a webhook (Standard Webhooks): every try is signed anew. A success says that it arrived and
+//! proves nothing, unless the answer is an acknowledgement that is signed by a configured key.
 
 use std::sync::Arc;
 
@@ -6,12 +7,14 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Client, Url};
+use reqwest::{Client, Response, Url};
 
-use super::{Access, ClientError, TRACEPARENT, judge, own_key, retry, retry_after};
+use super::{Access, ClientError, TRACEPARENT, alarm, judge, read_bounded, retry, retry_after};
+use crate::audit::acknowledgement;
 use crate::audit::trace_context::traceparent;
 use crate::audit::webhook::{WebhookSecret, sign};
 use crate::audit::{AuditSink, BearerToken, FiledOutcome, Grown, Looked, QuarantineReason, RetryReason};
+use crate::certify::VerifiedCertificate;
 use crate::certify::signer::TrustedKeys;
 use crate::clock::Clock;
 use crate::log::checkpoint::Checkpoint;
@@ -27,6 +30,8 @@ pub struct WebhookSetup {
     pub signers: TrustedKeys,
     /// A bearer token, if it wants one besides.
     pub token: Option<BearerToken>,
+    /// Whose acknowledgement a success must bring; nobody's: any success will do, and proves nothing.
+    pub acknowledgers: TrustedKeys,
     /// The clock, for the time that is signed.
     pub clock: Arc<dyn Clock>,
 }
@@ -38,6 +43,7 @@ pub struct WebhookClient {
     secrets: Vec<WebhookSecret>,
     signers: TrustedKeys,
     token: Option<BearerToken>,
+    acknowledgers: TrustedKeys,
     clock: Arc<dyn Clock>,
 }
 
@@ -47,9 +53,9 @@ impl WebhookClient {
     /// # Errors
     /// When address, certificates or key cannot be used.
     pub fn new(setup: WebhookSetup) -> Result<Self, ClientError> {
-        let WebhookSetup { access, secrets, signers, token, clock } = setup;
+        let WebhookSetup { access, secrets, signers, token, acknowledgers, clock } = setup;
         let (url, http) = access.connect(access.identity.as_ref())?;
-        Ok(Self { http, url, secrets, signers, token, clock })
+        Ok(Self { http, url, secrets, signers, token, acknowledgers, clock })
     }
 
     fn headers(&self, id: &str, body: &[u8]) -> HeaderMap {
@@ -77,22 +83,35 @@ impl WebhookClient {
         }
         headers
     }
+
+    /// Reads the acknowledgement out of a success and verifies it.
+    async fn signed(&self, reply: Response, certificate: &VerifiedCertificate) -> FiledOutcome {
+        let Some(bytes) = read_bounded(reply).await else {
+            return retry(None, RetryReason::Unreachable);
+        };
+        match acknowledgement::verify(&bytes, certificate, &self.acknowledgers, self.clock.now()) {
+            Ok(_) => FiledOutcome::Signed(bytes),
+            Err(error) => alarm(RetryReason::BadAcknowledgement(error)),
+        }
+    }
 }
 
 #[async_trait]
 impl AuditSink for WebhookClient {
     async fn file(&self, id: &str, envelope: &[u8]) -> FiledOutcome {
-        if own_key(id, envelope, &self.signers).is_none() {
+        let ours = crate::certify::verify(envelope, &self.signers).ok().filter(|found| found.id() == id);
+        let Some(certificate) = ours else {
             return FiledOutcome::Quarantine(QuarantineReason::NotOurs);
-        }
+        };
         let request = self.http.post(self.url.clone()).headers(self.headers(id, envelope));
         let Ok(reply) = request.body(envelope.to_vec()).send().await else {
             return retry(None, RetryReason::Unreachable);
         };
         let after = retry_after(reply.headers(), self.clock.now());
         match reply.status() {
-            status if status.is_success() => FiledOutcome::Acknowledged,
-            status => judge(status, after),
+            status if !status.is_success() => judge(status, after),
+            _ if self.acknowledgers.is_empty() => FiledOutcome::Acknowledged,
+            _ => self.signed(reply, &certificate).await,
         }
     }
 

@@ -45,6 +45,7 @@ impl Signers {
         let (signers, ended) = (self.keys.clone(), self.ended.clone());
         let (quorum, stamps) = (Quorum::default(), StampTrust::default());
         let (logs, operation_logs) = (Vec::new(), Vec::new());
-        Trust { signers, ended, logs, operation_logs, quorum, stamps, stamp_chains: Vec::new() }
+        let acknowledgers = TrustedKeys::default();
+        Trust { signers, ended, logs, acknowledgers, operation_logs, quorum, stamps, stamp_chains: Vec::new() }
     }
 }

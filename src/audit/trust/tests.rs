@@ -13,6 +13,7 @@ fn trust() -> Trust {
         signers: vec![(signer().public().clone(), window)],
         logs: vec![TrustedLog { key: log, window: Window { end: None, ..window }, operator: LogOperator::SelfHosted }],
         ended: Vec::new(),
+        acknowledgers: [signer().public().clone()].into_iter().collect(),
         operation_logs: vec![CheckpointSigner::from_pkcs8("log.example/operations", &pkcs8).unwrap().key().clone()],
         quorum: Quorum::new(vec![WitnessKey::new("w.example/1", [7; 32]).unwrap()], 1).unwrap(),
         stamps: StampTrust::default(),

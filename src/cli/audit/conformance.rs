@@ -118,7 +118,10 @@ pub async fn conformance(context: &mut Context<'_>, args: ConformanceArgs) -> Co
 
 async fn run(installation: &Installation) -> Result<Vec<Finding>, UserError> {
     let Some(client) = &installation.audit().map_err(task_error)?.client else {
-        let what = Words::new("a webhook has no contract beyond a 2xx", "网络回调除 2xx 外没有其他约定");
+        let what = Words::new(
+            "a webhook has no contract beyond a 2xx and, with `acknowledged_by`, a signed answer that every filing checks",
+            "网络回调除 2xx 外，仅在配置 `acknowledged_by` 时约定签名答复，每次提交都会核查",
+        );
         return Err(UserError::new(Exit::Usage, "WEBHOOK", what).advise(
             "give the address of a service that keeps the contract, with --log-key and --signer",
             "请给出遵守约定的服务地址，并附上 --log-key 和 --signer",

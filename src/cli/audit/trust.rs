@@ -35,6 +35,8 @@ pub struct TrustDocument {
     parts: Vec<PathBuf>,
     /// The ids of the certificate keys in it (SHA-256 of each).
     key_ids: Vec<String>,
+    /// The ids of the keys in it that sign for certificates without a log (SHA-256 of each).
+    acknowledgement_key_ids: Vec<String>,
     /// The origins of the logs in it.
     origins: Vec<String>,
     /// How many witnesses make a head of the log witnessed; 0 without any.
@@ -50,11 +52,11 @@ pub async fn trust(context: &mut Context<'_>, args: TrustArgs) -> CommandResult 
     let installation = context.open(Needs::STATE).await?;
     let trust = task(&installation).await.map_err(task_error)?;
     installation.close().await.map_err(task_error)?;
-    if trust.logs.is_empty() {
+    if trust.logs.is_empty() && trust.acknowledgers.is_empty() {
         let what = Words::new("the audit log's public key is not there", "没有审计日志的公钥");
         return Err(UserError::new(Exit::Failed, "NO_LOG_KEY", what).advise(
-            "the embedded service makes it at the first `job run outbox`; of another service, put it into `audit-log.vkey`",
-            "内置服务在首次 `job run outbox` 时生成；若为外部服务，请将其放入 `audit-log.vkey`",
+            "the embedded service makes it at the first `job run outbox`; of another service, put it into `audit-log.vkey`; of a webhook, name its key with `acknowledged_by`",
+            "内置服务在首次 `job run outbox` 时生成；若为外部服务，请将其放入 `audit-log.vkey`；若为网络回调，请用 `acknowledged_by` 给出其公钥",
         ));
     }
     let parts = match &args.parts {
@@ -77,6 +79,7 @@ pub async fn trust(context: &mut Context<'_>, args: TrustArgs) -> CommandResult 
         result: Outcome::Complete,
         parts: parts.iter().map(|(path, _)| path.clone()).collect(),
         key_ids: trust.signers.iter().map(|(key, _)| key.key_id().to_owned()).collect(),
+        acknowledgement_key_ids: trust.acknowledgers.iter().map(|key| key.key_id().to_owned()).collect(),
         origins: trust.logs.iter().map(|log| log.key.origin().to_owned()).collect(),
         quorum: trust.quorum.needed(),
         file: args.output,
@@ -89,6 +92,9 @@ pub async fn trust(context: &mut Context<'_>, args: TrustArgs) -> CommandResult 
     ))?;
     for id in &document.key_ids {
         output.say(&Words::new(format!("certificate key {id}"), format!("证书密钥 {id}")))?;
+    }
+    for id in &document.acknowledgement_key_ids {
+        output.say(&Words::new(format!("acknowledgement key {id}"), format!("确认密钥 {id}")))?;
     }
     output.note(&Words::new(
         "hand it over by another way than the certificates, and let the receiver compare the key ids by voice",

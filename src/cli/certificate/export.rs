@@ -14,11 +14,11 @@ use super::super::output::{Document, Exit, Lang, Outcome, UserError, Words};
 use super::page::Page;
 use super::{ExportArgs, Format, Stored, find};
 use crate::audit::receipt::{Grade, LogOperator, bundle, to_proof_text, verify};
-use crate::audit::stamp;
+use crate::audit::{acknowledgement, stamp};
 use crate::certify::dsse::Envelope;
 use crate::control::CertificateRow;
 use crate::error::with_causes;
-use crate::installation::{audit_log_keys, audit_log_operator, stamp_trust};
+use crate::installation::{acknowledgement_keys, audit_log_keys, audit_log_operator, stamp_trust};
 use crate::tasks::TaskError;
 
 /// The JSON of `certificate export`.
@@ -100,6 +100,12 @@ pub async fn export(context: &mut Context<'_>, args: ExportArgs) -> CommandResul
             format!("{shown}：被删除内容的带密钥摘要，由您自己保存"),
         ))?;
     }
+    if args.format == Format::Bundle && receipt.is_some_and(acknowledgement::is_one) {
+        output.note(&Words::new(
+            "it stands in no log: stock verifiers check its signature, and only `wangchuan certificate verify` the acknowledgement in it",
+            "它不在任何日志中：通用工具只能核查证书签名，其中的确认须用 `wangchuan certificate verify` 核查",
+        ))?;
+    }
     if args.format == Format::Bundle && stamp.is_none() && stored.installation.config.audit.timestamp.is_some() {
         output.note(&Words::new(
             "the certificate has no time stamp yet; `wangchuan audit flush` asks for it",
@@ -127,6 +133,9 @@ fn content(
     let receipt = receipt.ok_or_else(not_filed)?;
     let proof = |error: &dyn std::error::Error| task_error(TaskError::Proof(with_causes(error)));
     if format == Format::Proof {
+        if acknowledgement::is_one(receipt) {
+            return Err(not_in_log());
+        }
         return to_proof_text(receipt).map(String::into_bytes).map_err(|error| proof(&error));
     }
     let envelope = Envelope::parse(&row.envelope).map_err(|error| proof(&error))?;
@@ -148,14 +157,18 @@ fn page(stored: &Stored, row: &CertificateRow, receipt: Option<&[u8]>, lang: Lan
         let operator = audit_log_operator(installation, log);
         Some((found.witnessed_by(&installation.config.audit.quorum), operator))
     });
-    let receipt = verified.as_ref().map(|(found, operator)| (found, grade_words(found.grade, *operator)));
+    let logged = verified.as_ref().map(|(found, operator)| (found, grade_words(found.grade, *operator)));
+    let keys = acknowledgement_keys(installation).unwrap_or_default();
+    let now = installation.clock.now();
+    let signed = receipt.and_then(|receipt| acknowledgement::verify(receipt, &certificate, &keys, now).ok());
+    let signed = signed.map(|found| (found, grade_words(Grade::C, LogOperator::SelfHosted)));
     let replaced_by = stored.successor(&row.id).map(|later| later.sequence);
     let config = &installation.config;
     let trusted = stamp_trust(installation).map_err(task_error)?;
     let stamp = stored.stamp(&row.id).filter(|_| !trusted.is_empty());
     let stamp = stamp.and_then(|stamp| stamp::verify(&stamp.reply, envelope.signature(), &trusted, None).ok());
     let stamp = stamp.map(|stamp| (stamp.at, stamp.authority));
-    Ok(Page { certificate: &certificate, receipt, stamp, replaced_by, config, lang }.render())
+    Ok(Page { certificate: &certificate, receipt: logged, signed, stamp, replaced_by, config, lang }.render())
 }
 
 /// What a grade is called; the English is what documents hold.
@@ -180,6 +193,15 @@ fn not_filed() -> UserError {
         "the agent files it; `wangchuan job run outbox` tries at once",
         "代理会提交；`wangchuan job run outbox` 可立即尝试",
     )
+}
+
+fn not_in_log() -> UserError {
+    let what = Words::new(
+        "the certificate stands in no log: its receipt is a signed acknowledgement",
+        "证书不在任何日志中：其回执是签名确认",
+    );
+    UserError::new(Exit::Failed, "NO_LOG", what)
+        .advise("export it as a bundle, which holds the acknowledgement", "请导出为 bundle，其中含有该确认")
 }
 
 /// Writes all files or, when one is there already, none.

@@ -14,6 +14,7 @@ use super::super::output::table::grouped;
 use super::super::output::{Lang, Words, say};
 use super::roll_up::rows;
 use super::show::{code, explain, in_backups};
+use crate::audit::acknowledgement::Acknowledgement;
 use crate::audit::receipt::VerifiedReceipt;
 use crate::certify::statement::{Predicate, RollUp, Timestamp};
 use crate::certify::{Said, VerifiedCertificate};
@@ -26,8 +27,10 @@ const QUIET: i32 = 4;
 pub struct Page<'a> {
     /// What was signed, its signature checked.
     pub certificate: &'a VerifiedCertificate,
-    /// The verified receipt, and what its grade is called; none while it is not filed.
+    /// The verified receipt of a log, and what its grade is called; none while it stands in no log.
     pub receipt: Option<(&'a VerifiedReceipt, Words)>,
+    /// The verified acknowledgement where there is no log, and what its grade is called.
+    pub signed: Option<(Acknowledgement, Words)>,
     /// When it was stamped with the time, and by whom, verified.
     pub stamp: Option<(DateTime<Utc>, String)>,
     /// The number of the certificate that replaces this one.
@@ -204,7 +207,7 @@ impl Page<'_> {
             let _ = writeln!(out, "<p>{}</p>", escape(words.in_lang(self.lang)));
         }
         let Some((receipt, grade)) = &self.receipt else {
-            let _ = writeln!(out, "<p><strong>{}</strong></p>", self.word("not filed yet", "尚未存证"));
+            self.without_log(out);
             return;
         };
         let place = Words::new(
@@ -222,6 +225,25 @@ impl Page<'_> {
         if let Some(svg) = svg(&text) {
             let _ = writeln!(out, "{svg}");
         }
+        self.view(out);
+    }
+
+    /// Who signed for it, where no log holds it.
+    fn without_log(&self, out: &mut String) {
+        let Some((signed, grade)) = &self.signed else {
+            let _ = writeln!(out, "<p><strong>{}</strong></p>", self.word("not filed yet", "尚未存证"));
+            return;
+        };
+        let at = self.time(Timestamp::from(signed.received_at));
+        let words = Words::new(
+            format!("Received at {at}, as the key {} signed — grade C: {}.", signed.key_id, grade.en),
+            format!("密钥 {} 签名确认于 {at} 收到 — C 级：{}。", signed.key_id, grade.zh),
+        );
+        let _ = writeln!(out, "<p>{}</p>", escape(words.in_lang(self.lang)));
+        self.view(out);
+    }
+
+    fn view(&self, out: &mut String) {
         let view = self.word(
             "This page is a view. What counts is the signed file; check it with “wangchuan certificate verify”.",
             "本页仅为视图，以签名文件为准；请用“wangchuan certificate verify”核查。",

@@ -410,6 +410,10 @@ fn explain_filing(limitation: Limitation) -> (&'static str, &'static str) {
             "it is sent to a webhook, which gives no receipt: nothing proves that it was filed",
             "发送至网络回调，没有回执：无法证明其已存证",
         ),
+        Limitation::FiledWithoutLog => (
+            "it is sent to a webhook that signs for it and keeps no log: when it was filed is the signer's word",
+            "发送至网络回调，对方签名确认但没有日志：何时存证仅凭签名方的说法",
+        ),
         _ => ("the log is run by the audited party itself, without a witness", "日志由被审计方自己运行，没有见证人"),
     }
 }
@@ -456,7 +460,9 @@ pub(super) fn explain(limitation: Limitation) -> (&'static str, &'static str) {
             ("a declared further copy dies by its own date", "另有声明的副本，按其自身日期失效")
         }
         Limitation::RowsRetained => ("rows were kept, with reasons", "有行被保留，附有理由"),
-        Limitation::SelfHostedUnwitnessed | Limitation::FiledWithoutReceipt => explain_filing(limitation),
+        Limitation::SelfHostedUnwitnessed | Limitation::FiledWithoutReceipt | Limitation::FiledWithoutLog => {
+            explain_filing(limitation)
+        }
         Limitation::CopyUnread => ("a declared copy or replica was not read", "有声明的副本未被读取"),
         Limitation::ReadReplicaLag => ("a read replica may lag behind", "只读副本可能滞后"),
         Limitation::BackupNotCovered => {

@@ -14,7 +14,13 @@ fn a_webhook_has_an_address_to_the_letter_and_secrets() {
     let good = format!(
         "url = \"https://hooks.example.com/erasures/\"\nadapter = \"webhook\"\nwebhook_secrets = [\"{SECRET}\"]"
     );
-    let AuditService::Webhook { url, secrets } = with(&good).unwrap().audit.service else { panic!("not a webhook") };
+    let AuditService::Webhook { url, secrets, acknowledged_by } = with(&good).unwrap().audit.service else {
+        panic!("not a webhook")
+    };
+    assert_eq!(acknowledged_by, None);
+    let signed = with(&format!("{good}\nacknowledged_by = \"service.pem\"")).unwrap().audit.service;
+    let AuditService::Webhook { acknowledged_by, .. } = signed else { panic!("not a webhook") };
+    assert_eq!(acknowledged_by.as_deref(), Some(Path::new("/srv/w/service.pem")));
     assert_eq!((url.as_str(), secrets.len()), ("https://hooks.example.com/erasures/", 1));
     assert_eq!(secrets[0].dangerous_text(), SECRET);
     assert!(!with(&good).unwrap().show().contains(SECRET));
@@ -25,6 +31,7 @@ fn a_webhook_has_an_address_to_the_letter_and_secrets() {
         (format!("{good}\ndata = \"audit\""), "`data` is the folder of the embedded service"),
         (format!("{good}\nquorum = 1"), "a webhook has no log that witnesses could sign"),
         (good.replace("adapter = \"webhook\"", ""), "`webhook_secrets` are for `adapter = \"webhook\"`"),
+        (format!("{HERE}\nacknowledged_by = \"service.pem\""), "`acknowledged_by` is for `adapter = \"webhook\"`"),
         (good.replace("\"webhook\"", "\"fax\""), "fax"),
     ];
     for (lines, said) in cases {

@@ -144,6 +144,7 @@ fn check_commented(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Con
         .replace("data = \"audit\"\n", "")
         // Of the other adapter.
         .replace("webhook_secrets = [\"credential:audit-webhook\"]\n", "")
+        .replace("acknowledged_by = \"audit-service.pem\"\n", "")
         .replace(", url = \"https://witness.example\"", "")
         .replace("via = [\"order_id -> orders\"]\n", "")
         .replace("${file:secrets/shop-password}", "word")

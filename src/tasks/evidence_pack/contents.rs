@@ -250,6 +250,7 @@ pub(super) fn readme(period: &Period) -> String {
          \x20 jq -r .payload manifest.json | base64 -d | jq .\n\
          \x20                                   what was signed: the files with their SHA-256, the period, the numbers\n\
          certificates/*.sigstore.json are Sigstore bundles (v0.3) that stock verifiers accept with the trusted root in trust.json.\n\
+         One with an `acknowledgement` and no entry of a log is checked by the command alone, with the acknowledgementKeys there.\n\
          report.json is the period in numbers; the command counts them again from the log and the certificates.\n\
          Evidence files of certificates (keyed digests of what was erased) stay in the company and can be asked for.\n\
          \n\

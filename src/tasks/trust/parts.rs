@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::GivenReceipt;
-use crate::audit::receipt::BUNDLE_MEDIA_TYPE;
+use crate::audit::receipt::{ACKNOWLEDGEMENT, BUNDLE_MEDIA_TYPE};
 
 /// Nobody stamps a certificate more often.
 const MOST_STAMPS: usize = 16;
@@ -36,7 +36,11 @@ pub fn read_parts(bytes: &[u8]) -> Result<CertificateParts, &'static str> {
     }
     let envelope = value.get("dsseEnvelope").ok_or("a bundle without an envelope")?;
     let entry = value.pointer("/verificationMaterial/tlogEntries/0");
-    let receipt = entry.map_or(GivenReceipt::Missing, |entry| GivenReceipt::Entry(entry.to_string().into_bytes()));
+    let receipt = match (entry, value.get(ACKNOWLEDGEMENT)) {
+        (Some(entry), _) => GivenReceipt::Entry(entry.to_string().into_bytes()),
+        (None, Some(signed)) => GivenReceipt::Signed(signed.to_string().into_bytes()),
+        (None, None) => GivenReceipt::Missing,
+    };
     let stamps = value.pointer("/verificationMaterial/timestampVerificationData/rfc3161Timestamps");
     let stamps = stamps.and_then(Value::as_array).into_iter().flatten();
     let decode = |stamp: &Value| STANDARD.decode(stamp.get("signedTimestamp")?.as_str()?).ok();

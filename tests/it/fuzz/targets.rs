@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value as Json;
+use wangchuan::audit::acknowledgement;
 use wangchuan::audit::key_history::{HeldKey, KeyHistory};
 use wangchuan::audit::receipt::{self, LogOperator};
 use wangchuan::audit::stamp::{self, StampTrust};
@@ -17,7 +18,7 @@ use wangchuan::backup::state_record::{self, RecordName, RootName, StateHeads, St
 use wangchuan::certify::dsse::{Envelope, pae};
 use wangchuan::certify::evidence_pack::{EvidencePack, EvidencePackStatement, LogPart, read_manifest, signed_manifest};
 use wangchuan::certify::report::{Report, Totals, read_report, signed_report};
-use wangchuan::certify::signer::{CertificateSigner, PublicKey, open_signed};
+use wangchuan::certify::signer::{CertificateSigner, PublicKey, TrustedKeys, open_signed};
 use wangchuan::certify::statement::{Digest, Issuer, Subject};
 use wangchuan::keys::Key;
 use wangchuan::keys::sealed::open_column;
@@ -226,7 +227,8 @@ fn proof_targets() -> Vec<Target> {
     let log = CheckpointKey::parse(text("proof/checkpoint.vkey").trim()).unwrap();
     let certificate = vector("proof/certificate.json");
     let envelope = Envelope::parse(&certificate).unwrap();
-    let trusted = [key.clone()].into_iter().collect();
+    let trusted: TrustedKeys = [key.clone()].into_iter().collect();
+    let own = trusted.clone();
     let signer = key.clone();
     let trust = trust_file(&key, &log);
     vec![
@@ -234,7 +236,7 @@ fn proof_targets() -> Vec<Target> {
             Envelope::parse(bytes).ok().map(|envelope| envelope.payload().to_vec())
         }),
         sealed("certify/mod.rs::verify", vec![certificate], move |bytes| {
-            wangchuan::certify::verify(bytes, &trusted).ok().map(|verified| shown(&verified.said))
+            wangchuan::certify::verify(bytes, &own).ok().map(|verified| shown(&verified.said))
         }),
         open("certify/signer.rs::from_spki", vec![spki], |bytes| {
             PublicKey::from_spki(bytes).ok().map(|key| key.key_id().as_bytes().to_vec())
@@ -258,6 +260,16 @@ fn proof_targets() -> Vec<Target> {
         }),
         open("audit/webhook.rs::parse", vec![b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n".to_vec()], |bytes| {
             wangchuan::audit::webhook::WebhookSecret::parse(&as_text(bytes)).ok().map(|_| Vec::new())
+        }),
+        sealed("audit/acknowledgement.rs::verify", vec![vector("proof/acknowledgement.json")], {
+            let certificate = wangchuan::certify::verify(&vector("proof/certificate.json"), &trusted).unwrap();
+            let keys = acknowledgement::read_keys(&vector("proof/acknowledgement-keys.pem")).unwrap();
+            let now = certificate.issued_at() + chrono::TimeDelta::days(1);
+            move |bytes| acknowledgement::verify(bytes, &certificate, &keys, now).ok().map(|found| shown(&found))
+        }),
+        open("audit/acknowledgement.rs::read_keys", vec![vector("proof/acknowledgement-keys.pem")], |bytes| {
+            let keys = acknowledgement::read_keys(bytes).ok()?;
+            Some(shown(&keys.iter().map(PublicKey::key_id).collect::<Vec<_>>()))
         }),
         sealed("audit/stamp.rs::verify", stamps(), {
             let envelope = Envelope::parse(&vector("proof/certificate.json")).unwrap();
@@ -435,7 +447,9 @@ fn trust_file(key: &PublicKey, log: &CheckpointKey) -> Vec<u8> {
     let (stamps, stamp_chains) = (StampTrust::default(), Vec::new());
     let signers = vec![(key.clone(), window)];
     let operation_logs = vec![log.key.clone()];
-    let trust = Trust { ended: Vec::new(), signers, logs: vec![log], operation_logs, quorum, stamps, stamp_chains };
+    let acknowledgers = [key.clone()].into_iter().collect();
+    let ended = Vec::new();
+    let trust = Trust { ended, signers, logs: vec![log], acknowledgers, operation_logs, quorum, stamps, stamp_chains };
     trust.to_json().to_string().into_bytes()
 }
 

@@ -90,7 +90,7 @@ async fn what_a_webhook_took_before_its_key_ended_stays_good_and_what_it_took_la
     let good = |trust: &Trust| {
         envelopes.iter().map(|envelope| of_key(trust, envelope, &GivenReceipt::Acknowledged, now)).collect::<Vec<_>>()
     };
-    let words = "it was there, without a receipt, when the key ended";
+    let words = "it was there, without a receipt of a log, when the key ended";
     let retired = good(&trust(&installation).await.unwrap());
     assert!(retired.iter().all(|(good, said)| *good && said.contains(words)), "{retired:?}");
     // Lost behind its end, and then from a time on at which the webhook had taken the first of them.

@@ -13,9 +13,12 @@ use super::bucket::{check_site, show_horizons};
 use super::drills::check_drills;
 use super::outside::check_outside_keys;
 use crate::backup::repository::abilities::{Abilities, Ability};
+use crate::certify::signer::PublicKey;
 use crate::clock::Clock;
 use crate::config::{AuditService, Configuration};
-use crate::installation::{Installation, MAX_CLOCK_DIFFERENCE, Needs, audit_log_key, placed_key_id, prove_bucket};
+use crate::installation::{
+    Installation, MAX_CLOCK_DIFFERENCE, Needs, acknowledgement_keys, audit_log_key, placed_key_id, prove_bucket,
+};
 use crate::keyring::{KeyringError, second_place};
 use crate::keys::signing::SigningError;
 use crate::keys::slot::{Presence, RootSlot};
@@ -307,6 +310,18 @@ fn check_audit(installation: &Installation, findings: &mut Findings) {
         (AuditService::Url(url), Ok(key)) => {
             findings.good("audit", format!("{url}, log {}", key.origin()), format!("{url}，日志 {}", key.origin()));
         }
+        (AuditService::Webhook { url, acknowledged_by: Some(_), .. }, _) => match acknowledgement_keys(installation) {
+            Ok(keys) => {
+                let ids: Vec<&str> = keys.iter().map(PublicKey::key_id).collect();
+                let ids = ids.join(", ");
+                findings.good(
+                    "audit",
+                    format!("{url}, a webhook without a log; it signs for what it took with {ids}"),
+                    format!("{url}，没有日志的网络回调；以 {ids} 签名确认"),
+                );
+            }
+            Err(error) => findings.failed("audit", &task_error(error)),
+        },
         (AuditService::Webhook { url, .. }, _) => findings.good(
             "audit",
             format!("{url}, a webhook: no receipts, so nothing proves that certificates were filed"),
