@@ -148,7 +148,15 @@ fn a_trust_file_whose_parts_do_not_fit_is_refused() {
     assert!(matches!(altered("/certificateKeys/0/keyId", "00".into()), TrustError::Key("certificate")));
     assert!(matches!(altered("/logs/0/origin", "other.example".into()), TrustError::Key("log")));
     assert!(matches!(altered("/logs/0/logId", STANDARD.encode([0; 32]).into()), TrustError::Key("log")));
-    assert!(matches!(altered("/logs", json!([])), TrustError::Empty));
+    assert!(matches!(altered("/certificateKeys", json!([])), TrustError::Empty));
+    let wrong_id = altered("/acknowledgementKeys/0/keyId", "00".into());
+    assert!(matches!(wrong_id, TrustError::Key("acknowledgement")), "{wrong_id}");
+    // A webhook that signs for what it took keeps no log; with neither nothing shows that anything was filed.
+    let mut without_log = good.clone();
+    without_log["logs"] = json!([]);
+    assert!(Trust::parse(without_log.to_string().as_bytes()).unwrap().logs.is_empty());
+    without_log["acknowledgementKeys"] = json!([]);
+    assert!(matches!(Trust::parse(without_log.to_string().as_bytes()).unwrap_err(), TrustError::Empty));
     assert!(matches!(altered("/quorum", 2.into()), TrustError::Witnesses(_)));
     assert!(matches!(altered("/witnesses/0", "x".into()), TrustError::Witnesses(_)));
     assert!(matches!(Trust::parse(b"[]").unwrap_err(), TrustError::OtherKind));
