@@ -18,7 +18,8 @@ use crate::installation::{
     Installation, LogView, acknowledgement_keys, audit_log_keys, audit_log_operator, view_certificate_log,
     view_operation_log,
 };
-use crate::log::checkpoint::CheckpointKey;
+use crate::log::checkpoint::{Checkpoint, CheckpointKey};
+use crate::log::cosignature::Quorum;
 use crate::log::proofs::ProofReader;
 use crate::log::store::{LeafStore, LeafStoreError};
 use crate::log::tree::Hash;
@@ -440,23 +441,15 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
         let certificate = tx.certificate(&row.certificate).await?;
         drop(tx);
         let Some(certificate) = certificate else { continue };
-        let (bytes, grade, head) = match connection.sink.file(&certificate.id, &certificate.envelope).await {
-            FiledOutcome::Receipted(filed) => {
-                let head = filed.verified.head();
-                let grade = filed.verified.witnessed_by(&installation.config.audit.quorum).grade;
-                (filed.bytes, grade, Some(head))
-            }
-            FiledOutcome::Signed(bytes) => (bytes, Grade::C, None),
-            FiledOutcome::Acknowledged => {
+        let outcome = connection.sink.file(&certificate.id, &certificate.envelope).await;
+        let Gained { bytes, grade, head } = match Gained::of(outcome, &installation.config.audit.quorum) {
+            Ok(Some(gained)) => gained,
+            Ok(None) => {
                 refiled.same += 1;
                 continue;
             }
-            FiledOutcome::Quarantine(reason) => {
-                refiled.failed.push((certificate.id, reason.to_string()));
-                continue;
-            }
-            FiledOutcome::Retry { reason, .. } => {
-                refiled.failed.push((certificate.id, reason.to_string()));
+            Err(problem) => {
+                refiled.failed.push((certificate.id, problem));
                 continue;
             }
         };
@@ -478,6 +471,31 @@ pub async fn file_again(installation: &Installation) -> Result<Refiled> {
     }
     refiled.doubt = watch_growth(installation, before, after).await?;
     Ok(refiled)
+}
+
+/// A receipt that another filing brought.
+struct Gained {
+    bytes: Vec<u8>,
+    grade: Grade,
+    /// The head of the log that it was given under, if there is a log.
+    head: Option<Checkpoint>,
+}
+
+impl Gained {
+    /// What a filing brought, if anything; why it was not taken.
+    fn of(outcome: FiledOutcome, quorum: &Quorum) -> std::result::Result<Option<Self>, String> {
+        match outcome {
+            FiledOutcome::Receipted(filed) => {
+                let head = Some(filed.verified.head());
+                let grade = filed.verified.witnessed_by(quorum).grade;
+                Ok(Some(Self { bytes: filed.bytes, grade, head }))
+            }
+            FiledOutcome::Signed(bytes) => Ok(Some(Self { bytes, grade: Grade::C, head: None })),
+            FiledOutcome::Acknowledged => Ok(None),
+            FiledOutcome::Quarantine(reason) => Err(reason.to_string()),
+            FiledOutcome::Retry { reason, .. } => Err(reason.to_string()),
+        }
+    }
 }
 
 /// Since when a certificate is known to have stood where a new receipt shows it: as long as before, when the one before shows the same

@@ -418,6 +418,16 @@ fn explain_filing(limitation: Limitation) -> (&'static str, &'static str) {
     }
 }
 
+/// What is said of declared copies.
+fn explain_copies(limitation: Limitation) -> (&'static str, &'static str) {
+    match limitation {
+        Limitation::CopyDeclared => {
+            ("a declared further copy dies by its own date", "另有声明的副本，按其自身日期失效")
+        }
+        _ => ("a declared copy or replica was not read", "有声明的副本未被读取"),
+    }
+}
+
 /// What the files of a store may still hold.
 fn explain_files(limitation: Limitation) -> (&'static str, &'static str) {
     match limitation {
@@ -456,14 +466,11 @@ pub(super) fn explain(limitation: Limitation) -> (&'static str, &'static str) {
         Limitation::NotOffSite => ("the backups stand at the same place as the store", "备份与数据源在同一地点"),
         Limitation::IdentityNotChecked => ("who asked was not identified", "没有核实请求人的身份"),
         Limitation::ResidualInDatabaseLog | Limitation::ResiduePending => explain_files(limitation),
-        Limitation::CopyDeclared => {
-            ("a declared further copy dies by its own date", "另有声明的副本，按其自身日期失效")
-        }
+        Limitation::CopyDeclared | Limitation::CopyUnread => explain_copies(limitation),
         Limitation::RowsRetained => ("rows were kept, with reasons", "有行被保留，附有理由"),
         Limitation::SelfHostedUnwitnessed | Limitation::FiledWithoutReceipt | Limitation::FiledWithoutLog => {
             explain_filing(limitation)
         }
-        Limitation::CopyUnread => ("a declared copy or replica was not read", "有声明的副本未被读取"),
         Limitation::ReadReplicaLag => ("a read replica may lag behind", "只读副本可能滞后"),
         Limitation::BackupNotCovered => {
             ("there are backups that this program did not make and cannot reach", "存在非本程序所做、也无法触及的备份")
