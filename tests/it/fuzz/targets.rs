@@ -227,8 +227,7 @@ fn proof_targets() -> Vec<Target> {
     let log = CheckpointKey::parse(text("proof/checkpoint.vkey").trim()).unwrap();
     let certificate = vector("proof/certificate.json");
     let envelope = Envelope::parse(&certificate).unwrap();
-    let trusted: TrustedKeys = [key.clone()].into_iter().collect();
-    let own = trusted.clone();
+    let trusted = [key.clone()].into_iter().collect();
     let signer = key.clone();
     let trust = trust_file(&key, &log);
     vec![
@@ -236,7 +235,7 @@ fn proof_targets() -> Vec<Target> {
             Envelope::parse(bytes).ok().map(|envelope| envelope.payload().to_vec())
         }),
         sealed("certify/mod.rs::verify", vec![certificate], move |bytes| {
-            wangchuan::certify::verify(bytes, &own).ok().map(|verified| shown(&verified.said))
+            wangchuan::certify::verify(bytes, &trusted).ok().map(|verified| shown(&verified.said))
         }),
         open("certify/signer.rs::from_spki", vec![spki], |bytes| {
             PublicKey::from_spki(bytes).ok().map(|key| key.key_id().as_bytes().to_vec())
@@ -261,16 +260,6 @@ fn proof_targets() -> Vec<Target> {
         open("audit/webhook.rs::parse", vec![b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n".to_vec()], |bytes| {
             wangchuan::audit::webhook::WebhookSecret::parse(&as_text(bytes)).ok().map(|_| Vec::new())
         }),
-        sealed("audit/acknowledgement.rs::verify", vec![vector("proof/acknowledgement.json")], {
-            let certificate = wangchuan::certify::verify(&vector("proof/certificate.json"), &trusted).unwrap();
-            let keys = acknowledgement::read_keys(&vector("proof/acknowledgement-keys.pem")).unwrap();
-            let now = certificate.issued_at() + chrono::TimeDelta::days(1);
-            move |bytes| acknowledgement::verify(bytes, &certificate, &keys, now).ok().map(|found| shown(&found))
-        }),
-        open("audit/acknowledgement.rs::read_keys", vec![vector("proof/acknowledgement-keys.pem")], |bytes| {
-            let keys = acknowledgement::read_keys(bytes).ok()?;
-            Some(shown(&keys.iter().map(PublicKey::key_id).collect::<Vec<_>>()))
-        }),
         sealed("audit/stamp.rs::verify", stamps(), {
             let envelope = Envelope::parse(&vector("proof/certificate.json")).unwrap();
             let roots = StampTrust::from_pem(&vector("proof/time-stamp-roots.pem")).unwrap();
@@ -288,6 +277,8 @@ fn proof_targets() -> Vec<Target> {
         sealed("audit/key_history.rs::open", vec![record_of_keys()], |bytes| {
             KeyHistory::open(bytes).ok().map(|history| shown(&history.keys))
         }),
+        acknowledged(),
+        acknowledgers(),
         excerpt(),
         evidence_pack(),
         report(),
@@ -295,6 +286,24 @@ fn proof_targets() -> Vec<Target> {
         open("audit/trust.rs::parse", vec![trust], |bytes| Trust::parse(bytes).ok().map(|_| Vec::new())),
         archive_target(),
     ]
+}
+
+/// What a webhook's audit service signed for the certificate of the vectors.
+fn acknowledged() -> Target {
+    let own: TrustedKeys = [PublicKey::from_pem(&text("proof/certificate-key.pem")).unwrap()].into_iter().collect();
+    let certificate = wangchuan::certify::verify(&vector("proof/certificate.json"), &own).unwrap();
+    let keys = acknowledgement::read_keys(&vector("proof/acknowledgement-keys.pem")).unwrap();
+    let now = certificate.issued_at() + chrono::TimeDelta::days(1);
+    sealed("audit/acknowledgement.rs::verify", vec![vector("proof/acknowledgement.json")], move |bytes| {
+        acknowledgement::verify(bytes, &certificate, &keys, now).ok().map(|found| shown(&found))
+    })
+}
+
+fn acknowledgers() -> Target {
+    open("audit/acknowledgement.rs::read_keys", vec![vector("proof/acknowledgement-keys.pem")], |bytes| {
+        let keys = acknowledgement::read_keys(bytes).ok()?;
+        Some(shown(&keys.iter().map(PublicKey::key_id).collect::<Vec<_>>()))
+    })
 }
 
 /// A part of a log with three entries, the last of which has expired.
