@@ -7,6 +7,7 @@ use super::Command;
 use super::certificate::CertificateCommand;
 use super::context::{Context, task_error};
 use super::hold::HoldCommand;
+use super::incident::IncidentCommand;
 use super::media::MediaCommand;
 use super::output::UserError;
 use super::request::RequestCommand;
@@ -23,6 +24,7 @@ pub(super) fn look_of(command: &Command) -> Option<(&'static str, Option<&'stati
         Command::Request(RequestCommand::List) => ("request.list", Some("requests")),
         Command::Request(RequestCommand::Show { .. }) => ("request.show", None),
         Command::Hold(HoldCommand::List) => ("hold.list", Some("holds")),
+        Command::Incident(IncidentCommand::List) => ("incident.list", Some("incidents")),
         Command::Run(RunCommand::List) => ("run.list", Some("runs")),
         Command::Run(RunCommand::Show { .. }) => ("run.show", None),
         Command::Media(MediaCommand::List) => ("media.list", Some("media")),

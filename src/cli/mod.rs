@@ -15,6 +15,7 @@ mod evidence_pack;
 mod generated;
 mod hold;
 mod html;
+mod incident;
 mod init;
 mod interrupt;
 mod job;
@@ -59,7 +60,7 @@ const ABOUT: &str = "Keeps customer data as long as it must, erases it when its 
 
 const EXAMPLES: &str = "\
 Every day:       status, agent, job, run, plan, erase, explain, statute
-Customers:       request, hold
+Customers:       request, hold, incident
 Backups:         backup, restore, drill, recover
 Proof:           certificate, audit, log, evidence-pack, report
 Administration:  quickstart, init, doctor, config, store, key, media, completions, manual
@@ -129,6 +130,9 @@ enum Command {
     /// Legal holds: what must not be destroyed for the time being.
     #[command(subcommand)]
     Hold(hold::HoldCommand),
+    /// Breach cases: what was found, looked into, told, done and learnt, each with its documents.
+    #[command(subcommand)]
+    Incident(incident::IncidentCommand),
     /// Snapshots in the bucket.
     #[command(subcommand)]
     Backup(backup::BackupCommand),
@@ -324,6 +328,7 @@ async fn carry_out(context: &mut Context<'_>, command: Command) -> CommandResult
         Command::Statute(command) => statute::statute(context, command).await,
         Command::Request(command) => request::request(context, command).await,
         Command::Hold(command) => hold::hold(context, command).await,
+        Command::Incident(command) => incident::incident(context, command).await,
         Command::Backup(command) => backup::backup(context, command).await,
         Command::Restore(args) => backup::restore(context, args).await,
         Command::Drill(command) => drill::drill(context, command).await,
@@ -408,7 +413,7 @@ mod tests {
     }
 
     /// Commands that change something or look at somebody, and log that themselves, under this name.
-    const LOG_THEMSELVES: [(&str, &str); 38] = [
+    const LOG_THEMSELVES: [(&str, &str); 41] = [
         ("agent hold", "agent.hold"),
         ("agent resume", "agent.resume"),
         ("job run", "run.begin"),
@@ -425,6 +430,9 @@ mod tests {
         ("request cancel", "request.cancel"),
         ("hold place", "hold.place"),
         ("hold release", "hold.release"),
+        ("incident open", "incident.open"),
+        ("incident add", "incident.add"),
+        ("incident close", "incident.close"),
         ("backup run", "backup.run"),
         ("backup prune", "backup.prune"),
         ("restore", "restore.begin"),
@@ -450,7 +458,7 @@ mod tests {
     ];
 
     /// Commands that are not logged, and why: they look at nobody.
-    const NAME_NOBODY: [(&str, &str); 38] = [
+    const NAME_NOBODY: [(&str, &str); 39] = [
         ("status", "counts, dates and ids of what waits"),
         ("agent", "a pass logs each of its steps"),
         ("job list", "declared jobs"),
@@ -464,6 +472,7 @@ mod tests {
         ("drill list", "ids and outcomes of drills"),
         ("drill show", "counts and hashes of one drill"),
         ("drill verify", "signatures of drills"),
+        ("incident verify", "digests of cases"),
         ("certificate verify", "whether signatures fit; asked by monitoring and by strangers"),
         ("audit status", "counts, and ids of what waits"),
         ("audit flush", "files what the log says was issued"),

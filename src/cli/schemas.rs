@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::output::{Document, error_report};
 use super::{
-    agent, approve, audit, backup, certificate, config, drill, evidence_pack, generated, hold, init, job, key, media,
-    plan, quickstart, request, run,
+    agent, approve, audit, backup, certificate, config, drill, evidence_pack, generated, hold, incident, init, job,
+    key, media, plan, quickstart, request, run,
 };
 use super::{recover, report, status, statute, store, verify};
 
@@ -59,6 +59,10 @@ published! {
     hold::PlaceDocument,
     hold::ReleaseDocument,
     hold::ListDocument,
+    incident::StepDocument,
+    incident::AddDocument,
+    incident::ListDocument,
+    incident::VerifyDocument,
     backup::RunDocument,
     backup::ListDocument,
     backup::VerifyDocument,

@@ -56,9 +56,11 @@ impl Activity {
             "explain" | "request.show" | "request.look" => Self::Read,
             "log.export" | "certificate.export" | "evidence-pack.make" => Self::Export,
             "log.query" | "request.list" | "hold.list" | "run.list" | "run.show" | "certificate.list"
-            | "certificate.show" => Self::EntityRead,
+            | "certificate.show" | "incident.list" => Self::EntityRead,
             "request.new" | "plan.new" | "hold.place" | "backup.run" | "drill.run" | "key.register" | "report.make"
-            | "certificate.issue" | "media.record" | "media.lost" | "alert.off-hours" => Self::EntityCreate,
+            | "certificate.issue" | "media.record" | "media.lost" | "alert.off-hours" | "incident.open" => {
+                Self::EntityCreate
+            }
             "key.shred" | "key.destroy-root" | "key.root-gone" | "key.outside" | "log.prune" => Self::EntityDelete,
             "command.refused" => Self::Call,
             _ => Self::EntityUpdate,

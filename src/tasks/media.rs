@@ -340,15 +340,19 @@ fn checked(kind: MediumKind, how: Destruction) -> Result<Destruction> {
 /// # Errors
 /// When it cannot be read.
 pub async fn evidence_digest(path: &Path) -> Result<String> {
-    let unreadable = |error: std::io::Error| TaskError::Unknown {
+    file_digest(path).await.map_err(|error| TaskError::Unknown {
         what: format!("the evidence {} cannot be read: {error}", path.display()),
         advice: "check the path; the file is hashed and not kept".to_owned(),
-    };
-    let mut file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+    })
+}
+
+/// SHA-256 of a file of any size, hex.
+pub(super) async fn file_digest(path: &Path) -> std::io::Result<String> {
+    let mut file = tokio::fs::File::open(path).await?;
     let mut context = Context::new(&SHA256);
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let read = file.read(&mut buffer).await.map_err(unreadable)?;
+        let read = file.read(&mut buffer).await?;
         if read == 0 {
             return Ok(hex::encode(context.finish().as_ref()));
         }

@@ -11,6 +11,7 @@ pub mod drill;
 pub mod erasure;
 pub mod evidence_pack;
 pub mod finality;
+pub mod incident;
 pub mod key_check;
 pub mod key_due;
 pub mod key_move;

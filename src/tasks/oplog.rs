@@ -5,6 +5,7 @@ mod archive;
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use serde_json::Value;
 
 use crate::installation::{Installation, LogView, Operation, view_operation_log};
@@ -86,7 +87,7 @@ impl Entry {
         self.record.pointer("/unmapped/customer")?.as_str()
     }
 
-    fn operation(&self) -> &str {
+    pub(super) fn operation(&self) -> &str {
         self.record.pointer("/api/operation").and_then(Value::as_str).unwrap_or_default()
     }
 
@@ -95,7 +96,7 @@ impl Entry {
         all.into_iter().flat_map(|all| all.values()).filter_map(Value::as_str)
     }
 
-    fn objects(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn objects(&self) -> impl Iterator<Item = &str> {
         self.record["resources"].as_array().into_iter().flatten().filter_map(|resource| resource["uid"].as_str())
     }
 }
@@ -216,10 +217,13 @@ pub struct Pruned {
     pub held: u64,
     /// The holds.
     pub holds: Vec<String>,
+    /// Entries of that age that stay because the incident that they are about was not closed three years ago.
+    pub incidents: u64,
 }
 
 /// Drops the content of entries older than three years at `now`; with `apply` false only counts. While any hold is in force,
-/// entries about a customer, a run, a request or a hold stay: the log cannot tell whom a hold is about. Entries and hashes stay in
+/// entries about a customer, a run, a request, an incident or a hold stay: the log cannot tell whom a hold is about. Those of an incident
+/// stay until it was closed three years ago. Entries and hashes stay in
 /// any case, so the tree stays provable. What was written while the clock was wrong stays as long as what surrounds it.
 ///
 /// # Errors
@@ -227,16 +231,21 @@ pub struct Pruned {
 /// all destruction is held, and once the holds changed meanwhile.
 pub async fn prune(installation: &Installation, now: DateTime<Utc>, apply: bool) -> Result<Pruned> {
     let zone = installation.config.agent.timezone;
-    let before = cutoff(now.with_timezone(&zone).date_naive(), zone);
+    let before = kept_from(now, zone);
     if apply {
         installation.may_destroy().await?;
     }
     let holds = holds_in_force(installation).await?;
     let view = view_operation_log(installation).await?;
     let all = entries(&view).await?;
-    let old = older_than(&all, before, now).into_iter().filter(|entry| entry.text.is_some());
-    let (held, free): (Vec<&Entry>, Vec<&Entry>) = old.partition(|entry| !holds.is_empty() && concerns_people(entry));
-    let mut pruned = Pruned { before, dropped: free.len() as u64, held: held.len() as u64, holds };
+    let old = older_than(&all, before, now);
+    let cases = super::incident::kept(&all, &old.iter().map(|entry| entry.index).collect());
+    let old = old.into_iter().filter(|entry| entry.text.is_some());
+    let (of_cases, old): (Vec<&Entry>, Vec<&Entry>) = old.partition(|entry| cases.contains(&entry.index));
+    let (held, free): (Vec<&Entry>, Vec<&Entry>) =
+        old.into_iter().partition(|entry| !holds.is_empty() && concerns_people(entry));
+    let (dropped, held, incidents) = (free.len() as u64, held.len() as u64, of_cases.len() as u64);
+    let mut pruned = Pruned { before, dropped, held, holds, incidents };
     if !apply || free.is_empty() {
         return Ok(pruned);
     }
@@ -279,7 +288,7 @@ async fn holds_in_force(installation: &Installation) -> Result<Vec<String>> {
 /// that is believed, and goes with that one; behind the last of those it stays. The first believed entry that is not old ends it:
 /// everything behind was written later. So a clock that is set forward holds nothing back for ever: a time that has come is over
 /// after as many years as any. What is assumed: a time that fits between `now` and those before it is not too early.
-fn older_than(all: &[Entry], before: DateTime<Utc>, now: DateTime<Utc>) -> Vec<&Entry> {
+pub(super) fn older_than(all: &[Entry], before: DateTime<Utc>, now: DateTime<Utc>) -> Vec<&Entry> {
     let (mut old, mut doubtful) = (Vec::new(), Vec::new());
     let mut newest = DateTime::<Utc>::MIN_UTC;
     for entry in all {
@@ -297,12 +306,34 @@ fn older_than(all: &[Entry], before: DateTime<Utc>, now: DateTime<Utc>) -> Vec<&
     old
 }
 
+/// The instant from which on entries are kept.
+pub(super) fn kept_from(now: DateTime<Utc>, zone: Tz) -> DateTime<Utc> {
+    cutoff(now.with_timezone(&zone).date_naive(), zone)
+}
+
+/// Places of entries whose content is gone and that no pruning until `now` may have dropped. One may have dropped a young one if a later
+/// one was old then, and so the time of the young one was one that had not come yet.
+pub(super) fn emptied_early(all: &[Entry], now: DateTime<Utc>, zone: Tz) -> Vec<u64> {
+    let (before, mut early) = (kept_from(now, zone), Vec::new());
+    let mut earliest_behind = DateTime::<Utc>::MAX_UTC;
+    for entry in all.iter().rev() {
+        let may_be_gone = || entry.time < before || earliest_behind < kept_from(entry.time.min(now), zone);
+        if entry.text.is_none() && !may_be_gone() {
+            early.push(entry.index);
+        }
+        earliest_behind = earliest_behind.min(entry.time);
+    }
+    early.reverse();
+    early
+}
+
 /// Whether an entry may be about somebody under a hold: it is about a customer, or about something done to what customers own.
 fn concerns_people(entry: &Entry) -> bool {
     let kinds = [
         "run.",
         "request.",
         "hold.",
+        "incident.",
         "explain",
         "restore",
         "plan.approve",
@@ -383,8 +414,33 @@ mod tests {
     }
 
     #[test]
+    fn content_that_no_pruning_has_dropped_is_missed() {
+        let day = |day: &str| DateTime::parse_from_rfc3339(&format!("{day}T00:00:00Z")).unwrap().to_utc();
+        let early = |days: &[&str]| {
+            let entries = days.iter().enumerate();
+            let all: Vec<Entry> = entries
+                .map(|(index, at)| Entry {
+                    time: day(at.trim_start_matches('+')),
+                    text: at.starts_with('+').then(String::new),
+                    ..entry(index as u64, "run.end", "run-1", None)
+                })
+                .collect();
+            emptied_early(&all, day("2030-06-01"), Tz::UTC)
+        };
+        assert_eq!(early(&["2025-01-01", "2027-05-31", "+2027-06-01"]), Vec::<u64>::new());
+        assert_eq!(early(&["2025-01-01", "2027-06-01", "+2028-01-01", "2029-01-01"]), [1, 3]);
+        // A clock was far ahead; the later entry was old before that time had come, or is now, or was not.
+        assert_eq!(early(&["2029-09-01", "+2026-08-31"]), Vec::<u64>::new());
+        assert_eq!(early(&["2036-01-01", "+2027-05-31"]), Vec::<u64>::new());
+        assert_eq!(early(&["2029-09-01", "+2026-09-02"]), [0]);
+        assert_eq!(early(&["2036-01-01", "+2027-06-01"]), [0]);
+    }
+
+    #[test]
     fn what_may_be_about_somebody_under_a_hold_is_known() {
-        for operation in ["plan.approve", "key.shred", "key.outside", "command.refused", "run.end", "hold.place"] {
+        for operation in
+            ["plan.approve", "key.shred", "key.outside", "command.refused", "run.end", "hold.place", "incident.add"]
+        {
             assert!(concerns_people(&entry(0, operation, "x", None)), "{operation}");
         }
         assert!(concerns_people(&entry(0, "log.query", "operations", Some("a"))));

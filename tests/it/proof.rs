@@ -9,6 +9,7 @@ mod delivery;
 mod entries;
 mod evidence_pack;
 mod filing;
+mod incidents;
 mod kills;
 mod live;
 mod media;

@@ -282,6 +282,8 @@ pub struct PruneDocument {
     held: u64,
     /// The holds in force.
     holds: Vec<String>,
+    /// Entries that are old enough and stay because the incident that they are about was not closed three years ago.
+    incidents: u64,
 }
 
 impl Document for PruneDocument {
@@ -317,8 +319,15 @@ pub async fn prune(context: &mut Context<'_>, args: PruneArgs) -> CommandResult 
             format!("另有 {held} 条因保留令而保留：{holds}"),
         ))?;
     }
-    let result = if dropped + held == 0 { Outcome::NothingFound } else { Outcome::Complete };
+    let incidents = pruned.incidents;
+    if incidents > 0 {
+        output.say(&Words::new(
+            format!("{incidents} more stay: their incidents were not closed three years ago"),
+            format!("另有 {incidents} 条因所属事件结案未满三年而保留"),
+        ))?;
+    }
+    let result = if dropped + held + incidents == 0 { Outcome::NothingFound } else { Outcome::Complete };
     let (before, holds) = (pruned.before.into(), pruned.holds);
-    output.document(&PruneDocument { result, applied: args.apply, before, dropped, held, holds })?;
+    output.document(&PruneDocument { result, applied: args.apply, before, dropped, held, holds, incidents })?;
     Ok(Exit::Done)
 }

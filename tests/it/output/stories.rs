@@ -246,6 +246,25 @@ fn evidence_pack(stage: &Stage) {
     stage.checked("evidence-pack-verify.invalid", 1, &verified);
 }
 
+#[test]
+fn the_file_of_a_case() {
+    let stage = Stage::set();
+    stage.checked("incident-list.nothing", 0, &["incident", "list"]);
+    stage.checked("incident-open", 0, &["incident", "open", "case-17"]);
+    stage.place.write_private("cases/found", "found");
+    let add = ["incident", "add", "case-17", "--part", "find", "--document", "cases/found"];
+    stage.checked("incident-add", 0, &add);
+    stage.checked("error.incomplete-file", 3, &["incident", "close", "case-17"]);
+    for part in ["investigate", "notify", "fix", "evaluate"] {
+        stage.place.write_private(part, part);
+        stage.run(&["incident", "add", "case-17", "--part", part, "--document", part]).ends(0);
+    }
+    stage.checked("incident-close", 0, &["incident", "close", "case-17"]);
+    stage.checked("incident-list", 0, &["incident", "list"]);
+    stage.checked("incident-verify", 0, &["incident", "verify"]);
+    stage.checked("incident-verify.invalid", 1, &["incident", "verify", "--documents", "cases"]);
+}
+
 /// What is told of restores.
 fn comes_back(stage: &Stage) {
     stage.checked("recover", 0, &["recover", "--into", "look"]);

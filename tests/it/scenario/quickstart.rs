@@ -171,7 +171,7 @@ const LOST: &[&str] = &[
 
 /// Commands that say something of the shop or of what is kept of it: in words and as JSON, with how they must end. `RUN` is a run, `ID`
 /// a customer's id.
-const SPOKEN: [(&[&str], i32); 69] = [
+const SPOKEN: [(&[&str], i32); 74] = [
     (&["plan"], 0),
     (&["status"], 0),
     (&["agent", "--once"], 0),
@@ -184,6 +184,11 @@ const SPOKEN: [(&[&str], i32); 69] = [
     (&["hold", "place", "case-1", "--store", "shop", "--collection", "orders", "--reason", "lawsuit"], 0),
     (&["hold", "list"], 0),
     (&["hold", "release", "case-1"], 0),
+    (&["incident", "open", "case-FORM"], 0),
+    (&["incident", "add", "case-FORM", "--part", "find", "--document", "wangchuan.toml"], 0),
+    (&["incident", "close", "case-FORM"], 3),
+    (&["incident", "list"], 0),
+    (&["incident", "verify"], 0),
     (&["run", "list"], 0),
     (&["run", "show", "RUN"], 0),
     (&["run", "pause", "RUN"], 3),
