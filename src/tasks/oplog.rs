@@ -427,13 +427,13 @@ mod tests {
                 .collect();
             emptied_early(&all, day("2030-06-01"), Tz::UTC)
         };
-        assert_eq!(early(&["2025-01-01", "2027-05-31", "+2027-06-01"]), Vec::<u64>::new());
-        assert_eq!(early(&["2025-01-01", "2027-06-01", "+2028-01-01", "2029-01-01"]), [1, 3]);
+        assert_eq!(early(&["2025-01-01", "2027-06-01", "+2027-06-02"]), Vec::<u64>::new());
+        assert_eq!(early(&["2025-01-01", "2027-06-02", "+2028-01-01", "2029-01-01"]), [1, 3]);
         // A clock was far ahead; the later entry was old before that time had come, or is now, or was not.
-        assert_eq!(early(&["2029-09-01", "+2026-08-31"]), Vec::<u64>::new());
-        assert_eq!(early(&["2036-01-01", "+2027-05-31"]), Vec::<u64>::new());
+        assert_eq!(early(&["2029-09-01", "+2026-09-01"]), Vec::<u64>::new());
+        assert_eq!(early(&["2036-01-01", "+2027-06-01"]), Vec::<u64>::new());
         assert_eq!(early(&["2029-09-01", "+2026-09-02"]), [0]);
-        assert_eq!(early(&["2036-01-01", "+2027-06-01"]), [0]);
+        assert_eq!(early(&["2036-01-01", "+2027-06-02"]), [0]);
     }
 
     #[test]
