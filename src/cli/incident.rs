@@ -240,7 +240,7 @@ async fn list(context: &mut Context<'_>) -> CommandResult {
     let lang = context.lang();
     let titles = [("incident", "事件"), ("opened", "立案"), ("closed", "结案"), ("parts", "部分"), ("missing", "缺少")];
     let mut grid = Grid::new(titles.map(|(en, zh)| say(lang, en, zh)));
-    let local = |at| local_time(&installation.config, at).to_string();
+    let local = |at| local_time(&installation.config, at);
     for case in &cases {
         let missing = case.missing();
         let name = |part: &Part| say(lang, words(*part).0, words(*part).1);
