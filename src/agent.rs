@@ -5,6 +5,7 @@
 
 mod back_up;
 mod backups;
+mod filing;
 mod going_on;
 mod verified;
 
@@ -36,6 +37,7 @@ use crate::tasks::shred::{barrier_stores, shred_due};
 use crate::tasks::stamps::stamp_due;
 use crate::tasks::{Result, TaskError};
 use back_up::back_up;
+use filing::{Before, outbox};
 use going_on::GoingOn;
 use verified::Verified;
 
@@ -97,8 +99,15 @@ impl Done {
     }
 }
 
-/// Does a task once.
+/// Does a task once, and files what it certified.
 pub async fn run_task(installation: &mut Installation, task: &Task) -> Done {
+    let before = Before::task(installation, task).await;
+    let done = do_task(installation, task).await;
+    before.file_issued(installation).await;
+    done
+}
+
+async fn do_task(installation: &mut Installation, task: &Task) -> Done {
     let name = task.name();
     let done = Done::of(name, try_task(installation, task).await);
     note(installation, std::slice::from_ref(&done)).await;
@@ -309,25 +318,6 @@ async fn shred(installation: &Installation) -> Result<Done> {
     });
     let details = roots.into_iter().chain(waiting).chain(pending).chain(outside).collect();
     Ok(Done { state, details, ..Done::good("shred", summary) }.with_certificate(certificate))
-}
-
-async fn outbox(installation: &Installation) -> Result<Done> {
-    let report = file_due(installation, false).await?;
-    if let Some(doubt) = report.doubt {
-        return Ok(Done { state: "failed", ..Done::good("outbox", doubt) });
-    }
-    let state = if report.quarantined.is_empty() && report.alarm.is_none() { "done" } else { "partial" };
-    let summary = format!(
-        "{} filed, {} waiting, {} refused",
-        report.receipted.len() + report.acknowledged.len(),
-        report.waiting.len(),
-        report.quarantined.len()
-    );
-    let stamps = stamp_due(installation, false).await?;
-    let state = if stamps.alarm { "partial" } else { state };
-    let more = report.alarm.into_iter().chain(stamps.told());
-    let summary = more.fold(summary, |summary, more| format!("{summary}; {more}"));
-    Ok(Done { state, ..Done::good("outbox", summary) })
 }
 
 /// First everything is certified and filed that can be, so that what the roll-up misses is really missing.
@@ -569,9 +559,10 @@ async fn run_due(
         return Ok(());
     }
     let stop = Arc::clone(installation.stop_switch());
+    let before = Before::task(installation, &job.task).await;
     let outcome = tokio::select! {
         biased;
-        outcome = stop.within(job.timeout, run_task(installation, &job.task)) => outcome,
+        outcome = stop.within(job.timeout, do_task(installation, &job.task)) => outcome,
         // What is in hand is finished first; anything else can be dropped where it is.
         () = stop.ready() => None,
     };
@@ -595,5 +586,7 @@ async fn run_due(
     tx.commit().await?;
     tracing::info!(job = %job.name, state = done.state, "{}", done.summary);
     said(&done);
+    // Behind the job's own time: a service that is slow is no fault of the job.
+    before.file_issued(installation).await;
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::tasks::certify::certify_or_wait;
 use crate::tasks::erasure::{RunBody, resume_run};
 use crate::tasks::{Result, TaskError};
 
+use super::filing::Before;
 use super::{Done, note, state_of};
 
 /// A run that could not go on is tried again after this.
@@ -31,7 +32,12 @@ impl GoingOn {
     pub(super) async fn look(&mut self, installation: &mut Installation) -> Vec<Done> {
         let done = match self.due(installation).await {
             Ok(due) if due.is_empty() => return Vec::new(),
-            Ok(due) => self.go_on(installation, due).await,
+            Ok(due) => {
+                let before = Before::work(installation).await;
+                let done = self.go_on(installation, due).await;
+                before.file_issued(installation).await;
+                done
+            }
             Err(error) => vec![Done::of("resume", Err(error))],
         };
         note(installation, &done).await;

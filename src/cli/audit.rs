@@ -27,8 +27,12 @@ pub enum AuditCommand {
     /// How many certificates are filed, what their receipts are worth, what waits and why.
     #[command(after_help = "Example:\n  wangchuan audit status")]
     Status,
-    /// File now what waits; with --again what is filed, too.
-    #[command(after_help = "Examples:\n  wangchuan audit flush\n  wangchuan audit flush --again")]
+    /// File now what waits; with --refused what the service refused, with --again what is filed, too.
+    #[command(after_help = "Examples:
+  wangchuan audit flush
+  wangchuan audit flush --refused         all that was refused, once the reason is mended
+  wangchuan audit flush --refused 17
+  wangchuan audit flush --again")]
     Flush(flush::FlushArgs),
     /// Check everything: numbers, chain, signatures, receipts, and the embedded log entry by entry.
     #[command(after_help = "Example:\n  wangchuan audit verify")]

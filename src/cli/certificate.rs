@@ -182,7 +182,7 @@ impl Stored {
 }
 
 /// The certificate with this number, id, or beginning of an id.
-fn find<'r>(rows: &'r [CertificateRow], id: &str) -> Result<&'r CertificateRow, UserError> {
+pub(super) fn find<'r>(rows: &'r [CertificateRow], id: &str) -> Result<&'r CertificateRow, UserError> {
     let unknown = |en: String, zh: String| {
         let error = usage("CERTIFICATE_UNKNOWN", &en, &zh);
         error.advise("see `wangchuan certificate list`", "请看 `wangchuan certificate list`")

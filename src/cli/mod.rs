@@ -475,7 +475,7 @@ mod tests {
         ("incident verify", "digests of cases"),
         ("certificate verify", "whether signatures fit; asked by monitoring and by strangers"),
         ("audit status", "counts, and ids of what waits"),
-        ("audit flush", "files what the log says was issued"),
+        ("audit flush", "files what the log says was issued; what was refused is logged before it is sent again"),
         ("audit verify", "counts, and numbers of what is wrong"),
         ("audit trust", "public keys"),
         ("audit serve", "what is filed, for whoever may read it"),

@@ -222,6 +222,19 @@ impl Tx {
         Ok(())
     }
 
+    /// Lets a certificate that the service refused wait again, to be filed from now on; why it was refused stands there until the next
+    /// answer. Returns whether it was such a one.
+    pub async fn release_refused(&mut self, certificate: &str, now: DateTime<Utc>) -> Result<bool> {
+        let done = sqlx::query(
+            "UPDATE outbox SET state = 'pending', next_at = $2 WHERE certificate = $1 AND state = 'quarantined'",
+        )
+        .bind(certificate)
+        .bind(time_text(now))
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
     /// Puts a better receipt in the place of the one that a filed certificate has; returns whether there was one.
     pub async fn better_receipt(&mut self, row: &OutboxRow) -> Result<bool> {
         let done = sqlx::query(

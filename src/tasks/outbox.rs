@@ -4,6 +4,7 @@
 //! more is tried in this round, and behind several such rounds not before some time is over ([`crate::audit::circuit`]).
 
 mod growth;
+mod refused;
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ use super::{Result, TaskError};
 
 use self::growth::{contradiction, note_seen};
 pub(super) use self::growth::{proved_head, watch_growth};
+pub use self::refused::release_refused;
 
 /// Filings at the same time: how many to begin with, and at most. A service that commits many together answers 32 of them in the
 /// time of a few.

@@ -1,5 +1,7 @@
 //! `status`: what is due, overdue or failing, from the control database alone, so that it answers at once.
 
+mod filing;
+
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
@@ -7,7 +9,6 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::clock::Clock;
-use crate::config::AuditService;
 use crate::control::{Control, DoomedRoot, DrillRow, RunRow, Tx};
 use crate::erase::waits::Waits;
 use crate::installation::{BulkAlert, WORK_LEASE};
@@ -20,13 +21,13 @@ use super::erasure::RunBody;
 use super::finality::FinalitySummary;
 use super::media::{MediumWait, WaitingMedium, waiting_media};
 use super::orders::Wish;
-use super::outbox::filing_circuit;
 use super::outcome::{retention_well, troubles};
 use super::outside::{OutsideWait, list_outside_keys};
 use super::request::WAITING;
 use super::settle::{is_settling, settle_by};
 use super::stamps::stamp_status;
 use super::witnesses::look_at_witnesses;
+use filing::look_at_certificates;
 
 /// Something that needs a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -95,7 +96,7 @@ const DRILL_AGE: TimeDelta = TimeDelta::days(95);
 const SHRED_AGE: TimeDelta = TimeDelta::hours(26);
 /// A key service that promised to delete a key at a date may be so much later. As `ScheduleKeyDeletion` of AWS says, a day.
 const DELETION_SLACK: TimeDelta = TimeDelta::hours(26);
-/// A certificate that waits so long is overdue.
+/// A certificate that waits so long is overdue, for its filing as for its time stamp.
 const FILING_AGE: TimeDelta = TimeDelta::hours(24);
 
 /// Reads the state.
@@ -299,42 +300,6 @@ fn add_failure(status: &mut Status, run: &RunRow, body: &RunBody) {
     for (store, why) in &body.skipped {
         status.add("store-skipped", format!("run {}{of} left out store {store}: {why}", run.id), run.ended_at);
     }
-}
-
-async fn look_at_certificates(
-    tx: &mut Tx,
-    service: &AuditService,
-    now: DateTime<Utc>,
-    status: &mut Status,
-) -> Result<()> {
-    let circuit = filing_circuit(tx, service).await?;
-    if circuit.alarm {
-        let reason = circuit.reason.unwrap_or_default();
-        status.add("filing-alarm", format!("certificates are not filed: {reason}"), circuit.since);
-    }
-    status.certificates[0] = tx.certificates(None).await?.len() as u64;
-    for row in tx.outbox(None).await? {
-        match row.state.as_str() {
-            "receipted" | "acknowledged" => status.certificates[1] += 1,
-            "quarantined" => {
-                status.certificates[3] += 1;
-                let what = format!("the audit service refuses certificate {}", row.certificate);
-                status.add("certificate-quarantined", what, None);
-            }
-            _ => {
-                status.certificates[2] += 1;
-                if row.alarm {
-                    let reason = row.problem.as_deref().unwrap_or_default();
-                    status.add("filing-alarm", format!("certificate {}: {reason}", row.certificate), None);
-                }
-                let issued = tx.certificate(&row.certificate).await?.map(|certificate| certificate.issued_at);
-                if issued.is_some_and(|issued| now - issued > FILING_AGE) {
-                    status.add("filing-overdue", format!("certificate {} is not filed yet", row.certificate), issued);
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Certificates that an authority was to stamp with the time, and did not.

@@ -18,6 +18,8 @@ mod missing;
 mod mutual_tls;
 mod off_hours;
 mod operations;
+mod prompt;
+mod quarantine;
 mod reader;
 mod refused;
 mod roll_up;

@@ -122,6 +122,12 @@ pub async fn status(context: &mut Context<'_>) -> CommandResult {
     for (certificate, problem) in &status.problems {
         output.line(&format!("  {certificate}: {problem}"))?;
     }
+    if quarantined > 0 {
+        output.say(&Words::new(
+            "what was refused is sent again by `wangchuan audit flush --refused`, once you have mended why",
+            "处理被拒原因后，用 `wangchuan audit flush --refused` 重新提交",
+        ))?;
+    }
     let (stamped, unstamped, stamp_problem) = stamps(output, status.stamps)?;
     let is_filed = pending == 0 && quarantined == 0 && unstamped == 0;
     let result = match (issued, is_filed) {

@@ -187,6 +187,10 @@ fn retention_with_a_hold_from_backup_to_proof() {
     let plan = stage.checked("plan", 0, &["plan"]);
     let erased = stage.checked("erase", 0, &["erase", "--plan", &plan.text("hash")]);
     assert_eq!(erased.text("code"), "KEY_SHRED_PENDING", "{erased}");
+    let filed = stage.run(&["certificate", "export", "1"]).ends(1);
+    stage.check("error.failed", &filed);
+    stage.checked("audit-flush", 0, &["audit", "flush"]);
+    stage.checked("audit-flush.refused", 0, &["audit", "flush", "--refused"]);
     let run = erased.list("runs")[0].as_str().unwrap().to_owned();
     stage.checked("run-list", 0, &["run", "list"]);
     stage.checked("run-show", 0, &["run", "show", &run]);
@@ -199,12 +203,9 @@ fn retention_with_a_hold_from_backup_to_proof() {
     stage.checked("job-run", 0, &["job", "run", "shred"]);
     stage.checked("key-verify", 0, &["key", "verify"]);
     stage.checked("run-show.shredded", 0, &["run", "show", &run]);
-    let filed = stage.run(&["certificate", "export", "1"]).ends(1);
-    stage.check("error.failed", &filed);
     stage.checked("verify-erased", 0, &["verify", "erased"]);
     stage.checked("verify-residue", 4, &["verify", "residue"]);
     stage.checked("store-settle", 0, &["store", "settle", "shop"]);
-    stage.checked("audit-flush", 0, &["audit", "flush"]);
     stage.checked("audit-status", 0, &["audit", "status"]);
     stage.checked("audit-verify", 0, &["audit", "verify"]);
     stage.checked("audit-trust", 0, &["audit", "trust", "--output", "trust.json"]);

@@ -26,7 +26,7 @@ use crate::support::world::World;
 
 /// How the line to the service behaves.
 #[derive(Clone, Default)]
-struct Mood {
+pub(super) struct Mood {
     /// What is answered instead of asking the service: status, `Retry-After`, body.
     instead: Option<(u16, &'static str, &'static str)>,
     /// How long each answer takes.
@@ -35,7 +35,7 @@ struct Mood {
 
 /// A line to a service, with what went over it.
 #[derive(Default)]
-struct Line {
+pub(super) struct Line {
     mood: Mutex<Mood>,
     filings: AtomicUsize,
     at_once: AtomicUsize,
@@ -43,16 +43,16 @@ struct Line {
 }
 
 impl Line {
-    fn set(&self, mood: Mood) {
+    pub(super) fn set(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
     }
 
-    fn answers(&self, status: u16, retry_after: &'static str, body: &'static str) {
+    pub(super) fn answers(&self, status: u16, retry_after: &'static str, body: &'static str) {
         self.set(Mood { instead: Some((status, retry_after, body)), ..Mood::default() });
     }
 
     /// Filings since the last call.
-    fn filings(&self) -> usize {
+    pub(super) fn filings(&self) -> usize {
         self.filings.swap(0, Ordering::SeqCst)
     }
 
@@ -127,7 +127,7 @@ async fn backlog(world: &World, installation: &Installation, certificates: usize
 }
 
 /// A company whose service stands behind a line; the service's log lies in a file of the world.
-async fn behind_a_line() -> (World, Installation, Others, ServiceHandle, Arc<Line>) {
+pub(super) async fn behind_a_line() -> (World, Installation, Others, ServiceHandle, Arc<Line>) {
     let (world, installation, mut others) = company().await;
     let front = std::mem::replace(&mut others.port, free_port());
     let line = Line::listen(front, others.port).await;

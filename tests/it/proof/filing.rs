@@ -36,7 +36,7 @@ const ORIGIN: &str = "audit.example/log";
 pub(super) struct Others {
     pkcs8: Vec<u8>,
     pub(super) port: u16,
-    trusted: TrustedKeys,
+    pub(super) trusted: TrustedKeys,
     clock: Arc<dyn Clock>,
 }
 

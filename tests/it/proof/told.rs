@@ -9,11 +9,13 @@ use wangchuan::plan::Subject;
 use wangchuan::tasks::approval::approve;
 use wangchuan::tasks::certify::certify_due;
 use wangchuan::tasks::erasure::{execute, plan_retention};
+use wangchuan::tasks::outbox::file_due;
 use wangchuan::tasks::request::{plan_request, receive_for};
+use wangchuan::tasks::shred::shred_due;
 use wangchuan::tasks::status::status;
 
 use crate::support::program::Program;
-use crate::support::world::{World, forget, refusal, snapshot};
+use crate::support::world::{World, forget, pass_time, refusal, snapshot};
 
 /// The predicate of the newest certificate.
 async fn newest(installation: &Installation) -> Value {
@@ -88,22 +90,89 @@ async fn why_a_customer_s_data_went_stands_in_the_certificate() {
     assert_eq!(again().iter().map(given).collect::<Vec<_>>(), ["contract-end", "contract-end"]);
 }
 
+/// The codes of what is not filed, of one certificate or of all; how much of a request's time is over stands behind the code.
+async fn codes(world: &World, installation: &Installation, certificate: &str) -> Vec<&'static str> {
+    let found = status(&installation.control, &installation.config, &*world.clock).await.unwrap();
+    let about = found.overdue.into_iter().filter(|item| item.what.contains(certificate));
+    about.map(|item| item.code).filter(|code| code.starts_with("filing-") || code.starts_with("certificate-")).collect()
+}
+
 #[tokio::test]
 async fn status_names_certificates_that_wait_too_long_or_are_refused() {
     let world = World::standard().await;
     let installation = world.open().await;
     snapshot(&installation).await;
-    forget(&installation, &world.shop.picks.leaver).await;
-    let issued = certify_due(&installation).await.unwrap();
-    let codes = async || {
-        let found = status(&installation.control, &installation.config, &*world.clock).await.unwrap();
-        let about = |code: &str| found.overdue.iter().any(|item| item.code == code && item.what.contains(&issued[0]));
-        (about("filing-overdue"), about("certificate-quarantined"))
-    };
-    assert_eq!(codes().await, (false, false));
-    world.clock.advance(TimeDelta::hours(25));
-    assert_eq!(codes().await, (true, false));
+    let customer = &world.shop.picks.leaver;
+    forget(&installation, customer).await;
+    let issued = certify_due(&installation).await.unwrap().remove(0);
+    let codes = async || codes(&world, &installation, &issued).await;
+    let nothing: [&str; 0] = [];
+    world.clock.advance(TimeDelta::minutes(60));
+    assert_eq!(codes().await, nothing);
+    world.clock.advance(TimeDelta::minutes(1));
+    assert_eq!(codes().await, ["filing-late"]);
+    world.clock.advance(TimeDelta::hours(24));
+    assert_eq!(codes().await, ["filing-overdue"]);
+
+    // The request has 30 days.
+    world.clock.advance(TimeDelta::days(14) - TimeDelta::hours(2));
+    assert_eq!(codes().await, ["filing-overdue"]);
+    world.clock.advance(TimeDelta::hours(1));
+    assert_eq!(codes().await, ["filing-overdue", "filing-due-half"]);
+    let found = status(&installation.control, &installation.config, &*world.clock).await.unwrap();
+    let half = found.overdue.iter().find(|item| item.code == "filing-due-half").unwrap();
+    let due = installation.control.read().await.unwrap().request(1).await.unwrap().unwrap().due_at;
+    assert_eq!(half.since, Some(due));
+    assert!(half.what.contains("half of the time for request 1"), "{}", half.what);
+    world.clock.advance(TimeDelta::days(12) - TimeDelta::minutes(2));
+    assert_eq!(codes().await, ["filing-overdue", "filing-due-half"]);
+    world.clock.advance(TimeDelta::minutes(2));
+    assert_eq!(codes().await, ["filing-overdue", "filing-due-soon"]);
+
     world.run_sql_in("state/control.db", "UPDATE outbox SET state = 'quarantined', problem = 'no'").await;
-    assert_eq!(codes().await, (false, true));
+    assert_eq!(codes().await, ["certificate-quarantined", "filing-due-soon"], "a refused one is not filed either");
+    world.run_sql_in("state/control.db", "UPDATE outbox SET state = 'pending'").await;
+    assert_eq!(file_due(&installation, true).await.unwrap().receipted.len(), 1);
+    assert_eq!(codes().await, nothing);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_just_been_issued_is_filed_by_itself_however_late_its_request_is() {
+    let world = World::standard().await;
+    let installation = world.open().await;
+    snapshot(&installation).await;
+    let leaver = &world.shop.picks.leaver;
+    receive_for(&installation, &Subject::new(leaver), TriggerKind::SubjectRequest).await.unwrap();
+    pass_time(&world, &installation, TimeDelta::days(28)).await;
+    forget(&installation, leaver).await;
+    let issued = certify_due(&installation).await.unwrap().remove(0);
+    let nothing: [&str; 0] = [];
+    assert_eq!(codes(&world, &installation, &issued).await, nothing);
+    world.clock.advance(TimeDelta::minutes(6));
+    assert_eq!(codes(&world, &installation, &issued).await, ["filing-due-soon"]);
+    file_due(&installation, true).await.unwrap();
+
+    // One that replaces it behind the date answers nobody any more, and is late all the same.
+    snapshot(&installation).await;
+    pass_time(&world, &installation, TimeDelta::days(5)).await;
+    snapshot(&installation).await;
+    shred_due(&installation).await.unwrap();
+    let replaced = certify_due(&installation).await.unwrap().remove(0);
+    world.clock.advance(TimeDelta::hours(2));
+    assert_eq!(codes(&world, &installation, &replaced).await, ["filing-late"]);
+    installation.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_nobody_asked_for_has_no_date_and_only_its_age_counts() {
+    let world = World::standard().await;
+    let installation = world.open().await;
+    snapshot(&installation).await;
+    let plan = plan_retention(&installation).await.unwrap();
+    execute(&installation, &plan.row).await.unwrap();
+    let issued = certify_due(&installation).await.unwrap().remove(0);
+    world.clock.advance(TimeDelta::days(40));
+    assert_eq!(codes(&world, &installation, &issued).await, ["filing-overdue"]);
     installation.close().await.unwrap();
 }

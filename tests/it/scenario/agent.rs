@@ -94,6 +94,13 @@ fn the_agent_carries_out_what_a_command_recorded_beside_it() {
     let agent = start(&place);
     place.program().reading("c-1003\n").json(&["request", "new", "-", "--yes"]).ends(0);
     agent.wait_for("requests: done — 1 carried out", SOON);
+    // Nobody else files here: there is no job for that.
+    let begun = std::time::Instant::now();
+    while place.program().json(&["audit", "status"]).code() != Some(0) {
+        assert!(begun.elapsed() < SOON, "the certificate is not filed behind the job that issued it");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(place.good(&["audit", "status"]).number("receipted"), 1);
     let (code, said) = agent.signal("TERM", SOON);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(database.rows_where("customers", "customer_id = 'c-1003'"), 0);

@@ -343,7 +343,10 @@ async fn check_outbox(installation: &Installation, findings: &mut Findings) {
         findings.missing(
             "audit",
             Words::new(format!("it refuses {refused} certificates"), format!("它拒绝了 {refused} 张证书")),
-            Words::new("see `wangchuan certificate list`", "请看 `wangchuan certificate list`"),
+            Words::new(
+                "see why with `wangchuan audit status`, mend it, and run `wangchuan audit flush --refused`",
+                "用 `wangchuan audit status` 查看原因，处理后运行 `wangchuan audit flush --refused`",
+            ),
         );
     }
     let last = rows.iter().filter(|row| row.state == "pending").find_map(|row| row.problem.as_ref());
