@@ -29,7 +29,7 @@ pub use lease::who_works;
 pub use lock_horizon::{LEAST_LOCK, LockHorizon, lock_horizons};
 pub use operation::Operation;
 pub use recovery::{Recovered, rebuild, rebuild_apart, recover_site};
-pub use serve::{LogService, serve_embedded, start_service};
+pub use serve::{LogService, log_refusals, serve_embedded, start_service};
 pub use services::{
     AuditConnection, BackupConnection, LogView, acknowledgement_keys, audit_log_key, audit_log_keys,
     audit_log_operator, operation_log, prove_bucket, settle_interrupted, view_certificate_log, view_operation_log,

@@ -5,6 +5,7 @@
 //! The service speaks plain HTTP; it is meant for the loopback address or behind a proxy that ends TLS.
 
 mod filing;
+mod refusals;
 mod reply;
 mod routes;
 mod witnesses;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use self::filing::run_filing;
+pub use self::refusals::Refusals;
 use self::routes::{State, router};
 use self::witnesses::{Cosigned, HEARTBEAT, beat};
 use super::BearerToken;
@@ -76,6 +78,7 @@ pub struct ServiceHandle {
     server: JoinHandle<io::Result<()>>,
     filing: JoinHandle<()>,
     heartbeat: JoinHandle<()>,
+    refusals: Arc<Refusals>,
 }
 
 impl ServiceHandle {
@@ -89,6 +92,12 @@ impl ServiceHandle {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Who was refused for the lack of a token, for whoever has a log to write that to.
+    #[must_use]
+    pub fn refusals(&self) -> Arc<Refusals> {
+        self.refusals.clone()
     }
 
     /// Takes no more connections, finishes open requests and filings, and returns.
@@ -115,7 +124,9 @@ pub async fn start(setup: ServiceSetup) -> Result<ServiceHandle, ServiceError> {
     let cosigned = Arc::new(Cosigned::new(setup.witnesses));
     let filing = tokio::spawn(run_filing(sequencer.clone(), cosigned.clone(), queue));
     let heartbeat = tokio::spawn(beat(cosigned.clone(), sequencer.clone(), HEARTBEAT));
+    let refusals = Arc::new(Refusals::default());
     let state = State {
+        refusals: refusals.clone(),
         sequencer,
         filings,
         trusted: setup.signers.keys(),
@@ -127,11 +138,12 @@ pub async fn start(setup: ServiceSetup) -> Result<ServiceHandle, ServiceError> {
         clock: setup.clock,
     };
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(listener, router(Arc::new(state))).with_graceful_shutdown(async move {
+    let service = router(Arc::new(state)).into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
         // A dropped handle stops the service too.
         let _ = stopped.await;
     });
     let server = tokio::spawn(async move { server.await });
     tracing::info!(%address, "audit service listens");
-    Ok(ServiceHandle { address, stop, server, filing, heartbeat })
+    Ok(ServiceHandle { address, stop, server, filing, heartbeat, refusals })
 }

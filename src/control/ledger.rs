@@ -141,6 +141,37 @@ impl Tx {
         rows.iter().map(|row| Ok((mac_of(row.try_get(0)?)?, content_of(row.try_get(1)?)))).collect()
     }
 
+    /// What a chunk's rows are about to be left with, as keyed digests of their contents; its entries are intended by then.
+    pub async fn intend_after(&mut self, run: &str, chunk: i64, rows: &[([u8; 16], [u8; 32])]) -> Result<()> {
+        for (mac, content) in rows {
+            sqlx::query(
+                "UPDATE ledger SET after_mac = $4 WHERE run = $1 AND chunk = $2 AND row_mac = $3 AND state = 'intended'",
+            )
+            .bind(run)
+            .bind(chunk)
+            .bind(&mac[..])
+            .bind(&content[..])
+            .execute(&mut *self.inner)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// The digests of what the rows of a block were left with, in the order of [`Tx::done_rows`]; none of one of which it is not known.
+    pub async fn left_contents(&mut self, run: &str, block: &DoneBlock) -> Result<Vec<Option<[u8; 32]>>> {
+        let rows = sqlx::query(
+            "SELECT after_mac FROM ledger WHERE run = $1 AND chunk = $2 AND kind = $3 AND state = 'done' ORDER BY position",
+        )
+        .bind(run)
+        .bind(block.chunk)
+        .bind(block.kind.text())
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.iter()
+            .map(|row| Ok(row.try_get::<Option<Vec<u8>>, _>(0)?.and_then(|bytes| bytes.try_into().ok())))
+            .collect()
+    }
+
     /// The rows of a chunk's done entries.
     pub async fn done_in_chunk(&mut self, run: &str, chunk: i64) -> Result<HashSet<[u8; 16]>> {
         let rows = sqlx::query("SELECT row_mac FROM ledger WHERE run = $1 AND chunk = $2 AND state = 'done'")
@@ -309,6 +340,27 @@ mod tests {
         assert_eq!(tx.done_in_chunk("run", 5).await.unwrap(), [11, 12, 15].map(mac).into());
         assert_eq!(tx.ledger_of_run("run").await.unwrap().len(), 8);
         assert!(tx.ledger_after("shop", 0).await.unwrap().iter().all(|entry| entry.state == "done"));
+    }
+
+    #[tokio::test]
+    async fn what_rows_were_left_with_is_known_whatever_came_between() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = create(&folder.path().join("control.db"), [1; 16]).await;
+        let chunk = ChunkRow { verdict: "strip".to_owned(), ..chunk(0, 3) };
+        let rows = [1, 2, 3].map(|number: u8| [number; 16]);
+        let mut tx = control.begin().await.unwrap();
+        for left in [vec![(rows[1], [9; 32])], vec![(rows[0], [7; 32]), (rows[2], [8; 32])]] {
+            // What an attempt left that came to nothing counts no more.
+            tx.begin_chunk(&run(), &chunk, LedgerKind::Stripped, &rows, DateTime::UNIX_EPOCH).await.unwrap();
+            tx.intend_after("run", 0, &left).await.unwrap();
+        }
+        // As behind a crash: nobody knows what was there before.
+        let gone = rows.map(|mac| (mac, [0; 32]));
+        tx.end_chunk(&run(), &chunk, ChunkCounts::default(), &gone, None).await.unwrap();
+        let block = tx.done_blocks("run").await.unwrap().remove(0);
+        assert_eq!(tx.left_contents("run", &block).await.unwrap(), [Some([7; 32]), None, Some([8; 32])]);
+        tx.intend_after("run", 0, &[(rows[1], [5; 32])]).await.unwrap();
+        assert_eq!(tx.left_contents("run", &block).await.unwrap()[1], None, "what is done stays");
     }
 
     #[tokio::test]

@@ -152,11 +152,12 @@ CREATE TABLE pre_image (
 -- The ledger of erasures: append-only but for the outcome of an entry. state: intended | done | void | undone | failed,
 -- which is void too, and stands for a row that was anonymised and did not pass the read-back. An undone entry is followed by a reversing one (kind put-back, state reversal), which stands for no erasure.
 -- left_*, of rows that were anonymised: the keyed digest of what the changed columns were left with, their names (a list in JSON), and
--- the digest of the subject that the row leads to now, empty for none.
+-- the digest of the subject that the row leads to now, empty for none. after_mac, of rows that were anonymised or stripped: as content_mac,
+-- of the row as that left it.
 CREATE TABLE ledger (
     position INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, chunk BIGINT NOT NULL, store TEXT NOT NULL,
     collection TEXT NOT NULL, row_mac BLOB NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, at TEXT NOT NULL,
-    content_mac BLOB, left_mac BLOB, left_columns TEXT, left_lookup BLOB
+    content_mac BLOB, left_mac BLOB, left_columns TEXT, left_lookup BLOB, after_mac BLOB
 );
 CREATE INDEX ledger_run ON ledger (run, chunk);
 CREATE INDEX ledger_row ON ledger (row_mac);

@@ -15,7 +15,7 @@ use crate::control::Left;
 use crate::keys::Key;
 use crate::plan::anonymise::{Anonymise, Change, How};
 use crate::plan::decide::{Candidate, End};
-use crate::plan::digest::{left_mac, row_mac};
+use crate::plan::digest::{erased_content_mac, left_mac, row_mac};
 use crate::plan::model::Collection;
 use crate::policy::anonymise::{coarser_date, coarser_number, coarser_place};
 use crate::policy::mask::{HIDDEN, Profile, mask_value};
@@ -91,6 +91,24 @@ impl Work<'_> {
             "{}.{}: a row is not as its anonymisation should have left it; a trigger or rule may swallow the UPDATE",
             self.chunk.store, self.chunk.collection
         ))
+    }
+
+    /// Keeps the keyed digests of whole rows as a change has left them, before that is committed: so a crash cannot hide them.
+    pub(super) async fn intend_after(&self, batch: &mut dyn Batch, keys: &[RowKey]) -> Result<(), EraseError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let columns: Vec<String> = self.collection.table.columns.iter().map(|column| column.name.clone()).collect();
+        let values = self.values(batch, &columns, keys).await?;
+        let left = keys.iter().filter_map(|key| {
+            let values = values.get(&encode_values(&key.0))?;
+            Some((self.mac(key), erased_content_mac(&self.keys.certificate, values)))
+        });
+        let left: Vec<([u8; 16], [u8; 32])> = left.collect();
+        let mut tx = self.ground.control.begin().await?;
+        tx.intend_after(&self.run.id, self.chunk.number, &left).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Columns of rows, locked, by encoded key.

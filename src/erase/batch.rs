@@ -222,9 +222,14 @@ impl Work<'_> {
         let locked = self.lock(batch.as_mut(), target, &terms).await?;
         let changed = |done: Vec<RowKey>| done.iter().map(|key| self.gone_row(&locked, key)).collect();
         let (gone, note) = match self.ledger_kind() {
-            LedgerKind::Stripped => (changed(self.strip(batch.as_mut(), &locked.doomed).await?), None),
+            LedgerKind::Stripped => {
+                let done = self.strip(batch.as_mut(), &locked.doomed).await?;
+                self.intend_after(batch.as_mut(), &done).await?;
+                (changed(done), None)
+            }
             LedgerKind::Anonymised => {
                 let (done, note) = self.anonymise(batch.as_mut(), &locked.doomed).await?;
+                self.intend_after(batch.as_mut(), &done).await?;
                 (changed(done), note)
             }
             LedgerKind::Erased => self.delete(batch.as_mut(), &locked).await?,

@@ -1,5 +1,7 @@
 //! Writing to the operation log: who, from where, what, on which object, about which customer, with what outcome.
 
+use std::net::IpAddr;
+
 use chrono::{DateTime, Utc};
 
 use super::{Installation, host_name, services};
@@ -29,6 +31,8 @@ pub struct Operation<'a> {
     pub changes: Vec<Change>,
     /// When, where the installation's clock only pretends a time (`--at`).
     pub at: Option<DateTime<Utc>>,
+    /// The address of somebody over the network of whom nothing else is known; none for whoever runs this process.
+    pub peer: Option<IpAddr>,
 }
 
 impl Installation {
@@ -73,6 +77,8 @@ impl Installation {
     /// The same without asking whether it is worth an alert.
     pub(super) async fn append(&self, operation: Operation<'_>) -> Result<()> {
         self.refuse_old_copy().await?;
+        let activity = Activity::of_operation(operation.name);
+        debug_assert!(activity != Activity::Unknown, "operation {} has no place", operation.name);
         let customer = match operation.subject {
             Some(subject) => Some(self.log_pseudonym(subject).await?),
             None => None,
@@ -82,15 +88,19 @@ impl Installation {
             "success" => Outcome::Success,
             _ => Outcome::Failure,
         };
+        let (uid, ip) = match operation.peer {
+            Some(peer) => ("unknown".to_owned(), Some(peer.to_string())),
+            None => (self.operator.clone(), address_of(std::env::var("SSH_CONNECTION").ok().as_deref())),
+        };
         let kind = operation.name.split('.').next().unwrap_or(operation.name);
         let time = operation.at.unwrap_or_else(|| self.clock.now());
         let record = Record {
             id: uuid7(time, self.random.as_ref())?,
             time,
-            actor: Actor { uid: self.operator.clone(), role: None, session: None },
-            ip: address_of(std::env::var("SSH_CONNECTION").ok().as_deref()),
+            actor: Actor { uid },
+            ip,
             host: host_name(),
-            activity: Activity::of_operation(operation.name),
+            activity,
             operation: operation.name.to_owned(),
             resources: vec![Resource { kind: kind.to_owned(), uid: operation.object.to_owned() }],
             customer,
@@ -126,7 +136,7 @@ fn erased_by(operation: &Operation<'_>) -> Option<u64> {
 /// The client's address of an SSH session (`CLIENT PORT SERVER PORT`), when it is one.
 fn address_of(connection: Option<&str>) -> Option<String> {
     let first = connection?.split_whitespace().next()?;
-    first.parse::<std::net::IpAddr>().ok().map(|address| address.to_string())
+    first.parse::<IpAddr>().ok().map(|address| address.to_string())
 }
 
 #[cfg(test)]

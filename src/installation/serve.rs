@@ -8,10 +8,10 @@ use std::sync::Arc;
 use super::services::{
     AUDIT_DATABASE, AUDIT_HEAD, AUDIT_KEY, add_audit_keys, checkpoint_key, log_origin, proof, witnesses,
 };
-use super::{Installation, state_folder};
+use super::{Installation, Operation, state_folder};
 use crate::audit::BearerToken;
 use crate::audit::receipt::LogOperator;
-use crate::audit::service::{ServiceHandle, ServiceSetup, start};
+use crate::audit::service::{Refusals, ServiceHandle, ServiceSetup, start};
 use crate::audit::trust::Signers;
 use crate::audit::witness::Witnesses;
 use crate::clock::Clock;
@@ -122,4 +122,24 @@ pub async fn serve_embedded(installation: &Installation, bind: SocketAddr) -> Re
     let started = start_service(setup, installation.clock.clone(), installation.random.as_ref()).await?;
     add_audit_keys(&state_folder(&installation.config), &started.1.verifier_key())?;
     Ok(started)
+}
+
+/// Writes who was refused for the lack of a token to the installation's operation log: an entry for each peer, with the number of
+/// tries. They stay refused when that fails, and are counted on.
+pub async fn log_refusals(installation: &Installation, refusals: &Refusals) {
+    for (peer, tries) in refusals.take() {
+        let refused = Operation {
+            name: "audit.refused",
+            object: "certificates",
+            outcome: "failure",
+            detail: Some("NO_VALID_TOKEN".to_owned()),
+            references: vec![("tries".to_owned(), tries.to_string())],
+            peer: Some(peer),
+            ..Operation::default()
+        };
+        if let Err(error) = installation.log(refused).await {
+            tracing::warn!(error = with_causes(&error), tries, "requests without a valid token could not be logged");
+            refusals.add(peer, tries);
+        }
+    }
 }

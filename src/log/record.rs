@@ -5,6 +5,7 @@
 //! pseudonym, values before and after only as keyed digests or sealed masks, so a record alone identifies no customer.
 //! Operators' ids and addresses are personal data too: the tree holds SHA-256(salt ‖ record), and both can be dropped.
 
+mod names;
 mod written;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use super::store::{NewLeaf, StoredLeaf};
 use super::tree::{Hash, sha256};
 
+pub use names::OPERATIONS;
 pub use written::{Letter, OperationRecord};
 
 /// Bytes of the salt of a record.
@@ -26,8 +28,10 @@ pub const SALT_BYTES: usize = 32;
 pub enum Activity {
     /// Customer data was read or looked up.
     Read,
-    /// Customer data was changed (restored, anonymised, corrected).
+    /// Customer data was changed (anonymised, put back, written anew).
     Update,
+    /// Customer data was written to another place.
+    Write,
     /// Customer data was deleted.
     Delete,
     /// Customer data was exported.
@@ -38,33 +42,22 @@ pub enum Activity {
     EntityRead,
     /// Something the agent manages was changed: an approval, a release, a configuration.
     EntityUpdate,
-    /// Something the agent manages was deleted: a key, a snapshot, a hold.
+    /// Something the agent manages was deleted: a key, a snapshot, the contents of old entries.
     EntityDelete,
-    /// Someone identified themselves, or failed to.
+    /// Somebody wanted to be let in.
     Logon,
     /// Any other call.
     Call,
+    /// An operation without a place in [`OPERATIONS`]. Its letter is `M`: whoever looks for what was done must not pass it over as a look.
+    Unknown,
 }
 
 impl Activity {
-    /// What kind of thing a named operation is, when it was done.
+    /// What kind of thing a named operation is, when it was done: as [`OPERATIONS`] says, and [`Self::Unknown`] where that says nothing.
     #[must_use]
     pub fn of_operation(operation: &str) -> Self {
-        match operation {
-            "run.begin" | "run.end" => Self::Delete,
-            "run.undo" | "restore" => Self::Update,
-            "explain" | "request.show" | "request.look" => Self::Read,
-            "log.export" | "certificate.export" | "evidence-pack.make" => Self::Export,
-            "log.query" | "request.list" | "hold.list" | "run.list" | "run.show" | "certificate.list"
-            | "certificate.show" | "incident.list" => Self::EntityRead,
-            "request.new" | "plan.new" | "hold.place" | "backup.run" | "drill.run" | "key.register" | "report.make"
-            | "certificate.issue" | "media.record" | "media.lost" | "alert.off-hours" | "incident.open" => {
-                Self::EntityCreate
-            }
-            "key.shred" | "key.destroy-root" | "key.root-gone" | "key.outside" | "log.prune" => Self::EntityDelete,
-            "command.refused" => Self::Call,
-            _ => Self::EntityUpdate,
-        }
+        let place = OPERATIONS.iter().find(|(name, _)| *name == operation);
+        place.map_or(Self::Unknown, |(_, activity)| *activity)
     }
 
     /// Its name in OCSF.
@@ -73,11 +66,13 @@ impl Activity {
         match self {
             Self::Read | Self::EntityRead => "Read",
             Self::Update | Self::EntityUpdate => "Update",
+            Self::Write => "Write",
             Self::Delete | Self::EntityDelete => "Delete",
             Self::Export => "Export",
             Self::EntityCreate => "Create",
             Self::Logon => "Logon",
             Self::Call => "Other",
+            Self::Unknown => "Unknown",
         }
     }
 
@@ -86,8 +81,8 @@ impl Activity {
     pub fn letter(self) -> Letter {
         match self {
             Self::Read | Self::EntityRead | Self::Export | Self::Logon | Self::Call => Letter::R,
-            Self::EntityCreate => Letter::W,
-            Self::Update | Self::EntityUpdate => Letter::M,
+            Self::Write | Self::EntityCreate => Letter::W,
+            Self::Update | Self::EntityUpdate | Self::Unknown => Letter::M,
             Self::Delete | Self::EntityDelete => Letter::D,
         }
     }
@@ -98,6 +93,7 @@ impl Activity {
         match self {
             Self::Read => (6, 6005, 1),
             Self::Update => (6, 6005, 2),
+            Self::Write => (6, 6005, 5),
             Self::Delete => (6, 6005, 7),
             // Datastore Activity has no export; 99 is OCSF's "other", the operation names it.
             Self::Export => (6, 6005, 99),
@@ -107,6 +103,7 @@ impl Activity {
             Self::EntityDelete => (3, 3004, 4),
             Self::Logon => (3, 3002, 1),
             Self::Call => (6, 6003, 99),
+            Self::Unknown => (6, 6003, 0),
         }
     }
 }
@@ -125,12 +122,8 @@ pub enum Outcome {
 /// Who acted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// The operator's id, or `agent`.
+    /// The login that ran the command or the agent; `unknown` for somebody over the network who showed nothing that is believed.
     pub uid: String,
-    /// Their role then.
-    pub role: Option<String>,
-    /// The session or job.
-    pub session: Option<String>,
 }
 
 /// On what.
@@ -160,6 +153,10 @@ pub struct Change {
     /// What became of each field of rows that were modified (`null`, `mask`, `generalise`, `surrogate`, `fixed`, `emptied`); empty for
     /// deleted rows.
     pub after: BTreeMap<String, String>,
+    /// Digest of what was there after, hex: made as `before` is, of whole rows as the change left them. Absent for deleted rows, and where
+    /// it is not known of every row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_digest: Option<String>,
     /// Ids of the first and the last row, and of the first rows what stood in declared fields before and after, as strict masks:
     /// sealed (base64) under a key that dies with what was erased, so `log query` shows it within grace. Null when the policy has no grace.
     pub sealed: Option<String>,

@@ -401,7 +401,7 @@ fn record(number: u32) -> Record {
     Record {
         id: format!("0190a000-0000-7000-8000-{number:012}"),
         time: DateTime::<Utc>::from_timestamp(1_772_000_000 + i64::from(number), 0).unwrap(),
-        actor: Actor { uid: "u7".into(), role: Some("manager".into()), session: None },
+        actor: Actor { uid: "u7".into() },
         ip: Some("10.8.0.5".into()),
         host: "agent-1".into(),
         activity: Activity::Delete,

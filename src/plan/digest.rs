@@ -27,7 +27,7 @@ pub fn content_mac(index_key: &Key, row: &[u8; 16], content: &[Value]) -> [u8; 1
     short
 }
 
-/// The keyed digest of a row as it was just before it was erased, for ledger and certificate.
+/// The keyed digest of a whole row, just before it was erased or changed, or as that left it: for ledger, certificate and log.
 #[must_use]
 pub fn erased_content_mac(certificate: &Key, content: &[Value]) -> [u8; 32] {
     mac(Suite::Intl, certificate, &[b"content", &encode_values(content)])

@@ -2,6 +2,7 @@
 //! the repository.
 
 mod documents;
+mod operations;
 
 use std::collections::BTreeSet;
 

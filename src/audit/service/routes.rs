@@ -1,12 +1,13 @@
 //! The HTTP interface of the audit service.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, Request, State as Extract};
+use axum::extract::{ConnectInfo, Path, Query, Request, State as Extract};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
+use super::Refusals;
 use super::filing::{Filed, Filing, chain, make_receipt};
 use super::reply::{Problem, json, unchanging, with_type};
 use super::witnesses::Cosigned;
@@ -61,6 +63,7 @@ pub(super) struct State {
     pub quorum: Quorum,
     pub cosigned: Arc<Cosigned>,
     pub clock: Arc<dyn Clock>,
+    pub refusals: Arc<Refusals>,
 }
 
 type Shared = Extract<Arc<State>>;
@@ -94,6 +97,9 @@ async fn authorise(Extract(state): Shared, request: Request, next: Next) -> Resp
     let allowed = state.token.as_ref().is_none_or(|token| given.is_some_and(|given| token.matches(given)));
     if allowed {
         return next.run(request).await;
+    }
+    if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
+        state.refusals.add(peer.ip().to_canonical(), 1);
     }
     discard(request.into_body()).await;
     tracing::warn!("audit service refused a request without a valid token");

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use schemars::JsonSchema;
@@ -15,7 +16,7 @@ use crate::audit::receipt::LogOperator;
 use crate::audit::service::ServiceHandle;
 use crate::audit::witness::Witnesses;
 use crate::certify::signer::{PublicKey, TrustedKeys};
-use crate::installation::{LogService, Needs, serve_embedded, start_service};
+use crate::installation::{Installation, LogService, Needs, log_refusals, serve_embedded, start_service};
 use crate::log::checkpoint::CheckpointKey;
 
 /// What to serve, and where.
@@ -91,12 +92,37 @@ pub async fn serve(context: &mut Context<'_>, args: ServeArgs) -> CommandResult 
         format!("日志 {origin} 的服务地址：{url}\n其公钥：{verifier_key}"),
     ))?;
     output.document(&ServeDocument { result: Outcome::Complete, url, origin, verifier_key })?;
-    context.stop.asked().await;
-    service.stop().await.map_err(|error| UserError::from_any(error.into()))?;
-    if let Some(installation) = installation {
-        installation.close().await.map_err(task_error)?;
+    match installation {
+        None => {
+            context.stop.asked().await;
+            stop(service).await?;
+        }
+        Some(installation) => {
+            until_asked(context, &installation, &service).await;
+            let refusals = service.refusals();
+            stop(service).await?;
+            log_refusals(&installation, &refusals).await;
+            installation.close().await.map_err(task_error)?;
+        }
     }
     Ok(Exit::Done)
+}
+
+/// How often who was refused is written to the operation log.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+async fn until_asked(context: &Context<'_>, installation: &Installation, service: &ServiceHandle) {
+    let refusals = service.refusals();
+    loop {
+        tokio::select! {
+            () = context.stop.asked() => return,
+            () = tokio::time::sleep(LOG_EVERY) => log_refusals(installation, &refusals).await,
+        }
+    }
+}
+
+async fn stop(service: ServiceHandle) -> Result<(), UserError> {
+    service.stop().await.map_err(|error| UserError::from_any(error.into()))
 }
 
 async fn stand_alone(context: &Context<'_>, args: ServeArgs) -> Result<(ServiceHandle, CheckpointKey), UserError> {

@@ -21,7 +21,7 @@ pub struct OperationRecord<'r> {
     class_uid: u32,
     /// Of the class.
     activity_id: u32,
-    /// `Read`, `Create`, `Update`, `Delete`, `Export`, `Logon`, `Other`.
+    /// `Read`, `Create`, `Update`, `Write`, `Delete`, `Export`, `Logon`, `Other`, `Unknown`.
     activity_name: &'static str,
     /// Class times 100, plus the activity.
     type_uid: u32,
@@ -72,26 +72,11 @@ struct Product {
 #[derive(Serialize, JsonSchema)]
 struct ActorPart<'r> {
     user: User<'r>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<Session<'r>>,
 }
 
 #[derive(Serialize, JsonSchema)]
 struct User<'r> {
-    /// The operator's id, or `agent`.
-    uid: &'r str,
-    /// Their role.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    groups: Option<[Group<'r>; 1]>,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct Group<'r> {
-    name: &'r str,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct Session<'r> {
+    /// The login that ran the command or the agent; `unknown` for somebody over the network who showed nothing that is believed.
     uid: &'r str,
 }
 
@@ -138,7 +123,7 @@ pub enum Letter {
     R,
     /// Written.
     W,
-    /// Modified.
+    /// Modified, or not known.
     M,
     /// Deleted.
     D,
@@ -154,7 +139,7 @@ impl<'r> OperationRecord<'r> {
             Outcome::Failure => (2, 3),
             Outcome::Intent => (99, 1),
         };
-        let (actor, host) = (&record.actor, record.host.as_str());
+        let host = record.host.as_str();
         Self {
             category_uid,
             class_uid,
@@ -171,10 +156,7 @@ impl<'r> OperationRecord<'r> {
                 uid: &record.id,
                 product: Product { name: PRODUCT, vendor_name: PRODUCT, version: env!("CARGO_PKG_VERSION") },
             },
-            actor: ActorPart {
-                user: User { uid: &actor.uid, groups: actor.role.as_deref().map(|name| [Group { name }]) },
-                session: actor.session.as_deref().map(|uid| Session { uid }),
-            },
+            actor: ActorPart { user: User { uid: &record.actor.uid } },
             device: Device { type_id: 0, hostname: host },
             src_endpoint: record.ip.as_deref().map_or(Endpoint::Hostname(host), Endpoint::Ip),
             api: Api { operation: &record.operation },

@@ -1,5 +1,5 @@
 //! What the operation log says of a run's rows: of each table how many were deleted and changed, which, a digest of what was there
-//! before, what became of the fields, and sealed masks of the first rows.
+//! before and of what was left, what became of the fields, and sealed masks of the first rows.
 
 pub(super) mod values;
 
@@ -30,6 +30,10 @@ type Place = (i64, [u8; 16]);
 struct Done {
     rows: u64,
     contents: Option<Context>,
+    /// Of what changed rows were left with.
+    left: Option<Context>,
+    /// Rows of which that is not known.
+    unknown: u64,
     first: Vec<Place>,
     last: Option<Place>,
     kinds: Vec<LedgerKind>,
@@ -40,8 +44,8 @@ struct Done {
 struct Changes(BTreeMap<(String, String, &'static str), Done>);
 
 impl Changes {
-    /// Adds the rows of a block of entries.
-    fn add(&mut self, block: &DoneBlock, rows: &[([u8; 16], [u8; 32])]) {
+    /// Adds the rows of a block of entries, and what they were left with if they are still there.
+    fn add(&mut self, block: &DoneBlock, rows: &[([u8; 16], [u8; 32])], left: &[Option<[u8; 32]>]) {
         let letter = if block.kind == LedgerKind::Erased { "D" } else { "M" };
         let done = self.0.entry((block.store.clone(), block.collection.clone(), letter)).or_default();
         let contents = done.contents.get_or_insert_with(|| Context::new(&SHA256));
@@ -52,6 +56,12 @@ impl Changes {
                 done.first.push((block.chunk, *row));
             }
             done.last = Some((block.chunk, *row));
+        }
+        for content in left {
+            match content {
+                Some(content) => done.left.get_or_insert_with(|| Context::new(&SHA256)).update(content),
+                None => done.unknown += 1,
+            }
         }
         if !done.kinds.contains(&block.kind) {
             done.kinds.push(block.kind);
@@ -67,7 +77,11 @@ pub(super) async fn changes_of(installation: &Installation, run: &RunRow) -> Res
     let mut changes = Changes::default();
     let mut tx = installation.control.read().await?;
     for block in tx.done_blocks(&run.id).await? {
-        changes.add(&block, &tx.done_rows(&run.id, &block).await?);
+        let left = match block.kind {
+            LedgerKind::Erased => Vec::new(),
+            LedgerKind::Anonymised | LedgerKind::Stripped => tx.left_contents(&run.id, &block).await?,
+        };
+        changes.add(&block, &tx.done_rows(&run.id, &block).await?, &left);
     }
     drop(tx);
     let ground = installation.ground()?;
@@ -88,6 +102,7 @@ pub(super) async fn changes_of(installation: &Installation, run: &RunRow) -> Res
             after: collection.map(|collection| after(collection, &done.kinds)).unwrap_or_default(),
             records: records(&done),
             before: done.contents.map(|contents| hex::encode(contents.finish())),
+            after_digest: done.left.filter(|_| done.unknown == 0).map(|left| hex::encode(left.finish())),
             operation: letter.to_owned(),
             rows: done.rows,
             field,

@@ -102,7 +102,7 @@ async fn five_thousand_entries_are_exported_and_five_thousand_taken_in() {
         .map(|number| Record {
             id: uuid7(installation.clock.now(), installation.random.as_ref()).unwrap(),
             time: installation.clock.now(),
-            actor: Actor { uid: "clerk".to_owned(), role: None, session: None },
+            actor: Actor { uid: "clerk".to_owned() },
             ip: None,
             host: "till".to_owned(),
             activity: Activity::of_operation("request.show"),

@@ -1,5 +1,7 @@
 //! What cannot be logged is neither done nor shown, and what was tried, seen or begun is in the log, whoever did it.
 
+use std::time::Duration;
+
 use wangchuan::agent::run_task;
 use wangchuan::installation::Installation;
 use wangchuan::schedule::{BackupKind, Task};
@@ -11,6 +13,7 @@ use wangchuan::tasks::oplog::{Entry, Query, query};
 use wangchuan::tasks::shred::shred_due;
 
 use super::tools::{customers, filed};
+use crate::support::ports::free_port;
 use crate::support::program::{Outcome, Program};
 use crate::support::search::Search;
 use crate::support::world::{Making, World, forget, plan_for, run_now, snapshot};
@@ -210,4 +213,33 @@ async fn services_that_do_not_start_are_in_the_log() {
     assert_eq!(logged.len(), 2, "{logged:?}");
     assert!(logged[1].0 == "audit serve" && !logged[1].1.is_empty(), "{logged:?}");
     assert_eq!(Search::of(world.shop.canaries()).hits(format!("{logged:?}").as_bytes()), Vec::<&str>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_shows_the_audit_service_no_valid_token_stands_in_the_log_once_with_the_number_of_tries() {
+    let world = World::standard().await;
+    let program = Program::in_directory(world.folder.path());
+    let address = format!("127.0.0.1:{}", free_port());
+    let served = program.start(&["audit", "serve", "--listen", &address, "--json"]);
+    served.wait_for("verifier_key", Duration::from_secs(30));
+    let http = reqwest::Client::new();
+    let url = format!("http://{address}/v1/certificates/0190a000-0000-7000-8000-000000000001");
+    for token in [None, Some("Bearer guessed"), Some("Bearer guessed-again")] {
+        let asked = token.iter().fold(http.get(&url), |asked, token| asked.header("authorization", *token));
+        assert_eq!(asked.send().await.unwrap().status(), 401);
+    }
+    // What everybody may read needs none.
+    assert_eq!(http.get(format!("http://{address}/v1/trust")).send().await.unwrap().status(), 200);
+    let (code, said) = served.signal("TERM", Duration::from_secs(30));
+    assert_eq!(code, Some(0), "{said}");
+    let listed = program.json(&["log", "query", "--operation", "audit.refused"]).ends(0).list("entries");
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    let record = &listed[0]["record"];
+    let text = |at: &str| record.pointer(at).and_then(serde_json::Value::as_str).unwrap_or_default();
+    let who = (text("/actor/user/uid"), text("/src_endpoint/ip"), text("/unmapped/references/tries"));
+    assert_eq!(who, ("unknown", "127.0.0.1", "3"), "{record}");
+    let kind = (text("/activity_name"), text("/status_detail"), text("/unmapped/operation"));
+    assert_eq!(kind, ("Logon", "NO_VALID_TOKEN", "R"), "{record}");
+    assert_eq!((&record["class_uid"], &record["status_id"]), (&3002.into(), &2.into()), "{record}");
+    assert!(!record.to_string().contains("guessed"), "{record}");
 }

@@ -7,8 +7,12 @@ use chrono::TimeDelta;
 use serde_json::Value;
 use wangchuan::control::HoldRow;
 use wangchuan::installation::{Installation, Operation};
+use wangchuan::keyring::Purpose;
 use wangchuan::log::record::Change;
+use wangchuan::log::tree::sha256;
+use wangchuan::plan::digest::erased_content_mac;
 use wangchuan::policy::mask::HIDDEN;
+use wangchuan::stores::{ColumnRef, Filter, RowQuery};
 use wangchuan::tasks::certify::certify_due;
 use wangchuan::tasks::oplog::{ArchiveFile, Entry, Query, archive, export, query, verify_archives};
 use wangchuan::tasks::outbox::file_due;
@@ -17,6 +21,7 @@ use wangchuan::tasks::shred::shred_due;
 use wangchuan::tasks::undo::{expire_pre_images, undo_run};
 
 use crate::output::schema;
+use crate::support::logged::expected;
 use crate::support::program::Program;
 use crate::support::search::Search;
 use crate::support::world::{Making, World, body, forget, retain, snapshot};
@@ -102,7 +107,8 @@ fn is_whole(record: &Value, published: &Value) {
     assert!(!text("/actor/user/uid").is_empty() && from.is_some_and(|from| from != ""), "{record}");
     assert!(record["time"].as_i64().is_some_and(|time| time > 1_700_000_000_000), "{record}");
     assert_eq!(text("/unmapped/access"), "direct");
-    assert!(["R", "W", "M", "D"].contains(&text("/unmapped/operation")), "{record}");
+    let kind = (text("/unmapped/operation"), record["class_uid"].as_u64().unwrap());
+    assert_eq!(Some(kind), expected(text("/api/operation")), "{record}");
     assert!(!text("/resources/0/uid").is_empty() && !text("/resources/0/type").is_empty(), "{record}");
     for change in record["unmapped"]["changes"].as_array().unwrap() {
         let length = |value: &Value| value.as_str().map(str::len);
@@ -110,6 +116,9 @@ fn is_whole(record: &Value, published: &Value) {
         assert_eq!((length(&change["records"]["first"]), length(&change["records"]["last"])), (Some(32), Some(32)));
         assert_eq!(length(&change["before"]), Some(64), "{change}");
         assert_eq!(change["operation"] == "M", change["after"] != serde_json::json!({}), "{change}");
+        let after = change.get("after_digest");
+        assert_eq!(after.and_then(length), (change["operation"] == "M").then_some(64), "{change}");
+        assert_ne!(after, Some(&change["before"]), "{change}");
     }
 }
 
@@ -119,7 +128,7 @@ async fn every_entry_of_a_life_has_all_fields() {
     let installation = world.open().await;
     life(&world, &installation).await;
     let program = Program::in_directory(world.folder.path());
-    let looks: [&[&str]; 8] = [
+    let looks: [&[&str]; 13] = [
         &["request", "list"],
         &["request", "show", "1"],
         &["hold", "list"],
@@ -128,6 +137,11 @@ async fn every_entry_of_a_life_has_all_fields() {
         &["certificate", "show", "1"],
         &["certificate", "export", "1", "--output", "one.json"],
         &["explain", "shop", "customers", &world.shop.picks.leaver],
+        &["certificate", "trace", "1"],
+        &["media", "list"],
+        &["verify", "erased"],
+        &["verify", "residue"],
+        &["backup", "prune"],
     ];
     for look in looks {
         let _ = program.json(look);
@@ -145,14 +159,52 @@ async fn every_entry_of_a_life_has_all_fields() {
         let changes = entry.record["unmapped"]["changes"].as_array().unwrap();
         assert!(operation != "run.end" || !changes.is_empty(), "{}", entry.record);
     }
-    let expected =
-        ["run.begin", "run.end", "run.undo", "hold.place", "key.shred", "certificate.issue", "command.refused"];
+    let expected = [
+        "run.begin",
+        "run.end",
+        "run.undo",
+        "hold.place",
+        "key.shred",
+        "certificate.issue",
+        "command.refused",
+        "media.list",
+        "certificate.trace",
+        "verify.erased",
+        "verify.residue",
+    ];
     assert!(expected.iter().all(|kind| kinds.contains(*kind)), "{kinds:?}");
+    // Entries of before name no digest of what was left.
+    let is_changed = |entry: &&Entry| entry.record.pointer("/unmapped/changes/0/after_digest").is_some();
+    let mut old = all.iter().find(is_changed).unwrap().record.clone();
+    old["unmapped"]["changes"][0].as_object_mut().unwrap().remove("after_digest");
+    assert_eq!(schema::check(&published, &old, ""), Vec::<String>::new());
     // The check can find something.
     let mut broken = all[0].record.clone();
     broken["unmapped"].as_object_mut().unwrap().remove("customer");
     assert_eq!(schema::check(&published, &broken, "").len(), 1);
     installation.close().await.unwrap();
+}
+
+/// The digest of the surveys as they are now, made from the rows.
+async fn surveys_now(installation: &Installation) -> String {
+    let mut tx = installation.control.begin().await.unwrap();
+    let key = installation.keyring.work_key(&mut tx, Purpose::Certificate, "").await.unwrap();
+    tx.commit().await.unwrap();
+    let columns = ["id", "customer", "answer", "mobile", "closed_at"];
+    let query = RowQuery {
+        table: "surveys".to_owned(),
+        path: Vec::new(),
+        columns: columns.map(ColumnRef::own).to_vec(),
+        filter: Filter::All,
+        key: vec!["id".to_owned()],
+        after: None,
+        limit: 10,
+    };
+    let mut view = installation.sites()[0].store.open_snapshot().await.unwrap();
+    let rows = view.read(&query).await.unwrap();
+    view.close().await.unwrap();
+    let digests: Vec<u8> = rows.iter().flat_map(|row| erased_content_mac(&key, row)).collect();
+    hex::encode(sha256(&digests))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,6 +251,9 @@ async fn rows_of_an_erasure_can_be_named_and_seen_masked_until_it_is_final() {
                 assert_eq!(first.before["mobile"], "1*********1");
                 assert!(!first.before["answer"].is_empty());
                 assert_eq!(first.after.as_ref().unwrap()["answer"], "");
+                let change = entry.record["unmapped"]["changes"].as_array().unwrap();
+                let change = change.iter().find(|change| change["field"] == "shop.surveys").unwrap();
+                assert_eq!(change["after_digest"], surveys_now(&installation).await);
             } else if letter == "D" {
                 deleted += values.rows.len();
             }

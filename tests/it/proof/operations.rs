@@ -288,6 +288,9 @@ async fn the_end_of_a_run_says_of_every_table_what_was_deleted_and_changed() {
             });
             let contents: Vec<u8> = of_this.flat_map(|line| line.content_mac).collect();
             assert_eq!(before, hex::encode(wangchuan::log::tree::sha256(&contents)), "{change}");
+            let after = change.get("after_digest").and_then(|after| after.as_str());
+            assert_eq!(after.map(str::len), (change["operation"] == "M").then_some(64), "{change}");
+            assert_ne!(after, Some(before), "{change}");
         }
     }
     drop(tx);

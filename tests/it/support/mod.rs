@@ -5,6 +5,7 @@ pub mod bao;
 pub mod control_database;
 pub mod dice;
 pub mod kms;
+pub mod logged;
 pub mod memory_scan;
 pub mod moto;
 pub mod ports;
