@@ -155,7 +155,7 @@ fn statement(id: &str, sequence: u64, now: DateTime<Utc>) -> Statement {
         supersedes: None,
         privacy: Privacy {
             ref_key_id: "k7".to_owned(),
-            ref_key_destroy_at: now.date_naive(),
+            ref_key_destroy_at: None,
             scan: PrivacyScan { rules: "v1".to_owned(), hits: 0 },
         },
     };

@@ -109,7 +109,7 @@ pub async fn serve(context: &mut Context<'_>, args: ServeArgs) -> CommandResult 
 }
 
 /// How often who was refused is written to the operation log.
-const LOG_EVERY: Duration = Duration::from_secs(60);
+const LOG_EVERY: Duration = Duration::from_mins(1);
 
 async fn until_asked(context: &Context<'_>, installation: &Installation, service: &ServiceHandle) {
     let refusals = service.refusals();

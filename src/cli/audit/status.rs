@@ -119,15 +119,7 @@ pub async fn status(context: &mut Context<'_>) -> CommandResult {
             format!("等待最久的一份签发于 {oldest}"),
         ))?;
     }
-    for (certificate, problem) in &status.problems {
-        output.line(&format!("  {certificate}: {problem}"))?;
-    }
-    if quarantined > 0 {
-        output.say(&Words::new(
-            "what was refused is sent again by `wangchuan audit flush --refused`, once you have mended why",
-            "处理被拒原因后，用 `wangchuan audit flush --refused` 重新提交",
-        ))?;
-    }
+    say_problems(output, &status.problems, quarantined > 0)?;
     let (stamped, unstamped, stamp_problem) = stamps(output, status.stamps)?;
     let is_filed = pending == 0 && quarantined == 0 && unstamped == 0;
     let result = match (issued, is_filed) {
@@ -158,6 +150,20 @@ pub async fn status(context: &mut Context<'_>) -> CommandResult {
         stamp_problem,
     })?;
     Ok(if is_filed { Exit::Done } else { Exit::Partial })
+}
+
+/// What was not filed and why, and how what was refused goes again.
+fn say_problems(output: &mut Output, problems: &[(String, String)], is_refused: bool) -> Result<(), UserError> {
+    for (certificate, problem) in problems {
+        output.line(&format!("  {certificate}: {problem}"))?;
+    }
+    if is_refused {
+        output.say(&Words::new(
+            "what was refused is sent again by `wangchuan audit flush --refused`, once you have mended why",
+            "处理被拒原因后，用 `wangchuan audit flush --refused` 重新提交",
+        ))?;
+    }
+    Ok(())
 }
 
 fn say_grades(output: &mut Output, grades: &[(Grade, LogOperator, u64)]) -> Result<(), UserError> {
