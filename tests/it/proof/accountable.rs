@@ -10,6 +10,7 @@ use wangchuan::log::store::LeafStore as _;
 use wangchuan::random::uuid7;
 
 use crate::scenario::small;
+use crate::support::logged::expected;
 use crate::support::program::Program;
 use crate::support::world::World;
 
@@ -61,6 +62,8 @@ fn each_command_leaves_one_entry_with_operator_time_and_place() {
         for entry in own {
             let (record, time) = (&entry["record"], entry["record"]["time"].as_i64().unwrap());
             assert!((begun..=ended).contains(&time), "{operation}: {time} in milliseconds of UTC");
+            let kind = (record["unmapped"]["operation"].as_str().unwrap(), record["class_uid"].as_u64().unwrap());
+            assert_eq!(Some(kind), expected(record["api"]["operation"].as_str().unwrap()), "{record}");
             let endpoint = &record["src_endpoint"];
             match number % 2 {
                 0 => assert_eq!(endpoint["ip"], from(number), "{operation}"),
