@@ -75,7 +75,7 @@ fn story(calls: &Database, place: &Workplace) {
     place.good(&["backup", "run"]);
     place.good(&["job", "run", "shred"]);
     let snapshots = place.good(&["backup", "list"]);
-    let first = snapshots.list("snapshots").iter().filter(|row| row["store"] == "calls").last().unwrap().clone();
+    let first = snapshots.list("snapshots").iter().filter(|row| row["store"] == "calls").next_back().unwrap().clone();
     let into = Database::create(calls.engine(), place.path()).unwrap();
     place.good(&["restore", first["snapshot"].as_str().unwrap(), "--to", &into.url()]);
     assert_eq!((into.rows("contact_links"), into.rows("tickets"), into.rows("messages")), (1, 2, 2));
