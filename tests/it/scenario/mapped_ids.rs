@@ -74,7 +74,8 @@ fn story(calls: &Database, place: &Workplace) {
     // The keys die with both stores' rows: of the old snapshot the one who asked comes back from neither.
     place.good(&["backup", "run"]);
     place.good(&["job", "run", "shred"]);
-    let first = first.list("snapshots").iter().find(|row| row["store"] == "calls").unwrap();
+    let snapshots = first.list("snapshots");
+    let first = snapshots.iter().find(|row| row["store"] == "calls").unwrap();
     let into = Database::create(calls.engine(), place.path()).unwrap();
     place.good(&["restore", first["snapshot"].as_str().unwrap(), "--to", &into.url()]);
     assert_eq!((into.rows("contact_links"), into.rows("tickets"), into.rows("messages")), (1, 2, 2));
