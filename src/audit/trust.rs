@@ -321,7 +321,8 @@ impl Trust {
     /// Who runs the logs: others only when all of them are run by others.
     #[must_use]
     pub fn operator(&self) -> LogOperator {
-        let is_independent = self.logs.iter().all(|log| log.operator == LogOperator::Independent);
+        let is_independent =
+            !self.logs.is_empty() && self.logs.iter().all(|log| log.operator == LogOperator::Independent);
         if is_independent { LogOperator::Independent } else { LogOperator::SelfHosted }
     }
 

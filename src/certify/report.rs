@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
+use super::codes::{ErasureResult, Limitation};
 use super::dsse::{Envelope, pae};
 use super::signer::{SignedError, TrustedKeys, open_signed};
 use super::statement::{Statement, Timestamp};
@@ -426,6 +427,11 @@ impl Counting {
     fn answer(&mut self, first: &Statement) {
         let trigger = &first.predicate.trigger;
         let Some(request) = &trigger.request_ref else { return };
+        // The request stays open, and is answered by what comes of the next try.
+        let limitations = &first.predicate.limitations;
+        if first.predicate.result == ErasureResult::Failed || limitations.contains(&Limitation::TargetsUnreached) {
+            return;
+        }
         if self.closed.insert(request.clone()) {
             let is_late = trigger.due_at.is_some_and(|due| due < first.predicate.finished_at);
             self.totals.requests.answered += 1;

@@ -516,6 +516,13 @@ impl Tx {
         rows.iter().map(run_row).collect()
     }
 
+    /// The runs of a request, oldest first.
+    pub async fn runs_of_request(&mut self, request: i64) -> Result<Vec<RunRow>> {
+        let text = format!("{RUN} WHERE request = $1 ORDER BY begun_at, id");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(request).fetch_all(&mut *self.inner).await?;
+        rows.iter().map(run_row).collect()
+    }
+
     /// The state of every run, by its id.
     pub async fn run_states(&mut self) -> Result<HashMap<String, String>> {
         let rows = sqlx::query("SELECT id, state FROM run").fetch_all(&mut *self.inner).await?;

@@ -80,7 +80,7 @@ pub struct FileAnchor(pub PathBuf);
 impl CheckpointAnchor for FileAnchor {
     async fn last(&self) -> io::Result<Option<String>> {
         let path = self.0.clone();
-        tokio::task::spawn_blocking(move || kept_in_file(&path)).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || kept_in_file(&place_of(&path)?)).await.map_err(io::Error::other)?
     }
 
     async fn keep(&self, note: &str) -> io::Result<()> {
@@ -89,32 +89,39 @@ impl CheckpointAnchor for FileAnchor {
     }
 }
 
+/// Where the file lies, if the path is a link to it.
+fn place_of(path: &Path) -> io::Result<PathBuf> {
+    if !path.is_symlink() {
+        return Ok(path.to_owned());
+    }
+    path.canonicalize().map_err(|error| {
+        let what = format!("{} leads to a file that is not there; is its volume mounted?", path.display());
+        io::Error::new(error.kind(), what)
+    })
+}
+
 /// What the file holds; none when there is no file yet.
-fn kept_in_file(path: &Path) -> io::Result<Option<String>> {
-    match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => Err(io::Error::new(
-            error.kind(),
-            format!("{} leads to a file that is not there; is its volume mounted?", path.display()),
-        )),
+fn kept_in_file(place: &Path) -> io::Result<Option<String>> {
+    match std::fs::read_to_string(place) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
     }
 }
 
-/// Several processes sign heads of one log, and the last to write need not have the newest: one at a time, and never backwards.
+/// Several processes sign heads of one log, and the last to write need not have the newest: one at a time, and never backwards. The
+/// file is locked and replaced where it lies, not the link to it.
 fn keep_in_file(path: &Path, note: &str) -> io::Result<()> {
-    let mut lock = path.as_os_str().to_owned();
+    let place = place_of(path)?;
+    let mut lock = place.as_os_str().to_owned();
     lock.push(".lock");
     let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(lock)?;
     lock.lock()?;
     let size = |note: &str| checkpoint::unverified_size(note).map_err(io::Error::other);
-    if let Some(there) = kept_in_file(path)?
+    if let Some(there) = kept_in_file(&place)?
         && size(&there)? >= size(note)?
     {
         return Ok(());
     }
-    // The file is replaced where it lies, not the link to it.
-    let place = if path.is_symlink() { path.canonicalize()? } else { path.to_owned() };
     replace_durably(&place, note.as_bytes())
 }
 

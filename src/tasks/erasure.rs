@@ -396,10 +396,11 @@ async fn close_request(
         rest.waits.try_again(before.as_ref(), &away, ground.clock.now());
     }
     let Rest { waits, later, .. } = rest;
+    let has_taken = body.gone() > 0 || has_taken_before(tx, number, run).await?;
     let state = match (body.due, body.kept + body.stripped - later) {
         _ if carried || !is_whole => WAITING,
-        (0, _) => "nothing-found",
-        (_, 0) => "done",
+        (0, _) | (_, 0) if has_taken => "done",
+        (0, _) | (_, 0) => "nothing-found",
         _ if !waits.is_empty() => WAITING,
         _ => "partly-kept",
     };
@@ -410,6 +411,18 @@ async fn close_request(
     }
     tx.step_request(number, "running", state, Some(&run.id), Some(ground.clock.now())).await?;
     Ok(())
+}
+
+/// Whether another run of the request took rows, and was not undone.
+async fn has_taken_before(tx: &mut Tx, number: i64, run: &RunRow) -> Result<bool> {
+    let others =
+        tx.runs_of_request(number).await?.into_iter().filter(|other| other.id != run.id && other.state != "undone");
+    for other in others {
+        if RunBody::of(&other)?.gone() > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What follows the last transaction of a run: its end in the operation log, its markers gone. Done again after a crash.

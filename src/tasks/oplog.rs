@@ -107,15 +107,15 @@ pub(super) fn damaged(error: &LeafStoreError) -> TaskError {
 
 pub(super) async fn entries(view: &LogView) -> Result<Vec<Entry>> {
     let mut all = Vec::new();
-    loop {
-        let start = all.len() as u64;
+    let size = view.store.size().await.map_err(|error| damaged(&error))?;
+    let mut start = 0;
+    // By places, not by how many a page has: where somebody took one out, those behind it are still there.
+    while start < size {
         let page = view.store.leaves(start..start + PAGE_LEAVES).await.map_err(|error| damaged(&error))?;
-        let is_last = (page.len() as u64) < PAGE_LEAVES;
         all.extend(page.into_iter().map(Entry::of));
-        if is_last {
-            return Ok(all);
-        }
+        start += PAGE_LEAVES;
     }
+    Ok(all)
 }
 
 /// The entries that fit, oldest first. Of a customer they are those that carry the pseudonym, and those about the same requests,

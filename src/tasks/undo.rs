@@ -43,6 +43,17 @@ pub struct UndoReport {
     pub notes: Vec<String>,
 }
 
+impl UndoReport {
+    /// The same with what the undo of an older run did.
+    fn and(mut self, older: &Self) -> Self {
+        self.restored += older.restored;
+        self.superseded += older.superseded;
+        self.refused += older.refused;
+        self.notes.extend(older.notes.iter().cloned());
+        self
+    }
+}
+
 /// Undoes a run that is in grace.
 ///
 /// # Errors
@@ -66,36 +77,38 @@ pub async fn undo_run(installation: &Installation, run: &RunRow) -> Result<UndoR
     go_on(installation, run).await
 }
 
-/// Undoes the run of a request that was carried out.
+/// Undoes what was carried out of a request: all its runs that are in grace, the newest first.
 ///
 /// # Errors
-/// As [`undo_run`]; refused also when the request has no run.
+/// As [`undo_run`], for the newest, when none of them can be undone; refused also when the request has no run.
 pub async fn undo_request(installation: &Installation, number: i64) -> Result<UndoReport> {
     let mut tx = installation.control.read().await?;
     let request = tx.request(number).await?.ok_or_else(|| TaskError::Unknown {
         what: format!("there is no request {number}"),
         advice: "see `wangchuan request list`".to_owned(),
     })?;
-    let run = match &request.run {
-        Some(id) => tx.run(id).await?,
-        None => None,
-    };
+    let runs = tx.runs_of_request(number).await?;
     drop(tx);
-    match run {
-        Some(run) => {
-            let report = undo_run(installation, &run).await?;
-            let now = installation.control.read().await?.request(number).await?;
-            // Asked for again since, it is still open.
-            if now.is_some_and(|request| request.state == "received") {
-                cancel(installation, number, RefusalReason::Withdrawn).await?;
-            }
-            Ok(report)
+    let (mut undone, mut refused): (Option<UndoReport>, Option<TaskError>) = (None, None);
+    for run in runs.iter().rev() {
+        match undo_run(installation, run).await {
+            Ok(report) => undone = Some(undone.map_or_else(|| report.clone(), |newer| newer.and(&report))),
+            Err(error @ TaskError::Refused { .. }) => refused = refused.or(Some(error)),
+            Err(error) => return Err(error),
         }
-        None => Err(TaskError::refused(
-            format!("request {number} is {} and erased nothing", request.state),
-            "see `wangchuan request show`",
-        )),
     }
+    let Some(report) = undone else {
+        return Err(refused.unwrap_or_else(|| {
+            let what = format!("request {number} is {} and erased nothing", request.state);
+            TaskError::refused(what, "see `wangchuan request show`")
+        }));
+    };
+    let now = installation.control.read().await?.request(number).await?;
+    // Asked for again since, it is still open.
+    if now.is_some_and(|request| request.state == "received") {
+        cancel(installation, number, RefusalReason::Withdrawn).await?;
+    }
+    Ok(report)
 }
 
 /// Why a run cannot be undone, if it cannot.
@@ -330,7 +343,7 @@ async fn withdraw(tx: &mut Tx, number: i64, run: &RunRow, now: DateTime<Utc>) ->
         return Ok(());
     }
     // One that waited may be open again, with a plan of its own.
-    for state in ["done", WAITING, "received", "partly-kept", "failed"] {
+    for state in ["done", WAITING, "received", "partly-kept", "nothing-found", "failed"] {
         tx.step_request(number, state, "cancelled", Some(&run.id), Some(now)).await?;
     }
     tx.void_plans("request", Some(number)).await?;

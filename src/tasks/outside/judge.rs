@@ -10,6 +10,7 @@ use crate::control::{OutsideKeyRow, Tx};
 use crate::erase::Ground;
 use crate::erase::batch::forms_of;
 use crate::erase::planner::subject_lookup;
+use crate::erase::waits::Waits;
 use crate::keys::Key;
 use crate::keys::outside::OutsideKeys;
 use crate::plan::Subject;
@@ -131,8 +132,12 @@ async fn request_of(tx: &mut Tx, row: &OutsideKeyRow) -> Result<Option<i64>> {
     let Some(lookup) = row.lookup else { return Ok(None) };
     let requests = tx.requests(None).await?.into_iter().filter(|request| request.lookup == lookup);
     let mut carried_out = requests.filter(|request| {
-        matches!(request.state.as_str(), "done" | "waiting" | "partly-kept" | "nothing-found")
-            && request.closed_at.is_some_and(|closed| closed >= row.registered_at)
+        let is_tried_again = || Waits::of(request.waits.as_deref()).again.is_some();
+        let is_carried_out = match request.state.as_str() {
+            "waiting" => !is_tried_again(),
+            state => matches!(state, "done" | "partly-kept" | "nothing-found"),
+        };
+        is_carried_out && request.closed_at.is_some_and(|closed| closed >= row.registered_at)
     });
     Ok(carried_out.next_back().map(|request| request.number))
 }

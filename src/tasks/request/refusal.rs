@@ -105,7 +105,7 @@ pub async fn cancel(installation: &Installation, number: i64, reason: RefusalRea
 
 /// Whether no run of a request took anything, or was undone: that one has a certificate which says so.
 async fn is_untouched(tx: &mut Tx, number: i64) -> Result<bool> {
-    for run in tx.runs(None).await?.into_iter().filter(|run| run.request == Some(number)) {
+    for run in tx.runs_of_request(number).await? {
         if run.state == "undone" || RunBody::of(&run)?.gone() > 0 {
             return Ok(false);
         }

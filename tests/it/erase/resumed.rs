@@ -174,7 +174,10 @@ async fn a_row_that_cannot_go_is_tried_again_and_the_request_is_not_lost() {
     let waits = Waits::of(left.waits.as_deref());
     assert!(waits.until.is_none() && waits.again.is_some_and(|again| again > installation.clock.now()), "{waits:?}");
     place.sql("DROP TRIGGER back").await;
-    goes_on(&place, &mut installation).await;
+    assert_eq!(run_task(&mut installation, &Task::Requests).await.summary, "0 carried out", "not before its day");
+    let a_day_later = "UPDATE request SET waits = json_replace(waits, '$.again', '2020-01-01T00:00:00Z')";
+    place.sql_in("state/control.db", a_day_later).await;
+    assert_eq!(run_task(&mut installation, &Task::Requests).await.summary, "1 carried out");
     assert_eq!(request(&installation, number).await.state, "done");
     assert_eq!(place.ask(NOTES).await, "3");
     installation.close().await.unwrap();

@@ -2,6 +2,8 @@
 //! the local id, its subject the customer's id of the first store, and tables with the local id lead to it. And a request that finds
 //! one of the two stores away.
 
+use std::path::PathBuf;
+
 use wangchuan::stores::Engine;
 
 use super::database::Database;
@@ -114,8 +116,8 @@ fn one_request_finds_both_ids_on_mariadb() {
     }
 }
 
-#[test]
-fn a_request_stays_open_until_a_store_that_was_away_is_done_too() {
+/// Both stores, backed up; then the second is away, and a customer asks. Returns its file meanwhile.
+fn asked_while_away() -> (Workplace, Database, Database, PathBuf) {
     let place = Workplace::new();
     let shop = Database::create(Engine::Sqlite, place.path()).unwrap();
     let calls = Database::create(Engine::Sqlite, place.path()).unwrap();
@@ -126,13 +128,17 @@ fn a_request_stays_open_until_a_store_that_was_away_is_done_too() {
     place.good(&["backup", "run"]);
     let away = place.file("calls-away.db");
     std::fs::rename(calls.file(), &away).unwrap();
-
     place.program().reading("c-1001\n").json(&["request", "new", "-", "--yes"]).ends(0);
     let run = place.program().json(&["request", "run"]).ends(4);
     assert_eq!(run.list("skipped")[0]["store"], "calls", "{run}");
     assert_eq!(shop.rows_where("customers", "customer_id = 'c-1001'"), 0, "what could be reached is gone");
-    let request = place.good(&["request", "show", "1"]);
-    assert_eq!(request.text("state"), "waiting", "{request}");
+    assert_eq!(place.good(&["request", "show", "1"]).text("state"), "waiting");
+    (place, shop, calls, away)
+}
+
+#[test]
+fn a_request_stays_open_until_a_store_that_was_away_is_done_too() {
+    let (place, shop, calls, away) = asked_while_away();
     let newest = place.good(&["certificate", "show", "latest"]);
     assert_eq!(newest.text("result"), "partial", "{newest}");
     // Nothing has come of itself: it is tried again after a day. What the person leaves meanwhile where it was looked before is hers.
@@ -148,4 +154,25 @@ fn a_request_stays_open_until_a_store_that_was_away_is_done_too() {
     assert_eq!(request.text("state"), "done", "{request}");
     place.good(&["job", "run", "outbox"]);
     assert!(place.verify_certificates() >= 2);
+}
+
+#[test]
+fn a_request_that_was_tried_again_in_vain_is_withdrawn_with_all_it_took() {
+    let (place, shop, _calls, _away) = asked_while_away();
+    place.program().json(&["request", "run", "1"]);
+    assert_eq!(place.good(&["run", "list"]).list("runs").len(), 2, "the second found nothing that it could take");
+    let undone = place.good(&["request", "cancel", "1"]);
+    assert_eq!(undone.number("restored"), 4, "{undone}");
+    assert_eq!((shop.rows("customers"), shop.rows("orders")), (3, small::ORDERS));
+    assert_eq!(place.good(&["request", "show", "1"]).text("state"), "cancelled");
+}
+
+#[test]
+fn a_request_whose_last_store_has_nothing_is_done_and_not_without_a_find() {
+    let (place, _shop, calls, away) = asked_while_away();
+    let nothing = Database::at(&away);
+    nothing.run("DELETE FROM messages; DELETE FROM tickets; DELETE FROM contact_links");
+    std::fs::rename(&away, calls.file()).unwrap();
+    place.good(&["request", "run", "1"]);
+    assert_eq!(place.good(&["request", "show", "1"]).text("state"), "done");
 }
