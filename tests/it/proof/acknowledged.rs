@@ -17,6 +17,7 @@ use wangchuan::clock::Clock;
 use wangchuan::control::OutboxRow;
 use wangchuan::installation::Installation;
 use wangchuan::tasks::audit::{audit_status, file_again, verify_all};
+use wangchuan::tasks::evidence_pack::{make_pack, verify_pack};
 use wangchuan::tasks::outbox::{file_due, verify_certificate};
 use wangchuan::tasks::signing_keys::rotate;
 use wangchuan::tasks::trust::{GivenReceipt, trust};
@@ -154,6 +155,11 @@ async fn a_signed_answer_is_a_receipt_that_a_stranger_verifies_elsewhere() {
     assert!(file_due(&installation, true).await.unwrap().receipted.is_empty(), "nothing is sent twice");
     let again = file_again(&installation).await.unwrap();
     assert_eq!((again.same, again.better.len(), again.failed.len()), (2, 0, 0));
+    let (now, known) = (installation.clock.now(), trust(&installation).await.unwrap());
+    let pack = make_pack(&installation, now.date_naive(), now.date_naive()).await.unwrap();
+    let judged = verify_pack(&pack.files, None, &known, now);
+    let certificates = judged.checks.iter().find(|check| check.name == "certificates").unwrap();
+    assert!(certificates.faults.is_empty() && judged.without_receipt.is_empty(), "{judged:?}");
     installation.close().await.unwrap();
 
     let owner = Program::in_directory(world.folder.path());

@@ -169,9 +169,12 @@ async fn every_entry_of_a_life_has_all_fields() {
     ];
     assert!(expected.iter().all(|kind| kinds.contains(*kind)), "{kinds:?}");
     // Entries of before name no digest of what was left.
-    let is_changed = |entry: &&Entry| entry.record.pointer("/unmapped/changes/0/after_digest").is_some();
-    let mut old = all.iter().find(is_changed).unwrap().record.clone();
-    old["unmapped"]["changes"][0].as_object_mut().unwrap().remove("after_digest");
+    let changed = |entry: &Entry| {
+        let changes = entry.record["unmapped"]["changes"].as_array().unwrap();
+        changes.iter().position(|change| change.get("after_digest").is_some()).map(|at| (entry.record.clone(), at))
+    };
+    let (mut old, at) = all.iter().find_map(changed).unwrap();
+    old["unmapped"]["changes"][at].as_object_mut().unwrap().remove("after_digest");
     assert_eq!(schema::check(&published, &old, ""), Vec::<String>::new());
     // The check can find something.
     let mut broken = all[0].record.clone();
