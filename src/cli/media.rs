@@ -129,7 +129,7 @@ pub struct RecordArgs {
     /// How it was looked whether it succeeded; with `none` no copy counts as gone.
     #[arg(long, value_parser = names_of!(Checked))]
     checked: Checked,
-    /// A file that shows it, such as a photograph; its SHA-256 is kept, the file is not.
+    /// A file that shows it, such as a photograph; its SHA-256 is kept, the file is not. `destroy` needs one once somebody looked.
     #[arg(long, value_name = "FILE")]
     evidence: Option<PathBuf>,
 }

@@ -385,6 +385,19 @@ fn place_files(record: &StateRecord, folder: &Path) -> Result<()> {
     set_head_aside(record.number, folder)
 }
 
+/// A head on another volume cannot be set aside from here: the link would go, and with it what it protects, unnoticed.
+fn refuse_linked_head(folder: &Path) -> Result<()> {
+    let head = folder.join(OPERATION_HEAD);
+    if !head.is_symlink() {
+        return Ok(());
+    }
+    Err(TaskError::refused(
+        format!("{} is a link, and a recovered log begins a head of its own", head.display()),
+        "keep the file that it leads to as evidence of what was lost, remove the link and recover; then move the new file there and \
+         make the link again",
+    ))
+}
+
 /// The operation log goes on from the state record, behind a head that was signed since: that one is kept as evidence of what was
 /// lost, and no longer asked for.
 fn set_head_aside(record: u64, folder: &Path) -> Result<()> {
@@ -433,6 +446,7 @@ async fn put_roots_back(slot: &dyn RootSlot, copies: &[RootCopy]) -> std::result
 /// As [`rebuild`]; when the audit log knows more than the newest state; when the slot cannot be settled.
 pub async fn recover_site(config: Configuration, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Recovered> {
     let folder = state_folder(&config);
+    refuse_linked_head(&folder)?;
     let is_on_server = matches!(config.agent.state, StateLocation::Postgres(_));
     if is_on_server {
         require_empty(&config.agent.state).await?;

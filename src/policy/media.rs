@@ -134,6 +134,11 @@ pub enum Misfit {
         /// The technique.
         technique: &'static str,
     },
+    /// What is in pieces cannot be looked at again, so a file must show it.
+    #[error(
+        "a destroyed medium cannot be looked at again, and no file shows that it was; a photograph or a protocol (`--evidence FILE`) does"
+    )]
+    Unshown,
     /// Somebody else must have seen it.
     #[error("{method} needs {needed} different witnesses beside whoever did it, and {given} are named")]
     Witnesses {
@@ -191,6 +196,8 @@ pub struct Claim {
     pub checked: Checked,
     /// How many people saw it, all different and none of them who did it.
     pub witnesses: usize,
+    /// Whether the digest of a file is kept that shows it.
+    pub has_evidence: bool,
 }
 
 impl Claim {
@@ -222,6 +229,10 @@ impl Claim {
         if self.witnesses < needed {
             return Err(Misfit::Witnesses { method: self.method.name(), needed, given: self.witnesses });
         }
+        // Where nobody looked there is nothing to show, and no copy counts as gone.
+        if self.method == Method::Destroy && self.checked != Checked::Nobody && !self.has_evidence {
+            return Err(Misfit::Unshown);
+        }
         Ok(())
     }
 }
@@ -238,6 +249,7 @@ mod tests {
             always_encrypted: false,
             checked: Checked::Inspection,
             witnesses: 2,
+            has_evidence: true,
         }
     }
 
@@ -277,13 +289,22 @@ mod tests {
             Claim { checked: Checked::FullRead, ..tape() },
             Claim { method: Method::Clear, technique: Technique::Overwrite, ..tape() },
             Claim { witnesses: 1, ..tape() },
+            Claim { has_evidence: false, ..tape() },
         ];
         let why = refused.map(|claim| std::mem::discriminant(&claim.judge().unwrap_err()));
         assert_eq!(why[4], why[3], "both looks see nothing");
         let different: std::collections::HashSet<_> = why.into_iter().collect();
-        assert_eq!(different.len(), 5);
+        assert_eq!(different.len(), 6);
+        let unseen = Claim { checked: Checked::Nobody, has_evidence: false, ..tape() };
+        assert_eq!(unseen.judge(), Ok(()), "it ends nothing, so it needs to show nothing");
         // One who looks on is enough for what stays in the house.
-        let cleared = Claim { method: Method::Clear, technique: Technique::Overwrite, witnesses: 1, ..tape() };
+        let cleared = Claim {
+            method: Method::Clear,
+            technique: Technique::Overwrite,
+            witnesses: 1,
+            has_evidence: false,
+            ..tape()
+        };
         assert_eq!(Claim { checked: Checked::FullRead, ..cleared }.judge(), Ok(()));
         assert!(Claim { witnesses: 0, checked: Checked::Nobody, ..cleared }.judge().is_err());
         let keyed = Claim { technique: Technique::CryptoErase, method: Method::Purge, ..tape() };

@@ -325,6 +325,7 @@ fn checked(kind: MediumKind, how: Destruction) -> Result<Destruction> {
         always_encrypted: how.always_encrypted,
         checked: how.checked,
         witnesses: witnesses.len(),
+        has_evidence: how.evidence_sha256.is_some(),
     };
     claim.judge().map_err(|misfit| {
         TaskError::refused(

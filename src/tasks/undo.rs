@@ -343,7 +343,7 @@ async fn withdraw(tx: &mut Tx, number: i64, run: &RunRow, now: DateTime<Utc>) ->
         return Ok(());
     }
     // One that waited may be open again, with a plan of its own.
-    for state in ["done", WAITING, "received", "partly-kept", "nothing-found", "failed"] {
+    for state in ["done", WAITING, "received", "partly-kept", "failed"] {
         tx.step_request(number, state, "cancelled", Some(&run.id), Some(now)).await?;
     }
     tx.void_plans("request", Some(number)).await?;

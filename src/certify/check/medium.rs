@@ -93,6 +93,7 @@ fn check_target(medium: &MediumEnd, witnesses: usize, predicate: &Predicate) -> 
         always_encrypted: medium.always_encrypted,
         checked: medium.checked,
         witnesses,
+        has_evidence: medium.evidence_sha256.is_some(),
     };
     claim.judge().map_err(|misfit| CheckError::new("medium", &format!("claims what cannot be: {misfit}")))?;
     require(target.technique == medium.technique.name(), "targets/0/technique", "is another one")?;

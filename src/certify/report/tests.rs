@@ -83,7 +83,14 @@ fn a_request_is_answered_by_its_first_certificate_or_is_open() {
         withdrawn,
         turned_down,
     ];
-    let found = counted(&log, &[certificate(late)]).requests;
+    // A store was away, and nothing could be erased: these two are still open.
+    let mut away = sample_with_id("0190a1b2-c3d4-7abc-8def-0123456789ac");
+    away.predicate.trigger.request_ref = Some("request-2".to_owned());
+    away.predicate.limitations.push(Limitation::TargetsUnreached);
+    let mut failed = sample_with_id("0190a1b2-c3d4-7abc-8def-0123456789ad");
+    failed.predicate.trigger.request_ref = Some("request-3".to_owned());
+    failed.predicate.result = ErasureResult::Failed;
+    let found = counted(&log, &[certificate(late), certificate(away), certificate(failed)]).requests;
     assert_eq!((found.received, found.answered, found.answered_late, found.withdrawn), (4, 1, 1, 1));
     assert_eq!(found.turned_down, 1);
     assert_eq!((found.unanswered, found.overdue), (2, 1), "of request-3 the days are not over");

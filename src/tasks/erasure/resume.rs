@@ -123,7 +123,10 @@ async fn give_up(installation: &Installation, mut run: RunRow, note: &str) -> Re
     }
     tx.retire_work(Purpose::Plan.name(), &plan).await?;
     if let Some(number) = run.request {
-        tx.step_request(number, "running", "failed", Some(&run.id), Some(now)).await?;
+        // Whom it is about may be known still: then it is carried out anew.
+        let is_known = tx.work_slot(Purpose::Request.name(), &number.to_string()).await?.is_some();
+        let (state, closed) = if is_known { ("received", None) } else { ("failed", Some(now)) };
+        tx.step_request(number, "running", state, Some(&run.id), closed).await?;
     }
     tx.commit().await?;
     installation.log_operation("run.end", &run.id, "failure").await

@@ -176,6 +176,25 @@ async fn a_withdrawn_request_is_not_carried_out_and_a_hopeless_run_holds_up_nobo
     installation.close().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_request_whose_plan_is_lost_is_carried_out_anew() {
+    let place = Place::make(NOTES, &notes()).await;
+    let installation = place.open().await;
+    let number = receive(&installation, &Subject::new("d")).await.unwrap().request.number;
+    let plan = plan_request(&installation, number).await.unwrap();
+    interrupted(&installation, &plan, "approved").await;
+    let mut tx = installation.control.begin().await.unwrap();
+    tx.retire_work("plan", &plan.row.id).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(resume_runs(&installation).await.unwrap().failed.len(), 1);
+    let state = async || installation.control.read().await.unwrap().request(number).await.unwrap().unwrap().state;
+    assert_eq!(state().await, "received");
+    let again = plan_request(&installation, number).await.unwrap();
+    execute(&installation, &again.row).await.unwrap();
+    assert_eq!(state().await, "done");
+    installation.close().await.unwrap();
+}
+
 const PEOPLE: &str = "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT, code TEXT NOT NULL UNIQUE, ended TEXT);
     CREATE TABLE cards (person INTEGER REFERENCES people (id));
     INSERT INTO people VALUES (1, 'a', 'x', '2001-01-01'), (2, 'b', 'y', '2001-01-01');

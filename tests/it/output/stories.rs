@@ -362,8 +362,9 @@ fn a_tape_is_destroyed() {
     small::goes_through(&stage.place, &stage.database);
     let now = SystemClock.now().to_rfc3339_opts(SecondsFormat::Millis, true);
     let medium = ["media", "record", "--kind", "tape", "--asset", "T-0042", "--model", "LTO-8", "--copy", "shop/dump"];
+    std::fs::write(stage.place.file("pieces.jpg"), b"a tape in pieces").unwrap();
     let how = ["--method", "destroy", "--technique", "shred", "--when", &now, "--checked", "inspection"];
-    let people = ["--by", "li.wei", "--witness", "wang.fang", "--witness", "chen.jie"];
+    let people = ["--by", "li.wei", "--witness", "wang.fang", "--witness", "chen.jie", "--evidence", "pieces.jpg"];
     let done = stage.checked("media-record", 0, &[&medium[..], &how, &people].concat());
     stage.checked("media-list", 0, &["media", "list"]);
     stage.checked("media-show", 0, &["media", "show"]);

@@ -31,8 +31,12 @@ pub fn shredded_with(copies: &str, control: Option<&ControlDatabase>) -> Workpla
     }
     place.install();
     small::goes_through(&place, &database);
+    fs::write(place.file(PHOTOGRAPH), b"a tape in pieces").unwrap();
     place
 }
+
+/// What shows that a tape was shredded.
+const PHOTOGRAPH: &str = "pieces.jpg";
 
 #[test]
 fn all_of_it_with_the_control_database_on_postgresql() {
@@ -70,7 +74,8 @@ pub fn record_with(program: &Program, asset: &str, more: &[&str]) -> Outcome {
     let people = ["--by", "li.wei", "--witness", "wang.fang", "--witness", "chen.jie", "--checked", "inspection"];
     let how = ["--method", "destroy", "--technique", "shred"];
     let medium = ["media", "record", "--kind", "tape", "--asset", asset];
-    program.json(&[&medium, &how[..], &people[..], more].concat())
+    let shown = if more.contains(&"--evidence") { &[][..] } else { &["--evidence", PHOTOGRAPH] };
+    program.json(&[&medium, &how[..], &people[..], more, shown].concat())
 }
 
 pub fn ago(minutes: i64) -> String {
@@ -182,6 +187,7 @@ fn what_cannot_be_so_is_not_recorded_in(place: &Workplace) {
     let mobile = [&nameless[..], &["--serial", "13812345678"]].concat();
     refused(3, &[&mobile[..], &people, &of].concat(), &["a mobile number"]);
     refused(2, &[&tape[..], &people, &of, &["--evidence", "none.jpg"]].concat(), &["none.jpg"]);
+    refused(3, &[&tape[..], &people, &of].concat(), &["no file shows", "--evidence FILE"]);
     assert_eq!(place.good(&["media", "list"]).text("result"), "nothing-found");
 
     // What nobody looked at is recorded and ends nothing.
@@ -198,6 +204,7 @@ fn what_cannot_be_so_is_not_recorded_in(place: &Workplace) {
     place.program().json(&again).refuses(3, &["already"]);
 
     // Then somebody looks; and a medium ends once.
+    let of = [&of[..], &["--evidence", PHOTOGRAPH]].concat();
     let looked = place.program().json(&[&["media", "record"], &tape[..], &people, &of].concat()).ends(0);
     assert_eq!(looked.list("gone_copies"), ["shop/dump"], "{looked}");
     assert_eq!(looked.list("certificates").len(), 2, "its own, and another one of the run\n{looked}");
@@ -232,6 +239,8 @@ fn it_speaks_chinese() {
         "陈杰",
         "--checked",
         "inspection",
+        "--evidence",
+        PHOTOGRAPH,
         "--when",
         &past,
     ]);

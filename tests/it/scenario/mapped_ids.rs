@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use chrono::{SecondsFormat, TimeDelta};
+use wangchuan::clock::{Clock, SystemClock};
 use wangchuan::stores::Engine;
 
 use super::database::Database;
@@ -133,6 +135,10 @@ fn asked_while_away() -> (Workplace, Database, Database, PathBuf) {
     assert_eq!(run.list("skipped")[0]["store"], "calls", "{run}");
     assert_eq!(shop.rows_where("customers", "customer_id = 'c-1001'"), 0, "what could be reached is gone");
     assert_eq!(place.good(&["request", "show", "1"]).text("state"), "waiting");
+    // It is on nobody's list before its date, and is when that is past.
+    let late = |at: &str| place.program().json(&["status", "--at", at]).says(&["request 1 is past its date"]);
+    let far = (SystemClock.now() + TimeDelta::days(60)).to_rfc3339_opts(SecondsFormat::Secs, true);
+    late(&far);
     (place, shop, calls, away)
 }
 

@@ -144,6 +144,8 @@ const MEDIUM: &[&str] = &[
     "shred",
     "--checked",
     "inspection",
+    "--evidence",
+    "wangchuan.toml",
     "--when",
     "2026-01-01",
     "--by",

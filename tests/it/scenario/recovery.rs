@@ -101,6 +101,15 @@ fn a_lost_database_beside_a_newer_head_is_recovered_and_logs_on() {
         let _ = fs::rename(state.join(file), place.file("try/moved-away").join(file));
     }
     assert!(!state.join("wangchuan.db").exists());
+    // A head on another volume is nothing that a recovery takes away; one whose volume is away is not overlooked either.
+    let (link, volume) = (state.join("operation-log-head.txt"), place.file("try/volume"));
+    fs::rename(&link, &volume).unwrap();
+    std::os::unix::fs::symlink(&volume, &link).unwrap();
+    program.json(&["recover"]).refuses(3, &["is a link", "remove the link and recover"]);
+    fs::rename(&volume, place.file("try/unmounted")).unwrap();
+    program.json(&["recover"]).refuses(3, &["is a link"]);
+    fs::remove_file(&link).unwrap();
+    fs::rename(place.file("try/unmounted"), &link).unwrap();
     let recovered = program.json(&["recover"]).ends(0);
     let kept = format!("operation-log-head.before-{}.txt", recovered.number("record"));
     assert_eq!(fs::read_to_string(state.join(kept)).unwrap(), head, "the head is kept as evidence");

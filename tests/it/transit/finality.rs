@@ -83,7 +83,7 @@ async fn a_copy_that_ends_with_its_medium_is_not_waited_for() {
         performed_by: "li.wei".to_owned(),
         witnesses: vec!["wang.fang".to_owned(), "chen.jie".to_owned()],
         checked: Checked::Inspection,
-        evidence_sha256: None,
+        evidence_sha256: Some("ab".repeat(32)),
     };
     let asset = Some("T-1".to_owned());
     let medium = Medium { kind: MediumKind::Tape, serial: None, asset, make: None, model: None };

@@ -2,7 +2,9 @@
 
 use chrono::TimeDelta;
 use wangchuan::certify::codes::{ErasureResult, Limitation, SlotClass, TriggerKind};
+use wangchuan::clock::Clock as _;
 use wangchuan::control::HoldRow;
+use wangchuan::erase::waits::Waits;
 use wangchuan::plan::Subject;
 use wangchuan::policy::registry::SecretText;
 use wangchuan::tasks::certify::certify_due;
@@ -243,6 +245,17 @@ async fn the_last_row_of_a_patient_ends_their_key_and_a_key_never_used_waits() {
     // A request of theirs ends it all the same, though no store knows them.
     clinic.clock.advance(TimeDelta::seconds(1));
     forget(&installation, "nobody").await;
+    // Not while the request is to be tried again: a store that was away may know them.
+    let mut tx = installation.control.begin().await.unwrap();
+    let asked = tx.requests(None).await.unwrap().pop().unwrap();
+    let away = Waits { again: Some(clinic.clock.now() + TimeDelta::days(1)), ..Waits::default() };
+    tx.set_request_waits(asked.number, &away.text().unwrap()).await.unwrap();
+    assert!(tx.step_request(asked.number, &asked.state, "waiting", None, asked.closed_at).await.unwrap());
+    tx.commit().await.unwrap();
+    assert!(pass(&installation).await.destroyed.is_empty());
+    let mut tx = installation.control.begin().await.unwrap();
+    assert!(tx.step_request(asked.number, "waiting", &asked.state, None, asked.closed_at).await.unwrap());
+    tx.commit().await.unwrap();
     assert_eq!(pass(&installation).await.destroyed, [unseen]);
     installation.close().await.unwrap();
 }
